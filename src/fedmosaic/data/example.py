@@ -1,0 +1,100 @@
+"""The one form in which every dataset reaches the rest of the library: images, turns, options, tasks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import PIL.Image
+
+from fedmosaic.errors import DataError
+
+IMAGE_MARK = "<image>"
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """One image, either a file that is read when needed or an array in memory (uint8, [height, width, 3])."""
+
+    source: Path | np.ndarray
+
+    @cached_property
+    def key(self) -> str:
+        """Names the image's content: the same picture has the same key wherever it is used."""
+        if isinstance(self.source, np.ndarray):
+            digest = hashlib.blake2b(np.ascontiguousarray(self.source).tobytes(), digest_size=16)
+            digest.update(str(self.source.shape).encode())
+        else:
+            try:
+                digest = hashlib.blake2b(self.source.read_bytes(), digest_size=16)
+            except OSError as error:
+                raise DataError(f"image file {self.source} cannot be read: {error.strerror}") from error
+        return digest.hexdigest()
+
+    def load(self) -> PIL.Image.Image:
+        """The picture in RGB. Raises DataError naming the file if it is missing or corrupt."""
+        if isinstance(self.source, np.ndarray):
+            return PIL.Image.fromarray(self.source)
+        try:
+            with PIL.Image.open(self.source) as picture:
+                return picture.convert("RGB")
+        except (OSError, SyntaxError, ValueError) as error:
+            raise DataError(f"image file {self.source} cannot be read: {error}") from error
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One turn of a conversation; a user's text holds one ``<image>`` mark for each image, in order."""
+
+    role: Literal["user", "assistant"]
+    text: str
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """A conversation that ends with the assistant's answer; ``options`` lists the choices (empty = open-ended)."""
+
+    id: str
+    turns: tuple[Turn, ...]
+    images: tuple[Image, ...] = ()
+    options: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.turns or self.turns[-1].role != "assistant":
+            raise DataError(f"example {self.id!r}: the last turn must be the assistant's answer")
+        marks = sum(turn.text.count(IMAGE_MARK) for turn in self.turns)
+        if marks != len(self.images):
+            raise DataError(f"example {self.id!r}: {marks} {IMAGE_MARK} marks for {len(self.images)} images")
+
+    @property
+    def question(self) -> str:
+        """The text of the last user turn."""
+        return next((turn.text for turn in reversed(self.turns) if turn.role == "user"), "")
+
+    @property
+    def answer(self) -> str:
+        """The text of the last turn."""
+        return self.turns[-1].text
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One dataset of one client: what it trains on and what it is tested on.
+
+    Attributes:
+        family: tasks of one family teach related knowledge (used by reports only, never by training).
+        group: the kind of task (used to split Others into in-group and out-group).
+    """
+
+    name: str
+    train: Sequence[Example]
+    test: Sequence[Example]
+    kind: Literal["choice", "open"] = "choice"
+    metric: Literal["accuracy", "f1", "rouge_l"] = "accuracy"
+    family: str = ""
+    group: str = ""
