@@ -1,0 +1,93 @@
+"""The visual styles of the miniature world: how the same scene is drawn.
+
+A style changes background, outline, filling and texture, never what is to be seen. Styles with ``held_out=True`` never
+occur in the pretraining of the bundled bases; a task in one of them is a real domain shift.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fedmosaic.errors import DataError, nearest
+
+RGB = tuple[int, int, int]
+
+PALETTE: dict[str, RGB] = {
+    "red": (214, 39, 40),
+    "green": (44, 150, 44),
+    "blue": (40, 80, 210),
+    "yellow": (232, 208, 40),
+    "orange": (244, 130, 24),
+    "purple": (132, 50, 168),
+    "pink": (248, 150, 200),
+    "brown": (120, 74, 36),
+    "teal": (32, 176, 176),
+    "gray": (136, 136, 136),
+}
+"""Colour names of things. ``"ink"``, the default, is black or white, whichever the style's background needs."""
+
+COLORS: tuple[str, ...] = tuple(PALETTE)
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a scene is drawn.
+
+    Attributes:
+        name: Key in :data:`STYLES`.
+        background: Colour behind everything.
+        ink: Colour of things that have none of their own (dice, clocks, glyphs ...).
+        outline: Draw solid shapes as outlines.
+        stroke: ``"clean"`` or ``"rough"`` (wobbly pencil lines and hatching).
+        tint: Share of the background colour mixed into every thing (0 to 1).
+        blur: Radius of a box blur of the things, in pixels.
+        pixel: Edge in pixels of the blocks that things are averaged over; 1 leaves them as they are.
+        noise: Standard deviation of pixel noise (of 255).
+        pattern: What covers the background: ``""``, ``"stripes"``, ``"paper"`` or ``"frames"``.
+        held_out: True if pretraining never shows it.
+    """
+
+    name: str
+    background: RGB
+    ink: RGB = (20, 20, 20)
+    outline: bool = False
+    stroke: str = "clean"
+    tint: float = 0.0
+    blur: int = 0
+    pixel: int = 1
+    noise: float = 0.0
+    pattern: str = ""
+    held_out: bool = False
+
+
+_ALL = (
+    Style("plain", (255, 255, 255)),
+    Style("outlined", (250, 250, 244), outline=True),
+    Style("dark", (16, 18, 28), ink=(240, 240, 240)),
+    Style("noisy", (226, 226, 226), noise=22.0),
+    Style("striped", (246, 240, 224), pattern="stripes"),
+    Style("soft", (255, 252, 246), blur=1),
+    Style("pastel", (244, 244, 252), ink=(60, 60, 70), tint=0.45),
+    Style("sketch", (252, 250, 240), ink=(50, 50, 50), stroke="rough", held_out=True),
+    Style("mosaic", (240, 244, 240), pixel=2, held_out=True),
+    Style("dusk", (58, 44, 66), ink=(220, 210, 190), tint=0.3, noise=10.0, held_out=True),
+    Style("paper", (250, 246, 226), ink=(30, 40, 90), pattern="paper", held_out=True),
+    Style("framed", (236, 246, 255), pattern="frames", held_out=True),
+)
+
+STYLES: dict[str, Style] = {style.name: style for style in _ALL}
+TRAINED_STYLES: tuple[str, ...] = tuple(style.name for style in _ALL if not style.held_out)
+HELD_OUT_STYLES: tuple[str, ...] = tuple(style.name for style in _ALL if style.held_out)
+
+
+def get_style(style: str | Style) -> Style:
+    """The style called ``style``; a :class:`Style` is returned as it is.
+
+    Raises:
+        DataError: If there is no style of that name.
+    """
+    if isinstance(style, Style):
+        return style
+    if style not in STYLES:
+        raise DataError(f"unknown miniature style {style!r}.{nearest(style, STYLES)}")
+    return STYLES[style]
