@@ -1,0 +1,1 @@
+"""Personalised federated learning across heterogeneous vision-language models."""

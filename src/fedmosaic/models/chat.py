@@ -1,0 +1,97 @@
+"""A conversation as token ids, with labels on what the assistant says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fedmosaic.data.example import IMAGE_MARK, Example, Image, Turn
+from fedmosaic.errors import ModelError
+
+IGNORE = -100
+
+PLAIN_TEMPLATE = (
+    "{% for message in messages %}{% if message['role'] == 'user' %}USER: {{ message['content'] }}\n"
+    "{% else %}ASSISTANT: {{ message['content'] }}{{ eos_token }}\n{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}ASSISTANT: {% endif %}"
+)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One example for one model.
+
+    Attributes:
+        input_ids: token ids, each image already widened to its number of tokens.
+        labels: the same ids where the assistant speaks (its end-of-turn token included), -100 elsewhere.
+        images: the pictures, in the order of their tokens.
+    """
+
+    input_ids: list[int]
+    labels: list[int]
+    images: tuple[Image, ...]
+
+
+def encode(example: Example, tokenizer: Any, image_token: str | None, image_tokens: int, answer: bool) -> Encoded:
+    """Apply the model's chat template (a plain one where it has none) and tokenize turn by turn.
+
+    Args:
+        answer: with the final answer and labels for every assistant turn; without, the prompt up to where the answer begins.
+
+    Raises:
+        ModelError: the example has images and the model takes none, or the template rewrites earlier turns.
+    """
+    if example.images and image_token is None:
+        raise ModelError(f"example {example.id!r} has images, but the model takes text only")
+    turns = [Turn(turn.role, turn.text.replace(IMAGE_MARK, (image_token or "") * image_tokens)) for turn in example.turns]
+    ids: list[int] = []
+    labels: list[int] = []
+    done = ""
+    for index, turn in enumerate(turns):
+        if turn.role != "assistant":
+            continue
+        prompt = _render(tokenizer, turns[:index], generation=True)
+        whole = _render(tokenizer, turns[: index + 1], generation=False)
+        if not prompt.startswith(done) or not whole.startswith(prompt):
+            raise ModelError("the tokenizer's chat template rewrites earlier turns; give the model a template that only appends")
+        part = _ids(tokenizer, prompt[len(done) :])
+        ids += part
+        labels += [IGNORE] * len(part)
+        if index == len(turns) - 1 and not answer:
+            break
+        part = _ids(tokenizer, whole[len(prompt) :])
+        spoken = _spoken(part, tokenizer.eos_token_id)
+        if index == len(turns) - 1:
+            part = spoken
+        ids += part
+        labels += spoken + [IGNORE] * (len(part) - len(spoken))
+        done = whole
+    return Encoded(ids, labels, example.images)
+
+
+def answer_ids(tokenizer: Any, question: str, text: str) -> list[int]:
+    """Token ids of ``text`` as the assistant's answer to ``question``, without the end-of-turn token."""
+    turns = [Turn("user", question), Turn("assistant", text)]
+    prompt = _render(tokenizer, turns[:1], generation=True)
+    whole = _render(tokenizer, turns, generation=False)
+    spoken = _spoken(_ids(tokenizer, whole[len(prompt) :]), tokenizer.eos_token_id)
+    return spoken[:-1]
+
+
+def _spoken(ids: list[int], eos: int) -> list[int]:
+    """``ids`` up to and with the first end-of-turn token, which is added where the template writes none."""
+    return ids[: ids.index(eos) + 1] if eos in ids else [*ids, eos]
+
+
+def _render(tokenizer: Any, turns: Sequence[Turn], generation: bool) -> str:
+    messages = [{"role": turn.role, "content": turn.text} for turn in turns]
+    template = None if tokenizer.chat_template else PLAIN_TEMPLATE
+    text = tokenizer.apply_chat_template(
+        messages, tokenize=False, add_generation_prompt=generation, chat_template=template
+    )
+    return str(text)
+
+
+def _ids(tokenizer: Any, text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])

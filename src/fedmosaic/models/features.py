@@ -1,0 +1,119 @@
+"""Image features of frozen vision towers, computed once: training and evaluation never run a tower twice on one picture."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fedmosaic.data.example import Image
+from fedmosaic.errors import ModelError
+
+DEFAULT_LIMIT = 4 << 30
+
+
+class VisionTower:
+    """The frozen tower of a LLaVA-style model with a cache of what it saw.
+
+    The features are those that enter the projector: the hidden states of ``vision_feature_layer``, without the class token
+    under the ``default`` selection strategy. Models whose towers hold equal weights share one cache.
+
+    Args:
+        tower: the vision model; never trained.
+        processor: its image processor (PIL backend).
+        layer: index of the hidden state to take, or several to concatenate.
+        drop_class_token: whether the first token is left out.
+    """
+
+    _caches: dict[str, FeatureCache] = {}  # noqa: RUF012 (shared by all towers of the process on purpose)
+
+    def __init__(self, tower: nn.Module, processor: Any, layer: int | list[int], drop_class_token: bool) -> None:
+        self.tower = tower
+        self.processor = processor
+        self.layers = [layer] if isinstance(layer, int) else list(layer)
+        self.drop_class_token = drop_class_token
+        self.cache = self._caches.setdefault(self._fingerprint(), FeatureCache())
+
+    def _fingerprint(self) -> str:
+        digest = hashlib.blake2b(repr((self.layers, self.drop_class_token)).encode(), digest_size=16)
+        digest.update(repr(sorted(self.processor.to_dict().items(), key=lambda item: item[0])).encode())
+        for name, value in self.tower.state_dict().items():
+            digest.update(name.encode())
+            digest.update(value.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def features(self, images: Sequence[Image], batch_size: int = 64) -> Tensor:
+        """Features [images, tokens, width] on the CPU, computed only for pictures not seen before."""
+        missing = list({image.key: image for image in images if image.key not in self.cache}.values())
+        fresh: dict[str, Tensor] = {}
+        for start in range(0, len(missing), batch_size):
+            part = missing[start : start + batch_size]
+            for image, value in zip(part, self._compute(part), strict=True):
+                fresh[image.key] = value
+        rows = [fresh[image.key] if image.key in fresh else self.cache[image.key] for image in images]
+        for key, value in fresh.items():
+            self.cache[key] = value
+        return torch.stack(rows)
+
+    @torch.no_grad()
+    def _compute(self, images: Sequence[Image]) -> Tensor:
+        first = next(self.tower.parameters())
+        pixels = self.processor([image.load() for image in images], return_tensors="pt")["pixel_values"]
+        output = self.tower(pixels.to(first.device, first.dtype), output_hidden_states=True)
+        states = [output.hidden_states[layer] for layer in self.layers]
+        joined = torch.cat([state[:, 1:] if self.drop_class_token else state for state in states], dim=-1)
+        return joined.cpu()
+
+
+class FeatureCache:
+    """Least-recently-used store of feature tensors with a limit in bytes."""
+
+    def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
+        self.limit = limit
+        self.size = 0
+        self._items: OrderedDict[str, Tensor] = OrderedDict()
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._items
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, key: str) -> Tensor:
+        self._items.move_to_end(key)
+        return self._items[key]
+
+    def __setitem__(self, key: str, value: Tensor) -> None:
+        if key in self._items:
+            return
+        self._items[key] = value.clone()
+        self.size += value.numel() * value.element_size()
+        while self.size > self.limit and len(self._items) > 1:
+            _, old = self._items.popitem(last=False)
+            self.size -= old.numel() * old.element_size()
+
+
+def tower_of(model: Any, processor: Any) -> VisionTower | None:
+    """The vision tower of a LLaVA-style model, or None for a language model.
+
+    Raises ModelError for vision-language models of another build, whose image tokens do not come from one projector.
+    """
+    config = model.config
+    if not hasattr(config, "vision_config"):
+        return None
+    inner = getattr(model, "model", model)
+    if not hasattr(inner, "multi_modal_projector") or not hasattr(inner, "vision_tower"):
+        raise ModelError(
+            f"{type(model).__name__} is not a LLaVA-style model (vision tower, projector, language model); "
+            "use LlavaForConditionalGeneration or a language model"
+        )
+    return VisionTower(
+        inner.vision_tower,
+        processor,
+        layer=config.vision_feature_layer,
+        drop_class_token=config.vision_feature_select_strategy == "default",
+    )
