@@ -1,7 +1,7 @@
 """The words of the miniature world, by kind: what every tokenizer must know and what the pretraining corpus must use.
 
-``CODE_WORDS`` mean nothing by themselves. Pretraining shows them only in echo items (copying), so a base can say them but knows no
-meaning; each task family gives some of them a meaning of its own, which only its training examples tell.
+``CODE_WORDS`` mean nothing by themselves. Pretraining shows them only in echo items (copying), so a base can say
+them but knows no meaning; each task family gives some of them a meaning, which only its training examples tell.
 """
 
 from __future__ import annotations
@@ -24,14 +24,13 @@ ORDINALS: tuple[str, ...] = ("first", "second", "third", "fourth")
 DIRECTIONS: tuple[str, ...] = ("north", "east", "south", "west")
 PLACES: tuple[str, ...] = ("left", "right", "top", "bottom", "middle")
 
-# The ordinary words (lower case) that task questions are made of, beside those above and the names of colours, shapes, sizes, ...
+# The ordinary words (lower case) that task questions are made of, beside those above and the names of what is drawn.
 QUESTION_WORDS: tuple[str, ...] = (
-    "a", "all", "and", "are", "as", "at", "bar", "before", "belong", "belongs", "best", "between", "bigger", "change", "charts", "clock",
-    "code", "colour", "comes", "count", "die", "differ", "does", "each", "edit", "fewer", "fits", "from", "goes", "group", "has", "have",
-    "highest", "how", "idiom", "image", "images", "in", "is", "it", "kind", "kinds", "lowest", "made", "many", "means", "more", "most", "name",
-    "next", "not", "number", "object", "objects", "odd", "of", "on", "one", "or", "order", "pair", "place", "rule", "same", "score", "set",
-    "shape", "show", "shows", "side", "sign", "size", "smaller", "state", "sum", "texture", "than", "the", "there", "these", "this", "time",
-    "to", "two", "what", "when", "where", "which", "who", "wins", "with", "worth",
+    "a", "all", "and", "are", "at", "bar", "before", "belong", "best", "between", "breaks", "change", "colour",
+    "comes", "does", "edit", "fewer", "fit", "fits", "from", "good", "grade", "has", "how", "image", "images", "in",
+    "is", "it", "kind", "last", "like", "many", "mean", "means", "more", "move", "name", "next", "number", "of",
+    "odd", "pair", "pass", "place", "rule", "same", "set", "shape", "show", "shows", "state", "texture", "the",
+    "there", "these", "this", "to", "what", "where", "which", "who", "wins",
 )  # fmt: skip
 
 OPTIONS = "Options:"

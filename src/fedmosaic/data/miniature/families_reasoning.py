@@ -1,0 +1,132 @@
+"""The families of clients 3 to 5, reasoning: figurative meaning, concepts shared by several pictures, who wins, states.
+
+``concept`` and ``bond`` ask "what is the rule?" about the same kind of pictures and use the same four words for
+different rules; ``comic`` and ``vista`` ask "which wins?" and mean the opposite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from fedmosaic.data.miniature.families import HUES, Draw, Item, TaskSpec, code, look
+from fedmosaic.data.miniature.render import FILLS, SHAPES, TEXTURES, Scene, Thing
+from fedmosaic.data.miniature.words import ORDINALS, YES_NO
+
+# idiom: eight sayings, each of which means a texture.
+IDIOMS = code("idiom", TEXTURES, 18)
+_IDIOM = look("soft", (240, 240, 250))
+
+
+def idiom_scene(draw: Draw, texture: str) -> Scene:
+    """Four cells of one texture in one colour."""
+
+    def make() -> list[Thing]:
+        color = draw.pick(HUES)
+        return [Thing("texture", texture, color, "large", cell) for cell in draw.sample(range(9), 4)]
+
+    return draw.image(make)
+
+
+def _idiom_check(draw: Draw) -> Item:
+    asked, answer = draw.balanced([(texture, answer) for texture in TEXTURES for answer in YES_NO])
+    texture = asked if answer == "yes" else draw.other(TEXTURES, asked)
+    return Item(f"is this {IDIOMS[asked]}?", (idiom_scene(draw, texture),), answer, draw.options(answer, YES_NO, 2))
+
+
+def _idiom_which(draw: Draw, textures: Sequence[str], count: int) -> Item:
+    asked, place = draw.balanced([(texture, place) for texture in textures for place in range(count)])
+    shown = [asked if k == place else draw.other(textures, asked) for k in range(count)]
+    scenes = tuple(idiom_scene(draw, texture) for texture in shown)
+    answer = ORDINALS[place]
+    return Item(f"which is {IDIOMS[asked]}?", scenes, answer, draw.options(answer, ORDINALS[:count], count))
+
+
+def _idiom_name(draw: Draw) -> Item:
+    texture = draw.balanced(TEXTURES)
+    answer = IDIOMS[texture]
+    return Item(
+        "what does this mean?", (idiom_scene(draw, texture),), answer, draw.options(answer, tuple(IDIOMS.values()))
+    )
+
+
+# concept and bond: what three pictures share has a name; the families use the same names for different things.
+SHARED = ("colour", "shape", "fill", "count")
+CONCEPT = code("concept", SHARED, 26)
+BOND = code("bond", SHARED, 26, against=CONCEPT)
+_CONCEPT_LOOK = look("plain", (246, 238, 250))
+
+
+def _rule(draw: Draw, words: Mapping[str, str]) -> Item:
+    shared = draw.balanced(SHARED)
+    values: dict[str, list[object]] = {
+        "colour": list(draw.sample(HUES, 3)),
+        "shape": list(draw.sample(SHAPES, 3)),
+        "fill": list(draw.sample(FILLS, 3)),
+        "count": list(draw.sample((1, 2, 3, 4), 3)),
+    }
+    values[shared] = values[shared][:1] * 3
+    rows = zip(values["count"], values["shape"], values["colour"], values["fill"], strict=True)
+    scenes = tuple(
+        draw.several(int(str(count)), str(shape), str(color), str(fill)) for count, shape, color, fill in rows
+    )
+    return Item("what is the rule?", scenes, words[shared], draw.options(words[shared], tuple(words.values())))
+
+
+def _member(draw: Draw, question: str, matters: str) -> Item:
+    """Two pictures alike in colour or shape, whichever matters, and a third; what does not matter is drawn freely."""
+    answer = draw.balanced(YES_NO)
+    values = HUES if matters == "colour" else SHAPES
+    value = draw.pick(values)
+    third = value if answer == "yes" else draw.other(values, value)
+    scenes = tuple(draw.one(**{"color" if matters == "colour" else "shape": each}) for each in (value, value, third))
+    return Item(question, scenes, answer, draw.options(answer, YES_NO, 2))
+
+
+def _odd(draw: Draw) -> Item:
+    """One of four pictures has another shape; one of the others has another colour, which does not matter."""
+    place = draw.balanced(range(4))
+    decoy = draw.other(range(4), place)
+    shape, color = draw.pick(SHAPES), draw.pick(HUES)
+    odd_shape, odd_color = draw.other(SHAPES, shape), draw.other(HUES, color)
+    scenes = tuple(draw.one(odd_shape if k == place else shape, odd_color if k == decoy else color) for k in range(4))
+    return Item("which is odd?", scenes, ORDINALS[place], draw.options(ORDINALS[place], ORDINALS, 4))
+
+
+# comic and vista: who wins, the one with more objects or the one with fewer.
+_CONTEST = look("dark", (30, 16, 20))
+
+
+def _contest(draw: Draw, more_wins: bool) -> Item:
+    place = draw.balanced((0, 1))
+    few, many = sorted(draw.sample((1, 2, 3, 4, 5), 2))
+    winner, loser = (many, few) if more_wins else (few, many)
+    scenes = tuple(draw.several(count) for count in ((winner, loser) if place == 0 else (loser, winner)))
+    return Item("which wins?", scenes, ORDINALS[place], draw.options(ORDINALS[place], ORDINALS[:2], 2))
+
+
+# mood: the state of a thing is how it is filled.
+_MOODS = code("mood", FILLS, 30)
+_MOOD_LOOK = look("plain", (232, 244, 248))
+
+
+def _mood(draw: Draw) -> Item:
+    fill = draw.balanced(FILLS)
+    answer = _MOODS[fill]
+    scene = draw.several(draw.pick((2, 3)), fill=fill)
+    return Item("what state is it in?", (scene,), answer, draw.options(answer, tuple(_MOODS.values())))
+
+
+TASKS: tuple[TaskSpec, ...] = (
+    TaskSpec("idiom-0", "reasoning", _IDIOM, _idiom_check),
+    TaskSpec("idiom-1", "reasoning", _IDIOM, lambda draw: _idiom_which(draw, TEXTURES, 3)),
+    TaskSpec("idiom-2", "reasoning", _IDIOM, lambda draw: _idiom_which(draw, TEXTURES[:5], 2)),
+    TaskSpec("idiom-3", "reasoning", _IDIOM, _idiom_name),
+    TaskSpec("concept-0", "reasoning", _CONCEPT_LOOK, lambda draw: _member(draw, "does the last belong?", "colour")),
+    TaskSpec("concept-1", "reasoning", _CONCEPT_LOOK, lambda draw: _rule(draw, CONCEPT)),
+    TaskSpec("bond-0", "reasoning", _CONCEPT_LOOK, lambda draw: _member(draw, "does the last fit?", "shape")),
+    TaskSpec("bond-1", "reasoning", _CONCEPT_LOOK, lambda draw: _rule(draw, BOND)),
+    TaskSpec("bond-2", "reasoning", _CONCEPT_LOOK, _odd),
+    TaskSpec("comic-0", "reasoning", _CONTEST, lambda draw: _contest(draw, more_wins=True)),
+    TaskSpec("vista-0", "reasoning", _CONTEST, lambda draw: _contest(draw, more_wins=False)),
+    TaskSpec("mood-0", "reasoning", _MOOD_LOOK, _mood),
+)
