@@ -1,0 +1,24 @@
+"""Data: one example type, readers for every source, the check before training, and the client's online stream."""
+
+from fedmosaic.data.check import check
+from fedmosaic.data.example import IMAGE_MARK, Example, Image, Task, Turn
+from fedmosaic.data.llava_json import read_llava
+from fedmosaic.data.memory import OnlineMemory
+from fedmosaic.data.registry import load_task, public_examples
+from fedmosaic.data.stream import ClientStream
+from fedmosaic.data.text import read_text
+
+__all__ = [
+    "IMAGE_MARK",
+    "ClientStream",
+    "Example",
+    "Image",
+    "OnlineMemory",
+    "Task",
+    "Turn",
+    "check",
+    "load_task",
+    "public_examples",
+    "read_llava",
+    "read_text",
+]

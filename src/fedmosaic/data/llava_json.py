@@ -1,0 +1,177 @@
+"""LLaVA-style JSON: items with ``id``, ``image`` and ``conversations``, as DRAKE, HFLB and LLaVA-Instruct use it.
+
+An item, and the folder layout of DRAKE and HFLB (k counts a dataset's subsets)::
+
+    {"id": "17", "image": "images/a.jpg" or ["images/a.jpg", ...],
+     "conversations": [{"from": "human", "value": "<image>\\nHow many? Choice list:[one, two]"},
+                       {"from": "gpt", "value": "two"}]}
+
+    <root>/<Dataset>/{train,test}/dataset-<k>.json
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from fedmosaic.data.example import IMAGE_MARK, Example, Image, Turn
+from fedmosaic.data.options import match_option, options_in_prompt
+from fedmosaic.data.records import FileExamples, Place, Record, read_records
+
+CONVERSATION_FIELDS = ("conversations", "messages", "conversation")
+_ROLES: dict[str, Literal["user", "assistant", "system"]] = {
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "assistant": "assistant",
+    "model": "assistant",
+    "system": "system",
+}
+
+
+def drake_file(root: Path, dataset: str, subset: int, split: Literal["train", "test"]) -> Path:
+    """Where DRAKE and HFLB keep a split of a dataset's subset."""
+    return root / dataset / split / f"dataset-{subset}.json"
+
+
+def read_llava(
+    path: Path, *, roots: Sequence[Path] = (), limit: int | None = None, seed: int | None = None
+) -> FileExamples:
+    """The examples of a LLaVA-style ``.json`` or ``.jsonl`` file; images are named here and read when needed.
+
+    An image path is looked for in each of ``roots`` in order and then beside the file. A path that repeats a root's
+    own folder name (``dataset/VSR/images/a.jpg`` for the root ``data/DRAKE/VSR``) is also tried from there on. A file
+    that is nowhere is named as in the first root; :func:`fedmosaic.data.check.check` reports it.
+
+    Args:
+        limit: keep this many items (default all): the first ones, or with ``seed`` a seeded sample in file order.
+
+    Raises:
+        DataError: naming the file, the item and the field.
+    """
+    make = partial(conversation_example, folders=[*roots, path.parent], known={})
+    return FileExamples.read(path, read_records(path), make, limit, seed)
+
+
+def conversation_example(
+    record: Record, place: Place, folders: Sequence[Path], known: dict[str, Image] | None = None
+) -> Example:
+    """One item as an Example.
+
+    Where no turn has an image mark, the marks are put at the front of the first user turn, as LLaVA does; any other
+    number than the number of images is an error. Options come from the field ``options`` or ``choices``, else from the
+    prompt (:func:`fedmosaic.data.options.options_in_prompt`); the answer is written as its option is.
+
+    Args:
+        folders: where image paths may start.
+        known: images met so far by path; items often share pictures, and one Image is hashed and decoded once.
+
+    Raises:
+        DataError: naming the file, the item and the field.
+    """
+    turns = _turns(record, place)
+    images = _images(record, place, folders, {} if known is None else known)
+    turns = _mark_images(turns, len(images), place)
+    options = _options(record, place, turns)
+    if options:
+        option = options[match_option(turns[-1].text, options) or 0]
+        turns[-1] = Turn("assistant", option)
+    return Example(place.id, tuple(turns), images, options)
+
+
+def _turns(record: Record, place: Place) -> list[Turn]:
+    field = next((name for name in CONVERSATION_FIELDS if name in record), None)
+    if field is None:
+        raise place.error("conversations", "missing")
+    entries = record[field]
+    if not isinstance(entries, list) or not entries:
+        raise place.error(field, "expected a list of turns, with at least a question and an answer")
+    turns: list[Turn] = []
+    preface = ""
+    for number, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            raise place.error(field, f"turn {number} is not an object with 'from' and 'value'")
+        role = _ROLES.get(str(entry.get("from", entry.get("role", ""))).lower())
+        if role is None:
+            raise place.error(field, f"turn {number} has no known speaker; 'from' must be 'human' or 'gpt'")
+        text = _turn_text(entry.get("value", entry.get("content")))
+        if text is None:
+            raise place.error(field, f"turn {number} has no text in 'value'")
+        if role == "system":
+            preface += text.strip() + "\n"
+            continue
+        if role != ("user", "assistant")[len(turns) % 2]:
+            raise place.error(field, f"turn {number} is the {role}'s, but turns must alternate, the user's first")
+        turns.append(Turn(role, preface + text if role == "user" else text.strip()))
+        preface = ""
+        if role == "assistant" and not turns[-1].text:
+            raise place.error(field, f"turn {number}, an answer, is empty")
+    if len(turns) % 2 or not turns:
+        raise place.error(field, "the last turn must be the assistant's answer")
+    return turns
+
+
+def _turn_text(value: Any) -> str | None:
+    """A turn's text, from plain text or from a list of text and image parts; None if it is neither."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list):
+        return None
+    texts = []
+    for part in value:
+        if isinstance(part, dict) and part.get("type") in ("image", "image_url"):
+            texts.append(IMAGE_MARK)
+        elif isinstance(part, dict) and isinstance(part.get("text"), str):
+            texts.append(part["text"])
+        else:
+            return None
+    return "".join(texts)
+
+
+def _images(record: Record, place: Place, folders: Sequence[Path], known: dict[str, Image]) -> tuple[Image, ...]:
+    field = "images" if "images" in record and "image" not in record else "image"
+    value = record.get(field)
+    if value is None or value == "":
+        return ()
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        raise place.error(field, "expected a path or a list of paths")
+    for name in names:
+        if name not in known:
+            known[name] = Image(_locate(name, folders))
+    return tuple(known[name] for name in names)
+
+
+def _locate(name: str, folders: Sequence[Path]) -> Path:
+    path = Path(name)
+    candidates = [folder / path for folder in folders]
+    for folder in folders:
+        if folder.name in path.parts[:-1]:
+            candidates.append(folder.joinpath(*path.parts[path.parts.index(folder.name) + 1 :]))
+    return next((candidate for candidate in candidates if candidate.is_file()), candidates[0])
+
+
+def _mark_images(turns: list[Turn], count: int, place: Place) -> list[Turn]:
+    if any(IMAGE_MARK in turn.text for turn in turns if turn.role == "assistant"):
+        raise place.error("conversations", f"{IMAGE_MARK} marks may stand in the user's turns only")
+    marks = sum(turn.text.count(IMAGE_MARK) for turn in turns)
+    if marks == 0 and count:
+        return [Turn("user", IMAGE_MARK * count + "\n" + turns[0].text), *turns[1:]]
+    if marks != count:
+        raise place.error("image", f"{count} images, but {marks} {IMAGE_MARK} marks in the conversation")
+    return turns
+
+
+def _options(record: Record, place: Place, turns: Sequence[Turn]) -> tuple[str, ...]:
+    field = next((name for name in ("options", "choices") if record.get(name)), None)
+    if field is None:
+        return options_in_prompt(turns[-2].text, turns[-1].text)
+    value = record[field]
+    if not isinstance(value, list) or not all(isinstance(option, str | int | float) for option in value):
+        raise place.error(field, "expected a list of texts")
+    options = tuple(dict.fromkeys(str(option).strip() for option in value))
+    if match_option(turns[-1].text, options) is None:
+        raise place.error(field, f"the answer {turns[-1].text!r} is not among {', '.join(map(repr, options))}")
+    return options
