@@ -1,0 +1,102 @@
+"""The final norm of a language model, recognised by what it computes, and its exact transposed Jacobian on a few rows.
+
+Supported: RMSNorm as in Llama, Qwen2 and Mistral (``w x / rms``), as in Gemma (``(1 + w) x / rms``), and LayerNorm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fedmosaic.errors import ModelError
+from fedmosaic.seeding import generator
+
+
+@dataclass(frozen=True)
+class FinalNorm:
+    """``n = scale * normalise(h) + bias`` with ``normalise`` dividing by the RMS, after centring if ``centred``.
+
+    Attributes:
+        scale: [d] fp32, the effective factor (Gemma's ``1 + w`` already added up).
+        bias: [d] fp32 or None.
+        eps: added to the mean square (or variance).
+        centred: LayerNorm instead of RMSNorm.
+    """
+
+    scale: Tensor
+    bias: Tensor | None
+    eps: float
+    centred: bool
+
+    def normalise(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """``(x, r)``: the normalised input [T, d] before scale and bias, and the factor 1/rms [T, 1], both fp32."""
+        hidden = hidden.float()
+        if self.centred:
+            hidden = hidden - hidden.mean(-1, keepdim=True)
+        factor = torch.rsqrt(hidden.square().mean(-1, keepdim=True) + self.eps)
+        return hidden * factor, factor
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        """The norm's output in fp32, [..., d]."""
+        out = self.normalise(hidden)[0] * self.scale
+        return out if self.bias is None else out + self.bias
+
+    def pull_back(self, hidden: Tensor, grad_rows: Tensor, rows: Tensor, inner: Tensor, total: Tensor | None) -> Tensor:
+        """Rows of the loss gradient before the norm from the same rows of the gradient after it.
+
+        With x the normalised input, r = 1/rms, g the gradient after the norm and u = scale * g,
+
+            dL/dh_j = r (u_j - x_j <u, x> / d)                 RMSNorm
+            dL/dh_j = r (u_j - sum(u) / d - x_j <u, x> / d)    LayerNorm
+
+        so that besides the kept rows of g only the two sums over all d are needed.
+
+        Args:
+            hidden: [T, d] input of the norm.
+            grad_rows: [T, k] rows of g.
+            rows: [k] which ones.
+            inner: [T] <u, x>.
+            total: [T] sum(u); None for RMSNorm.
+
+        Returns:
+            [T, k] in fp32.
+        """
+        normalised, factor = self.normalise(hidden)
+        width = hidden.shape[-1]
+        result = grad_rows * self.scale[rows]
+        result -= normalised[:, rows] * (inner / width).unsqueeze(-1)
+        if total is not None:
+            result -= (total / width).unsqueeze(-1)
+        return result.mul_(factor)
+
+
+def recognise(norm: nn.Module, width: int) -> FinalNorm:
+    """The description of a norm module of ``width`` features, confirmed on random inputs.
+
+    Raises:
+        ModelError: naming the class, if the module computes none of the supported norms.
+    """
+    weight, bias = getattr(norm, "weight", None), getattr(norm, "bias", None)
+    eps = next((float(getattr(norm, name)) for name in ("variance_epsilon", "eps") if hasattr(norm, name)), None)
+    like = next(iter(norm.parameters()), torch.zeros(()))
+    draw = generator("final norm probe")
+    # Two scales, so that a wrong eps shows; an offset, so that centring shows.
+    probe = torch.cat([torch.randn(2, width, generator=draw) + 0.5, 1e-3 * torch.randn(2, width, generator=draw)])
+    probe = probe.to(device=like.device, dtype=like.dtype)
+    if eps is not None:
+        base = torch.ones(width, device=like.device) if weight is None else weight.detach().float()
+        shift = None if bias is None else bias.detach().float()
+        with torch.no_grad():
+            seen = norm(probe).float()
+        tolerance = 1e-4 if like.dtype == torch.float32 else 3e-2
+        for scale, centred in ((base, False), (base + 1, False), (base, True)):
+            candidate = FinalNorm(scale, shift, eps, centred)
+            expected = candidate(probe)
+            if (seen - expected).norm() <= tolerance * expected.norm().clamp_min(1e-12):
+                return candidate
+    raise ModelError(
+        "the signature needs a final RMSNorm (Llama, Qwen2, Mistral or Gemma form) or LayerNorm, but this model "
+        f"ends in {type(norm).__name__}; choose another signature model"
+    )

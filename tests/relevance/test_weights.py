@@ -1,0 +1,191 @@
+"""Properties of similarity, weights and mixtures, whatever the signatures."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from fedmosaic.errors import ConfigError, UpdateError
+from fedmosaic.relevance.weights import (
+    mix,
+    permuted,
+    random_sources,
+    relevance_weights,
+    restrict,
+    same,
+    similarity,
+    uniform,
+)
+from fedmosaic.seeding import generator
+
+
+def draw(n: int, k: int = 7, seed: int = 0) -> Tensor:
+    return torch.randn(n, k, generator=generator("weights", n, k, seed))
+
+
+def assert_rows(weights: Tensor, alone: bool = False) -> None:
+    assert torch.allclose(weights.sum(1), torch.ones(len(weights)), atol=1e-6)
+    assert (weights >= 0).all()
+    if not alone:
+        assert (weights.diagonal() == 0).all()
+
+
+def test_similarity_by_hand() -> None:
+    signatures = torch.tensor([[1.0, 0.0], [2.0, 2.0], [0.0, -3.0], [0.0, 0.0]])
+    c = math.sqrt(0.5)
+    expected = torch.tensor([[1, c, 0, 0], [c, 1, -c, 0], [0, -c, 1, 0], [0, 0, 0, 0]])
+    assert torch.allclose(similarity(signatures), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-3, 1.0, 1e30])
+def test_similarity_does_not_depend_on_length(scale: float) -> None:
+    signatures = draw(5)
+    assert torch.allclose(similarity(signatures * scale), similarity(signatures), atol=1e-6)
+
+
+def test_similarity_names_what_is_not_finite() -> None:
+    signatures = draw(4)
+    signatures[2, 0] = torch.nan
+    with pytest.raises(UpdateError, match=r"\[2\]"):
+        similarity(signatures)
+
+
+def test_weights_by_hand() -> None:
+    s = torch.tensor([[1.0, 0.5, 0.0], [0.5, 1.0, -0.5], [0.0, -0.5, 1.0]])
+    e = math.e
+    expected = torch.tensor(
+        [[0, e / (e + 1), 1 / (e + 1)], [e**2 / (e**2 + 1), 0, 1 / (e**2 + 1)], [e / (e + 1), 1 / (e + 1), 0]]
+    )
+    assert torch.allclose(relevance_weights(s, tau=0.5), expected)
+    with_self = relevance_weights(s, tau=0.5, exclude_self=False)
+    assert torch.allclose(with_self, torch.softmax(s / 0.5, dim=1))
+
+
+@given(n=st.integers(1, 9), seed=st.integers(0, 50), tau=st.floats(0.01, 10), top_k=st.none() | st.integers(1, 9))
+@settings(max_examples=150, deadline=None)
+def test_rows_sum_to_one_and_exclude_self(n: int, seed: int, tau: float, top_k: int | None) -> None:
+    weights = relevance_weights(similarity(draw(n, seed=seed)), tau, top_k)
+    assert_rows(weights, alone=n == 1)
+    if n == 1:
+        assert weights.tolist() == [[1.0]]
+    if top_k is not None and n > 1:
+        assert ((weights > 0).sum(1) <= min(top_k, n - 1)).all()
+
+
+def test_two_clients_hear_each_other_exactly() -> None:
+    values = draw(2, 5)
+    weights = relevance_weights(similarity(draw(2)))
+    assert weights.tolist() == [[0.0, 1.0], [1.0, 0.0]]
+    assert torch.equal(mix(weights, values), values.flip(0))
+
+
+def test_top_k_keeps_the_most_similar() -> None:
+    s = torch.tensor([[1.0, 0.1, 0.9, 0.5], [0.1, 1, 0, 0], [0.9, 0, 1, 0], [0.5, 0, 0, 1]])
+    weights = relevance_weights(s, top_k=2)
+    assert (weights[0] > 0).tolist() == [False, False, True, True]
+    assert (weights[1] > 0).tolist() == [True, False, True, False], "ties: the lower index"
+    assert weights[0, 2] / weights[0, 3] == pytest.approx(math.exp(0.8))
+
+
+def test_missing_signature_receives_uniformly_and_counts_as_average() -> None:
+    signatures = draw(4)
+    signatures[1] = 0
+    weights = relevance_weights(similarity(signatures))
+    assert_rows(weights)
+    assert torch.allclose(weights[1], torch.tensor([1 / 3, 0, 1 / 3, 1 / 3]))
+    s = similarity(signatures)
+    average = (s[0, 2] + s[0, 3]) / 2
+    assert weights[0, 1] / weights[0, 2] == pytest.approx(math.exp((average - s[0, 2]) / 0.5), rel=1e-5)
+    named = relevance_weights(similarity(draw(4)), missing=torch.tensor([False, True, False, False]))
+    assert torch.allclose(named[1], weights[1])
+
+
+def test_missing_signature_with_top_k_is_still_uniform() -> None:
+    signatures = draw(4)
+    signatures[1] = 0
+    assert torch.allclose(relevance_weights(similarity(signatures), top_k=1)[1], torch.tensor([1 / 3, 0, 1 / 3, 1 / 3]))
+
+
+def test_no_signature_at_all_is_uniform() -> None:
+    assert torch.allclose(relevance_weights(similarity(torch.zeros(3, 5))), uniform(3))
+    assert relevance_weights(similarity(torch.zeros(1, 5))).tolist() == [[1.0]]
+
+
+@given(n=st.integers(2, 8), seed=st.integers(0, 50))
+@settings(max_examples=50, deadline=None)
+def test_permuting_clients_permutes_results(n: int, seed: int) -> None:
+    signatures, values = draw(n, seed=seed), draw(n, 11, seed=seed)
+    order = torch.randperm(n, generator=generator("order", seed))
+    plain = mix(relevance_weights(similarity(signatures)), values)
+    moved = mix(relevance_weights(similarity(signatures[order])), values[order])
+    assert torch.allclose(moved, plain[order], atol=1e-5)
+
+
+def test_equals_give_the_equal() -> None:
+    values = draw(1, 9).expand(6, 9)
+    assert torch.allclose(mix(relevance_weights(similarity(draw(6))), values), values, rtol=1e-6, atol=1e-7)
+
+
+def test_mix_is_the_weighted_sum_in_the_dtype_of_the_values() -> None:
+    weights, values = uniform(3), torch.tensor([[1.0, 4.0], [2.0, 8.0], [6.0, 0.0]])
+    assert mix(weights, values).tolist() == [[4.0, 4.0], [3.5, 2.0], [1.5, 6.0]]
+    assert mix(weights, values.to(torch.bfloat16)).dtype == torch.bfloat16
+    assert torch.equal(mix(weights, values), mix(weights, values)), "deterministic"
+
+
+def test_restrict() -> None:
+    weights = relevance_weights(similarity(draw(5)))
+    mask = same(["llama", "qwen", "llama", "gemma", "llama"])
+    kept = restrict(weights, mask)
+    assert torch.allclose(kept.sum(1), torch.ones(5))
+    assert (kept[~mask] == 0).all()
+    assert kept[0, 2] / kept[0, 4] == pytest.approx((weights[0, 2] / weights[0, 4]).item(), rel=1e-5)
+    assert kept[1].tolist() == [0, 1, 0, 0, 0] and kept[3].tolist() == [0, 0, 0, 1, 0]
+    values = draw(5, 4)
+    assert torch.equal(mix(kept, values)[1], values[1]), "alone in its architecture: its own, exactly"
+    pair = restrict(weights, same("aabbb"))
+    assert torch.equal(mix(pair, values)[0], values[1]), "one peer: that peer's, exactly"
+    assert torch.allclose(restrict(weights, torch.ones(5, 5, dtype=torch.bool)), weights)
+
+
+def test_uniform() -> None:
+    assert uniform(1).tolist() == [[1.0]]
+    assert torch.allclose(uniform(4), (torch.ones(4, 4) - torch.eye(4)) / 3)
+
+
+def test_permuted_keeps_the_weights_and_moves_the_peers() -> None:
+    weights = relevance_weights(similarity(draw(8)))
+    result = permuted(weights, generator("p", 1))
+    assert_rows(result)
+    assert torch.equal(result.sort(1).values, weights.sort(1).values)
+    assert not torch.equal(result, weights)
+    assert torch.equal(result, permuted(weights, generator("p", 1)))
+    assert not torch.equal(result, permuted(weights, generator("p", 2)))
+    assert permuted(uniform(1), generator("p", 1)).tolist() == [[1.0]]
+    counts = sum(permuted(torch.eye(4).roll(1, 1), generator("p", seed)) for seed in range(900))
+    assert counts[~torch.eye(4, dtype=torch.bool)].min() > 240, "every peer is equally likely"
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 8])
+def test_random_sources(n: int) -> None:
+    weights = random_sources(n, 2, generator("r", n))
+    assert_rows(weights, alone=n == 1)
+    chosen = min(2, max(n - 1, 1))
+    assert ((weights == 1 / chosen).sum(1) == chosen).all()
+    counts = sum(random_sources(5, 2, generator("r", seed)) for seed in range(400))
+    assert counts[~torch.eye(5, dtype=torch.bool)].min() > 70
+
+
+def test_bad_input_is_refused() -> None:
+    for call in (
+        lambda: relevance_weights(torch.eye(3), tau=0.0),
+        lambda: relevance_weights(torch.eye(3), top_k=0),
+        lambda: random_sources(3, 0, generator("r")),
+    ):
+        with pytest.raises(ConfigError):
+            call()
