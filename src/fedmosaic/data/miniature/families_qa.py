@@ -103,16 +103,17 @@ _CHART = look("pastel", (250, 246, 236))
 
 
 def _chart(draw: Draw, highest: bool) -> Item:
-    answer = draw.balanced(HUES)
-    others = draw.sample([hue for hue in HUES if hue != answer], 2)
+    high, low = draw.balanced([(high, low) for high in HUES for low in HUES if high != low])
+    names = (high, low, draw.other(HUES, high, low))
 
     def make() -> list[Thing]:
-        low, middle, high = sorted(draw.sample((1, 2, 3, 4, 5), 3))
-        heights = {answer: high if highest else low, others[0]: middle, others[1]: low if highest else high}
-        names = draw.sample((answer, *others), 3)
-        return [Thing("bars", tuple(heights[name] for name in names), tuple(names), "large", None)]
+        lowest, between, top = sorted(draw.sample((1, 2, 3, 4, 5), 3))
+        heights = dict(zip(names, (top, lowest, between), strict=True))
+        order = draw.sample(names, 3)
+        return [Thing("bars", tuple(heights[name] for name in order), tuple(order), "large", None)]
 
-    return Item("which bar wins?", (draw.image(make),), answer, tuple(draw.sample((answer, *others), 3)))
+    scene = draw.image(make)
+    return Item("which bar wins?", (scene,), high if highest else low, tuple(draw.sample(names, 3)))
 
 
 def _stages_name(draw: Draw) -> Item:

@@ -97,11 +97,11 @@ _CONTEST = look("dark", (30, 16, 20))
 
 
 def _contest(draw: Draw, more_wins: bool) -> Item:
-    place = draw.balanced((0, 1))
+    most = draw.balanced((0, 1))
     few, many = sorted(draw.sample((1, 2, 3, 4, 5), 2))
-    winner, loser = (many, few) if more_wins else (few, many)
-    scenes = tuple(draw.several(count) for count in ((winner, loser) if place == 0 else (loser, winner)))
-    return Item("which wins?", scenes, ORDINALS[place], draw.options(ORDINALS[place], ORDINALS[:2], 2))
+    scenes = tuple(draw.several(count) for count in ((many, few) if most == 0 else (few, many)))
+    answer = ORDINALS[most if more_wins else 1 - most]
+    return Item("which wins?", scenes, answer, draw.options(answer, ORDINALS[:2], 2))
 
 
 # mood: the state of a thing is how it is filled.

@@ -1,7 +1,7 @@
 """The families of clients 0 to 2, visual relation: two to four images are compared.
 
-``stages`` also occurs at clients 6 and 9, as SEED-Bench-2 does in DRAKE. ``outfit`` and ``journey`` ask the same question
-about the same kind of pictures and exchange the meanings of the same words.
+``stages`` also occurs at clients 6 and 9, as SEED-Bench-2 does in DRAKE. ``outfit`` and ``journey`` ask the same
+question about the same kind of pictures and exchange the meanings of the same words.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The seven tasks that no client trains on: four of new types, three in new styles, as DRAKE's two unseen lists.
 
-``caption`` is in both lists, as Mantis is there. ``retrieve`` asks for the cloth kinds of ``wardrobe``: knowledge of the
-federation in a look that nobody has seen.
+``caption`` is in both lists, as Mantis is there. ``retrieve`` asks for the cloth kinds of ``wardrobe``: knowledge of
+the federation in a look that nobody has seen.
 """
 
 from __future__ import annotations
