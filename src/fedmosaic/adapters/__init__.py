@@ -1,0 +1,33 @@
+"""Co-LoRA, the adapter whose trained part has one shape in every model, as a PEFT method.
+
+``from fedmosaic.adapters import CoLoraConfig`` is enough for ``peft.get_peft_model`` and ``PeftModel.from_pretrained``
+to know it.
+"""
+
+from __future__ import annotations
+
+from fedmosaic.adapters.blocks import block_ends
+from fedmosaic.adapters.config import CoLoraConfig
+from fedmosaic.adapters.layer import CoLoraLinear, LoraLinear
+from fedmosaic.adapters.model import CoLoraModel, activate, build_pair
+from fedmosaic.adapters.register import register
+from fedmosaic.adapters.state import adapter_parameters, load_shared, read_state, shared_state, write_state
+from fedmosaic.adapters.subspace import calibrate
+
+register()
+
+__all__ = [
+    "CoLoraConfig",
+    "CoLoraLinear",
+    "CoLoraModel",
+    "LoraLinear",
+    "activate",
+    "adapter_parameters",
+    "block_ends",
+    "build_pair",
+    "calibrate",
+    "load_shared",
+    "read_state",
+    "shared_state",
+    "write_state",
+]

@@ -1,0 +1,139 @@
+"""Every option of the Co-LoRA adapter, as a PEFT config that ``save_pretrained`` writes and ``from_pretrained``
+reads.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from peft.config import PeftConfig
+
+from fedmosaic.adapters.register import peft_type
+from fedmosaic.errors import ConfigError, nearest
+
+CHOICES = {
+    "gate": ("scalar", "input", "none"),
+    "mix": ("plain", "full"),
+    "shared_init": ("random", "svd"),
+    "shared_scale": ("unit", "raw"),
+}
+
+
+@dataclass
+class CoLoraConfig(PeftConfig):
+    """Co-LoRA (arXiv 2506.11024): ``h = W x + s B (P A x + Q)`` on block-end layers, ordinary LoRA on all other layers.
+
+    Args:
+        r: Rank. P is ``[r, r]`` and Q is ``[r]`` on every Co-LoRA layer of every model, whatever the model's width.
+        lora_alpha: The scale of both kinds of adapter is ``s = lora_alpha / r``.
+        lora_dropout: Dropout on the input of the low-rank branch while training (0: none).
+        num_blocks: N_B, the number of blocks the layers are cut into; Co-LoRA sits on the last layer of each.
+        block_layers: ``None``: block ends by relative depth (``block_ends``). ``"all"``: Co-LoRA on every adapted
+            layer. A list of 0-based layers: Co-LoRA there (an empty list: ordinary LoRA everywhere).
+        target_modules: Names of the linear modules to adapt, as in PEFT. ``None``: all seven projections of the
+            language model. Modules of a vision tower or a projector are never adapted.
+        exclude_modules: Names (or a regular expression) of modules to leave alone, as in PEFT.
+        layers_to_transform: Adapt only these layers, as in PEFT.
+        layers_pattern: The name of the layer list, used with ``layers_to_transform``.
+        modules_to_save: Further modules to train and save whole, as in PEFT.
+        bias: ``"none"``, ``"all"`` or ``"colora_only"``: which biases of the base model train, as in PEFT.
+        gate: How a layer mixes the pair of adapters ``local_name`` and ``global_name`` when exactly these two are
+            active: ``"scalar"``: ``g = sigmoid(beta)``, one learned beta per layer (the paper). ``"input"``: ``beta(x)
+                = beta0 + mean over
+            tokens of w . x`` with a learned ``w`` (the release of the paper). ``"none"``: both are simply added.
+        gate_init: beta at the start; 0 gives g = 1/2.
+        gate_noise: Standard deviation of Gaussian noise on beta(x) while training; only for ``gate="input"``.
+        mix: ``"plain"``: ``(1 - g) local + g global``. ``"full"``: the same divided by ``1 - sigmoid(gate_init)``, so
+            that the local adapter starts at full strength and is not under-trained by its own gate.
+        shared_init: The frozen A and B: ``"random"`` orthonormal, or ``"svd"``: the leading singular vectors of the
+            base weight (as in LoRA-XS, arXiv 2405.17604, with the singular values left to the scale).
+        shared_scale: ``"unit"``: ``calibrate`` scales A so that A x has unit RMS, and B so that its columns have kappa
+            times the RMS of W x. ``"raw"``: A and B stay orthonormal, as they are before any calibration.
+        kappa: Size of B's columns relative to W x after calibration; kappa times the learning rate of P sets the speed
+            of learning.
+        local_name: Name of the adapter that trains here; it owns the gate.
+        global_name: Name of the adapter that is received; it is frozen, always.
+        seed: Seed of the frozen A and B and of LoRA's A.
+        init_weights: ``True``: the adapter starts as exactly nothing. ``False``: random weights, for tests.
+    """
+
+    r: int = field(default=16, metadata={"help": "Rank of P, Q and of the ordinary LoRA layers."})
+    lora_alpha: float = field(default=32.0, metadata={"help": "Scale of the adapter is lora_alpha / r."})
+    lora_dropout: float = field(default=0.0, metadata={"help": "Dropout before the low-rank branch while training."})
+    num_blocks: int = field(
+        default=4, metadata={"help": "Number of blocks N_B; Co-LoRA sits on the last layer of each."}
+    )
+    block_layers: list[int] | str | None = field(
+        default=None, metadata={"help": "None: by relative depth; 'all'; or a list of 0-based layers."}
+    )
+    target_modules: list[str] | set[str] | str | None = field(
+        default=None,
+        metadata={"help": "Names of the linear modules to adapt; None: all projections of the language model."},
+    )
+    exclude_modules: list[str] | str | None = field(default=None, metadata={"help": "Names of modules to leave alone."})
+    layers_to_transform: list[int] | int | None = field(default=None, metadata={"help": "Adapt only these layers."})
+    layers_pattern: list[str] | str | None = field(default=None, metadata={"help": "Name of the layer list."})
+    modules_to_save: list[str] | None = field(
+        default=None, metadata={"help": "Further modules to train and save whole."}
+    )
+    bias: str = field(default="none", metadata={"help": "Base biases that train: 'none', 'all' or 'colora_only'."})
+    gate: str = field(
+        default="scalar", metadata={"help": "How local and global are mixed: 'scalar', 'input' or 'none'."}
+    )
+    gate_init: float = field(default=0.0, metadata={"help": "beta at the start; 0 is an even mix."})
+    gate_noise: float = field(
+        default=0.0, metadata={"help": "Noise on the input gate while training (standard deviation)."}
+    )
+    mix: str = field(default="plain", metadata={"help": "'plain', or 'full': local starts at full strength."})
+    shared_init: str = field(
+        default="random", metadata={"help": "Frozen A, B: 'random' orthonormal or 'svd' of the weight."}
+    )
+    shared_scale: str = field(default="unit", metadata={"help": "'unit' (set by calibrate) or 'raw'."})
+    kappa: float = field(
+        default=1.0, metadata={"help": "RMS of B's columns relative to that of W x after calibration."}
+    )
+    local_name: str = field(default="local", metadata={"help": "Name of the adapter that trains and owns the gate."})
+    global_name: str = field(default="global", metadata={"help": "Name of the received, frozen adapter."})
+    seed: int = field(default=0, metadata={"help": "Seed of the frozen A and B and of LoRA's A."})
+    init_weights: bool = field(default=True, metadata={"help": "False: random instead of zero start, for tests."})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.peft_type = peft_type()
+        if isinstance(self.target_modules, list):
+            self.target_modules = set(self.target_modules)
+        if isinstance(self.target_modules, str) and self.layers_to_transform is not None:
+            raise ValueError("`layers_to_transform` cannot be used when `target_modules` is a str.")
+        if isinstance(self.target_modules, str) and self.layers_pattern is not None:
+            raise ValueError("`layers_pattern` cannot be used when `target_modules` is a str.")
+        if self.layers_pattern and self.layers_to_transform is None:
+            raise ValueError("When `layers_pattern` is specified, `layers_to_transform` must also be specified.")
+        if isinstance(self.block_layers, (tuple, set)):
+            self.block_layers = sorted(self.block_layers)
+        self._check()
+
+    def _check(self) -> None:
+        for name, valid in CHOICES.items():
+            if getattr(self, name) not in valid:
+                raise ConfigError(f"{name} is {getattr(self, name)!r}.{nearest(str(getattr(self, name)), valid)}")
+        if self.r < 1:
+            raise ConfigError(f"r is {self.r}; the rank must be a positive integer.")
+        if not 0.0 <= self.lora_dropout < 1.0:
+            raise ConfigError(f"lora_dropout is {self.lora_dropout}; it must lie in [0, 1).")
+        if isinstance(self.block_layers, str) and self.block_layers != "all":
+            raise ConfigError(f"block_layers is {self.block_layers!r}; it must be None, 'all' or a list of layers.")
+        if self.kappa <= 0:
+            raise ConfigError(f"kappa is {self.kappa}; it must be positive.")
+        if self.local_name == self.global_name:
+            raise ConfigError(f"local_name and global_name are both {self.local_name!r}; they must differ.")
+
+    @property
+    def scaling(self) -> float:
+        """s = lora_alpha / r."""
+        return self.lora_alpha / self.r
+
+    @property
+    def mix_scale(self) -> float:
+        """What both gated branches are multiplied by: 1, or ``1 / (1 - sigmoid(gate_init))`` for ``mix="full"``."""
+        return 1.0 if self.mix == "plain" else 1.0 + math.exp(self.gate_init)

@@ -1,0 +1,221 @@
+"""``CoLoraModel``: the PEFT tuner that puts Co-LoRA on block-end layers and ordinary LoRA on all others of one
+model.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import torch
+from peft import PeftModel, get_peft_model
+from peft.tuners.tuners_utils import BaseTuner
+from peft.utils.quantization_utils import get_quantization_kwargs
+from torch import Tensor, nn
+
+from fedmosaic.adapters.blocks import block_ends
+from fedmosaic.adapters.config import CoLoraConfig
+from fedmosaic.adapters.layer import AdaptedLinear, CoLoraLinear, LoraLinear, Place
+from fedmosaic.errors import ModelError
+
+PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+"""The linear modules of a decoder layer of the Llama and Qwen families."""
+
+LANGUAGE_MODELS = (
+    *("llama", "mistral", "mixtral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "gemma3_text", "smollm3"),
+    *(
+        "llava",
+        "llava_next",
+        "llava_onevision",
+        "llava_qwen2",
+        "internvl",
+        "qwen2_vl",
+        "qwen2_5_vl",
+        "qwen3_vl",
+        "vipllava",
+    ),
+)
+
+VISION_PARTS = frozenset(
+    ("vision_tower", "vision_model", "visual", "vision_encoder", "image_encoder")
+    + ("multi_modal_projector", "mm_projector", "vision_projector", "connector")
+)
+"""Components of a module's path that say it is not part of the language model."""
+
+_INDEXED = re.compile(r"(?:^|\.)(?P<stack>[^.]*)\.(?P<index>\d+)\.")
+
+
+class CoLoraModel(BaseTuner):
+    """The tuner behind ``peft.get_peft_model(model, CoLoraConfig(...))``; users rarely name it.
+
+    ``set_adapter(["local", "global"])`` on ``peft_model.base_model`` switches the gated pair on (``PeftModel`` takes
+    one name only).
+    """
+
+    prefix: str = "colora_"
+    tuner_layer_cls = AdaptedLinear
+    target_module_mapping = {name: list(PROJECTIONS) for name in LANGUAGE_MODELS}
+
+    @staticmethod
+    def _check_target_module_exists(peft_config: CoLoraConfig, key: str) -> Any:
+        if VISION_PARTS.intersection(key.split(".")):
+            return False
+        return BaseTuner._check_target_module_exists(peft_config, key)
+
+    def _create_and_replace(
+        self,
+        peft_config: CoLoraConfig,
+        adapter_name: str,
+        target: nn.Module,
+        target_name: str,
+        parent: nn.Module,
+        current_key: str,
+        parameter_name: str | None = None,
+    ) -> None:
+        place = self._place(peft_config, current_key)
+        kind = LoraLinear if place.block is None else CoLoraLinear
+        if isinstance(target, AdaptedLinear):
+            if type(target) is not kind or target.colora_place != place:
+                raise ModelError(
+                    f"Adapter {adapter_name!r} has other block-end layers than those before it (at {current_key}): give all adapters of "
+                    "a model the same num_blocks and block_layers."
+                )
+            target.update_layer(adapter_name, peft_config)
+            return
+        layer = kind(target, adapter_name, peft_config, place, get_quantization_kwargs(self.model))
+        if adapter_name not in self.active_adapters:
+            # An adapter that is added to others is not trainable until it is made active.
+            layer.requires_grad_(False)
+        self._replace_module(parent, target_name, layer, target)
+
+    def _place(self, config: CoLoraConfig, key: str) -> Place:
+        """Layer, module name and block of a module's path such as ``model.layers.3.self_attn.q_proj``."""
+        module = key.rpartition(".")[2]
+        found = _INDEXED.search(key)
+        if found is None:
+            if config.block_layers is None:
+                raise ModelError(
+                    f"{key} is not inside a list of layers, so it has no depth: set block_layers to 'all' (Co-LoRA everywhere), to a "
+                    "list of layers, or name other target_modules."
+                )
+            return Place(0, module, 0 if config.block_layers == "all" or 0 in config.block_layers else None)
+        layer = int(found["index"])
+        if config.block_layers == "all":
+            return Place(layer, module, layer)
+        if config.block_layers is None:
+            stack = self.model.get_submodule(key[: found.start("index") - 1])
+            ends: tuple[int, ...] = block_ends(len(list(stack.children())), config.num_blocks)
+        else:
+            ends = tuple(sorted(int(i) for i in config.block_layers))
+        return Place(layer, module, ends.index(layer) if layer in ends else None)
+
+    def _cast_adapter_dtype(self, adapter_name: str, autocast_adapter_dtype: bool = True) -> None:
+        """As PEFT does for the trained weights; the frozen A and B follow them only when no upcasting is asked for."""
+        super()._cast_adapter_dtype(adapter_name, autocast_adapter_dtype)
+        if autocast_adapter_dtype:
+            return
+        for layer in self.model.modules():
+            if isinstance(layer, CoLoraLinear) and adapter_name in layer.colora_P:
+                for name in ("frozen_A", "frozen_B"):
+                    layer.colora_shared[name] = layer.colora_shared[name].to(layer.colora_P[adapter_name].dtype)
+
+    @classmethod
+    def _remap_adapter_state_dict_for_load(
+        cls, model: nn.Module, config: Any, adapter_name: str, state_dict: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Besides PEFT's renaming: refuse an adapter whose A and B differ from those of the adapters already in the
+        model.
+
+        All adapters of a layer share one pair; loading another pair would silently change what the others mean.
+        """
+        for name, layer in model.named_modules():
+            if not isinstance(layer, CoLoraLinear) or set(layer.colora_P) <= {adapter_name}:
+                continue
+            for which, own in layer.colora_shared.items():
+                loaded = state_dict.get(
+                    f"{name}.colora_shared.{which}", state_dict.get(f"base_model.model.{name}.colora_shared.{which}")
+                )
+                if loaded is None:
+                    continue
+                close = loaded.shape == own.shape and torch.allclose(
+                    loaded.to(own.device, own.dtype), own, rtol=1e-2, atol=1e-3
+                )
+                if not close:
+                    others = sorted(set(layer.colora_P) - {adapter_name})
+                    raise ModelError(
+                        f"Adapter {adapter_name!r} was trained in another subspace than {', '.join(others)}: its frozen "
+                        f"{which[-1]} at {name} differs. Load adapters of one client together, or load this one into a fresh model."
+                    )
+        return super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
+
+    def _unload_and_optionally_merge(
+        self,
+        merge: bool = True,
+        progressbar: bool = False,
+        safe_merge: bool = False,
+        adapter_names: list[str] | None = None,
+        new_bias: bool = False,
+    ) -> Any:
+        if merge and not new_bias:
+            self._refuse_new_bias(adapter_names)
+        return super()._unload_and_optionally_merge(merge, progressbar, safe_merge, adapter_names)
+
+    def merge_and_unload(
+        self,
+        progressbar: bool = False,
+        safe_merge: bool = False,
+        adapter_names: list[str] | None = None,
+        new_bias: bool = False,
+    ) -> nn.Module:
+        """Merge the adapters into the base model and return it.
+
+        Args:
+            progressbar: Show a progress bar.
+            safe_merge: Check the merged weights for NaN and Inf.
+            adapter_names: Which adapters; None: the active ones.
+            new_bias: Allow Q to become a bias of layers that have none. The result is right in memory, but most model
+                classes drop such a bias when it is saved and loaded again: ``export_to_folder`` is the way to keep it.
+
+        Raises:
+            ModelError: when Q would become such a bias and ``new_bias`` is False.
+        """
+        return self._unload_and_optionally_merge(  # type: ignore[no-any-return]
+            progressbar=progressbar, safe_merge=safe_merge, adapter_names=adapter_names, new_bias=new_bias
+        )
+
+    def _refuse_new_bias(self, adapter_names: list[str] | None) -> None:
+        for name, layer in self.model.named_modules():
+            if not isinstance(layer, CoLoraLinear) or layer.get_base_layer().bias is not None and not layer._added_bias:
+                continue
+            merging = {*(adapter_names or layer.active_adapters), *layer.merged_adapters}
+            if any(layer.has(adapter) and bool(layer.colora_Q[adapter].any()) for adapter in merging):
+                raise ModelError(
+                    f"Merging would give {name} a bias (s B Q) that its model class does not have and drops when saving. Use "
+                    "fedmosaic.adapters.export_to_folder for an ordinary LoRA, or merge_and_unload(new_bias=True) to keep it in memory."
+                )
+
+
+def build_pair(model: nn.Module, config: CoLoraConfig) -> PeftModel:
+    """A model with the pair of adapters of FedMosaic: ``local`` (trains) and ``global`` (frozen), both active, mixed by
+    the gate.
+
+    Args:
+        model: The base model; it is changed in place, as by ``peft.get_peft_model``.
+        config: One config for both; their names are ``config.local_name`` and ``config.global_name``.
+    """
+    peft_model = get_peft_model(model, config, adapter_name=config.local_name)
+    peft_model.add_adapter(config.global_name, config)
+    activate(peft_model, config.local_name, config.global_name)
+    return peft_model
+
+
+def activate(model: PeftModel, *names: str) -> None:
+    """Make exactly these adapters active: ``activate(model, "local", "global")`` for the gated pair.
+
+    Raises:
+        ModelError: when the model has no adapter of that name.
+    """
+    for name in names:
+        if name not in model.peft_config:
+            raise ModelError(f"The model has no adapter {name!r}; it has {', '.join(map(repr, model.peft_config))}.")
+    model.base_model.set_adapter(list(names))

@@ -1,0 +1,39 @@
+"""Makes Co-LoRA known to PEFT: the one place that reaches into PEFT's closed list of methods.
+
+PEFT looks methods up by ``PeftType``, an enum that cannot be subclassed once it has members, and offers no plug-in
+loading. The member ``COLORA`` is therefore entered by hand into the three tables that make up an enum. A real member
+(rather than a bare string) is needed because PEFT and ``transformers`` read ``.value``, pickle it and write it to JSON.
+"""
+
+from __future__ import annotations
+
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+from peft.utils import PeftType, register_peft_method
+
+NAME = "colora"
+
+
+def peft_type() -> PeftType:
+    """The member ``PeftType.COLORA``, created at the first call."""
+    value = NAME.upper()
+    if value in PeftType.__members__:
+        return PeftType[value]
+    member = str.__new__(PeftType, value)
+    member._name_ = value
+    member._value_ = value
+    member._sort_order_ = len(PeftType.__members__)
+    type.__setattr__(PeftType, value, member)
+    PeftType._member_names_.append(value)
+    PeftType._member_map_[value] = member
+    PeftType._value2member_map_[value] = member
+    return member
+
+
+def register() -> None:
+    """Enter Co-LoRA into PEFT's tables; a second call does nothing."""
+    if peft_type() in PEFT_TYPE_TO_CONFIG_MAPPING:
+        return
+    from fedmosaic.adapters.config import CoLoraConfig
+    from fedmosaic.adapters.model import CoLoraModel
+
+    register_peft_method(name=NAME, config_cls=CoLoraConfig, model_cls=CoLoraModel)

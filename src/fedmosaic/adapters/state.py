@@ -1,0 +1,177 @@
+"""Reading and writing adapters under names that do not depend on PEFT, ``transformers`` or the model family.
+
+| key                    | tensor                                                      | layers                        |
+|------------------------|-------------------------------------------------------------|-------------------------------|
+| ``block.{k}.{m}.P``    | ``[r, r]``, in block k (0-based), module m such as ``q_proj`` | Co-LoRA                      
+| | ``block.{k}.{m}.Q``    | ``[r]``                                                     | Co-LoRA                      
+| | ``layer.{i}.{m}.A``    | ``[r, d_in]``, in layer i (0-based)                         | ordinary LoRA, PEFT's or ours
+| | ``layer.{i}.{m}.B``    | ``[d_out, r]``                                              | ordinary LoRA, PEFT's or ours
+| | ``gate.{i}.{m}``       | ``[1]``, or ``[1 + d_in]`` for the input gate; never leaves a client | both, local adapter
+only | | ``block.{k}.{m}.A|B``  | the frozen subspace, only in ``shared_state``               | Co-LoRA                 
+     |
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import torch
+from peft.tuners.lora.layer import LoraLayer
+from torch import Tensor, nn
+
+from fedmosaic.adapters.layer import AdaptedLinear, CoLoraLinear
+from fedmosaic.errors import ModelError, UpdateError, nearest
+
+_INDEX = re.compile(r"(?:^|\.)(\d+)\.")
+_Table = dict[str, tuple[nn.Module, str]]
+
+
+def adapter_parameters(model: nn.Module, adapter: str, *, gates: bool = True) -> dict[str, nn.Parameter]:
+    """The parameters of an adapter themselves, by canonical key: for optimiser groups and for counting.
+
+    Args:
+        model: A PeftModel with Co-LoRA layers or PEFT's own LoRA layers.
+        adapter: Name of the adapter.
+        gates: Include the gates, where the adapter owns them.
+
+    Raises:
+        ModelError: when the model has no such adapter, or two layers would have one key.
+    """
+    table = _tables(model, adapter)
+    return {
+        key: holder.get_parameter(name) for key, (holder, name) in table.items() if gates or not key.startswith("gate.")
+    }
+
+
+def read_state(model: nn.Module, adapter: str, *, gates: bool = False) -> dict[str, Tensor]:
+    """Copies of an adapter's tensors by canonical key. Gates are private and left out unless asked for.
+
+    Raises:
+        ModelError: as ``adapter_parameters``.
+    """
+    return {
+        key: parameter.detach().clone() for key, parameter in adapter_parameters(model, adapter, gates=gates).items()
+    }
+
+
+def write_state(
+    model: nn.Module, adapter: str, state: Mapping[str, Tensor], *, gates: bool = False, partial: bool = False
+) -> None:
+    """Copy tensors into an adapter, in place, so that optimisers keep what they hold. Nothing is written if anything is
+    wrong.
+
+    Args:
+        model: A PeftModel with Co-LoRA layers or PEFT's own LoRA layers.
+        adapter: Name of the adapter.
+        state: Tensors by canonical key, as ``read_state`` gives them with the same ``gates``.
+        gates: Whether ``state`` holds the gates too.
+        partial: Allow keys to be missing; those tensors stay as they are.
+
+    Raises:
+        UpdateError: naming the first key that is unknown, missing, of another shape, or not finite.
+        ModelError: as ``adapter_parameters``.
+    """
+    _copy_into(adapter_parameters(model, adapter, gates=gates), state, f"adapter {adapter!r}", partial)
+
+
+def shared_state(model: nn.Module) -> dict[str, Tensor]:
+    """Copies of the frozen A and B of all Co-LoRA layers: ``block.{k}.{m}.A`` ``[r, d_in]`` and ``.B`` ``[d_out,
+    r]``.
+    """
+    return {key: tensor.detach().clone() for key, tensor in _shared(model).items()}
+
+
+def load_shared(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Put other A and B into all Co-LoRA layers, in place: the result of an alignment, for all adapters of the model.
+
+    Raises:
+        UpdateError: as ``write_state``.
+    """
+    _copy_into(_shared(model), tensors, "the frozen A and B", False)
+
+
+def _copy_into(targets: Mapping[str, Tensor], state: Mapping[str, Tensor], what: str, partial: bool) -> None:
+    for key in state:
+        if key not in targets:
+            raise UpdateError(f"{what} has no tensor {key!r}.{nearest(key, targets)}")
+    if not partial and len(state) != len(targets):
+        missing = next(key for key in targets if key not in state)
+        raise UpdateError(f"The state for {what} lacks {missing!r} ({len(targets) - len(state)} tensors are missing).")
+    for key, tensor in state.items():
+        if not isinstance(tensor, Tensor) or tensor.shape != targets[key].shape:
+            found = list(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
+            raise UpdateError(f"{key} is {found}, but {what} has {list(targets[key].shape)} there.")
+        if not tensor.is_floating_point():
+            raise UpdateError(f"{key} is of type {tensor.dtype}; a floating-point tensor is needed.")
+    if not state:
+        return
+    # One test for all: hundreds of tiny tensors would cost more one by one.
+    if not bool(torch.isfinite(torch.cat([tensor.detach().reshape(-1).cpu() for tensor in state.values()])).all()):
+        bad = next(key for key, tensor in state.items() if not bool(torch.isfinite(tensor).all()))
+        raise UpdateError(f"{bad} holds NaN or Inf.")
+    with torch.no_grad():
+        torch._foreach_copy_([targets[key].data for key in state], [tensor.detach() for tensor in state.values()])
+
+
+def _tables(model: nn.Module, adapter: str) -> _Table:
+    """Canonical key -> (dictionary module, name in it) of one adapter, kept on the model until its adapters change.
+
+    Holders rather than parameters are kept, because PEFT replaces parameters when it casts or loads them.
+    """
+    configs = getattr(model, "peft_config", None)
+    if not isinstance(configs, dict) or adapter not in configs:
+        known = ", ".join(map(repr, configs)) if isinstance(configs, dict) and configs else "none"
+        raise ModelError(f"The model has no adapter {adapter!r}; it has: {known}.")
+    stamp = tuple(configs)
+    cache = model.__dict__.get("_fedmosaic_tables")
+    if cache is None or cache[0] != stamp:
+        cache = (stamp, {})
+        model.__dict__["_fedmosaic_tables"] = cache
+    tables: dict[str, _Table] = cache[1]
+    if adapter not in tables:
+        tables[adapter] = _build(model, adapter)
+    return tables[adapter]
+
+
+def _build(model: nn.Module, adapter: str) -> _Table:
+    table: _Table = {}
+    gates: _Table = {}
+
+    def add(target: _Table, key: str, holder: nn.Module, name: str) -> None:
+        if key in target:
+            raise ModelError(f"Two adapted modules would both be called {key!r}; name them apart with target_modules.")
+        target[key] = (holder, name)
+
+    for path, layer in model.named_modules():
+        if isinstance(layer, AdaptedLinear) and layer.has(adapter):
+            place = layer.colora_place
+            prefix = f"block.{place.block}" if isinstance(layer, CoLoraLinear) else f"layer.{place.layer}"
+            for attr in layer.low_rank_names:
+                add(table, f"{prefix}.{place.module}.{attr[-1]}", getattr(layer, attr), adapter)
+            if adapter in layer.colora_beta:
+                add(gates, f"gate.{place.layer}.{place.module}", layer.colora_beta, adapter)
+        elif isinstance(layer, LoraLayer) and adapter in layer.lora_A:
+            if getattr(layer.lora_B[adapter], "bias", None) is not None:
+                raise ModelError(f"{path} has a LoRA bias, which has no canonical name: use lora_bias=False.")
+            found = _INDEX.search(path)
+            prefix = f"layer.{found[1] if found else 0}.{path.rpartition('.')[2]}"
+            add(table, f"{prefix}.A", layer.lora_A, f"{adapter}.weight")
+            add(table, f"{prefix}.B", layer.lora_B, f"{adapter}.weight")
+    if not table:
+        raise ModelError(f"Adapter {adapter!r} has no Co-LoRA and no LoRA layer in this model.")
+    return {**table, **gates}
+
+
+def _shared(model: nn.Module) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    for layer in model.modules():
+        if isinstance(layer, CoLoraLinear):
+            prefix = f"block.{layer.colora_place.block}.{layer.colora_place.module}"
+            if f"{prefix}.A" in tensors:
+                raise ModelError(
+                    f"Two adapted modules would both be called {prefix!r}; name them apart with target_modules."
+                )
+            tensors[f"{prefix}.A"] = layer.colora_shared["frozen_A"]
+            tensors[f"{prefix}.B"] = layer.colora_shared["frozen_B"]
+    return tensors
