@@ -1,1 +1,35 @@
-"""Personalised federated learning across heterogeneous vision-language models."""
+"""Personalised federated learning across heterogeneous vision-language models.
+
+    import fedmosaic
+
+    run = fedmosaic.run("miniature/quickstart", algorithm="fedmosaic", seed=0)
+    print(run.summary["self"]["last"], run.summary["others"]["last"])
+
+Everything is imported when it is first used, so that ``import fedmosaic`` and ``fedmosaic --help`` take no time.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fedmosaic.api import export, resume, run, show
+    from fedmosaic.configfile import load_scenario
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "export", "load_scenario", "resume", "run", "show"]
+
+_HOMES = {
+    "run": "fedmosaic.api",
+    "resume": "fedmosaic.api",
+    "show": "fedmosaic.api",
+    "export": "fedmosaic.api",
+    "load_scenario": "fedmosaic.configfile",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'fedmosaic' has no attribute {name!r}")

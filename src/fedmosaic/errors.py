@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class FedMosaicError(Exception):
@@ -28,6 +29,14 @@ class UpdateError(FedMosaicError):
 
 class CheckpointError(FedMosaicError):
     """A run folder or a checkpoint is missing, damaged or belongs to another run."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during a run; ``folder`` is where it can be continued from."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(str(folder))
+        self.folder = folder
 
 
 def nearest(word: str, valid: Iterable[str]) -> str:

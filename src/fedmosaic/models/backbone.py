@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -70,6 +71,14 @@ class Backbone:
     def load(cls, name: str, options: ModelOptions | None = None) -> Backbone:
         """Load by name: ``miniature/…``, a folder, a ``.gguf`` file or a Hugging Face id. Raises ModelError."""
         return cls(name, *load_pretrained(name, options or ModelOptions()))
+
+    def fork(self) -> Any:
+        """A second module tree over the very same weights (no copy of any tensor), to put adapters on.
+
+        PEFT replaces modules in place; on a fork it leaves ``model`` as it was: the signature model stays the bare base.
+        """
+        tensors = [*self.model.parameters(), *self.model.buffers()]
+        return copy.deepcopy(self.model, {id(tensor): tensor for tensor in tensors})
 
     # --- where things are -------------------------------------------------------------------------------------------
     @property

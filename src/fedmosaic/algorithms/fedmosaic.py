@@ -1,0 +1,178 @@
+"""FedMosaic: Co-LoRA adapters that fit every architecture, mixed for each client by the relevance of the others (RELA)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from fedmosaic.adapters import CoLoraConfig, activate, build_pair, calibrate, read_state, write_state
+from fedmosaic.algorithms.base import Algorithm, Client, FitReport, Member, Server
+from fedmosaic.algorithms.lora import parameter_groups, target_pattern
+from fedmosaic.algorithms.message import Message
+from fedmosaic.data.example import Example
+from fedmosaic.models.backbone import Backbone
+from fedmosaic.relevance import (
+    Sanitiser,
+    SignatureModel,
+    ema,
+    mix,
+    permuted,
+    relevance_weights,
+    restrict,
+    same,
+    similarity,
+    uniform,
+)
+from fedmosaic.seeding import seed_for
+from fedmosaic.training.optimiser import ParameterGroup
+
+PAIR = ("local", "global")
+
+
+class FedMosaic(Algorithm):
+    """Personalised federated learning over different architectures.
+
+    Client i trains a local adapter L_i beside a frozen, received one G_i, mixed by a learned gate (section 2 of the method):
+
+        h = W x + (1 − g) Δ_L(x) + g Δ_G(x),   Δ(x) = s·B (P A x + Q) at block ends, s·B A x elsewhere
+
+    and keeps a gradient signature ĝ_i ← (1 − α) ĝ_i + α ∇ of every m-th batch. The server mixes
+
+        S_ij = cos(ĝ_i, ĝ_j),   w_ij = softmax_{j≠i}(S_ij / τ),   G_i = Σ_j w_ij L_j
+
+    P, Q over all clients; ordinary LoRA over those of the same architecture with weights re-normalised; a client alone in its
+    architecture keeps its own.
+
+    Extension, not in the paper: ``pull`` p moves the local adapter before each round, L_i ← (1 − p) L_i + p G_i.
+
+    Source: arXiv 2506.11024, sections 4.1 (RELA) and 4.2 (Co-LoRA).
+    """
+
+    name: ClassVar[str] = "fedmosaic"
+    summary: ClassVar[str] = "Co-LoRA shared by all architectures, mixed by task relevance (RELA)"
+    paper: ClassVar[str] = "FedMosaic, ICLR 2026 (arXiv 2506.11024)"
+    adapters: ClassVar[tuple[str, ...]] = ("local", "global")
+    views: ClassVar[tuple[str, ...]] = ("mixed", "local", "global")
+
+    class Options(Algorithm.Options):
+        """``pull``: share of the global adapter that enters the local one before each round; 0 is the paper."""
+
+        pull: float = 0.0
+
+    # --- client half ------------------------------------------------------------------------------------------------
+    def build(self, backbone: Backbone, public: Sequence[Example]) -> Any:
+        settings = self.scenario.adapter
+        config = CoLoraConfig(
+            r=settings.rank,
+            lora_alpha=settings.alpha,
+            lora_dropout=settings.dropout,
+            num_blocks=settings.blocks,
+            target_modules=target_pattern(backbone, settings),
+            gate=settings.gate,
+            gate_init=settings.gate_init,
+            mix=settings.mix,
+            shared_init=settings.shared_init,
+            shared_scale=settings.shared_scale if public else "raw",
+            kappa=settings.kappa,
+            seed=seed_for(self.seed, "colora") % 2**31,
+        )
+        model = build_pair(backbone.fork(), config)
+        if config.shared_scale == "unit":
+            calibrate(model, _inputs(backbone, public))
+        # The first global adapter is the client's own initial one.
+        write_state(model, "global", read_state(model, "local"))
+        return model.eval()
+
+    def parameters(self, model: Any) -> Sequence[ParameterGroup]:
+        return parameter_groups(model, "local")
+
+    def receive(self, client: Client, download: Message) -> None:
+        if not download.tensors:
+            return
+        write_state(client.model, "global", download.tensors)
+        if self.options.pull:
+            local = read_state(client.model, "local")
+            received = read_state(client.model, "global")
+            pulled = {key: torch.lerp(value, received[key], self.options.pull) for key, value in local.items()}
+            write_state(client.model, "local", pulled)
+
+    def train(self, client: Client) -> FitReport:
+        every = self.scenario.relevance.every
+        signatures = self._signatures(client)
+        alpha = self.scenario.relevance.ema
+
+        def observe(step: int, examples: Sequence[Example]) -> None:
+            if step % every == 0:
+                small = signatures.backbone
+                batch = small.collate([small.encode(example) for example in examples])
+                client.kept["signature"] = ema(client.kept.get("signature"), signatures.gradient(batch).cpu(), alpha)
+
+        return client.fit(self.steps, each_step=observe)
+
+    def upload(self, client: Client) -> Message:
+        settings = self.scenario.relevance
+        signature = client.kept.get("signature")
+        if signature is None:
+            signature = torch.zeros(self._signatures(client).size)
+        sanitise = Sanitiser(settings.noise, settings.noise_std, settings.clip)
+        sent = sanitise(signature, client.generator("signature noise"))
+        return Message({**read_state(client.model, "local"), "signature": sent})
+
+    def _signatures(self, client: Client) -> SignatureModel:
+        settings = self.scenario.relevance
+
+        def make() -> SignatureModel:
+            return SignatureModel(client.other_backbone(settings.model), settings.keep, self.seed)
+
+        made: SignatureModel = client.once("signature model", make)
+        return made
+
+    @contextmanager
+    def view(self, client: Client, name: str) -> Iterator[Any]:
+        activate(client.model, *(PAIR if name == "mixed" else (name,)))
+        try:
+            yield client.model
+        finally:
+            activate(client.model, *PAIR)
+
+    # --- server half ------------------------------------------------------------------------------------------------
+    def aggregate(self, server: Server, updates: Mapping[str, Message]) -> None:
+        ledger = server.ledger
+        architecture = {member.name: member.architecture for member in server.members}
+        for name, update in updates.items():
+            ledger.put("block", name, update.select("block."))
+            ledger.put(f"layer@{architecture[name]}", name, update.select("layer."))
+            ledger.put("signature", name, update.select("signature"))
+        names = ledger.clients("block")
+        alike = similarity(ledger.matrix("signature"))
+        weights = self._weights(alike, server)
+        ledger.put_matrix("global block", "block", names, mix(weights, ledger.matrix("block")))
+        within = restrict(weights, same([architecture[name] for name in names]))
+        for kind in dict.fromkeys(f"layer@{architecture[name]}" for name in names):
+            rows = [index for index, name in enumerate(names) if f"layer@{architecture[name]}" == kind]
+            mixed = mix(within[rows][:, rows], ledger.matrix(kind))
+            ledger.put_matrix(f"global {kind}", kind, [names[row] for row in rows], mixed)
+        server.report["relevance"] = {"clients": names, "weights": weights.tolist(), "similarity": alike.tolist()}
+
+    def _weights(self, alike: Tensor, server: Server) -> Tensor:
+        settings = self.scenario.relevance
+        if settings.kind == "uniform":
+            return uniform(len(alike))
+        weights = relevance_weights(alike, settings.tau, settings.top_k)
+        return permuted(weights, server.generator("permuted relevance")) if settings.kind == "permuted" else weights
+
+    def download(self, server: Server, member: Member) -> Message:
+        ledger = server.ledger
+        layers = ledger.get(f"global layer@{member.architecture}", member.name)
+        return Message({**ledger.get("global block", member.name), **layers})
+
+
+def _inputs(backbone: Backbone, examples: Sequence[Example], size: int = 16) -> Iterator[dict[str, Any]]:
+    """The examples as keyword arguments of the model, batch by batch."""
+    for start in range(0, len(examples), size):
+        batch = backbone.collate([backbone.encode(example) for example in examples[start : start + size]])
+        yield {"inputs_embeds": backbone.embed(batch), "attention_mask": batch.attention_mask, "use_cache": False}

@@ -1,0 +1,125 @@
+"""The library in a few functions: what the command does, from Python."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fedmosaic.config import RunSettings, Scenario
+from fedmosaic.configfile import load_scenario, parse
+from fedmosaic.errors import CheckpointError, ConfigError, nearest
+from fedmosaic.federation.observer import Observer, Observers
+from fedmosaic.federation.run import Run, new_run
+from fedmosaic.federation.run import resume as resume_run
+from fedmosaic.federation.runfolder import RunFolder
+
+
+def run(
+    scenario: str | Path | Scenario,
+    *,
+    algorithm: str = "fedmosaic",
+    seed: int = 0,
+    rounds: int | None = None,
+    set: Sequence[str] = (),
+    out: str | Path | None = None,
+    progress: bool = True,
+    observers: Sequence[Observer] = (),
+    **options: Any,
+) -> Run:
+    """Run a scenario from beginning to end.
+
+    Args:
+        scenario: a name (``miniature/hetero``), a path to a YAML file, or a :class:`~fedmosaic.config.Scenario`.
+        algorithm: see ``fedmosaic list algorithms``.
+        seed: of everything random in the run.
+        rounds: overrides the scenario's number of rounds.
+        set: changes of single values, ``["train.lr=1e-3"]``.
+        out: the run folder; by default a new one under ``runs/``.
+        progress: show progress in the terminal.
+        observers: further listeners.
+        options: further fields of :class:`~fedmosaic.config.RunSettings`: ``threads``, ``workers``, ``tensorboard``.
+
+    Returns:
+        the run's folder and summary.
+
+    Raises:
+        FedMosaicError: anything wrong with scenario, data, models or options, before training starts.
+    """
+    overrides = [*set, *([f"rounds={rounds}"] if rounds is not None else [])]
+    if isinstance(scenario, Scenario):
+        if overrides:
+            raise ConfigError("set and rounds apply to scenario names and files; change the Scenario itself instead")
+        name = scenario.title or "scenario"
+        chosen = scenario
+    else:
+        name = str(scenario)
+        chosen = load_scenario(scenario, overrides)
+    content = {"name": name, "algorithm": algorithm, "seed": seed, "scenario": chosen, **options}
+    settings = parse(RunSettings, content, "run")
+    folder = Path(out) if out is not None else default_folder(settings)
+    return new_run(settings, folder, _observer(settings, folder, progress, observers))
+
+
+def resume(folder: str | Path, *, progress: bool = True, observers: Sequence[Observer] = ()) -> Run:
+    """Continue a run that was interrupted; a finished one is returned as it is. Raises CheckpointError."""
+    path = Path(folder)
+    _, settings = RunFolder.open(path)
+    return resume_run(path, _observer(settings, path, progress, observers))
+
+
+def show(folder: str | Path) -> Mapping[str, Any]:
+    """The summary of a run. Raises CheckpointError if there is none (yet)."""
+    opened, settings = RunFolder.open(Path(folder))
+    summary = opened.summary()
+    if summary is None:
+        done = sum(line["kind"] == "round" for line in opened.lines())
+        raise CheckpointError(
+            f"{folder} has finished {done} of {settings.scenario.rounds} rounds; continue it with: fedmosaic run --resume {folder}"
+        )
+    return summary
+
+
+def export(folder: str | Path, client: str, out: str | Path) -> Path:
+    """Write a client's adapter as an ordinary PEFT LoRA adapter, which loads without this library.
+
+    Args:
+        folder: a run folder. client: the client's name. out: the folder to make.
+
+    Raises:
+        ConfigError: unknown client, or ``out`` exists. CheckpointError: the run has no adapters yet.
+        ModelError: an adapter that no LoRA equals (``gate=input``).
+    """
+    from fedmosaic.federation.export import export_client
+
+    opened, settings = RunFolder.open(Path(folder))
+    specs = {spec.name: spec for spec in settings.scenario.clients}
+    if client not in specs:
+        raise ConfigError(f"{folder} has no client {client!r}.{nearest(client, specs)}")
+    return export_client(opened, settings, specs[client], Path(out))
+
+
+def default_folder(settings: RunSettings) -> Path:
+    """A folder under ``runs/`` that does not exist yet: ``runs/<scenario>-<algorithm>-seed<seed>``, then ``…-2`` and so on."""
+    stem = Path(settings.name).with_suffix("").as_posix().strip("/.").replace("/", "-").replace(" ", "-")
+    base = Path("runs") / f"{stem}-{settings.algorithm}-seed{settings.seed}"
+    path, number = base, 1
+    while path.exists():
+        number += 1
+        path = base.with_name(f"{base.name}-{number}")
+    return path
+
+
+def _observer(settings: RunSettings, folder: Path, progress: bool, more: Sequence[Observer]) -> Observer:
+    found: list[Observer] = []
+    if progress:
+        from fedmosaic.reporting.progress import ConsoleProgress
+
+        found.append(ConsoleProgress())
+    if settings.tensorboard:
+        from fedmosaic.reporting.tensorboard import TensorBoard
+
+        found.append(TensorBoard(folder))
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    return Observers([*found, *more])

@@ -1,0 +1,151 @@
+"""The ``fedmosaic`` command: parse, call, print. Nothing heavy is imported before it is needed."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from fedmosaic import __version__
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line, without importing torch."""
+    parser = argparse.ArgumentParser(
+        prog="fedmosaic",
+        description="Personalised federated learning across heterogeneous vision-language models.",
+        epilog="Start with: fedmosaic run miniature/quickstart",
+    )
+    parser.add_argument("--version", action="version", version=f"fedmosaic {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    run = commands.add_parser("run", help="run a scenario, or continue a run", description="Run a scenario from beginning to end.")
+    run.add_argument("scenario", nargs="?", help="name (see: fedmosaic list scenarios) or path of a .yaml file")
+    run.add_argument("--algorithm", "-a", metavar="A", help="see: fedmosaic list algorithms (default: fedmosaic)")
+    run.add_argument("--seed", "-s", type=int, metavar="S", help="seed of everything random (default: 0)")
+    run.add_argument("--rounds", "-r", type=int, metavar="R", help="number of rounds, instead of the scenario's")
+    run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one setting, e.g. train.lr=1e-3; repeatable")
+    run.add_argument("--out", "-o", metavar="DIR", help="run folder (default: a new one under runs/)")
+    run.add_argument("--resume", metavar="DIR", help="continue the run in DIR; no other option is needed")
+    run.add_argument("--device", metavar="D", help="cuda, mps, cpu (default: the best there is)")
+    run.add_argument("--dtype", metavar="T", help="float32, bfloat16, float16 (default: chosen for the device)")
+    run.add_argument("--workers", "-w", type=int, metavar="N", help="processes the clients are spread over (default: 1)")
+    run.add_argument("--threads", type=int, metavar="N", help="torch threads a process (default: chosen)")
+    run.add_argument("--no-tensorboard", action="store_true", help="write no TensorBoard files")
+    run.add_argument("--quiet", "-q", action="store_true", help="no progress, only the final table")
+
+    show = commands.add_parser("show", help="print the table of a run")
+    show.add_argument("folder", metavar="DIR")
+    show.add_argument("--json", action="store_true", help="print summary.json instead")
+
+    listing = commands.add_parser("list", help="what there is")
+    listing.add_argument("what", choices=["algorithms", "scenarios", "models"])
+
+    export = commands.add_parser("export", help="write a client's adapter as an ordinary PEFT LoRA")
+    export.add_argument("folder", metavar="DIR", help="a run folder")
+    export.add_argument("--client", required=True, metavar="NAME")
+    export.add_argument("--to", choices=["lora"], default="lora", help="the form (default: lora)")
+    export.add_argument("--out", required=True, metavar="FOLDER")
+
+    miniature = commands.add_parser("miniature", help="the built-in small models")
+    actions = miniature.add_subparsers(dest="action", metavar="ACTION", required=True)
+    pretrain = actions.add_parser("pretrain", help="make the bundled models again, from a seed")
+    pretrain.add_argument("--out", required=True, metavar="FOLDER")
+    pretrain.add_argument("--seed", type=int, default=0, metavar="S")
+    pretrain.add_argument("--model", action="append", metavar="NAME", help="only this model; repeatable")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Returns:
+        the exit status: 0; 2 for anything the user can mend (one line on standard error); 130 after Ctrl-C.
+    """
+    arguments = build_parser().parse_args(argv)
+    from fedmosaic.errors import FedMosaicError, Interrupted
+
+    try:
+        return int(globals()[f"_{arguments.command}"](arguments) or 0)
+    except FedMosaicError as error:
+        print(f"fedmosaic: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"fedmosaic: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""), file=sys.stderr)
+        return 2
+    except Interrupted as stop:
+        print(f"\ninterrupted; continue with: fedmosaic run --resume {stop.folder}", file=sys.stderr)
+        return 130
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return 130
+
+
+def entry() -> None:
+    """The console script."""
+    sys.exit(main())
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from fedmosaic import api
+    from fedmosaic.errors import ConfigError
+    from fedmosaic.reporting.tables import print_summary
+
+    if arguments.resume:
+        given = [name for name in ("scenario", "algorithm", "seed", "rounds", "out") if getattr(arguments, name) is not None]
+        if given or arguments.set:
+            raise ConfigError("--resume takes everything from the run folder; leave out " + ", ".join(given or ["--set"]))
+        finished = api.resume(arguments.resume, progress=not arguments.quiet)
+    else:
+        if not arguments.scenario:
+            raise ConfigError("which scenario? `fedmosaic list scenarios` shows them; start with miniature/quickstart")
+        overrides = list(arguments.set)
+        overrides += [f"models.{key}={value}" for key in ("device", "dtype") if (value := getattr(arguments, key))]
+        options = {key: value for key in ("workers", "threads") if (value := getattr(arguments, key)) is not None}
+        finished = api.run(
+            arguments.scenario,
+            algorithm=arguments.algorithm or "fedmosaic",
+            seed=arguments.seed or 0,
+            rounds=arguments.rounds,
+            set=overrides,
+            out=arguments.out,
+            progress=not arguments.quiet,
+            tensorboard=not arguments.no_tensorboard,
+            **options,
+        )
+    print_summary(finished.summary)
+    print(f"run folder: {finished.folder}")
+
+
+def _show(arguments: argparse.Namespace) -> None:
+    import json
+
+    from fedmosaic import api
+    from fedmosaic.reporting.tables import print_summary
+
+    summary = api.show(arguments.folder)
+    if arguments.json:
+        print(json.dumps(summary, indent=2))
+    else:
+        print_summary(summary)
+
+
+def _list(arguments: argparse.Namespace) -> None:
+    from fedmosaic.reporting.listings import listing
+
+    listing(arguments.what)
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    from fedmosaic import api
+
+    folder = api.export(arguments.folder, arguments.client, arguments.out)
+    print(f"wrote {folder}; load it with peft.PeftModel.from_pretrained(base_model, {str(folder)!r})")
+
+
+def _miniature(arguments: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from fedmosaic.miniature.pretrain import pretrain
+
+    pretrain(Path(arguments.out), seed=arguments.seed, names=arguments.model, progress=print)

@@ -1,0 +1,213 @@
+"""One typed configuration: what a scenario file holds is what the command line sets and what a run folder records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+
+class Settings(BaseModel):
+    """Base of all sections: unknown keys are errors, values cannot be changed after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TaskSpec(Settings):
+    """A task by its name; ``kind`` and ``metric`` only where the data does not tell (DRAKE's open-ended tasks)."""
+
+    name: str
+    kind: Literal["choice", "open"] | None = None
+    metric: Literal["accuracy", "f1", "rouge_l"] | None = None
+
+
+class ClientSpec(Settings):
+    """One client: its model, its private tasks and the group it is reported in."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    model: str
+    tasks: tuple[TaskSpec, ...] = Field(min_length=1)
+    group: str = ""
+
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        return [{"name": item} if isinstance(item, str) else item for item in value] if isinstance(value, list) else value
+
+
+class DataSettings(Settings):
+    """Where task names lead, and how many examples of each are used.
+
+    Attributes:
+        root: folder of the datasets, for layouts ``<Dataset>/{train,test}/dataset-<k>.json``.
+        train, test: at most so many examples a task (None: all, or the benchmark's own default).
+        seed: draws the benchmark's examples (procedural data) or the sub-sample.
+        public: a public set, seen by everybody: scales and aligns the shared subspaces. ``none`` where there is none.
+        public_size: number of its examples that are used.
+    """
+
+    root: Path | None = None
+    train: int | None = Field(default=None, ge=1)
+    test: int | None = Field(default=None, ge=1)
+    seed: int = 0
+    public: str = "none"
+    public_size: int = Field(default=64, ge=1)
+
+
+class ModelSettings(Settings):
+    """How base models are loaded (see :class:`fedmosaic.models.source.ModelOptions`)."""
+
+    device: str = "auto"
+    dtype: str = "auto"
+    quantise: Literal["none", "8bit", "4bit"] = "none"
+    trust_remote_code: bool = False
+    gradient_checkpointing: bool = False
+
+
+class AdapterSettings(Settings):
+    """Shape of the adapters (paper: r 128, α 256, dropout 0.05, N_B 4).
+
+    Attributes:
+        rank, alpha, dropout: of LoRA and of Co-LoRA alike; scaling s = α/r.
+        blocks: N_B, the number of blocks; their last layers carry Co-LoRA.
+        gate: ``scalar`` (one β a layer, the paper), ``input`` (β depends on the input) or ``none``.
+        gate_init: β at the start; 0 mixes half and half.
+        mix: ``plain`` (the paper) or ``full``: both branches divided by 1 − g₀, so that local training starts at full strength.
+        shared_init: frozen A, B are ``random`` orthonormal or the singular vectors of the base weight (``svd``).
+        shared_scale: ``unit`` (A x has unit RMS, B a share ``kappa`` of RMS(W x), measured on the public set) or ``raw``.
+        targets: module names; None for the seven projections of each decoder layer.
+    """
+
+    rank: int = Field(default=16, ge=1)
+    alpha: float = Field(default=32, gt=0)
+    dropout: float = Field(default=0.05, ge=0, lt=1)
+    blocks: int = Field(default=4, ge=1)
+    gate: Literal["scalar", "input", "none"] = "scalar"
+    gate_init: float = 0.0
+    mix: Literal["plain", "full"] = "plain"
+    shared_init: Literal["random", "svd"] = "random"
+    shared_scale: Literal["unit", "raw"] = "unit"
+    kappa: float = Field(default=1.0, gt=0)
+    targets: tuple[str, ...] | None = None
+
+
+class TrainSettings(Settings):
+    """Local training (paper, DRAKE: 100 steps a round for local training alone, batch 4, AdamW without decay).
+
+    Attributes:
+        steps: local optimiser steps a round; an algorithm may have its own number (``algorithms.<name>.steps``).
+        lr: learning rate of LoRA weights. lr_shared: of P and Q. lr_gate: of the gate's β (None: as ``lr``).
+        schedule: ``constant`` or ``cosine`` (over all rounds of the run, continuing from round to round).
+        clip: gradient norm limit; 0 for none.
+    """
+
+    steps: int = Field(default=100, ge=1)
+    batch_size: int = Field(default=4, ge=1)
+    lr: float = Field(default=2e-5, gt=0)
+    lr_shared: float = Field(default=5e-5, gt=0)
+    lr_gate: float | None = Field(default=None, gt=0)
+    schedule: Literal["constant", "cosine"] = "constant"
+    weight_decay: float = Field(default=0.0, ge=0)
+    clip: float = Field(default=1.0, ge=0)
+
+
+class MemorySettings(Settings):
+    """The online memory: at most ``size`` samples (None: no limit); draws ∝ exp(−count/temperature), counts × decay a draw."""
+
+    size: int | None = Field(default=None, ge=1)
+    temperature: float = Field(default=0.125, gt=0)
+    decay: float = Field(default=0.99, gt=0, le=1)
+
+
+class RelevanceSettings(Settings):
+    """RELA (paper: m 10, α 0.5, τ 0.5, ratio 0.4, noise 1e-4).
+
+    Attributes:
+        kind: ``rela`` or a control: ``uniform``, ``permuted`` (RELA's weights handed to the wrong peers).
+        model: the signature model; ``smallest`` of the federation by number of parameters, or a model name.
+        every: m, a signature every m-th batch. ema: α. keep: share of coordinates that leave the client.
+        noise, noise_std, clip: sanitisation; ``clip`` None leaves the norm alone.
+        tau: softmax temperature. top_k: only the k most similar peers (None: all).
+    """
+
+    kind: Literal["rela", "uniform", "permuted"] = "rela"
+    model: str = "smallest"
+    every: int = Field(default=10, ge=1)
+    ema: float = Field(default=0.5, gt=0, le=1)
+    keep: float = Field(default=0.4, gt=0, le=1)
+    noise: Literal["gaussian", "laplace", "none"] = "gaussian"
+    noise_std: float = Field(default=1e-4, ge=0)
+    clip: float | None = Field(default=None, gt=0)
+    tau: float = Field(default=0.5, gt=0)
+    top_k: int | None = Field(default=None, ge=1)
+
+
+class EvaluationSettings(Settings):
+    """What is measured, when and how; the choice is part of every report.
+
+    Attributes:
+        every: rounds between evaluations; the last round is always evaluated. 0: only the last round.
+        method: multiple-choice by ``likelihood`` of the options or by ``generation`` and an answer reader.
+        items, last_items: test items a task during the run and after its last round (None: all).
+        others: also measure each client on the other clients' tasks.
+        before: also measure after the download and before local training.
+        views: which of the client's models; ``mixed`` is what it would use. Algorithms with branches also have ``local``.
+    """
+
+    every: int = Field(default=5, ge=0)
+    method: Literal["likelihood", "generation"] = "likelihood"
+    items: int | None = Field(default=None, ge=1)
+    last_items: int | None = Field(default=None, ge=1)
+    others: bool = True
+    before: bool = False
+    views: tuple[str, ...] = ("mixed",)
+    batch_size: int = Field(default=64, ge=1)
+    max_new_tokens: int = Field(default=16, ge=1)
+
+
+class Scenario(Settings):
+    """Everything a run needs except its seed, algorithm and folder."""
+
+    title: str = ""
+    stream: Literal["static", "dynamic"] = "static"
+    rounds: int = Field(default=20, ge=1)
+    participation: float = Field(default=1.0, gt=0, le=1)
+    clients: tuple[ClientSpec, ...] = Field(min_length=1)
+    unseen: tuple[TaskSpec, ...] = ()
+    data: DataSettings = DataSettings()
+    models: ModelSettings = ModelSettings()
+    adapter: AdapterSettings = AdapterSettings()
+    train: TrainSettings = TrainSettings()
+    memory: MemorySettings = MemorySettings()
+    relevance: RelevanceSettings = RelevanceSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    algorithms: dict[str, dict[str, Any]] = {}
+
+    _unseen_names = field_validator("unseen", mode="before")(ClientSpec._names.__func__)  # type: ignore[attr-defined]
+
+    @model_validator(mode="after")
+    def _client_names(self) -> Scenario:
+        names = [client.name for client in self.clients]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"clients: two clients are named {twice[0]!r}; every client needs a name of its own")
+        return self
+
+    @property
+    def models_used(self) -> list[str]:
+        """The model names of the clients, each once, in order of first use."""
+        return list(dict.fromkeys(client.model for client in self.clients))
+
+
+class RunSettings(Settings):
+    """A whole run: the resolved content of ``config.yaml``."""
+
+    name: str
+    algorithm: str = "fedmosaic"
+    seed: int = 0
+    threads: int = Field(default=0, ge=0, description="torch threads a process; 0 chooses")
+    workers: int = Field(default=1, ge=1, description="processes that clients are spread over")
+    tensorboard: bool = True
+    scenario: Scenario
+    versions: dict[str, str] = {}

@@ -1,0 +1,267 @@
+"""A client: its private tasks and stream, its adapters and moments, and what it does with an order from the server."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedmosaic.adapters import read_state, write_state
+from fedmosaic.algorithms.message import Message
+from fedmosaic.config import ClientSpec, TaskSpec
+from fedmosaic.data import ClientStream
+from fedmosaic.data.example import Example
+from fedmosaic.errors import CheckpointError
+from fedmosaic.evaluation import Record, evaluate
+from fedmosaic.federation.site import Host, Site
+from fedmosaic.federation.wire import pack, read_tensors, schema_of, unpack, write_tensors
+from fedmosaic.models.backbone import Backbone
+from fedmosaic.seeding import generator, seed_for
+from fedmosaic.training.loop import FitReport, Loss, StepHook, fit
+from fedmosaic.training.loss import answer_loss
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the server asks of a client in a round, beside the download.
+
+    Attributes:
+        train: take part in the round. before, after: evaluate before and after local training.
+        items: test items a task; None for all.
+    """
+
+    round: int
+    train: bool = True
+    before: bool = False
+    after: bool = False
+    items: int | None = None
+
+
+@dataclass
+class Reply:
+    """What a client gives back: the packed update (None if it did not train), its measurements, and what it cost."""
+
+    update: bytes | None = None
+    records: list[Record] = field(default_factory=list)
+    report: dict[str, Any] = field(default_factory=dict)
+
+
+class LocalClient:
+    """One client on its architecture's host. Implements :class:`fedmosaic.algorithms.base.Client`.
+
+    Between turns its state is here: adapters (gates included), Adam's moments, kept tensors and the stream's position.
+    """
+
+    def __init__(self, site: Site, spec: ClientSpec, index: int) -> None:
+        self.site = site
+        self.spec = spec
+        self.name = spec.name
+        self.index = index
+        self.round = 0
+        self.kept: dict[str, Tensor] = {}
+        self.tasks = site.tasks(spec)
+        self.stream = self._new_stream()
+        self._adapters: dict[str, Tensor] = {}
+        self._moments: dict[str, Tensor] = {}
+
+    # --- what an algorithm can use ----------------------------------------------------------------------------------
+    @property
+    def host(self) -> Host:
+        return self.site.host(self.spec.model)
+
+    @property
+    def model(self) -> Any:
+        return self.host.model
+
+    @property
+    def backbone(self) -> Backbone:
+        return self.host.backbone
+
+    def fit(self, steps: int, *, loss: Loss | None = None, each_step: StepHook | None = None) -> FitReport:
+        return fit(
+            self.model,
+            self.backbone,
+            self.host.optimiser,
+            lambda: self.stream.examples(self.stream.next_batch()),
+            steps,
+            dropout_seed=seed_for(self.site.settings.seed, self.name, self.round, "dropout"),
+            first_step=self.round * steps,
+            total_steps=self.site.scenario.rounds * steps,
+            loss=loss or answer_loss,
+            each_step=each_step,
+        )
+
+    def other_backbone(self, name: str) -> Backbone:
+        return self.site.backbone(name)
+
+    def public(self) -> Sequence[Example]:
+        return self.site.public()
+
+    def generator(self, purpose: str) -> torch.Generator:
+        return generator(self.site.settings.seed, self.name, self.round, purpose)
+
+    def once(self, key: str, make: Callable[[], Any]) -> Any:
+        return self.site.once(key, make)
+
+    # --- turns ------------------------------------------------------------------------------------------------------
+    def introduce(self) -> dict[str, Any]:
+        """What the server must know beforehand: architecture, number of samples, names and shapes of an update."""
+        with self.turn():
+            schema = schema_of(self.site.algorithm.upload(self))
+        samples = sum(len(task.train) for task in self.tasks)
+        return {"architecture": self.spec.model, "samples": samples, "schema": {k: list(v) for k, v in schema.items()}}
+
+    def work(self, order: Order, download: bytes) -> Reply:
+        """One turn: receive, measure, train, measure, and pack the update."""
+        algorithm = self.site.algorithm
+        reply = Reply()
+        seconds = {"receive": 0.0, "train": 0.0, "evaluate": 0.0, "upload": 0.0}
+        clock = time.perf_counter()
+
+        def lap(part: str) -> None:
+            nonlocal clock
+            now = time.perf_counter()
+            seconds[part] += now - clock
+            clock = now
+
+        with self.turn():
+            self.round = order.round
+            if order.train:
+                algorithm.receive(self, unpack(download))
+                if algorithm.replaces_weights:
+                    self.host.optimiser.load({})
+                lap("receive")
+                if order.before:
+                    reply.records += self._evaluate(order, "before")
+                    lap("evaluate")
+                self.stream.begin_round(order.round)
+                fitted = algorithm.train(self)
+                lap("train")
+                reply.report = asdict(fitted)
+                reply.update = pack(algorithm.upload(self))
+                lap("upload")
+            if order.after:
+                reply.records += self._evaluate(order, "after")
+                lap("evaluate")
+        lap("receive")
+        reply.report["parts"] = reply.report.pop("seconds", {})
+        reply.report["seconds"] = seconds
+        return reply
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Put this client's weights and moments into the host, and take them back at the end."""
+        host = self.host
+        if not self._adapters:
+            self._adapters = host.fresh
+        for name in self.site.algorithm.adapters:
+            write_state(host.model, name, self._part(name), gates=True)
+        host.optimiser.load(self._moments)
+        yield
+        self._adapters = adapter_tensors(host.model, self.site.algorithm.adapters)
+        self._moments = host.optimiser.state()
+
+    def _part(self, adapter: str) -> dict[str, Tensor]:
+        prefix = f"{adapter}/"
+        return {key.removeprefix(prefix): value for key, value in self._adapters.items() if key.startswith(prefix)}
+
+    def _evaluate(self, order: Order, stage: str) -> list[Record]:
+        settings = self.site.scenario.evaluation
+        records = []
+        for view in settings.views:
+            if view not in self.site.algorithm.views:
+                continue
+            with self.site.algorithm.view(self, view) as model:
+                for spec in self._measured():
+                    started = time.perf_counter()
+                    task = self.site.task(spec, "tasks")
+                    score = evaluate(
+                        self.backbone,
+                        model,
+                        self.site.test_set(spec, order.items),
+                        method="generation" if task.kind == "open" else settings.method,
+                        metric=task.metric,
+                        batch_size=settings.batch_size,
+                        max_new_tokens=settings.max_new_tokens,
+                    )
+                    elapsed = time.perf_counter() - started
+                    records.append(
+                        Record(
+                            round=order.round,
+                            client=self.name,
+                            task=spec.name,
+                            metric=task.metric,
+                            value=score.score,
+                            n=score.n,
+                            stage=stage,  # type: ignore[arg-type]
+                            view=view,
+                            seconds=elapsed,
+                        )
+                    )
+        return records
+
+    def _measured(self) -> list[TaskSpec]:
+        scenario = self.site.scenario
+        if not scenario.evaluation.others:
+            return list(self.spec.tasks)
+        every = [spec for client in scenario.clients for spec in client.tasks] + list(scenario.unseen)
+        return list({spec.name: spec for spec in every}.values())
+
+    # --- on disk ----------------------------------------------------------------------------------------------------
+    def save(self, path: Path) -> None:
+        """Everything this client is, in one file."""
+        if not self._adapters:
+            self._adapters = self.host.fresh
+        stream = self.stream.state_dict()
+        arrays = {key: value for key, value in stream.items() if isinstance(value, np.ndarray)}
+        plain = {key: value for key, value in stream.items() if key not in arrays}
+        tensors = {f"adapter/{key}": value for key, value in self._adapters.items()}
+        tensors |= {f"moment/{key}": value for key, value in self._moments.items()}
+        tensors |= {f"kept/{key}": value for key, value in self.kept.items()}
+        tensors |= {f"stream/{key}": torch.from_numpy(value) for key, value in arrays.items()}
+        write_tensors(path, tensors, {"stream": plain, "round": self.round, "client": self.name})
+
+    def load(self, path: Path) -> None:
+        """Continue from :meth:`save`. Raises CheckpointError if the file is another client's or damaged."""
+        tensors, scalars = read_tensors(path)
+        if scalars.get("client") != self.name:
+            raise CheckpointError(f"{path} belongs to client {scalars.get('client')!r}, not to {self.name!r}")
+        parts: dict[str, dict[str, Tensor]] = {"adapter": {}, "moment": {}, "kept": {}, "stream": {}}
+        for key, value in tensors.items():
+            part, _, name = key.partition("/")
+            parts[part][name] = value
+        self._adapters, self._moments, self.kept = parts["adapter"], parts["moment"], parts["kept"]
+        self.stream = self._new_stream()
+        self.stream.load_state_dict({**scalars["stream"], **{k: v.numpy() for k, v in parts["stream"].items()}})
+        self.round = int(scalars["round"])
+
+    def save_adapter(self, folder: Path) -> None:
+        """The adapter as ``save_pretrained`` makes it, one sub-folder for each named adapter."""
+        with self.turn():
+            self.model.save_pretrained(str(folder), selected_adapters=list(self.site.algorithm.adapters))
+
+    def _new_stream(self) -> ClientStream:
+        scenario = self.site.scenario
+        return ClientStream(
+            self.tasks,
+            mode=scenario.stream,
+            rounds=scenario.rounds,
+            steps_per_round=self.site.algorithm.steps,
+            batch_size=scenario.train.batch_size,
+            memory_size=scenario.memory.size,
+            temperature=scenario.memory.temperature,
+            decay=scenario.memory.decay,
+            seed_parts=(self.site.settings.seed, self.name),
+        )
+
+
+def adapter_tensors(model: Any, adapters: Sequence[str]) -> dict[str, Tensor]:
+    """All tensors of the named adapters, gates included, under ``<adapter>/<canonical name>``."""
+    return {f"{name}/{key}": value for name in adapters for key, value in read_state(model, name, gates=True).items()}

@@ -1,0 +1,162 @@
+"""A whole run, from settings to summary: the function behind ``fedmosaic run`` and ``fedmosaic.run``."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedmosaic.algorithms import algorithm_class, make_algorithm
+from fedmosaic.config import RunSettings
+from fedmosaic.errors import ConfigError, Interrupted, nearest
+from fedmosaic.evaluation import Record, summarise
+from fedmosaic.federation.observer import Observer
+from fedmosaic.federation.runfolder import RunFolder
+from fedmosaic.federation.server import FederationServer
+from fedmosaic.federation.site import Site, set_threads, smallest_model
+from fedmosaic.federation.transport import InProcess, Transport
+from fedmosaic.federation.workers import Workers
+
+PACKAGES = ("fedmosaic", "torch", "transformers", "peft", "numpy", "safetensors")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder and its summary (see :func:`summary_of`)."""
+
+    folder: Path
+    summary: Mapping[str, Any]
+
+
+def new_run(settings: RunSettings, out: Path, observer: Observer | None = None) -> Run:
+    """Check everything, make the run folder and run.
+
+    Raises:
+        FedMosaicError: naming what is wrong, before any training and before the folder is made.
+    """
+    settings = settings.model_copy(update={"versions": versions()})
+    _check_names(settings)
+    set_threads(settings)
+    site = Site(settings)
+    site.use(resolve(site))
+    with _running(site, out, observer) as (transport, listener):
+        folder = RunFolder.create(out, site.settings)
+        server = FederationServer(site, transport, folder, listener)
+        return _finish(server)
+
+
+def resume(path: Path, observer: Observer | None = None) -> Run:
+    """Continue a run from its last checkpoint, or from its start if it was killed before the first one.
+
+    A finished run is returned as it is.
+
+    Raises:
+        CheckpointError: no run folder, or one that cannot be continued.
+    """
+    folder, settings = RunFolder.open(path)
+    done = folder.summary()
+    if done is not None:
+        return Run(path, done)
+    set_threads(settings)
+    site = Site(settings)
+    with _running(site, path, observer) as (transport, listener):
+        server = FederationServer(site, transport, folder, listener)
+        checkpoint = folder.latest()
+        if checkpoint is None:
+            folder.truncate(0)
+        else:
+            server.restore(checkpoint)
+        return _finish(server)
+
+
+def resolve(site: Site) -> RunSettings:
+    """Replace what is chosen automatically by what was chosen, so that a run folder says it."""
+    settings = site.settings
+    if settings.scenario.relevance.model != "smallest":
+        return settings
+    name = smallest_model(site, settings.scenario.models_used)
+    relevance = settings.scenario.relevance.model_copy(update={"model": name})
+    return settings.model_copy(update={"scenario": settings.scenario.model_copy(update={"relevance": relevance})})
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "unknown"
+    return found
+
+
+def summary_of(settings: RunSettings, lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The figures of a run from the lines of its metrics file.
+
+    Returns:
+        ``{"self": {"last", "auc"}, "others": {"last", "auc", …}, "clients", "bytes", "seconds", …}``; see
+        :func:`fedmosaic.evaluation.summarise` for the definitions.
+    """
+    scores = [Record.from_json(line) for line in lines if line["kind"] == "score"]
+    rounds = [line for line in lines if line["kind"] == "round"]
+    turns = [line for line in lines if line["kind"] == "client"]
+    scenario = settings.scenario
+    view = next((v for v in scenario.evaluation.views if v in algorithm_class(settings.algorithm).views), "mixed")
+    measured = summarise(scores, scenario.clients, view=view)
+    return {
+        "scenario": settings.name,
+        "algorithm": settings.algorithm,
+        "seed": settings.seed,
+        "evaluation": {"choice": scenario.evaluation.method, "stage": "after", "view": view},
+        **measured,
+        "refused": sum(len(line["refused"]) for line in rounds),
+        "bytes": {way: sum(line["bytes"][way] for line in rounds) for way in ("up", "down")},
+        "seconds": {
+            "total": sum(line["seconds"]["total"] for line in rounds),
+            "train": sum(line["seconds"]["train"] for line in turns),
+            "evaluate": sum(line["seconds"]["evaluate"] for line in turns),
+            "server": sum(line["seconds"]["server"] for line in rounds),
+            "checkpoint": sum(line["seconds"]["checkpoint"] for line in rounds),
+        },
+    }
+
+
+@contextmanager
+def _running(site: Site, folder: Path, observer: Observer | None) -> Iterator[tuple[Transport, Observer]]:
+    """The transport of a run, closed at the end whatever happens; Ctrl-C says where to go on."""
+    listener = observer or Observer()
+    count = min(site.settings.workers, len(site.scenario.clients))
+    transport: Transport = Workers(site, count) if count > 1 else InProcess(site)
+    try:
+        yield transport, listener
+    except KeyboardInterrupt as stop:
+        if (folder / "config.yaml").is_file():
+            raise Interrupted(folder) from stop
+        raise
+    finally:
+        listener.closed()
+        transport.close()
+
+
+def _finish(server: FederationServer) -> Run:
+    folder = server.folder
+    server.run()
+    with folder.adapters() as work:
+        server.transport.save_adapters(work)
+    summary = summary_of(server.settings, folder.lines())
+    folder.write_summary(summary)
+    server.observer.run_finished(summary)
+    return Run(folder.path, summary)
+
+
+def _check_names(settings: RunSettings) -> None:
+    """Names that only the algorithm and the scenario together can tell to be wrong."""
+    algorithm = make_algorithm(settings.algorithm, settings.scenario, settings.seed)
+    known = {view for name in ("fedmosaic", "sft") for view in algorithm_class(name).views} | set(algorithm.views)
+    for view in settings.scenario.evaluation.views:
+        if view not in known:
+            raise ConfigError(f"evaluation.views: unknown view {view!r}.{nearest(view, known)}")

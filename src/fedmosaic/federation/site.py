@@ -1,0 +1,144 @@
+"""What the clients of one process share: one frozen base model per architecture, the tasks, the public examples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from fedmosaic.adapters import read_state
+from fedmosaic.algorithms import Algorithm, make_algorithm
+from fedmosaic.config import ClientSpec, RunSettings, TaskSpec
+from fedmosaic.data import check, load_task, public_examples
+from fedmosaic.data.example import Example, Task
+from fedmosaic.errors import FedMosaicError
+from fedmosaic.models.backbone import Backbone
+from fedmosaic.models.source import ModelOptions
+from fedmosaic.seeding import rng
+from fedmosaic.training.optimiser import Optimiser
+
+
+class Host:
+    """An architecture's base model with the algorithm's adapters on it and an optimiser; clients take turns on it.
+
+    Attributes:
+        fresh: the adapters as built, with which every client starts (``<adapter>/<canonical name>``).
+    """
+
+    def __init__(self, backbone: Backbone, algorithm: Algorithm, public: Sequence[Example], checkpointing: bool) -> None:
+        self.backbone = backbone
+        self.model = algorithm.build(backbone, public)
+        if checkpointing:
+            self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        self.optimiser = Optimiser(algorithm.parameters(self.model), algorithm.scenario.train)
+        self.fresh = {
+            f"{name}/{key}": value
+            for name in algorithm.adapters
+            for key, value in read_state(self.model, name, gates=True).items()
+        }
+
+
+class Site:
+    """Loads what clients need when it is first needed, once per process.
+
+    Args:
+        settings: the run; its scenario names models and tasks.
+    """
+
+    def __init__(self, settings: RunSettings) -> None:
+        self.use(settings)
+        self._backbones: dict[str, Backbone] = {}
+        self._hosts: dict[str, Host] = {}
+        self._tasks: dict[str, Task] = {}
+        self._test_sets: dict[tuple[str, int | None], Sequence[Example]] = {}
+        self._public: Sequence[Example] | None = None
+        self._made: dict[str, Any] = {}
+
+    def use(self, settings: RunSettings) -> None:
+        """Take the run's settings; once more when what was to be chosen automatically has been resolved."""
+        self.settings = settings
+        self.scenario = settings.scenario
+        self.algorithm = make_algorithm(settings.algorithm, settings.scenario, settings.seed)
+
+    def backbone(self, name: str) -> Backbone:
+        """The bare base model of that name."""
+        if name not in self._backbones:
+            models = self.scenario.models
+            options = ModelOptions(models.dtype, models.device, models.quantise, models.trust_remote_code)
+            self._backbones[name] = Backbone.load(name, options)
+        return self._backbones[name]
+
+    def host(self, architecture: str) -> Host:
+        """The base model of that name with adapters on it."""
+        if architecture not in self._hosts:
+            backbone = self.backbone(architecture)
+            checkpointing = self.scenario.models.gradient_checkpointing
+            self._hosts[architecture] = Host(backbone, self.algorithm, self.public(), checkpointing)
+        return self._hosts[architecture]
+
+    def task(self, spec: TaskSpec, field: str) -> Task:
+        """The task of that name, read and checked; errors name the scenario's field."""
+        if spec.name not in self._tasks:
+            data = self.scenario.data
+            try:
+                task = load_task(
+                    spec.name,
+                    root=data.root,
+                    seed=data.seed,
+                    train_limit=data.train,
+                    test_limit=data.test,
+                    kind=spec.kind,
+                    metric=spec.metric,
+                )
+                check(task)
+            except FedMosaicError as error:
+                raise type(error)(f"{field}: {error}") from error
+            self._tasks[spec.name] = task
+        return self._tasks[spec.name]
+
+    def tasks(self, client: ClientSpec) -> list[Task]:
+        """The client's tasks, in order."""
+        return [self.task(spec, f"client {client.name!r}, tasks.{i}") for i, spec in enumerate(client.tasks)]
+
+    def test_set(self, spec: TaskSpec, items: int | None) -> Sequence[Example]:
+        """At most ``items`` test examples of a task: a seeded sample, the same for every client and round."""
+        key = (spec.name, items)
+        if key not in self._test_sets:
+            examples = self.task(spec, "tasks").test
+            chosen: Sequence[int] = range(len(examples))
+            if items is not None and items < len(examples):
+                draw = rng(self.scenario.data.seed, "test items", spec.name)
+                chosen = sorted(draw.permutation(len(examples))[:items].tolist())
+            self._test_sets[key] = [examples[index] for index in chosen]
+        return self._test_sets[key]
+
+    def public(self) -> Sequence[Example]:
+        """The public examples of the scenario; empty where it names none."""
+        if self._public is None:
+            data = self.scenario.data
+            self._public = (
+                [] if data.public == "none" else public_examples(data.public, data.public_size, data.seed, root=data.root)
+            )
+        return self._public
+
+    def once(self, key: str, make: Callable[[], Any]) -> Any:
+        """An object made on first use and shared by the clients of this process."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+
+def smallest_model(site: Site, names: Sequence[str]) -> str:
+    """The model with the fewest parameters; ties go to the first name."""
+    sizes = {name: sum(p.numel() for p in site.backbone(name).model.parameters()) for name in names}
+    return min(names, key=lambda name: sizes[name])
+
+
+def set_threads(settings: RunSettings) -> None:
+    """Set torch's thread count: as asked; else 1 for the miniatures, whose matrices are too small to share out."""
+    threads = settings.threads
+    if threads == 0 and all(client.model.startswith("miniature/") for client in settings.scenario.clients):
+        threads = 1
+    if threads:
+        torch.set_num_threads(threads)

@@ -1,0 +1,79 @@
+"""The one wire format: a message as bytes, and the check of what arrives before anything uses it.
+
+The bytes are a safetensors file: one flat vector of values behind a JSON manifest of names, types, shapes and offsets, with the
+scalars beside them. Nothing in it can execute. Checkpoints hold the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from fedmosaic.algorithms.message import Message
+from fedmosaic.errors import CheckpointError, UpdateError
+from fedmosaic.files import write_atomic
+
+Schema = Mapping[str, tuple[int, ...]]
+SIZE_LIMIT = 2 << 30
+SCALARS = "scalars"
+
+
+def pack(message: Message) -> bytes:
+    """The message as bytes."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in message.tensors.items()}
+    return save(tensors, metadata={SCALARS: json.dumps(dict(message.scalars), sort_keys=True)})
+
+
+def unpack(payload: bytes, limit: int = SIZE_LIMIT) -> Message:
+    """The message in ``payload``. Raises UpdateError if it is too large or not a message."""
+    if len(payload) > limit:
+        raise UpdateError(f"the message has {len(payload):,} bytes; at most {limit:,} are accepted")
+    try:
+        header = json.loads(payload[8 : 8 + int.from_bytes(payload[:8], "little")])
+        scalars = json.loads(header.get("__metadata__", {}).get(SCALARS, "{}"))
+        return Message(load(payload), scalars)
+    except (SafetensorError, ValueError, AttributeError, TypeError, KeyError) as error:
+        raise UpdateError(f"the message is damaged or not a fedmosaic message: {error}") from error
+
+
+def schema_of(message: Message) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a message's tensors."""
+    return {name: tuple(value.shape) for name, value in message.tensors.items()}
+
+
+def check(message: Message, schema: Schema) -> None:
+    """Raise UpdateError unless the message has exactly the tensors of ``schema``, floating point and finite."""
+    missing = sorted(set(schema) - set(message.tensors))
+    extra = sorted(set(message.tensors) - set(schema))
+    if missing or extra:
+        what = f"lacks {missing[0]!r}" if missing else f"has an unexpected tensor {extra[0]!r}"
+        raise UpdateError(f"the update {what} ({len(missing)} missing, {len(extra)} unexpected)")
+    for name, value in message.tensors.items():
+        if tuple(value.shape) != tuple(schema[name]):
+            raise UpdateError(f"{name!r} has shape {list(value.shape)}, expected {list(schema[name])}")
+        if not value.is_floating_point():
+            raise UpdateError(f"{name!r} is {value.dtype}, expected floating point")
+        if not torch.isfinite(value).all():
+            raise UpdateError(f"{name!r} holds NaN or Inf")
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any] | None = None) -> None:
+    """Write tensors and plain values (anything JSON takes) to a file, atomically."""
+    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    write_atomic(path, save(plain, metadata={SCALARS: json.dumps(dict(scalars or {}), sort_keys=True)}))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and plain values of a file. Raises CheckpointError naming it if it is missing or damaged."""
+    try:
+        message = unpack(path.read_bytes(), limit=1 << 50)
+    except (OSError, UpdateError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    return dict(message.tensors), dict(message.scalars)

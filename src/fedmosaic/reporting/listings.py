@@ -1,0 +1,58 @@
+"""``fedmosaic list``: algorithms, scenarios and models in one line each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+
+def listing(what: str, console: Console | None = None) -> None:
+    """Print the list of ``algorithms``, ``scenarios`` or ``models``."""
+    rows: dict[str, Callable[[], Table]] = {"algorithms": _algorithms, "scenarios": _scenarios, "models": _models}
+    (console or Console()).print(rows[what]())
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    for index, column in enumerate(columns):
+        table.add_column(column, style="bold" if index == 0 else "", overflow="fold")
+    return table
+
+
+def _algorithms() -> Table:
+    from fedmosaic.algorithms import TABLE, algorithm_class
+
+    table = _table("algorithm", "what it does", "source")
+    for name in TABLE:
+        kind = algorithm_class(name)
+        table.add_row(name, kind.summary, kind.paper)
+    return table
+
+
+def _scenarios() -> Table:
+    from fedmosaic.configfile import load_scenario, scenario_names
+
+    table = _table("scenario", "title", "clients", "rounds", "stream")
+    for name in scenario_names():
+        scenario = load_scenario(name)
+        table.add_row(name, scenario.title, str(len(scenario.clients)), str(scenario.rounds), scenario.stream)
+    return table
+
+
+def _models() -> Table:
+    import json
+
+    from fedmosaic.models.source import bundled_names, locate
+
+    table = _table("model", "language model", "layers", "width", "vocabulary")
+    for name in bundled_names():
+        folder, _ = locate(name)
+        with open(f"{folder}/config.json", encoding="utf-8") as stream:
+            text = json.load(stream)["text_config"]
+        row = [text["model_type"], text["num_hidden_layers"], text["hidden_size"], text["vocab_size"]]
+        table.add_row(name, *map(str, row))
+    table.caption = "and any LLaVA-style or causal language model by Hugging Face id, folder or .gguf file"
+    return table

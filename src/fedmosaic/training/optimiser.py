@@ -1,0 +1,89 @@
+"""Parameter groups, AdamW and its moments as plain tensors that can leave the process and come back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fedmosaic.config import TrainSettings
+from fedmosaic.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters that share a learning rate.
+
+    Attributes:
+        role: ``lora`` (trained A, B), ``shared`` (P, Q) or ``gate`` (β); the role decides the learning rate.
+        parameters: by name, in a fixed order.
+    """
+
+    role: str
+    parameters: Mapping[str, nn.Parameter]
+
+
+def learning_rate(role: str, settings: TrainSettings) -> float:
+    """The learning rate of a role: ``lr``, ``lr_shared`` or ``lr_gate`` (which falls back to ``lr``)."""
+    if role == "shared":
+        return settings.lr_shared
+    if role == "gate":
+        return settings.lr if settings.lr_gate is None else settings.lr_gate
+    return settings.lr
+
+
+def schedule_factor(settings: TrainSettings, step: int, total: int) -> float:
+    """Factor on every learning rate at ``step`` of ``total`` steps of the whole run: 1, or ½(1 + cos(π step/total))."""
+    if settings.schedule == "constant":
+        return 1.0
+    return 0.5 * (1.0 + math.cos(math.pi * min(step / max(total, 1), 1.0)))
+
+
+class Optimiser:
+    """AdamW over parameter groups, with the moments under the parameters' names.
+
+    The moments are kept apart from the weights on purpose: loading them never touches a weight, so what was aggregated is
+    what the first step starts from.
+    """
+
+    def __init__(self, groups: Iterable[ParameterGroup], settings: TrainSettings) -> None:
+        self.settings = settings
+        self.groups = [group for group in groups if group.parameters]
+        self.parameters = [p for group in self.groups for p in group.parameters.values()]
+        fused = all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in self.parameters)
+        arguments: list[dict[str, Any]] = [
+            {"params": list(group.parameters.values()), "lr": learning_rate(group.role, settings)} for group in self.groups
+        ]
+        self.adamw = torch.optim.AdamW(arguments, weight_decay=settings.weight_decay, fused=fused)
+
+    def step(self, factor: float) -> None:
+        """One update at ``factor`` times the learning rates, after clipping the gradient norm."""
+        if self.settings.clip > 0:
+            nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
+        for group, arguments in zip(self.groups, self.adamw.param_groups, strict=True):
+            arguments["lr"] = learning_rate(group.role, self.settings) * factor
+        self.adamw.step()
+        self.adamw.zero_grad(set_to_none=True)
+
+    def state(self) -> dict[str, Tensor]:
+        """The moments by parameter name, as copies: ``<name>/exp_avg``, ``/exp_avg_sq``, ``/step``."""
+        return {
+            f"{name}/{key}": value.detach().clone()
+            for group in self.groups
+            for name, parameter in group.parameters.items()
+            for key, value in self.adamw.state.get(parameter, {}).items()
+        }
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Replace all moments by ``state`` (empty: as if no step had been taken). Weights are not touched."""
+        self.adamw.state.clear()
+        known = {name: parameter for group in self.groups for name, parameter in group.parameters.items()}
+        for key, value in state.items():
+            name, _, moment = key.rpartition("/")
+            if name not in known:
+                raise CheckpointError(f"optimiser state for {name!r}, which this adapter does not train")
+            self.adamw.state[known[name]][moment] = value.clone()
