@@ -22,12 +22,12 @@ class OnlineMemory:
 
     **Eviction.** ``size`` is a real limit. Samples that arrive together all enter, and for each one too many the sample
     with the lowest tag among those already there leaves; tags are drawn uniformly in [0, 1) at entry. So a new sample
-    can be drawn at least in the step of its arrival, and what stays of the past is a uniform sample of it (reservoir
-    sampling by random tags, Efraimidis & Spirakis 2006), every earlier task of a dynamic stream in its share, without
-    task labels. The rules that suggest themselves first fail: the most-drawn sample is as a rule the newest, so evicting
-    it freezes the memory on the first samples; evicting the oldest forgets every earlier task; and a classical reservoir
-    turns away most arrivals before they were trained on. Of more samples arriving together than fit, the last ``size``
-    enter.
+    can be drawn at least in the step of its arrival, and what stays of the past is close to a uniform sample of it
+    (reservoir sampling by random tags, Efraimidis & Spirakis 2006): every earlier task of a dynamic stream in its
+    share, without task labels. Of more samples arriving together than fit, the last ``size`` enter. The rules that
+    suggest themselves first fail: the most-drawn sample is as a rule the newest, so evicting it freezes the memory on
+    the first samples; evicting the oldest forgets every earlier task; a classical reservoir turns most arrivals away
+    untrained.
 
     No generator is kept: each call is given one, named by client, round and step (:mod:`fedmosaic.seeding`).
 
@@ -97,7 +97,7 @@ class OnlineMemory:
         return self.items[chosen]
 
     def state_dict(self) -> State:
-        """Everything that changes, [len] each, in order of arrival: ``items`` int64, ``counts`` and ``tags`` float64."""
+        """All that changes, [len] each, in order of arrival: ``items`` int64, ``counts`` and ``tags`` float64."""
         return {"items": self.items.copy(), "counts": self.counts.copy(), "tags": self.tags.copy()}
 
     def load_state_dict(self, state: State) -> None:

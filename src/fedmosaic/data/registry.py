@@ -61,7 +61,7 @@ def load_task(
     if source == "miniature":
         from fedmosaic.data.miniature.benchmark import load_task as load_miniature
 
-        task: Task = load_miniature(name, seed=seed, train=train_limit, test=test_limit)
+        task = replace(load_miniature(name, seed=seed, train=train_limit, test=test_limit), name=ref)
     elif source == "easy-vqa":
         task = load_easy_vqa(name, seed=seed, train_limit=train_limit, test_limit=test_limit)
     else:

@@ -1,0 +1,77 @@
+"""Instruction data and plain text."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from data_factory import item, write_json
+
+from fedmosaic.data.text import read_text
+from fedmosaic.errors import DataError
+
+
+@pytest.mark.parametrize(
+    ("record", "question", "answer"),
+    [
+        ({"instruction": "Add.", "input": "1 2", "output": " 3 "}, "Add.\n\n1 2", "3"),
+        ({"instruction": "Say hi.", "input": "", "output": "hi"}, "Say hi.", "hi"),
+        ({"instruction": "Who?", "context": "It was I.", "response": "You"}, "Who?\n\nIt was I.", "You"),
+        ({"inputs": "¿Qué?", "targets": "Nada"}, "¿Qué?", "Nada"),
+        (item("Why?", "Because."), "Why?", "Because."),
+        ({"text": "Once upon a time."}, "", "Once upon a time."),
+    ],
+)
+def test_item_forms(tmp_path: Path, record: dict[str, Any], question: str, answer: str) -> None:
+    (example,) = read_text(write_json(tmp_path / "set.jsonl", [record]))
+    assert (example.question, example.answer, example.images) == (question, answer, ())
+
+
+def test_options_of_an_instruction(tmp_path: Path) -> None:
+    record = {"question": "Is it?", "answer": "Yes", "options": ["yes", "no"]}
+    (example,) = read_text(write_json(tmp_path / "set.json", [record]))
+    assert (example.answer, example.options) == ("yes", ("yes", "no"))
+
+
+@pytest.mark.parametrize(
+    ("content", "texts"),
+    [
+        ("one\ntwo\n\nthree\n", ["one\ntwo", "three"]),
+        ("one\ntwo\nthree", ["one", "two", "three"]),
+        ("\ufeffone\n  \n two ", ["one", "two"]),
+    ],
+)
+def test_plain_text(tmp_path: Path, content: str, texts: list[str]) -> None:
+    path = tmp_path / "set.txt"
+    path.write_text(content, encoding="utf-8")
+    examples = read_text(path)
+    assert [example.answer for example in examples] == texts
+    assert all(len(example.turns) == 1 for example in examples)
+    assert [example.answer for example in read_text(path, limit=1)] == texts[:1]
+
+
+@pytest.mark.parametrize(
+    ("record", "field", "message"),
+    [
+        ({}, "instruction", "missing"),
+        ({"instruction": "Add."}, "output", "missing"),
+        ({"instruction": "Add.", "output": " "}, "output", "not empty"),
+        ({"instruction": 3, "output": "a"}, "instruction", "text"),
+        ({"instruction": "Add.", "input": [1], "output": "a"}, "input", "expected text"),
+        ({"instruction": "Is it?", "output": "c", "options": ["a", "b"]}, "options", "'c' is not among"),
+        ({"text": ""}, "text", "not empty"),
+        (item("<image>?", "a"), "image", "1 <image> marks"),
+    ],
+)
+def test_errors_name_file_item_and_field(tmp_path: Path, record: dict[str, Any], field: str, message: str) -> None:
+    path = write_json(tmp_path / "set.json", [{"text": "fine"}, record])
+    with pytest.raises(DataError, match=re.escape(f"{path}: item 1 (id '1'), field '{field}': ") + ".*" + message):
+        read_text(path)
+
+
+def test_empty_text_file(tmp_path: Path) -> None:
+    (tmp_path / "set.txt").write_text("\n\n")
+    with pytest.raises(DataError, match="holds no text"):
+        read_text(tmp_path / "set.txt")
