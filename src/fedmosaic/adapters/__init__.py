@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from fedmosaic.adapters.blocks import block_ends
 from fedmosaic.adapters.config import CoLoraConfig
-from fedmosaic.adapters.layer import CoLoraLinear, LoraLinear
+from fedmosaic.adapters.export import export_lora, export_to_folder
+from fedmosaic.adapters.linear import CoLoraLinear, LoraLinear
 from fedmosaic.adapters.model import CoLoraModel, activate, build_pair
 from fedmosaic.adapters.register import register
 from fedmosaic.adapters.state import adapter_parameters, load_shared, read_state, shared_state, write_state
@@ -26,6 +27,8 @@ __all__ = [
     "block_ends",
     "build_pair",
     "calibrate",
+    "export_lora",
+    "export_to_folder",
     "load_shared",
     "read_state",
     "shared_state",

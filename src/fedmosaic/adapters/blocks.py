@@ -8,8 +8,8 @@ from fedmosaic.errors import ModelError
 def block_ends(num_layers: int, num_blocks: int) -> tuple[int, ...]:
     """The last layer (0-based) of each of ``num_blocks`` blocks of a model of ``num_layers`` layers.
 
-    Block k (1-based) of N_B ends at layer ``k * floor(L / N_B) - 1``; the last block takes what is left and ends at ``L
-    - 1``. Layers of equal relative depth resemble one another most across models (CKA; FedMosaic, arXiv 2506.11024,
+    Block k (1-based) of N_B ends at layer ``k * floor(L / N_B) - 1``; the last block takes what is left and ends at
+    ``L - 1``. Layers of equal relative depth resemble one another most across models (CKA; FedMosaic, arXiv 2506.11024,
     section on block-wise aggregation). For L = 16 and N_B = 4: ``(3, 7, 11, 15)``.
 
     Raises:
@@ -19,8 +19,8 @@ def block_ends(num_layers: int, num_blocks: int) -> tuple[int, ...]:
         raise ModelError(f"num_blocks is {num_blocks}; at least one block is needed.")
     if num_layers < num_blocks:
         raise ModelError(
-            f"A model of {num_layers} layers cannot be cut into {num_blocks} blocks: lower num_blocks to {max(num_layers, 1)} or less "
-            "for every client of the federation, or leave this model out."
+            f"A model of {num_layers} layers cannot be cut into {num_blocks} blocks: lower num_blocks to "
+            f"{max(num_layers, 1)} or less for every client of the federation, or leave this model out."
         )
     size = num_layers // num_blocks
     return (*(k * size - 1 for k in range(1, num_blocks)), num_layers - 1)

@@ -39,9 +39,9 @@ class CoLoraConfig(PeftConfig):
         modules_to_save: Further modules to train and save whole, as in PEFT.
         bias: ``"none"``, ``"all"`` or ``"colora_only"``: which biases of the base model train, as in PEFT.
         gate: How a layer mixes the pair of adapters ``local_name`` and ``global_name`` when exactly these two are
-            active: ``"scalar"``: ``g = sigmoid(beta)``, one learned beta per layer (the paper). ``"input"``: ``beta(x)
-                = beta0 + mean over
-            tokens of w . x`` with a learned ``w`` (the release of the paper). ``"none"``: both are simply added.
+            active. ``"scalar"``: ``g = sigmoid(beta)``, one learned beta per layer (the paper). ``"input"``: ``beta(x)
+            = beta0 + mean over tokens of w . x`` with a learned ``w`` (the paper's release). ``"none"``: both are
+            added.
         gate_init: beta at the start; 0 gives g = 1/2.
         gate_noise: Standard deviation of Gaussian noise on beta(x) while training; only for ``gate="input"``.
         mix: ``"plain"``: ``(1 - g) local + g global``. ``"full"``: the same divided by ``1 - sigmoid(gate_init)``, so

@@ -81,25 +81,18 @@ class CoLoraPass(Function):
         with without_autocast(grad.device.type):
             grad = grad.reshape(-1, grad.shape[-1])
             v = torch.mm(grad, b)
-            if need_p or need_beta:
-                dp = torch.mm(v.t(), z).mul_(ctx.scale)
-            if need_q or need_beta:
-                dq = v.sum(0).mul_(ctx.scale)
+            if need_p or need_q or need_beta:
+                dp, dq = torch.mm(v.t(), z).mul_(ctx.scale), v.sum(0).mul_(ctx.scale)
+                if g is not None:
+                    dbeta = torch.dot(dp.view(-1), (p_global - p_local).view(-1)) + torch.dot(dq, q_global - q_local)
+                    dbeta, dp, dq = dbeta * g * (1 - g), dp.mul_(1 - g), dq.mul_(1 - g)
             if need_x:
                 vp = torch.mm(v, p)
-                dx = (
-                    torch.mm(vp, a).mul_(ctx.scale)
-                    if weight is None
-                    else torch.mm(grad, weight).addmm_(vp, a, alpha=ctx.scale)
-                )
+                if weight is None:
+                    dx = torch.mm(vp, a).mul_(ctx.scale)
+                else:
+                    dx = torch.mm(grad, weight).addmm_(vp, a, alpha=ctx.scale)
                 dx = dx.view(ctx.shape)
-            if g is not None:
-                rest = 1 - g
-                if need_beta:
-                    dbeta = torch.dot(dp.view(-1), (p_global - p_local).view(-1))
-                    dbeta = (dbeta + torch.dot(dq, q_global - q_local)) * g * rest
-                dp = dp.mul_(rest) if need_p else None
-                dq = dq.mul_(rest) if need_q else None
         return dx, None, None, None, None, dp, dq, None, None, dbeta, None
 
 

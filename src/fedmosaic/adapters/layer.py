@@ -1,32 +1,33 @@
-"""The adapted linear layers: what all of them do (adapters, gate, merging), and the two kinds: Co-LoRA and ordinary
-LoRA.
+"""What every adapted linear layer does: named adapters, the gate between two of them, and merging.
 
 A layer holds any number of named adapters. When exactly the two of the pair (``local``, ``global``) are active, they
 are mixed by the gate that belongs to the local one; any other set of active adapters is added up, and a single one has
-no gate.
+no gate. The two kinds of layer, Co-LoRA and ordinary LoRA, are in ``linear.py``.
 """
 
 from __future__ import annotations
 
 import warnings
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from peft.tuners._buffer_dict import BufferDict
 from peft.tuners.tuners_utils import BaseTunerLayer, _get_in_out_features, check_adapters_to_merge
 from peft.utils.quantization_utils import resolve_quantization_backend
 from torch import Tensor, nn
 
 from fedmosaic.adapters.config import CoLoraConfig
-from fedmosaic.adapters.functional import CoLoraPass, LoraPass, without_autocast
-from fedmosaic.adapters.subspace import random_pair, svd_pair
+from fedmosaic.adapters.functional import without_autocast
 from fedmosaic.errors import ModelError
-from fedmosaic.seeding import generator
 
 
 class Place(NamedTuple):
-    """Where a layer sits: 0-based layer, leaf name such as ``q_proj``, and the block it closes (None: not a block
-    end).
+    """Where a layer sits.
+
+    Attributes:
+        layer: 0-based depth in the model.
+        module: Leaf name such as ``q_proj``.
+        block: The 0-based block whose last layer this is, or None.
     """
 
     layer: int
@@ -48,6 +49,17 @@ class AdaptedLinear(nn.Module, BaseTunerLayer):
         ModelError: when the base layer is not linear.
     """
 
+    if TYPE_CHECKING:  # from the untyped BaseTunerLayer
+        active_adapters: list[str]
+        merged: bool
+        in_features: int
+        out_features: int
+        get_base_layer: Callable[[], nn.Linear]
+        get_base_weight: Callable[[], Tensor]
+        set_base_weight: Callable[[Tensor], None]
+        set_adapter: Callable[..., None]
+        _move_adapter_to_device_of_base_layer: Callable[[str], None]
+
     adapter_layer_names: tuple[str, ...] = ("colora_beta",)
     other_param_names: tuple[str, ...] = ("colora_r", "colora_scaling", "colora_dropout")
     low_rank_names: tuple[str, ...] = ()
@@ -61,7 +73,8 @@ class AdaptedLinear(nn.Module, BaseTunerLayer):
         self.quantization_backend = resolve_quantization_backend(linear, **quantization)
         if not isinstance(linear, nn.Linear) and self.quantization_backend is None:
             raise ModelError(
-                f"{place.module} is a {type(linear).__name__}; Co-LoRA adapts linear layers only. Leave it out of target_modules."
+                f"{place.module} is a {type(linear).__name__}; Co-LoRA adapts linear layers only. Leave it out of "
+                "target_modules."
             )
         self.in_features, self.out_features = _get_in_out_features(linear)
         self.colora_place = place
@@ -83,8 +96,6 @@ class AdaptedLinear(nn.Module, BaseTunerLayer):
         self._active_adapter = adapter_name
         self._make_parameters()
         self.update_layer(adapter_name, config)
-
-    # Parameters
 
     def _make_parameters(self) -> None:
         """Create the empty dictionaries of the low-rank parameters."""
@@ -121,8 +132,6 @@ class AdaptedLinear(nn.Module, BaseTunerLayer):
         """Whether this layer carries the adapter."""
         return adapter_name in self.colora_scaling
 
-    # Gate
-
     def _is_pair(self, names: list[str]) -> bool:
         return (
             len(names) == 2
@@ -132,8 +141,13 @@ class AdaptedLinear(nn.Module, BaseTunerLayer):
         )
 
     def input_gate(self, x: Tensor) -> Tensor:
-        """``g = sigmoid(beta0 + mean over tokens of w . x)``, ``[..., 1, 1]``: one gate per sequence. x is ``[..., T,
-        d_in]``.
+        """``g = sigmoid(beta0 + mean over tokens of w . x)``: one gate per sequence.
+
+        Args:
+            x: ``[..., T, d_in]``.
+
+        Returns:
+            ``[..., 1, 1]``.
         """
         beta = self.colora_beta[self.colora_pair[0]]
         value = beta[0] + torch.matmul(x.to(beta.dtype).mean(-2, keepdim=True), beta[1:, None])
@@ -158,8 +172,6 @@ class AdaptedLinear(nn.Module, BaseTunerLayer):
         g = float(torch.sigmoid(self.colora_beta[self.colora_pair[0]].detach().double()))
         return {self.colora_pair[0]: (1 - g) * self.colora_mix_scale, self.colora_pair[1]: g * self.colora_mix_scale}
 
-    # Forward
-
     def _single(self, x: Tensor, linear: nn.Module | None, name: str) -> Tensor:
         """Output (with ``linear``) or change of output (without) for one adapter."""
         raise NotImplementedError
@@ -180,7 +192,8 @@ class AdaptedLinear(nn.Module, BaseTunerLayer):
             [] if self._disable_adapters or self.merged else [name for name in self.active_adapters if self.has(name)]
         )
         if not names:
-            return self.base_layer(x, *args, **kwargs)
+            base: Tensor = self.base_layer(x, *args, **kwargs)
+            return base
         autocast = torch.is_autocast_enabled(x.device.type)
         parameter = getattr(self, self.low_rank_names[0])[names[0]]
         dtype = torch.get_autocast_dtype(x.device.type) if autocast else parameter.dtype
@@ -212,7 +225,8 @@ class AdaptedLinear(nn.Module, BaseTunerLayer):
         )
         inner = self.colora_dropout[local](x)
         mixed = (1 - g) * self._plain_delta(inner, local) + g * self._plain_delta(inner, received)
-        return mixed * self.colora_mix_scale
+        scaled: Tensor = mixed * self.colora_mix_scale
+        return scaled
 
     def _global_trains(self) -> bool:
         return any(getattr(self, attr)[self.colora_pair[1]].requires_grad for attr in self.low_rank_names)
@@ -231,8 +245,6 @@ class AdaptedLinear(nn.Module, BaseTunerLayer):
         if "forward" in base.__dict__:  # replaced by accelerate, which moves weights in and out
             return False
         return not (self.training and any(isinstance(self.colora_dropout[name], nn.Dropout) for name in names))
-
-    # Merging
 
     def get_delta_weight(self, adapter: str) -> Tensor:
         """The change of the weight ``[d_out, d_in]`` that one adapter makes, without the gate."""
@@ -279,7 +291,7 @@ class AdaptedLinear(nn.Module, BaseTunerLayer):
                 self.set_base_weight(weight - (factor * self.get_delta_weight(name)).to(weight.dtype))
                 self._set_bias(self._changed_bias(name, -factor))
         if self._added_bias:
-            self.get_base_layer().bias = None
+            self.get_base_layer().register_parameter("bias", None)
             self._added_bias = False
 
     def _changed_bias(self, name: str, factor: float) -> Tensor | None:
@@ -308,138 +320,6 @@ class AdaptedLinear(nn.Module, BaseTunerLayer):
         return "colora." + super().__repr__()
 
 
-class CoLoraLinear(AdaptedLinear):
-    """``h = W x + s B (P A x + Q)`` with trained P ``[r, r]`` and Q ``[r]`` (zero at the start).
-
-    A and B are one frozen pair for all adapters of the layer, in buffers: never in an optimiser, saved with every
-    adapter.
-    """
-
-    adapter_layer_names = ("colora_P", "colora_Q", "colora_beta")
-    low_rank_names = ("colora_P", "colora_Q")
-
-    def _make_parameters(self) -> None:
-        self.colora_P = nn.ParameterDict()
-        self.colora_Q = nn.ParameterDict()
-        self.colora_shared = BufferDict(persistent=True)
-
-    def _add_parameters(self, adapter_name: str, config: CoLoraConfig) -> None:
-        r = config.r
-        if len(self.colora_P) == 0 or set(self.colora_P) == {adapter_name}:
-            self._make_shared(config)
-        elif self.colora_shared["frozen_A"].shape[0] != r:
-            raise ModelError(
-                f"Adapter {adapter_name!r} has r = {r}, but the frozen A and B of the layer, which all its adapters share, have "
-                f"r = {self.colora_shared['frozen_A'].shape[0]}: give all adapters of a model the same r."
-            )
-        self.colora_P[adapter_name] = nn.Parameter(torch.zeros(r, r) if config.init_weights else torch.randn(r, r))
-        self.colora_Q[adapter_name] = nn.Parameter(torch.zeros(r) if config.init_weights else torch.randn(r))
-
-    def _make_shared(self, config: CoLoraConfig) -> None:
-        weight = self.get_base_layer().weight
-        if config.shared_init == "svd":
-            a, b = svd_pair(self.get_base_weight(), config.r)
-        else:
-            place = self.colora_place
-            a, b = random_pair(self.in_features, self.out_features, config.r, config.seed, place.layer, place.module)
-        dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
-        device = weight.device if weight.device.type != "meta" else torch.device("cpu")
-        self.colora_shared["frozen_A"] = a.to(device, dtype)
-        self.colora_shared["frozen_B"] = b.to(device, dtype)
-        self.colora_shared_scale = config.shared_scale
-        self.colora_kappa = config.kappa
-
-    def _shared(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        return self.colora_shared["frozen_A"].to(dtype), self.colora_shared["frozen_B"].to(dtype)
-
-    def _single(self, x: Tensor, linear: nn.Module | None, name: str) -> Tensor:
-        p, q = self.colora_P[name].to(x.dtype), self.colora_Q[name].to(x.dtype)
-        weight, bias = (None, None) if linear is None else (linear.weight, linear.bias)
-        scale = self.colora_scaling[name]
-        return CoLoraPass.apply(x, weight, bias, *self._shared(x.dtype), p, q, None, None, None, scale)  # type: ignore[no-any-return]
-
-    def _scalar_pair(self, x: Tensor, linear: nn.Module | None) -> Tensor:
-        local, received = self.colora_pair
-        p, q = self.colora_P[local].to(x.dtype), self.colora_Q[local].to(x.dtype)
-        p_global, q_global = self.colora_P[received].to(x.dtype), self.colora_Q[received].to(x.dtype)
-        scale, ratio = self.colora_scaling[local], self.colora_scaling[received] / self.colora_scaling[local]
-        if ratio != 1.0:
-            p_global, q_global = p_global * ratio, q_global * ratio
-        weight, bias = (None, None) if linear is None else (linear.weight, linear.bias)
-        beta = self.colora_beta[local].to(x.dtype)
-        scale *= self.colora_mix_scale
-        return CoLoraPass.apply(  # type: ignore[no-any-return]
-            x, weight, bias, *self._shared(x.dtype), p, q, p_global, q_global, beta, scale
-        )
-
-    def _plain_delta(self, x: Tensor, name: str) -> Tensor:
-        a, b = self._shared(x.dtype)
-        u = nn.functional.linear(
-            nn.functional.linear(x, a), self.colora_P[name].to(x.dtype), self.colora_Q[name].to(x.dtype)
-        )
-        return nn.functional.linear(u, b) * self.colora_scaling[name]
-
-    def get_delta_weight(self, adapter: str) -> Tensor:
-        """``s B P A``."""
-        p = self.colora_P[adapter].detach()
-        a, b = self._shared(_exact(p.dtype))
-        return self.colora_scaling[adapter] * (b @ p.to(a.dtype) @ a)
-
-    def get_delta_bias(self, adapter: str) -> Tensor | None:
-        """``s B Q``."""
-        q = self.colora_Q[adapter].detach()
-        _, b = self._shared(_exact(q.dtype))
-        return self.colora_scaling[adapter] * (b @ q.to(b.dtype))
-
-
-class LoraLinear(AdaptedLinear):
-    """``h = W x + s B A x`` with both A ``[r, d_in]`` and B ``[d_out, r]`` trained (Hu et al., arXiv 2106.09685); B
-    starts as zero.
-
-    A is drawn for (seed, layer, module), so all clients of one architecture and seed start from the same one.
-    """
-
-    adapter_layer_names = ("colora_A", "colora_B", "colora_beta")
-    low_rank_names = ("colora_A", "colora_B")
-
-    def _make_parameters(self) -> None:
-        self.colora_A = nn.ParameterDict()
-        self.colora_B = nn.ParameterDict()
-
-    def _add_parameters(self, adapter_name: str, config: CoLoraConfig) -> None:
-        draw = generator(config.seed, "lora", self.colora_place.layer, self.colora_place.module)
-        bound = self.in_features**-0.5
-        a = torch.empty(config.r, self.in_features).uniform_(-bound, bound, generator=draw)
-        b = torch.zeros(self.out_features, config.r)
-        self.colora_A[adapter_name] = nn.Parameter(a)
-        self.colora_B[adapter_name] = nn.Parameter(b if config.init_weights else torch.randn_like(b))
-
-    def _single(self, x: Tensor, linear: nn.Module | None, name: str) -> Tensor:
-        a, b = self.colora_A[name].to(x.dtype), self.colora_B[name].to(x.dtype)
-        weight, bias = (None, None) if linear is None else (linear.weight, linear.bias)
-        scale = self.colora_scaling[name]
-        return LoraPass.apply(x, weight, bias, a, b, None, None, None, scale, 0.0)  # type: ignore[no-any-return]
-
-    def _scalar_pair(self, x: Tensor, linear: nn.Module | None) -> Tensor:
-        local, received = self.colora_pair
-        a, b = self.colora_A[local].to(x.dtype), self.colora_B[local].to(x.dtype)
-        a_global, b_global = self.colora_A[received].to(x.dtype), self.colora_B[received].to(x.dtype)
-        weight, bias = (None, None) if linear is None else (linear.weight, linear.bias)
-        beta = self.colora_beta[local].to(x.dtype)
-        scales = [self.colora_scaling[name] * self.colora_mix_scale for name in (local, received)]
-        return LoraPass.apply(x, weight, bias, a, b, a_global, b_global, beta, *scales)  # type: ignore[no-any-return]
-
-    def _plain_delta(self, x: Tensor, name: str) -> Tensor:
-        inner = nn.functional.linear(x, self.colora_A[name].to(x.dtype))
-        return nn.functional.linear(inner, self.colora_B[name].to(x.dtype)) * self.colora_scaling[name]
-
-    def get_delta_weight(self, adapter: str) -> Tensor:
-        """``s B A``."""
-        a, b = self.colora_A[adapter].detach(), self.colora_B[adapter].detach()
-        dtype = _exact(a.dtype)
-        return self.colora_scaling[adapter] * (b.to(dtype) @ a.to(dtype))
-
-
-def _exact(dtype: torch.dtype) -> torch.dtype:
+def exact_dtype(dtype: torch.dtype) -> torch.dtype:
     """The dtype in which merged weights are computed: at least float32."""
     return torch.float64 if dtype == torch.float64 else torch.float32

@@ -5,7 +5,7 @@ model.
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from peft import PeftModel, get_peft_model
@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from fedmosaic.adapters.blocks import block_ends
 from fedmosaic.adapters.config import CoLoraConfig
-from fedmosaic.adapters.layer import AdaptedLinear, CoLoraLinear, LoraLinear, Place
+from fedmosaic.adapters.layer import AdaptedLinear, Place
+from fedmosaic.adapters.linear import CoLoraLinear, LoraLinear
 from fedmosaic.errors import ModelError
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -37,8 +38,10 @@ LANGUAGE_MODELS = (
 )
 
 VISION_PARTS = frozenset(
-    ("vision_tower", "vision_model", "visual", "vision_encoder", "image_encoder")
-    + ("multi_modal_projector", "mm_projector", "vision_projector", "connector")
+    (
+        *("vision_tower", "vision_model", "visual", "vision_encoder", "image_encoder"),
+        *("multi_modal_projector", "mm_projector", "vision_projector", "connector"),
+    )
 )
 """Components of a module's path that say it is not part of the language model."""
 
@@ -54,7 +57,7 @@ class CoLoraModel(BaseTuner):
 
     prefix: str = "colora_"
     tuner_layer_cls = AdaptedLinear
-    target_module_mapping = {name: list(PROJECTIONS) for name in LANGUAGE_MODELS}
+    target_module_mapping: ClassVar[dict[str, list[str]]] = {name: list(PROJECTIONS) for name in LANGUAGE_MODELS}
 
     @staticmethod
     def _check_target_module_exists(peft_config: CoLoraConfig, key: str) -> Any:
@@ -77,8 +80,8 @@ class CoLoraModel(BaseTuner):
         if isinstance(target, AdaptedLinear):
             if type(target) is not kind or target.colora_place != place:
                 raise ModelError(
-                    f"Adapter {adapter_name!r} has other block-end layers than those before it (at {current_key}): give all adapters of "
-                    "a model the same num_blocks and block_layers."
+                    f"Adapter {adapter_name!r} has other block-end layers than those before it (at {current_key}): "
+                    "give all adapters of a model the same num_blocks and block_layers."
                 )
             target.update_layer(adapter_name, peft_config)
             return
@@ -95,8 +98,8 @@ class CoLoraModel(BaseTuner):
         if found is None:
             if config.block_layers is None:
                 raise ModelError(
-                    f"{key} is not inside a list of layers, so it has no depth: set block_layers to 'all' (Co-LoRA everywhere), to a "
-                    "list of layers, or name other target_modules."
+                    f"{key} is not inside a list of layers, so it has no depth: set block_layers to 'all' (Co-LoRA "
+                    "everywhere), to a list of layers, or name other target_modules."
                 )
             return Place(0, module, 0 if config.block_layers == "all" or 0 in config.block_layers else None)
         layer = int(found["index"])
@@ -143,10 +146,12 @@ class CoLoraModel(BaseTuner):
                 if not close:
                     others = sorted(set(layer.colora_P) - {adapter_name})
                     raise ModelError(
-                        f"Adapter {adapter_name!r} was trained in another subspace than {', '.join(others)}: its frozen "
-                        f"{which[-1]} at {name} differs. Load adapters of one client together, or load this one into a fresh model."
+                        f"Adapter {adapter_name!r} was trained in another subspace than {', '.join(others)}: its "
+                        f"frozen {which[-1]} at {name} differs. Load adapters of one client together, or load this one "
+                        "into a fresh model."
                     )
-        return super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
+        renamed: dict[str, Tensor] = super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
+        return renamed
 
     def _unload_and_optionally_merge(
         self,
@@ -185,13 +190,16 @@ class CoLoraModel(BaseTuner):
 
     def _refuse_new_bias(self, adapter_names: list[str] | None) -> None:
         for name, layer in self.model.named_modules():
-            if not isinstance(layer, CoLoraLinear) or layer.get_base_layer().bias is not None and not layer._added_bias:
+            if not isinstance(layer, CoLoraLinear) or (
+                layer.get_base_layer().bias is not None and not layer._added_bias
+            ):
                 continue
             merging = {*(adapter_names or layer.active_adapters), *layer.merged_adapters}
             if any(layer.has(adapter) and bool(layer.colora_Q[adapter].any()) for adapter in merging):
                 raise ModelError(
-                    f"Merging would give {name} a bias (s B Q) that its model class does not have and drops when saving. Use "
-                    "fedmosaic.adapters.export_to_folder for an ordinary LoRA, or merge_and_unload(new_bias=True) to keep it in memory."
+                    f"Merging would give {name} a bias (s B Q) that its model class does not have and drops when "
+                    "saving. Use fedmosaic.adapters.export_to_folder for an ordinary LoRA, or "
+                    "merge_and_unload(new_bias=True) to keep it in memory."
                 )
 
 

@@ -2,12 +2,12 @@
 
 | key                    | tensor                                                      | layers                        |
 |------------------------|-------------------------------------------------------------|-------------------------------|
-| ``block.{k}.{m}.P``    | ``[r, r]``, in block k (0-based), module m such as ``q_proj`` | Co-LoRA                      
-| | ``block.{k}.{m}.Q``    | ``[r]``                                                     | Co-LoRA                      
+| ``block.{k}.{m}.P``    | ``[r, r]``, in block k (0-based), module m such as ``q_proj`` | Co-LoRA
+| | ``block.{k}.{m}.Q``    | ``[r]``                                                     | Co-LoRA
 | | ``layer.{i}.{m}.A``    | ``[r, d_in]``, in layer i (0-based)                         | ordinary LoRA, PEFT's or ours
 | | ``layer.{i}.{m}.B``    | ``[d_out, r]``                                              | ordinary LoRA, PEFT's or ours
 | | ``gate.{i}.{m}``       | ``[1]``, or ``[1 + d_in]`` for the input gate; never leaves a client | both, local adapter
-only | | ``block.{k}.{m}.A|B``  | the frozen subspace, only in ``shared_state``               | Co-LoRA                 
+only | | ``block.{k}.{m}.A|B``  | the frozen subspace, only in ``shared_state``               | Co-LoRA
      |
 """
 
@@ -20,7 +20,8 @@ import torch
 from peft.tuners.lora.layer import LoraLayer
 from torch import Tensor, nn
 
-from fedmosaic.adapters.layer import AdaptedLinear, CoLoraLinear
+from fedmosaic.adapters.layer import AdaptedLinear
+from fedmosaic.adapters.linear import CoLoraLinear
 from fedmosaic.errors import ModelError, UpdateError, nearest
 
 _INDEX = re.compile(r"(?:^|\.)(\d+)\.")

@@ -35,8 +35,8 @@ def svd_pair(weight: Tensor, r: int) -> tuple[Tensor, Tensor]:
     d_out, d_in = weight.shape
     if r > min(d_out, d_in):
         raise ModelError(
-            f"shared_init='svd' finds at most {min(d_out, d_in)} directions in a weight of {d_out} x {d_in}, but r is {r}: "
-            "lower r or use shared_init='random'."
+            f"shared_init='svd' finds at most {min(d_out, d_in)} directions in a weight of {d_out} x {d_in}, but r is "
+            f"{r}: lower r or use shared_init='random'."
         )
     u, _, vh = torch.linalg.svd(weight.detach().to("cpu", torch.float64), full_matrices=False)
     a, b = vh[:r], u[:, :r]
@@ -66,7 +66,7 @@ def calibrate(model: nn.Module, batches: Iterable[Mapping[str, Any]]) -> int:
         ModelError: when there is nothing to scale, no batch, or activations that are zero or not finite.
         ConfigError: when the config says ``shared_scale="raw"``.
     """
-    from fedmosaic.adapters.layer import CoLoraLinear
+    from fedmosaic.adapters.linear import CoLoraLinear
 
     layers = {name: module for name, module in model.named_modules() if isinstance(module, CoLoraLinear)}
     if not layers:
@@ -93,7 +93,7 @@ def calibrate(model: nn.Module, batches: Iterable[Mapping[str, Any]]) -> int:
 
     disabled = [layer.disable_adapters for layer in layers.values()]
     hooks = [layer.base_layer.register_forward_hook(watch(name)) for name, layer in layers.items()]
-    training = model.training
+    training: bool = model.training
     model.eval()
     try:
         for layer in layers.values():

@@ -1,0 +1,136 @@
+"""Turns trained adapters into one ordinary PEFT LoRA that loads without this library and gives the same logits.
+
+Co-LoRA is a LoRA with ``A' = s P A``, ``B' = B`` and the bias ``s B Q``. The scalar-gated pair is first mixed: on
+Co-LoRA layers in P and Q (rank r), on ordinary LoRA layers by stacking ``[A_l; A_g]`` and ``[(1 - g) s B_l, g s B_g]``
+(rank 2 r). All scales are put into the weights, so the exported adapter has ``alpha = rank`` everywhere.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, PeftType, get_peft_model_state_dict
+from safetensors.torch import save_file
+from torch import Tensor
+
+from fedmosaic.adapters.layer import AdaptedLinear
+from fedmosaic.adapters.linear import CoLoraLinear, LoraLinear
+from fedmosaic.errors import ModelError
+from fedmosaic.files import atomic_folder
+
+
+def export_lora(
+    model: PeftModel, adapter: str | tuple[str, ...] = ("local", "global"), *, dtype: torch.dtype = torch.float32
+) -> tuple[LoraConfig, dict[str, Tensor]]:
+    """One ordinary LoRA equal to one adapter, to the gated pair, or to the sum of several other adapters.
+
+    Args:
+        model: A PeftModel with Co-LoRA layers; one of PEFT's own LoRA is passed through.
+        adapter: A name, or the names of the pair.
+        dtype: Type of the exported tensors; products are formed in float64.
+
+    Returns:
+        The config and the state dict under PEFT's names (``base_model.model.<module>.lora_A.weight`` ...).
+
+    Raises:
+        ModelError: for an unknown adapter, the pair of an input-dependent gate (its mix is not one LoRA), or a config
+            that also trains biases or whole modules.
+    """
+    names = [adapter] if isinstance(adapter, str) else list(adapter)
+    for name in names:
+        if name not in model.peft_config:
+            raise ModelError(f"The model has no adapter {name!r}; it has {', '.join(map(repr, model.peft_config))}.")
+    config = model.peft_config[names[0]]
+    if config.peft_type == PeftType.LORA and len(names) == 1:
+        state = get_peft_model_state_dict(model, adapter_name=names[0])
+        return copy.deepcopy(config), {key: value.detach().to("cpu", copy=True) for key, value in state.items()}
+    if config.peft_type != PeftType.COLORA:
+        raise ModelError(
+            f"Adapter {names[0]!r} is of type {config.peft_type.value}; only Co-LoRA and a single LoRA can be exported."
+        )
+    if config.modules_to_save or config.bias != "none":
+        raise ModelError(
+            "An adapter with modules_to_save or trained biases is more than a LoRA and cannot be exported as one."
+        )
+
+    parts: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
+    for path, layer in model.base_model.model.named_modules():
+        if isinstance(layer, AdaptedLinear) and any(layer.has(name) for name in names):
+            if layer.merged:
+                raise ModelError("Adapters are merged into the model: unmerge them before exporting.")
+            parts[path] = _as_lora(layer, layer.coefficients(names))
+    if not parts:
+        raise ModelError(f"No layer of the model carries {' or '.join(map(repr, names))}.")
+
+    ranks = {path: a.shape[0] for path, (a, _, _) in parts.items()}
+    usual = Counter(ranks.values()).most_common(1)[0][0]
+    others = {path: rank for path, rank in ranks.items() if rank != usual}
+    lora_bias = any(bool(bias.any()) for _, _, bias in parts.values())
+    state = {}
+    for path, (a, b, bias) in parts.items():
+        prefix = f"base_model.model.{path}"
+        state[f"{prefix}.lora_A.weight"] = a.to("cpu", dtype).contiguous()
+        state[f"{prefix}.lora_B.weight"] = b.to("cpu", dtype).contiguous()
+        if lora_bias:  # PEFT knows it for all layers or for none
+            state[f"{prefix}.lora_B.bias"] = bias.to("cpu", dtype).contiguous()
+    lora = LoraConfig(
+        r=usual,
+        lora_alpha=usual,
+        target_modules=sorted(parts),
+        rank_pattern=others,
+        alpha_pattern=dict(others),
+        lora_bias=lora_bias,
+        task_type=config.task_type,
+        base_model_name_or_path=config.base_model_name_or_path,
+        inference_mode=True,
+    )
+    return lora, state
+
+
+def export_to_folder(
+    model: PeftModel,
+    folder: str | Path,
+    adapter: str | tuple[str, ...] = ("local", "global"),
+    *,
+    dtype: torch.dtype = torch.float32,
+) -> Path:
+    """Write ``export_lora`` as a folder that plain ``peft.PeftModel.from_pretrained(base, folder)`` loads.
+
+    Returns:
+        The folder, which appears complete or not at all.
+
+    Raises:
+        ModelError: as ``export_lora``.
+    """
+    config, state = export_lora(model, adapter, dtype=dtype)
+    target = Path(folder)
+    with atomic_folder(target) as temporary:
+        save_file(state, str(temporary / "adapter_model.safetensors"), metadata={"format": "pt"})
+        config.inference_mode = True
+        config.save_pretrained(str(temporary))
+    return target
+
+
+def _as_lora(layer: AdaptedLinear, factors: dict[str, float]) -> tuple[Tensor, Tensor, Tensor]:
+    """A ``[rank, d_in]``, B ``[d_out, rank]`` and bias ``[d_out]`` with scale 1, float64, of the mix given by
+    ``factors``.
+    """
+    weights = {name: factor * layer.colora_scaling[name] for name, factor in factors.items()}
+    if isinstance(layer, CoLoraLinear):
+        a, b = (layer.colora_shared[name].double() for name in ("frozen_A", "frozen_B"))
+        p = sum(
+            (weight * layer.colora_P[name].detach().double() for name, weight in weights.items()),
+            torch.zeros((), dtype=b.dtype),
+        )
+        q = sum(
+            (weight * layer.colora_Q[name].detach().double() for name, weight in weights.items()),
+            torch.zeros((), dtype=b.dtype),
+        )
+        return p @ a, b, b @ q
+    assert isinstance(layer, LoraLinear)
+    a = torch.cat([layer.colora_A[name].detach().double() for name in weights])
+    b = torch.cat([weight * layer.colora_B[name].detach().double() for name, weight in weights.items()], dim=1)
+    return a, b, b.new_zeros(b.shape[0])
