@@ -46,7 +46,9 @@ def test_a_static_stream_mixes_the_tasks_and_passes_once() -> None:
     assert {task for step in drawn[0] for task, _ in step} == {0, 1, 2}
     assert len(stream.memory) == 100 and stream.memory.items.tolist() != list(range(100))
     assert sorted(stream.memory.items) == list(range(100))
-    assert len({pair for round_ in drawn for step in round_ for pair in step}) >= 97
+    pairs = {pair for round_ in drawn for step in round_ for pair in step}
+    assert len(pairs) >= 97
+    assert pairs <= {(task, index) for task in range(3) for index in range(len(TASKS[task].train))}
 
 
 @pytest.mark.parametrize("rounds", [6, 7])
@@ -77,6 +79,11 @@ def test_arrivals_are_even_and_complete(rounds: int, steps: int, mode: Any) -> N
         total = rounds * steps
         for phase, end in enumerate((30, 80, 100)):
             assert counts[(phase + 1) * total // 3 - 1] == end
+
+
+def test_more_steps_than_samples_start_with_one() -> None:
+    counts = build(rounds=20, steps_per_round=10)._arrived_by
+    assert counts[:5].tolist() == [1, 1, 2, 2, 3]
 
 
 def test_all_at_once() -> None:
@@ -146,7 +153,19 @@ def test_clients_seeds_and_rounds_draw_differently() -> None:
     runs = [run(build(seed_parts=parts)) for parts in ((0, "client-1"), (0, "client-2"), (1, "client-1"))]
     assert runs[0] != runs[1] and runs[0] != runs[2]
     assert runs[0] == run(build())
-    assert runs[0][0] != runs[0][1]
+
+
+def test_each_round_draws_anew_from_the_same_memory() -> None:
+    stream = build(arrive="at_once")
+    batches = []
+    for round_ in range(2):
+        stream.begin_round(round_)
+        stream.memory.counts[:] = 0
+        batches.append(stream.next_batch())
+        assert len(stream.memory) == 100
+        stream.memory.counts[:] = 0
+    batches.append(stream.next_batch())
+    assert len({tuple(batch) for batch in batches}) == 3
 
 
 def test_a_longer_run_than_planned_goes_on() -> None:

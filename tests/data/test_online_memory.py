@@ -133,7 +133,8 @@ def test_state_continues_identically_and_is_a_copy() -> None:
     play(memory, [3] * 8, 4, seed=0)
     state = memory.state_dict()
     other.load_state_dict(state)
-    state["items"][:] = -1  # type: ignore[index]
+    for array in state.values():
+        array[:] = -1  # type: ignore[index]
     for one in (memory, other):
         rng = np.random.default_rng(5)
         one.add([100, 101], rng)
