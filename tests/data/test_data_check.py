@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,6 +72,22 @@ def test_images_in_memory_are_left_alone() -> None:
     image = Image(np.zeros((4, 4, 3), np.uint8))
     examples = [Example("e", (Turn("user", "<image>?"), Turn("assistant", "yes")), (image,), ("yes", "no"))]
     check(Task("t", examples, examples))
+
+
+def test_rendered_examples_stay_unrendered() -> None:
+    task = load_task("miniature/icon-0", train_limit=5, test_limit=5)
+    asked = []
+
+    class Counted(Sequence[Example]):
+        def __len__(self) -> int:
+            return 5
+
+        def __getitem__(self, index: int) -> Example:  # type: ignore[override]
+            asked.append(index)
+            return task.test[index]
+
+    check(replace(task, train=Counted(), test=Counted()))
+    assert asked == [0]
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
