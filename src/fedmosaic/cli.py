@@ -148,4 +148,5 @@ def _miniature(arguments: argparse.Namespace) -> None:
 
     from fedmosaic.miniature.pretrain import pretrain
 
-    pretrain(Path(arguments.out), seed=arguments.seed, names=arguments.model, progress=print)
+    for folder in pretrain(Path(arguments.out), seed=arguments.seed, names=arguments.model):
+        print(f"wrote {folder}")

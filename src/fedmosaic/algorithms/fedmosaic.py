@@ -15,18 +15,9 @@ from fedmosaic.algorithms.lora import parameter_groups, target_pattern
 from fedmosaic.algorithms.message import Message
 from fedmosaic.data.example import Example
 from fedmosaic.models.backbone import Backbone
-from fedmosaic.relevance import (
-    Sanitiser,
-    SignatureModel,
-    ema,
-    mix,
-    permuted,
-    relevance_weights,
-    restrict,
-    same,
-    similarity,
-    uniform,
-)
+from fedmosaic.relevance.sanitise import Sanitiser
+from fedmosaic.relevance.signature import SignatureModel, ema
+from fedmosaic.relevance.weights import mix, permuted, relevance_weights, restrict, same, similarity, uniform
 from fedmosaic.seeding import seed_for
 from fedmosaic.training.optimiser import ParameterGroup
 

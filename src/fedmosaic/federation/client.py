@@ -245,7 +245,10 @@ class LocalClient:
     def save_adapter(self, folder: Path) -> None:
         """The adapter as ``save_pretrained`` makes it, one sub-folder for each named adapter."""
         with self.turn():
-            self.model.save_pretrained(str(folder), selected_adapters=list(self.site.algorithm.adapters))
+            # Embeddings are frozen; saying so keeps PEFT from asking a hub whether they changed.
+            self.model.save_pretrained(
+                str(folder), selected_adapters=list(self.site.algorithm.adapters), save_embedding_layers=False
+            )
 
     def _new_stream(self) -> ClientStream:
         scenario = self.site.scenario

@@ -29,6 +29,8 @@ class Host:
     def __init__(self, backbone: Backbone, algorithm: Algorithm, public: Sequence[Example], checkpointing: bool) -> None:
         self.backbone = backbone
         self.model = algorithm.build(backbone, public)
+        for config in self.model.peft_config.values():
+            config.base_model_name_or_path = backbone.name
         if checkpointing:
             self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         self.optimiser = Optimiser(algorithm.parameters(self.model), algorithm.scenario.train)

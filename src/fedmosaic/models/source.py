@@ -108,7 +108,10 @@ def load_pretrained(name: str, options: ModelOptions) -> tuple[Any, Any, Any | N
         ``(model, tokenizer, image_processor or None)``; the model is in eval mode, on its device, without gradients.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
+    from transformers.utils import logging
 
+    if name.startswith(PREFIX):
+        logging.disable_progress_bar()  # a bar that lasts milliseconds is only noise
     source, gguf = locate(name)
     device = resolve_device(options.device)
     dtype = resolve_dtype(options.dtype, device, name)

@@ -1,0 +1,168 @@
+"""Exact algebra of aggregation: one peer gives itself back, the mean of equals is the equal, permuting clients permutes results."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from fedmosaic.algorithms import Message, make_algorithm
+from fedmosaic.algorithms.base import Member
+from fedmosaic.algorithms.ledger import Ledger
+from fedmosaic.config import Scenario
+from fedmosaic.configfile import parse
+
+ARCHITECTURES = ["small", "large", "small", "large", "alone"]
+
+
+def federation(algorithm: str, architectures: list[str], **sections: Any) -> tuple[Any, Any]:
+    clients = [{"name": f"c{i}", "model": model, "tasks": ["t"]} for i, model in enumerate(architectures)]
+    scenario = parse(Scenario, {"clients": clients, **sections}, "test")
+    members = [Member(name=f"c{i}", architecture=model, samples=10 + i) for i, model in enumerate(architectures)]
+    server = SimpleNamespace(
+        members=members,
+        ledger=Ledger([m.name for m in members]),
+        round=0,
+        report={},
+        generator=lambda purpose: torch.Generator().manual_seed(3),
+    )
+    return make_algorithm(algorithm, scenario, 0), server
+
+
+def update(index: int, architecture: str, signature: list[float] | None = None) -> Message:
+    noise = torch.Generator().manual_seed(index)
+    width = {"small": 4, "large": 6, "alone": 5}[architecture]
+    tensors = {
+        "block.0.q_proj.P": torch.randn(3, 3, generator=noise),
+        "block.0.q_proj.Q": torch.randn(3, generator=noise),
+        "layer.0.q_proj.A": torch.randn(3, width, generator=noise),
+        "layer.0.q_proj.B": torch.randn(width, 3, generator=noise),
+        "signature": torch.tensor(signature) if signature else torch.randn(8, generator=noise),
+    }
+    return Message(tensors)
+
+
+def updates_of(architectures: list[str]) -> dict[str, Message]:
+    return {f"c{i}": update(i, architecture) for i, architecture in enumerate(architectures)}
+
+
+def test_first_round_sends_nothing() -> None:
+    for name in ("fedmosaic", "fedavg", "sft"):
+        algorithm, server = federation(name, ARCHITECTURES)
+        assert not algorithm.download(server, server.members[0]).tensors
+
+
+def test_rows_sum_to_one_and_exclude_oneself() -> None:
+    algorithm, server = federation("fedmosaic", ARCHITECTURES)
+    algorithm.aggregate(server, updates_of(ARCHITECTURES))
+    weights = torch.tensor(server.report["relevance"]["weights"])
+    assert torch.allclose(weights.sum(1), torch.ones(5), atol=1e-6)
+    assert torch.equal(weights.diagonal(), torch.zeros(5))
+
+
+def test_the_global_adapter_is_the_weighted_sum_of_the_others() -> None:
+    algorithm, server = federation("fedmosaic", ARCHITECTURES)
+    updates = updates_of(ARCHITECTURES)
+    algorithm.aggregate(server, updates)
+    weights = torch.tensor(server.report["relevance"]["weights"], dtype=torch.float64)
+    sent = algorithm.download(server, server.members[0]).tensors
+    expected = sum(weights[0, j] * updates[f"c{j}"].tensors["block.0.q_proj.P"].double() for j in range(1, 5))
+    assert torch.allclose(sent["block.0.q_proj.P"].double(), expected, atol=1e-6)
+    # c2 is the only other client of c0's architecture: its layers arrive as they are; P and Q cross, layers do not
+    assert torch.equal(sent["layer.0.q_proj.A"], updates["c2"].tensors["layer.0.q_proj.A"])
+    assert sent["layer.0.q_proj.A"].shape[1] == 4
+    assert "signature" not in sent
+
+
+def test_a_client_alone_in_its_architecture_keeps_its_own_layers() -> None:
+    algorithm, server = federation("fedmosaic", ARCHITECTURES)
+    updates = updates_of(ARCHITECTURES)
+    algorithm.aggregate(server, updates)
+    sent = algorithm.download(server, server.members[4]).tensors
+    assert torch.equal(sent["layer.0.q_proj.B"], updates["c4"].tensors["layer.0.q_proj.B"])
+    assert not torch.equal(sent["block.0.q_proj.P"], updates["c4"].tensors["block.0.q_proj.P"])
+
+
+def test_one_peer_gives_that_peers_tensors_exactly() -> None:
+    algorithm, server = federation("fedmosaic", ["small", "small"])
+    updates = updates_of(["small", "small"])
+    algorithm.aggregate(server, updates)
+    sent = algorithm.download(server, server.members[0]).tensors
+    assert all(torch.equal(value, updates["c1"].tensors[name]) for name, value in sent.items())
+
+
+def test_permuting_the_clients_permutes_the_results() -> None:
+    algorithm, server = federation("fedmosaic", ARCHITECTURES)
+    updates = updates_of(ARCHITECTURES)
+    algorithm.aggregate(server, updates)
+    order = [3, 0, 4, 2, 1]
+    other, shuffled = federation("fedmosaic", [ARCHITECTURES[i] for i in order])
+    other.aggregate(shuffled, {f"c{new}": updates[f"c{old}"] for new, old in enumerate(order)})
+    for new, old in enumerate(order):
+        a = algorithm.download(server, server.members[old]).tensors
+        b = other.download(shuffled, shuffled.members[new]).tensors
+        assert a.keys() == b.keys()
+        assert all(torch.allclose(a[name], b[name], atol=1e-6) for name in a)
+
+
+def test_equal_updates_give_the_equal() -> None:
+    for name in ("fedmosaic", "fedavg"):
+        algorithm, server = federation(name, ["small"] * 4)
+        same = update(7, "small")
+        if name == "fedavg":
+            same = Message({key: value for key, value in same.tensors.items() if key.startswith("layer.")})
+        algorithm.aggregate(server, {f"c{i}": same for i in range(4)})
+        for member in server.members:
+            for key, value in algorithm.download(server, member).tensors.items():
+                assert torch.allclose(value, same.tensors[key], atol=1e-6), (name, key)
+
+
+def test_similar_signatures_weigh_more() -> None:
+    algorithm, server = federation("fedmosaic", ["small"] * 3)
+    signatures = ([1.0, 0.0, 0.1], [1.0, 0.1, 0.0], [-1.0, 0.5, 0.2])
+    algorithm.aggregate(server, {f"c{i}": update(i, "small", s) for i, s in enumerate(signatures)})
+    weights = server.report["relevance"]["weights"]
+    assert weights[0][1] > weights[0][2] and weights[1][0] > weights[1][2]
+
+
+@pytest.mark.parametrize("kind", ["uniform", "permuted"])
+def test_controls_ignore_the_signatures(kind: str) -> None:
+    algorithm, server = federation("fedmosaic", ["small"] * 4, relevance={"kind": kind})
+    algorithm.aggregate(server, updates_of(["small"] * 4))
+    weights = torch.tensor(server.report["relevance"]["weights"])
+    assert torch.allclose(weights.sum(1), torch.ones(4), atol=1e-6)
+    if kind == "uniform":
+        assert torch.allclose(weights, (1 - torch.eye(4)) / 3, atol=1e-6)
+
+
+def test_absent_clients_count_with_what_they_sent_last() -> None:
+    algorithm, server = federation("fedmosaic", ["small"] * 3)
+    first = updates_of(["small"] * 3)
+    algorithm.aggregate(server, {"c0": first["c0"]})
+    assert torch.equal(
+        algorithm.download(server, server.members[0]).tensors["block.0.q_proj.P"], first["c0"].tensors["block.0.q_proj.P"]
+    )
+    assert not algorithm.download(server, server.members[1]).tensors
+    algorithm.aggregate(server, {"c1": first["c1"]})
+    sent = algorithm.download(server, server.members[1]).tensors
+    assert torch.equal(sent["block.0.q_proj.P"], first["c0"].tensors["block.0.q_proj.P"])
+
+
+def test_fedavg_weighs_by_samples_within_an_architecture() -> None:
+    algorithm, server = federation("fedavg", ARCHITECTURES)
+    updates = {
+        name: Message({key: value for key, value in message.tensors.items() if key.startswith("layer.")})
+        for name, message in updates_of(ARCHITECTURES).items()
+    }
+    algorithm.aggregate(server, updates)
+    sent = algorithm.download(server, server.members[0]).tensors["layer.0.q_proj.A"]
+    a, b = (updates[name].tensors["layer.0.q_proj.A"].double() for name in ("c0", "c2"))
+    assert torch.allclose(sent.double(), (10 * a + 12 * b) / 22, atol=1e-6)
+    alone = algorithm.download(server, server.members[4]).tensors["layer.0.q_proj.A"]
+    assert torch.equal(alone, updates["c4"].tensors["layer.0.q_proj.A"])
+    # next round c0 is away: the mean is over those who took part
+    algorithm.aggregate(server, {"c2": updates["c2"]})
+    sent = algorithm.download(server, server.members[0]).tensors["layer.0.q_proj.A"]
+    assert torch.equal(sent, updates["c2"].tensors["layer.0.q_proj.A"])

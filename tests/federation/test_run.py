@@ -1,0 +1,188 @@
+"""A whole run on tiny settings: what it writes, what it refuses, and that every number is the same when it is done again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import fedmosaic
+from fedmosaic.adapters import read_state
+from fedmosaic.algorithms.fedavg import FedAvg
+from fedmosaic.algorithms.fedmosaic import FedMosaic
+from fedmosaic.algorithms.message import Message
+from fedmosaic.errors import CheckpointError, ConfigError, DataError, FedMosaicError, ModelError
+from fedmosaic.federation.observer import Observer
+
+
+def start(tiny: Path, out: Path, **options: Any) -> Any:
+    return fedmosaic.run(tiny, out=out, progress=False, tensorboard=False, **options)
+
+
+def numbers(folder: Path) -> list[dict[str, Any]]:
+    """The metrics without timings."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in ("seconds", "parts")} for line in lines]
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Checkpoints and adapters, byte by byte."""
+    parts = [folder / "checkpoints", folder / "adapters"]
+    return {str(p.relative_to(folder)): p.read_bytes() for part in parts for p in sorted(part.rglob("*")) if p.is_file()}
+
+
+@pytest.mark.parametrize("algorithm", ["fedmosaic", "fedavg", "sft"])
+def test_a_run_leaves_what_it_promises(tiny: Path, tmp_path: Path, algorithm: str) -> None:
+    run = start(tiny, tmp_path / "run", algorithm=algorithm)
+    assert json.loads((run.folder / "summary.json").read_text()) == json.loads(json.dumps(run.summary))
+    assert set(run.summary["clients"]) == {"a", "b", "c", "d"}
+    for part in ("self", "others"):
+        assert 0 <= run.summary[part]["last"] <= 1 and 0 <= run.summary[part]["auc"] <= 1
+    assert {"total", "train", "evaluate", "server"} <= set(run.summary["seconds"])
+    sent = run.summary["bytes"]
+    assert (sent["up"] > 100_000 and sent["down"] > 100_000) if algorithm != "sft" else sent["up"] < 10_000
+    assert sorted(p.name for p in (run.folder / "adapters").iterdir()) == ["a", "b", "c", "d"]
+    assert sorted(p.name for p in (run.folder / "checkpoints").iterdir()) == ["round-0002", "round-0003"]
+    assert fedmosaic.show(run.folder) == run.summary
+    assert fedmosaic.resume(run.folder, progress=False).summary == run.summary
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_does_not(tiny: Path, tmp_path: Path) -> None:
+    one, two = (start(tiny, tmp_path / name, seed=1, rounds=2) for name in ("one", "two"))
+    assert numbers(one.folder) == numbers(two.folder)
+    assert files(one.folder) == files(two.folder)
+    three = start(tiny, tmp_path / "three", seed=2, rounds=2)
+    assert files(three.folder) != files(one.folder)
+
+
+def test_workers_give_the_numbers_of_one_process(tiny: Path, tmp_path: Path) -> None:
+    alone = start(tiny, tmp_path / "alone", rounds=2)
+    spread = start(tiny, tmp_path / "spread", rounds=2, workers=2)
+    assert numbers(alone.folder) == numbers(spread.folder)
+    assert files(alone.folder) == files(spread.folder)
+
+
+class StopAt(Observer):
+    """Raises in the middle of a round, as Ctrl-C does."""
+
+    def __init__(self, round: int, client: str) -> None:
+        self.at = (round, client)
+
+    def client_finished(self, round: int, client: str, report: Any) -> None:
+        if (round, client) == self.at:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("algorithm", ["fedmosaic", "fedavg"])
+@pytest.mark.parametrize("at", [(0, "b"), (1, "d"), (2, "a")])
+def test_an_interrupted_run_goes_on_bit_by_bit(tiny: Path, tmp_path: Path, at: tuple[int, str], algorithm: str) -> None:
+    whole = start(tiny, tmp_path / "whole", algorithm=algorithm)
+    with pytest.raises(KeyboardInterrupt):
+        start(tiny, tmp_path / "cut", algorithm=algorithm, observers=[StopAt(*at)])
+    with (tmp_path / "cut" / "metrics.jsonl").open("a") as stream:
+        stream.write('{"kind": "score", "half a li')
+    resumed = fedmosaic.resume(tmp_path / "cut", progress=False)
+    assert numbers(resumed.folder) == numbers(whole.folder)
+    assert files(resumed.folder) == files(whole.folder)
+
+
+def test_what_was_aggregated_is_what_the_first_step_starts_from(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[tuple[str, int, str], dict[str, torch.Tensor]] = {}
+    sent: dict[tuple[str, int, str], dict[str, torch.Tensor]] = {}
+    for kind, adapter in ((FedMosaic, "global"), (FedAvg, "local")):
+
+        def train(self: Any, client: Any, _real: Any = kind.train, _adapter: str = adapter) -> Any:
+            seen[self.name, client.round, client.name] = read_state(client.model, _adapter)
+            return _real(self, client)
+
+        def download(self: Any, server: Any, member: Any, _real: Any = kind.download) -> Message:
+            message = _real(self, server, member)
+            sent[self.name, server.round, member.name] = dict(message.tensors)
+            return message
+
+        monkeypatch.setattr(kind, "train", train)
+        monkeypatch.setattr(kind, "download", download)
+        start(tiny, tmp_path / kind.name, algorithm=kind.name, rounds=2)
+    for key, tensors in sent.items():
+        assert bool(tensors) == (key[1] > 0), key
+        for name, value in tensors.items():
+            assert torch.equal(seen[key][name], value), (key, name)
+
+
+def test_the_received_adapter_does_not_train_and_gates_stay_at_home(tiny: Path, tmp_path: Path) -> None:
+    run = start(tiny, tmp_path / "run", rounds=1)
+    state = load_file(run.folder / "checkpoints" / "round-0001" / "clients" / "a.safetensors")
+    changed = [key for key in state if key.startswith("adapter/local/block.") and state[key].abs().sum() > 0]
+    assert changed
+    assert all(state[key].abs().sum() == 0 for key in state if key.startswith("adapter/global/block."))
+    assert any(key.startswith("adapter/local/gate.") for key in state)
+    server = load_file(run.folder / "checkpoints" / "round-0001" / "server.safetensors")
+    assert server and not any("gate" in key for key in server)
+
+
+def test_a_nan_update_is_refused_and_the_round_goes_on(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = FedMosaic.upload
+
+    def upload(self: FedMosaic, client: Any) -> Message:
+        message = real(self, client)
+        if client.name == "b" and client.round == 1:
+            name = next(iter(message.tensors))
+            return Message({**message.tensors, name: message.tensors[name] * float("nan")})
+        return message
+
+    monkeypatch.setattr(FedMosaic, "upload", upload)
+    run = start(tiny, tmp_path / "run")
+    assert run.summary["refused"] == 1
+    rounds = [line for line in numbers(run.folder) if line["kind"] == "round"]
+    assert "NaN or Inf" in rounds[1]["refused"]["b"] and not rounds[2]["refused"]
+
+
+def test_partial_participation_is_seeded(tiny: Path, tmp_path: Path) -> None:
+    run = start(tiny, tmp_path / "run", set=["participation=0.5"])
+    rounds = [line["clients"] for line in numbers(run.folder) if line["kind"] == "round"]
+    assert all(len(clients) == 2 for clients in rounds)
+    assert len({tuple(clients) for clients in rounds}) > 1
+    again = start(tiny, tmp_path / "again", set=["participation=0.5"])
+    assert files(again.folder) == files(run.folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ("adapter.blocks=9", ModelError, "8 layers.*9|9.*8 layers|N_B|blocks"),
+        ("clients=[{name: a, model: miniature/lama-8x96, tasks: [miniature/stages-0]}]", ModelError, "miniature/llama-8x96"),
+        ("clients=[{name: a, model: miniature/llama-8x96, tasks: [miniature/stage-0]}]", DataError, "client 'a', tasks.0.*stages-0"),
+        ("data.public=nowhere.json", DataError, "nowhere.json"),
+        ("evaluation.views=[mixd]", ConfigError, "mixed"),
+        ("algorithms={fedmosaic: {pul: 1}}", ConfigError, "pull"),
+        ("models.dtype=floaty", ModelError, "dtype 'floaty'"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_written(
+    tiny: Path, tmp_path: Path, change: str, error: type[FedMosaicError], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        start(tiny, tmp_path / "run", set=[change])
+    assert not (tmp_path / "run").exists()
+
+
+def test_folders_that_are_no_runs(tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no config.yaml"):
+        fedmosaic.resume(tmp_path)
+    with pytest.raises(ConfigError, match="already exists"):
+        start(tiny, tmp_path)
+
+
+def test_damaged_checkpoints_are_named(tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        start(tiny, tmp_path / "run", observers=[StopAt(1, "d")])
+    path = tmp_path / "run" / "checkpoints" / "round-0001" / "clients" / "c.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(CheckpointError, match=r"c\.safetensors"):
+        fedmosaic.resume(tmp_path / "run", progress=False)

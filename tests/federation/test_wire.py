@@ -1,0 +1,61 @@
+"""The wire format gives back what it was given, and refuses everything else with the reason."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedmosaic.algorithms.message import Message
+from fedmosaic.errors import UpdateError
+from fedmosaic.federation.wire import check, pack, schema_of, unpack
+
+MESSAGE = Message({"block.0.q_proj.P": torch.arange(4.0).view(2, 2), "x": torch.ones(3)}, {"loss": 0.5, "name": "ä", "n": 3})
+
+
+def test_roundtrip_is_exact() -> None:
+    back = unpack(pack(MESSAGE))
+    assert back.scalars == MESSAGE.scalars
+    assert set(back.tensors) == set(MESSAGE.tensors)
+    assert all(torch.equal(back.tensors[name], value) for name, value in MESSAGE.tensors.items())
+    assert unpack(pack(Message())).tensors == {}
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_types_survive(dtype: torch.dtype) -> None:
+    assert unpack(pack(Message({"x": torch.ones(2, dtype=dtype)}))).tensors["x"].dtype == dtype
+
+
+@given(st.binary(max_size=64))
+def test_noise_is_refused(payload: bytes) -> None:
+    with pytest.raises(UpdateError):
+        unpack(payload)
+
+
+def test_pickles_and_truncations_are_refused() -> None:
+    whole = pack(MESSAGE)
+    for payload in (pickle.dumps({"x": 1}), whole[:-1], whole[: len(whole) // 2], b""):
+        with pytest.raises(UpdateError):
+            unpack(payload)
+    with pytest.raises(UpdateError, match="at most 10"):
+        unpack(whole, limit=10)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "reason"),
+    [
+        ({"x": torch.ones(3)}, "lacks 'block.0.q_proj.P'"),
+        ({**MESSAGE.tensors, "y": torch.ones(1)}, "unexpected tensor 'y'"),
+        ({**MESSAGE.tensors, "x": torch.ones(4)}, r"'x' has shape \[4\], expected \[3\]"),
+        ({**MESSAGE.tensors, "x": torch.ones(3, dtype=torch.int64)}, "expected floating point"),
+        ({**MESSAGE.tensors, "x": torch.tensor([1.0, float("nan"), 1.0])}, "'x' holds NaN or Inf"),
+        ({**MESSAGE.tensors, "x": torch.tensor([1.0, float("inf"), 1.0])}, "'x' holds NaN or Inf"),
+    ],
+)
+def test_bad_updates_are_refused(tensors: dict[str, torch.Tensor], reason: str) -> None:
+    check(MESSAGE, schema_of(MESSAGE))
+    with pytest.raises(UpdateError, match=reason):
+        check(Message(tensors), schema_of(MESSAGE))

@@ -1,0 +1,59 @@
+"""The house keeps its floors: a file imports only from lower floors or from its own folder."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "src" / "fedmosaic"
+FLOORS = [
+    {"errors", "seeding", "files", "config", "configfile"},
+    {"models", "data"},
+    {"adapters", "relevance", "alignment", "training", "evaluation"},
+    {"algorithms", "miniature"},
+    {"federation"},
+    {"engines"},
+    {"reporting"},
+    {"api"},
+    {"cli", "__init__", "__main__"},
+]
+# Inside these floors, rooms may use each other in this one direction.
+SIDEWAYS = {
+    ("configfile", "config"), ("config", "errors"), ("configfile", "errors"), ("seeding", "errors"), ("files", "errors"),
+    ("models", "data"),
+}  # fmt: skip
+
+
+def floor(room: str) -> int:
+    return next(level for level, rooms in enumerate(FLOORS) if room in rooms)
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module] if node.module != "fedmosaic" else [f"fedmosaic.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        found |= {name.split(".")[1] for name in names if name.startswith("fedmosaic.")}
+    return found
+
+
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_come_from_lower_floors(path: Path) -> None:
+    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    for other in imports(path) - {room, "__version__"}:
+        allowed = floor(other) < floor(room) or (room, other) in SIDEWAYS
+        assert allowed, f"{path.relative_to(PACKAGE)} imports {other}, which is not on a lower floor"
+
+
+def test_only_engines_import_flower() -> None:
+    for path in FILES:
+        if "engines" not in path.parts:
+            assert "flwr" not in path.read_text().split(), path
