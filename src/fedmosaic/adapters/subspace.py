@@ -93,7 +93,7 @@ def calibrate(model: nn.Module, batches: Iterable[Mapping[str, Any]]) -> int:
 
     disabled = [layer.disable_adapters for layer in layers.values()]
     hooks = [layer.base_layer.register_forward_hook(watch(name)) for name, layer in layers.items()]
-    training: bool = model.training
+    training = bool(model.training)
     model.eval()
     try:
         for layer in layers.values():
