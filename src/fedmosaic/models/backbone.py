@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -143,16 +144,20 @@ class Backbone:
         """Pad on the left and fetch the image features; everything on the model's device."""
         width = max(len(item.input_ids) for item in items)
         pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.tokenizer.eos_token_id
-        ids = [[pad] * (width - len(item.input_ids)) + item.input_ids for item in items]
-        labels = [[IGNORE] * (width - len(item.labels)) + item.labels for item in items]
-        mask = [[0] * (width - len(item.input_ids)) + [1] * len(item.input_ids) for item in items]
+        table = np.empty((3, len(items), width), dtype=np.int64)
+        table[0], table[1], table[2] = pad, 0, IGNORE
+        for row, item in enumerate(items):
+            start = width - len(item.input_ids)
+            table[0, row, start:] = item.input_ids
+            table[1, row, start:] = 1
+            table[2, row, start:] = item.labels
         images = [image for item in items for image in item.images]
         features = None
         if images:
             if self.tower is None:
                 raise ModelError(f"model {self.name!r} takes text only, but the batch holds images")
             features = self.tower.features(images).to(self.device, non_blocking=True)
-        tensors = torch.tensor([ids, mask, labels]).to(self.device, non_blocking=True)
+        tensors = torch.from_numpy(table).to(self.device, non_blocking=True)
         return Batch(tensors[0], tensors[1], tensors[2], features)
 
     @torch.no_grad()

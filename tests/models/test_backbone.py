@@ -1,0 +1,136 @@
+"""A backbone against Hugging Face's own forward pass: images, labels, padding, forks and the feature cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fedmosaic.data import Example, Image, Turn
+from fedmosaic.errors import DataError, ModelError
+from fedmosaic.models.backbone import Backbone
+from fedmosaic.models.chat import IGNORE
+from fedmosaic.models.source import ModelOptions, bundled_names, locate, resolve_dtype
+
+MODELS = ["miniature/llama-8x96", "miniature/qwen2-10x112"]
+
+
+def picture(seed: int) -> Image:
+    return Image(np.random.default_rng(seed).integers(0, 255, (60, 60, 3), dtype=np.uint8))
+
+
+def example(question: str = "what colour? Options: red, blue", answer: str = "red", images: int = 1) -> Example:
+    marks = "<image>" * images
+    return Example("e", (Turn("user", f"{marks} {question}"), Turn("assistant", answer)), tuple(map(picture, range(images))))
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def backbone(request: pytest.FixtureRequest) -> Backbone:
+    return Backbone.load(request.param)
+
+
+def test_embeddings_give_the_logits_of_the_models_own_forward(backbone: Backbone) -> None:
+    batch = backbone.collate([backbone.encode(example(images=2))])
+    pictures = [picture(0).load(), picture(1).load()]
+    assert backbone.tower is not None
+    pixels = backbone.tower.processor(pictures, return_tensors="pt")["pixel_values"]
+    with torch.no_grad():
+        theirs = backbone.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, pixel_values=pixels).logits
+        ours = backbone.model(inputs_embeds=backbone.embed(batch), attention_mask=batch.attention_mask).logits
+    assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+def test_labels_are_the_answer_and_its_end(backbone: Backbone) -> None:
+    encoded = backbone.encode(example(answer="blue"))
+    spoken = [token for token in encoded.labels if token != IGNORE]
+    assert backbone.tokenizer.decode(spoken[:-1]).strip() == "blue"
+    assert spoken[-1] == backbone.tokenizer.eos_token_id
+    assert backbone.answer_ids("blue") == spoken[:-1]
+    prompt = backbone.encode(example(answer="blue"), answer=False)
+    assert encoded.input_ids[: len(prompt.input_ids)] == prompt.input_ids
+    assert all(label == IGNORE for label in prompt.labels)
+
+
+def test_every_assistant_turn_is_learned(backbone: Backbone) -> None:
+    turns = (Turn("user", "red?"), Turn("assistant", "yes"), Turn("user", "blue?"), Turn("assistant", "no"))
+    encoded = backbone.encode(Example("m", turns))
+    spoken = backbone.tokenizer.decode([token for token in encoded.labels if token != IGNORE], skip_special_tokens=True)
+    assert spoken.split() == ["yes", "no"] or spoken.replace(" ", "") == "yesno"
+
+
+def test_padding_does_not_change_an_answer(backbone: Backbone) -> None:
+    short, long = example(images=1), example("which is bigger? Options: first, second, third, fourth", "first", images=3)
+    alone = backbone.collate([backbone.encode(short)])
+    both = backbone.collate([backbone.encode(short), backbone.encode(long)])
+    with torch.no_grad():
+        one = backbone.model(inputs_embeds=backbone.embed(alone), attention_mask=alone.attention_mask).logits[0, -3:]
+        two = backbone.model(inputs_embeds=backbone.embed(both), attention_mask=both.attention_mask).logits[0, -3:]
+    assert torch.allclose(one, two, atol=1e-4)
+    assert both.labels[0, -1] == backbone.tokenizer.eos_token_id
+    assert both.answer_width == int((both.labels != IGNORE).sum(1).max())
+
+
+def test_a_fork_shares_the_weights_and_leaves_the_base_bare(backbone: Backbone) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    fork = backbone.fork()
+    assert all(a.data_ptr() == b.data_ptr() for a, b in zip(fork.parameters(), backbone.model.parameters(), strict=True))
+    get_peft_model(fork, LoraConfig(target_modules=["q_proj"]))
+    assert any("lora" in name for name, _ in fork.named_parameters())
+    assert not any("lora" in name for name, _ in backbone.model.named_parameters())
+
+
+def test_the_tower_sees_a_picture_once(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert backbone.tower is not None
+    seen: list[int] = []
+    real = backbone.tower._compute
+    monkeypatch.setattr(backbone.tower, "_compute", lambda images: (seen.append(len(images)), real(images))[1])
+    images = [picture(100), picture(101), picture(100)]
+    first = backbone.tower.features(images)
+    again = backbone.tower.features(images)
+    assert sum(seen) == 2 or sum(seen) == 0  # 0: another model with this very tower has seen them
+    assert torch.equal(first, again) and torch.equal(first[0], first[2])
+    assert not torch.equal(first[0], first[1])
+
+
+def test_two_models_with_one_tower_share_its_cache() -> None:
+    one, two = (Backbone.load(name) for name in MODELS)
+    assert one.tower is not None and two.tower is not None
+    assert one.tower.cache is two.tower.cache
+
+
+def test_mistakes_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="Did you mean 'miniature/llama-8x96'"):
+        locate("miniature/llama-8x69")
+    with pytest.raises(ModelError, match="holds no config.json"):
+        locate(str(tmp_path))
+    with pytest.raises(ModelError, match="neither a folder nor a Hugging Face id"):
+        locate("/no/such/folder")
+    with pytest.raises(ModelError, match="does not exist"):
+        locate("missing.gguf")
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        Backbone.load("nobody/nothing-of-this-name")
+    with pytest.raises(ModelError, match="quantise"):
+        Backbone.load(MODELS[0], ModelOptions(quantise="2bit"))
+    with pytest.raises(ModelError, match="dtype 'float31'"):
+        resolve_dtype("float31", torch.device("cpu"), "x")
+
+
+def test_too_long_an_example_is_named() -> None:
+    backbone = Backbone.load(MODELS[0])
+    with pytest.raises(DataError, match=r"example 'e' has \d+ tokens"):
+        backbone.encode(example("red " * 5000))
+
+
+def test_bundled_models_have_a_name() -> None:
+    assert set(MODELS) <= set(bundled_names())
+    assert all(locate(name)[0] for name in bundled_names())
+
+
+def test_bfloat16_on_the_cpu_when_asked_for() -> None:
+    backbone = Backbone.load(MODELS[1], ModelOptions(dtype="bfloat16"))
+    assert backbone.dtype == torch.bfloat16
+    batch = backbone.collate([backbone.encode(example())])
+    assert backbone.embed(batch).dtype == torch.bfloat16

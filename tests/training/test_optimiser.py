@@ -1,0 +1,85 @@
+"""The optimiser: roles have their rates, and moments never carry weights."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from fedmosaic.config import TrainSettings
+from fedmosaic.errors import CheckpointError
+from fedmosaic.training.optimiser import Optimiser, ParameterGroup, learning_rate, schedule_factor
+
+SETTINGS = TrainSettings(lr=0.1, lr_shared=0.2, clip=0.0)
+
+
+def optimiser(settings: TrainSettings = SETTINGS) -> tuple[Optimiser, dict[str, nn.Parameter]]:
+    torch.manual_seed(0)
+    parameters = {name: nn.Parameter(torch.randn(3)) for name in ("layer.0.q.A", "block.0.q.P", "gate.0.q")}
+    groups = [ParameterGroup(role, {name: p}) for role, (name, p) in zip(("lora", "shared", "gate"), parameters.items(), strict=True)]
+    return Optimiser(groups, settings), parameters
+
+
+def step(made: Optimiser, parameters: dict[str, nn.Parameter]) -> None:
+    sum((p**2).sum() for p in parameters.values()).backward()  # type: ignore[union-attr]
+    made.step(1.0)
+
+
+def test_roles_have_their_learning_rates() -> None:
+    assert learning_rate("lora", SETTINGS) == 0.1
+    assert learning_rate("shared", SETTINGS) == 0.2
+    assert learning_rate("gate", SETTINGS) == 0.1
+    assert learning_rate("gate", SETTINGS.model_copy(update={"lr_gate": 0.5})) == 0.5
+    made, parameters = optimiser()
+    before = {name: p.detach().clone() for name, p in parameters.items()}
+    step(made, parameters)
+    # Adam's first step is the learning rate, whatever the gradient
+    moved = {name: (p - before[name]).abs().mean().item() for name, p in parameters.items()}
+    assert moved["block.0.q.P"] == pytest.approx(0.2, rel=1e-3)
+    assert moved["layer.0.q.A"] == moved["gate.0.q"] == pytest.approx(0.1, rel=1e-3)
+
+
+def test_loading_moments_touches_no_weight() -> None:
+    made, parameters = optimiser()
+    step(made, parameters)
+    state = made.state()
+    for parameter in parameters.values():
+        parameter.data.fill_(5.0)
+    made.load(state)
+    assert all(torch.equal(p, torch.full((3,), 5.0)) for p in parameters.values())
+    assert all(value.shape in ((3,), ()) for value in state.values())
+
+
+def test_moments_that_leave_and_come_back_change_nothing() -> None:
+    straight, a = optimiser()
+    detour, b = optimiser()
+    for _ in range(4):
+        step(straight, a)
+        step(detour, b)
+        state = detour.state()
+        detour.load({})
+        detour.load(state)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_foreign_moments_are_refused() -> None:
+    made, _ = optimiser()
+    with pytest.raises(CheckpointError, match=r"layer\.9"):
+        made.load({"layer.9.q.A/exp_avg": torch.zeros(3)})
+
+
+def test_the_cosine_falls_once_over_the_whole_run() -> None:
+    settings = SETTINGS.model_copy(update={"schedule": "cosine"})
+    factors = [schedule_factor(settings, step, 100) for step in range(0, 101, 10)]
+    assert factors[0] == 1.0 and factors[-1] == pytest.approx(0.0)
+    assert all(later < earlier for earlier, later in zip(factors, factors[1:], strict=False))
+    assert schedule_factor(SETTINGS, 50, 100) == 1.0
+
+
+def test_clipping_bounds_the_gradient() -> None:
+    made, parameters = optimiser(TrainSettings(lr=0.1, lr_shared=0.1, clip=1e-3))
+    loss = sum((1000 * p).sum() for p in parameters.values())
+    loss.backward()  # type: ignore[union-attr]
+    made.step(1.0)
+    norms = [value.norm() for key, value in made.state().items() if key.endswith("exp_avg")]
+    assert float(torch.stack(norms).norm()) == pytest.approx(1e-4, rel=1e-2)
