@@ -200,6 +200,7 @@ class LocalClient:
                             metric=task.metric,
                             value=score.score,
                             n=score.n,
+                            unreadable=score.unreadable,
                             stage=stage,  # type: ignore[arg-type]
                             view=view,
                             seconds=elapsed,

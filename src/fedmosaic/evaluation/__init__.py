@@ -1,0 +1,9 @@
+"""Evaluation: reading answers, scoring them, and the figures of a run."""
+
+from fedmosaic.evaluation.answers import read_choice
+from fedmosaic.evaluation.evaluator import Score, evaluate, generate
+from fedmosaic.evaluation.metrics import rouge_l, token_f1
+from fedmosaic.evaluation.records import Record
+from fedmosaic.evaluation.summary import summarise
+
+__all__ = ["Record", "Score", "evaluate", "generate", "read_choice", "rouge_l", "summarise", "token_f1"]

@@ -1,0 +1,132 @@
+"""From records to the figures of a run: Self and Others, A_last and A_AUC, in-group and out-group, per client and per task.
+
+Definitions (arXiv 2506.11024, section 5; the AUC as in its tables):
+
+    Self_i   = mean over client i's own tasks,   Others_i = mean over the tasks of all other clients that are not its own
+    A_last   = the value after the last round,   A_AUC = mean over the evaluated rounds of the value there
+
+Every task weighs the same within a client, every client the same in the mean. A task that several clients hold is own for each of them.
+In-group are the tasks of other clients of the same group. ``A_AUC`` is the trapezoid area over the rounds divided by their span, with the
+first evaluated round's value held from round 0 on; with evaluations at equal distances that is nearly their mean.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fedmosaic.config import ClientSpec
+from fedmosaic.evaluation.records import Record
+
+Rounds = dict[int, float]
+
+
+def summarise(
+    records: Sequence[Record], clients: Sequence[ClientSpec], *, view: str = "mixed", stage: str = "after"
+) -> dict[str, Any]:
+    """The figures of a run.
+
+    Args:
+        records: all measurements; those of another view or stage are left out.
+        clients: who holds which tasks, and in which group.
+
+    Returns:
+        ``{"self": F, "others": {**F, "in_group": F, "out_group": F}, "clients": {name: …}, "tasks": {task: …}}`` with F =
+        ``{"last", "auc", "std", "worst"}`` (std and worst over clients, of the last value; only in the overall figures).
+        What was not measured is None.
+    """
+    scores: dict[str, dict[str, Rounds]] = defaultdict(lambda: defaultdict(dict))
+    for record in records:
+        if record.view == view and record.stage == stage:
+            scores[record.client][record.task][record.round] = record.value
+    per_client = {client.name: _client(client, clients, scores[client.name]) for client in clients}
+    parts: dict[str, Any] = {}
+    for part in ("self", "others", "in_group", "out_group"):
+        parts[part] = _overall([_part(per_client[client.name], part) for client in clients])
+    return {
+        "self": parts["self"],
+        "others": {**parts["others"], "in_group": parts["in_group"], "out_group": parts["out_group"]},
+        "clients": per_client,
+        "tasks": _tasks(clients, scores),
+    }
+
+
+def _client(client: ClientSpec, clients: Sequence[ClientSpec], scores: Mapping[str, Rounds]) -> dict[str, Any]:
+    own = {spec.name for spec in client.tasks}
+    inside = {s.name for c in clients if c.name != client.name and c.group == client.group for s in c.tasks} - own
+    outside = {s.name for c in clients if c.name != client.name and c.group != client.group for s in c.tasks} - own - inside
+    return {
+        "model": client.model,
+        "group": client.group,
+        "self": _figures([scores[task] for task in sorted(own) if task in scores]),
+        "others": {
+            **_figures([scores[task] for task in sorted(inside | outside) if task in scores]),
+            "in_group": _figures([scores[task] for task in sorted(inside) if task in scores]),
+            "out_group": _figures([scores[task] for task in sorted(outside) if task in scores]),
+        },
+        "tasks": {task: _last(rounds) for task, rounds in sorted(scores.items())},
+    }
+
+
+def _part(client: Mapping[str, Any], part: str) -> Mapping[str, float | None]:
+    found: Mapping[str, float | None] = client[part] if part in client else client["others"][part]
+    return found
+
+
+def _figures(curves: Sequence[Rounds]) -> dict[str, float | None]:
+    """A_last and A_AUC of the mean over tasks; None without measurements."""
+    if not curves:
+        return {"last": None, "auc": None}
+    rounds = sorted(set.intersection(*(set(curve) for curve in curves)))
+    if not rounds:
+        return {"last": None, "auc": None}
+    means = {number: math.fsum(curve[number] for curve in curves) / len(curves) for number in rounds}
+    return {"last": means[rounds[-1]], "auc": area(means)}
+
+
+def area(curve: Mapping[int, float]) -> float:
+    """Trapezoid area under a curve over rounds, from round 0 to its last point, divided by that span."""
+    points = sorted(curve.items())
+    if points[0][0] > 0:
+        points = [(0, points[0][1]), *points]
+    span = points[-1][0] - points[0][0]
+    if span == 0:
+        return points[-1][1]
+    pairs = zip(points, points[1:], strict=False)
+    return math.fsum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in pairs) / span
+
+
+def _overall(clients: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
+    last = [value for client in clients if (value := client["last"]) is not None]
+    auc = [value for client in clients if (value := client["auc"]) is not None]
+    if not last:
+        return {"last": None, "auc": None, "std": None, "worst": None}
+    mean = math.fsum(last) / len(last)
+    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in last) / len(last))
+    return {"last": mean, "auc": math.fsum(auc) / len(auc), "std": spread, "worst": min(last)}
+
+
+def _tasks(clients: Sequence[ClientSpec], scores: Mapping[str, Mapping[str, Rounds]]) -> dict[str, Any]:
+    """For every task: the mean of the last values at the clients that own it, and at the others."""
+    names = sorted({task for curves in scores.values() for task in curves})
+    owners = {task: [c.name for c in clients if task in {spec.name for spec in c.tasks}] for task in names}
+
+    def mean(task: str, among: Sequence[str]) -> float | None:
+        values = [_last(scores[name][task]) for name in among if task in scores.get(name, {})]
+        return math.fsum(values) / len(values) if values else None
+
+    everyone = [client.name for client in clients]
+    return {
+        task: {
+            "owners": owners[task],
+            "self": mean(task, owners[task]),
+            "others": mean(task, [name for name in everyone if name not in owners[task]]),
+        }
+        for task in names
+    }
+
+
+def _last(rounds: Rounds) -> float:
+    return rounds[max(rounds)]
