@@ -1,8 +1,8 @@
 """Runs PEFT's own tests on Co-LoRA: ``python tests/peft_suite/run.py [pytest options]``.
 
-PEFT's tests come with its source distribution, which is downloaded once (the version that is installed) into ``.cache/peft-tests``
-and never changed. They run in a process of their own, because they patch PEFT and ``transformers`` as they like. Needs the extra
-``peft-suite``.
+PEFT's tests come with its source distribution, which is downloaded once (the version that is installed) into
+``.cache/peft-tests`` and never changed. They run in a process of their own, because they patch PEFT and
+``transformers`` as they like. Needs the extra ``peft-suite``.
 """
 
 from __future__ import annotations
@@ -41,7 +41,17 @@ def main(arguments: list[str]) -> int:
         "CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
     }
     environment.setdefault("OMP_NUM_THREADS", "1")
-    command = [sys.executable, "-m", "pytest", "-c", str(HERE / "pytest.ini"), "--rootdir", str(HERE), str(HERE), *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-c",
+        str(HERE / "pytest.ini"),
+        "--rootdir",
+        str(HERE),
+        str(HERE),
+        *arguments,
+    ]
     return subprocess.run(command, env=environment).returncode
 
 

@@ -1,8 +1,9 @@
 """PEFT's ``test_custom_models.py`` with Co-LoRA in place of PEFT's methods.
 
-The parametrised tests hold references to the lists of cases, so replacing what is in the lists before collection replaces the cases.
-The models are small MLPs without a list of layers: ``block_layers`` says where Co-LoRA sits. ``conftest.py`` drops the tests that do
-not run on our config (tests of one method of PEFT's, some of which want models from the Hub).
+The parametrised tests hold references to the lists of cases, so replacing what is in the lists before collection
+replaces the cases. The models are small MLPs without a list of layers: ``block_layers`` says where Co-LoRA sits.
+``conftest.py`` drops the tests that do not run on our config (tests of one method of PEFT's, some of which want models
+from the Hub).
 """
 
 from __future__ import annotations
@@ -41,7 +42,12 @@ theirs.TEST_CASES[:] = [
     *_cases("Co-LoRA", block_layers="all"),
     *_cases("LoRA", block_layers=[]),
     *_cases("SVD", block_layers="all", shared_init="svd"),
-    ("MLP LayerNorm Co-LoRA", "MLP_LayerNorm", CoLoraConfig, {"target_modules": ["lin0"], "r": 2, "block_layers": "all"}),
+    (
+        "MLP LayerNorm Co-LoRA",
+        "MLP_LayerNorm",
+        CoLoraConfig,
+        {"target_modules": ["lin0"], "r": 2, "block_layers": "all"},
+    ),
     ("MLP2 Co-LoRA", "MLP2", CoLoraConfig, {"target_modules": ["lin0", "lin1"], "r": 2, "block_layers": "all"}),
 ]
 
@@ -49,7 +55,10 @@ theirs.TEST_CASES[:] = [
 def _several(label: str, **options: object) -> list[tuple[str, str, type, dict[str, object], dict[str, object]]]:
     common = {"r": 2, "init_weights": False, **options}
     first, second = {"target_modules": ["lin0"], **common}, {"target_modules": ["lin1"], **common}
-    return [(f"{label} same", "colora", CoLoraConfig, first, first), (f"{label} different", "colora", CoLoraConfig, first, second)]
+    return [
+        (f"{label} same", "colora", CoLoraConfig, first, first),
+        (f"{label} different", "colora", CoLoraConfig, first, second),
+    ]
 
 
 theirs.MULTIPLE_ACTIVE_ADAPTERS_TEST_CASES[:] = [
@@ -62,4 +71,3 @@ theirs.ALL_PEFT_CONFIG_CLASSES[:] = [EverywhereConfig]
 for _name in dir(theirs):
     if _name.startswith("Test"):
         globals()[_name] = getattr(theirs, _name)
-

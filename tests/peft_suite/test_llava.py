@@ -1,8 +1,8 @@
 """PEFT's ``PeftCommonTester`` on tiny LLaVA models with Llama and Qwen2 backbones, random weights, saved locally.
 
-Documented exceptions: tests that merge into bias-free layers, where Q becomes a bias that the model class does not have.
-``merge_and_unload`` refuses that (tested in ``tests/adapters``); here merging runs on ordinary LoRA layers alone, and on a Qwen2
-backbone whose adapted q, k, v have biases.
+Documented exceptions: tests that merge into bias-free layers, where Q becomes a bias that the model class does not
+have. ``merge_and_unload`` refuses that (tested in ``tests/adapters``); here merging runs on ordinary LoRA layers alone,
+and on a Qwen2 backbone whose adapted q, k, v have biases.
 """
 
 from __future__ import annotations
@@ -26,8 +26,11 @@ CASES = {
     "lora": {**SMALL, "block_layers": []},
     "svd": {**SMALL, "shared_init": "svd"},
 }
-MERGING = [("llama", {**SMALL, "block_layers": []}), ("qwen2", {**SMALL, "target_modules": ["q_proj", "k_proj", "v_proj"]})]
-TESTS = {
+MERGING = [
+    ("llama", {**SMALL, "lora_alpha": 1.0, "block_layers": []}),
+    ("qwen2", {**SMALL, "lora_alpha": 1.0, "target_modules": ["q_proj", "k_proj", "v_proj"]}),
+]
+TESTS: dict[str, dict[str, object]] = {
     "model_attr": {},
     "adapter_name": {},
     "prepare_for_training": {},
@@ -53,6 +56,13 @@ TESTS = {
     "adding_multiple_adapters_with_bias_raises": {},
     "get_base_model_state_dict": {},
 }
+NOT_FROM_ZERO = (
+    "save_pretrained",
+    "save_pretrained_selected_adapters",
+    "load_model_low_cpu_mem_usage",
+    "unload_adapter",
+    "disable_adapter",
+)
 MERGE_TESTS = ("merge_layers", "merge_layers_multi", "merge_layers_is_idempotent", "merge_layers_nan", "safe_merge")
 
 
@@ -102,7 +112,8 @@ class TestLlava(common.PeftCommonTester):
     @pytest.mark.parametrize("kind", BACKBONES)
     @pytest.mark.parametrize("test", TESTS)
     def test_common(self, models: dict[str, str], test: str, kind: str, case: str, config_cls: type) -> None:
-        getattr(self, f"_test_{test}")(models[kind], config_cls, dict(CASES[case]), **TESTS[test])
+        options = {**CASES[case], "init_weights": test not in NOT_FROM_ZERO}
+        getattr(self, f"_test_{test}")(models[kind], config_cls, options, **TESTS[test])
 
     @pytest.mark.parametrize("config_cls", [CoLoraConfig])
     @pytest.mark.parametrize(("kind", "options"), MERGING, ids=[kind for kind, _ in MERGING])

@@ -202,7 +202,7 @@ class AdaptedLinear(nn.Module, BaseTunerLayer):
         if one_pass and not (args or kwargs) and x.dtype == dtype == parameter.dtype and self._can_fuse(names, dtype):
             linear = self.base_layer
             return self._scalar_pair(x, linear) if pair else self._single(x, linear, names[0])
-        result = self.base_layer(x, *args, **kwargs)
+        result: Tensor = self.base_layer(x, *args, **kwargs)
         if self.quantization_backend is not None:
             result = self.quantization_backend.maybe_clone_base_result(result)
         with without_autocast(x.device.type):
@@ -218,15 +218,10 @@ class AdaptedLinear(nn.Module, BaseTunerLayer):
     def _general_pair(self, x: Tensor) -> Tensor:
         """The pair in ordinary autograd operations: the input gate, or a global adapter that someone made trainable."""
         local, received = self.colora_pair
-        g = (
-            self.input_gate(x).to(x.dtype)
-            if self.colora_gate == "input"
-            else torch.sigmoid(self.colora_beta[local]).to(x.dtype)
-        )
-        inner = self.colora_dropout[local](x)
-        mixed = (1 - g) * self._plain_delta(inner, local) + g * self._plain_delta(inner, received)
-        scaled: Tensor = mixed * self.colora_mix_scale
-        return scaled
+        g: Tensor = self.input_gate(x) if self.colora_gate == "input" else torch.sigmoid(self.colora_beta[local])
+        g, inner = g.to(x.dtype), self.colora_dropout[local](x)
+        mixed: Tensor = (1 - g) * self._plain_delta(inner, local) + g * self._plain_delta(inner, received)
+        return self.colora_mix_scale * mixed
 
     def _global_trains(self) -> bool:
         return any(getattr(self, attr)[self.colora_pair[1]].requires_grad for attr in self.low_rank_names)

@@ -86,6 +86,7 @@ class CoLoraModel(BaseTuner):
             target.update_layer(adapter_name, peft_config)
             return
         layer = kind(target, adapter_name, peft_config, place, get_quantization_kwargs(self.model))
+        layer.train(target.training)
         if adapter_name not in self.active_adapters:
             # An adapter that is added to others is not trainable until it is made active.
             layer.requires_grad_(False)

@@ -66,6 +66,7 @@ def calibrate(model: nn.Module, batches: Iterable[Mapping[str, Any]]) -> int:
         ModelError: when there is nothing to scale, no batch, or activations that are zero or not finite.
         ConfigError: when the config says ``shared_scale="raw"``.
     """
+    from fedmosaic.adapters.layer import AdaptedLinear
     from fedmosaic.adapters.linear import CoLoraLinear
 
     layers = {name: module for name, module in model.named_modules() if isinstance(module, CoLoraLinear)}
@@ -91,12 +92,12 @@ def calibrate(model: nn.Module, batches: Iterable[Mapping[str, Any]]) -> int:
 
         return hook
 
-    disabled = [layer.disable_adapters for layer in layers.values()]
+    adapted = [(module, module._disable_adapters) for module in model.modules() if isinstance(module, AdaptedLinear)]
     hooks = [layer.base_layer.register_forward_hook(watch(name)) for name, layer in layers.items()]
-    training = bool(model.training)
+    training: bool = model.training  # type: ignore[assignment]
     model.eval()
     try:
-        for layer in layers.values():
+        for layer, _ in adapted:
             layer._disable_adapters = True
         for batch in batches:
             attention = batch.get("attention_mask")
@@ -105,7 +106,7 @@ def calibrate(model: nn.Module, batches: Iterable[Mapping[str, Any]]) -> int:
     finally:
         for handle in hooks:
             handle.remove()
-        for layer, state in zip(layers.values(), disabled, strict=True):
+        for layer, state in adapted:
             layer._disable_adapters = state
         model.train(training)
     for name, layer in layers.items():

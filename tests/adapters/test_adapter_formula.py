@@ -1,0 +1,159 @@
+"""The passes against the written-out formula, in float64: values and every gradient, plain and full mix."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from peft import get_peft_model
+from torch import Tensor, nn
+
+from fedmosaic.adapters import CoLoraConfig, CoLoraLinear, LoraLinear, activate, adapter_parameters, build_pair
+from fedmosaic.adapters.functional import CoLoraPass, LoraPass
+
+
+def naive(
+    layer: CoLoraLinear | LoraLinear,
+    x: Tensor,
+    names: tuple[str, ...],
+    mix: str,
+    gate_init: float,
+    gated: bool = True,
+) -> Tensor:
+    """``W x + b + (1 - g) Delta_local + g Delta_global``, divided by ``1 - sigmoid(gate_init)`` for the full mix."""
+
+    def delta(name: str) -> Tensor:
+        s = layer.colora_scaling[name]
+        if isinstance(layer, CoLoraLinear):
+            a, b = layer.colora_shared["frozen_A"], layer.colora_shared["frozen_B"]
+            return s * ((x @ a.T @ layer.colora_P[name].T + layer.colora_Q[name]) @ b.T)
+        return s * (x @ layer.colora_A[name].T @ layer.colora_B[name].T)
+
+    base = nn.functional.linear(x, layer.base_layer.weight, layer.base_layer.bias)
+    if not gated or len(names) == 1:
+        return base + sum(delta(name) for name in names)
+    g = 1 / (1 + torch.exp(-layer.colora_beta["local"]))
+    strength = 1.0 if mix == "plain" else 1 / (1 - 1 / (1 + math.exp(-gate_init)))
+    return base + strength * ((1 - g) * delta("local") + g * delta("global"))
+
+
+def adapted(model: nn.Module) -> list[CoLoraLinear | LoraLinear]:
+    return [layer for layer in model.modules() if isinstance(layer, CoLoraLinear | LoraLinear)]
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("mix", "gate_init"), [("plain", 0.0), ("plain", -1.0), ("full", 0.0), ("full", 0.7)])
+@pytest.mark.parametrize("names", [("local",), ("local", "global")])
+def test_output_and_gradients_equal_the_naive_formula(base, filled, names, mix, gate_init, bias, fused) -> None:
+    model = base("qwen2" if bias else "llama").double()
+    config = CoLoraConfig(r=4, lora_alpha=12.0, num_blocks=2, mix=mix, gate_init=gate_init)
+    model = build_pair(model, config)
+    filled(model)
+    activate(model, *names)
+    for layer in adapted(model)[:: 1 if not fused else 3]:
+        if not fused:  # a hook on the base layer must be honoured, so the pass may not do its matmul
+            layer.base_layer.register_forward_hook(lambda *_: None)
+        x = torch.randn(2, 5, layer.in_features, dtype=torch.float64, requires_grad=True)
+        weights = torch.randn(2, 5, layer.out_features, dtype=torch.float64)
+        trained = [
+            p for name in layer.adapter_layer_names for key, p in getattr(layer, name).items() if p.requires_grad
+        ]
+        assert len(trained) == 3
+        used = trained if len(names) == 2 else trained[:2]
+        ours, theirs = layer(x), naive(layer, x, names, mix, gate_init)
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+        expected = torch.autograd.grad((theirs * weights).sum(), [x, *used])
+        found = torch.autograd.grad((ours * weights).sum(), [x, *used])
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("with_weight", [True, False])
+@pytest.mark.parametrize("gated", [True, False])
+@pytest.mark.parametrize("kind", ["colora", "lora"])
+def test_gradcheck(kind: str, gated: bool, with_weight: bool) -> None:
+    draw = torch.Generator().manual_seed(0)
+
+    def make(*shape: int, grad: bool = False) -> Tensor:
+        return torch.randn(*shape, generator=draw, dtype=torch.float64).requires_grad_(grad)
+
+    n, d_in, d_out, r = 5, 4, 3, 2
+    x, beta = make(n, d_in, grad=True), make(1, grad=True) if gated else None
+    weight, bias = (make(d_out, d_in), make(d_out)) if with_weight else (None, None)
+    arguments: tuple[object, ...]
+    if kind == "colora":
+        local = (make(r, r, grad=True), make(r, grad=True))
+        received = (make(r, r), make(r)) if gated else (None, None)
+        arguments = (x, weight, bias, make(r, d_in), make(d_out, r), *local, *received, beta, 1.7)
+        passing = CoLoraPass
+    else:
+        local = (make(r, d_in, grad=True), make(d_out, r, grad=True))
+        received = (make(r + 1, d_in), make(d_out, r + 1)) if gated else (None, None)
+        arguments = (x, weight, bias, *local, *received, beta, 1.7, 0.6)
+        passing = LoraPass
+    assert torch.autograd.gradcheck(passing.apply, arguments)
+
+
+def test_input_gate_is_one_gate_per_sequence(pair) -> None:
+    model = pair("llama", gate="input", gate_init=0.3, mix="full").double()
+    strength = 1 + math.exp(0.3)
+    for layer in adapted(model)[::5]:
+        x = torch.randn(2, 5, layer.in_features, dtype=torch.float64)
+        beta = layer.colora_beta["local"]
+        g = torch.sigmoid(beta[0] + (x @ beta[1:]).mean(1))[:, None, None]
+        base = layer.base_layer(x)
+        local, received = (naive(layer, x, (name,), "plain", 0.0) - base for name in ("local", "global"))
+        torch.testing.assert_close(layer(x), base + strength * ((1 - g) * local + g * received))
+
+
+def test_input_gate_noise_only_in_training(pair, inputs) -> None:
+    model, batch = pair("llama", gate="input", gate_noise=1.0), inputs("llama")
+    first, second = model(**batch).logits, model(**batch).logits
+    assert torch.equal(first, second)
+    model.train()
+    assert not torch.equal(model(**batch).logits, model(**batch).logits)
+
+
+def test_two_adapters_without_gate_are_added(base, filled) -> None:
+    for options, names in (({"gate": "none"}, ("local", "global")), ({}, ("a", "b"))):
+        config = CoLoraConfig(r=4, num_blocks=2, **options)
+        model = get_peft_model(base("llama"), config, adapter_name=names[0])
+        model.add_adapter(names[1], config)
+        activate(filled(model, *names).double(), *names)
+        assert not any("beta" in name for name, _ in model.named_parameters())
+        for layer in adapted(model)[::5]:
+            x = torch.randn(3, layer.in_features, dtype=torch.float64)
+            plain = naive(layer, x, names, "plain", 0.0, gated=False)
+            torch.testing.assert_close(layer(x), plain)
+
+
+@pytest.mark.parametrize(
+    ("gate", "mix"), [("scalar", "plain"), ("scalar", "full"), ("input", "plain"), ("none", "plain")]
+)
+def test_starts_as_exactly_nothing(base, inputs, family: str, gate: str, mix: str) -> None:
+    batch = inputs(family)
+    before = base(family)(**batch).logits
+    model = build_pair(base(family), CoLoraConfig(r=4, num_blocks=2, gate=gate, mix=mix))
+    torch.testing.assert_close(model(**batch).logits, before, rtol=0, atol=1e-6)
+    model(**batch).logits.square().sum().backward()
+    moved = [key for key, p in adapter_parameters(model, "local").items() if p.grad is not None and bool(p.grad.any())]
+    expected = {key for key in adapter_parameters(model, "local", gates=False) if key.rsplit(".", 1)[1] in "PQB"}
+    assert set(moved) == expected, "at the start P, Q and LoRA's B learn; A and the gate follow once these are not zero"
+
+
+def test_full_mix_starts_at_full_local_strength(base, inputs, filled) -> None:
+    """At the initial gate the local adapter counts as much as a single adapter would."""
+    batch = inputs("llama")
+    logits = []
+    for build in (lambda m, c: get_peft_model(m, c, adapter_name="local"), build_pair):
+        model = build(base("llama"), CoLoraConfig(r=4, num_blocks=2, mix="full", gate_init=-0.5))
+        with torch.no_grad():
+            draw = torch.Generator().manual_seed(1)
+            for parameter in adapter_parameters(model, "local", gates=False).values():
+                parameter.copy_(0.3 * torch.randn(parameter.shape, generator=draw))
+        if build is build_pair:  # LoRA's A of the global adapter is drawn, but its B is zero
+            assert not any(v.any() for k, v in adapter_parameters(model, "global").items() if k[-1] in "BPQ")
+        logits.append(model(**batch).logits)
+    torch.testing.assert_close(logits[0], logits[1], rtol=1e-5, atol=1e-5)
