@@ -63,7 +63,9 @@ def run(runs: Path, scenario: str, variant: str, seed: int, extra: list[str]) ->
         command += [scenario, "--algorithm", algorithm, "--seed", str(seed), "--out", str(path)]
         command += [part for setting in [*settings, *extra] for part in ("--set", setting)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False
+    )
     print(f"{scenario} · {variant} · seed {seed}: {'done' if done.returncode == 0 else done.stderr[-400:]}", flush=True)
 
 
@@ -113,8 +115,17 @@ def collect(runs: Path, seeds: list[int]) -> dict[str, Any]:
 
 def table(result: dict[str, Any]) -> str:
     """The result in Markdown."""
-    lines = ["# Miniature benchmark", "", "Made by `python benchmarks/miniature.py`; all figures in `miniature.json`.", ""]
-    lines += ["Accuracy in % after the last round: mean over seeds ± half-width of the 95 % t-interval; in brackets the paired difference", "to local training (sft). Choices by option likelihood. The miniature world stands in for DRAKE in structure; it is not DRAKE.", ""]
+    lines = [
+        "# Miniature benchmark",
+        "",
+        "Made by `python benchmarks/miniature.py`; all figures in `miniature.json`.",
+        "",
+    ]
+    lines += [
+        "Accuracy in % after the last round: mean over seeds ± half-width of the 95 % t-interval; in brackets the paired difference",
+        "to local training (sft). Choices by option likelihood. The miniature world stands in for DRAKE in structure; it is not DRAKE.",
+        "",
+    ]
     for scenario, variants in result.items():
         seeds = sorted({seed for rows in variants.values() for seed in rows["seeds"]})
         lines += [f"## {scenario}, seeds {', '.join(map(str, seeds))}", ""]
@@ -125,7 +136,9 @@ def table(result: dict[str, Any]) -> str:
                 cell = f"{rows[column]['mean']:.1f} ± {rows[column]['ci95']:.1f}"
                 gap = rows[column].get("minus sft")
                 cells.append(cell + (f" ({gap['mean']:+.1f} ± {gap['ci95']:.1f})" if gap else ""))
-            lines.append(f"| {variant} | " + " | ".join(cells) + f" | {rows['bytes']['up'] / 1e6:.1f} | {rows['seconds']:.0f} |")
+            lines.append(
+                f"| {variant} | " + " | ".join(cells) + f" | {rows['bytes']['up'] / 1e6:.1f} | {rows['seconds']:.0f} |"
+            )
         lines.append("")
     return "\n".join(lines)
 

@@ -44,8 +44,15 @@ def test_unknown_scenario_names_the_nearest() -> None:
 
 
 def test_overrides_change_single_values() -> None:
-    scenario = load_scenario("miniature/quickstart", ["train.lr=1e-3", "rounds=2", "relevance.top_k=1", "evaluation.items=null"])
-    assert (scenario.train.lr, scenario.rounds, scenario.relevance.top_k, scenario.evaluation.items) == (1e-3, 2, 1, None)
+    scenario = load_scenario(
+        "miniature/quickstart", ["train.lr=1e-3", "rounds=2", "relevance.top_k=1", "evaluation.items=null"]
+    )
+    assert (scenario.train.lr, scenario.rounds, scenario.relevance.top_k, scenario.evaluation.items) == (
+        1e-3,
+        2,
+        1,
+        None,
+    )
     with pytest.raises(ConfigError, match="write it as key=value"):
         load_scenario("miniature/quickstart", ["rounds"])
     with pytest.raises(ConfigError, match="'rounds' is not a section"):
@@ -53,7 +60,9 @@ def test_overrides_change_single_values() -> None:
 
 
 def test_extends_merges_mappings_and_replaces_the_rest(tmp_path: Path) -> None:
-    (tmp_path / "base.yaml").write_text("clients: [{name: a, model: m, tasks: [x]}]\ntrain: {lr: 1e-3, steps: 7}\nrounds: 3\n")
+    (tmp_path / "base.yaml").write_text(
+        "clients: [{name: a, model: m, tasks: [x]}]\ntrain: {lr: 1e-3, steps: 7}\nrounds: 3\n"
+    )
     (tmp_path / "mine.yaml").write_text("extends: base.yaml\ntrain: {lr: 0.5}\n")
     scenario = load_scenario(tmp_path / "mine.yaml")
     assert (scenario.train.lr, scenario.train.steps, scenario.rounds) == (0.5, 7, 3)

@@ -19,17 +19,27 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"fedmosaic {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
-    run = commands.add_parser("run", help="run a scenario, or continue a run", description="Run a scenario from beginning to end.")
+    run = commands.add_parser(
+        "run", help="run a scenario, or continue a run", description="Run a scenario from beginning to end."
+    )
     run.add_argument("scenario", nargs="?", help="name (see: fedmosaic list scenarios) or path of a .yaml file")
     run.add_argument("--algorithm", "-a", metavar="A", help="see: fedmosaic list algorithms (default: fedmosaic)")
     run.add_argument("--seed", "-s", type=int, metavar="S", help="seed of everything random (default: 0)")
     run.add_argument("--rounds", "-r", type=int, metavar="R", help="number of rounds, instead of the scenario's")
-    run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one setting, e.g. train.lr=1e-3; repeatable")
+    run.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change one setting, e.g. train.lr=1e-3; repeatable",
+    )
     run.add_argument("--out", "-o", metavar="DIR", help="run folder (default: a new one under runs/)")
     run.add_argument("--resume", metavar="DIR", help="continue the run in DIR; no other option is needed")
     run.add_argument("--device", metavar="D", help="cuda, mps, cpu (default: the best there is)")
     run.add_argument("--dtype", metavar="T", help="float32, bfloat16, float16 (default: chosen for the device)")
-    run.add_argument("--workers", "-w", type=int, metavar="N", help="processes the clients are spread over (default: 1)")
+    run.add_argument(
+        "--workers", "-w", type=int, metavar="N", help="processes the clients are spread over (default: 1)"
+    )
     run.add_argument("--threads", type=int, metavar="N", help="torch threads a process (default: chosen)")
     run.add_argument("--no-tensorboard", action="store_true", help="write no TensorBoard files")
     run.add_argument("--quiet", "-q", action="store_true", help="no progress, only the final table")
@@ -71,7 +81,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"fedmosaic: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"fedmosaic: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""), file=sys.stderr)
+        print(
+            f"fedmosaic: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""), file=sys.stderr
+        )
         return 2
     except Interrupted as stop:
         print(f"\ninterrupted; continue with: fedmosaic run --resume {stop.folder}", file=sys.stderr)
@@ -92,9 +104,13 @@ def _run(arguments: argparse.Namespace) -> None:
     from fedmosaic.reporting.tables import print_summary
 
     if arguments.resume:
-        given = [name for name in ("scenario", "algorithm", "seed", "rounds", "out") if getattr(arguments, name) is not None]
+        given = [
+            name for name in ("scenario", "algorithm", "seed", "rounds", "out") if getattr(arguments, name) is not None
+        ]
         if given or arguments.set:
-            raise ConfigError("--resume takes everything from the run folder; leave out " + ", ".join(given or ["--set"]))
+            raise ConfigError(
+                "--resume takes everything from the run folder; leave out " + ", ".join(given or ["--set"])
+            )
         finished = api.resume(arguments.resume, progress=not arguments.quiet)
     else:
         if not arguments.scenario:

@@ -33,7 +33,9 @@ class ClientSpec(Settings):
     @field_validator("tasks", mode="before")
     @classmethod
     def _names(cls, value: Any) -> Any:
-        return [{"name": item} if isinstance(item, str) else item for item in value] if isinstance(value, list) else value
+        return (
+            [{"name": item} if isinstance(item, str) else item for item in value] if isinstance(value, list) else value
+        )
 
 
 class DataSettings(Settings):

@@ -22,7 +22,6 @@ SCENARIOS = Path(__file__).parent / "scenarios"
 S = TypeVar("S", bound=BaseModel)
 
 
-
 def scenario_names() -> list[str]:
     """Names of the scenarios that come with the package."""
     return sorted(str(path.relative_to(SCENARIOS).with_suffix("")) for path in SCENARIOS.rglob("*.yaml"))
@@ -155,6 +154,8 @@ class _Loader(yaml.SafeLoader):
 
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d[\d_]*\.?\d*([eE][-+]?\d+)|\d*\.\d+([eE][-+]?\d+)?|\d+\.|\.(inf|Inf)|[-+]\.(inf|Inf)|\.(nan|NaN))$"),
+    re.compile(
+        r"^[-+]?(\d[\d_]*\.?\d*([eE][-+]?\d+)|\d*\.\d+([eE][-+]?\d+)?|\d+\.|\.(inf|Inf)|[-+]\.(inf|Inf)|\.(nan|NaN))$"
+    ),
     list("-+0123456789."),
 )

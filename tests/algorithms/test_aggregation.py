@@ -142,7 +142,8 @@ def test_absent_clients_count_with_what_they_sent_last() -> None:
     first = updates_of(["small"] * 3)
     algorithm.aggregate(server, {"c0": first["c0"]})
     assert torch.equal(
-        algorithm.download(server, server.members[0]).tensors["block.0.q_proj.P"], first["c0"].tensors["block.0.q_proj.P"]
+        algorithm.download(server, server.members[0]).tensors["block.0.q_proj.P"],
+        first["c0"].tensors["block.0.q_proj.P"],
     )
     assert not algorithm.download(server, server.members[1]).tensors
     algorithm.aggregate(server, {"c1": first["c1"]})

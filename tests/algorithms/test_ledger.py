@@ -22,7 +22,7 @@ def test_rows_stand_in_roster_order_and_come_back_as_tensors() -> None:
 def test_misfits_are_refused_by_name() -> None:
     ledger = Ledger(["a", "b"])
     ledger.put("block", "a", {"P": torch.ones(2, 2)})
-    with pytest.raises(UpdateError, match="'b'.*do not fit"):
+    with pytest.raises(UpdateError, match=r"'b'.*do not fit"):
         ledger.put("block", "b", {"P": torch.ones(3, 3)})
 
 

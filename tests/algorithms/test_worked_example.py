@@ -24,7 +24,12 @@ def test_the_example_of_the_contributing_page_runs(tiny: Path, tmp_path: Path, m
 
     def last_loss(mu: float) -> float:
         run = fedmosaic.run(
-            tiny, algorithm="fedprox", rounds=2, set=[f"algorithms.fedprox.mu={mu}"], out=tmp_path / str(mu), progress=False
+            tiny,
+            algorithm="fedprox",
+            rounds=2,
+            set=[f"algorithms.fedprox.mu={mu}"],
+            out=tmp_path / str(mu),
+            progress=False,
         )
         return float(run.summary["self"]["last"])
 

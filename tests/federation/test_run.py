@@ -32,7 +32,9 @@ def numbers(folder: Path) -> list[dict[str, Any]]:
 def files(folder: Path) -> dict[str, bytes]:
     """Checkpoints and adapters, byte by byte."""
     parts = [folder / "checkpoints", folder / "adapters"]
-    return {str(p.relative_to(folder)): p.read_bytes() for part in parts for p in sorted(part.rglob("*")) if p.is_file()}
+    return {
+        str(p.relative_to(folder)): p.read_bytes() for part in parts for p in sorted(part.rglob("*")) if p.is_file()
+    }
 
 
 @pytest.mark.parametrize("algorithm", ["fedmosaic", "fedavg", "sft"])
@@ -126,7 +128,9 @@ def test_the_received_adapter_does_not_train_and_gates_stay_at_home(tiny: Path, 
     assert server and not any("gate" in key for key in server)
 
 
-def test_a_nan_update_is_refused_and_the_round_goes_on(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_nan_update_is_refused_and_the_round_goes_on(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = FedMosaic.upload
 
     def upload(self: FedMosaic, client: Any) -> Message:
@@ -156,8 +160,16 @@ def test_partial_participation_is_seeded(tiny: Path, tmp_path: Path) -> None:
     ("change", "error", "message"),
     [
         ("adapter.blocks=9", ModelError, "8 layers.*9|9.*8 layers|N_B|blocks"),
-        ("clients=[{name: a, model: miniature/lama-8x96, tasks: [miniature/stages-0]}]", ModelError, "miniature/llama-8x96"),
-        ("clients=[{name: a, model: miniature/llama-8x96, tasks: [miniature/stage-0]}]", DataError, "client 'a', tasks.0.*stages-0"),
+        (
+            "clients=[{name: a, model: miniature/lama-8x96, tasks: [miniature/stages-0]}]",
+            ModelError,
+            "miniature/llama-8x96",
+        ),
+        (
+            "clients=[{name: a, model: miniature/llama-8x96, tasks: [miniature/stage-0]}]",
+            DataError,
+            "client 'a', tasks.0.*stages-0",
+        ),
         ("data.public=nowhere.json", DataError, "nowhere.json"),
         ("evaluation.views=[mixd]", ConfigError, "mixed"),
         ("algorithms={fedmosaic: {pul: 1}}", ConfigError, "pull"),
@@ -173,7 +185,7 @@ def test_mistakes_are_told_before_anything_is_written(
 
 
 def test_folders_that_are_no_runs(tiny: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="no config.yaml"):
+    with pytest.raises(CheckpointError, match=r"no config\.yaml"):
         fedmosaic.resume(tmp_path)
     with pytest.raises(ConfigError, match="already exists"):
         start(tiny, tmp_path)

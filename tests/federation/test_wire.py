@@ -13,7 +13,9 @@ from fedmosaic.algorithms.message import Message
 from fedmosaic.errors import UpdateError
 from fedmosaic.federation.wire import check, pack, schema_of, unpack
 
-MESSAGE = Message({"block.0.q_proj.P": torch.arange(4.0).view(2, 2), "x": torch.ones(3)}, {"loss": 0.5, "name": "ä", "n": 3})
+MESSAGE = Message(
+    {"block.0.q_proj.P": torch.arange(4.0).view(2, 2), "x": torch.ones(3)}, {"loss": 0.5, "name": "ä", "n": 3}
+)
 
 
 def test_roundtrip_is_exact() -> None:

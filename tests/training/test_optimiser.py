@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import nn
@@ -16,7 +18,10 @@ SETTINGS = TrainSettings(lr=0.1, lr_shared=0.2, clip=0.0)
 def optimiser(settings: TrainSettings = SETTINGS) -> tuple[Optimiser, dict[str, nn.Parameter]]:
     torch.manual_seed(0)
     parameters = {name: nn.Parameter(torch.randn(3)) for name in ("layer.0.q.A", "block.0.q.P", "gate.0.q")}
-    groups = [ParameterGroup(role, {name: p}) for role, (name, p) in zip(("lora", "shared", "gate"), parameters.items(), strict=True)]
+    groups = [
+        ParameterGroup(role, {name: p})
+        for role, (name, p) in zip(("lora", "shared", "gate"), parameters.items(), strict=True)
+    ]
     return Optimiser(groups, settings), parameters
 
 
@@ -72,7 +77,7 @@ def test_the_cosine_falls_once_over_the_whole_run() -> None:
     settings = SETTINGS.model_copy(update={"schedule": "cosine"})
     factors = [schedule_factor(settings, step, 100) for step in range(0, 101, 10)]
     assert factors[0] == 1.0 and factors[-1] == pytest.approx(0.0)
-    assert all(later < earlier for earlier, later in zip(factors, factors[1:], strict=False))
+    assert all(later < earlier for earlier, later in itertools.pairwise(factors))
     assert schedule_factor(SETTINGS, 50, 100) == 1.0
 
 

@@ -46,9 +46,13 @@ class Client(Protocol):
 
     name: str
     round: int
-    model: Any
-    backbone: Backbone
     kept: dict[str, Tensor]
+
+    @property
+    def model(self) -> Any: ...
+
+    @property
+    def backbone(self) -> Backbone: ...
 
     def fit(self, steps: int, *, loss: Loss | None = None, each_step: StepHook | None = None) -> FitReport:
         """Local training on the client's own stream."""

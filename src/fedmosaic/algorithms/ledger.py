@@ -33,7 +33,11 @@ class Ledger:
         if known != layout:
             differing = next((f"{a} / {b}" for a, b in zip(known, layout, strict=False) if a != b), "other names")
             raise UpdateError(f"client {client!r}: its {kind!r} tensors do not fit those of the others: {differing}")
-        row = torch.cat([tensors[name].detach().reshape(-1).float().cpu() for name, _ in layout]) if layout else torch.empty(0)
+        row = (
+            torch.cat([tensors[name].detach().reshape(-1).float().cpu() for name, _ in layout])
+            if layout
+            else torch.empty(0)
+        )
         self._rows.setdefault(kind, {})[client] = row
 
     def put_matrix(self, kind: str, like: str, clients: Sequence[str], matrix: Tensor) -> None:

@@ -93,7 +93,9 @@ def _greedy(backbone: Backbone, model: Any, batch: Batch, limit: int) -> list[li
     mask, embedded, cache = batch.attention_mask, backbone.embed(batch), None
     embedding = backbone.model.get_input_embeddings()
     for _ in range(limit):
-        output = model(inputs_embeds=embedded, attention_mask=mask, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        output = model(
+            inputs_embeds=embedded, attention_mask=mask, past_key_values=cache, use_cache=True, logits_to_keep=1
+        )
         cache = output.past_key_values
         token = output.logits[:, -1].argmax(dim=-1)
         alive = alive & (token != eos)

@@ -5,13 +5,15 @@ Definitions (arXiv 2506.11024, section 5; the AUC as in its tables):
     Self_i   = mean over client i's own tasks,   Others_i = mean over the tasks of all other clients that are not its own
     A_last   = the value after the last round,   A_AUC = mean over the evaluated rounds of the value there
 
-Every task weighs the same within a client, every client the same in the mean. A task that several clients hold is own for each of them.
-In-group are the tasks of other clients of the same group. ``A_AUC`` is the trapezoid area over the rounds divided by their span, with the
-first evaluated round's value held from round 0 on; with evaluations at equal distances that is nearly their mean.
+Every task weighs the same within a client, every client the same in the mean. A task that several clients hold is own for
+each of them. In-group are the tasks of other clients of the same group; unseen are tasks that no client holds. ``A_AUC`` is the
+trapezoid area over the rounds divided by their span, with the first evaluated round's value held from round 0 on; with
+evaluations at equal distances that is nearly their mean.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -33,9 +35,9 @@ def summarise(
         clients: who holds which tasks, and in which group.
 
     Returns:
-        ``{"self": F, "others": {**F, "in_group": F, "out_group": F}, "clients": {name: …}, "tasks": {task: …}}`` with F =
-        ``{"last", "auc", "std", "worst"}`` (std and worst over clients, of the last value; only in the overall figures).
-        What was not measured is None.
+        ``{"self": F, "others": {**F, "in_group": F, "out_group": F}, "unseen": F, "clients": {name: …}, "tasks": {task: …}}``
+        with F = ``{"last", "auc", "std", "worst"}`` (std and worst over clients, of the last value; only in the overall
+        figures). What was not measured is None; ``unseen`` is there if unseen tasks were measured.
     """
     scores: dict[str, dict[str, Rounds]] = defaultdict(lambda: defaultdict(dict))
     for record in records:
@@ -43,11 +45,12 @@ def summarise(
             scores[record.client][record.task][record.round] = record.value
     per_client = {client.name: _client(client, clients, scores[client.name]) for client in clients}
     parts: dict[str, Any] = {}
-    for part in ("self", "others", "in_group", "out_group"):
+    for part in ("self", "others", "in_group", "out_group", "unseen"):
         parts[part] = _overall([_part(per_client[client.name], part) for client in clients])
     return {
         "self": parts["self"],
         "others": {**parts["others"], "in_group": parts["in_group"], "out_group": parts["out_group"]},
+        **({"unseen": parts["unseen"]} if parts["unseen"]["last"] is not None else {}),
         "clients": per_client,
         "tasks": _tasks(clients, scores),
     }
@@ -56,7 +59,10 @@ def summarise(
 def _client(client: ClientSpec, clients: Sequence[ClientSpec], scores: Mapping[str, Rounds]) -> dict[str, Any]:
     own = {spec.name for spec in client.tasks}
     inside = {s.name for c in clients if c.name != client.name and c.group == client.group for s in c.tasks} - own
-    outside = {s.name for c in clients if c.name != client.name and c.group != client.group for s in c.tasks} - own - inside
+    outside = (
+        {s.name for c in clients if c.name != client.name and c.group != client.group for s in c.tasks} - own - inside
+    )
+    unseen = set(scores) - own - inside - outside
     return {
         "model": client.model,
         "group": client.group,
@@ -66,6 +72,7 @@ def _client(client: ClientSpec, clients: Sequence[ClientSpec], scores: Mapping[s
             "in_group": _figures([scores[task] for task in sorted(inside) if task in scores]),
             "out_group": _figures([scores[task] for task in sorted(outside) if task in scores]),
         },
+        "unseen": _figures([scores[task] for task in sorted(unseen)]),
         "tasks": {task: _last(rounds) for task, rounds in sorted(scores.items())},
     }
 
@@ -94,7 +101,7 @@ def area(curve: Mapping[int, float]) -> float:
     span = points[-1][0] - points[0][0]
     if span == 0:
         return points[-1][1]
-    pairs = zip(points, points[1:], strict=False)
+    pairs = itertools.pairwise(points)
     return math.fsum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in pairs) / span
 
 

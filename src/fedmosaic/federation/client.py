@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from fedmosaic.adapters import read_state, write_state
-from fedmosaic.algorithms.message import Message
 from fedmosaic.config import ClientSpec, TaskSpec
 from fedmosaic.data import ClientStream
 from fedmosaic.data.example import Example

@@ -1,10 +1,10 @@
 """The run folder: what a run leaves on disk, written so that a run killed at any moment can go on from it.
 
-    config.yaml            the resolved settings, with versions
-    metrics.jsonl          one line for each measurement, client turn and round
-    checkpoints/round-k/   server and clients after k rounds (the two latest)
-    adapters/<client>/     adapters in the form ``save_pretrained`` gives them
-    summary.json           the figures of a finished run
+config.yaml            the resolved settings, with versions
+metrics.jsonl          one line for each measurement, client turn and round
+checkpoints/round-k/   server and clients after k rounds (the two latest)
+adapters/<client>/     adapters in the form ``save_pretrained`` gives them
+summary.json           the figures of a finished run
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ class RunFolder:
     def create(cls, path: Path, settings: RunSettings) -> RunFolder:
         """Start a new run. Raises ConfigError if the folder already holds something, or cannot be written."""
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise ConfigError(f"{path} already exists; choose another --out, or continue it with: fedmosaic run --resume {path}")
+            raise ConfigError(
+                f"{path} already exists; choose another --out, or continue it with: fedmosaic run --resume {path}"
+            )
         folder = cls(path)
         content = settings.model_dump(mode="json")
         try:

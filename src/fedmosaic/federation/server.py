@@ -146,7 +146,9 @@ class FederationServer:
         due = last or (settings.every > 0 and (number + 1) % settings.every == 0)
         items = settings.last_items if last else settings.items
         return {
-            member.name: Order(number, train=member.name in training, before=due and settings.before, after=due, items=items)
+            member.name: Order(
+                number, train=member.name in training, before=due and settings.before, after=due, items=items
+            )
             for member in self.members
             if due or member.name in training
         }
@@ -195,5 +197,3 @@ def _check_shared(schemas: Mapping[str, Mapping[str, tuple[int, ...]]]) -> None:
 def _client_line(round: int, name: str, reply: Reply, download: bytes) -> dict[str, Any]:
     size = {"up": len(reply.update or b""), "down": len(download)}
     return {"kind": "client", "round": round, "client": name, "bytes": size, **json.loads(json.dumps(reply.report))}
-
-

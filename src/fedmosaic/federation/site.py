@@ -26,7 +26,9 @@ class Host:
         fresh: the adapters as built, with which every client starts (``<adapter>/<canonical name>``).
     """
 
-    def __init__(self, backbone: Backbone, algorithm: Algorithm, public: Sequence[Example], checkpointing: bool) -> None:
+    def __init__(
+        self, backbone: Backbone, algorithm: Algorithm, public: Sequence[Example], checkpointing: bool
+    ) -> None:
         self.backbone = backbone
         self.model = algorithm.build(backbone, public)
         for config in self.model.peft_config.values():
@@ -120,7 +122,9 @@ class Site:
         if self._public is None:
             data = self.scenario.data
             self._public = (
-                [] if data.public == "none" else public_examples(data.public, data.public_size, data.seed, root=data.root)
+                []
+                if data.public == "none"
+                else public_examples(data.public, data.public_size, data.seed, root=data.root)
             )
         return self._public
 

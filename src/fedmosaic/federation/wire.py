@@ -28,7 +28,7 @@ SCALARS = "scalars"
 def pack(message: Message) -> bytes:
     """The message as bytes."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in message.tensors.items()}
-    return save(tensors, metadata={SCALARS: json.dumps(dict(message.scalars), sort_keys=True)})
+    return bytes(save(tensors, metadata={SCALARS: json.dumps(dict(message.scalars), sort_keys=True)}))
 
 
 def unpack(payload: bytes, limit: int = SIZE_LIMIT) -> Message:

@@ -6,6 +6,7 @@ answers requests on its standard input: a JSON header and one block of bytes eac
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -17,7 +18,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from fedmosaic import errors
 from fedmosaic.config import RunSettings
@@ -57,7 +58,9 @@ class Workers:
             for name in worker.clients:
                 if name in orders:
                     try:
-                        header, body = worker.ask({"do": "work", "client": name, "order": asdict(orders[name])}, downloads[name])
+                        header, body = worker.ask(
+                            {"do": "work", "client": name, "order": asdict(orders[name])}, downloads[name]
+                        )
                         records = [Record(**record) for record in header["records"]]
                         ready.put((name, Reply(body if header["update"] else None, records, header["report"])))
                     except BaseException as error:  # handed to the thread that waits for it
@@ -146,7 +149,7 @@ class _Worker:
         )
 
 
-def _write(stream: BinaryIO, header: Header, body: bytes = b"") -> None:
+def _write(stream: IO[bytes], header: Header, body: bytes = b"") -> None:
     text = json.dumps(header).encode()
     stream.write(struct.pack("<QQ", len(text), len(body)))
     stream.write(text)
@@ -154,7 +157,7 @@ def _write(stream: BinaryIO, header: Header, body: bytes = b"") -> None:
     stream.flush()
 
 
-def _read(stream: BinaryIO) -> tuple[Header, bytes] | None:
+def _read(stream: IO[bytes]) -> tuple[Header, bytes] | None:
     lengths = stream.read(16)
     if len(lengths) < 16:
         return None
@@ -164,7 +167,7 @@ def _read(stream: BinaryIO) -> tuple[Header, bytes] | None:
     return (json.loads(header), content) if len(content) == body and len(header) == text else None
 
 
-def _serve(requests: BinaryIO, replies: BinaryIO) -> None:
+def _serve(requests: IO[bytes], replies: IO[bytes]) -> None:
     first = _read(requests)
     if first is None:
         return
@@ -200,10 +203,8 @@ def main() -> None:
     """Serve the parent until its end of the pipe closes."""
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print goes to the terminal, not between the replies
-    try:
+    with contextlib.suppress(KeyboardInterrupt):  # the parent says what happened
         _serve(sys.stdin.buffer, replies)
-    except KeyboardInterrupt:  # the parent says what happened
-        pass
 
 
 if __name__ == "__main__":

@@ -168,7 +168,8 @@ class Backbone:
             assert self.projector is not None
             weight = next(self.projector.parameters())
             projected = self.projector(batch.features.to(weight.dtype)).to(embedded.dtype)
-            places = (batch.input_ids == self.image_token_id).unsqueeze(-1)
+            assert self.image_token_id is not None
+            places = batch.input_ids.eq(self.image_token_id).unsqueeze(-1)
             embedded = embedded.masked_scatter(places, projected)
         return embedded
 

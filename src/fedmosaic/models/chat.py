@@ -44,7 +44,9 @@ def encode(example: Example, tokenizer: Any, image_token: str | None, image_toke
     """
     if example.images and image_token is None:
         raise ModelError(f"example {example.id!r} has images, but the model takes text only")
-    turns = [Turn(turn.role, turn.text.replace(IMAGE_MARK, (image_token or "") * image_tokens)) for turn in example.turns]
+    turns = [
+        Turn(turn.role, turn.text.replace(IMAGE_MARK, (image_token or "") * image_tokens)) for turn in example.turns
+    ]
     ids: list[int] = []
     labels: list[int] = []
     done = ""
@@ -54,7 +56,9 @@ def encode(example: Example, tokenizer: Any, image_token: str | None, image_toke
         prompt = _render(tokenizer, turns[:index], generation=True)
         whole = _render(tokenizer, turns[: index + 1], generation=False)
         if not prompt.startswith(done) or not whole.startswith(prompt):
-            raise ModelError("the tokenizer's chat template rewrites earlier turns; give the model a template that only appends")
+            raise ModelError(
+                "the tokenizer's chat template rewrites earlier turns; give the model a template that only appends"
+            )
         part = _ids(tokenizer, prompt[len(done) :])
         ids += part
         labels += [IGNORE] * len(part)

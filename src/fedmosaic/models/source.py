@@ -145,7 +145,9 @@ def _quantisation(options: ModelOptions, device: torch.device) -> dict[str, Any]
     if options.quantise == "none":
         return {}
     if options.quantise not in ("4bit", "8bit"):
-        raise ModelError(f"quantise={options.quantise!r} is not valid.{nearest(options.quantise, ['none', '4bit', '8bit'])}")
+        raise ModelError(
+            f"quantise={options.quantise!r} is not valid.{nearest(options.quantise, ['none', '4bit', '8bit'])}"
+        )
     from transformers import BitsAndBytesConfig
 
     settings = BitsAndBytesConfig(

@@ -83,7 +83,9 @@ def fit(
     if losses:
         report.loss = float(torch.stack(losses).mean())
         if not torch.isfinite(torch.stack(losses)).all():
-            raise FedMosaicError("the training loss is not finite; lower train.lr and train.lr_shared, or use dtype=float32")
+            raise FedMosaicError(
+                "the training loss is not finite; lower train.lr and train.lr_shared, or use dtype=float32"
+            )
     return report
 
 

@@ -18,7 +18,10 @@ def answer_logits(model: Any, backbone: Backbone, batch: Batch) -> tuple[Tensor,
     """
     width = min(batch.answer_width, batch.labels.shape[1] - 1)
     output = model(
-        inputs_embeds=backbone.embed(batch), attention_mask=batch.attention_mask, logits_to_keep=width + 1, use_cache=False
+        inputs_embeds=backbone.embed(batch),
+        attention_mask=batch.attention_mask,
+        logits_to_keep=width + 1,
+        use_cache=False,
     )
     return output.logits[:, :-1], batch.labels[:, -width:]
 

@@ -56,7 +56,8 @@ class Optimiser:
         self.parameters = [p for group in self.groups for p in group.parameters.values()]
         fused = all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in self.parameters)
         arguments: list[dict[str, Any]] = [
-            {"params": list(group.parameters.values()), "lr": learning_rate(group.role, settings)} for group in self.groups
+            {"params": list(group.parameters.values()), "lr": learning_rate(group.role, settings)}
+            for group in self.groups
         ]
         self.adamw = torch.optim.AdamW(arguments, weight_decay=settings.weight_decay, fused=fused)
 
