@@ -1,4 +1,4 @@
-"""Imports PEFT's test modules from where ``run.py`` put them; they import one another as members of a package."""
+"""Imports PEFT's test modules from where ``__main__.py`` put them; they import one another as members of a package."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def peft_test_module(name: str) -> ModuleType:
     """One module of PEFT's tests, e.g. ``test_custom_models``."""
     if PACKAGE not in sys.modules:
         if "PEFT_TESTS" not in os.environ:
-            raise RuntimeError("Start these tests with: python tests/peft_suite/run.py")
+            raise RuntimeError("Start these tests with: python -m tests.peft_suite")
         spec = importlib.machinery.ModuleSpec(PACKAGE, None, is_package=True)
         spec.submodule_search_locations = [os.environ["PEFT_TESTS"]]
         sys.modules[PACKAGE] = importlib.util.module_from_spec(spec)

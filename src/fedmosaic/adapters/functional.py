@@ -27,8 +27,16 @@ def without_autocast(device: str) -> AbstractContextManager[Any]:
     return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
-def _base(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def _base(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor | None:
+    """``W x + b``, or nothing without W."""
+    if weight is None:
+        return None
     return torch.mm(x, weight.t()) if bias is None else torch.addmm(bias, x, weight.t())
+
+
+def _onto(target: Tensor | None, left: Tensor, right: Tensor, scale: float) -> Tensor:
+    """``target + scale * left @ right`` in the memory of ``target``, or the product alone."""
+    return torch.mm(left, right).mul_(scale) if target is None else target.addmm_(left, right, alpha=scale)
 
 
 class CoLoraPass(Function):
@@ -64,10 +72,7 @@ class CoLoraPass(Function):
             g = torch.sigmoid(beta)
             p, q = torch.lerp(p_local, p_global, g), torch.lerp(q_local, q_global, g)  # type: ignore[arg-type]
         u = torch.addmm(q, z, p.t())
-        if weight is None:
-            y = torch.mm(u, b.t()).mul_(scale)
-        else:
-            y = _base(rows, weight, bias).addmm_(u, b.t(), alpha=scale)
+        y = _onto(_base(rows, weight, bias), u, b.t(), scale)
         ctx.save_for_backward(z, weight, a, b, p, p_local, q_local, p_global, q_global, g)
         ctx.scale, ctx.shape = scale, x.shape
         return y.view(*x.shape[:-1], y.shape[-1])
@@ -87,12 +92,8 @@ class CoLoraPass(Function):
                     dbeta = torch.dot(dp.view(-1), (p_global - p_local).view(-1)) + torch.dot(dq, q_global - q_local)
                     dbeta, dp, dq = dbeta * g * (1 - g), dp.mul_(1 - g), dq.mul_(1 - g)
             if need_x:
-                vp = torch.mm(v, p)
-                if weight is None:
-                    dx = torch.mm(vp, a).mul_(ctx.scale)
-                else:
-                    dx = torch.mm(grad, weight).addmm_(vp, a, alpha=ctx.scale)
-                dx = dx.view(ctx.shape)
+                through_base = None if weight is None else torch.mm(grad, weight)
+                dx = _onto(through_base, torch.mm(v, p), a, ctx.scale).view(ctx.shape)
         return dx, None, None, None, None, dp, dq, None, None, dbeta, None
 
 
@@ -124,12 +125,7 @@ class LoraPass(Function):
         a, b, factors = _stacked(a_local, b_local, a_global, b_global, beta, ctx.scales)
         z = torch.mm(rows, a.t())
         u = z if factors is None else z * factors
-        alpha = scale_local if factors is None else 1.0
-        if weight is None:
-            y = torch.mm(u, b.t())
-            y = y.mul_(alpha) if factors is None else y
-        else:
-            y = _base(rows, weight, bias).addmm_(u, b.t(), alpha=alpha)
+        y = _onto(_base(rows, weight, bias), u, b.t(), scale_local if factors is None else 1.0)
         kept = rows if ctx.needs_input_grad[3] else None
         ctx.save_for_backward(kept, z, weight, a_local, b_local, a_global, b_global, beta)
         return y.view(*x.shape[:-1], y.shape[-1])
@@ -152,17 +148,14 @@ class LoraPass(Function):
                 g = torch.sigmoid(beta)
                 parts = (v * z).sum(0)
                 dbeta = (parts[r:].sum() * scale_global - parts[:r].sum() * scale_local) * g * (1 - g)
-            if factors is None:
-                alpha = scale_local
-            else:
+            alpha = scale_local if factors is None else 1.0
+            if factors is not None:
                 v.mul_(factors)
-                alpha = 1.0
             if need_a:
-                da = torch.mm(v[:, :r].t(), rows)
-                da = da.mul_(alpha) if factors is None else da
+                da = torch.mm(v[:, :r].t(), rows).mul_(alpha)
             if need_x:
-                dx = torch.mm(v, a).mul_(alpha) if weight is None else torch.mm(grad, weight).addmm_(v, a, alpha=alpha)
-                dx = dx.view(ctx.shape)
+                through_base = None if weight is None else torch.mm(grad, weight)
+                dx = _onto(through_base, v, a, alpha).view(ctx.shape)
         return dx, None, None, da, db, None, None, dbeta, None, None
 
 

@@ -1,4 +1,4 @@
-"""Runs PEFT's own tests on Co-LoRA: ``python tests/peft_suite/run.py [pytest options]``.
+"""Runs PEFT's own tests on Co-LoRA: ``python -m tests.peft_suite [pytest options]``.
 
 PEFT's tests come with its source distribution, which is downloaded once (the version that is installed) into
 ``.cache/peft-tests`` and never changed. They run in a process of their own, because they patch PEFT and
