@@ -98,7 +98,9 @@ def test_layer_norm_and_biased_head_equal_autograd() -> None:
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model, data = SignatureModel(backbone()), batch([30, 30], [20, 9])
     whole = model.gradient(data)
-    monkeypatch.setattr("fedmosaic.relevance.signature.CHUNK", 101 * 7)
+    monkeypatch.setattr("fedmosaic.relevance.signature.LIMIT", 101 * 7)
+    model = SignatureModel(model.backbone)
+    assert len(list(model.blocks(model.forward(data)))) == 5
     assert error(model.gradient(data), whole) < 1e-6
 
 

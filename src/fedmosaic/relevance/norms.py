@@ -30,18 +30,19 @@ class FinalNorm:
     eps: float
     centred: bool
 
-    def normalise(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """``(x, r)``: the normalised input [T, d] before scale and bias, and the factor 1/rms [T, 1], both fp32."""
-        hidden = hidden.float()
-        if self.centred:
-            hidden = hidden - hidden.mean(-1, keepdim=True)
-        factor = torch.rsqrt(hidden.square().mean(-1, keepdim=True) + self.eps)
-        return hidden * factor, factor
-
     def __call__(self, hidden: Tensor) -> Tensor:
         """The norm's output in fp32, [..., d]."""
-        out = self.normalise(hidden)[0] * self.scale
+        mean, factor = self._moments(hidden)
+        out = (hidden.float() - mean) * factor * self.scale
         return out if self.bias is None else out + self.bias
+
+    def _moments(self, hidden: Tensor) -> tuple[Tensor | float, Tensor]:
+        """What is subtracted (0 in an RMSNorm) and the factor 1/rms, fp32 [..., 1]."""
+        hidden = hidden.float()
+        mean = hidden.mean(-1, keepdim=True) if self.centred else 0.0
+        centred = hidden - mean if self.centred else hidden
+        square = torch.linalg.vecdot(centred, centred).unsqueeze(-1)
+        return mean, torch.rsqrt(square / hidden.shape[-1] + self.eps)
 
     def pull_back(self, hidden: Tensor, grad_rows: Tensor, rows: Tensor, inner: Tensor, total: Tensor | None) -> Tensor:
         """Rows of the loss gradient before the norm from the same rows of the gradient after it.
@@ -63,10 +64,11 @@ class FinalNorm:
         Returns:
             [T, k] in fp32.
         """
-        normalised, factor = self.normalise(hidden)
+        mean, factor = self._moments(hidden)
         width = hidden.shape[-1]
+        normalised = (hidden[:, rows].float() - mean) * factor
         result = grad_rows * self.scale[rows]
-        result -= normalised[:, rows] * (inner / width).unsqueeze(-1)
+        result -= normalised * (inner / width).unsqueeze(-1)
         if total is not None:
             result -= (total / width).unsqueeze(-1)
         return result.mul_(factor)

@@ -15,6 +15,7 @@ Only the kept rows of G are ever computed. The norm's off-diagonal term needs <g
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -28,8 +29,12 @@ from fedmosaic.relevance.norms import recognise
 from fedmosaic.seeding import generator
 
 IGNORE = -100
-# Logits are held for this many numbers at a time (128 MB in fp32), whatever the length of the batch.
-CHUNK = 1 << 25
+# Logits are held for this many numbers at a time (128 MB in fp32), whatever the length of the batch ...
+LIMIT = 1 << 25
+# ... and on a CPU, when some rows are kept, for this many positions: narrow products run best in such blocks.
+BLOCK = 96
+# Kept columns of the head are filled up with zeros to a multiple of this, the width of a vector register or tile.
+TILE = 16
 
 
 @dataclass(frozen=True)
@@ -81,8 +86,11 @@ class SignatureModel:
         order = torch.randperm(width, generator=generator("signature rows", seed, width))
         self.rows = order[:count].sort().values.to(weight.device)
         self.size = count * self.down_proj.in_features
-        # A copy of the kept columns makes the product a plain one; nothing is copied when all are kept.
-        self._head_rows = weight.detach() if count == width else weight.detach()[:, self.rows].contiguous()
+        self._head_rows = weight.detach()  # [V, k]; nothing is copied when all rows are kept
+        self._block = max(1, LIMIT // len(weight))
+        if count < width:
+            self._head_rows = nn.functional.pad(self._head_rows[:, self.rows], (0, -count % TILE))
+            self._block = min(self._block, BLOCK) if weight.device.type == "cpu" else self._block
         # With n = scale * x + bias and z = W_lm n + c these take the constant parts out of <delta, z>; the other vector
         # sums up scale * g, which LayerNorm needs.
         bias = getattr(head, "bias", None)
@@ -102,11 +110,10 @@ class SignatureModel:
             ModelError: an adapter is active in the signature model.
         """
         seen = self.forward(batch)
-        step = max(1, CHUNK // self._head_rows.shape[0])
-        parts = [
-            self.hidden_gradient(hidden, self.logits(hidden), targets)
-            for hidden, targets in zip(seen.hidden.split(step), seen.targets.split(step), strict=True)
-        ]
+        parts = []
+        for hidden, targets in self.blocks(seen):
+            logits = self.logits(hidden)
+            parts.append(self.hidden_gradient(hidden, logits, self.probabilities(logits), targets))
         return self.outer(torch.cat(parts), seen)
 
     @torch.no_grad()
@@ -131,22 +138,36 @@ class SignatureModel:
             self._run(batch)
         return ForwardPass(caught["hidden"], caught["activation"], targets.to(caught["hidden"].device))
 
+    def blocks(self, seen: ForwardPass) -> Iterator[tuple[Tensor, Tensor]]:
+        """(hidden, targets) of the positions whose logits are held at a time."""
+        return zip(seen.hidden.split(self._block), seen.targets.split(self._block), strict=True)
+
     def logits(self, hidden: Tensor) -> Tensor:
         """Raw output of the head at positions [T, d] (input of the final norm): [T, V] in fp32."""
         raw: Tensor = self.backbone.lm_head(self.backbone.final_norm(hidden))
         return raw.float()
 
-    def hidden_gradient(self, hidden: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
-        """Kept rows of T * dL/dh, [T, k] in fp32, from the head's raw output [T, V] and the labels [T]."""
-        delta = torch.softmax(logits if self.logit_scale == 1 else logits * self.logit_scale, dim=-1)
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Softmax of the head's raw output, [T, V]: the part that a forward pass with a loss computes as well."""
+        return torch.softmax(logits if self.logit_scale == 1 else logits * self.logit_scale, dim=-1)
+
+    def hidden_gradient(self, hidden: Tensor, logits: Tensor, probabilities: Tensor, targets: Tensor) -> Tensor:
+        """Kept rows of T * dL/dh, [T, k] in fp32.
+
+        Args:
+            hidden: [T, d] input of the final norm.
+            logits: [T, V] raw output of the head.
+            probabilities: [T, V] of :meth:`probabilities`; overwritten.
+            targets: [T].
+        """
         at = targets.unsqueeze(-1)
-        inner = torch.linalg.vecdot(delta, logits) - logits.gather(-1, at).squeeze(-1)
-        delta.scatter_add_(-1, at, delta.new_full((), -1.0).expand(at.shape))
+        inner = _row_products(probabilities, logits) - logits.gather(-1, at).squeeze(-1)
+        delta = probabilities.scatter_add_(-1, at, logits.new_full((), -1.0).expand(at.shape))
         if self._offset is not None:
             inner -= delta @ self._offset
         total = None if self._scale_sum is None else delta @ self._scale_sum
         grad_rows = (delta.to(self._head_rows.dtype) @ self._head_rows).float()
-        result = self.norm.pull_back(hidden, grad_rows, self.rows, inner, total)
+        result = self.norm.pull_back(hidden, grad_rows[:, : len(self.rows)], self.rows, inner, total)
         return result if self.logit_scale == 1 else result * self.logit_scale
 
     def outer(self, hidden_gradient: Tensor, seen: ForwardPass) -> Tensor:
@@ -166,8 +187,8 @@ class SignatureModel:
         for module in self.backbone.model.modules():
             if getattr(module, "disable_adapters", True) is False and getattr(module, "active_adapters", None):
                 raise ModelError(
-                    f"signature: {self.backbone.name} has an active adapter; compute signatures inside disable_adapter() or "
-                    f"with a model of its own, so that they stay comparable between clients"
+                    f"signature: {self.backbone.name} has an active adapter; compute signatures inside "
+                    "disable_adapter() or with a model of its own, so that they stay comparable between clients"
                 )
 
     def _verify(self) -> None:
@@ -185,7 +206,8 @@ class SignatureModel:
         batch = Batch(input_ids=ids, attention_mask=torch.ones_like(ids), labels=ids, features=None)
         with torch.no_grad():
             seen = self.forward(batch)
-            ours = self.hidden_gradient(seen.hidden, self.logits(seen.hidden), seen.targets)
+            logits = self.logits(seen.hidden)
+            ours = self.hidden_gradient(seen.hidden, logits, self.probabilities(logits), seen.targets)
 
         # Autograd through the output of the down-projection: a zero is added there, no parameter is touched.
         zero: list[Tensor] = []
@@ -216,6 +238,17 @@ def ema(previous: Tensor | None, new: Tensor, alpha: float = 0.5) -> Tensor:
     if not 0 < alpha <= 1:
         raise ConfigError(f"signature: alpha must lie in (0, 1], got {alpha}")
     return new.clone() if previous is None else torch.lerp(previous, new, alpha)
+
+
+def _row_products(a: Tensor, b: Tensor) -> Tensor:
+    """<a_t, b_t> of the rows of two [T, V] matrices, [T].
+
+    Two rows at a time as small matrix products: twice the arithmetic, but three times the speed of vecdot on a CPU.
+    """
+    even = len(a) // 2 * 2
+    left, right = (x[:even].view(even // 2, 2, x.shape[1]) for x in (a, b))
+    pairs = torch.bmm(left, right.mT).diagonal(dim1=1, dim2=2).flatten()
+    return pairs if even == len(a) else torch.cat([pairs, torch.linalg.vecdot(a[even:], b[even:])])
 
 
 def _bare(module: nn.Module) -> nn.Module:

@@ -121,7 +121,7 @@ def mix(weights: Tensor, values: Tensor) -> Tensor:
         values: [n, v], one row for each client; finite, since 0 * inf is not 0.
 
     Returns:
-        [n, v] in the dtype of ``values``, summed in fp32 or better. A row with one peer gets that peer's values exactly.
+        [n, v] in the dtype of ``values``, summed in fp32 or better; a row with one peer gets its values exactly.
     """
     compute = torch.promote_types(values.dtype, torch.float32)
     return (weights.to(device=values.device, dtype=compute) @ values.to(compute)).to(values.dtype)
