@@ -63,7 +63,7 @@ def main() -> None:
     memory = Memory()
     with tempfile.TemporaryDirectory() as folder:
         run = fedmosaic.run(
-            arguments.scenario, seed=arguments.seed, out=Path(folder) / "run", observers=[memory], tensorboard=False
+            arguments.scenario, seed=arguments.seed, out=Path(folder) / "run", workers=1, observers=[memory], tensorboard=False
         )
         lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
     turns = [line for line in lines if line["kind"] == "client"]

@@ -38,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--device", metavar="D", help="cuda, mps, cpu (default: the best there is)")
     run.add_argument("--dtype", metavar="T", help="float32, bfloat16, float16 (default: chosen for the device)")
     run.add_argument(
-        "--workers", "-w", type=int, metavar="N", help="processes the clients are spread over (default: 1)"
+        "--workers", "-w", type=int, metavar="N", help="processes the clients are spread over (default: chosen)"
     )
     run.add_argument("--threads", type=int, metavar="N", help="torch threads a process (default: chosen)")
     run.add_argument("--no-tensorboard", action="store_true", help="write no TensorBoard files")

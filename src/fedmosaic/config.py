@@ -209,7 +209,7 @@ class RunSettings(Settings):
     algorithm: str = "fedmosaic"
     seed: int = 0
     threads: int = Field(default=0, ge=0, description="torch threads a process; 0 chooses")
-    workers: int = Field(default=1, ge=1, description="processes that clients are spread over")
+    workers: int = Field(default=0, ge=0, description="processes that clients are spread over; 0 chooses")
     tensorboard: bool = True
     scenario: Scenario
     versions: dict[str, str] = {}

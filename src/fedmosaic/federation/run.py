@@ -17,7 +17,7 @@ from fedmosaic.evaluation import Record, summarise
 from fedmosaic.federation.observer import Observer
 from fedmosaic.federation.runfolder import RunFolder
 from fedmosaic.federation.server import FederationServer
-from fedmosaic.federation.site import Site, set_threads, smallest_model
+from fedmosaic.federation.site import Site, choose_workers, set_threads, smallest_model
 from fedmosaic.federation.transport import InProcess, Transport
 from fedmosaic.federation.workers import Workers
 
@@ -129,7 +129,7 @@ def summary_of(settings: RunSettings, lines: Sequence[Mapping[str, Any]]) -> dic
 def _running(site: Site, folder: Path, observer: Observer | None) -> Iterator[tuple[Transport, Observer]]:
     """The transport of a run, closed at the end whatever happens; Ctrl-C says where to go on."""
     listener = observer or Observer()
-    count = min(site.settings.workers, len(site.scenario.clients))
+    count = choose_workers(site.settings)
     transport: Transport = Workers(site, count) if count > 1 else InProcess(site)
     try:
         yield transport, listener

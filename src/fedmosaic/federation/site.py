@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,7 +16,7 @@ from fedmosaic.data import check, load_task, public_examples
 from fedmosaic.data.example import Example, Task
 from fedmosaic.errors import FedMosaicError
 from fedmosaic.models.backbone import Backbone
-from fedmosaic.models.source import ModelOptions
+from fedmosaic.models.source import ModelOptions, resolve_device
 from fedmosaic.seeding import rng
 from fedmosaic.training.optimiser import Optimiser
 
@@ -30,7 +32,10 @@ class Host:
         self, backbone: Backbone, algorithm: Algorithm, public: Sequence[Example], checkpointing: bool
     ) -> None:
         self.backbone = backbone
-        self.model = algorithm.build(backbone, public)
+        with warnings.catch_warnings():
+            # PEFT 0.21 reads a name that transformers 5 deprecates; nothing a user could do about it.
+            warnings.simplefilter("ignore", FutureWarning)
+            self.model = algorithm.build(backbone, public)
         for config in self.model.peft_config.values():
             config.base_model_name_or_path = backbone.name
         if checkpointing:
@@ -141,10 +146,23 @@ def smallest_model(site: Site, names: Sequence[str]) -> str:
     return min(names, key=lambda name: sizes[name])
 
 
+def only_miniatures(settings: RunSettings) -> bool:
+    """Whether every client's model is a bundled one: then processes pay and threads do not."""
+    return all(client.model.startswith("miniature/") for client in settings.scenario.clients)
+
+
+def choose_workers(settings: RunSettings) -> int:
+    """How many processes: as asked; else one for each core with miniatures on a CPU, and a single one with real models,
+    whose memory and device are better not divided."""
+    count = settings.workers
+    if count == 0:
+        on_cpu = resolve_device(settings.scenario.models.device).type == "cpu"
+        count = (os.cpu_count() or 1) if only_miniatures(settings) and on_cpu else 1
+    return max(1, min(count, len(settings.scenario.clients)))
+
+
 def set_threads(settings: RunSettings) -> None:
     """Set torch's thread count: as asked; else 1 for the miniatures, whose matrices are too small to share out."""
-    threads = settings.threads
-    if threads == 0 and all(client.model.startswith("miniature/") for client in settings.scenario.clients):
-        threads = 1
+    threads = settings.threads or (1 if only_miniatures(settings) else 0)
     if threads:
         torch.set_num_threads(threads)

@@ -46,27 +46,27 @@ class VisionTower:
             digest.update(value.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
         return digest.hexdigest()
 
-    def features(self, images: Sequence[Image], batch_size: int = 64) -> Tensor:
-        """Features [images, tokens, width] on the CPU, computed only for pictures not seen before."""
-        missing = list({image.key: image for image in images if image.key not in self.cache}.values())
-        fresh: dict[str, Tensor] = {}
-        for start in range(0, len(missing), batch_size):
-            part = missing[start : start + batch_size]
-            for image, value in zip(part, self._compute(part), strict=True):
-                fresh[image.key] = value
+    def features(self, images: Sequence[Image]) -> Tensor:
+        """Features [images, tokens, width] on the CPU, computed only for pictures not seen before.
+
+        A picture goes through the tower alone: in a batch its last bits would depend on the company, and with them every
+        number of a run on the order in which pictures were first seen.
+        """
+        missing = {image.key: image for image in images if image.key not in self.cache}
+        fresh = {key: self._compute(image) for key, image in missing.items()}
         rows = [fresh[image.key] if image.key in fresh else self.cache[image.key] for image in images]
         for key, value in fresh.items():
             self.cache[key] = value
         return torch.stack(rows)
 
     @torch.no_grad()
-    def _compute(self, images: Sequence[Image]) -> Tensor:
+    def _compute(self, image: Image) -> Tensor:
         first = next(self.tower.parameters())
-        pixels = self.processor([image.load() for image in images], return_tensors="pt")["pixel_values"]
+        pixels = self.processor([image.load()], return_tensors="pt")["pixel_values"]
         output = self.tower(pixels.to(first.device, first.dtype), output_hidden_states=True)
         states = [output.hidden_states[layer] for layer in self.layers]
         joined = torch.cat([state[:, 1:] if self.drop_class_token else state for state in states], dim=-1)
-        return joined.cpu()
+        return joined[0].cpu()
 
 
 class FeatureCache:
