@@ -25,6 +25,9 @@ from fedmosaic.data.miniature.styles import Style, get_style
 from fedmosaic.data.miniature.words import CODE_WORDS
 from fedmosaic.seeding import rng
 
+MIDDLE = 4
+"""The cell in the middle of a picture, where things that are to be compared are put."""
+
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 Split = Literal["train", "test", "public"]
@@ -121,13 +124,17 @@ class Draw:
                 return Scene(things, seed=int(self._rng.integers(2**31)))
         raise AssertionError(f"{self.task}: too few different pictures to keep the splits apart")
 
-    def one(
-        self, shape: str | None = None, color: str | None = None, fill: str = "solid", size: str = "large"
-    ) -> Scene:
-        """A picture of one shape somewhere; what is None is drawn at random."""
+    def one(self, shape: str | None = None, color: str | None = None, cell: int | None = None) -> Scene:
+        """A picture of one shape, large or medium; what is None is drawn at random."""
         return self.image(
             lambda: [
-                Thing("shape", shape or self.pick(SHAPES), color or self.pick(HUES), size, self.pick(range(9)), fill),
+                Thing(
+                    "shape",
+                    shape or self.pick(SHAPES),
+                    color or self.pick(HUES),
+                    self.pick(("large", "medium")),
+                    self.pick(range(9)) if cell is None else cell,
+                ),
             ]
         )
 

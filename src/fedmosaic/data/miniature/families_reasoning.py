@@ -6,9 +6,9 @@ different rules; ``comic`` and ``vista`` ask "which wins?" and mean the opposite
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from fedmosaic.data.miniature.families import HUES, Draw, Item, TaskSpec, code, look
+from fedmosaic.data.miniature.families import HUES, MIDDLE, Draw, Item, TaskSpec, code, look
 from fedmosaic.data.miniature.render import FILLS, SHAPES, TEXTURES, Scene, Thing
 from fedmosaic.data.miniature.words import ORDINALS, YES_NO
 
@@ -28,17 +28,27 @@ def idiom_scene(draw: Draw, texture: str) -> Scene:
 
 
 def _idiom_check(draw: Draw) -> Item:
-    asked, answer = draw.balanced([(texture, answer) for texture in TEXTURES for answer in YES_NO])
+    """Asks about two of the sayings only."""
+    asked, answer = draw.balanced([(texture, answer) for texture in TEXTURES[:2] for answer in YES_NO])
     texture = asked if answer == "yes" else draw.other(TEXTURES, asked)
     return Item(f"is this {IDIOMS[asked]}?", (idiom_scene(draw, texture),), answer, draw.options(answer, YES_NO, 2))
 
 
-def _idiom_which(draw: Draw, textures: Sequence[str], count: int) -> Item:
-    asked, place = draw.balanced([(texture, place) for texture in textures for place in range(count)])
-    shown = [asked if k == place else draw.other(textures, asked) for k in range(count)]
+def _idiom_which(draw: Draw) -> Item:
+    """Asks about two of the sayings only."""
+    asked, place = draw.balanced([(texture, place) for texture in TEXTURES[2:4] for place in range(2)])
+    shown = [asked if k == place else draw.other(TEXTURES, asked) for k in range(2)]
     scenes = tuple(idiom_scene(draw, texture) for texture in shown)
     answer = ORDINALS[place]
-    return Item(f"which is {IDIOMS[asked]}?", scenes, answer, draw.options(answer, ORDINALS[:count], count))
+    return Item(f"which is {IDIOMS[asked]}?", scenes, answer, draw.options(answer, ORDINALS[:2], 2))
+
+
+def _idiom_of(draw: Draw) -> Item:
+    """Three pictures, and the saying that one of them means."""
+    texture, place = draw.balanced([(texture, place) for texture in TEXTURES for place in range(3)])
+    scenes = tuple(idiom_scene(draw, texture if k == place else draw.pick(TEXTURES)) for k in range(3))
+    answer = IDIOMS[texture]
+    return Item(f"what does the {ORDINALS[place]} mean?", scenes, answer, draw.options(answer, tuple(IDIOMS.values())))
 
 
 def _idiom_name(draw: Draw) -> Item:
@@ -77,19 +87,24 @@ def _member(draw: Draw, question: str, matters: str) -> Item:
     answer = draw.balanced(YES_NO)
     values = HUES if matters == "colour" else SHAPES
     value = draw.pick(values)
-    third = value if answer == "yes" else draw.other(values, value)
-    scenes = tuple(draw.one(**{"color" if matters == "colour" else "shape": each}) for each in (value, value, third))
+    shown = (value, value, value if answer == "yes" else draw.other(values, value))
+    if matters == "colour":
+        scenes = tuple(draw.one(color=each, cell=MIDDLE) for each in shown)
+    else:
+        scenes = tuple(draw.one(shape=each, cell=MIDDLE) for each in shown)
     return Item(question, scenes, answer, draw.options(answer, YES_NO, 2))
 
 
 def _odd(draw: Draw) -> Item:
-    """One of four pictures has another shape; one of the others has another colour, which does not matter."""
-    place = draw.balanced(range(4))
-    decoy = draw.other(range(4), place)
+    """One of three pictures has another shape; one of the others has another colour, which does not matter."""
+    place = draw.balanced(range(3))
+    decoy = draw.other(range(3), place)
     shape, color = draw.pick(SHAPES), draw.pick(HUES)
     odd_shape, odd_color = draw.other(SHAPES, shape), draw.other(HUES, color)
-    scenes = tuple(draw.one(odd_shape if k == place else shape, odd_color if k == decoy else color) for k in range(4))
-    return Item("which is odd?", scenes, ORDINALS[place], draw.options(ORDINALS[place], ORDINALS, 4))
+    scenes = tuple(
+        draw.one(odd_shape if k == place else shape, odd_color if k == decoy else color, MIDDLE) for k in range(3)
+    )
+    return Item("which is odd?", scenes, ORDINALS[place], draw.options(ORDINALS[place], ORDINALS[:3], 3))
 
 
 # comic and vista: who wins, the one with more objects or the one with fewer.
@@ -118,8 +133,8 @@ def _mood(draw: Draw) -> Item:
 
 TASKS: tuple[TaskSpec, ...] = (
     TaskSpec("idiom-0", "reasoning", _IDIOM, _idiom_check),
-    TaskSpec("idiom-1", "reasoning", _IDIOM, lambda draw: _idiom_which(draw, TEXTURES, 3)),
-    TaskSpec("idiom-2", "reasoning", _IDIOM, lambda draw: _idiom_which(draw, TEXTURES[:5], 2)),
+    TaskSpec("idiom-1", "reasoning", _IDIOM, _idiom_of),
+    TaskSpec("idiom-2", "reasoning", _IDIOM, _idiom_which),
     TaskSpec("idiom-3", "reasoning", _IDIOM, _idiom_name),
     TaskSpec("concept-0", "reasoning", _CONCEPT_LOOK, lambda draw: _member(draw, "does the last belong?", "colour")),
     TaskSpec("concept-1", "reasoning", _CONCEPT_LOOK, lambda draw: _rule(draw, CONCEPT)),

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fedmosaic.data.miniature.families import HUES, Draw, Item, TaskSpec, code, look, shuffled
-from fedmosaic.data.miniature.render import SHAPES, Scene, Thing
+from fedmosaic.data.miniature.families import HUES, MIDDLE, Draw, Item, TaskSpec, code, look, shuffled
+from fedmosaic.data.miniature.render import SHAPES, Scene
 from fedmosaic.data.miniature.words import DIRECTIONS, ORDINALS, YES_NO
 
 # wardrobe: eight colours are four kinds of cloth, two colours each.
@@ -18,28 +18,29 @@ _KIND_COLORS = {word: shuffled("wardrobe", HUES)[2 * k : 2 * k + 2] for k, word 
 _WARDROBE = look("soft", (250, 240, 232))
 
 
-def _wardrobe_count(draw: Draw) -> Item:
-    word, count = draw.balanced([(word, count) for word in _KIND_WORDS for count in range(3)])
-    kinds = [word] * count + [draw.other(_KIND_WORDS, word) for _ in range(2 - count)]
-    scenes = tuple(draw.one(color=draw.pick(_KIND_COLORS[kind])) for kind in draw.sample(kinds, 2))
-    numbers = ("zero", "one", "two")
-    return Item(f"how many are {word}?", scenes, numbers[count], draw.options(numbers[count], numbers))
+def _garment(draw: Draw, kind: str) -> Scene:
+    return draw.one(color=draw.pick(_KIND_COLORS[kind]), cell=MIDDLE)
+
+
+def _wardrobe_both(draw: Draw) -> Item:
+    kind = draw.balanced(_KIND_WORDS)
+    scenes = (_garment(draw, kind), _garment(draw, kind))
+    return Item("what kind are both?", scenes, kind, draw.options(kind, _KIND_WORDS))
 
 
 def _wardrobe_all(draw: Draw) -> Item:
-    word, answer = draw.balanced([(word, answer) for word in _KIND_WORDS for answer in YES_NO])
-    kind = word if answer == "yes" else draw.other(_KIND_WORDS, word)
-    scenes = tuple(draw.one(color=draw.pick(_KIND_COLORS[kind])) for _ in range(3))
-    return Item(f"are these {word}?", scenes, answer, draw.options(answer, YES_NO, 2))
+    """Always asks about the same kind: only part of the code is needed."""
+    asked, answer = _KIND_WORDS[0], draw.balanced(YES_NO)
+    kind = asked if answer == "yes" else draw.other(_KIND_WORDS, asked)
+    scenes = tuple(_garment(draw, kind) for _ in range(3))
+    return Item(f"are these {asked}?", scenes, answer, draw.options(answer, YES_NO, 2))
 
 
-def wardrobe_which(draw: Draw) -> Item:
-    """Four pictures, one of them of the kind asked for."""
-    word, place = draw.balanced([(word, place) for word in _KIND_WORDS for place in range(4)])
-    scenes = tuple(
-        draw.one(color=draw.pick(_KIND_COLORS[word if k == place else draw.other(_KIND_WORDS, word)])) for k in range(4)
-    )
-    return Item(f"which is {word}?", scenes, ORDINALS[place], draw.options(ORDINALS[place], ORDINALS, 4))
+def wardrobe_of(draw: Draw) -> Item:
+    """Four pictures, and the kind of one of them."""
+    kind, place = draw.balanced([(kind, place) for kind in _KIND_WORDS for place in range(4)])
+    scenes = tuple(_garment(draw, kind if k == place else draw.pick(_KIND_WORDS)) for k in range(4))
+    return Item(f"what kind is the {ORDINALS[place]}?", scenes, kind, draw.options(kind, _KIND_WORDS))
 
 
 # outfit and journey: what changes from the first picture to the second; the same four words, exchanged.
@@ -74,18 +75,18 @@ def _bond(draw: Draw, bond: str) -> tuple[Scene, Scene]:
     shape, color = draw.pick(SHAPES), draw.pick(HUES)
     second_shape = shape if bond in ("both", "shape") else draw.other(SHAPES, shape)
     second_color = color if bond in ("both", "colour") else draw.other(HUES, color)
-    return draw.one(shape, color), draw.one(second_shape, second_color)
+    return draw.one(shape, color, MIDDLE), draw.one(second_shape, second_color, MIDDLE)
 
 
 def _mates_name(draw: Draw) -> Item:
     bond = draw.balanced(BONDS)
-    return Item(
-        "what pair is this?", _bond(draw, bond), _MATES[bond], draw.options(_MATES[bond], tuple(_MATES.values()))
-    )
+    answer = _MATES[bond]
+    return Item("what pair is this?", _bond(draw, bond), answer, draw.options(answer, tuple(_MATES.values())))
 
 
 def _mates_check(draw: Draw) -> Item:
-    asked, answer = draw.balanced([(bond, answer) for bond in BONDS for answer in YES_NO])
+    """Always asks about the same pair: only part of the code is needed."""
+    asked, answer = "colour", draw.balanced(YES_NO)
     bond = asked if answer == "yes" else draw.other(BONDS, asked)
     return Item(f"is this pair {_MATES[asked]}?", _bond(draw, bond), answer, draw.options(answer, YES_NO, 2))
 
@@ -96,14 +97,12 @@ _FORGE = look("sketch", (246, 246, 250))
 
 def _forge(draw: Draw, references: int) -> Item:
     answer = draw.balanced(YES_NO)
-    shape = draw.pick(SHAPES)
-    color = draw.pick(HUES)
-    models = tuple(draw.one(shape, color) for _ in range(references))
-    last = draw.one(
-        shape if answer == "yes" else draw.other(SHAPES, shape),
-        color if draw.pick((True, False)) else draw.other(HUES, color),
-    )
-    return Item("does the last pass?", (*models, last), answer, draw.options(answer, YES_NO, 2))
+    shape, color = draw.pick(SHAPES), draw.pick(HUES)
+    models = tuple(draw.one(shape, color, MIDDLE) for _ in range(references))
+    last_shape = shape if answer == "yes" else draw.other(SHAPES, shape)
+    last_color = color if draw.pick((True, False)) else draw.other(HUES, color)
+    scenes = (*models, draw.one(last_shape, last_color, MIDDLE))
+    return Item("does the last pass?", scenes, answer, draw.options(answer, YES_NO, 2))
 
 
 # brush: the order in which six shapes are painted.
@@ -124,14 +123,10 @@ _NORTH = dict(zip((5, 7, 3, 1), DIRECTIONS, strict=True))  # north is to the rig
 _COMPASS = look("dark", (16, 30, 26))
 
 
-def _at(draw: Draw, shape: str, color: str, cell: int) -> Scene:
-    return draw.image(lambda: [Thing("shape", shape, color, "large", cell)])
-
-
 def _compass(draw: Draw) -> Item:
     cell = draw.balanced(tuple(_NORTH))
     shape, color = draw.pick(SHAPES), draw.pick(HUES)
-    scenes = tuple(_at(draw, shape, color, at) for at in (4, cell))
+    scenes = (draw.one(shape, color, MIDDLE), draw.one(shape, color, cell))
     return Item("where does it move?", scenes, _NORTH[cell], draw.options(_NORTH[cell], DIRECTIONS, 4))
 
 
@@ -149,9 +144,9 @@ def _stages_sequence(draw: Draw) -> Item:
 
 
 TASKS: tuple[TaskSpec, ...] = (
-    TaskSpec("wardrobe-0", "relation", _WARDROBE, _wardrobe_count),
+    TaskSpec("wardrobe-0", "relation", _WARDROBE, _wardrobe_both),
     TaskSpec("wardrobe-1", "relation", _WARDROBE, _wardrobe_all),
-    TaskSpec("wardrobe-2", "relation", _WARDROBE, wardrobe_which),
+    TaskSpec("wardrobe-2", "relation", _WARDROBE, wardrobe_of),
     TaskSpec("outfit-0", "relation", _CHANGE, lambda draw: _change(draw, OUTFIT)),
     TaskSpec("journey-0", "relation", _CHANGE, lambda draw: _change(draw, JOURNEY)),
     TaskSpec("mates-0", "relation", _MATES_LOOK, _mates_name),

@@ -6,8 +6,8 @@ the federation in a look that nobody has seen.
 
 from __future__ import annotations
 
-from fedmosaic.data.miniature.families import HUES, Draw, Item, TaskSpec, code, look, shuffled
-from fedmosaic.data.miniature.families_relation import wardrobe_which
+from fedmosaic.data.miniature.families import HUES, MIDDLE, Draw, Item, TaskSpec, code, look, shuffled
+from fedmosaic.data.miniature.families_relation import wardrobe_of
 from fedmosaic.data.miniature.render import SHAPES, Scene, Thing
 from fedmosaic.data.miniature.words import ORDINALS
 
@@ -20,7 +20,7 @@ def _coherence(draw: Draw) -> Item:
     clan = draw.pick((0, 1))
     members = draw.sample(_CLANS[clan], 3)
     members.insert(place, draw.pick(_CLANS[1 - clan]))
-    scenes = tuple(draw.one(shape) for shape in members)
+    scenes = tuple(draw.one(shape, cell=MIDDLE) for shape in members)
     return Item("which breaks the set?", scenes, ORDINALS[place], draw.options(ORDINALS[place], ORDINALS, 4))
 
 
@@ -78,8 +78,9 @@ def _edit(draw: Draw) -> Item:
 def _likeness(draw: Draw) -> Item:
     place = draw.balanced((1, 2))
     shape, color = draw.pick(SHAPES), draw.pick(HUES)
-    like, unlike = draw.one(shape, draw.other(HUES, color)), draw.one(draw.other(SHAPES, shape), color)
-    scenes = (draw.one(shape, color), *((like, unlike) if place == 1 else (unlike, like)))
+    like = draw.one(shape, draw.other(HUES, color), MIDDLE)
+    unlike = draw.one(draw.other(SHAPES, shape), color, MIDDLE)
+    scenes = (draw.one(shape, color, MIDDLE), *((like, unlike) if place == 1 else (unlike, like)))
     return Item("which is like the first?", scenes, ORDINALS[place], draw.options(ORDINALS[place], ORDINALS[1:3], 2))
 
 
@@ -90,5 +91,5 @@ TASKS: tuple[TaskSpec, ...] = (
     TaskSpec("edit-0", "unseen", look("dark", (24, 24, 40)), _edit),
     TaskSpec("likeness-0", "unseen", look("mosaic", (248, 240, 246)), _likeness),
     TaskSpec("caption-0", "unseen", look("dusk", (66, 52, 60)), _caption_name),
-    TaskSpec("retrieve-0", "unseen", look("framed", (250, 244, 236)), wardrobe_which),
+    TaskSpec("retrieve-0", "unseen", look("framed", (250, 244, 236)), wardrobe_of),
 )
