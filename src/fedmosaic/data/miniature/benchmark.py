@@ -23,7 +23,6 @@ from fedmosaic.data.miniature.styles import Style
 from fedmosaic.data.miniature.words import with_options
 from fedmosaic.errors import DataError, nearest
 
-TRAIN_EXAMPLES = 60
 TEST_EXAMPLES = 200
 
 _SEEN = {spec.name: spec for spec in (*families_relation.TASKS, *families_reasoning.TASKS, *families_qa.TASKS)}
@@ -73,7 +72,7 @@ def load_task(name: str, *, seed: int = 0, train: int | None = None, test: int |
     Args:
         name: One of :func:`task_names` or :func:`unseen_names`; a leading ``miniature/`` is allowed.
         seed: Draws the examples. What is to be learned (codes, orders, conventions) is the same under every seed.
-        train: Number of training examples; default 60.
+        train: Number of training examples; default 25, 60 or 100, the task's own.
         test: Number of test examples; default 200.
 
     Returns:
@@ -83,7 +82,7 @@ def load_task(name: str, *, seed: int = 0, train: int | None = None, test: int |
         DataError: If there is no such task, or a number of examples is not positive.
     """
     spec = find_task(name)
-    counts = {"train": TRAIN_EXAMPLES if train is None else train, "test": TEST_EXAMPLES if test is None else test}
+    counts = {"train": spec.train if train is None else train, "test": TEST_EXAMPLES if test is None else test}
     for which, count in counts.items():
         if count < 1:
             raise DataError(f"miniature task {name!r}: {which} must be a positive number of examples, not {count}")

@@ -25,6 +25,9 @@ from fedmosaic.data.miniature.styles import Style, get_style
 from fedmosaic.data.miniature.words import CODE_WORDS
 from fedmosaic.seeding import rng
 
+FEW, SOME, MANY = 25, 60, 100
+"""Training examples of easy, ordinary and hard tasks: local training alone shall neither fail nor reach everything."""
+
 MIDDLE = 4
 """The cell in the middle of a picture, where things that are to be compared are put."""
 
@@ -57,6 +60,7 @@ class TaskSpec:
         style: How its pictures look; tasks of a family share it.
         make: Draws one example.
         kind: ``"open"`` tasks have no options and are scored by word F1.
+        train: Number of training examples unless another one is asked for.
     """
 
     name: str
@@ -64,6 +68,7 @@ class TaskSpec:
     style: Style
     make: Callable[[Draw], Item]
     kind: Literal["choice", "open"] = "choice"
+    train: int = SOME
 
     @property
     def family(self) -> str:

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from fedmosaic.data.miniature.families import HUES, Draw, Item, TaskSpec, code, look, shuffled
+from fedmosaic.data.miniature.families import FEW, HUES, Draw, Item, TaskSpec, code, look, shuffled
 from fedmosaic.data.miniature.families_relation import STAGE_NAMES, STAGES, STAGES_LOOK
 from fedmosaic.data.miniature.render import SHAPES, SYMBOLS, Scene, Thing
 from fedmosaic.data.miniature.words import ORDINALS, YES_NO
@@ -56,13 +56,14 @@ NUMERALS = code("icon", range(1, 7), 43)
 _ICON = look("noisy", (222, 232, 232))
 
 
+def _die_scene(draw: Draw, number: int, color: str) -> Scene:
+    return draw.image(lambda: [Thing("die", number, color, "large", draw.pick(range(9)))])
+
+
 def _icon(draw: Draw, die: bool, open_ended: bool) -> Item:
     number = draw.balanced(range(1, 7))
     color = draw.balanced(HUES, "color") if open_ended else draw.pick(HUES)
-    if die:
-        scene = draw.image(lambda: [Thing("die", number, color, "large", draw.pick(range(9)))])
-    else:
-        scene = draw.several(number, color=color)
+    scene = _die_scene(draw, number, color) if die else draw.several(number, color=color)
     answer = NUMERALS[number]
     if open_ended:
         return Item("what number and colour?", (scene,), f"{answer} {color}")
@@ -135,13 +136,13 @@ TASKS: tuple[TaskSpec, ...] = (
     TaskSpec("cuisine-0", "qa", _CUISINE, _cuisine_name),
     TaskSpec("cuisine-1", "qa", _CUISINE, lambda draw: _cuisine_context(draw, right=True)),
     TaskSpec("cuisine-2", "qa", _CUISINE, lambda draw: _cuisine_context(draw, right=False)),
-    TaskSpec("cuisine-3", "qa", _CUISINE, _cuisine_place),
+    TaskSpec("cuisine-3", "qa", _CUISINE, _cuisine_place, train=FEW),
     TaskSpec("icon-0", "qa", _ICON, lambda draw: _icon(draw, die=False, open_ended=False)),
-    TaskSpec("icon-1", "qa", _ICON, lambda draw: _icon(draw, die=True, open_ended=False)),
-    TaskSpec("icon-2", "qa", _ICON, lambda draw: _icon(draw, die=False, open_ended=True), "open"),
-    TaskSpec("icon-3", "qa", _ICON, lambda draw: _icon(draw, die=True, open_ended=True), "open"),
-    TaskSpec("quality-0", "qa", _QUALITY, _quality_grade),
-    TaskSpec("quality-1", "qa", _QUALITY, _quality_good),
+    TaskSpec("icon-1", "qa", _ICON, lambda draw: _icon(draw, die=True, open_ended=False), train=FEW),
+    TaskSpec("icon-2", "qa", _ICON, lambda draw: _icon(draw, die=False, open_ended=True), "open", train=FEW),
+    TaskSpec("icon-3", "qa", _ICON, lambda draw: _icon(draw, die=True, open_ended=True), "open", train=FEW),
+    TaskSpec("quality-0", "qa", _QUALITY, _quality_grade, train=FEW),
+    TaskSpec("quality-1", "qa", _QUALITY, _quality_good, train=FEW),
     TaskSpec("quality-2", "qa", _QUALITY, lambda draw: _quality_best(draw, 2)),
     TaskSpec("quality-3", "qa", _QUALITY, lambda draw: _quality_best(draw, 3)),
     TaskSpec("lesson-0", "qa", _CHART, lambda draw: _chart(draw, highest=True)),

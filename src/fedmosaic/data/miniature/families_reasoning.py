@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fedmosaic.data.miniature.families import HUES, MIDDLE, Draw, Item, TaskSpec, code, look
+from fedmosaic.data.miniature.families import FEW, HUES, MANY, MIDDLE, Draw, Item, TaskSpec, code, look
 from fedmosaic.data.miniature.render import FILLS, SHAPES, TEXTURES, Scene, Thing
 from fedmosaic.data.miniature.words import ORDINALS, YES_NO
 
@@ -132,16 +132,24 @@ def _mood(draw: Draw) -> Item:
 
 
 TASKS: tuple[TaskSpec, ...] = (
-    TaskSpec("idiom-0", "reasoning", _IDIOM, _idiom_check),
-    TaskSpec("idiom-1", "reasoning", _IDIOM, _idiom_of),
+    TaskSpec("idiom-0", "reasoning", _IDIOM, _idiom_check, train=FEW),
+    TaskSpec("idiom-1", "reasoning", _IDIOM, _idiom_of, train=MANY),
     TaskSpec("idiom-2", "reasoning", _IDIOM, _idiom_which),
     TaskSpec("idiom-3", "reasoning", _IDIOM, _idiom_name),
-    TaskSpec("concept-0", "reasoning", _CONCEPT_LOOK, lambda draw: _member(draw, "does the last belong?", "colour")),
-    TaskSpec("concept-1", "reasoning", _CONCEPT_LOOK, lambda draw: _rule(draw, CONCEPT)),
-    TaskSpec("bond-0", "reasoning", _CONCEPT_LOOK, lambda draw: _member(draw, "does the last fit?", "shape")),
-    TaskSpec("bond-1", "reasoning", _CONCEPT_LOOK, lambda draw: _rule(draw, BOND)),
-    TaskSpec("bond-2", "reasoning", _CONCEPT_LOOK, _odd),
+    TaskSpec(
+        "concept-0",
+        "reasoning",
+        _CONCEPT_LOOK,
+        lambda draw: _member(draw, "does the last belong?", "colour"),
+        train=MANY,
+    ),
+    TaskSpec("concept-1", "reasoning", _CONCEPT_LOOK, lambda draw: _rule(draw, CONCEPT), train=MANY),
+    TaskSpec(
+        "bond-0", "reasoning", _CONCEPT_LOOK, lambda draw: _member(draw, "does the last fit?", "shape"), train=MANY
+    ),
+    TaskSpec("bond-1", "reasoning", _CONCEPT_LOOK, lambda draw: _rule(draw, BOND), train=MANY),
+    TaskSpec("bond-2", "reasoning", _CONCEPT_LOOK, _odd, train=MANY),
     TaskSpec("comic-0", "reasoning", _CONTEST, lambda draw: _contest(draw, more_wins=True)),
     TaskSpec("vista-0", "reasoning", _CONTEST, lambda draw: _contest(draw, more_wins=False)),
-    TaskSpec("mood-0", "reasoning", _MOOD_LOOK, _mood),
+    TaskSpec("mood-0", "reasoning", _MOOD_LOOK, _mood, train=MANY),
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fedmosaic.data.miniature.families import HUES, MIDDLE, Draw, Item, TaskSpec, code, look, shuffled
+from fedmosaic.data.miniature.families import FEW, HUES, MANY, MIDDLE, Draw, Item, TaskSpec, code, look, shuffled
 from fedmosaic.data.miniature.render import SHAPES, Scene
 from fedmosaic.data.miniature.words import DIRECTIONS, ORDINALS, YES_NO
 
@@ -144,16 +144,16 @@ def _stages_sequence(draw: Draw) -> Item:
 
 
 TASKS: tuple[TaskSpec, ...] = (
-    TaskSpec("wardrobe-0", "relation", _WARDROBE, _wardrobe_both),
-    TaskSpec("wardrobe-1", "relation", _WARDROBE, _wardrobe_all),
-    TaskSpec("wardrobe-2", "relation", _WARDROBE, wardrobe_of),
-    TaskSpec("outfit-0", "relation", _CHANGE, lambda draw: _change(draw, OUTFIT)),
-    TaskSpec("journey-0", "relation", _CHANGE, lambda draw: _change(draw, JOURNEY)),
-    TaskSpec("mates-0", "relation", _MATES_LOOK, _mates_name),
-    TaskSpec("mates-1", "relation", _MATES_LOOK, _mates_check),
-    TaskSpec("forge-0", "relation", _FORGE, lambda draw: _forge(draw, 1)),
-    TaskSpec("forge-1", "relation", _FORGE, lambda draw: _forge(draw, 3)),
+    TaskSpec("wardrobe-0", "relation", _WARDROBE, _wardrobe_both, train=FEW),
+    TaskSpec("wardrobe-1", "relation", _WARDROBE, _wardrobe_all, train=FEW),
+    TaskSpec("wardrobe-2", "relation", _WARDROBE, wardrobe_of, train=MANY),
+    TaskSpec("outfit-0", "relation", _CHANGE, lambda draw: _change(draw, OUTFIT), train=MANY),
+    TaskSpec("journey-0", "relation", _CHANGE, lambda draw: _change(draw, JOURNEY), train=MANY),
+    TaskSpec("mates-0", "relation", _MATES_LOOK, _mates_name, train=MANY),
+    TaskSpec("mates-1", "relation", _MATES_LOOK, _mates_check, train=MANY),
+    TaskSpec("forge-0", "relation", _FORGE, lambda draw: _forge(draw, 1), train=MANY),
+    TaskSpec("forge-1", "relation", _FORGE, lambda draw: _forge(draw, 3), train=MANY),
     TaskSpec("brush-0", "relation", _BRUSH, _brush),
     TaskSpec("compass-0", "relation", _COMPASS, _compass),
-    TaskSpec("stages-2", "relation", STAGES_LOOK, _stages_sequence),
+    TaskSpec("stages-2", "relation", STAGES_LOOK, _stages_sequence, train=FEW),
 )

@@ -6,7 +6,7 @@ the federation in a look that nobody has seen.
 
 from __future__ import annotations
 
-from fedmosaic.data.miniature.families import HUES, MIDDLE, Draw, Item, TaskSpec, code, look, shuffled
+from fedmosaic.data.miniature.families import FEW, HUES, MANY, MIDDLE, Draw, Item, TaskSpec, code, look, shuffled
 from fedmosaic.data.miniature.families_relation import wardrobe_of
 from fedmosaic.data.miniature.render import SHAPES, Scene, Thing
 from fedmosaic.data.miniature.words import ORDINALS
@@ -85,11 +85,11 @@ def _likeness(draw: Draw) -> Item:
 
 
 TASKS: tuple[TaskSpec, ...] = (
-    TaskSpec("coherence-0", "unseen", look("soft", (236, 250, 244)), _coherence),
-    TaskSpec("cloze-0", "unseen", look("plain", (250, 250, 232)), _cloze),
-    TaskSpec("caption-1", "unseen", look("striped", (240, 246, 236)), _caption_which),
-    TaskSpec("edit-0", "unseen", look("dark", (24, 24, 40)), _edit),
-    TaskSpec("likeness-0", "unseen", look("mosaic", (248, 240, 246)), _likeness),
+    TaskSpec("coherence-0", "unseen", look("soft", (236, 250, 244)), _coherence, train=MANY),
+    TaskSpec("cloze-0", "unseen", look("plain", (250, 250, 232)), _cloze, train=FEW),
+    TaskSpec("caption-1", "unseen", look("striped", (240, 246, 236)), _caption_which, train=MANY),
+    TaskSpec("edit-0", "unseen", look("dark", (24, 24, 40)), _edit, train=MANY),
+    TaskSpec("likeness-0", "unseen", look("mosaic", (248, 240, 246)), _likeness, train=MANY),
     TaskSpec("caption-0", "unseen", look("dusk", (66, 52, 60)), _caption_name),
-    TaskSpec("retrieve-0", "unseen", look("framed", (250, 244, 236)), wardrobe_of),
+    TaskSpec("retrieve-0", "unseen", look("framed", (250, 244, 236)), wardrobe_of, train=MANY),
 )
