@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedmosaic.adapters import read_state, write_state
+from fedmosaic.adapters import write_state
 from fedmosaic.config import ClientSpec, TaskSpec
 from fedmosaic.data import ClientStream
 from fedmosaic.data.example import Example
 from fedmosaic.errors import CheckpointError
 from fedmosaic.evaluation import Record, evaluate
-from fedmosaic.federation.site import Host, Site
+from fedmosaic.federation.site import Host, Site, adapter_tensors
 from fedmosaic.federation.wire import pack, read_tensors, schema_of, unpack, write_tensors
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.seeding import generator, seed_for
@@ -263,8 +263,3 @@ class LocalClient:
             decay=scenario.memory.decay,
             seed_parts=(self.site.settings.seed, self.name),
         )
-
-
-def adapter_tensors(model: Any, adapters: Sequence[str]) -> dict[str, Tensor]:
-    """All tensors of the named adapters, gates included, under ``<adapter>/<canonical name>``."""
-    return {f"{name}/{key}": value for name in adapters for key, value in read_state(model, name, gates=True).items()}

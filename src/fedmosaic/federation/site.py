@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from fedmosaic.adapters import read_state
 from fedmosaic.algorithms import Algorithm, make_algorithm
@@ -41,11 +42,7 @@ class Host:
         if checkpointing:
             self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         self.optimiser = Optimiser(algorithm.parameters(self.model), algorithm.scenario.train)
-        self.fresh = {
-            f"{name}/{key}": value
-            for name in algorithm.adapters
-            for key, value in read_state(self.model, name, gates=True).items()
-        }
+        self.fresh = adapter_tensors(self.model, algorithm.adapters)
 
 
 class Site:
@@ -166,3 +163,10 @@ def set_threads(settings: RunSettings) -> None:
     threads = settings.threads or (1 if only_miniatures(settings) else 0)
     if threads:
         torch.set_num_threads(threads)
+
+
+def adapter_tensors(model: Any, adapters: Sequence[str]) -> dict[str, Tensor]:
+    """All tensors of the named adapters, gates included, under ``<adapter>/<canonical name>``, in main memory."""
+    return {
+        f"{name}/{key}": value.cpu() for name in adapters for key, value in read_state(model, name, gates=True).items()
+    }

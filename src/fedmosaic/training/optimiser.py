@@ -54,12 +54,12 @@ class Optimiser:
         self.settings = settings
         self.groups = [group for group in groups if group.parameters]
         self.parameters = [p for group in self.groups for p in group.parameters.values()]
-        fused = all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in self.parameters)
+        self.fused = all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in self.parameters)
         arguments: list[dict[str, Any]] = [
             {"params": list(group.parameters.values()), "lr": learning_rate(group.role, settings)}
             for group in self.groups
         ]
-        self.adamw = torch.optim.AdamW(arguments, weight_decay=settings.weight_decay, fused=fused)
+        self.adamw = torch.optim.AdamW(arguments, weight_decay=settings.weight_decay, fused=self.fused)
 
     def step(self, factor: float) -> None:
         """One update at ``factor`` times the learning rates, after clipping the gradient norm."""
@@ -71,9 +71,9 @@ class Optimiser:
         self.adamw.zero_grad(set_to_none=True)
 
     def state(self) -> dict[str, Tensor]:
-        """The moments by parameter name, as copies: ``<name>/exp_avg``, ``/exp_avg_sq``, ``/step``."""
+        """The moments by parameter name, as copies in main memory: ``<name>/exp_avg``, ``/exp_avg_sq``, ``/step``."""
         return {
-            f"{name}/{key}": value.detach().clone()
+            f"{name}/{key}": value.detach().to("cpu", copy=True)
             for group in self.groups
             for name, parameter in group.parameters.items()
             for key, value in self.adamw.state.get(parameter, {}).items()
@@ -87,4 +87,6 @@ class Optimiser:
             name, _, moment = key.rpartition("/")
             if name not in known:
                 raise CheckpointError(f"optimiser state for {name!r}, which this adapter does not train")
-            self.adamw.state[known[name]][moment] = value.clone()
+            # The fused step wants its counter where the weights are, the others in main memory.
+            device = known[name].device if self.fused or moment != "step" else "cpu"
+            self.adamw.state[known[name]][moment] = value.to(device, copy=True)
