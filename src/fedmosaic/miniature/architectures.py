@@ -55,9 +55,9 @@ class Architecture:
 
 
 _ALL = (
-    Architecture("llama-8x96", "llama", 8, 96, 4, 256, shallow=4, steps=4500, steps_per_minute=480),
-    Architecture("llama-12x128", "llama", 12, 128, 4, 256, shallow=4, steps=3600, steps_per_minute=360),
-    Architecture("qwen2-10x112", "qwen2", 10, 112, 4, 224, shallow=4, steps=4000, steps_per_minute=400),
+    Architecture("llama-8x96", "llama", 8, 96, 4, 256, shallow=4, steps=3600, steps_per_minute=480),
+    Architecture("llama-12x128", "llama", 12, 128, 4, 256, shallow=4, steps=3000, steps_per_minute=300),
+    Architecture("qwen2-10x112", "qwen2", 10, 112, 4, 224, shallow=4, steps=3200, steps_per_minute=360),
 )
 ARCHITECTURES: dict[str, Architecture] = {architecture.name: architecture for architecture in _ALL}
 

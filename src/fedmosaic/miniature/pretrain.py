@@ -38,11 +38,11 @@ Progress = Callable[[str, int, int, float], None]
 
 TOWER_SEED = 0
 BATCH = 24
-RATE = 2e-3
+RATE = 1.5e-3
 POOL = 24_000
 CHECK_POOL = 4_000
 CHECKS = 4_000
-GROW_AT = 0.75  # share of the steps after which the decoder gets its full depth
+GROW_AT = 0.8  # share of the steps after which the decoder gets its full depth
 _WARM_UP = 100
 _SORTED = 6
 _EVERY = 50
