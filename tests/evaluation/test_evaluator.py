@@ -1,0 +1,114 @@
+"""The evaluator against plain computations with the model, and its independence of batches."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fedmosaic.data import Example, Turn, load_task
+from fedmosaic.evaluation import evaluate, generate
+from fedmosaic.models.backbone import Backbone
+from fedmosaic.models.chat import IGNORE
+
+
+@pytest.fixture(scope="module", params=["miniature/llama-8x96", "miniature/qwen2-10x112"])
+def backbone(request: pytest.FixtureRequest) -> Backbone:
+    return Backbone.load(request.param)
+
+
+def held_out(name: str, n: int = 12) -> list[Example]:
+    return list(load_task(name, test_limit=n).test)
+
+
+def likelihood(backbone: Backbone, example: Example, option: str) -> float:
+    """Log-probability of the option and the end of the turn, one example at a time."""
+    turns = (*example.turns[:-1], Turn("assistant", option))
+    batch = backbone.collate([backbone.encode(Example("x", turns, example.images))])
+    with torch.no_grad():
+        logs = backbone.model(inputs_embeds=backbone.embed(batch), attention_mask=batch.attention_mask).logits
+    logs = logs[0, :-1].double().log_softmax(-1)
+    labels = batch.labels[0, 1:]
+    used = labels != IGNORE
+    return float(logs[used].gather(1, labels[used, None]).sum())
+
+
+def test_the_likeliest_option_is_chosen(backbone: Backbone) -> None:
+    examples = held_out("miniature/idiom-3")
+    long = [Example(e.id, e.turns, e.images, (*e.options[:1], f"{e.options[0]} and {e.options[1]}")) for e in examples]
+    for group in (long,):
+        score = evaluate(backbone, backbone.model, group)
+        for example, value in zip(group, score.values, strict=True):
+            best = max(example.options, key=lambda option: likelihood(backbone, example, option))
+            assert value == float(best == example.answer)
+
+
+def test_one_token_options_are_ranked_by_the_next_token(backbone: Backbone) -> None:
+    words = ("red", "blue", "green")
+    if any(len(backbone.answer_ids(word)) != 1 for word in words):
+        pytest.skip("this tokenizer splits the colours")
+    examples = [
+        Example(e.id, (*e.turns[:-1], Turn("assistant", "red")), e.images, words) for e in held_out("miniature/icon-0")
+    ]
+    score = evaluate(backbone, backbone.model, examples)
+    for example, value in zip(examples, score.values, strict=True):
+        batch = backbone.collate([backbone.encode(example, answer=False)])
+        with torch.no_grad():
+            logits = backbone.model(inputs_embeds=backbone.embed(batch), attention_mask=batch.attention_mask).logits[
+                0, -1
+            ]
+        best = max(words, key=lambda word: float(logits[backbone.answer_ids(word)[0]]))
+        assert value == float(best == "red")
+
+
+@pytest.mark.parametrize("method", ["likelihood", "generation"])
+def test_batches_do_not_matter(backbone: Backbone, method: str) -> None:
+    examples = held_out("miniature/wardrobe-0") + held_out("miniature/idiom-1")
+    whole = evaluate(backbone, backbone.model, examples, method=method)  # type: ignore[arg-type]
+    single = evaluate(backbone, backbone.model, examples, method=method, batch_size=1)  # type: ignore[arg-type]
+    assert whole.values == single.values and whole.n == len(examples)
+
+
+def test_generation_is_the_models_own_greedy_decoding(backbone: Backbone) -> None:
+    examples = held_out("miniature/icon-2", 4)
+    ours = generate(backbone, backbone.model, examples, max_new_tokens=6)
+    for example, text in zip(examples, ours, strict=True):
+        batch = backbone.collate([backbone.encode(example, answer=False)])
+        tokens = backbone.model.generate(
+            inputs_embeds=backbone.embed(batch),
+            attention_mask=batch.attention_mask,
+            do_sample=False,
+            max_new_tokens=6,
+            eos_token_id=backbone.tokenizer.eos_token_id,
+            pad_token_id=backbone.tokenizer.eos_token_id,
+        )
+        assert backbone.tokenizer.decode(tokens[0], skip_special_tokens=True).strip() == text
+
+
+def test_one_sample_that_ends_does_not_end_the_batch(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that ends the first sample at once and lets the second speak."""
+    eos, word = backbone.tokenizer.eos_token_id, backbone.answer_ids("red")[0]
+    vocabulary = backbone.lm_head.weight.shape[0]
+
+    class Scripted:
+        step = 0
+
+        def __call__(self, **kwargs: object) -> object:
+            logits = torch.zeros(2, 1, vocabulary)
+            logits[0, 0, eos] = 1
+            logits[1, 0, word if Scripted.step < 2 else eos] = 1
+            Scripted.step += 1
+            return type("Output", (), {"logits": logits, "past_key_values": None})()
+
+    examples = [
+        Example("a", (Turn("user", "x"), Turn("assistant", "y"))),
+        Example("b", (Turn("user", "x"), Turn("assistant", "y"))),
+    ]
+    texts = generate(backbone, Scripted(), examples, max_new_tokens=5)
+    assert (texts[0] == "" and texts[1].split() == ["red", "red"]) or texts[1] == "redred"
+
+
+def test_open_answers_are_scored_by_their_metric(backbone: Backbone) -> None:
+    task = load_task("miniature/icon-2", test_limit=6)
+    assert task.kind == "open" and task.metric == "f1"
+    score = evaluate(backbone, backbone.model, list(task.test), method="generation", metric="f1")
+    assert 0 <= score.score <= 1 and score.n == 6
