@@ -15,7 +15,6 @@ Only the kept rows of G are ever computed. The norm's off-diagonal term needs <g
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -32,7 +31,7 @@ IGNORE = -100
 # Logits are held for this many numbers at a time (128 MB in fp32), whatever the length of the batch ...
 LIMIT = 1 << 25
 # ... and on a CPU, when some rows are kept, for this many positions: narrow products run best in such blocks.
-BLOCK = 96
+BLOCK = 128
 # Kept columns of the head are filled up with zeros to a multiple of this, the width of a vector register or tile.
 TILE = 16
 
@@ -109,12 +108,13 @@ class SignatureModel:
             DataError: the batch has no labelled token.
             ModelError: an adapter is active in the signature model.
         """
-        seen = self.forward(batch)
-        parts = []
-        for hidden, targets in self.blocks(seen):
-            logits = self.logits(hidden)
-            parts.append(self.hidden_gradient(hidden, logits, self.probabilities(logits), targets))
-        return self.outer(torch.cat(parts), seen)
+        return self.closed_form(self.forward(batch))
+
+    @torch.no_grad()
+    def closed_form(self, seen: ForwardPass) -> Tensor:
+        """The signature from what the forward pass left, [size] in fp32."""
+        hidden_gradient = self.hidden_gradient(seen.hidden, seen.targets)
+        return (hidden_gradient.T @ seen.activation.float()).flatten()
 
     @torch.no_grad()
     def forward(self, batch: Batch) -> ForwardPass:
@@ -138,42 +138,34 @@ class SignatureModel:
             self._run(batch)
         return ForwardPass(caught["hidden"], caught["activation"], targets.to(caught["hidden"].device))
 
-    def blocks(self, seen: ForwardPass) -> Iterator[tuple[Tensor, Tensor]]:
-        """(hidden, targets) of the positions whose logits are held at a time."""
-        return zip(seen.hidden.split(self._block), seen.targets.split(self._block), strict=True)
-
     def logits(self, hidden: Tensor) -> Tensor:
         """Raw output of the head at positions [T, d] (input of the final norm): [T, V] in fp32."""
         raw: Tensor = self.backbone.lm_head(self.backbone.final_norm(hidden))
         return raw.float()
 
-    def probabilities(self, logits: Tensor) -> Tensor:
-        """Softmax of the head's raw output, [T, V]: the part that a forward pass with a loss computes as well."""
-        return torch.softmax(logits if self.logit_scale == 1 else logits * self.logit_scale, dim=-1)
+    def hidden_gradient(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Kept rows of dL/dh at positions [T, d] that predict ``targets`` [T]: [T, k] in fp32."""
+        blocks = [
+            self._head_gradient(self.logits(block), labels)
+            for block, labels in zip(hidden.split(self._block), targets.split(self._block), strict=True)
+        ]
+        grad_rows = torch.cat([block[0] for block in blocks])[:, : len(self.rows)]
+        inner = torch.cat([block[1] for block in blocks])
+        totals = [block[2] for block in blocks if block[2] is not None]
+        result = self.norm.pull_back(hidden, grad_rows, self.rows, inner, torch.cat(totals) if totals else None)
+        return result.mul_(self.logit_scale / len(targets))
 
-    def hidden_gradient(self, hidden: Tensor, logits: Tensor, probabilities: Tensor, targets: Tensor) -> Tensor:
-        """Kept rows of T * dL/dh, [T, k] in fp32.
-
-        Args:
-            hidden: [T, d] input of the final norm.
-            logits: [T, V] raw output of the head.
-            probabilities: [T, V] of :meth:`probabilities`; overwritten.
-            targets: [T].
-        """
+    def _head_gradient(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """From the head's raw output [T, V]: kept rows of T * g, <T * g, n>, and the sum of scale * T * g (LayerNorm)."""
+        delta = torch.softmax(logits if self.logit_scale == 1 else logits * self.logit_scale, dim=-1)
+        inner = _row_products(delta, logits)
         at = targets.unsqueeze(-1)
-        inner = _row_products(probabilities, logits) - logits.gather(-1, at).squeeze(-1)
-        delta = probabilities.scatter_add_(-1, at, logits.new_full((), -1.0).expand(at.shape))
+        inner -= logits.gather(-1, at).squeeze(-1)
+        delta.scatter_add_(-1, at, delta.new_full((), -1.0).expand(at.shape))
         if self._offset is not None:
             inner -= delta @ self._offset
         total = None if self._scale_sum is None else delta @ self._scale_sum
-        grad_rows = (delta.to(self._head_rows.dtype) @ self._head_rows).float()
-        result = self.norm.pull_back(hidden, grad_rows[:, : len(self.rows)], self.rows, inner, total)
-        return result if self.logit_scale == 1 else result * self.logit_scale
-
-    def outer(self, hidden_gradient: Tensor, seen: ForwardPass) -> Tensor:
-        """The kept rows of G from those of T * dL/dh, flat in fp32."""
-        product = hidden_gradient.T @ seen.activation.float()
-        return product.div_(len(seen.targets)).flatten()
+        return (delta.to(self._head_rows.dtype) @ self._head_rows).float(), inner, total
 
     def _run(self, batch: Batch) -> Tensor:
         embeds = self.backbone.embed(batch)
@@ -206,8 +198,7 @@ class SignatureModel:
         batch = Batch(input_ids=ids, attention_mask=torch.ones_like(ids), labels=ids, features=None)
         with torch.no_grad():
             seen = self.forward(batch)
-            logits = self.logits(seen.hidden)
-            ours = self.hidden_gradient(seen.hidden, logits, self.probabilities(logits), seen.targets)
+            ours = self.hidden_gradient(seen.hidden, seen.targets)
 
         # Autograd through the output of the down-projection: a zero is added there, no parameter is touched.
         zero: list[Tensor] = []
@@ -220,7 +211,7 @@ class SignatureModel:
         try:
             with torch.enable_grad():
                 logits = model(inputs_embeds=self.backbone.embed(batch), attention_mask=batch.attention_mask).logits
-                loss = nn.functional.cross_entropy(logits[0, :-1].float(), ids[0, 1:], reduction="sum")
+                loss = nn.functional.cross_entropy(logits[0, :-1].float(), ids[0, 1:], reduction="mean")
                 (theirs,) = torch.autograd.grad(loss, zero[0])
         finally:
             handle.remove()
