@@ -63,12 +63,17 @@ def main() -> None:
     memory = Memory()
     with tempfile.TemporaryDirectory() as folder:
         run = fedmosaic.run(
-            arguments.scenario, seed=arguments.seed, out=Path(folder) / "run", workers=1, observers=[memory], tensorboard=False
+            arguments.scenario,
+            seed=arguments.seed,
+            out=Path(folder) / "run",
+            workers=1,
+            observers=[memory],
+            tensorboard=False,
         )
         lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
     turns = [line for line in lines if line["kind"] == "client"]
     seconds = run.summary["seconds"]
-    computing = sum(line["parts"].get("compute", 0.0) + line["parts"].get("hook", 0.0) for line in turns)
+    computing = sum(line["parts"].get(part, 0.0) for line in turns for part in ("compute", "tower", "hook"))
     overhead = seconds["total"] - computing - seconds["evaluate"]
     scenario = fedmosaic.load_scenario(arguments.scenario)
     result = {

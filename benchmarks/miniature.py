@@ -5,7 +5,7 @@
 
 Runs go to --runs (resumable: finished runs are kept, interrupted ones continue). The result is
 ``benchmarks/results/miniature.json`` and ``miniature.md``. Local steps a round are those of equal compute in the paper (FedMosaic 94
-for 100 of the others, here 16 for 17). The miniature world stands in for DRAKE in structure; it is not DRAKE.
+for 100 of the others, here 11 for 12). The miniature world stands in for DRAKE in structure; it is not DRAKE.
 """
 
 from __future__ import annotations

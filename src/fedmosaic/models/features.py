@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
@@ -27,6 +28,9 @@ class VisionTower:
         processor: its image processor (PIL backend).
         layer: index of the hidden state to take, or several to concatenate.
         drop_class_token: whether the first token is left out.
+
+    Attributes:
+        seconds: time spent in the tower so far.
     """
 
     _caches: dict[str, FeatureCache] = {}  # noqa: RUF012 (shared by all towers of the process on purpose)
@@ -36,6 +40,7 @@ class VisionTower:
         self.processor = processor
         self.layers = [layer] if isinstance(layer, int) else list(layer)
         self.drop_class_token = drop_class_token
+        self.seconds = 0.0
         self.cache = self._caches.setdefault(self._fingerprint(), FeatureCache())
 
     def _fingerprint(self) -> str:
@@ -53,7 +58,9 @@ class VisionTower:
         number of a run on the order in which pictures were first seen.
         """
         missing = {image.key: image for image in images if image.key not in self.cache}
+        started = time.perf_counter()
         fresh = {key: self._compute(image) for key, image in missing.items()}
+        self.seconds += time.perf_counter() - started
         rows = [fresh[image.key] if image.key in fresh else self.cache[image.key] for image in images]
         for key, value in fresh.items():
             self.cache[key] = value

@@ -22,13 +22,17 @@ StepHook = Callable[[int, Sequence[Example]], None]
 
 @dataclass
 class FitReport:
-    """What one local training did: steps, mean loss, labelled tokens and where the seconds went."""
+    """What one local training did: steps, mean loss, labelled tokens and where the seconds went.
+
+    The parts of ``seconds``: data (stream, rendering, batching), tower (pictures seen for the first time), compute (forward,
+    backward, optimiser), hook (what the algorithm adds to a step).
+    """
 
     steps: int = 0
     loss: float = 0.0
     samples: int = 0
     tokens: int = 0
-    seconds: dict[str, float] = field(default_factory=lambda: {"data": 0.0, "compute": 0.0, "hook": 0.0})
+    seconds: dict[str, float] = field(default_factory=lambda: {"data": 0.0, "tower": 0.0, "compute": 0.0, "hook": 0.0})
 
 
 def fit(
@@ -62,10 +66,11 @@ def fit(
     with torch.random.fork_rng(devices=_cuda_devices(backbone)):
         torch.manual_seed(dropout_seed)
         for step in range(steps):
-            started = time.perf_counter()
+            started, seen = time.perf_counter(), _tower_seconds(backbone)
             examples = next_examples()
             batch = backbone.collate([backbone.encode(example) for example in examples])
             collated = time.perf_counter()
+            looking = _tower_seconds(backbone) - seen
             if each_step is not None:
                 each_step(step, examples)
             hooked = time.perf_counter()
@@ -75,7 +80,8 @@ def fit(
             losses.append(value.detach())
             report.samples += len(examples)
             report.tokens += batch.labels.numel()
-            report.seconds["data"] += collated - started
+            report.seconds["data"] += collated - started - looking
+            report.seconds["tower"] += looking
             report.seconds["hook"] += hooked - collated
             report.seconds["compute"] += time.perf_counter() - hooked
     model.eval()
@@ -87,6 +93,10 @@ def fit(
                 "the training loss is not finite; lower train.lr and train.lr_shared, or use dtype=float32"
             )
     return report
+
+
+def _tower_seconds(backbone: Backbone) -> float:
+    return backbone.tower.seconds if backbone.tower else 0.0
 
 
 def _cuda_devices(backbone: Backbone) -> list[torch.device]:
