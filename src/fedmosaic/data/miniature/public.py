@@ -62,12 +62,17 @@ def _place(draw: Draw) -> Item:
     return Item("where is it?", (scene,), answer, draw.options(answer, tuple(_PLACES.values())))
 
 
+def _one(draw: Draw, attribute: str, value: str) -> Scene:
+    """A picture of one shape whose colour or shape is given."""
+    return draw.one(color=value) if attribute == "color" else draw.one(shape=value)
+
+
 def _which(draw: Draw) -> Item:
     values, attribute = draw.pick(((HUES, "color"), (SHAPES, "shape")))
     count = draw.pick((2, 3))
     asked, place = draw.pick(values), draw.pick(range(count))
     shown = [asked if k == place else draw.other(values, asked) for k in range(count)]
-    scenes = tuple(draw.one(**{attribute: value}) for value in shown)
+    scenes = tuple(_one(draw, attribute, value) for value in shown)
     answer = ORDINALS[place]
     return Item(f"which image shows {asked}?", scenes, answer, draw.options(answer, ORDINALS[:count], count))
 
@@ -77,7 +82,7 @@ def _same(draw: Draw) -> Item:
     answer = draw.pick(YES_NO)
     first = draw.pick(values)
     second = first if answer == "yes" else draw.other(values, first)
-    scenes = tuple(draw.one(**{attribute: value}) for value in (first, second))
+    scenes = tuple(_one(draw, attribute, value) for value in (first, second))
     return Item(f"same {word}?", scenes, answer, draw.options(answer, YES_NO, 2))
 
 

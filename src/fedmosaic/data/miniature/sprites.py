@@ -225,19 +225,21 @@ def texture_mask(name: str, size: int) -> Mask:
         on = (x + y) % 6 < 3
     else:
         on = np.random.default_rng([11, size]).random((size, size)) < 0.5
-    return on.astype(np.float32)
+    texture: Mask = on.astype(np.float32)
+    return texture
 
 
 def fill_mask(mask: Mask, fill: str) -> Mask:
     """The mask of a thing filled otherwise than solidly (:data:`FILLS`); its outline is always kept."""
     if fill == "solid":
         return mask
-    edge = np.clip(mask - erode(mask, 2 if len(mask) < 40 else 3), 0, 1)
+    edge: Mask = np.clip(mask - erode(mask, 2 if len(mask) < 40 else 3), 0, 1)
     if fill == "hollow":
         return edge
     y, x = np.mgrid[0 : len(mask), 0 : len(mask)]
     inside = (y % 4 < 2) if fill == "striped" else ((x % 4 < 2) & (y % 4 < 2))
-    return np.maximum(edge * 0.9, mask * inside).astype(np.float32)
+    filled: Mask = np.maximum(edge * 0.9, mask * inside).astype(np.float32)
+    return filled
 
 
 def erode(mask: Mask, steps: int) -> Mask:
