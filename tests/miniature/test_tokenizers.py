@@ -34,7 +34,9 @@ def ids(tokenizer, text):
     return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
-@pytest.mark.parametrize("text", ["what colour is it?", "Options: red, blick", "Zürich 42% naïve 日本 foo-bar  two", "a_b\n c"])
+@pytest.mark.parametrize(
+    "text", ["what colour is it?", "Options: red, blick", "Zürich 42% naïve 日本 foo-bar  two", "a_b\n c"]
+)
 def test_any_text_survives_a_round_trip(tokenizer, text):
     decoded = tokenizer.decode(ids(tokenizer, text))
     assert decoded.removeprefix(" ") == text

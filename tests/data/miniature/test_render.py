@@ -68,10 +68,10 @@ def test_every_value_has_its_own_picture():
 
 def test_ten_thousand_pictures_a_second():
     rng = np.random.default_rng(0)
-    scenes = [
-        Scene(tuple(Thing("shape", SHAPES[k % 10], COLORS[(k * 7) % 10], cell=int(c)) for c in rng.permutation(9)[:3]), k)
-        for k in range(1000)
-    ]
+    scenes = []
+    for k in range(1000):
+        cells = rng.permutation(9)[:3].tolist()
+        scenes.append(Scene(tuple(Thing("shape", SHAPES[k % 10], COLORS[k * 7 % 10], cell=cell) for cell in cells), k))
     for style in ("plain", "noisy"):
         [render(scene, style) for scene in scenes]
         best = min(_seconds(scenes, style) for _ in range(3))
@@ -79,10 +79,10 @@ def test_ten_thousand_pictures_a_second():
 
 
 def _seconds(scenes, style):
-    start = time.perf_counter()
+    start = time.process_time()
     for scene in scenes:
         render(scene, style)
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 @pytest.mark.parametrize(
