@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import CLIPImageProcessor, CLIPVisionModel
+from transformers import CLIPImageProcessorPil, CLIPVisionModel
 
 from fedmosaic.data.miniature.render import IMAGE_SIZE
 from fedmosaic.files import atomic_folder
@@ -199,10 +199,10 @@ def _joined(right: dict[str, dict[str, list[bool]]]) -> dict[str, list[bool]]:
     return {form: [hit for forms in right.values() for hit in forms[form]] for form in ("choice", "open")}
 
 
-def image_processor() -> CLIPImageProcessor:
+def image_processor() -> CLIPImageProcessorPil:
     """The image processor of the miniature models: 60 x 60 pixels, values from -1 to 1."""
     edge = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
-    return CLIPImageProcessor(size=edge, crop_size=edge, image_mean=[0.5] * 3, image_std=[0.5] * 3)
+    return CLIPImageProcessorPil(size=edge, crop_size=edge, image_mean=[0.5] * 3, image_std=[0.5] * 3)
 
 
 def save_base(folder: Path, model: Any, tokenizer: Any, report: dict[str, Any]) -> None:
