@@ -1,10 +1,11 @@
 """The algorithms of the library on the miniature benchmark, several seeds each, with paired intervals.
 
     python benchmarks/miniature.py                       # everything, two runs at a time
+    python benchmarks/miniature.py --plan easy-vqa       # the same on real images
     python benchmarks/miniature.py --table               # only write the table again from the finished runs
 
 Runs go to --runs (resumable: finished runs are kept, interrupted ones continue). The result is
-``benchmarks/results/miniature.json`` and ``miniature.md``. Local steps a round are those of equal compute in the paper (FedMosaic 94
+``benchmarks/results/<plan>.json`` and ``<plan>.md``. Local steps a round are those of equal compute in the paper (FedMosaic 94
 for 100 of the others, here 11 for 12). The miniature world stands in for DRAKE in structure; it is not DRAKE.
 """
 
@@ -31,9 +32,12 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
     "fedmosaic, permuted relevance": ("fedmosaic", ["relevance.kind=permuted"]),
     "fedmosaic, pull 0.2": ("fedmosaic", ["algorithms.fedmosaic.pull=0.2"]),
 }
-PLAN = {
-    "miniature/hetero": ["sft", "fedavg", "fedmosaic", "fedmosaic, permuted relevance", "fedmosaic, pull 0.2"],
-    "miniature/homo-llama": ["sft", "fedavg", "fedmosaic"],
+PLANS = {
+    "miniature": {
+        "miniature/hetero": ["sft", "fedavg", "fedmosaic", "fedmosaic, permuted relevance", "fedmosaic, pull 0.2"],
+        "miniature/homo-llama": ["sft", "fedavg", "fedmosaic"],
+    },
+    "easy-vqa": {"easy-vqa": ["sft", "fedavg", "fedmosaic", "fedmosaic, permuted relevance"]},
 }
 COLUMNS = {
     "Self": ("self", "last"),
@@ -84,10 +88,10 @@ def interval(values: list[float]) -> tuple[float, float]:
     return statistics.mean(values), T_95[len(values)] * statistics.stdev(values) / len(values) ** 0.5
 
 
-def collect(runs: Path, seeds: list[int]) -> dict[str, Any]:
+def collect(runs: Path, plan: dict[str, list[str]], seeds: list[int]) -> dict[str, Any]:
     """Means, intervals and paired differences to local training, for every scenario and variant."""
     result: dict[str, Any] = {}
-    for scenario, variants in PLAN.items():
+    for scenario, variants in plan.items():
         found: dict[str, dict[int, dict[str, Any]]] = {}
         for variant in variants:
             paths = {seed: folder(runs, scenario, variant, seed) / "summary.json" for seed in seeds}
@@ -113,17 +117,16 @@ def collect(runs: Path, seeds: list[int]) -> dict[str, Any]:
     return result
 
 
-def table(result: dict[str, Any]) -> str:
+def table(name: str, command: str, result: dict[str, Any]) -> str:
     """The result in Markdown."""
+    note = "The miniature world stands in for DRAKE in structure; it is not DRAKE." if name == "miniature" else ""
     lines = [
-        "# Miniature benchmark",
+        f"# {name}",
         "",
-        "Made by `python benchmarks/miniature.py`; all figures in `miniature.json`.",
+        f"Made by `{command}`; all figures in `{name}.json`.",
         "",
-    ]
-    lines += [
-        "Accuracy in % after the last round: mean over seeds ± half-width of the 95 % t-interval; in brackets the paired difference",
-        "to local training (sft). Choices by option likelihood. The miniature world stands in for DRAKE in structure; it is not DRAKE.",
+        "Accuracy in % after the last round: mean over seeds ± half-width of the 95 % t-interval; in brackets the paired",
+        f"difference to local training (sft). Choices by option likelihood. {note}".strip(),
         "",
     ]
     for scenario, variants in result.items():
@@ -150,21 +153,25 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--parallel", type=int, default=2, help="runs at a time")
     parser.add_argument("--set", action="append", default=[], help="further settings of every run")
+    parser.add_argument("--plan", choices=list(PLANS), default="miniature")
     parser.add_argument("--table", action="store_true", help="only write the result from the finished runs")
     arguments = parser.parse_args()
+    plan = PLANS[arguments.plan]
     if not arguments.table:
-        jobs = [(s, v, seed) for seed in arguments.seeds for s, variants in PLAN.items() for v in variants]
+        jobs = [(s, v, seed) for seed in arguments.seeds for s, variants in plan.items() for v in variants]
         with ThreadPoolExecutor(arguments.parallel) as pool:
             for job in [pool.submit(run, arguments.runs, *job, arguments.set) for job in jobs]:
                 job.result()
-    result = collect(arguments.runs, arguments.seeds)
+    result = collect(arguments.runs, plan, arguments.seeds)
     results = HERE / "results"
     results.mkdir(exist_ok=True)
-    command = "python benchmarks/miniature.py" + "".join(f" --set {s}" for s in arguments.set)
+    command = "python benchmarks/miniature.py" + (f" --plan {arguments.plan}" if arguments.plan != "miniature" else "")
+    command += "".join(f" --set {setting}" for setting in arguments.set)
     content = {"command": command, "seeds": arguments.seeds, "scenarios": result}
-    (results / "miniature.json").write_text(json.dumps(content, indent=1) + "\n")
-    (results / "miniature.md").write_text(table(result) + "\n")
-    print(table(result))
+    text = table(arguments.plan, command, result)
+    (results / f"{arguments.plan}.json").write_text(json.dumps(content, indent=1) + "\n")
+    (results / f"{arguments.plan}.md").write_text(text + "\n")
+    print(text)
 
 
 if __name__ == "__main__":
