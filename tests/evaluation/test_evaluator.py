@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from fedmosaic.data import Example, Turn, load_task
+from fedmosaic.errors import DataError
 from fedmosaic.evaluation import evaluate, generate
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.models.chat import IGNORE
@@ -112,3 +113,28 @@ def test_open_answers_are_scored_by_their_metric(backbone: Backbone) -> None:
     assert task.kind == "open" and task.metric == "f1"
     score = evaluate(backbone, backbone.model, list(task.test), method="generation", metric="f1")
     assert 0 <= score.score <= 1 and score.n == 6
+
+
+def test_mean_length_divides_by_the_tokens(backbone: Backbone) -> None:
+    base = held_out("miniature/idiom-3")
+    examples = [Example(e.id, e.turns, e.images, (e.options[0], " ".join(e.options))) for e in base]
+    score = evaluate(backbone, backbone.model, examples, length="mean")
+    for example, value in zip(examples, score.values, strict=True):
+        per_token = {
+            option: likelihood(backbone, example, option) / (len(backbone.answer_ids(option)) + 1)
+            for option in example.options
+        }
+        assert value == float(max(per_token, key=per_token.__getitem__) == example.answer)
+
+
+def test_accuracy_without_options_is_refused(backbone: Backbone) -> None:
+    with pytest.raises(DataError, match="'open-1'"):
+        evaluate(backbone, backbone.model, [Example("open-1", (Turn("user", "x"), Turn("assistant", "y")))])
+
+
+def test_every_end_token_of_the_model_ends_an_answer(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    examples = held_out("miniature/icon-2", 1)
+    first = generate(backbone, backbone.model, examples, max_new_tokens=1)[0]
+    assert first
+    monkeypatch.setattr(backbone.model.generation_config, "eos_token_id", backbone.answer_ids(first)[:1])
+    assert generate(backbone, backbone.model, examples, max_new_tokens=3) == [""]

@@ -11,13 +11,15 @@ import torch
 from torch import Tensor
 
 from fedmosaic.data.example import Example
-from fedmosaic.evaluation.answers import read_choice
+from fedmosaic.errors import DataError
+from fedmosaic.evaluation.answers import lists_letters, normalise, read_choice
 from fedmosaic.evaluation.metrics import rouge_l, token_f1
 from fedmosaic.models.backbone import Backbone, Batch
 from fedmosaic.models.chat import IGNORE, Encoded
 
 Method = Literal["likelihood", "generation"]
 Metric = Literal["accuracy", "f1", "rouge_l"]
+Length = Literal["sum", "mean"]
 
 
 @dataclass(frozen=True)
@@ -48,25 +50,38 @@ def evaluate(
     metric: Metric = "accuracy",
     batch_size: int = 64,
     max_new_tokens: int = 16,
+    length: Length = "sum",
 ) -> Score:
     """Score a model on examples.
 
     Args:
         backbone: encodes the examples. model: the bare model, or it with adapters.
         method: for choices. ``likelihood``: the option with the largest sum of log-probabilities of its tokens and the
-            end of the turn, given the prompt. ``generation``: greedy decoding, read by :func:`read_choice`.
+            end of the turn, given the prompt; where all options of a question are one token, of that token alone.
+            ``generation``: greedy decoding, read by :func:`read_choice`.
         metric: ``accuracy`` for choices; ``f1`` or ``rouge_l`` of the generated text for open answers.
+        length: ``mean`` divides an option's sum by its number of tokens, so that long options are not disfavoured.
 
     Returns:
         the score; the same for every batch size up to rounding in the last bits of the logits.
+
+    Raises:
+        DataError: accuracy is asked for where an example has no options.
     """
+    if metric == "accuracy":
+        for example in examples:
+            if not example.options:
+                raise DataError(f"example {example.id!r}: accuracy needs options; use f1 or rouge_l for open answers")
     if metric == "accuracy" and method == "likelihood":
-        chosen = _by_likelihood(backbone, model, examples, batch_size)
+        chosen = _by_likelihood(backbone, model, examples, batch_size, length)
         values = [float(_is_answer(example, index)) for example, index in zip(examples, chosen, strict=True)]
         return _score(values)
     texts = generate(backbone, model, examples, batch_size=batch_size, max_new_tokens=max_new_tokens)
     if metric == "accuracy":
-        read = [read_choice(text, example.options) for text, example in zip(texts, examples, strict=True)]
+        read = [
+            read_choice(text, example.options, lists_letters(example.question, len(example.options)))
+            for text, example in zip(texts, examples, strict=True)
+        ]
         values = [float(index is not None and _is_answer(e, index)) for e, index in zip(examples, read, strict=True)]
         return _score(values, sum(index is None for index in read))
     measure = token_f1 if metric == "f1" else rouge_l
@@ -87,7 +102,7 @@ def generate(
 
 
 def _greedy(backbone: Backbone, model: Any, batch: Batch, limit: int) -> list[list[int]]:
-    eos = backbone.tokenizer.eos_token_id
+    ends = torch.tensor(_end_tokens(backbone), device=backbone.device)
     rows: list[list[int]] = [[] for _ in range(len(batch))]
     alive = torch.ones(len(batch), dtype=torch.bool, device=backbone.device)
     mask, embedded, cache = batch.attention_mask, backbone.embed(batch), None
@@ -98,7 +113,7 @@ def _greedy(backbone: Backbone, model: Any, batch: Batch, limit: int) -> list[li
         )
         cache = output.past_key_values
         token = output.logits[:, -1].argmax(dim=-1)
-        alive = alive & (token != eos)
+        alive = alive & ~torch.isin(token, ends)
         for row, value, live in zip(rows, token.tolist(), alive.tolist(), strict=True):
             if live:
                 row.append(value)
@@ -109,7 +124,16 @@ def _greedy(backbone: Backbone, model: Any, batch: Batch, limit: int) -> list[li
     return rows
 
 
-def _by_likelihood(backbone: Backbone, model: Any, examples: Sequence[Example], batch_size: int) -> list[int]:
+def _end_tokens(backbone: Backbone) -> list[int]:
+    """The tokenizer's end-of-turn token and any further ones that the model's own settings name (Llama 3, Qwen)."""
+    own = getattr(getattr(backbone.model, "generation_config", None), "eos_token_id", None)
+    listed = own if isinstance(own, list) else [own] if own is not None else []
+    return sorted({backbone.tokenizer.eos_token_id, *listed})
+
+
+def _by_likelihood(
+    backbone: Backbone, model: Any, examples: Sequence[Example], batch_size: int, length: Length
+) -> list[int]:
     """Index of the likeliest option of each example."""
     chosen = [0] * len(examples)
     single: list[int] = []
@@ -128,11 +152,15 @@ def _by_likelihood(backbone: Backbone, model: Any, examples: Sequence[Example], 
     for start in range(0, len(pairs), batch_size):
         part_pairs = pairs[start : start + batch_size]
         items = [_with_answer(backbone, examples[index], option) for index, option in part_pairs]
-        for (index, _), value in zip(part_pairs, _log_likelihoods(backbone, model, items), strict=True):
-            scores[index].append(value)
+        for (index, option), value in zip(part_pairs, _log_likelihoods(backbone, model, items), strict=True):
+            scores[index].append(value / (_token_count(backbone, option) if length == "mean" else 1))
     for index, values in scores.items():
         chosen[index] = max(range(len(values)), key=values.__getitem__)
     return chosen
+
+
+def _token_count(backbone: Backbone, option: str) -> int:
+    return len(backbone.answer_ids(option)) + 1
 
 
 def _next_logits(backbone: Backbone, model: Any, batch: Batch) -> Tensor:
@@ -175,7 +203,7 @@ def _batches(backbone: Backbone, examples: Sequence[Example], size: int) -> Iter
 
 
 def _is_answer(example: Example, index: int) -> bool:
-    return index < len(example.options) and example.options[index] == example.answer
+    return normalise(example.options[index]) == normalise(example.answer)
 
 
 def _score(values: Sequence[float], unreadable: int = 0) -> Score:

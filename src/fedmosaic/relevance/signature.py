@@ -135,7 +135,12 @@ class SignatureModel:
         with ExitStack() as hooks:
             for name, module in (("activation", self.down_proj), ("hidden", self.backbone.final_norm)):
                 hooks.callback(module.register_forward_pre_hook(catch(name)).remove)
-            self._run(batch)
+            self.backbone.model(
+                inputs_embeds=self.backbone.embed(batch),
+                attention_mask=batch.attention_mask,
+                logits_to_keep=1,
+                use_cache=False,
+            )
         return ForwardPass(caught["hidden"], caught["activation"], targets.to(caught["hidden"].device))
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -166,14 +171,6 @@ class SignatureModel:
             inner -= delta @ self._offset
         total = None if self._scale_sum is None else delta @ self._scale_sum
         return (delta.to(self._head_rows.dtype) @ self._head_rows).float(), inner, total
-
-    def _run(self, batch: Batch) -> Tensor:
-        embeds = self.backbone.embed(batch)
-        output = self.backbone.model(
-            inputs_embeds=embeds, attention_mask=batch.attention_mask, logits_to_keep=1, use_cache=False
-        )
-        logits: Tensor = output.logits
-        return logits
 
     def _refuse_active_adapters(self) -> None:
         for module in self.backbone.model.modules():
