@@ -29,7 +29,8 @@ def test_the_example_of_the_contributing_page_runs(tiny: Path, tmp_path: Path, m
             rounds=2,
             set=[f"algorithms.fedprox.mu={mu}"],
             out=tmp_path / str(mu),
-            workers=1, progress=False,
+            workers=1,
+            progress=False,
         )
         return float(run.summary["self"]["last"])
 

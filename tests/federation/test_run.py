@@ -159,7 +159,7 @@ def test_partial_participation_is_seeded(tiny: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ("adapter.blocks=9", ModelError, "8 layers.*9|9.*8 layers|N_B|blocks"),
+        ("adapter.blocks=9", ModelError, r"tiny\.yaml: clients\.0\.model: .*8 layers"),
         (
             "clients=[{name: a, model: miniature/lama-8x96, tasks: [miniature/stages-0]}]",
             ModelError,
@@ -168,11 +168,12 @@ def test_partial_participation_is_seeded(tiny: Path, tmp_path: Path) -> None:
         (
             "clients=[{name: a, model: miniature/llama-8x96, tasks: [miniature/stage-0]}]",
             DataError,
-            "client 'a', tasks.0.*stages-0",
+            r"tiny\.yaml: clients\.0\.tasks\.0: .*stages-0",
         ),
-        ("data.public=nowhere.json", DataError, "nowhere.json"),
+        ("data.public=nowhere.json", DataError, r"data\.public: .*nowhere\.json"),
         ("evaluation.views=[mixd]", ConfigError, "mixed"),
         ("algorithms={fedmosaic: {pul: 1}}", ConfigError, "pull"),
+        ("unseen=[miniature/nothing]", DataError, r"unseen\.0: "),
         ("models.dtype=floaty", ModelError, "dtype 'floaty'"),
     ],
 )

@@ -39,13 +39,14 @@ def new_run(settings: RunSettings, out: Path, observer: Observer | None = None) 
         FedMosaicError: naming what is wrong, before any training and before the folder is made.
     """
     settings = settings.model_copy(update={"versions": versions()})
+    folder = RunFolder.vacant(out)
     _check_names(settings)
     set_threads(settings)
     site = Site(settings)
     site.use(resolve(site))
     with _running(site, out, observer) as (transport, listener):
-        folder = RunFolder.create(out, site.settings)
         server = FederationServer(site, transport, folder, listener)
+        folder.create(site.settings)
         return _finish(server)
 
 

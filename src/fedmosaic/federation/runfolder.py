@@ -31,7 +31,7 @@ class RunFolder:
     """One run on disk.
 
     Args:
-        path: the folder; :meth:`create` makes it, :meth:`open` expects it.
+        path: the folder; :meth:`vacant` wants it empty or absent, :meth:`open` expects a run in it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -40,19 +40,21 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
 
     @classmethod
-    def create(cls, path: Path, settings: RunSettings) -> RunFolder:
-        """Start a new run. Raises ConfigError if the folder already holds something, or cannot be written."""
+    def vacant(cls, path: Path) -> RunFolder:
+        """A folder for a new run; nothing is written yet. Raises ConfigError if it already holds something."""
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise ConfigError(
                 f"{path} already exists; choose another --out, or continue it with: fedmosaic run --resume {path}"
             )
-        folder = cls(path)
-        content = settings.model_dump(mode="json")
+        return cls(path)
+
+    def create(self, settings: RunSettings) -> None:
+        """Write the settings: from here on the run can be resumed. Raises ConfigError if that is not possible."""
+        text = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
         try:
-            write_atomic(path / "config.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120))
+            write_atomic(self.path / "config.yaml", text)
         except OSError as error:
-            raise ConfigError(f"the run folder {path} cannot be written: {error.strerror}") from error
-        return folder
+            raise ConfigError(f"the run folder {self.path} cannot be written: {error.strerror}") from error
 
     @classmethod
     def open(cls, path: Path) -> tuple[RunFolder, RunSettings]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -72,22 +73,24 @@ class Site:
         if name not in self._backbones:
             models = self.scenario.models
             options = ModelOptions(models.dtype, models.device, models.quantise, models.trust_remote_code)
-            self._backbones[name] = Backbone.load(name, options)
+            with self._at(self._field_of(name)):
+                self._backbones[name] = Backbone.load(name, options)
         return self._backbones[name]
 
     def host(self, architecture: str) -> Host:
         """The base model of that name with adapters on it."""
         if architecture not in self._hosts:
-            backbone = self.backbone(architecture)
+            backbone, public = self.backbone(architecture), self.public()
             checkpointing = self.scenario.models.gradient_checkpointing
-            self._hosts[architecture] = Host(backbone, self.algorithm, self.public(), checkpointing)
+            with self._at(self._field_of(architecture)):
+                self._hosts[architecture] = Host(backbone, self.algorithm, public, checkpointing)
         return self._hosts[architecture]
 
     def task(self, spec: TaskSpec, field: str) -> Task:
         """The task of that name, read and checked; errors name the scenario's field."""
         if spec.name not in self._tasks:
             data = self.scenario.data
-            try:
+            with self._at(field):
                 task = load_task(
                     spec.name,
                     root=data.root,
@@ -98,14 +101,17 @@ class Site:
                     metric=spec.metric,
                 )
                 check(task)
-            except FedMosaicError as error:
-                raise type(error)(f"{field}: {error}") from error
             self._tasks[spec.name] = task
         return self._tasks[spec.name]
 
     def tasks(self, client: ClientSpec) -> list[Task]:
         """The client's tasks, in order."""
-        return [self.task(spec, f"client {client.name!r}, tasks.{i}") for i, spec in enumerate(client.tasks)]
+        number = [other.name for other in self.scenario.clients].index(client.name)
+        return [self.task(spec, f"clients.{number}.tasks.{i}") for i, spec in enumerate(client.tasks)]
+
+    def unseen(self) -> list[Task]:
+        """The tasks that no client trains on."""
+        return [self.task(spec, f"unseen.{i}") for i, spec in enumerate(self.scenario.unseen)]
 
     def test_set(self, spec: TaskSpec, items: int | None) -> Sequence[Example]:
         """At most ``items`` test examples of a task: a seeded sample, the same for every client and round."""
@@ -123,12 +129,25 @@ class Site:
         """The public examples of the scenario; empty where it names none."""
         if self._public is None:
             data = self.scenario.data
-            self._public = (
-                []
-                if data.public == "none"
-                else public_examples(data.public, data.public_size, data.seed, root=data.root)
-            )
+            with self._at("data.public"):
+                named = data.public != "none"
+                self._public = (
+                    public_examples(data.public, data.public_size, data.seed, root=data.root) if named else []
+                )
         return self._public
+
+    def _field_of(self, model: str) -> str:
+        """Where the scenario names a model."""
+        users = [i for i, client in enumerate(self.scenario.clients) if client.model == model]
+        return f"clients.{users[0]}.model" if users else "relevance.model"
+
+    @contextmanager
+    def _at(self, field: str) -> Iterator[None]:
+        """Errors inside say which scenario and which of its fields they come from."""
+        try:
+            yield
+        except FedMosaicError as error:
+            raise type(error)(f"{self.settings.name}: {field}: {error}") from error
 
     def once(self, key: str, make: Callable[[], Any]) -> Any:
         """An object made on first use and shared by the clients of this process."""

@@ -36,6 +36,7 @@ class InProcess:
     """All clients in this process, one after another. Downloads and updates still pass through the wire format."""
 
     def __init__(self, site: Site, names: set[str] | None = None) -> None:
+        site.unseen()  # a wrong name is told now, not at the first evaluation
         specs = enumerate(site.scenario.clients)
         self.clients = {
             spec.name: LocalClient(site, spec, index) for index, spec in specs if names is None or spec.name in names

@@ -22,9 +22,7 @@ from fedmosaic.data.miniature.render import (
 from fedmosaic.data.miniature.render import _sprite as sprite
 from fedmosaic.errors import DataError
 
-MIXED = Scene(
-    (Thing("shape", "star", "red", cell=0), Thing("die", 5, cell=4), Thing("clock", (3, 0), cell=8)), seed=2
-)
+MIXED = Scene((Thing("shape", "star", "red", cell=0), Thing("die", 5, cell=4), Thing("clock", (3, 0), cell=8)), seed=2)
 
 
 @pytest.mark.parametrize("style", STYLES)
