@@ -68,7 +68,7 @@ def main() -> None:
             out=Path(folder) / "run",
             workers=1,
             observers=[memory],
-            tensorboard=False,
+            trackers=(),
         )
         lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
     turns = [line for line in lines if line["kind"] == "client"]

@@ -59,7 +59,7 @@ def run(runs: Path, scenario: str, variant: str, seed: int, extra: list[str]) ->
     path = folder(runs, scenario, variant, seed)
     if (path / "summary.json").is_file():
         return
-    command = [sys.executable, "-m", "fedmosaic", "run", "--quiet", "--no-tensorboard", "--workers", "1"]
+    command = [sys.executable, "-m", "fedmosaic", "run", "--quiet", "--tracker", "none", "--workers", "1"]
     if (path / "config.yaml").is_file():
         command = [sys.executable, "-m", "fedmosaic", "run", "--quiet", "--resume", str(path)]
     else:

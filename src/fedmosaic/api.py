@@ -11,7 +11,7 @@ from fedmosaic.config import RunSettings, Scenario
 from fedmosaic.configfile import load_scenario, parse
 from fedmosaic.errors import CheckpointError, ConfigError, nearest
 from fedmosaic.federation.observer import Observer, Observers
-from fedmosaic.federation.run import Run, new_run
+from fedmosaic.federation.run import Run, new_run, summary_of
 from fedmosaic.federation.run import resume as resume_run
 from fedmosaic.federation.runfolder import RunFolder
 
@@ -39,7 +39,7 @@ def run(
         out: the run folder; by default a new one under ``runs/``.
         progress: show progress in the terminal.
         observers: further listeners.
-        options: further fields of :class:`~fedmosaic.config.RunSettings`: ``threads``, ``workers``, ``tensorboard``.
+        options: further fields of :class:`~fedmosaic.config.RunSettings`: ``threads``, ``workers``, ``trackers``.
 
     Returns:
         the run's folder and summary.
@@ -70,11 +70,18 @@ def resume(folder: str | Path, *, progress: bool = True, observers: Sequence[Obs
 
 
 def show(folder: str | Path) -> Mapping[str, Any]:
-    """The summary of a run. Raises CheckpointError if there is none (yet)."""
+    """The summary of a run, of what is measured so far if it has not finished.
+
+    Raises:
+        CheckpointError: no run folder, or nothing has been measured yet.
+    """
     opened, settings = RunFolder.open(Path(folder))
     summary = opened.summary()
+    lines = [] if summary else opened.lines()
+    if any(line["kind"] == "score" for line in lines):
+        summary = summary_of(settings, lines)
     if summary is None:
-        done = sum(line["kind"] == "round" for line in opened.lines())
+        done = sum(line["kind"] == "round" for line in lines)
         raise CheckpointError(
             f"{folder} has finished {done} of {settings.scenario.rounds} rounds; continue it with: fedmosaic run --resume {folder}"
         )
@@ -117,9 +124,9 @@ def _observer(settings: RunSettings, folder: Path, progress: bool, more: Sequenc
         from fedmosaic.reporting.progress import ConsoleProgress
 
         found.append(ConsoleProgress())
-    if settings.tensorboard:
-        from fedmosaic.reporting.tensorboard import TensorBoard
+    if settings.trackers:
+        from fedmosaic.reporting.trackers import make_tracker
 
-        found.append(TensorBoard(folder))
+        found += [make_tracker(name, folder) for name in settings.trackers]
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     return Observers([*found, *more])

@@ -41,7 +41,12 @@ def build_parser() -> argparse.ArgumentParser:
         "--workers", "-w", type=int, metavar="N", help="processes the clients are spread over (default: chosen)"
     )
     run.add_argument("--threads", type=int, metavar="N", help="torch threads a process (default: chosen)")
-    run.add_argument("--no-tensorboard", action="store_true", help="write no TensorBoard files")
+    run.add_argument(
+        "--tracker",
+        action="append",
+        metavar="T",
+        help="tensorboard (default), wandb, trackio, mlflow or none; repeatable",
+    )
     run.add_argument("--quiet", "-q", action="store_true", help="no progress, only the final table")
 
     show = commands.add_parser("show", help="print the table of a run")
@@ -118,6 +123,8 @@ def _run(arguments: argparse.Namespace) -> None:
         overrides = list(arguments.set)
         overrides += [f"models.{key}={value}" for key in ("device", "dtype") if (value := getattr(arguments, key))]
         options = {key: value for key in ("workers", "threads") if (value := getattr(arguments, key)) is not None}
+        if arguments.tracker:
+            options["trackers"] = [name for name in arguments.tracker if name != "none"]
         finished = api.run(
             arguments.scenario,
             algorithm=arguments.algorithm or "fedmosaic",
@@ -126,7 +133,6 @@ def _run(arguments: argparse.Namespace) -> None:
             set=overrides,
             out=arguments.out,
             progress=not arguments.quiet,
-            tensorboard=not arguments.no_tensorboard,
             **options,
         )
     print_summary(finished.summary)

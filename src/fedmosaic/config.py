@@ -210,6 +210,6 @@ class RunSettings(Settings):
     seed: int = 0
     threads: int = Field(default=0, ge=0, description="torch threads a process; 0 chooses")
     workers: int = Field(default=0, ge=0, description="processes that clients are spread over; 0 chooses")
-    tensorboard: bool = True
+    trackers: tuple[str, ...] = ("tensorboard",)
     scenario: Scenario
     versions: dict[str, str] = {}

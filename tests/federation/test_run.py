@@ -20,7 +20,7 @@ from fedmosaic.federation.observer import Observer
 
 
 def start(tiny: Path, out: Path, **options: Any) -> Any:
-    return fedmosaic.run(tiny, out=out, progress=False, tensorboard=False, **{"workers": 1, **options})
+    return fedmosaic.run(tiny, out=out, progress=False, trackers=(), **{"workers": 1, **options})
 
 
 def numbers(folder: Path) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from fedmosaic.evaluation import Record, summarise
 from fedmosaic.federation.observer import Observer
 from fedmosaic.federation.runfolder import RunFolder
 from fedmosaic.federation.server import FederationServer
-from fedmosaic.federation.site import Site, choose_workers, set_threads, smallest_model
+from fedmosaic.federation.site import Site, choose_workers, prepare_torch, smallest_model
 from fedmosaic.federation.transport import InProcess, Transport
 from fedmosaic.federation.workers import Workers
 
@@ -41,7 +41,7 @@ def new_run(settings: RunSettings, out: Path, observer: Observer | None = None) 
     settings = settings.model_copy(update={"versions": versions()})
     folder = RunFolder.vacant(out)
     _check_names(settings)
-    set_threads(settings)
+    prepare_torch(settings)
     site = Site(settings)
     site.use(resolve(site))
     with _running(site, out, observer) as (transport, listener):
@@ -62,7 +62,7 @@ def resume(path: Path, observer: Observer | None = None) -> Run:
     done = folder.summary()
     if done is not None:
         return Run(path, done)
-    set_threads(settings)
+    prepare_torch(settings)
     site = Site(settings)
     with _running(site, path, observer) as (transport, listener):
         server = FederationServer(site, transport, folder, listener)
@@ -100,7 +100,8 @@ def summary_of(settings: RunSettings, lines: Sequence[Mapping[str, Any]]) -> dic
 
     Returns:
         ``{"self": {"last", "auc"}, "others": {"last", "auc", …}, "clients", "bytes", "seconds", …}``; see
-        :func:`fedmosaic.evaluation.summarise` for the definitions.
+        :func:`fedmosaic.evaluation.summarise` for the definitions. ``also`` holds Self and Others of what else was measured:
+        before local training, and other views of the clients' models.
     """
     scores = [Record.from_json(line) for line in lines if line["kind"] == "score"]
     rounds = [line for line in lines if line["kind"] == "round"]
@@ -108,12 +109,16 @@ def summary_of(settings: RunSettings, lines: Sequence[Mapping[str, Any]]) -> dic
     scenario = settings.scenario
     view = next((v for v in scenario.evaluation.views if v in algorithm_class(settings.algorithm).views), "mixed")
     measured = summarise(scores, scenario.clients, view=view)
+    kinds = sorted({(record.view, record.stage) for record in scores} - {(view, "after")})
+    also = {kind: summarise(scores, scenario.clients, view=kind[0], stage=kind[1]) for kind in kinds}
     return {
         "scenario": settings.name,
         "algorithm": settings.algorithm,
         "seed": settings.seed,
         "evaluation": {"choice": scenario.evaluation.method, "stage": "after", "view": view},
+        "rounds": {"done": len(rounds), "of": scenario.rounds},
         **measured,
+        "also": {f"{v}, {stage}": {p: found[p] for p in ("self", "others")} for (v, stage), found in also.items()},
         "refused": sum(len(line["refused"]) for line in rounds),
         "bytes": {way: sum(line["bytes"][way] for line in rounds) for way in ("up", "down")},
         "seconds": {

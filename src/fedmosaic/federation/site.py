@@ -177,11 +177,15 @@ def choose_workers(settings: RunSettings) -> int:
     return max(1, min(count, len(settings.scenario.clients)))
 
 
-def set_threads(settings: RunSettings) -> None:
-    """Set torch's thread count: as asked; else 1 for the miniatures, whose matrices are too small to share out."""
+def prepare_torch(settings: RunSettings) -> None:
+    """Set torch's thread count (as asked; else 1 for the miniatures, whose matrices are too small to share out) and, on
+    CUDA, ask for deterministic kernels, so that a seed gives the same numbers there too."""
     threads = settings.threads or (1 if only_miniatures(settings) else 0)
     if threads:
         torch.set_num_threads(threads)
+    if resolve_device(settings.scenario.models.device).type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
 
 
 def adapter_tensors(model: Any, adapters: Sequence[str]) -> dict[str, Tensor]:

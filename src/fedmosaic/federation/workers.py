@@ -25,7 +25,7 @@ from fedmosaic.config import RunSettings
 from fedmosaic.errors import FedMosaicError
 from fedmosaic.evaluation import Record
 from fedmosaic.federation.client import Order, Reply
-from fedmosaic.federation.site import Site, set_threads
+from fedmosaic.federation.site import Site, prepare_torch
 from fedmosaic.federation.transport import InProcess
 
 Header = dict[str, Any]
@@ -177,7 +177,7 @@ def _serve(requests: IO[bytes], replies: IO[bytes]) -> None:
         header, body = request
         try:
             if clients is None:
-                set_threads(settings)
+                prepare_torch(settings)
                 clients = InProcess(Site(settings), set(first[0]["clients"]))
             _write(replies, *_answer(clients, header, body))
         except FedMosaicError as error:

@@ -42,6 +42,9 @@ def summary_table(summary: Mapping[str, Any]) -> RenderableType:
         percent(others.get("out_group", {}).get("last")),
         style="bold",
     )
+    rounds = summary["rounds"]
+    if rounds["done"] < rounds["of"]:
+        table.title = f"{title} · after {rounds['done']} of {rounds['of']} rounds"
     return Group(table, Text(_footer(summary), style="dim"))
 
 
@@ -53,6 +56,10 @@ def _footer(summary: Mapping[str, Any]) -> str:
         f"A_AUC self {percent(summary['self']['auc'])}, others {percent(summary['others']['auc'])}",
         f"sent {amount(size['up'])} up, {amount(size['down'])} down",
         f"{duration(seconds['total'])}: {duration(seconds['train'])} training, {duration(seconds['evaluate'])} evaluation",
+    ]
+    parts += [
+        f"{name}: self {percent(f['self']['last'])}, others {percent(f['others']['last'])}"
+        for name, f in summary["also"].items()
     ]
     if summary.get("refused"):
         parts.append(f"{summary['refused']} updates refused (see metrics.jsonl)")

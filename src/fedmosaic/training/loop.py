@@ -58,7 +58,7 @@ def fit(
         each_step: called with the step number and the examples before their optimiser step.
 
     Raises:
-        FedMosaicError: the loss is not finite (learning rate too high, or broken weights).
+        FedMosaicError: the loss is not finite (learning rate too high, or broken weights), or the device's memory is full.
     """
     report = FitReport()
     losses: list[Tensor] = []
@@ -74,9 +74,15 @@ def fit(
             if each_step is not None:
                 each_step(step, examples)
             hooked = time.perf_counter()
-            value = loss(model, backbone, batch)
-            value.backward()
-            optimiser.step(schedule_factor(optimiser.settings, first_step + step, total_steps))
+            try:
+                value = loss(model, backbone, batch)
+                value.backward()
+                optimiser.step(schedule_factor(optimiser.settings, first_step + step, total_steps))
+            except torch.OutOfMemoryError as error:
+                raise FedMosaicError(
+                    f"the device is out of memory with {backbone.name}: use a smaller train.batch_size, "
+                    "models.gradient_checkpointing=true, models.dtype=bfloat16 or models.quantise=4bit"
+                ) from error
             losses.append(value.detach())
             report.samples += len(examples)
             report.tokens += batch.labels.numel()

@@ -1,0 +1,148 @@
+"""Experiment trackers behind one interface: TensorBoard files in the run folder; Weights & Biases, trackio or MLflow if installed.
+
+All of them receive the same named numbers of a round; a tracker only says how one is opened, fed and closed.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from fedmosaic.config import RunSettings
+from fedmosaic.errors import ConfigError, nearest
+from fedmosaic.evaluation import Record
+from fedmosaic.federation.observer import Observer
+
+
+def make_tracker(name: str, folder: Path) -> Tracker:
+    """The tracker of that name. Raises ConfigError for an unknown name, or when its package is not installed."""
+    if name not in TRACKERS:
+        raise ConfigError(f"trackers: unknown tracker {name!r}.{nearest(name, TRACKERS)}")
+    return TRACKERS[name](folder)
+
+
+class Tracker(Observer):
+    """Turns the events of a run into named numbers by round.
+
+    ``loss/<client>``, ``self|others/<stage>/<view>`` (mean over clients and tasks) and the same ``/<client>``,
+    ``bytes/up|down``, ``seconds/<part>``.
+    """
+
+    package = ""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.module = self._import()
+        self.losses: dict[str, float] = {}
+        self.opened = False
+
+    def run_started(self, settings: RunSettings, first_round: int) -> None:
+        self.own = {client.name: {task.name for task in client.tasks} for client in settings.scenario.clients}
+        self.open(settings, first_round)
+        self.opened = True
+
+    def client_finished(self, round: int, client: str, report: Mapping[str, Any]) -> None:
+        if report.get("steps"):
+            self.losses[f"loss/{client}"] = float(report["loss"])
+
+    def round_finished(self, round: int, entry: Mapping[str, Any], records: Sequence[Record]) -> None:
+        values: dict[str, list[float]] = defaultdict(list)
+        for record in records:
+            kind = "self" if record.task in self.own[record.client] else "others"
+            values[f"{kind}/{record.stage}/{record.view}"].append(record.value)
+            values[f"{kind}/{record.stage}/{record.view}/{record.client}"].append(record.value)
+        numbers = {name: sum(found) / len(found) for name, found in values.items()}
+        numbers |= {f"bytes/{way}": float(size) for way, size in entry["bytes"].items()}
+        numbers |= {f"seconds/{part}": float(value) for part, value in entry["seconds"].items()}
+        self.log(numbers | self.losses, round)
+        self.losses = {}
+
+    def closed(self) -> None:
+        if self.opened:
+            self.close()
+
+    @abstractmethod
+    def open(self, settings: RunSettings, first_round: int) -> None:
+        """Begin, or go on with, a run."""
+
+    @abstractmethod
+    def log(self, numbers: Mapping[str, float], round: int) -> None:
+        """Record the numbers of a round."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Nothing more will come."""
+
+    def _import(self) -> Any:
+        try:
+            return import_module(self.package)
+        except ImportError as error:
+            name = self.package.partition(".")[0]
+            raise ConfigError(f"tracker {name!r} is not installed: pip install {name}") from error
+
+
+class TensorBoard(Tracker):
+    """Event files in ``<folder>/tensorboard``; a resumed run purges the rounds that are measured again."""
+
+    package = "torch.utils.tensorboard"
+
+    def open(self, settings: RunSettings, first_round: int) -> None:
+        self.writer = self.module.SummaryWriter(str(self.folder / "tensorboard"), purge_step=first_round or None)
+
+    def log(self, numbers: Mapping[str, float], round: int) -> None:
+        for name, value in numbers.items():
+            self.writer.add_scalar(name, value, round)
+        self.writer.flush()
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+class WeightsAndBiases(Tracker):
+    """A run of the project ``fedmosaic``, named as the run folder."""
+
+    package = "wandb"
+
+    def open(self, settings: RunSettings, first_round: int) -> None:
+        self.module.init(project="fedmosaic", name=self.folder.name, config=settings.model_dump(mode="json"))
+
+    def log(self, numbers: Mapping[str, float], round: int) -> None:
+        self.module.log(dict(numbers), step=round)
+
+    def close(self) -> None:
+        self.module.finish()
+
+
+class Trackio(WeightsAndBiases):
+    """trackio, which speaks the same language."""
+
+    package = "trackio"
+
+
+class MLflow(Tracker):
+    """A run of the experiment ``fedmosaic``."""
+
+    package = "mlflow"
+
+    def open(self, settings: RunSettings, first_round: int) -> None:
+        self.module.set_experiment("fedmosaic")
+        self.module.start_run(run_name=self.folder.name)
+        self.module.log_params({"scenario": settings.name, "algorithm": settings.algorithm, "seed": settings.seed})
+
+    def log(self, numbers: Mapping[str, float], round: int) -> None:
+        self.module.log_metrics(dict(numbers), step=round)
+
+    def close(self) -> None:
+        self.module.end_run()
+
+
+TRACKERS: dict[str, type[Tracker]] = {
+    "tensorboard": TensorBoard,
+    "wandb": WeightsAndBiases,
+    "trackio": Trackio,
+    "mlflow": MLflow,
+}

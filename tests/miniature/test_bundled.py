@@ -1,0 +1,75 @@
+"""The bundled bases: they load like any Hugging Face model, are small, share one tower, and have their skills."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoTokenizer, LlavaForConditionalGeneration
+
+from fedmosaic.data.example import Example, Image, Turn
+from fedmosaic.data.miniature.render import Scene, Thing, render
+from fedmosaic.miniature.architectures import ARCHITECTURES, folder_name
+from fedmosaic.miniature.pretrain import skill_report
+from fedmosaic.models.backbone import Backbone
+from fedmosaic.models.source import BUNDLED, bundled_names
+
+SEEDS = (0, 1)
+FOLDERS = [BUNDLED / folder_name(name, seed) for name in ARCHITECTURES for seed in SEEDS]
+BASES = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+
+
+def test_every_architecture_comes_with_two_pretraining_seeds():
+    wanted = [f"miniature/{name}{suffix}" for name in ARCHITECTURES for suffix in ("", "@1")]
+    assert bundled_names() == sorted(wanted)
+
+
+def test_all_together_stay_under_25_megabytes():
+    assert sum(path.stat().st_size for path in BUNDLED.rglob("*") if path.is_file()) < 25_000_000
+
+
+@BASES
+def test_weights_load_with_plain_transformers(folder: Path):
+    model = LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    architecture = ARCHITECTURES[json.loads((folder / "report.json").read_text())["architecture"]]
+    assert len(model.model.language_model.layers) == architecture.layers
+    assert model.config.text_config.model_type == architecture.family
+    assert len(AutoTokenizer.from_pretrained(folder)) == model.get_input_embeddings().weight.shape[0]
+    assert all(bool(torch.isfinite(weight).all()) for weight in model.parameters())
+
+
+def test_all_share_one_tower():
+    towers = [
+        LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).model.vision_tower.state_dict()
+        for folder in FOLDERS
+    ]
+    for tower in towers[1:]:
+        assert all(torch.equal(weight, tower[name]) for name, weight in towers[0].items())
+
+
+@BASES
+def test_bases_have_the_skills_of_their_report(folder: Path):
+    """Floors on a small held-out sample; the full table is in each ``report.json``."""
+    model = LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+    report = skill_report(model, AutoTokenizer.from_pretrained(folder), model.model.vision_tower, checks=640, seed=9)
+    promised = json.loads((folder / "report.json").read_text())["skills"]["all"]
+    for form in ("choice", "open"):
+        assert report["all"][form] > promised[form] - 0.06
+        assert report["all"][form] > FLOOR[form]
+
+
+FLOOR = {"choice": 0.75, "open": 0.65}
+
+
+@pytest.mark.parametrize("name", ["miniature/llama-8x96", "miniature/qwen2-10x112"])
+def test_a_base_answers_a_plain_question(name: str):
+    backbone = Backbone.load(name)
+    picture = Image(render(Scene((Thing("shape", "circle", "red", cell=4),)), "plain"))
+    turns = (Turn("user", "<image> what colour is it? Options: blue, red, green"), Turn("assistant", "red"))
+    batch = backbone.collate([backbone.encode(Example("one", turns, (picture,), ("blue", "red", "green")))])
+    with torch.no_grad():
+        out = backbone.model(inputs_embeds=backbone.embed(batch), attention_mask=batch.attention_mask)
+    column = int((batch.labels[0] != -100).nonzero()[0, 0])
+    assert int(out.logits[0, column - 1].argmax()) == int(batch.labels[0, column])
