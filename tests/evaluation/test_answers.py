@@ -41,6 +41,7 @@ YES_NO = ("yes", "no")
         ("There are 10.", NUMBERS, "10"),
         ("100", NUMBERS, None),
         ("1.5", NUMBERS, None),
+        ("1.5", ("1", "5"), None),
         ("-1", NUMBERS, None),
         ("1,000", NUMBERS, None),
         ("it is 1,000", ("1", "1,000"), "1,000"),

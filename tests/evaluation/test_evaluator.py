@@ -86,7 +86,7 @@ def test_generation_is_the_models_own_greedy_decoding(backbone: Backbone) -> Non
 
 
 def test_one_sample_that_ends_does_not_end_the_batch(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A model that ends the first sample at once and lets the second speak."""
+    """A model that ends the first sample at once, babbles on after its end, and lets the second speak."""
     eos, word = backbone.tokenizer.eos_token_id, backbone.answer_ids("red")[0]
     vocabulary = backbone.lm_head.weight.shape[0]
 
@@ -95,7 +95,7 @@ def test_one_sample_that_ends_does_not_end_the_batch(backbone: Backbone, monkeyp
 
         def __call__(self, **kwargs: object) -> object:
             logits = torch.zeros(2, 1, vocabulary)
-            logits[0, 0, eos] = 1
+            logits[0, 0, word if Scripted.step else eos] = 1
             logits[1, 0, word if Scripted.step < 2 else eos] = 1
             Scripted.step += 1
             return type("Output", (), {"logits": logits, "past_key_values": None})()
