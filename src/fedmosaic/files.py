@@ -14,6 +14,7 @@ def write_atomic(path: Path, data: bytes | str) -> None:
     """Write ``data`` to ``path`` through a temporary file in the same folder and one rename.
 
     The old content stays until the new one is complete on disk; on any failure (a full disk, say) it stays for good.
+    Inside an :func:`atomic_folder` that is not needed: there the folder's own rename makes everything count at once.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     payload = data.encode() if isinstance(data, str) else data

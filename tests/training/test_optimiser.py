@@ -52,7 +52,7 @@ def test_loading_moments_touches_no_weight() -> None:
         parameter.data.fill_(5.0)
     made.load(state)
     assert all(torch.equal(p, torch.full((3,), 5.0)) for p in parameters.values())
-    assert all(value.shape in ((3,), ()) for value in state.values())
+    assert {name: len(value) for name, value in state.items()} == {"exp_avg": 9, "exp_avg_sq": 9, "step": 3}
 
 
 def test_moments_that_leave_and_come_back_change_nothing() -> None:
@@ -69,8 +69,8 @@ def test_moments_that_leave_and_come_back_change_nothing() -> None:
 
 def test_foreign_moments_are_refused() -> None:
     made, _ = optimiser()
-    with pytest.raises(CheckpointError, match=r"layer\.9"):
-        made.load({"layer.9.q.A/exp_avg": torch.zeros(3)})
+    with pytest.raises(CheckpointError, match="'exp_avg' does not fit"):
+        made.load({"exp_avg": torch.zeros(3)})
 
 
 def test_the_cosine_falls_once_over_the_whole_run() -> None:
@@ -86,5 +86,4 @@ def test_clipping_bounds_the_gradient() -> None:
     loss = sum((1000 * p).sum() for p in parameters.values())
     loss.backward()  # type: ignore[union-attr]
     made.step(1.0)
-    norms = [value.norm() for key, value in made.state().items() if key.endswith("exp_avg")]
-    assert float(torch.stack(norms).norm()) == pytest.approx(1e-4, rel=1e-2)
+    assert float(made.state()["exp_avg"].norm()) == pytest.approx(1e-4, rel=1e-2)

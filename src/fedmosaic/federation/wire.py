@@ -1,12 +1,13 @@
 """The one wire format: a message as bytes, and the check of what arrives before anything uses it.
 
-The bytes are a safetensors file: one flat vector of values behind a JSON manifest of names, types, shapes and offsets, with the
-scalars beside them. Nothing in it can execute. Checkpoints hold the same bytes.
+The bytes are a safetensors file that holds one flat vector for each type of value (hundreds of small tensors would cost more one
+by one), a JSON manifest of names and shapes, and the scalars. Nothing in it can execute. Checkpoints hold the same bytes.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,17 +19,14 @@ from torch import Tensor
 
 from fedmosaic.algorithms.message import Message
 from fedmosaic.errors import CheckpointError, UpdateError
-from fedmosaic.files import write_atomic
 
 Schema = Mapping[str, tuple[int, ...]]
 SIZE_LIMIT = 2 << 30
-SCALARS = "scalars"
 
 
 def pack(message: Message) -> bytes:
     """The message as bytes."""
-    tensors = {name: value.detach().cpu().contiguous() for name, value in message.tensors.items()}
-    return bytes(save(tensors, metadata={SCALARS: json.dumps(dict(message.scalars), sort_keys=True)}))
+    return _pack(message.tensors, message.scalars)
 
 
 def unpack(payload: bytes, limit: int = SIZE_LIMIT) -> Message:
@@ -37,10 +35,39 @@ def unpack(payload: bytes, limit: int = SIZE_LIMIT) -> Message:
         raise UpdateError(f"the message has {len(payload):,} bytes; at most {limit:,} are accepted")
     try:
         header = json.loads(payload[8 : 8 + int.from_bytes(payload[:8], "little")])
-        scalars = json.loads(header.get("__metadata__", {}).get(SCALARS, "{}"))
-        return Message(load(payload), scalars)
-    except (SafetensorError, ValueError, AttributeError, TypeError, KeyError) as error:
+        manifest = json.loads(header["__metadata__"]["manifest"])
+        scalars = json.loads(header["__metadata__"]["scalars"])
+        return Message(_split(load(payload), manifest), scalars)
+    except (SafetensorError, ValueError, AttributeError, TypeError, KeyError, RuntimeError) as error:
         raise UpdateError(f"the message is damaged or not a fedmosaic message: {error}") from error
+
+
+def _pack(tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> bytes:
+    kinds: dict[str, list[str]] = {}
+    for name, value in tensors.items():
+        kinds.setdefault(str(value.dtype).removeprefix("torch."), []).append(name)
+    vectors = {
+        kind: torch.cat([tensors[name].detach().reshape(-1).cpu() for name in names]) for kind, names in kinds.items()
+    }
+    manifest = {kind: [[name, list(tensors[name].shape)] for name in names] for kind, names in kinds.items()}
+    texts = {"manifest": json.dumps(manifest), "scalars": json.dumps(dict(scalars), sort_keys=True)}
+    return bytes(save(vectors, metadata=texts))
+
+
+def _split(vectors: Mapping[str, Tensor], manifest: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors that the manifest names, as views of the flat vectors; ValueError where the two do not agree."""
+    if set(vectors) != set(manifest):
+        raise ValueError("its manifest names other types than it holds")
+    tensors: dict[str, Tensor] = {}
+    for kind, entries in manifest.items():
+        sizes = [math.prod(shape) for _, shape in entries]
+        if any(extent < 0 for _, shape in entries for extent in shape) or sum(sizes) != vectors[kind].numel():
+            raise ValueError("its manifest does not add up to what it holds")
+        for (name, shape), part in zip(entries, vectors[kind].split(sizes), strict=True):
+            if name in tensors:
+                raise ValueError(f"it holds {name!r} twice")
+            tensors[name] = part.view(shape)
+    return tensors
 
 
 def schema_of(message: Message) -> dict[str, tuple[int, ...]]:
@@ -65,9 +92,9 @@ def check(message: Message, schema: Schema) -> None:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any] | None = None) -> None:
-    """Write tensors and plain values (anything JSON takes) to a file, atomically."""
-    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    write_atomic(path, save(plain, metadata={SCALARS: json.dumps(dict(scalars or {}), sort_keys=True)}))
+    """Write tensors and plain values (anything JSON takes) to a file of a checkpoint, inside an ``atomic_folder``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(_pack(tensors, scalars or {}))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -75,5 +102,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         message = unpack(path.read_bytes(), limit=1 << 50)
     except (OSError, UpdateError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
+        raise CheckpointError(
+            f"{path} cannot be read: {error}. Remove its checkpoint folder to continue from the one before"
+        ) from error
     return dict(message.tensors), dict(message.scalars)

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from fedmosaic.config import TrainSettings
 from fedmosaic.errors import CheckpointError
 
+MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+
 
 @dataclass(frozen=True)
 class ParameterGroup:
@@ -44,7 +46,7 @@ def schedule_factor(settings: TrainSettings, step: int, total: int) -> float:
 
 
 class Optimiser:
-    """AdamW over parameter groups, with the moments under the parameters' names.
+    """AdamW over parameter groups, with moments that can be taken out and put back.
 
     The moments are kept apart from the weights on purpose: loading them never touches a weight, so what was aggregated is
     what the first step starts from.
@@ -71,22 +73,34 @@ class Optimiser:
         self.adamw.zero_grad(set_to_none=True)
 
     def state(self) -> dict[str, Tensor]:
-        """The moments by parameter name, as copies in main memory: ``<name>/exp_avg``, ``/exp_avg_sq``, ``/step``."""
+        """The moments as three flat vectors in main memory, in the order of the parameters; empty before the first step.
+
+        Returns:
+            ``exp_avg`` and ``exp_avg_sq`` [all values], ``step`` [parameters], all float32 or the parameters' type.
+        """
+        if not self.adamw.state:
+            return {}
         return {
-            f"{name}/{key}": value.detach().to("cpu", copy=True)
-            for group in self.groups
-            for name, parameter in group.parameters.items()
-            for key, value in self.adamw.state.get(parameter, {}).items()
+            moment: torch.cat([self.adamw.state[p][moment].detach().reshape(-1).cpu() for p in self.parameters])
+            for moment in MOMENTS
         }
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Replace all moments by ``state`` (empty: as if no step had been taken). Weights are not touched."""
+        """Replace all moments by ``state`` (empty: as if no step had been taken). Weights are not touched.
+
+        Raises:
+            CheckpointError: the state belongs to other parameters.
+        """
         self.adamw.state.clear()
-        known = {name: parameter for group in self.groups for name, parameter in group.parameters.items()}
-        for key, value in state.items():
-            name, _, moment = key.rpartition("/")
-            if name not in known:
-                raise CheckpointError(f"optimiser state for {name!r}, which this adapter does not train")
-            # The fused step wants its counter where the weights are, the others in main memory.
-            device = known[name].device if self.fused or moment != "step" else "cpu"
-            self.adamw.state[known[name]][moment] = value.to(device, copy=True)
+        if not state:
+            return
+        for moment in MOMENTS:
+            sizes = [1 if moment == "step" else p.numel() for p in self.parameters]
+            vector = state.get(moment)
+            if vector is None or vector.numel() != sum(sizes):
+                raise CheckpointError(f"the optimiser's {moment!r} does not fit this adapter")
+            for parameter, part in zip(self.parameters, vector.clone().split(sizes), strict=True):
+                # The fused step wants its counter where the weights are, the others in main memory.
+                device = parameter.device if self.fused or moment != "step" else torch.device("cpu")
+                shape = () if moment == "step" else parameter.shape
+                self.adamw.state[parameter][moment] = part.view(shape).to(device)
