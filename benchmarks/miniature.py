@@ -34,7 +34,7 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
 }
 PLANS = {
     "miniature": {
-        "miniature/hetero": ["sft", "fedavg", "fedmosaic", "fedmosaic, permuted relevance", "fedmosaic, pull 0.2"],
+        "miniature/hetero": ["sft", "fedavg", "fedmosaic", "fedmosaic, permuted relevance"],
         "miniature/homo-llama": ["sft", "fedavg", "fedmosaic"],
     },
     "easy-vqa": {"easy-vqa": ["sft", "fedavg", "fedmosaic", "fedmosaic, permuted relevance"]},
