@@ -85,6 +85,8 @@ def test_an_interrupted_run_goes_on_bit_by_bit(tiny: Path, tmp_path: Path, at: t
     whole = start(tiny, tmp_path / "whole", algorithm=algorithm)
     with pytest.raises(KeyboardInterrupt):
         start(tiny, tmp_path / "cut", algorithm=algorithm, observers=[StopAt(*at)])
+    if at[0]:
+        assert fedmosaic.show(tmp_path / "cut")["rounds"] == {"done": at[0], "of": 3}
     with (tmp_path / "cut" / "metrics.jsonl").open("a") as stream:
         stream.write('{"kind": "score", "half a li')
     resumed = fedmosaic.resume(tmp_path / "cut", progress=False)

@@ -203,7 +203,7 @@ def main() -> None:
     """Serve the parent until its end of the pipe closes."""
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print goes to the terminal, not between the replies
-    with contextlib.suppress(KeyboardInterrupt):  # the parent says what happened
+    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):  # the parent says what happened, or is gone
         _serve(sys.stdin.buffer, replies)
 
 
