@@ -23,8 +23,7 @@ from fedmosaic.miniature.tokenizers import build_tokenizer
 def small_recipe():
     """Pools of hundreds instead of ten thousands of pictures."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recipe.vision, "TOWER_STEPS", 20)
-        patch.setattr(recipe, "_EVERY", 10)
+        patch.setattr(recipe.vision, "TOWER_STEPS", 40)
         patch.setattr(recipe, "POOL", 900)
         patch.setattr(recipe, "CHECK_POOL", 900)
         patch.setattr(recipe, "CHECKS", 100)
@@ -33,7 +32,7 @@ def small_recipe():
 
 @pytest.fixture(scope="module")
 def runs(small_recipe, tmp_path_factory) -> list[Path]:
-    minutes = 30 / ARCHITECTURES["llama-8x96"].steps_per_minute
+    minutes = 60 / ARCHITECTURES["llama-8x96"].steps_per_minute
     folders = []
     for name in ("one", "two"):
         out = tmp_path_factory.mktemp(name)
@@ -43,8 +42,8 @@ def runs(small_recipe, tmp_path_factory) -> list[Path]:
 
 def test_a_short_run_reduces_the_loss(runs):
     curve = json.loads((runs[0] / "report.json").read_text())["curve"]
-    assert [step for step, _ in curve] == [10, 20, 30]
-    assert curve[-1][1] < 0.85 * curve[0][1]
+    assert curve[-1][0] == 60
+    assert curve[-1][1] < 0.75 * curve[0][1]
 
 
 def test_two_runs_give_the_same_bytes(runs):
