@@ -5,8 +5,9 @@
     python benchmarks/miniature.py --table               # only write the table again from the finished runs
 
 Runs go to --runs (resumable: finished runs are kept, interrupted ones continue). The result is
-``benchmarks/results/<plan>.json`` and ``<plan>.md``. Local steps a round are those of equal compute in the paper (FedMosaic 94
-for 100 of the others, here 11 for 12). The miniature world stands in for DRAKE in structure; it is not DRAKE.
+``benchmarks/results/<plan>.json`` and ``<plan>.md``, and the table of the README. Local steps a round are those of equal compute in the
+paper, 94 of FedMosaic for 100 of the others, rounded down to 11 for 12 here. The miniature world stands in for DRAKE in structure; it is
+not DRAKE.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ PLANS = {
     },
     "easy-vqa": {"easy-vqa": ["sft", "fedavg", "fedmosaic", "fedmosaic, permuted relevance"]},
 }
+MARKS = ("<!-- results -->", "<!-- end of results -->")
 COLUMNS = {
     "Self": ("self", "last"),
     "Others": ("others", "last"),
@@ -146,6 +148,26 @@ def table(name: str, command: str, result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def short_table(result: dict[str, Any]) -> str:
+    """Self and Others of every scenario and algorithm, for the README."""
+    lines = ["| scenario | algorithm | Self | Others | Others − sft |", "|---|---|---|---|---|"]
+    for scenario, variants in result.items():
+        for variant, rows in variants.items():
+            cells = [f"{rows[column]['mean']:.1f} ± {rows[column]['ci95']:.1f}" for column in ("Self", "Others")]
+            gap = rows["Others"].get("minus sft")
+            cells.append(f"{gap['mean']:+.1f} ± {gap['ci95']:.1f}" if gap else "")
+            lines.append(f"| {scenario} | {variant} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def into_readme(text: str) -> None:
+    """Put a table between the README's marks."""
+    path = HERE.parent / "README.md"
+    before, _, rest = path.read_text().partition(MARKS[0])
+    _, _, after = rest.partition(MARKS[1])
+    path.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{after}")
+
+
 def main() -> None:
     """Parse, run, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -171,6 +193,8 @@ def main() -> None:
     text = table(arguments.plan, command, result)
     (results / f"{arguments.plan}.json").write_text(json.dumps(content, indent=1) + "\n")
     (results / f"{arguments.plan}.md").write_text(text + "\n")
+    if arguments.plan == "miniature":
+        into_readme(short_table(result))
     print(text)
 
 

@@ -126,14 +126,16 @@ class RelevanceSettings(Settings):
     """RELA (paper: m 10, α 0.5, τ 0.5, ratio 0.4, noise 1e-4).
 
     Attributes:
-        kind: ``rela`` or a control: ``uniform``, ``permuted`` (RELA's weights handed to the wrong peers).
+        kind: ``rela`` or a control: ``uniform``, ``permuted`` (RELA's weights handed to the wrong peers), ``random``
+            (``sources`` random peers alike, drawn anew each round).
         model: the signature model; ``smallest`` of the federation by number of parameters, or a model name.
         every: m, a signature every m-th batch. ema: α. keep: share of coordinates that leave the client.
         noise, noise_std, clip: sanitisation; ``clip`` None leaves the norm alone.
         tau: softmax temperature. top_k: only the k most similar peers (None: all).
     """
 
-    kind: Literal["rela", "uniform", "permuted"] = "rela"
+    kind: Literal["rela", "uniform", "permuted", "random"] = "rela"
+    sources: int = Field(default=2, ge=1)
     model: str = "smallest"
     every: int = Field(default=10, ge=1)
     ema: float = Field(default=0.5, gt=0, le=1)
@@ -151,6 +153,7 @@ class EvaluationSettings(Settings):
     Attributes:
         every: rounds between evaluations; the last round is always evaluated. 0: only the last round.
         method: multiple-choice by ``likelihood`` of the options or by ``generation`` and an answer reader.
+        length: an option's log-likelihood is the ``sum`` over its tokens or their ``mean`` (kinder to long options).
         items, last_items: test items a task during the run and after its last round (None: all).
         others: also measure each client on the other clients' tasks.
         before: also measure after the download and before local training.
@@ -159,6 +162,7 @@ class EvaluationSettings(Settings):
 
     every: int = Field(default=5, ge=0)
     method: Literal["likelihood", "generation"] = "likelihood"
+    length: Literal["sum", "mean"] = "sum"
     items: int | None = Field(default=None, ge=1)
     last_items: int | None = Field(default=None, ge=1)
     others: bool = True

@@ -127,12 +127,13 @@ def test_similar_signatures_weigh_more() -> None:
     assert weights[0][1] > weights[0][2] and weights[1][0] > weights[1][2]
 
 
-@pytest.mark.parametrize("kind", ["uniform", "permuted"])
+@pytest.mark.parametrize("kind", ["uniform", "permuted", "random"])
 def test_controls_ignore_the_signatures(kind: str) -> None:
     algorithm, server = federation("fedmosaic", ["small"] * 4, relevance={"kind": kind})
     algorithm.aggregate(server, updates_of(["small"] * 4))
     weights = torch.tensor(server.report["relevance"]["weights"])
     assert torch.allclose(weights.sum(1), torch.ones(4), atol=1e-6)
+    assert kind != "random" or ((weights == 0.5).sum(1) == 2).all()
     if kind == "uniform":
         assert torch.allclose(weights, (1 - torch.eye(4)) / 3, atol=1e-6)
 

@@ -17,7 +17,16 @@ from fedmosaic.data.example import Example
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.relevance.sanitise import Sanitiser
 from fedmosaic.relevance.signature import SignatureModel, ema
-from fedmosaic.relevance.weights import mix, permuted, relevance_weights, restrict, same, similarity, uniform
+from fedmosaic.relevance.weights import (
+    mix,
+    permuted,
+    random_sources,
+    relevance_weights,
+    restrict,
+    same,
+    similarity,
+    uniform,
+)
 from fedmosaic.seeding import seed_for
 from fedmosaic.training.optimiser import ParameterGroup
 
@@ -153,6 +162,8 @@ class FedMosaic(Algorithm):
         settings = self.scenario.relevance
         if settings.kind == "uniform":
             return uniform(len(alike))
+        if settings.kind == "random":
+            return random_sources(len(alike), settings.sources, server.generator("random relevance"))
         weights = relevance_weights(alike, settings.tau, settings.top_k)
         return permuted(weights, server.generator("permuted relevance")) if settings.kind == "permuted" else weights
 

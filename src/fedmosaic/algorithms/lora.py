@@ -36,9 +36,9 @@ def build_lora(backbone: Backbone, settings: AdapterSettings, seed: int, names: 
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(seed, "lora", backbone.name))
-        model = get_peft_model(backbone.fork(), config, adapter_name=names[0], autocast_adapter_dtype=False)
+        model = get_peft_model(backbone.fork(), config, adapter_name=names[0])
         for name in names[1:]:
-            model.add_adapter(name, config, autocast_adapter_dtype=False)
+            model.add_adapter(name, config)
     model.set_adapter(names[0])
     return model.eval()
 

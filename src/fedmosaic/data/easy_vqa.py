@@ -34,9 +34,7 @@ _OPTIONS = {"shape": SHAPES, "colour": COLOURS, "presence": ("yes", "no"), "abse
 _NAMED = re.compile(rf"\b({'|'.join((*COLOURS, *SHAPES))})\b")
 
 
-def load_easy_vqa(
-    name: str, *, seed: int = 0, train_limit: int | None = None, test_limit: int | None = None
-) -> Task:
+def load_easy_vqa(name: str, *, seed: int = 0, train_limit: int | None = None, test_limit: int | None = None) -> Task:
     """The task ``easy-vqa/<name>`` of this module's table; its group and family are the kind of question.
 
     Args:

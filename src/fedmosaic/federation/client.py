@@ -189,6 +189,7 @@ class LocalClient:
                         metric=task.metric,
                         batch_size=settings.batch_size,
                         max_new_tokens=settings.max_new_tokens,
+                        length=settings.length,
                     )
                     elapsed = time.perf_counter() - started
                     records.append(

@@ -42,9 +42,7 @@ class PicturePool:
         return rng.choice(self.numbers[kind, value])
 
 
-def compare(
-    rng: random.Random, pool: PicturePool, listed: float = 0.0
-) -> tuple[tuple[int, ...], list[Question]]:
+def compare(rng: random.Random, pool: PicturePool, listed: float = 0.0) -> tuple[tuple[int, ...], list[Question]]:
     """Indices of two to four pictures, and the questions to ask about them in random order.
 
     With probability ``listed`` the first request is a list over all pictures, by place or by content.

@@ -162,9 +162,6 @@ def tokenizer_texts(pool: PicturePool, seed: int, count: int = 4000) -> list[str
     """What the byte-level tokenizer learns its merges from: conversations, and every word of the world 20 times."""
     corpus = Corpus(pool, random.Random(seed))
     texts = [
-        part.replace("<image>", "")
-        for k in range(count)
-        for turn in corpus.item(k / count).turns
-        for part in turn
+        part.replace("<image>", "") for k in range(count) for turn in corpus.item(k / count).turns for part in turn
     ]
     return texts + [f" {word}" for word in VOCABULARY for _ in range(20)]
