@@ -1,10 +1,11 @@
 """Time and memory of one training step of the FedMosaic adapter against PEFT's LoRA of the same rank and targets.
 
-    python benchmarks/step_time.py [--pairs 60] [--threads 2] [--out benchmarks/results/step_time.json]
+    python benchmarks/step_time.py [--pairs 60] [--threads 1] [--out benchmarks/results/step_time.json]
 
 Model: Llama, 512 wide, 8 layers, random weights, fp32; r 64 on all seven projections; 4 x 192 tokens; forward, backward
 and a fused AdamW step. The machine may be busy with other things, so steps alternate (LoRA, ours, ours, LoRA ...) and
-what counts is the median of the ratios of neighbours. Memory is measured in one process per adapter: the bytes autograd
+what counts is the median of the ratios of neighbours, of wall time and (which waiting for a core does not change) of
+processor time. Memory is measured in one process per adapter: the bytes autograd
 keeps from the forward pass for the backward pass, and the growth of the peak resident size over training.
 
 Compared: ``lora``: PEFT's LoRA. ``fedmosaic``: Co-LoRA on 4 block ends, LoRA on the other layers, local and global
@@ -42,8 +43,8 @@ RANK, BATCH, TOKENS, VOCABULARY = 64, 4, 192, 2048
 TARGETS = {"fedmosaic": 1.10, "colora": 0.95}
 
 
-def build(kind: str) -> Callable[[], float]:
-    """A function that does one training step and returns its seconds."""
+def build(kind: str) -> Callable[[], tuple[float, float]]:
+    """A function that does one training step and returns its seconds: on the wall and of the processor."""
     torch.manual_seed(0)
     config = transformers.LlamaConfig(
         hidden_size=512,
@@ -66,13 +67,13 @@ def build(kind: str) -> Callable[[], float]:
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4, fused=True)
     ids = torch.randint(0, VOCABULARY, (BATCH, TOKENS), generator=torch.Generator().manual_seed(1))
 
-    def step() -> float:
-        start = time.perf_counter()
+    def step() -> tuple[float, float]:
+        wall, processor = time.perf_counter(), time.process_time()
         loss = model(input_ids=ids, labels=ids, use_cache=False).loss
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        return time.perf_counter() - start
+        return time.perf_counter() - wall, time.process_time() - processor
 
     step.model = model  # type: ignore[attr-defined]
     return step
@@ -89,17 +90,21 @@ def compare(kind: str, pairs: int) -> dict[str, Any]:
     lora, ours = build("lora"), build(kind)
     for _ in range(3):
         lora(), ours()
-    times: dict[str, list[float]] = {"lora": [], kind: []}
+    times: dict[str, list[tuple[float, float]]] = {"lora": [], kind: []}
     gc.collect()
     gc.disable()
     for i in range(pairs):
         for name, step in (("lora", lora), (kind, ours))[:: 1 if i % 2 else -1]:
             times[name].append(step())
     gc.enable()
-    ratios = [b / a for a, b in zip(times["lora"], times[kind], strict=True)]
+    walls, processors = ({name: [step[which] for step in steps] for name, steps in times.items()} for which in (0, 1))
+    ratios, processor_ratios = (
+        [b / a for a, b in zip(seconds["lora"], seconds[kind], strict=True)] for seconds in (walls, processors)
+    )
     return {
         "ratio": {**quartiles(ratios), "target": TARGETS[kind]},
-        "seconds": {name: quartiles(values) for name, values in times.items()},
+        "ratio_of_processor_time": quartiles(processor_ratios),
+        "seconds": {name: quartiles(values) for name, values in walls.items()},
         "pairs": pairs,
     }
 
@@ -139,7 +144,7 @@ def in_own_process(kind: str, threads: int) -> dict[str, float]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=60, help="alternating pairs of steps")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", choices=sorted(TARGETS), help="compare this one alone, print, write nothing")
     parser.add_argument("--memory-of", choices=("lora", *sorted(TARGETS)), help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "step_time.json")
@@ -168,7 +173,8 @@ def main() -> int:
     }
     write_atomic(options.out, json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))
-    met = all(result["step"][kind]["ratio"]["median"] <= target for kind, target in TARGETS.items())
+    kinds = ("ratio", "ratio_of_processor_time")
+    met = all(result["step"][kind][ratio]["median"] <= target for kind, target in TARGETS.items() for ratio in kinds)
     print("targets met" if met else "TARGETS MISSED")
     return 0 if met else 1
 
