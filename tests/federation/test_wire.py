@@ -24,6 +24,7 @@ def test_roundtrip_is_exact() -> None:
     assert set(back.tensors) == set(MESSAGE.tensors)
     assert all(torch.equal(back.tensors[name], value) for name, value in MESSAGE.tensors.items())
     assert unpack(pack(Message())).tensors == {}
+    assert len({pack(MESSAGE) for _ in range(20)}) == 1
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])

@@ -22,6 +22,7 @@ from fedmosaic.errors import CheckpointError, UpdateError
 
 Schema = Mapping[str, tuple[int, ...]]
 SIZE_LIMIT = 2 << 30
+CONTENT = "content"
 
 
 def pack(message: Message) -> bytes:
@@ -35,9 +36,8 @@ def unpack(payload: bytes, limit: int = SIZE_LIMIT) -> Message:
         raise UpdateError(f"the message has {len(payload):,} bytes; at most {limit:,} are accepted")
     try:
         header = json.loads(payload[8 : 8 + int.from_bytes(payload[:8], "little")])
-        manifest = json.loads(header["__metadata__"]["manifest"])
-        scalars = json.loads(header["__metadata__"]["scalars"])
-        return Message(_split(load(payload), manifest), scalars)
+        content = json.loads(header["__metadata__"][CONTENT])
+        return Message(_split(load(payload), content["manifest"]), content["scalars"])
     except (SafetensorError, ValueError, AttributeError, TypeError, KeyError, RuntimeError) as error:
         raise UpdateError(f"the message is damaged or not a fedmosaic message: {error}") from error
 
@@ -50,8 +50,9 @@ def _pack(tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> bytes:
         kind: torch.cat([tensors[name].detach().reshape(-1).cpu() for name in names]) for kind, names in kinds.items()
     }
     manifest = {kind: [[name, list(tensors[name].shape)] for name in names] for kind, names in kinds.items()}
-    texts = {"manifest": json.dumps(manifest), "scalars": json.dumps(dict(scalars), sort_keys=True)}
-    return bytes(save(vectors, metadata=texts))
+    # One entry: safetensors writes several in no fixed order, and equal messages must be equal bytes.
+    content = json.dumps({"manifest": manifest, "scalars": dict(scalars)}, sort_keys=True)
+    return bytes(save(vectors, metadata={CONTENT: content}))
 
 
 def _split(vectors: Mapping[str, Tensor], manifest: Mapping[str, Any]) -> dict[str, Tensor]:
