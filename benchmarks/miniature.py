@@ -38,7 +38,7 @@ PLANS = {
         "miniature/hetero": ["sft", "fedavg", "fedmosaic", "fedmosaic, permuted relevance"],
         "miniature/homo-llama": ["sft", "fedavg", "fedmosaic"],
     },
-    "easy-vqa": {"easy-vqa": ["sft", "fedavg", "fedmosaic", "fedmosaic, permuted relevance"]},
+    "easy-vqa": {"easy-vqa": ["sft", "fedavg", "fedmosaic"]},
 }
 MARKS = ("<!-- results -->", "<!-- end of results -->")
 COLUMNS = {
