@@ -8,7 +8,7 @@ come over the wire.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from math import isqrt
 
@@ -111,6 +111,19 @@ def pool(values: Tensor, groups: Tensor, count: int) -> Tensor:
     index = groups[kept].to(values.device)
     sums = wide.new_zeros(count, wide.shape[1]).index_add_(0, index, wide)
     return sums / torch.bincount(index, minlength=count).clamp_min(1).to(wide.dtype)[:, None]
+
+
+def stack(groups: Sequence[Tensor], counts: Sequence[int], width: int) -> Tensor:
+    """Groups of several examples for a batch padded on the left: int64 [n, width], numbered on from example to example.
+
+    ``pool(states.flatten(0, 1), stack(…).flatten(), sum(counts))`` is then the pools of all examples, one after the other.
+    """
+    table = torch.full((len(groups), width), -1)
+    offset = 0
+    for row, group, count in zip(table, groups, counts, strict=True):
+        row[width - len(group) :] = torch.where(group >= 0, group + offset, -1)
+        offset += count
+    return table
 
 
 def _key(row: list[int], cuts: dict[int, list[int]], grids: dict[int, tuple[int, int]]) -> Hashable:

@@ -1,0 +1,43 @@
+"""The pairing of layers: the rule of relative depth, and the best monotone matching against brute force."""
+
+from __future__ import annotations
+
+from itertools import combinations, pairwise
+
+import pytest
+import torch
+
+from fedmosaic.adapters import block_ends
+from fedmosaic.alignment.depth import cka_monotone_matching, compare_rules, relative_depth_pairs
+from fedmosaic.errors import ModelError
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_matching_is_the_best_of_all(seed: int) -> None:
+    layers, ends = 7, [1, 3, 4]
+    cka = torch.rand(layers, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    found = cka_monotone_matching(cka, ends)
+    value = sum(float(cka[pair]) for pair in found)
+    assert [pivot for _, pivot in found] == ends
+    assert all(left[0] < right[0] for left, right in pairwise(found))
+    best = max(sum(float(cka[i, p]) for i, p in zip(chosen, ends, strict=True)) for chosen in combinations(range(7), 3))
+    assert value == pytest.approx(best, abs=1e-12)
+
+
+def test_as_many_layers_as_blocks_leave_no_choice() -> None:
+    assert cka_monotone_matching(torch.rand(3, 3).flip(0), [0, 1, 2]) == [(0, 0), (1, 1), (2, 2)]
+    with pytest.raises(ModelError, match="2 layers cannot be cut into 3"):
+        cka_monotone_matching(torch.rand(2, 3), [0, 1, 2])
+
+
+def test_what_the_rule_loses() -> None:
+    assert (
+        relative_depth_pairs(8, 10, 2)
+        == [(3, 4), (7, 9)]
+        == list(zip(block_ends(8, 2), block_ends(10, 2), strict=True))
+    )
+    cka = torch.zeros(8, 10)
+    cka[3, 4], cka[5, 4], cka[7, 9] = 0.5, 0.75, 0.25
+    first, second = compare_rules(cka, 2)
+    assert (first.rule_layer, first.best_layer, first.lost) == (3, 5, 0.25)
+    assert (second.rule_layer, second.best_layer, second.lost) == (7, 7, 0.0)
