@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, overload
 
 import numpy as np
 import PIL.Image
@@ -80,6 +80,33 @@ class Example:
     def answer(self) -> str:
         """The text of the last turn."""
         return self.turns[-1].text
+
+
+class Examples(Sequence[Example]):
+    """Examples that are drawn and rendered when first asked for, then kept in memory.
+
+    Example ``i`` must depend on nothing but ``i`` and what ``make`` holds: a longer set then begins with the shorter
+    one.
+    """
+
+    def __init__(self, count: int, make: Callable[[int], Example]) -> None:
+        self._make = make
+        self._kept: list[Example | None] = [None] * count
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Example]: ...
+    def __getitem__(self, index: int | slice) -> Example | list[Example]:
+        if isinstance(index, slice):
+            return [self[k] for k in range(*index.indices(len(self)))]
+        kept = self._kept[index]
+        if kept is None:
+            kept = self._kept[index] = self._make(range(len(self))[index])
+        return kept
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from fedmosaic.data.easy_vqa import load_easy_vqa
 from fedmosaic.data.example import Example, Task
 from fedmosaic.data.llava_json import CONVERSATION_FIELDS, conversation_example, drake_file
 from fedmosaic.data.records import FileExamples, Place, Record, choose, read_records
+from fedmosaic.data.synthetic import synthetic_examples
 from fedmosaic.data.text import read_text, text_example
 from fedmosaic.errors import DataError, nearest
 from fedmosaic.seeding import rng, seed_for
@@ -20,6 +21,7 @@ from fedmosaic.seeding import rng, seed_for
 Kind = Literal["choice", "open"]
 Metric = Literal["accuracy", "f1", "rouge_l"]
 Split = Literal["train", "test"]
+SYNTHETIC = ("synthetic", "synthetic/text")
 FILE_TYPES = (".json", ".jsonl", ".txt")
 _SUBSET = re.compile(r"(?P<dataset>.+)[/-](?P<subset>\d+)")
 # A file without a test file beside it gives up every fifth item for testing.
@@ -80,8 +82,9 @@ def public_examples(ref: str, n: int, seed: int = 0, *, root: Path | None = None
     """``n`` examples of public data (all, if there are fewer), for alignment and distillation.
 
     Args:
-        ref: ``miniature/public``, a path to a LLaVA-style, instruction or text file (``.json``, ``.jsonl``, ``.txt``),
-            or ``<Dataset>-<k>`` below ``root`` (its training file).
+        ref: ``miniature/public``, ``synthetic`` (drawn pictures) or ``synthetic/text``
+            (:mod:`fedmosaic.data.synthetic`), a path to a LLaVA-style, instruction or text file (``.json``, ``.jsonl``,
+            ``.txt``), or ``<Dataset>-<k>`` below ``root`` (its training file).
 
     Raises:
         DataError: as :func:`load_task`.
@@ -91,6 +94,8 @@ def public_examples(ref: str, n: int, seed: int = 0, *, root: Path | None = None
 
         public: Sequence[Example] = public_set(n, seed)
         return public
+    if ref in SYNTHETIC:
+        return synthetic_examples(n, seed, text=ref == SYNTHETIC[1])
     folder = Path() if root is None else root
     if ref.endswith(FILE_TYPES):
         path = _existing(ref, folder)

@@ -11,10 +11,7 @@ simple, and its difficulty lies in knowledge that only the training examples tel
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import overload
-
-from fedmosaic.data.example import IMAGE_MARK, Example, Image, Task, Turn
+from fedmosaic.data.example import IMAGE_MARK, Example, Examples, Image, Task, Turn
 from fedmosaic.data.miniature import families_qa, families_reasoning, families_relation, families_unseen
 from fedmosaic.data.miniature.families import Draw, Item, Split, TaskSpec
 from fedmosaic.data.miniature.public import PUBLIC_STYLES, public_item
@@ -27,33 +24,6 @@ TEST_EXAMPLES = 200
 
 _SEEN = {spec.name: spec for spec in (*families_relation.TASKS, *families_reasoning.TASKS, *families_qa.TASKS)}
 _UNSEEN = {spec.name: spec for spec in families_unseen.TASKS}
-
-
-class Examples(Sequence[Example]):
-    """Examples that are drawn and rendered when first asked for, then kept in memory.
-
-    Example ``i`` depends on nothing but the task, the split, the seed and ``i``: a longer set begins with the
-    shorter one.
-    """
-
-    def __init__(self, count: int, make: Callable[[int], Example]) -> None:
-        self._make = make
-        self._kept: list[Example | None] = [None] * count
-
-    def __len__(self) -> int:
-        return len(self._kept)
-
-    @overload
-    def __getitem__(self, index: int) -> Example: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Example]: ...
-    def __getitem__(self, index: int | slice) -> Example | list[Example]:
-        if isinstance(index, slice):
-            return [self[k] for k in range(*index.indices(len(self)))]
-        kept = self._kept[index]
-        if kept is None:
-            kept = self._kept[index] = self._make(range(len(self))[index])
-        return kept
 
 
 def task_names() -> tuple[str, ...]:
