@@ -28,7 +28,7 @@ class UpdateError(FedMosaicError):
 
 
 class CheckpointError(FedMosaicError):
-    """A run folder or a checkpoint is missing, damaged or belongs to another run."""
+    """A run folder, a checkpoint or a stored alignment is missing, damaged or belongs to something else."""
 
 
 class Interrupted(KeyboardInterrupt):

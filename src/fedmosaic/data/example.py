@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -107,6 +107,15 @@ class Examples(Sequence[Example]):
         if kept is None:
             kept = self._kept[index] = self._make(range(len(self))[index])
         return kept
+
+
+def fingerprint(examples: Iterable[Example]) -> str:
+    """32 hex digits over what the examples say and show, in their order; their ids do not count."""
+    digest = hashlib.blake2b(digest_size=16)
+    for example in examples:
+        turns = [(turn.role, turn.text) for turn in example.turns]
+        digest.update(repr((turns, example.options, [image.key for image in example.images])).encode())
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)

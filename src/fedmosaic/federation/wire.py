@@ -1,33 +1,28 @@
 """The one wire format: a message as bytes, and the check of what arrives before anything uses it.
 
-The bytes are a safetensors file that holds one flat vector for each type of value (hundreds of small tensors would cost more one
-by one), a JSON manifest of names and shapes, and the scalars. Nothing in it can execute. Checkpoints hold the same bytes.
+The bytes are those of :mod:`fedmosaic.packing`; checkpoints hold the same.
 """
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor
 
+from fedmosaic import packing
 from fedmosaic.algorithms.message import Message
 from fedmosaic.errors import CheckpointError, UpdateError
 
 Schema = Mapping[str, tuple[int, ...]]
 SIZE_LIMIT = 2 << 30
-CONTENT = "content"
 
 
 def pack(message: Message) -> bytes:
     """The message as bytes."""
-    return _pack(message.tensors, message.scalars)
+    return packing.pack(message.tensors, message.scalars)
 
 
 def unpack(payload: bytes, limit: int = SIZE_LIMIT) -> Message:
@@ -35,40 +30,9 @@ def unpack(payload: bytes, limit: int = SIZE_LIMIT) -> Message:
     if len(payload) > limit:
         raise UpdateError(f"the message has {len(payload):,} bytes; at most {limit:,} are accepted")
     try:
-        header = json.loads(payload[8 : 8 + int.from_bytes(payload[:8], "little")])
-        content = json.loads(header["__metadata__"][CONTENT])
-        return Message(_split(load(payload), content["manifest"]), content["scalars"])
-    except (SafetensorError, ValueError, AttributeError, TypeError, KeyError, RuntimeError) as error:
+        return Message(*packing.unpack(payload))
+    except ValueError as error:
         raise UpdateError(f"the message is damaged or not a fedmosaic message: {error}") from error
-
-
-def _pack(tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> bytes:
-    kinds: dict[str, list[str]] = {}
-    for name, value in tensors.items():
-        kinds.setdefault(str(value.dtype).removeprefix("torch."), []).append(name)
-    vectors = {
-        kind: torch.cat([tensors[name].detach().reshape(-1).cpu() for name in names]) for kind, names in kinds.items()
-    }
-    manifest = {kind: [[name, list(tensors[name].shape)] for name in names] for kind, names in kinds.items()}
-    # One entry: safetensors writes several in no fixed order, and equal messages must be equal bytes.
-    content = json.dumps({"manifest": manifest, "scalars": dict(scalars)}, sort_keys=True)
-    return bytes(save(vectors, metadata={CONTENT: content}))
-
-
-def _split(vectors: Mapping[str, Tensor], manifest: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The tensors that the manifest names, as views of the flat vectors; ValueError where the two do not agree."""
-    if set(vectors) != set(manifest):
-        raise ValueError("its manifest names other types than it holds")
-    tensors: dict[str, Tensor] = {}
-    for kind, entries in manifest.items():
-        sizes = [math.prod(shape) for _, shape in entries]
-        if any(extent < 0 for _, shape in entries for extent in shape) or sum(sizes) != vectors[kind].numel():
-            raise ValueError("its manifest does not add up to what it holds")
-        for (name, shape), part in zip(entries, vectors[kind].split(sizes), strict=True):
-            if name in tensors:
-                raise ValueError(f"it holds {name!r} twice")
-            tensors[name] = part.view(shape)
-    return tensors
 
 
 def schema_of(message: Message) -> dict[str, tuple[int, ...]]:
@@ -95,7 +59,7 @@ def check(message: Message, schema: Schema) -> None:
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any] | None = None) -> None:
     """Write tensors and plain values (anything JSON takes) to a file of a checkpoint, inside an ``atomic_folder``."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(_pack(tensors, scalars or {}))
+    path.write_bytes(packing.pack(tensors, scalars or {}))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

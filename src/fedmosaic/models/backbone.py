@@ -6,6 +6,7 @@ import copy
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from fedmosaic.data.example import Example
 from fedmosaic.errors import DataError, ModelError
 from fedmosaic.models.chat import IGNORE, Encoded, answer_ids, encode
 from fedmosaic.models.features import tower_of
+from fedmosaic.models.fingerprint import fingerprint
 from fedmosaic.models.origins import origins
 from fedmosaic.models.source import ModelOptions, load_pretrained
 
@@ -124,6 +126,11 @@ class Backbone:
     @property
     def dtype(self) -> torch.dtype:
         return self.model.get_input_embeddings().weight.dtype  # type: ignore[no-any-return]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Names what the model is (see :func:`fedmosaic.models.fingerprint.fingerprint`)."""
+        return fingerprint(self)
 
     # --- examples to tensors ----------------------------------------------------------------------------------------
     def encode(self, example: Example, answer: bool = True) -> Encoded:

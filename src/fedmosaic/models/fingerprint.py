@@ -1,0 +1,43 @@
+"""A short name for what a model is: equal for equal weights, tokenizer and shape, whatever the file they came from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from fedmosaic.models.backbone import Backbone
+
+WHOLE = 1 << 18
+SAMPLES = 1 << 12
+_PROBE = "The 3 quick foxes — naïve, 日本 — jump:\n  over it."
+_SHAPE = (
+    "model_type", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
+    "head_dim", "hidden_act", "rms_norm_eps", "sliding_window", "vocab_size",
+)  # fmt: skip
+
+
+def fingerprint(backbone: Backbone) -> str:
+    """32 hex digits over the weights, the fields of the config that shape the network, the chat template and the tokenizer.
+
+    Weights of up to 2^18 values count whole, larger ones by about 4,096 evenly spaced values each (the stride is odd, so that
+    they fall in all columns): milliseconds for a model of billions. They are compared as float32: a checkpoint in bfloat16
+    has one fingerprint loaded as bfloat16 and as float32. A change in a large matrix that misses every sampled value goes
+    unnoticed; training never changes so few.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    shape = {name: getattr(backbone.text_config, name, None) for name in _SHAPE}
+    tokenizer = backbone.tokenizer
+    probe = tokenizer(_PROBE, add_special_tokens=False)["input_ids"]
+    about = [shape, len(tokenizer), tokenizer.eos_token, tokenizer.chat_template, list(probe), backbone.image_tokens]
+    digest.update(json.dumps(about, sort_keys=True, default=str).encode())
+    for name, value in sorted(backbone.model.named_parameters()):
+        flat = value.detach().reshape(-1)
+        if flat.numel() > WHOLE:
+            flat = flat[:: (flat.numel() // SAMPLES) | 1]
+        digest.update(f"{name} {list(value.shape)}".encode())
+        digest.update(flat.to("cpu", torch.float32).contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,59 @@
+"""Named tensors and plain values as bytes: the one form of messages, checkpoints and stored alignments.
+
+The bytes are a safetensors file that holds one flat vector for each type of value (hundreds of small tensors would cost more one
+by one), a JSON manifest of names and shapes, and the plain values. Nothing in it can execute. Equal content is equal bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+CONTENT = "content"
+
+
+def pack(tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> bytes:
+    """Tensors and plain values (anything JSON takes) as bytes."""
+    kinds: dict[str, list[str]] = {}
+    for name, value in tensors.items():
+        kinds.setdefault(str(value.dtype).removeprefix("torch."), []).append(name)
+    vectors = {
+        kind: torch.cat([tensors[name].detach().reshape(-1).cpu() for name in names]) for kind, names in kinds.items()
+    }
+    manifest = {kind: [[name, list(tensors[name].shape)] for name in names] for kind, names in kinds.items()}
+    # One entry: safetensors writes several in no fixed order, and equal messages must be equal bytes.
+    content = json.dumps({"manifest": manifest, "scalars": dict(scalars)}, sort_keys=True)
+    return bytes(save(vectors, metadata={CONTENT: content}))
+
+
+def unpack(payload: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What :func:`pack` was given. Raises ValueError, with the reason, for any other bytes."""
+    try:
+        header = json.loads(payload[8 : 8 + int.from_bytes(payload[:8], "little")])
+        content = json.loads(header["__metadata__"][CONTENT])
+        return _split(load(payload), content["manifest"]), dict(content["scalars"])
+    except (SafetensorError, AttributeError, TypeError, KeyError, RuntimeError) as error:
+        raise ValueError(str(error)) from error
+
+
+def _split(vectors: Mapping[str, Tensor], manifest: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors that the manifest names, as views of the flat vectors; ValueError where the two do not agree."""
+    if set(vectors) != set(manifest):
+        raise ValueError("its manifest names other types than it holds")
+    tensors: dict[str, Tensor] = {}
+    for kind, entries in manifest.items():
+        sizes = [math.prod(shape) for _, shape in entries]
+        if any(extent < 0 for _, shape in entries for extent in shape) or sum(sizes) != vectors[kind].numel():
+            raise ValueError("its manifest does not add up to what it holds")
+        for (name, shape), part in zip(entries, vectors[kind].split(sizes), strict=True):
+            if name in tensors:
+                raise ValueError(f"it holds {name!r} twice")
+            tensors[name] = part.view(shape)
+    return tensors
