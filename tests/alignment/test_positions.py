@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers import models as cores
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from fedmosaic.alignment.positions import Matching, match, match_origins, pool
+from fedmosaic.alignment.positions import Matching, _cuts, match, match_origins, pool
 from fedmosaic.data import Example, Image, Turn
 from fedmosaic.errors import DataError, ModelError
 from fedmosaic.models.backbone import Backbone
@@ -259,6 +261,18 @@ def test_only_what_both_cut_is_a_boundary() -> None:
     two = rows((0, 0, 0, 2), (0, 0, 2, 5), (0, 0, 5, 6))
     matching = match_origins(one, two)
     assert matching.first.tolist() == [0, 0, 1, 1, 1] and matching.second.tolist() == [0, 0, 1]
+
+
+@given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 4)), min_size=1, max_size=8))
+def test_cuts_are_the_ends_that_lie_inside_no_span(drawn: list[tuple[int, int]]) -> None:
+    spans = [(start, start + length) for start, length in drawn]
+    ends = {place for span in spans for place in span}
+    inside = {place for place in ends for start, end in spans if start < place < end}
+    assert _cuts(spans) == sorted(ends - inside)
+
+
+def test_a_span_of_any_length_takes_no_time() -> None:
+    assert _cuts([(0, 1 << 60)]) == [0, 1 << 60]
 
 
 def test_text_that_one_side_lacks_has_no_counterpart() -> None:

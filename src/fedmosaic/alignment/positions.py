@@ -153,9 +153,14 @@ def _common_cuts(*tables: list[list[int]]) -> dict[int, list[int]]:
 
 
 def _cuts(spans: list[_Span]) -> list[int]:
-    """Starts and ends of spans that lie inside no span."""
-    inside = {place for start, end in spans for place in range(start + 1, end)}
-    return sorted({place for span in spans for place in span} - inside)
+    """Starts and ends of spans that lie inside no span; by merging those that overlap."""
+    cuts: set[int] = set()
+    reach = -1
+    for start, end in sorted(spans):
+        if start >= reach:
+            cuts |= {start, reach}
+        reach = max(reach, end)
+    return sorted(cuts - {-1} | {reach})
 
 
 def _common_grids(*tables: list[list[int]]) -> dict[int, tuple[int, int]]:
