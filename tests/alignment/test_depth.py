@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from itertools import combinations, pairwise
 
 import pytest
 import torch
 
 from fedmosaic.adapters import block_ends
-from fedmosaic.alignment.depth import cka_monotone_matching, compare_rules, relative_depth_pairs
+from fedmosaic.alignment.cka import StreamedCka
+from fedmosaic.alignment.depth import cka_monotone_matching, cka_report, compare_rules, relative_depth_pairs
 from fedmosaic.errors import ModelError
 
 
@@ -39,5 +41,18 @@ def test_what_the_rule_loses() -> None:
     cka = torch.zeros(8, 10)
     cka[3, 4], cka[5, 4], cka[7, 9] = 0.5, 0.75, 0.25
     first, second = compare_rules(cka, 2)
-    assert (first.rule_layer, first.best_layer, first.lost) == (3, 5, 0.25)
-    assert (second.rule_layer, second.best_layer, second.lost) == (7, 7, 0.0)
+    assert first == {
+        **{"block": 0, "pivot_layer": 4, "rule_layer": 3, "best_layer": 5},
+        **{"rule_cka": 0.5, "best_cka": 0.75, "lost": 0.25},
+    }
+    assert (second["rule_layer"], second["best_layer"], second["lost"]) == (7, 7, 0.0)
+
+
+def test_the_report_is_plain_numbers() -> None:
+    streamed = StreamedCka((4, 5), (6, 6))
+    draw = torch.Generator().manual_seed(0)
+    streamed.update([torch.randn(30, 6, generator=draw) for _ in range(4)], [torch.randn(30, 6, generator=draw)] * 5)
+    report = cka_report(streamed, 2)
+    assert json.loads(json.dumps(report)) == report
+    assert report["matrix"] == streamed.matrix().tolist() and report["tokens"] == 30 and report["captured"] == pytest.approx(1.0)
+    assert report["blocks"] == compare_rules(streamed.matrix(), 2)

@@ -119,7 +119,8 @@ def test_tampered_bytes_are_refused(published: Published) -> None:
     with pytest.raises(UpdateError, match="at most 1,000"):
         unpack_published(payload, limit=1000)
     tensors, scalars = unpack(payload)
-    for tokens in ([1, 2, 3, 4], [], [-1, *scalars["tokens"]], "many"):
+    total = sum(scalars["tokens"])
+    for tokens in ([1, 2, 3, 4], [], [-1, 1, 1, total - 1], [0, 1, 1, total - 2], "many"):
         with pytest.raises(UpdateError, match="damaged"):
             unpack_published(pack(tensors, {**scalars, "tokens": tokens}))
     poisoned = {**tensors, "block.0.o_proj/z": tensors["block.0.o_proj/z"] * float("inf")}

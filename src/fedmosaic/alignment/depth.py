@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
 from fedmosaic.adapters.blocks import block_ends
+from fedmosaic.alignment.cka import StreamedCka
 from fedmosaic.errors import ModelError
 
 Pairs = list[tuple[int, int]]
@@ -62,28 +63,47 @@ def cka_monotone_matching(cka: Tensor, pivot_ends: Sequence[int]) -> Pairs:
     return list(zip(reversed(ends), pivot_ends, strict=True))
 
 
-@dataclass(frozen=True)
-class BlockCka:
-    """One block's layers under the rule of relative depth and under the best monotone matching, with their CKA."""
+def compare_rules(cka: Tensor, num_blocks: int) -> list[dict[str, Any]]:
+    """What the rule of relative depth loses against the best monotone matching, block by block.
 
-    block: int
-    pivot_layer: int
-    rule_layer: int
-    rule_cka: float
-    best_layer: int
-    best_cka: float
+    Args:
+        cka: [layers, pivot layers].
+        num_blocks: N_B.
 
-    @property
-    def lost(self) -> float:
-        """What the rule loses; negative where the best total gives up something in this block."""
-        return self.best_cka - self.rule_cka
-
-
-def compare_rules(cka: Tensor, num_blocks: int) -> list[BlockCka]:
-    """What the rule of relative depth loses against the best monotone matching, block by block. cka: [layers, pivot layers]."""
+    Returns:
+        for each block ``block``, ``pivot_layer``, ``rule_layer`` and ``rule_cka``, ``best_layer`` and ``best_cka``, and ``lost``:
+        the second CKA less the first (negative where the best total gives up something in this block).
+    """
     rule = relative_depth_pairs(cka.shape[0], cka.shape[1], num_blocks)
     best = cka_monotone_matching(cka, [pivot for _, pivot in rule])
-    return [
-        BlockCka(block, pivot, ours, float(cka[ours, pivot]), theirs, float(cka[theirs, pivot]))
-        for block, ((ours, pivot), (theirs, _)) in enumerate(zip(rule, best, strict=True))
-    ]
+    found = []
+    for block, ((ours, pivot), (theirs, _)) in enumerate(zip(rule, best, strict=True)):
+        of_rule, of_best = float(cka[ours, pivot]), float(cka[theirs, pivot])
+        found.append(
+            {
+                "block": block,
+                "pivot_layer": pivot,
+                "rule_layer": ours,
+                "rule_cka": of_rule,
+                "best_layer": theirs,
+                "best_cka": of_best,
+                "lost": of_best - of_rule,
+            }
+        )
+    return found
+
+
+def cka_report(cka: StreamedCka, num_blocks: int) -> dict[str, Any]:
+    """The CKA of all layers as plain numbers, for an alignment's report.
+
+    Returns:
+        ``matrix`` [layers][pivot layers]; ``tokens``, how many were compared; ``captured``, the share of the variance that was
+        looked at (1 where CKA is exact); ``blocks``, as :func:`compare_rules` gives them.
+    """
+    matrix = cka.matrix()
+    return {
+        "matrix": matrix.tolist(),
+        "tokens": cka.tokens,
+        "captured": cka.captured(),
+        "blocks": compare_rules(matrix, num_blocks),
+    }
