@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedmosaic.config import RunSettings, Scenario
-from fedmosaic.configfile import load_scenario, parse
+from fedmosaic.configfile import apply_override, load_scenario, parse
 from fedmosaic.errors import CheckpointError, ConfigError, nearest
 from fedmosaic.federation.observer import Observer, Observers
 from fedmosaic.federation.run import Run, new_run, summary_of
 from fedmosaic.federation.run import resume as resume_run
 from fedmosaic.federation.runfolder import RunFolder
+
+if TYPE_CHECKING:
+    from fedmosaic.alignment.store import Alignment
 
 
 def run(
@@ -105,6 +108,66 @@ def export(folder: str | Path, client: str, out: str | Path) -> Path:
     if client not in specs:
         raise ConfigError(f"{folder} has no client {client!r}.{nearest(client, specs)}")
     return export_client(opened, settings, specs[client], Path(out))
+
+
+def align(
+    models: Sequence[str],
+    *,
+    pivot: str,
+    public: str = "miniature/public",
+    size: int = 256,
+    seed: int = 0,
+    out: str | Path | None = None,
+    root: str | Path | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    set: Sequence[str] = (),
+    progress: bool = True,
+    **settings: Any,
+) -> list[Alignment]:
+    """Make A and B of some models mean what they mean in the pivot.
+
+    Args:
+        models: names, as in a scenario. pivot: the model that the others are aligned to.
+        public: public data, see :func:`fedmosaic.data.public_examples`; ``synthetic`` is drawn pictures, or text where one of
+            the models takes no pictures.
+        size: number of its examples. seed: of everything random.
+        out: a folder for one file of each model and its heat map; None writes nothing.
+        root: the folder that ``public`` refers to. device, dtype: see :class:`~fedmosaic.models.source.ModelOptions`.
+        set: changes of single settings, ``["rank=64"]``.
+        progress: show progress in the terminal.
+        settings: fields of :class:`~fedmosaic.alignment.AlignmentSettings`.
+
+    Returns:
+        one alignment for each model, in order.
+
+    Raises:
+        FedMosaicError: anything wrong with models, data or settings.
+    """
+    from fedmosaic import alignment
+    from fedmosaic.alignment.store import save_alignment
+    from fedmosaic.data import public_examples
+    from fedmosaic.models.backbone import Backbone
+    from fedmosaic.models.source import ModelOptions
+    from fedmosaic.reporting.alignment import AlignProgress, write_heat_map
+
+    content = {"seed": seed, **settings}
+    for override in set:
+        apply_override(content, override)
+    chosen = parse(alignment.AlignmentSettings, content, "align")  # type: ignore[attr-defined]
+    loaded = {name: Backbone.load(name, ModelOptions(dtype, device)) for name in dict.fromkeys([*models, pivot])}
+    if public == "synthetic" and any(backbone.tower is None for backbone in loaded.values()):
+        public = "synthetic/text"
+    examples = public_examples(public, size, seed, root=Path(root) if root is not None else None)
+    with AlignProgress(progress) as shown:
+        clients = [loaded[name] for name in models]
+        found: list[Alignment] = alignment.align(clients, loaded[pivot], examples, chosen, shown)  # type: ignore[attr-defined]
+    if out is not None:
+        for aligned in found:
+            path = save_alignment(aligned, Path(out))
+            if "cka" in aligned.report:
+                write_heat_map(aligned, path.with_suffix(".png"))
+    return found
 
 
 def default_folder(settings: RunSettings) -> Path:

@@ -62,6 +62,33 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument("--to", choices=["lora"], default="lora", help="the form (default: lora)")
     export.add_argument("--out", required=True, metavar="FOLDER")
 
+    align = commands.add_parser(
+        "align",
+        help="make A and B of several models mean the same",
+        description="Align the frozen A and B of some models to those of a pivot, on public data.",
+    )
+    align.add_argument("models", nargs="+", metavar="MODEL", help="see: fedmosaic list models")
+    align.add_argument(
+        "--pivot", "-p", required=True, metavar="MODEL", help="the model they are aligned to; the smallest"
+    )
+    align.add_argument(
+        "--public",
+        default="miniature/public",
+        metavar="DATA",
+        help="miniature/public (default), synthetic, or a .json, .jsonl or .txt file",
+    )
+    align.add_argument("--size", "-n", type=int, default=256, metavar="N", help="public examples used (default: 256)")
+    align.add_argument("--out", "-o", required=True, metavar="FOLDER", help="one file and one heat map for each model")
+    align.add_argument("--method", metavar="M", help="how B is chosen (default: the best measured)")
+    align.add_argument("--refine", action="store_true", help="train A and B on public pseudo-tasks; takes minutes")
+    align.add_argument("--seed", "-s", type=int, default=0, metavar="S")
+    align.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change another setting; repeatable"
+    )
+    align.add_argument("--device", default="auto", metavar="D", help="cuda, mps, cpu (default: the best there is)")
+    align.add_argument("--dtype", default="auto", metavar="T", help="float32, bfloat16, float16 (default: chosen)")
+    align.add_argument("--quiet", "-q", action="store_true", help="no progress, only the tables")
+
     miniature = commands.add_parser("miniature", help="the built-in small models")
     actions = miniature.add_subparsers(dest="action", metavar="ACTION", required=True)
     pretrain = actions.add_parser("pretrain", help="make the bundled models again, from a seed")
@@ -163,6 +190,28 @@ def _export(arguments: argparse.Namespace) -> None:
 
     folder = api.export(arguments.folder, arguments.client, arguments.out)
     print(f"wrote {folder}; load it with peft.PeftModel.from_pretrained(base_model, {str(folder)!r})")
+
+
+def _align(arguments: argparse.Namespace) -> None:
+    from fedmosaic import api
+    from fedmosaic.reporting.alignment import print_alignments
+
+    settings = {name: value for name in ("method", "refine") if (value := getattr(arguments, name))}
+    found = api.align(
+        arguments.models,
+        pivot=arguments.pivot,
+        public=arguments.public,
+        size=arguments.size,
+        seed=arguments.seed,
+        out=arguments.out,
+        device=arguments.device,
+        dtype=arguments.dtype,
+        set=arguments.set,
+        progress=not arguments.quiet,
+        **settings,
+    )
+    print_alignments(found)
+    print(f"wrote {len(found)} alignments to {arguments.out}")
 
 
 def _miniature(arguments: argparse.Namespace) -> None:

@@ -35,7 +35,7 @@ def load_scenario(name: str | Path, overrides: Sequence[str] = ()) -> Scenario:
     """
     content, origin = _read(str(name), ())
     for override in overrides:
-        _apply(content, override)
+        apply_override(content, override)
     return parse(Scenario, content, origin)
 
 
@@ -101,7 +101,8 @@ def _mark(error: Exception) -> str:
     return f"(line {mark.line + 1})" if mark else ""
 
 
-def _apply(content: dict[str, Any], override: str) -> None:
+def apply_override(content: dict[str, Any], override: str) -> None:
+    """Change one value of ``content`` by ``dotted.key=value``, in place; ConfigError for anything else."""
     key, separator, text = override.partition("=")
     if not separator or not key.strip():
         raise ConfigError(f"--set {override}: write it as key=value, e.g. --set train.lr=1e-3")

@@ -54,5 +54,9 @@ def test_the_report_is_plain_numbers() -> None:
     streamed.update([torch.randn(30, 6, generator=draw) for _ in range(4)], [torch.randn(30, 6, generator=draw)] * 5)
     report = cka_report(streamed, 2)
     assert json.loads(json.dumps(report)) == report
-    assert report["matrix"] == streamed.matrix().tolist() and report["tokens"] == 30 and report["captured"] == pytest.approx(1.0)
+    assert (
+        report["matrix"] == streamed.matrix().tolist()
+        and report["tokens"] == 30
+        and report["captured"] == pytest.approx(1.0)
+    )
     assert report["blocks"] == compare_rules(streamed.matrix(), 2)

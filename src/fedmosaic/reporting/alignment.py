@@ -9,6 +9,7 @@ from typing import Any
 
 from rich import box
 from rich.console import Console, Group, RenderableType
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -21,6 +22,28 @@ _MEASURES = (
     ("gradient_correlation", "B on gradients"),
 )
 _DARK, _ACCENT = "#20262e", "#ff5a36"
+
+
+class AlignProgress:
+    """A progress bar for an alignment; call it with what is being done, how much of it is done, and of how much."""
+
+    def __init__(self, shown: bool = True) -> None:
+        self.bars = Progress(
+            TextColumn("{task.description}"), BarColumn(bar_width=24), TimeRemainingColumn(), disable=not shown
+        )
+        self.tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> AlignProgress:
+        self.bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bars.stop()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        if what not in self.tasks:
+            self.tasks[what] = self.bars.add_task(what, total=total)
+        self.bars.update(self.tasks[what], completed=done, total=total)
 
 
 def alignment_table(alignment: Alignment) -> RenderableType:
