@@ -111,7 +111,7 @@ class LocalClient:
 
     # --- turns ------------------------------------------------------------------------------------------------------
     def introduce(self) -> dict[str, Any]:
-        """What the server must know beforehand: architecture, number of samples, names and shapes of an update."""
+        """What the server must know beforehand: architecture, number of samples, and what the tensors of an update are."""
         with self.turn():
             schema = schema_of(self.site.algorithm.upload(self))
         samples = sum(len(task.train) for task in self.tasks)
