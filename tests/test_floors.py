@@ -11,7 +11,8 @@ PACKAGE = Path(__file__).parents[1] / "src" / "fedmosaic"
 FLOORS = [
     {"errors", "seeding", "files", "config", "configfile"},
     {"models", "data"},
-    {"adapters", "relevance", "alignment", "training", "evaluation"},
+    {"adapters", "relevance", "training", "evaluation"},
+    {"alignment"},
     {"algorithms", "miniature"},
     {"federation"},
     {"engines"},

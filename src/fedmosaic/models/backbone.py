@@ -16,6 +16,7 @@ from fedmosaic.data.example import Example
 from fedmosaic.errors import DataError, ModelError
 from fedmosaic.models.chat import IGNORE, Encoded, answer_ids, encode
 from fedmosaic.models.features import tower_of
+from fedmosaic.models.origins import origins
 from fedmosaic.models.source import ModelOptions, load_pretrained
 
 
@@ -104,6 +105,11 @@ class Backbone:
         return "model.language_model.layers" if self.tower else "model.layers"
 
     @property
+    def image_token(self) -> str | None:
+        """The token that stands for a place of an image; None for text-only models."""
+        return str(self.tokenizer.convert_ids_to_tokens(self.image_token_id)) if self.tower else None
+
+    @property
     def num_layers(self) -> int:
         return len(self.language_layers)
 
@@ -124,8 +130,7 @@ class Backbone:
         """Token ids and labels of one example (see :func:`fedmosaic.models.chat.encode`); computed once per example."""
         known = self._encoded.setdefault(example, {})
         if answer not in known:
-            image_token = self.tokenizer.convert_ids_to_tokens(self.image_token_id) if self.tower else None
-            encoded = encode(example, self.tokenizer, image_token, self.image_tokens, answer)
+            encoded = encode(example, self.tokenizer, self.image_token, self.image_tokens, answer)
             limit = getattr(self.text_config, "max_position_embeddings", None)
             if limit and len(encoded.input_ids) > limit:
                 raise DataError(
@@ -133,6 +138,10 @@ class Backbone:
                 )
             known[answer] = encoded
         return known[answer]
+
+    def origins(self, example: Example) -> Tensor:
+        """Where each token of ``encode(example)`` comes from (see :func:`fedmosaic.models.origins.origins`); not kept."""
+        return origins(example, self.tokenizer, self.image_token, self.image_tokens)
 
     def answer_ids(self, text: str) -> list[int]:
         """Token ids of ``text`` as an answer, without the end-of-turn token."""
