@@ -17,7 +17,12 @@ NONE = -1
 """Stands for "no token" in a vocabulary map."""
 
 
-def map_vocabulary(source: Backbone, target: Backbone) -> Tensor:
+def vocabulary_size(backbone: Backbone) -> int:
+    """The number of logits, which may be more than the tokenizer has tokens."""
+    return int(backbone.lm_head.out_features)  # type: ignore[arg-type]
+
+
+def map_vocabulary(source: Backbone, target: Backbone, lead: int = 0) -> Tensor:
     """The target's token for each of the source's, int64 [source's logits]; -1 where there is none.
 
     The identity for equal vocabularies. Otherwise tokens are compared by the text they stand for, and a token of text t goes to
@@ -31,11 +36,15 @@ def map_vocabulary(source: Backbone, target: Backbone) -> Tensor:
 
     FedMKT (arXiv 2406.02224, appendix B) takes the token of least edit distance where there is none of the same text; among texts
     that do not begin alike that pairs words of unrelated meaning, and here they have no counterpart.
+
+    Args:
+        lead: for places where one model puts a space before the next word and the other does not, as sentencepiece does where a
+            text begins. 1: the source has that space and the target not; -1: the other way round.
     """
-    size = _logits(source)
-    if source.tokenizer.get_vocab() == target.tokenizer.get_vocab():
-        return torch.arange(size).where(torch.arange(size) < _logits(target), NONE)
-    texts = token_texts(source.tokenizer)
+    size = vocabulary_size(source)
+    if lead == 0 and source.tokenizer.get_vocab() == target.tokenizer.get_vocab():
+        return torch.arange(size).where(torch.arange(size) < vocabulary_size(target), NONE)
+    texts = [_led(text, lead) for text in token_texts(source.tokenizer)]
     found = match_texts(texts, token_texts(target.tokenizer))
     mapped = torch.full((size,), NONE, dtype=torch.int64)
     known = min(size, len(texts))
@@ -104,9 +113,13 @@ def _tells(beginning: bytes, text: bytes) -> bool:
     return bool(beginning.strip()) or not text.strip()
 
 
-def _logits(backbone: Backbone) -> int:
-    """The number of logits, which may be more than the tokenizer has tokens."""
-    return int(backbone.lm_head.out_features)  # type: ignore[arg-type]
+def _led(text: bytes | None, lead: int) -> bytes | None:
+    """The text without the space before it (1) or with one more (-1); None where it cannot stand at such a place."""
+    if text is None or lead == 0:
+        return text
+    if lead < 0:
+        return b" " + text
+    return text[1:] if text.startswith(b" ") else None
 
 
 def _byte_token(token: str) -> bytes | None:
