@@ -158,7 +158,7 @@ class Prototype:
             total_steps=self.algorithm.scenario.rounds * steps,
             loss=loss,
         )
-        return read_state(self.model, "local")
+        return {key: value.cpu() for key, value in read_state(self.model, "local").items()}
 
     def _speak(self, states: Sequence[State], temperature: float) -> tuple[Predictions, Tensor]:
         def mean_logits(batch: Batch) -> tuple[Tensor, Tensor]:
