@@ -112,6 +112,9 @@ def test_task_vectors_are_something_and_their_sum_is_sent(world: Any, monkeypatc
     one, other = watch.learned[LLAMA, LLAMA][1], watch.learned[LLAMA, QWEN][1]
     assert any(not torch.equal(one[n], other[n]) for n in one)
     assert server.report["task_vectors"][QWEN]["weights"] == {LLAMA: 0.5, QWEN: 0.5}
+    mapped = server.report["mapped"]
+    assert mapped.pop(f"{LLAMA} -> {LLAMA}") == 1.0
+    assert set(mapped) == {f"{LLAMA} -> {QWEN}", f"{QWEN} -> {LLAMA}"} and min(mapped.values()) > 0.9
 
 
 def test_an_ensemble_says_the_mean_of_its_members_logits(world: Any) -> None:

@@ -26,13 +26,14 @@ class FedMKT(PublicExchange):
 
     where the server chose, for each public example, k* = argmin_{k≠i} l_k among the other clients.
 
-    As in the paper's comparison with FedMosaic there is no large model on the server: every client is a peer, and the two selections of
-    DualMinCE (the best of the others; better than oneself) are made for each of them. Tokens are aligned by text spans and
+    The paper's server has a large model of its own that stands between the clients. Here, as in FedMosaic's comparison (arXiv
+    2506.11024), it has none: every client is a peer, and the two selections of DualMinCE (the best of the others; better than
+    oneself) are made for each of them. Tokens are aligned by text spans and
     vocabulary instead of by edit distance; a position without a counterpart has no distillation term (the paper's one-hot
     target there is what the first term has already). l is the sum over an answer's tokens, not their mean, which would depend
     on how a vocabulary cuts the answer.
 
-    Source: Fan et al. 2025 (COLING; arXiv 2406.02224), eq. 6, 8 and 10, Algorithms 1 and 2; λ, K and the one pass: appendix D.
+    Source: Fan et al. 2025 (COLING; arXiv 2406.02224), eq. 6, 8 and 10, Algorithms 1 and 2; λ, K and the one pass: appendices C and D.
     """
 
     name: ClassVar[str] = "fedmkt"

@@ -78,14 +78,17 @@ class TAKFL(FedAvg):
             name: prototypes[name].predict(states, self.options.temperature) for name, states in groups.items()
         }
         report: dict[str, Any] = {}
+        mapped: dict[str, float] = {}
         for name, student in prototypes.items():
             start = server.ledger.get(f"mean@{name}", name)
             own = student.predict([start], self.options.self_temperature)
             vectors: dict[str, State] = {}
             for teacher, said in ensembles.items():
                 if teacher != name or len(groups[name]) > 1:
-                    carried = self.bridges.between(server, teacher, name).carry(said).predictions
-                    taught = blend([carried], vocabulary_size(student.backbone), self.options.top_k)
+                    bridge = self.bridges.between(server, teacher, name)
+                    carried = bridge.carry(said)
+                    mapped[f"{teacher} -> {name}"] = bridge.matched * carried.mapped
+                    taught = blend([carried.predictions], vocabulary_size(student.backbone), self.options.top_k)
                     learned = student.learn(start, own, taught, teacher)
                     vectors[teacher] = {key: learned[key] - value for key, value in start.items()}
             weights = self._weights(server, student, start, vectors, list(groups))
@@ -95,7 +98,7 @@ class TAKFL(FedAvg):
                 for teacher, vector in vectors.items()
             }
             report[name] = {"weights": weights, "norms": norms}
-        server.report["task_vectors"] = report
+        server.report.update(task_vectors=report, mapped=mapped)
 
     def _weights(
         self, server: Server, student: Prototype, start: State, vectors: Mapping[str, State], teachers: Sequence[str]
