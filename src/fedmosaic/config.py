@@ -45,7 +45,8 @@ class DataSettings(Settings):
         root: folder of the datasets, for layouts ``<Dataset>/{train,test}/dataset-<k>.json``.
         train, test: at most so many examples a task (None: all, or the benchmark's own default).
         seed: draws the benchmark's examples (procedural data) or the sub-sample.
-        public: a public set, seen by everybody: scales and aligns the shared subspaces. ``none`` where there is none.
+        public: a public set, seen by everybody: scales and aligns the shared subspaces, and distillation works on it. ``none``
+            where there is none.
         public_size: number of its examples that are used.
     """
 

@@ -15,6 +15,9 @@ TABLE = {
     "fedmosaic": "fedmosaic:FedMosaic",
     "sft": "sft:SFT",
     "fedavg": "fedavg:FedAvg",
+    "feddistill": "feddistill:FedDistill",
+    "fedmkt": "fedmkt:FedMKT",
+    "takfl": "takfl:TAKFL",
 }
 
 __all__ = ["TABLE", "Algorithm", "Message", "algorithm_class", "make_algorithm"]

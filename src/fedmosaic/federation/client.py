@@ -83,14 +83,23 @@ class LocalClient:
     def backbone(self) -> Backbone:
         return self.host.backbone
 
-    def fit(self, steps: int, *, loss: Loss | None = None, each_step: StepHook | None = None) -> FitReport:
+    def fit(
+        self,
+        steps: int,
+        *,
+        loss: Loss | None = None,
+        each_step: StepHook | None = None,
+        examples: Callable[[], Sequence[Example]] | None = None,
+    ) -> FitReport:
         return fit(
             self.model,
             self.backbone,
             self.host.optimiser,
-            lambda: self.stream.examples(self.stream.next_batch()),
+            examples or (lambda: self.stream.examples(self.stream.next_batch())),
             steps,
-            dropout_seed=seed_for(self.site.settings.seed, self.name, self.round, "dropout"),
+            dropout_seed=seed_for(
+                self.site.settings.seed, self.name, self.round, "public dropout" if examples else "dropout"
+            ),
             first_step=self.round * steps,
             total_steps=self.site.scenario.rounds * steps,
             loss=loss or answer_loss,
@@ -111,7 +120,7 @@ class LocalClient:
 
     # --- turns ------------------------------------------------------------------------------------------------------
     def introduce(self) -> dict[str, Any]:
-        """What the server must know beforehand: architecture, number of samples, names and shapes of an update."""
+        """What the server must know beforehand: architecture, number of samples, and what the tensors of an update are."""
         with self.turn():
             schema = schema_of(self.site.algorithm.upload(self))
         samples = sum(len(task.train) for task in self.tasks)

@@ -23,7 +23,7 @@ from fedmosaic.federation.observer import Observer
 from fedmosaic.federation.runfolder import RunFolder
 from fedmosaic.federation.site import Site
 from fedmosaic.federation.transport import Transport
-from fedmosaic.federation.wire import check, pack, read_tensors, unpack, write_tensors
+from fedmosaic.federation.wire import Expected, Schema, check, pack, read_tensors, unpack, write_tensors
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.seeding import generator, rng
 
@@ -55,7 +55,7 @@ class FederationServer:
             Member(name=name, architecture=introductions[name]["architecture"], samples=introductions[name]["samples"])
             for name in names
         ]
-        self.schemas = {name: _shapes(introductions[name]["schema"]) for name in names}
+        self.schemas = {name: _schema(introductions[name]["schema"]) for name in names}
         _check_shared(self.schemas)
         self.ledger = Ledger(names)
 
@@ -175,15 +175,15 @@ def round_half_up(value: float) -> int:
     return int(value + 0.5)
 
 
-def _shapes(schema: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(shape) for name, shape in schema.items()}
+def _schema(entries: Mapping[str, Sequence[Any]]) -> dict[str, Expected]:
+    return {name: Expected(kind, tuple(shape)) for name, (kind, shape) in entries.items()}
 
 
-def _check_shared(schemas: Mapping[str, Mapping[str, tuple[int, ...]]]) -> None:
+def _check_shared(schemas: Mapping[str, Schema]) -> None:
     """Tensors that cross architectures must have one shape; raises UpdateError naming two clients that differ."""
     seen: dict[str, tuple[str, tuple[int, ...]]] = {}
     for client, schema in schemas.items():
-        for name, shape in schema.items():
+        for name, (_, shape) in schema.items():
             if not name.startswith("block."):
                 continue
             other, expected = seen.setdefault(name, (client, shape))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,8 +16,17 @@ from fedmosaic import packing
 from fedmosaic.algorithms.message import Message
 from fedmosaic.errors import CheckpointError, UpdateError
 
-Schema = Mapping[str, tuple[int, ...]]
 SIZE_LIMIT = 2 << 30
+
+
+class Expected(NamedTuple):
+    """What a tensor of an update must be: its kind (weights are ``float``, token ids ``integer``) and its shape."""
+
+    kind: Literal["float", "integer"]
+    shape: tuple[int, ...]
+
+
+Schema = Mapping[str, Expected]
 
 
 def pack(message: Message) -> bytes:
@@ -35,25 +44,36 @@ def unpack(payload: bytes, limit: int = SIZE_LIMIT) -> Message:
         raise UpdateError(f"the message is damaged or not a fedmosaic message: {error}") from error
 
 
-def schema_of(message: Message) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a message's tensors."""
-    return {name: tuple(value.shape) for name, value in message.tensors.items()}
+def schema_of(message: Message) -> dict[str, Expected]:
+    """Names, kinds and shapes of a message's tensors. Raises UpdateError for a type that may not travel (bool, complex)."""
+    return {name: Expected(_kind(name, value), tuple(value.shape)) for name, value in message.tensors.items()}
 
 
 def check(message: Message, schema: Schema) -> None:
-    """Raise UpdateError unless the message has exactly the tensors of ``schema``, floating point and finite."""
+    """Raise UpdateError unless the message has exactly the tensors of ``schema``, of the same kinds, and finite."""
     missing = sorted(set(schema) - set(message.tensors))
     extra = sorted(set(message.tensors) - set(schema))
     if missing or extra:
         what = f"lacks {missing[0]!r}" if missing else f"has an unexpected tensor {extra[0]!r}"
         raise UpdateError(f"the update {what} ({len(missing)} missing, {len(extra)} unexpected)")
     for name, value in message.tensors.items():
-        if tuple(value.shape) != tuple(schema[name]):
-            raise UpdateError(f"{name!r} has shape {list(value.shape)}, expected {list(schema[name])}")
-        if not value.is_floating_point():
-            raise UpdateError(f"{name!r} is {value.dtype}, expected floating point")
-        if not torch.isfinite(value).all():
+        kind, shape = schema[name]
+        if tuple(value.shape) != tuple(shape):
+            raise UpdateError(f"{name!r} has shape {list(value.shape)}, expected {list(shape)}")
+        if _kind(name, value) != kind:
+            raise UpdateError(
+                f"{name!r} is {value.dtype}, expected {'an integer' if kind == 'integer' else 'floating point'}"
+            )
+        if kind == "float" and not torch.isfinite(value).all():
             raise UpdateError(f"{name!r} holds NaN or Inf")
+
+
+def _kind(name: str, value: Tensor) -> Literal["float", "integer"]:
+    if value.is_floating_point():
+        return "float"
+    if value.dtype == torch.bool or value.is_complex():
+        raise UpdateError(f"{name!r} is {value.dtype}; only numbers travel, whole or floating point")
+    return "integer"
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any] | None = None) -> None:
