@@ -154,14 +154,14 @@ def align(
     content = {"seed": seed, **settings}
     for override in set:
         apply_override(content, override)
-    chosen = parse(alignment.AlignmentSettings, content, "align")  # type: ignore[attr-defined]
+    chosen = parse(alignment.AlignmentSettings, content, "align")
     loaded = {name: Backbone.load(name, ModelOptions(dtype, device)) for name in dict.fromkeys([*models, pivot])}
     if public == "synthetic" and any(backbone.tower is None for backbone in loaded.values()):
         public = "synthetic/text"
     examples = public_examples(public, size, seed, root=Path(root) if root is not None else None)
     with AlignProgress(progress) as shown:
         clients = [loaded[name] for name in models]
-        found: list[Alignment] = alignment.align(clients, loaded[pivot], examples, chosen, shown)  # type: ignore[attr-defined]
+        found: list[Alignment] = alignment.align(clients, loaded[pivot], examples, chosen, shown)
     if out is not None:
         for aligned in found:
             path = save_alignment(aligned, Path(out))

@@ -95,6 +95,42 @@ class AdapterSettings(Settings):
     targets: tuple[str, ...] | None = None
 
 
+class AlignmentSettings(Settings):
+    """How the frozen A and B of different models are made to mean the same, on public data (section 3 of the method).
+
+    Attributes:
+        method: what B is fitted to: the layers' output ``gradients`` (what P learns from), their ``outputs`` (the paper: CCA), the
+            paper's ``release`` (for comparison); ``none`` leaves every model its own pair.
+        fit: A (and B on gradients) by ``ridge`` regression, orthogonal ``procrustes``, or the paper's gradient ``descent``.
+        ridge: added to the covariances, as a share of their mean diagonal.
+        pivot: the model that the others are aligned to, ``smallest`` of the federation by number of parameters.
+        pivot_init: the pivot's own pair: ``random`` orthonormal, singular vectors of the weight (``svd``), or ``principal``
+            directions of its inputs and output gradients.
+        layers: block ends by relative ``depth``, or those most like the pivot's by ``cka``.
+        tokens: ``all`` matched tokens count, or only those of the ``answer``.
+        probe: output gradients of random directions on answer ``words``, of the answers' ``likelihood``, or ``auto`` by the data.
+        probes: number of random directions for each example. held_out: share of the examples that only the report sees.
+        rank, blocks, modules: the sites, N_B blocks with A, B of that rank on each module; a run takes its adapter's.
+        batch_size, seed: of the passes over the public data; of everything random.
+    """
+
+    method: Literal["gradients", "outputs", "release", "none"] = "gradients"
+    fit: Literal["ridge", "procrustes", "descent"] = "ridge"
+    ridge: float = Field(default=1e-3, ge=0)
+    pivot: str = "smallest"
+    pivot_init: Literal["random", "svd", "principal"] = "principal"
+    layers: Literal["depth", "cka"] = "depth"
+    tokens: Literal["all", "answer"] = "all"
+    probe: Literal["auto", "words", "likelihood"] = "auto"
+    probes: int = Field(default=4, ge=1)
+    held_out: float = Field(default=0.2, gt=0, lt=1)
+    rank: int = Field(default=16, ge=1)
+    blocks: int = Field(default=4, ge=1)
+    modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    batch_size: int = Field(default=16, ge=1)
+    seed: int = 0
+
+
 class TrainSettings(Settings):
     """Local training (paper, DRAKE: 100 steps a round for local training alone, batch 4, AdamW without decay).
 

@@ -1,1 +1,13 @@
-"""Alignment: which token and layer of one model answers to which of another, and A and B that mean the same in both."""
+"""Alignment: which token and layer of one model answers to which of another, and A and B that mean the same in both.
+
+aligned = align([Backbone.load("miniature/qwen2-10x112")], pivot, public_examples, AlignmentSettings(rank=16))
+load_shared(peft_model, aligned[0].tensors)
+"""
+
+from __future__ import annotations
+
+from fedmosaic.alignment.run import align
+from fedmosaic.alignment.store import Alignment
+from fedmosaic.config import AlignmentSettings
+
+__all__ = ["Alignment", "AlignmentSettings", "align"]

@@ -49,8 +49,8 @@ class AlignProgress:
 def alignment_table(alignment: Alignment) -> RenderableType:
     """One line a site and one for their mean, each measure before and after; then the CKA of each block's layers.
 
-    The residual of A is relative (0 is perfect, 1 no better than nothing); the others are mean canonical correlations
-    (1 is perfect, 0 unrelated).
+    The residual of A is relative (0 is perfect, 1 no better than nothing); the others are correlations of what B sees in the two
+    models, coordinate by coordinate (1 is perfect, 0 unrelated), on examples that were held out.
     """
     identity, report = alignment.identity, alignment.report
     table = Table(
