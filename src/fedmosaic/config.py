@@ -80,6 +80,8 @@ class AdapterSettings(Settings):
         shared_init: frozen A, B are ``random`` orthonormal or the singular vectors of the base weight (``svd``).
         shared_scale: ``unit`` (A x has unit RMS, B a share ``kappa`` of RMS(W x), measured on the public set) or ``raw``.
         targets: module names; None for the seven projections of each decoder layer.
+        shared_rank, shared_targets: rank and module names of Co-LoRA on block ends where they are others than ``rank`` and
+            ``targets``; what is not shared there carries ordinary LoRA.
     """
 
     rank: int = Field(default=16, ge=1)
@@ -93,6 +95,8 @@ class AdapterSettings(Settings):
     shared_scale: Literal["unit", "raw"] = "unit"
     kappa: float = Field(default=1.0, gt=0)
     targets: tuple[str, ...] | None = None
+    shared_rank: int | None = Field(default=None, ge=1)
+    shared_targets: tuple[str, ...] | None = None
 
 
 class AlignmentSettings(Settings):
@@ -221,6 +225,7 @@ class Scenario(Settings):
     data: DataSettings = DataSettings()
     models: ModelSettings = ModelSettings()
     adapter: AdapterSettings = AdapterSettings()
+    alignment: AlignmentSettings = AlignmentSettings(method="none")
     train: TrainSettings = TrainSettings()
     memory: MemorySettings = MemorySettings()
     relevance: RelevanceSettings = RelevanceSettings()

@@ -156,4 +156,4 @@ def test_full_mix_starts_at_full_local_strength(base, inputs, filled) -> None:
         if build is build_pair:  # LoRA's A of the global adapter is drawn, but its B is zero
             assert not any(v.any() for k, v in adapter_parameters(model, "global").items() if k[-1] in "BPQ")
         logits.append(model(**batch).logits)
-    torch.testing.assert_close(logits[0], logits[1], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(logits[0], logits[1], rtol=1e-5, atol=5e-5)

@@ -29,6 +29,9 @@ class CoLoraConfig(PeftConfig):
         lora_alpha: The scale of both kinds of adapter is ``s = lora_alpha / r``.
         lora_dropout: Dropout on the input of the low-rank branch while training (0: none).
         num_blocks: N_B, the number of blocks the layers are cut into; Co-LoRA sits on the last layer of each.
+        shared_r: Rank of the Co-LoRA layers where it is another than ``r`` (None: ``r``); the scale s stays ``lora_alpha / r``.
+        shared_modules: Names of the modules that carry Co-LoRA on block-end layers; the others carry ordinary LoRA there too.
+            ``None``: all adapted modules.
         block_layers: ``None``: block ends by relative depth (``block_ends``). ``"all"``: Co-LoRA on every adapted
             layer. A list of 0-based layers: Co-LoRA there (an empty list: ordinary LoRA everywhere).
         target_modules: Names of the linear modules to adapt, as in PEFT. ``None``: all seven projections of the
@@ -63,6 +66,10 @@ class CoLoraConfig(PeftConfig):
     lora_dropout: float = field(default=0.0, metadata={"help": "Dropout before the low-rank branch while training."})
     num_blocks: int = field(
         default=4, metadata={"help": "Number of blocks N_B; Co-LoRA sits on the last layer of each."}
+    )
+    shared_r: int | None = field(default=None, metadata={"help": "Rank of P and Q; None: r."})
+    shared_modules: list[str] | None = field(
+        default=None, metadata={"help": "Modules that carry Co-LoRA on block-end layers; None: all adapted ones."}
     )
     block_layers: list[int] | str | None = field(
         default=None, metadata={"help": "None: by relative depth; 'all'; or a list of 0-based layers."}
@@ -117,8 +124,10 @@ class CoLoraConfig(PeftConfig):
         for name, valid in CHOICES.items():
             if getattr(self, name) not in valid:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}.{nearest(str(getattr(self, name)), valid)}")
-        if self.r < 1:
-            raise ConfigError(f"r is {self.r}; the rank must be a positive integer.")
+        for name in ("r", "shared_r"):
+            rank = getattr(self, name)
+            if rank is not None and rank < 1:
+                raise ConfigError(f"{name} is {rank}; the rank must be a positive integer.")
         if not 0.0 <= self.lora_dropout < 1.0:
             raise ConfigError(f"lora_dropout is {self.lora_dropout}; it must lie in [0, 1).")
         if isinstance(self.block_layers, str) and self.block_layers != "all":
@@ -127,6 +136,11 @@ class CoLoraConfig(PeftConfig):
             raise ConfigError(f"kappa is {self.kappa}; it must be positive.")
         if self.local_name == self.global_name:
             raise ConfigError(f"local_name and global_name are both {self.local_name!r}; they must differ.")
+
+    @property
+    def shared_rank(self) -> int:
+        """Rank of the Co-LoRA layers."""
+        return self.r if self.shared_r is None else self.shared_r
 
     @property
     def scaling(self) -> float:

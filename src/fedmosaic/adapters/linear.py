@@ -30,7 +30,7 @@ class CoLoraLinear(AdaptedLinear):
         self.colora_shared = BufferDict(persistent=True)
 
     def _add_parameters(self, adapter_name: str, config: CoLoraConfig) -> None:
-        r = config.r
+        r = self.colora_r[adapter_name] = config.shared_rank
         if len(self.colora_P) == 0 or set(self.colora_P) == {adapter_name}:
             self._make_shared(config)
         elif self.colora_shared["frozen_A"].shape[0] != r:
@@ -44,10 +44,11 @@ class CoLoraLinear(AdaptedLinear):
     def _make_shared(self, config: CoLoraConfig) -> None:
         weight = self.get_base_layer().weight
         if config.shared_init == "svd":
-            a, b = svd_pair(self.get_base_weight(), config.r)
+            a, b = svd_pair(self.get_base_weight(), config.shared_rank)
         else:
             place = self.colora_place
-            a, b = random_pair(self.in_features, self.out_features, config.r, config.seed, place.layer, place.module)
+            rank = config.shared_rank
+            a, b = random_pair(self.in_features, self.out_features, rank, config.seed, place.layer, place.module)
         dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
         device = weight.device if weight.device.type != "meta" else torch.device("cpu")
         self.colora_shared["frozen_A"] = a.to(device, dtype)

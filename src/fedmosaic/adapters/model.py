@@ -96,6 +96,8 @@ class CoLoraModel(BaseTuner):
         """Layer, module name and block of a module's path such as ``model.layers.3.self_attn.q_proj``."""
         module = key.rpartition(".")[2]
         found = _INDEXED.search(key)
+        if config.shared_modules is not None and module not in config.shared_modules:
+            return Place(int(found["index"]) if found else 0, module, None)
         if found is None:
             if config.block_layers is None:
                 raise ModelError(

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from fedmosaic.algorithms.ledger import Ledger
 from fedmosaic.algorithms.message import Message
+from fedmosaic.alignment import Alignment
 from fedmosaic.config import Scenario, Settings
 from fedmosaic.data.example import Example
 from fedmosaic.errors import ConfigError
@@ -108,6 +109,7 @@ class Algorithm(ABC):
     Class attributes:
         name, summary, paper: as shown by ``fedmosaic list algorithms``.
         adapters: names of the PEFT adapters a client's model carries; all are kept for the client between rounds.
+        shares_subspaces: its models carry A and B that the scenario's ``alignment`` makes comparable.
         replaces_weights: downloads overwrite trained weights, so that Adam's moments start anew each round.
         views: models a client can be evaluated as; the first is the one it would use.
         needs_public: works on public examples and cannot run without.
@@ -117,6 +119,7 @@ class Algorithm(ABC):
     summary: ClassVar[str]
     paper: ClassVar[str]
     adapters: ClassVar[tuple[str, ...]] = ("local",)
+    shares_subspaces: ClassVar[bool] = False
     replaces_weights: ClassVar[bool] = False
     views: ClassVar[tuple[str, ...]] = ("mixed",)
     needs_public: ClassVar[bool] = False
@@ -150,12 +153,20 @@ class Algorithm(ABC):
             the PEFT model.
         """
 
-    def built(self, backbone: Backbone, public: Sequence[Example]) -> Any:
-        """What :meth:`build` gives."""
+    def build_aligned(self, backbone: Backbone, public: Sequence[Example], aligned: Alignment | None) -> Any:
+        """As :meth:`build`, with the A and B that the model shares with other architectures; for algorithms that have such.
+
+        Args:
+            aligned: of this architecture to the federation's pivot; None where the scenario aligns nothing.
+        """
+        return self.build(backbone, public)
+
+    def built(self, backbone: Backbone, public: Sequence[Example], aligned: Alignment | None = None) -> Any:
+        """What :meth:`build_aligned` gives."""
         with warnings.catch_warnings():
             # PEFT 0.21 reads a name that transformers 5 deprecates; nothing a user could do about it.
             warnings.simplefilter("ignore", FutureWarning)
-            return self.build(backbone, public)
+            return self.build_aligned(backbone, public, aligned)
 
     @abstractmethod
     def parameters(self, model: Any) -> Sequence[ParameterGroup]:

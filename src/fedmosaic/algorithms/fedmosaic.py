@@ -7,12 +7,14 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from fedmosaic.adapters import CoLoraConfig, activate, build_pair, calibrate, read_state, write_state
+from fedmosaic.adapters import CoLoraConfig, activate, build_pair, calibrate, load_shared, read_state, write_state
 from fedmosaic.algorithms.base import Algorithm, Client, FitReport, Member, Server
 from fedmosaic.algorithms.lora import parameter_groups, target_pattern
 from fedmosaic.algorithms.message import Message
+from fedmosaic.alignment import Alignment
 from fedmosaic.data.example import Example
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.relevance.sanitise import Sanitiser
@@ -47,7 +49,8 @@ class FedMosaic(Algorithm):
     P, Q over all clients; ordinary LoRA over those of the same architecture with weights re-normalised; a client alone in its
     architecture keeps its own.
 
-    Extension, not in the paper: ``pull`` p moves the local adapter before each round, L_i ← (1 − p) L_i + p G_i.
+    Extensions, not in the paper: ``pull`` p moves the local adapter before each round, L_i ← (1 − p) L_i + p G_i; ``pull_shared``
+    does so for P and Q alone, so that with 1 every client's P starts its round from what it received.
 
     Source: arXiv 2506.11024, sections 4.1 (RELA) and 4.2 (Co-LoRA).
     """
@@ -56,21 +59,30 @@ class FedMosaic(Algorithm):
     summary: ClassVar[str] = "Co-LoRA shared by all architectures, mixed by task relevance (RELA)"
     paper: ClassVar[str] = "FedMosaic, ICLR 2026 (arXiv 2506.11024)"
     adapters: ClassVar[tuple[str, ...]] = ("local", "global")
+    shares_subspaces: ClassVar[bool] = True
     views: ClassVar[tuple[str, ...]] = ("mixed", "local", "global")
 
     class Options(Algorithm.Options):
-        """``pull``: share of the global adapter that enters the local one before each round; 0 is the paper."""
+        """``pull``: share of the global adapter that enters the local one before each round; 0 is the paper.
+        ``pull_shared``: the same for P and Q; None: as ``pull``."""
 
-        pull: float = 0.0
+        pull: float = Field(default=0.0, ge=0, le=1)
+        pull_shared: float | None = Field(default=None, ge=0, le=1)
 
     # --- client half ------------------------------------------------------------------------------------------------
     def build(self, backbone: Backbone, public: Sequence[Example]) -> Any:
+        return self.build_aligned(backbone, public, None)
+
+    def build_aligned(self, backbone: Backbone, public: Sequence[Example], aligned: Alignment | None) -> Any:
         settings = self.scenario.adapter
         config = CoLoraConfig(
             r=settings.rank,
             lora_alpha=settings.alpha,
             lora_dropout=settings.dropout,
+            shared_r=settings.shared_rank,
+            shared_modules=None if settings.shared_targets is None else list(settings.shared_targets),
             num_blocks=settings.blocks,
+            block_layers=None if aligned is None else list(aligned.report["layers"]),
             target_modules=target_pattern(backbone, settings),
             gate=settings.gate,
             gate_init=settings.gate_init,
@@ -81,6 +93,8 @@ class FedMosaic(Algorithm):
             seed=seed_for(self.seed, "colora") % 2**31,
         )
         model = build_pair(backbone.fork(), config)
+        if aligned is not None:
+            load_shared(model, aligned.tensors)
         if config.shared_scale == "unit":
             calibrate(model, _inputs(backbone, public))
         # The first global adapter is the client's own initial one.
@@ -94,10 +108,14 @@ class FedMosaic(Algorithm):
         if not download.tensors:
             return
         write_state(client.model, "global", download.tensors)
-        if self.options.pull:
+        pull, pull_shared = self.options.pull, self.options.pull_shared
+        shares = {"layer": pull, "block": pull if pull_shared is None else pull_shared}
+        if any(shares.values()):
             local = read_state(client.model, "local")
             received = read_state(client.model, "global")
-            pulled = {key: torch.lerp(value, received[key], self.options.pull) for key, value in local.items()}
+            pulled = {
+                key: torch.lerp(value, received[key], shares[key.partition(".")[0]]) for key, value in local.items()
+            }
             write_state(client.model, "local", pulled)
 
     def train(self, client: Client) -> FitReport:

@@ -16,7 +16,7 @@ from fedmosaic.alignment.observe import Subspaces, observe
 from fedmosaic.alignment.pivot import pivot_subspaces, random_subspaces
 from fedmosaic.alignment.probes import answer_words, choose_probe
 from fedmosaic.alignment.sites import sites_of
-from fedmosaic.alignment.store import Alignment, Identity, find_alignment
+from fedmosaic.alignment.store import Alignment, Identity, find_alignment, save_alignment
 from fedmosaic.config import AlignmentSettings
 from fedmosaic.data.example import Example
 from fedmosaic.errors import DataError
@@ -36,7 +36,7 @@ def align(
     """A and B of some models that mean what the pivot's mean, from public examples alone.
 
     Models do not see one another: adding one later changes none that is there. What was stored before under the same identity
-    (weights, public data, settings) is taken from the package or the cache.
+    (weights, public data, settings) is taken from the package or the cache; what is new goes into the cache.
 
     Args:
         models: in any number; the pivot itself may be among them and keeps its own pair.
@@ -57,7 +57,8 @@ def align(
     if missing:
         fresh = _align([models[n] for n in missing], pivot, examples, settings, progress or (lambda *_: None))
         for number, (tensors, report) in zip(missing, fresh, strict=True):
-            found[number] = Alignment(tensors, identities[number], report)
+            made = found[number] = Alignment(tensors, identities[number], report)
+            save_alignment(made)
     return [known for known in found if known is not None]
 
 

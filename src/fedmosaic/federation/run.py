@@ -43,7 +43,7 @@ def new_run(settings: RunSettings, out: Path, observer: Observer | None = None) 
     _check_names(settings)
     prepare_torch(settings)
     site = Site(settings)
-    site.use(resolve(site))
+    resolve(site)
     with _running(site, out, observer) as (transport, listener):
         server = FederationServer(site, transport, folder, listener)
         folder.create(site.settings)
@@ -75,13 +75,22 @@ def resume(path: Path, observer: Observer | None = None) -> Run:
 
 
 def resolve(site: Site) -> RunSettings:
-    """Replace what is chosen automatically by what was chosen, so that a run folder says it."""
+    """Replace what is chosen automatically by what was chosen, so that a run folder says it; align what is to be aligned once,
+    before worker processes could each do it."""
     settings = site.settings
-    if settings.scenario.relevance.model != "smallest":
-        return settings
-    name = smallest_model(site, settings.scenario.models_used)
-    relevance = settings.scenario.relevance.model_copy(update={"model": name})
-    return settings.model_copy(update={"scenario": settings.scenario.model_copy(update={"relevance": relevance})})
+    scenario = settings.scenario
+    if scenario.relevance.model == "smallest" or scenario.alignment.pivot == "smallest":
+        name = smallest_model(site, scenario.models_used)
+        changes: dict[str, Any] = {}
+        if scenario.relevance.model == "smallest":
+            changes["relevance"] = scenario.relevance.model_copy(update={"model": name})
+        if scenario.alignment.pivot == "smallest":
+            changes["alignment"] = scenario.alignment.model_copy(update={"pivot": name})
+        settings = settings.model_copy(update={"scenario": scenario.model_copy(update=changes)})
+        site.use(settings)
+    for model in scenario.models_used:
+        site.alignment(model)
+    return settings
 
 
 def versions() -> dict[str, str]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fedmosaic.adapters import read_state
 from fedmosaic.algorithms import Algorithm, make_algorithm
+from fedmosaic.alignment import Alignment, align
 from fedmosaic.config import ClientSpec, RunSettings, TaskSpec
 from fedmosaic.data import check, load_task, public_examples
 from fedmosaic.data.example import Example, Task
@@ -30,10 +31,15 @@ class Host:
     """
 
     def __init__(
-        self, backbone: Backbone, algorithm: Algorithm, public: Sequence[Example], checkpointing: bool
+        self,
+        backbone: Backbone,
+        algorithm: Algorithm,
+        public: Sequence[Example],
+        checkpointing: bool,
+        aligned: Alignment | None = None,
     ) -> None:
         self.backbone = backbone
-        self.model = algorithm.built(backbone, public)
+        self.model = algorithm.built(backbone, public, aligned)
         for config in self.model.peft_config.values():
             config.base_model_name_or_path = backbone.name
         if checkpointing:
@@ -79,8 +85,25 @@ class Site:
             backbone, public = self.backbone(architecture), self.public()
             checkpointing = self.scenario.models.gradient_checkpointing
             with self._at(self._field_of(architecture)):
-                self._hosts[architecture] = Host(backbone, self.algorithm, public, checkpointing)
+                self._hosts[architecture] = Host(
+                    backbone, self.algorithm, public, checkpointing, self.alignment(architecture)
+                )
         return self._hosts[architecture]
+
+    def alignment(self, architecture: str) -> Alignment | None:
+        """A and B of an architecture that mean the same as the pivot's; None where nothing is aligned.
+
+        Found in the package or the cache, or made now and stored, so that another process of the run finds them.
+        """
+        chosen, adapter = self.scenario.alignment, self.scenario.adapter
+        if chosen.method == "none" or not self.algorithm.shares_subspaces:
+            return None
+        targets = adapter.shared_targets or adapter.targets or chosen.modules
+        own = {"rank": adapter.shared_rank or adapter.rank, "blocks": adapter.blocks, "modules": targets}
+        settings = chosen.model_copy(update=own)
+        with self._at("alignment"):
+            model, pivot = self.backbone(architecture), self.backbone(chosen.pivot)
+            return align([model], pivot, self.public(), settings)[0]
 
     def task(self, spec: TaskSpec, field: str) -> Task:
         """The task of that name, read and checked; errors name the scenario's field."""
