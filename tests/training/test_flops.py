@@ -97,7 +97,7 @@ def test_parts_pauses_and_free_modules() -> None:
 def test_counting_changes_no_bit() -> None:
     def trained(count: bool) -> list[torch.Tensor]:
         torch.manual_seed(0)
-        layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+        layer = nn.TransformerEncoderLayer(16, 2, 32, activation=functional.silu, batch_first=True)
         optimiser = torch.optim.AdamW(layer.parameters(), fused=True)
         for _ in range(3):
             x = torch.randn(4, 7, 16)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from fedmosaic.algorithms import algorithm_class, make_algorithm
 from fedmosaic.config import RunSettings
 from fedmosaic.errors import ConfigError, Interrupted, nearest
 from fedmosaic.evaluation import Record, summarise
+from fedmosaic.federation.budget import budgeted
 from fedmosaic.federation.observer import Observer
 from fedmosaic.federation.runfolder import RunFolder
 from fedmosaic.federation.server import FederationServer
@@ -75,13 +77,14 @@ def resume(path: Path, observer: Observer | None = None) -> Run:
 
 
 def resolve(site: Site) -> RunSettings:
-    """Replace what is chosen automatically by what was chosen, so that a run folder says it."""
+    """Replace what is chosen automatically by what was chosen, so that a run folder says it: models, steps, rounds."""
     settings = site.settings
-    if settings.scenario.relevance.model != "smallest":
-        return settings
-    name = smallest_model(site, settings.scenario.models_used)
-    relevance = settings.scenario.relevance.model_copy(update={"model": name})
-    return settings.model_copy(update={"scenario": settings.scenario.model_copy(update={"relevance": relevance})})
+    if settings.scenario.relevance.model == "smallest":
+        name = smallest_model(site, settings.scenario.models_used)
+        relevance = settings.scenario.relevance.model_copy(update={"model": name})
+        scenario = settings.scenario.model_copy(update={"relevance": relevance})
+        site.use(settings.model_copy(update={"scenario": scenario}))
+    return budgeted(site)
 
 
 def versions() -> dict[str, str]:
@@ -119,6 +122,8 @@ def summary_of(settings: RunSettings, lines: Sequence[Mapping[str, Any]]) -> dic
         "rounds": {"done": len(rounds), "of": scenario.rounds},
         **measured,
         "also": {f"{v}, {stage}": {p: found[p] for p in ("self", "others")} for (v, stage), found in also.items()},
+        "steps": make_algorithm(settings.algorithm, scenario, settings.seed).steps,
+        "flops": _flops(rounds, turns),
         "refused": sum(len(line["refused"]) for line in rounds),
         "bytes": {way: sum(line["bytes"][way] for line in rounds) for way in ("up", "down")},
         "seconds": {
@@ -129,6 +134,13 @@ def summary_of(settings: RunSettings, lines: Sequence[Mapping[str, Any]]) -> dic
             "checkpoint": sum(line["seconds"]["checkpoint"] for line in rounds),
         },
     }
+
+
+def _flops(rounds: Sequence[Mapping[str, Any]], turns: Sequence[Mapping[str, Any]]) -> dict[str, float] | None:
+    """Operations of the round that was counted: of a client's local training (mean over clients), and of the server."""
+    local = [turn["flops"]["total"] for turn in turns if "flops" in turn]
+    server = [line["flops"]["server"] for line in rounds if "flops" in line]
+    return {"client_round": math.fsum(local) / len(local), "server_round": server[0]} if local and server else None
 
 
 @contextmanager

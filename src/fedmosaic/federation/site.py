@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fedmosaic.adapters import read_state
 from fedmosaic.algorithms import Algorithm, make_algorithm
@@ -68,6 +68,13 @@ class Site:
         self.scenario = settings.scenario
         self.algorithm = make_algorithm(settings.algorithm, settings.scenario, settings.seed)
 
+    def beside(self, settings: RunSettings) -> Site:
+        """A site for other settings of the same scenario that shares base models and data with this one, but no adapters."""
+        other = Site(settings)
+        other._backbones, other._tasks = self._backbones, self._tasks
+        other._test_sets, other._public = self._test_sets, self.public()
+        return other
+
     def backbone(self, name: str) -> Backbone:
         """The bare base model of that name."""
         if name not in self._backbones:
@@ -76,6 +83,10 @@ class Site:
             with self._at(self._field_of(name)):
                 self._backbones[name] = Backbone.load(name, options)
         return self._backbones[name]
+
+    def towers(self) -> list[nn.Module]:
+        """The vision towers of the base models loaded so far."""
+        return [backbone.tower.tower for backbone in self._backbones.values() if backbone.tower]
 
     def host(self, architecture: str) -> Host:
         """The base model of that name with adapters on it."""

@@ -127,7 +127,12 @@ class _Mode(TorchDispatchMode):
         return out
 
     def _splits(self, func: Any) -> bool:
-        """Whether the operation is made of others, which are then what counts; in inference mode torch leaves it whole."""
+        """Whether the operation is only a name for others, which are then what counts; in inference mode torch leaves it whole.
+
+        One that also has a kernel of its own (silu's backward) stays whole: its parts would round differently.
+        """
         if func not in self.composite:
-            self.composite[func] = isinstance(func, torch._ops.OpOverload) and func._can_decompose()
+            composite = isinstance(func, torch._ops.OpOverload) and func._can_decompose()
+            own = composite and torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CPU")
+            self.composite[func] = composite and not own
         return self.composite[func]
