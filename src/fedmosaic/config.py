@@ -45,6 +45,8 @@ class DataSettings(Settings):
         root: folder of the datasets, for layouts ``<Dataset>/{train,test}/dataset-<k>.json``.
         train, test: at most so many examples a task (None: all, or the benchmark's own default).
         seed: draws the benchmark's examples (procedural data) or the sub-sample.
+        validation: seed of a validation split: a fifth of each task's training examples is held out and measured on in the
+            place of the test examples, which are not used. None: measure on the test examples.
         public: a public set, seen by everybody: scales and aligns the shared subspaces. ``none`` where there is none.
         public_size: number of its examples that are used.
     """
@@ -53,6 +55,7 @@ class DataSettings(Settings):
     train: int | None = Field(default=None, ge=1)
     test: int | None = Field(default=None, ge=1)
     seed: int = 0
+    validation: int | None = None
     public: str = "none"
     public_size: int = Field(default=64, ge=1)
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fedmosaic.adapters import read_state
 from fedmosaic.algorithms import Algorithm, make_algorithm
 from fedmosaic.config import ClientSpec, RunSettings, TaskSpec
-from fedmosaic.data import check, load_task, public_examples
+from fedmosaic.data import check, hold_out, load_task, public_examples
 from fedmosaic.data.example import Example, Task
 from fedmosaic.errors import FedMosaicError
 from fedmosaic.models.backbone import Backbone
@@ -111,6 +111,8 @@ class Site:
                     kind=spec.kind,
                     metric=spec.metric,
                 )
+                if data.validation is not None:
+                    task = hold_out(task, data.validation)
                 check(task)
             self._tasks[spec.name] = task
         return self._tasks[spec.name]
