@@ -14,7 +14,7 @@ FLOORS = [
     {"adapters", "relevance", "alignment", "training", "evaluation"},
     {"algorithms", "miniature"},
     {"federation"},
-    {"engines"},
+    {"engines", "comparison"},
     {"reporting"},
     {"api"},
     {"cli"},

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fedmosaic.adapters import read_state
 from fedmosaic.algorithms import Algorithm, make_algorithm
-from fedmosaic.config import ClientSpec, RunSettings, TaskSpec
+from fedmosaic.config import ClientSpec, RunSettings, Scenario, TaskSpec
 from fedmosaic.data import check, hold_out, load_task, public_examples
 from fedmosaic.data.example import Example, Task
 from fedmosaic.errors import FedMosaicError
@@ -175,9 +175,9 @@ def smallest_model(site: Site, names: Sequence[str]) -> str:
     return min(names, key=lambda name: sizes[name])
 
 
-def only_miniatures(settings: RunSettings) -> bool:
+def only_miniatures(scenario: Scenario) -> bool:
     """Whether every client's model is a bundled one: then processes pay and threads do not."""
-    return all(client.model.startswith("miniature/") for client in settings.scenario.clients)
+    return all(client.model.startswith("miniature/") for client in scenario.clients)
 
 
 def choose_workers(settings: RunSettings) -> int:
@@ -186,14 +186,14 @@ def choose_workers(settings: RunSettings) -> int:
     count = settings.workers
     if count == 0:
         on_cpu = resolve_device(settings.scenario.models.device).type == "cpu"
-        count = (os.cpu_count() or 1) if only_miniatures(settings) and on_cpu else 1
+        count = (os.cpu_count() or 1) if only_miniatures(settings.scenario) and on_cpu else 1
     return max(1, min(count, len(settings.scenario.clients)))
 
 
 def prepare_torch(settings: RunSettings) -> None:
     """Set torch's thread count (as asked; else 1 for the miniatures, whose matrices are too small to share out) and, on
     CUDA, ask for deterministic kernels, so that a seed gives the same numbers there too."""
-    threads = settings.threads or (1 if only_miniatures(settings) else 0)
+    threads = settings.threads or (1 if only_miniatures(settings.scenario) else 0)
     if threads:
         torch.set_num_threads(threads)
     if resolve_device(settings.scenario.models.device).type == "cuda":
