@@ -15,7 +15,7 @@ FLOORS = [
     {"alignment"},
     {"algorithms", "miniature"},
     {"federation"},
-    {"engines"},
+    {"engines", "comparison"},
     {"reporting"},
     {"api"},
     {"cli"},

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fedmosaic.comparison.compare import RESULT, Comparison, Plan, run_comparison
+from fedmosaic.comparison.sweep import SEEDS, By, Sweep
+from fedmosaic.comparison.variants import Variant, distinct
 from fedmosaic.config import RunSettings, Scenario
-from fedmosaic.configfile import apply_override, load_scenario, parse
+from fedmosaic.configfile import apply_override, load_scenario, override, parse
 from fedmosaic.errors import CheckpointError, ConfigError, nearest
 from fedmosaic.federation.observer import Observer, Observers
 from fedmosaic.federation.run import Run, new_run, summary_of
 from fedmosaic.federation.run import resume as resume_run
 from fedmosaic.federation.runfolder import RunFolder
+from fedmosaic.files import write_atomic
+from fedmosaic.reporting.comparison import markdown
 
 if TYPE_CHECKING:
     from fedmosaic.alignment.store import Alignment
@@ -72,12 +78,64 @@ def resume(folder: str | Path, *, progress: bool = True, observers: Sequence[Obs
     return resume_run(path, _observer(settings, path, progress, observers))
 
 
+def compare(
+    scenario: str | Path | Scenario,
+    *,
+    algorithms: Sequence[str | Variant],
+    seeds: Sequence[int] = (0, 1, 2),
+    set: Sequence[str] = (),
+    sweep: Mapping[str, Sequence[str]] | None = None,
+    sweep_by: By = "mean",
+    sweep_seeds: Sequence[int] = SEEDS,
+    out: str | Path | None = None,
+    jobs: int = 0,
+    progress: bool = True,
+) -> Comparison:
+    """Run several algorithms with several seeds and compare them; the same call again goes on where it was stopped.
+
+    Args:
+        scenario: as for :func:`run`.
+        algorithms: names, ``"fedmosaic:pull=0.2"``, ``"label=fedmosaic:relevance.kind=permuted"``, or
+            :class:`~fedmosaic.comparison.variants.Variant`.
+        seeds: of the runs, the same for every algorithm, so that differences are paired.
+        set: settings of all runs, ``["train.lr=1e-3"]``.
+        sweep: values to choose from for every algorithm, ``{"train.lr": ["1e-3", "2e-3"]}``, on a validation split.
+        sweep_by, sweep_seeds: see :class:`~fedmosaic.comparison.sweep.Sweep`.
+        out: the folder; by default ``runs/<scenario>-comparison``.
+        jobs: runs at a time; 0: chosen. Never more than memory allows.
+        progress: show progress in the terminal.
+
+    Returns:
+        folder, figures (see :func:`~fedmosaic.evaluation.comparison.compare_summaries`) and the runs that failed.
+
+    Raises:
+        FedMosaicError: anything wrong with the call or the folder, before anything runs.
+    """
+    name = str(scenario) if not isinstance(scenario, Scenario) else scenario.title or "scenario"
+    common = override(scenario, set, name) if isinstance(scenario, Scenario) else load_scenario(scenario, set)
+    variants = distinct([v if isinstance(v, Variant) else Variant.parse(v) for v in algorithms])
+    choice = Sweep(dict(sweep), sweep_by, tuple(sweep_seeds)) if sweep else None
+    plan = Plan(name, common, variants, list(seeds), list(set), choice)
+    folder = Path(out) if out is not None else Path("runs") / f"{_stem(name)}-comparison"
+    listener = None
+    if progress:
+        from fedmosaic.reporting.gridprogress import GridProgress
+
+        listener = GridProgress()
+    comparison = run_comparison(plan, folder, jobs=jobs, listener=listener)
+    write_atomic(folder / "comparison.md", markdown(comparison.result) + "\n")
+    return comparison
+
+
 def show(folder: str | Path) -> Mapping[str, Any]:
-    """The summary of a run, of what is measured so far if it has not finished.
+    """The summary of a run, of what is measured so far if it has not finished; or the figures of a comparison.
 
     Raises:
         CheckpointError: no run folder, or nothing has been measured yet.
     """
+    if (result := Path(folder) / RESULT).is_file():
+        figures: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
+        return figures
     opened, settings = RunFolder.open(Path(folder))
     summary = opened.summary()
     lines = [] if summary else opened.lines()
@@ -152,8 +210,8 @@ def align(
     from fedmosaic.reporting.alignment import AlignProgress, write_heat_map
 
     content = {"seed": seed, **settings}
-    for override in set:
-        apply_override(content, override)
+    for change in set:
+        apply_override(content, change)
     chosen = parse(alignment.AlignmentSettings, content, "align")
     loaded = {name: Backbone.load(name, ModelOptions(dtype, device)) for name in dict.fromkeys([*models, pivot])}
     if public == "synthetic" and any(backbone.tower is None for backbone in loaded.values()):
@@ -172,13 +230,17 @@ def align(
 
 def default_folder(settings: RunSettings) -> Path:
     """A folder under ``runs/`` that does not exist yet: ``runs/<scenario>-<algorithm>-seed<seed>``, then ``…-2`` and so on."""
-    stem = Path(settings.name).with_suffix("").as_posix().strip("/.").replace("/", "-").replace(" ", "-")
-    base = Path("runs") / f"{stem}-{settings.algorithm}-seed{settings.seed}"
+    base = Path("runs") / f"{_stem(settings.name)}-{settings.algorithm}-seed{settings.seed}"
     path, number = base, 1
     while path.exists():
         number += 1
         path = base.with_name(f"{base.name}-{number}")
     return path
+
+
+def _stem(name: str) -> str:
+    """A scenario's name as part of a folder's."""
+    return Path(name).with_suffix("").as_posix().strip("/.").replace("/", "-").replace(" ", "-")
 
 
 def _observer(settings: RunSettings, folder: Path, progress: bool, more: Sequence[Observer]) -> Observer:

@@ -49,7 +49,38 @@ def build_parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--quiet", "-q", action="store_true", help="no progress, only the final table")
 
-    show = commands.add_parser("show", help="print the table of a run")
+    compare = commands.add_parser(
+        "compare",
+        help="run several algorithms with several seeds and compare them",
+        description="Run every algorithm with every seed, in parallel. The same command again goes on where it was stopped.",
+    )
+    compare.add_argument("scenario", help="name (see: fedmosaic list scenarios) or path of a .yaml file")
+    compare.add_argument(
+        "--algorithms",
+        "-a",
+        action="append",
+        required=True,
+        metavar="A,B,…",
+        help="[LABEL=]ALGORITHM[:KEY=VALUE…], comma-separated, e.g. sft,fedavg,fedmosaic,permuted=fedmosaic:relevance.kind=permuted",
+    )
+    compare.add_argument("--seeds", "-s", default="0-2", metavar="S", help="0-4 or 0,1,2 (default: 0-2)")
+    compare.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting of all runs")
+    compare.add_argument(
+        "--sweep",
+        action="append",
+        default=[],
+        metavar="KEY=V1,V2",
+        help="choose this setting for every algorithm, on a validation split; repeatable",
+    )
+    compare.add_argument(
+        "--sweep-by", choices=["mean", "self", "others"], default="mean", help="the score to choose by"
+    )
+    compare.add_argument("--sweep-seeds", metavar="S", help="seeds of the sweep (default: 1000,1001)")
+    compare.add_argument("--out", "-o", metavar="DIR", help="folder (default: runs/<scenario>-comparison)")
+    compare.add_argument("--jobs", "-j", type=int, default=0, metavar="N", help="runs at a time (default: chosen)")
+    compare.add_argument("--quiet", "-q", action="store_true", help="no progress, only the final table")
+
+    show = commands.add_parser("show", help="print the table of a run or of a comparison")
     show.add_argument("folder", metavar="DIR")
     show.add_argument("--json", action="store_true", help="print summary.json instead")
 
@@ -102,7 +133,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Returns:
-        the exit status: 0; 2 for anything the user can mend (one line on standard error); 130 after Ctrl-C.
+        the exit status: 0; 1 for a comparison some of whose runs failed; 2 for anything the user can mend (one line on
+        standard error); 130 after Ctrl-C.
     """
     arguments = build_parser().parse_args(argv)
     from fedmosaic.errors import FedMosaicError, Interrupted
@@ -118,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 2
     except Interrupted as stop:
-        print(f"\ninterrupted; continue with: fedmosaic run --resume {stop.folder}", file=sys.stderr)
+        print(f"\ninterrupted; continue with: {stop.again}", file=sys.stderr)
         return 130
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
@@ -166,15 +198,41 @@ def _run(arguments: argparse.Namespace) -> None:
     print(f"run folder: {finished.folder}")
 
 
+def _compare(arguments: argparse.Namespace) -> int:
+    from fedmosaic import api
+    from fedmosaic.comparison.variants import parse_choices, parse_seeds, parse_variants
+    from fedmosaic.reporting.comparison import print_comparison
+
+    options = {"sweep_seeds": parse_seeds(arguments.sweep_seeds)} if arguments.sweep_seeds else {}
+    comparison = api.compare(
+        arguments.scenario,
+        algorithms=parse_variants(arguments.algorithms),
+        seeds=parse_seeds(arguments.seeds),
+        set=arguments.set,
+        sweep=parse_choices(arguments.sweep),
+        sweep_by=arguments.sweep_by,
+        out=arguments.out,
+        jobs=arguments.jobs,
+        progress=not arguments.quiet,
+        **options,
+    )
+    print_comparison(comparison.result)
+    print(f"comparison folder: {comparison.folder}")
+    return 1 if comparison.failures else 0
+
+
 def _show(arguments: argparse.Namespace) -> None:
     import json
 
     from fedmosaic import api
+    from fedmosaic.reporting.comparison import print_comparison
     from fedmosaic.reporting.tables import print_summary
 
     summary = api.show(arguments.folder)
     if arguments.json:
         print(json.dumps(summary, indent=2))
+    elif "algorithms" in summary:
+        print_comparison(summary)
     else:
         print_summary(summary)
 

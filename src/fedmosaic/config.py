@@ -45,6 +45,8 @@ class DataSettings(Settings):
         root: folder of the datasets, for layouts ``<Dataset>/{train,test}/dataset-<k>.json``.
         train, test: at most so many examples a task (None: all, or the benchmark's own default).
         seed: draws the benchmark's examples (procedural data) or the sub-sample.
+        validation: seed of a validation split: a fifth of each task's training examples is held out and measured on in the
+            place of the test examples, which are not used. None: measure on the test examples.
         public: a public set, seen by everybody: scales and aligns the shared subspaces, and distillation works on it. ``none``
             where there is none.
         public_size: number of its examples that are used.
@@ -54,6 +56,7 @@ class DataSettings(Settings):
     train: int | None = Field(default=None, ge=1)
     test: int | None = Field(default=None, ge=1)
     seed: int = 0
+    validation: int | None = None
     public: str = "none"
     public_size: int = Field(default=64, ge=1)
 
@@ -155,6 +158,27 @@ class TrainSettings(Settings):
     clip: float = Field(default=1.0, ge=0)
 
 
+class BudgetSettings(Settings):
+    """What every algorithm may spend alike; ``budget: flops`` is short for ``budget: {kind: flops}``.
+
+    Attributes:
+        kind: ``steps``: ``train.steps`` local steps a round, or the algorithm's own number (``algorithms.<name>.steps``).
+            ``flops``: as many local steps a round as cost no more operations than ``train.steps`` steps of local training
+            (sft), over all clients, as counted in a rehearsal before the run; an own number of steps does not count then.
+            ``bytes``: fewer rounds, so that no client sends and receives more than ``megabytes`` in the whole run.
+        megabytes: of 10⁶ bytes, both ways together; for ``bytes`` only.
+    """
+
+    kind: Literal["steps", "flops", "bytes"] = "steps"
+    megabytes: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _limit(self) -> BudgetSettings:
+        if (self.kind == "bytes") != (self.megabytes is not None):
+            raise ValueError("megabytes belongs to kind: bytes, and that needs it")
+        return self
+
+
 class MemorySettings(Settings):
     """The online memory: at most ``size`` samples (None: no limit); draws ∝ exp(−count/temperature), counts × decay a draw."""
 
@@ -227,12 +251,18 @@ class Scenario(Settings):
     adapter: AdapterSettings = AdapterSettings()
     alignment: AlignmentSettings = AlignmentSettings(method="none")
     train: TrainSettings = TrainSettings()
+    budget: BudgetSettings = BudgetSettings()
     memory: MemorySettings = MemorySettings()
     relevance: RelevanceSettings = RelevanceSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     algorithms: dict[str, dict[str, Any]] = {}
 
     _unseen_names = field_validator("unseen", mode="before")(ClientSpec._names.__func__)  # type: ignore[attr-defined]
+
+    @field_validator("budget", mode="before")
+    @classmethod
+    def _budget_kind(cls, value: Any) -> Any:
+        return {"kind": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _client_names(self) -> Scenario:
@@ -248,6 +278,24 @@ class Scenario(Settings):
         return list(dict.fromkeys(client.model for client in self.clients))
 
 
+class Rehearsal(Settings):
+    """What the rehearsal before a run counted, and the steps and rounds that follow from it (``federation/rehearsal.py``).
+
+    Attributes:
+        steps: local steps a round. rounds: of the run.
+        reference: for each architecture the operations of ``train.steps`` steps of local training (empty unless counted).
+        flops: the same of this algorithm's local round with ``train.steps`` steps, everything it does included.
+        bytes_up, bytes_down: what the client that sends and receives most sends and receives in a round.
+    """
+
+    steps: int
+    rounds: int
+    reference: dict[str, int] = {}
+    flops: dict[str, int] = {}
+    bytes_up: int = 0
+    bytes_down: int = 0
+
+
 class RunSettings(Settings):
     """A whole run: the resolved content of ``config.yaml``."""
 
@@ -258,4 +306,5 @@ class RunSettings(Settings):
     workers: int = Field(default=0, ge=0, description="processes that clients are spread over; 0 chooses")
     trackers: tuple[str, ...] = ("tensorboard",)
     scenario: Scenario
+    rehearsal: Rehearsal | None = None
     versions: dict[str, str] = {}

@@ -39,6 +39,14 @@ def load_scenario(name: str | Path, overrides: Sequence[str] = ()) -> Scenario:
     return parse(Scenario, content, origin)
 
 
+def override(scenario: Scenario, overrides: Sequence[str], origin: str) -> Scenario:
+    """The scenario with ``key=value`` overrides applied. Raises ConfigError, naming ``origin``, as :func:`load_scenario` does."""
+    content = scenario.model_dump(mode="json")
+    for change in overrides:
+        apply_override(content, change)
+    return parse(Scenario, content, origin)
+
+
 def parse(kind: type[S], content: Any, origin: str) -> S:
     """Validate ``content`` as ``kind``; ConfigError names the file and field at fault."""
     try:

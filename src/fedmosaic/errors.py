@@ -32,11 +32,12 @@ class CheckpointError(FedMosaicError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during a run; ``folder`` is where it can be continued from."""
+    """Ctrl-C during a run; ``folder`` is where it can be continued from, ``again`` the command that does it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, again: str = "") -> None:
         super().__init__(str(folder))
         self.folder = folder
+        self.again = again or f"fedmosaic run --resume {folder}"
 
 
 def nearest(word: str, valid: Iterable[str]) -> str:

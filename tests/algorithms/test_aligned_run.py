@@ -26,7 +26,7 @@ SET = [
 
 def site_of(path: Path, *changes: str) -> Site:
     site = Site(RunSettings(name="tiny", scenario=load_scenario(path, [*SET, *changes])))
-    resolve(site)
+    site.use(resolve(site))
     return site
 
 

@@ -7,6 +7,7 @@ from fedmosaic.data.memory import OnlineMemory
 from fedmosaic.data.registry import load_task, public_examples
 from fedmosaic.data.stream import ClientStream
 from fedmosaic.data.text import read_text
+from fedmosaic.data.validation import hold_out
 
 __all__ = [
     "IMAGE_MARK",
@@ -17,6 +18,7 @@ __all__ = [
     "Task",
     "Turn",
     "check",
+    "hold_out",
     "load_task",
     "public_examples",
     "read_llava",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from fedmosaic.federation.site import Host, Site, adapter_tensors
 from fedmosaic.federation.wire import pack, read_tensors, schema_of, unpack, write_tensors
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.seeding import generator, seed_for
+from fedmosaic.training.flops import FlopCounter
 from fedmosaic.training.loop import FitReport, Loss, StepHook, fit
 from fedmosaic.training.loss import answer_loss
 
@@ -34,6 +35,7 @@ class Order:
     Attributes:
         train: take part in the round. before, after: evaluate before and after local training.
         items: test items a task; None for all.
+        count: count the operations of the local training (they are the same in every round, nearly).
     """
 
     round: int
@@ -41,6 +43,7 @@ class Order:
     before: bool = False
     after: bool = False
     items: int | None = None
+    count: bool = False
 
 
 @dataclass
@@ -66,6 +69,7 @@ class LocalClient:
         self.round = 0
         self.kept: dict[str, Tensor] = {}
         self.tasks = site.tasks(spec)
+        self.flops = FlopCounter()
         self.stream = self._new_stream()
         self._adapters: dict[str, Tensor] = {}
         self._moments: dict[str, Tensor] = {}
@@ -91,20 +95,21 @@ class LocalClient:
         each_step: StepHook | None = None,
         examples: Callable[[], Sequence[Example]] | None = None,
     ) -> FitReport:
-        return fit(
-            self.model,
-            self.backbone,
-            self.host.optimiser,
-            examples or (lambda: self.stream.examples(self.stream.next_batch())),
-            steps,
-            dropout_seed=seed_for(
-                self.site.settings.seed, self.name, self.round, "public dropout" if examples else "dropout"
-            ),
-            first_step=self.round * steps,
-            total_steps=self.site.scenario.rounds * steps,
-            loss=loss or answer_loss,
-            each_step=each_step,
-        )
+        with self.flops.part("steps"):
+            return fit(
+                self.model,
+                self.backbone,
+                self.host.optimiser,
+                examples or (lambda: self.stream.examples(self.stream.next_batch())),
+                steps,
+                dropout_seed=seed_for(
+                    self.site.settings.seed, self.name, self.round, "public dropout" if examples else "dropout"
+                ),
+                first_step=self.round * steps,
+                total_steps=self.site.scenario.rounds * steps,
+                loss=loss or answer_loss,
+                each_step=each_step,
+            )
 
     def other_backbone(self, name: str) -> Backbone:
         return self.site.backbone(name)
@@ -116,7 +121,8 @@ class LocalClient:
         return generator(self.site.settings.seed, self.name, self.round, purpose)
 
     def once(self, key: str, make: Callable[[], Any]) -> Any:
-        return self.site.once(key, make)
+        with self.flops.paused():
+            return self.site.once(key, make)
 
     # --- turns ------------------------------------------------------------------------------------------------------
     def introduce(self) -> dict[str, Any]:
@@ -150,9 +156,13 @@ class LocalClient:
                     reply.records += self._evaluate(order, "before")
                     lap("evaluate")
                 self.stream.begin_round(order.round)
-                fitted = algorithm.train(self)
+                self.flops = FlopCounter(free=self.site.towers())
+                with self.flops if order.count else nullcontext():
+                    fitted = algorithm.train(self)
                 lap("train")
                 reply.report = asdict(fitted)
+                if order.count:
+                    reply.report["flops"] = {"total": self.flops.total, **self.flops.parts}
                 reply.update = pack(algorithm.upload(self))
                 lap("upload")
             if order.after:

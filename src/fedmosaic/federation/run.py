@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from fedmosaic.algorithms import algorithm_class, make_algorithm
 from fedmosaic.config import RunSettings
 from fedmosaic.errors import ConfigError, Interrupted, nearest
 from fedmosaic.evaluation import Record, summarise
+from fedmosaic.federation.budget import budgeted
 from fedmosaic.federation.observer import Observer
 from fedmosaic.federation.runfolder import RunFolder
 from fedmosaic.federation.server import FederationServer
@@ -43,7 +45,7 @@ def new_run(settings: RunSettings, out: Path, observer: Observer | None = None) 
     _check_names(settings)
     prepare_torch(settings)
     site = Site(settings)
-    resolve(site)
+    site.use(resolve(site))
     with _running(site, out, observer) as (transport, listener):
         server = FederationServer(site, transport, folder, listener)
         folder.create(site.settings)
@@ -75,8 +77,10 @@ def resume(path: Path, observer: Observer | None = None) -> Run:
 
 
 def resolve(site: Site) -> RunSettings:
-    """Replace what is chosen automatically by what was chosen, so that a run folder says it; align what is to be aligned once,
-    before worker processes could each do it."""
+    """Replace what is chosen automatically by what was chosen, so that a run folder says it: models, steps, rounds.
+
+    What is to be aligned is aligned here, once, before worker processes could each do it.
+    """
     settings = site.settings
     scenario = settings.scenario
     if scenario.relevance.model == "smallest" or scenario.alignment.pivot == "smallest":
@@ -86,11 +90,10 @@ def resolve(site: Site) -> RunSettings:
             changes["relevance"] = scenario.relevance.model_copy(update={"model": name})
         if scenario.alignment.pivot == "smallest":
             changes["alignment"] = scenario.alignment.model_copy(update={"pivot": name})
-        settings = settings.model_copy(update={"scenario": scenario.model_copy(update=changes)})
-        site.use(settings)
+        site.use(settings.model_copy(update={"scenario": scenario.model_copy(update=changes)}))
     for model in scenario.models_used:
         site.alignment(model)
-    return settings
+    return budgeted(site)
 
 
 def versions() -> dict[str, str]:
@@ -128,6 +131,8 @@ def summary_of(settings: RunSettings, lines: Sequence[Mapping[str, Any]]) -> dic
         "rounds": {"done": len(rounds), "of": scenario.rounds},
         **measured,
         "also": {f"{v}, {stage}": {p: found[p] for p in ("self", "others")} for (v, stage), found in also.items()},
+        "steps": make_algorithm(settings.algorithm, scenario, settings.seed).steps,
+        "flops": _flops(rounds, turns),
         "refused": sum(len(line["refused"]) for line in rounds),
         "bytes": {way: sum(line["bytes"][way] for line in rounds) for way in ("up", "down")},
         "seconds": {
@@ -138,6 +143,13 @@ def summary_of(settings: RunSettings, lines: Sequence[Mapping[str, Any]]) -> dic
             "checkpoint": sum(line["seconds"]["checkpoint"] for line in rounds),
         },
     }
+
+
+def _flops(rounds: Sequence[Mapping[str, Any]], turns: Sequence[Mapping[str, Any]]) -> dict[str, float] | None:
+    """Operations of the round that was counted: of a client's local training (mean over clients), and of the server."""
+    local = [turn["flops"]["total"] for turn in turns if "flops" in turn]
+    server = [line["flops"]["server"] for line in rounds if "flops" in line]
+    return {"client_round": math.fsum(local) / len(local), "server_round": server[0]} if local and server else None
 
 
 @contextmanager

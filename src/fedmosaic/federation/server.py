@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from fedmosaic.federation.transport import Transport
 from fedmosaic.federation.wire import Expected, Schema, check, pack, read_tensors, unpack, write_tensors
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.seeding import generator, rng
+from fedmosaic.training.flops import FlopCounter
 
 
 class FederationServer:
@@ -92,7 +94,10 @@ class FederationServer:
         number, training = self.round, self.participants(self.round)
         orders = self._orders(number, training)
         members = {member.name: member for member in self.members}
-        downloads = {name: pack(self.algorithm.download(self, members[name])) for name in orders}
+        counted = FlopCounter(free=self.site.towers())
+        counting = counted if number == self._counted_round else nullcontext()
+        with counting:
+            downloads = {name: pack(self.algorithm.download(self, members[name])) for name in orders}
         seconds["server"] += time.perf_counter() - started
         self.observer.round_started(number, list(orders))
 
@@ -117,7 +122,8 @@ class FederationServer:
 
         clock = time.perf_counter()
         self.report = {}
-        self.algorithm.aggregate(self, updates)
+        with counting:
+            self.algorithm.aggregate(self, updates)
         seconds["server"] += time.perf_counter() - clock
         entry = {
             "kind": "round",
@@ -125,6 +131,7 @@ class FederationServer:
             "clients": training,
             "refused": refused,
             **self.report,
+            **({"flops": {"server": counted.total}} if number == self._counted_round else {}),
             "bytes": {way: sum(line["bytes"][way] for line in lines) for way in ("up", "down")},
         }
         lines += [{"kind": "score", **asdict(record)} for record in records]
@@ -140,6 +147,11 @@ class FederationServer:
         self._checkpoint_seconds = time.perf_counter() - clock
         self.observer.round_finished(number, entry, records)
 
+    @property
+    def _counted_round(self) -> int:
+        """The round whose operations are counted: the first in which clients have received something."""
+        return min(1, self.settings.scenario.rounds - 1)
+
     def _orders(self, number: int, training: Sequence[str]) -> dict[str, Order]:
         settings = self.settings.scenario.evaluation
         last = number == self.settings.scenario.rounds - 1
@@ -147,7 +159,12 @@ class FederationServer:
         items = settings.last_items if last else settings.items
         return {
             member.name: Order(
-                number, train=member.name in training, before=due and settings.before, after=due, items=items
+                number,
+                train=member.name in training,
+                before=due and settings.before,
+                after=due,
+                items=items,
+                count=number == self._counted_round,
             )
             for member in self.members
             if due or member.name in training

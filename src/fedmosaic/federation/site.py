@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fedmosaic.adapters import read_state
 from fedmosaic.algorithms import Algorithm, make_algorithm
 from fedmosaic.alignment import Alignment, align
-from fedmosaic.config import ClientSpec, RunSettings, TaskSpec
-from fedmosaic.data import check, load_task, public_examples
+from fedmosaic.config import ClientSpec, RunSettings, Scenario, TaskSpec
+from fedmosaic.data import check, hold_out, load_task, public_examples
 from fedmosaic.data.example import Example, Task
 from fedmosaic.errors import FedMosaicError
 from fedmosaic.models.backbone import Backbone
@@ -70,6 +70,13 @@ class Site:
         self.scenario = settings.scenario
         self.algorithm = make_algorithm(settings.algorithm, settings.scenario, settings.seed)
 
+    def beside(self, settings: RunSettings) -> Site:
+        """A site for other settings of the same scenario that shares base models and data with this one, but no adapters."""
+        other = Site(settings)
+        other._backbones, other._tasks = self._backbones, self._tasks
+        other._test_sets, other._public = self._test_sets, self.public()
+        return other
+
     def backbone(self, name: str) -> Backbone:
         """The bare base model of that name."""
         if name not in self._backbones:
@@ -78,6 +85,10 @@ class Site:
             with self._at(self._field_of(name)):
                 self._backbones[name] = Backbone.load(name, options)
         return self._backbones[name]
+
+    def towers(self) -> list[nn.Module]:
+        """The vision towers of the base models loaded so far."""
+        return [backbone.tower.tower for backbone in self._backbones.values() if backbone.tower]
 
     def host(self, architecture: str) -> Host:
         """The base model of that name with adapters on it."""
@@ -119,6 +130,8 @@ class Site:
                     kind=spec.kind,
                     metric=spec.metric,
                 )
+                if data.validation is not None:
+                    task = hold_out(task, data.validation)
                 check(task)
             self._tasks[spec.name] = task
         return self._tasks[spec.name]
@@ -181,9 +194,9 @@ def smallest_model(site: Site, names: Sequence[str]) -> str:
     return min(names, key=lambda name: sizes[name])
 
 
-def only_miniatures(settings: RunSettings) -> bool:
+def only_miniatures(scenario: Scenario) -> bool:
     """Whether every client's model is a bundled one: then processes pay and threads do not."""
-    return all(client.model.startswith("miniature/") for client in settings.scenario.clients)
+    return all(client.model.startswith("miniature/") for client in scenario.clients)
 
 
 def choose_workers(settings: RunSettings) -> int:
@@ -192,14 +205,14 @@ def choose_workers(settings: RunSettings) -> int:
     count = settings.workers
     if count == 0:
         on_cpu = resolve_device(settings.scenario.models.device).type == "cpu"
-        count = (os.cpu_count() or 1) if only_miniatures(settings) and on_cpu else 1
+        count = (os.cpu_count() or 1) if only_miniatures(settings.scenario) and on_cpu else 1
     return max(1, min(count, len(settings.scenario.clients)))
 
 
 def prepare_torch(settings: RunSettings) -> None:
     """Set torch's thread count (as asked; else 1 for the miniatures, whose matrices are too small to share out) and, on
     CUDA, ask for deterministic kernels, so that a seed gives the same numbers there too."""
-    threads = settings.threads or (1 if only_miniatures(settings) else 0)
+    threads = settings.threads or (1 if only_miniatures(settings.scenario) else 0)
     if threads:
         torch.set_num_threads(threads)
     if resolve_device(settings.scenario.models.device).type == "cuda":

@@ -57,6 +57,9 @@ def _footer(summary: Mapping[str, Any]) -> str:
         f"sent {amount(size['up'])} up, {amount(size['down'])} down",
         f"{duration(seconds['total'])}: {duration(seconds['train'])} training, {duration(seconds['evaluate'])} evaluation",
     ]
+    if flops := summary.get("flops"):
+        local, server = operations(flops["client_round"]), operations(flops["server_round"])
+        parts.append(f"counted {local} a client and round in {summary['steps']} local steps, {server} on the server")
     parts += [
         f"{name}: self {percent(f['self']['last'])}, others {percent(f['others']['last'])}"
         for name, f in summary["also"].items()
@@ -78,6 +81,15 @@ def amount(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} TB"
+
+
+def operations(count: float) -> str:
+    """Floating-point operations in a readable unit."""
+    for unit in ("MFLOP", "GFLOP", "TFLOP"):
+        count /= 1000 if unit != "MFLOP" else 1e6
+        if count < 1000:
+            break
+    return f"{count:.1f} {unit}" if count else "none"
 
 
 def duration(seconds: float) -> str:

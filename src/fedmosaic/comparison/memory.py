@@ -1,0 +1,42 @@
+"""How much memory a process took, and how much there is for another one."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def peak_memory() -> int:
+    """The most main memory this process ever held, in bytes; 0 where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def available_memory() -> int | None:
+    """Bytes that new processes can take without pushing others out, within a container's limit; None if unknown."""
+    found = [size for size in (_of_machine(), _of_container()) if size is not None]
+    return min(found) if found else None
+
+
+def _of_machine() -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def _of_container() -> int | None:
+    try:
+        limit = (CGROUP / "memory.max").read_text().strip()
+        used = int((CGROUP / "memory.current").read_text())
+        cached = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())["inactive_file"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return None if limit == "max" else max(0, int(limit) - used + int(cached))

@@ -1,0 +1,79 @@
+"""A rehearsal: one local round of each architecture, counted, so that algorithms can be given the same budget.
+
+It is the real thing on a small stage: all clients, fresh, take one step and the server aggregates, so that downloads are what they
+will be; then the first client of each architecture does a whole local round (signatures, second adapters, distillation, whatever
+the algorithm does) under a counter of operations. Nothing of it enters the run. The rehearsal's seed is fixed: runs that
+differ only in their seed get the same budget.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedmosaic.config import RunSettings
+from fedmosaic.federation.client import Order
+from fedmosaic.federation.observer import Observer
+from fedmosaic.federation.runfolder import RunFolder
+from fedmosaic.federation.server import FederationServer
+from fedmosaic.federation.site import Site
+from fedmosaic.federation.transport import InProcess
+from fedmosaic.federation.wire import pack, unpack
+
+SEED = 0
+
+
+@dataclass(frozen=True)
+class RoundCost:
+    """What one round costs.
+
+    Attributes:
+        flops: operations of the local round, by architecture; in_steps: of these, those that grow with the number of steps.
+        up, down: bytes sent and received, by client. first_down: received in the first round, before anything is aggregated.
+    """
+
+    flops: dict[str, int]
+    in_steps: dict[str, int]
+    up: dict[str, int]
+    down: dict[str, int]
+    first_down: dict[str, int]
+
+
+def rehearse(site: Site, algorithm: str, steps: int) -> RoundCost:
+    """The cost of a round of ``algorithm`` with so many local steps, in the scenario of ``site``, whose models and data it uses."""
+    stage = site.beside(_with_steps(site.settings, algorithm, steps))
+    clients = InProcess(stage)
+    server = FederationServer(stage, clients, RunFolder(Path()), Observer())
+
+    stage.use(_with_steps(site.settings, algorithm, 1))
+    first = {member.name: pack(stage.algorithm.download(server, member)) for member in server.members}
+    replies = dict(clients.exchange({name: Order(0) for name in first}, first))
+    updates = {name: reply.update for name, reply in replies.items() if reply.update is not None}
+    server.algorithm.aggregate(server, {name: unpack(update) for name, update in updates.items()})
+
+    server.round = 1
+    stage.use(_with_steps(site.settings, algorithm, steps))
+    downloads = {member.name: pack(stage.algorithm.download(server, member)) for member in server.members}
+    performers = {member.architecture: member.name for member in reversed(server.members)}
+    counted = dict(clients.exchange({name: Order(1, count=True) for name in performers.values()}, downloads))
+    flops = {architecture: counted[name].report["flops"] for architecture, name in performers.items()}
+    return RoundCost(
+        flops={architecture: found["total"] for architecture, found in flops.items()},
+        in_steps={architecture: found.get("steps", 0) for architecture, found in flops.items()},
+        up={name: len(update) for name, update in updates.items()},
+        down={name: len(download) for name, download in downloads.items()},
+        first_down={name: len(download) for name, download in first.items()},
+    )
+
+
+def _with_steps(settings: RunSettings, algorithm: str, steps: int) -> RunSettings:
+    """The same scenario run by ``algorithm`` with so many local steps a round."""
+    return give_steps(settings.model_copy(update={"algorithm": algorithm, "seed": SEED}), steps)
+
+
+def give_steps(settings: RunSettings, steps: int) -> RunSettings:
+    """The run with so many local steps a round, whatever its scenario says."""
+    scenario = settings.scenario
+    own = {**scenario.algorithms.get(settings.algorithm, {}), "steps": steps}
+    changed = scenario.model_copy(update={"algorithms": {**scenario.algorithms, settings.algorithm: own}})
+    return settings.model_copy(update={"scenario": changed})

@@ -1,0 +1,138 @@
+"""Counting floating-point operations: what a local round really computes, forward and backward, whatever the algorithm.
+
+Counted are matrix products, convolutions and attention, by the formulas of ``torch.utils.flop_counter`` (a multiply-add is two
+operations) as they are executed, with what that table leaves out: products in place, which our adapters use, and attention on a
+CPU. Element-wise work (activations, norms, the optimiser) is not counted. Counting changes no number of what is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+aten = torch.ops.aten
+
+
+def _matrix_vector(matrix: Tensor, *_: Any, **__: Any) -> int:
+    return 2 * matrix.numel()
+
+
+def _added_matrix_vector(_: Tensor, matrix: Tensor, *__: Any, **___: Any) -> int:
+    return 2 * matrix.numel()
+
+
+def _dot(vector: Tensor, *_: Any, **__: Any) -> int:
+    return 2 * prod(vector.shape)
+
+
+FORMULAS: dict[Any, Callable[..., int]] = {
+    **flop_registry,
+    aten.addmm_: flop_registry[aten.addmm],
+    aten._addmm_activation: flop_registry[aten.addmm],
+    aten.baddbmm_: flop_registry[aten.baddbmm],
+    aten.mv: _matrix_vector,
+    aten.addmv: _added_matrix_vector,
+    aten.addmv_: _added_matrix_vector,
+    aten.dot: _dot,
+    aten._scaled_dot_product_flash_attention_for_cpu: flop_registry[aten._scaled_dot_product_flash_attention],
+    aten._scaled_dot_product_flash_attention_for_cpu_backward: flop_registry[
+        aten._scaled_dot_product_flash_attention_backward
+    ],
+}
+
+
+class FlopCounter:
+    """Counts while it is entered as a context, in :attr:`total`.
+
+    ``torch.utils.flop_counter.FlopCounterMode`` does the same with a tally for each module, at three times the cost of a
+    small model's step.
+
+    Args:
+        free: modules whose forward passes do not count, such as vision towers, whose features are kept: whether a picture
+            was seen before must not change what a step is said to cost.
+
+    Attributes:
+        total: operations so far. parts: of these, those inside :meth:`part`, by its name.
+    """
+
+    def __init__(self, free: Iterable[nn.Module] = ()) -> None:
+        self.total = 0
+        self.parts: dict[str, int] = {}
+        self._free = list(free)
+        self._paused = 0
+
+    def __enter__(self) -> FlopCounter:
+        self._open = ExitStack()
+        for module in self._free:
+            before = module.register_forward_pre_hook(lambda *_: self._pause(1))
+            after = module.register_forward_hook(lambda *_: self._pause(-1), always_call=True)
+            self._open.callback(before.remove)
+            self._open.callback(after.remove)
+        self._open.enter_context(_Mode(self._seen))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """What is counted inside also stands in ``parts[name]``."""
+        before = self.total
+        yield
+        self.parts[name] = self.parts.get(name, 0) + self.total - before
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Nothing inside counts: work that is done once for the whole process, say."""
+        self._pause(1)
+        try:
+            yield
+        finally:
+            self._pause(-1)
+
+    def _pause(self, change: int) -> None:
+        self._paused += change
+
+    def _seen(self, count: int) -> None:
+        if not self._paused:
+            self.total += count
+
+
+class _Mode(TorchDispatchMode):
+    """Tells ``seen`` the operations of everything that torch executes."""
+
+    supports_higher_order_operators = True
+
+    def __init__(self, seen: Callable[[int], None]) -> None:
+        super().__init__()
+        self.seen = seen
+        self.composite: dict[Any, bool] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        formula = FORMULAS.get(getattr(func, "_overloadpacket", func))
+        if formula is None and self._splits(func):
+            with self:
+                return func.decompose(*args, **kwargs)
+        out = func(*args, **kwargs)
+        if formula is not None:
+            self.seen(formula(*args, **kwargs, out_val=out))
+        return out
+
+    def _splits(self, func: Any) -> bool:
+        """Whether the operation is only a name for others, which are then what counts; in inference mode torch leaves it whole.
+
+        One that also has a kernel of its own (silu's backward) stays whole: its parts would round differently.
+        """
+        if func not in self.composite:
+            composite = isinstance(func, torch._ops.OpOverload) and func._can_decompose()
+            own = composite and torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CPU")
+            self.composite[func] = composite and not own
+        return self.composite[func]
