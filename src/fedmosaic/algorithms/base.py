@@ -8,6 +8,7 @@ loop, the trainer, checkpoints, evaluation, the wire and the command line need n
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from fedmosaic.algorithms.ledger import Ledger
 from fedmosaic.algorithms.message import Message
 from fedmosaic.config import Scenario, Settings
 from fedmosaic.data.example import Example
+from fedmosaic.errors import ConfigError
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.training.loop import FitReport, Loss, StepHook, fit
 from fedmosaic.training.optimiser import ParameterGroup
@@ -99,8 +101,10 @@ class Algorithm(ABC):
     Class attributes:
         name, summary, paper: as shown by ``fedmosaic list algorithms``.
         adapters: names of the PEFT adapters a client's model carries; all are kept for the client between rounds.
-        replaces_weights: downloads overwrite trained weights, so that Adam's moments start anew each round.
+        replaces_weights: downloads overwrite trained weights, so that Adam's moments start anew each round (except those of
+            parameters that are declared personal, see :class:`ParameterGroup`).
         views: models a client can be evaluated as; the first is the one it would use.
+        needs_public: works on public examples and cannot run without.
     """
 
     name: ClassVar[str]
@@ -109,6 +113,7 @@ class Algorithm(ABC):
     adapters: ClassVar[tuple[str, ...]] = ("local",)
     replaces_weights: ClassVar[bool] = False
     views: ClassVar[tuple[str, ...]] = ("mixed",)
+    needs_public: ClassVar[bool] = False
 
     class Options(Settings):
         """Settings of the algorithm, under ``algorithms.<name>``. ``steps``: local steps a round, None: ``train.steps``."""
@@ -116,6 +121,11 @@ class Algorithm(ABC):
         steps: int | None = None
 
     def __init__(self, options: Any, scenario: Scenario, seed: int) -> None:
+        if self.needs_public and scenario.data.public == "none":
+            raise ConfigError(
+                f"data.public: {self.name} distils on public examples and the scenario has none; name a file or a set that "
+                "every client may see, e.g. data.public=miniature/public"
+            )
         self.options = options
         self.scenario = scenario
         self.seed = seed
@@ -133,6 +143,13 @@ class Algorithm(ABC):
         Returns:
             the PEFT model.
         """
+
+    def built(self, backbone: Backbone, public: Sequence[Example]) -> Any:
+        """What :meth:`build` gives."""
+        with warnings.catch_warnings():
+            # PEFT 0.21 reads a name that transformers 5 deprecates; nothing a user could do about it.
+            warnings.simplefilter("ignore", FutureWarning)
+            return self.build(backbone, public)
 
     @abstractmethod
     def parameters(self, model: Any) -> Sequence[ParameterGroup]:

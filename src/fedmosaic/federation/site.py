@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -34,10 +33,7 @@ class Host:
         self, backbone: Backbone, algorithm: Algorithm, public: Sequence[Example], checkpointing: bool
     ) -> None:
         self.backbone = backbone
-        with warnings.catch_warnings():
-            # PEFT 0.21 reads a name that transformers 5 deprecates; nothing a user could do about it.
-            warnings.simplefilter("ignore", FutureWarning)
-            self.model = algorithm.build(backbone, public)
+        self.model = algorithm.built(backbone, public)
         for config in self.model.peft_config.values():
             config.base_model_name_or_path = backbone.name
         if checkpointing:

@@ -34,6 +34,12 @@ class FitReport:
     tokens: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: {"data": 0.0, "tower": 0.0, "compute": 0.0, "hook": 0.0})
 
+    def beside(self, other: FitReport) -> FitReport:
+        """This training with the work of another added to its own; the loss stays this one's."""
+        seconds = {part: value + other.seconds[part] for part, value in self.seconds.items()}
+        samples, tokens = self.samples + other.samples, self.tokens + other.tokens
+        return FitReport(self.steps + other.steps, self.loss, samples, tokens, seconds)
+
 
 def fit(
     model: Any,
