@@ -15,6 +15,8 @@ TABLE = {
     "fedmosaic": "fedmosaic:FedMosaic",
     "sft": "sft:SFT",
     "fedavg": "fedavg:FedAvg",
+    "fedprox": "fedprox:FedProx",
+    "scaffold": "scaffold:Scaffold",
 }
 
 __all__ = ["TABLE", "Algorithm", "Message", "algorithm_class", "make_algorithm"]
