@@ -17,6 +17,7 @@ TABLE = {
     "fedavg": "fedavg:FedAvg",
     "fedprox": "fedprox:FedProx",
     "scaffold": "scaffold:Scaffold",
+    "fedper": "fedper:FedPer",
 }
 
 __all__ = ["TABLE", "Algorithm", "Message", "algorithm_class", "make_algorithm"]
