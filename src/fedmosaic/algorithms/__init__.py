@@ -18,6 +18,8 @@ TABLE = {
     "fedprox": "fedprox:FedProx",
     "scaffold": "scaffold:Scaffold",
     "fedper": "fedper:FedPer",
+    "ditto": "ditto:Ditto",
+    "fedsim": "fedsim:FedSim",
 }
 
 __all__ = ["TABLE", "Algorithm", "Message", "algorithm_class", "make_algorithm"]
