@@ -20,6 +20,8 @@ TABLE = {
     "fedper": "fedper:FedPer",
     "ditto": "ditto:Ditto",
     "fedsim": "fedsim:FedSim",
+    "feddat": "feddat:FedDAT",
+    "perada": "perada:PerAda",
 }
 
 __all__ = ["TABLE", "Algorithm", "Message", "algorithm_class", "make_algorithm"]
