@@ -21,6 +21,7 @@ TABLE = {
     "ditto": "ditto:Ditto",
     "fedsim": "fedsim:FedSim",
     "feddat": "feddat:FedDAT",
+    "feddpa": "feddpa:FedDPA",
     "perada": "perada:PerAda",
 }
 
