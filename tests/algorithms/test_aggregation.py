@@ -164,6 +164,7 @@ def test_fedavg_weighs_by_samples_within_an_architecture() -> None:
     assert torch.allclose(sent.double(), (10 * a + 12 * b) / 22, atol=1e-6)
     alone = algorithm.download(server, server.members[4]).tensors["layer.0.q_proj.A"]
     assert torch.equal(alone, updates["c4"].tensors["layer.0.q_proj.A"])
+    assert not any(server.ledger.clients(kind) for kind in server.ledger.kinds()), "no client's own weights are kept"
     # next round c0 is away: the mean is over those who took part
     algorithm.aggregate(server, {"c2": updates["c2"]})
     sent = algorithm.download(server, server.members[0]).tensors["layer.0.q_proj.A"]

@@ -35,3 +35,12 @@ def test_state_roundtrip() -> None:
     assert other.kinds() == ledger.kinds()
     assert torch.equal(other.get("layer@m/1", "a")["A"], ledger.get("layer@m/1", "a")["A"])
     assert torch.equal(other.get("mean", "a")["A"], torch.ones(2, 3))
+
+
+def test_a_dropped_kind_is_gone_and_may_come_back_in_another_shape() -> None:
+    ledger = Ledger(["a"])
+    ledger.put("update", "a", {"P": torch.ones(2)})
+    ledger.put_matrix("mean", "update", ["a"], torch.ones(1, 2))
+    ledger.drop("update")
+    assert ledger.kinds() == ["mean"] and torch.equal(ledger.get("mean", "a")["P"], torch.ones(2))
+    ledger.put("update", "a", {"P": torch.ones(3)})

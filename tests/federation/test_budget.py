@@ -188,7 +188,10 @@ def test_budgets_that_say_nothing_are_refused(tiny: Path, tmp_path: Path) -> Non
 
 
 # Where our steps for 100 of local training are more than 5 off the paper's: the bounds that hold, and the reason.
-DIFFERENCES: dict[str, tuple[int, int, str]] = {}
+DIFFERENCES: dict[str, tuple[int, int, str]] = {
+    "takfl": (100, 100, "its clients only train; the distillation runs on the server and is counted apart"),
+    "feddpa": (88, 95, "half of its steps run two adapters"),
+}
 
 
 def test_steps_of_the_papers_design_are_the_papers() -> None:

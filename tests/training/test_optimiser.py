@@ -67,6 +67,44 @@ def test_moments_that_leave_and_come_back_change_nothing() -> None:
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
+def test_restarting_forgets_all_but_personal_moments() -> None:
+    one, two = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(3))
+    groups = [ParameterGroup("lora", {"one": one}), ParameterGroup("lora", {"two": two}, personal=True)]
+    made = Optimiser(groups, SETTINGS)
+    step(made, {"one": one, "two": two})
+    before = made.state()
+    made.restart()
+    after = made.state()
+    assert after["step"].tolist() == [0, 1]
+    assert not after["exp_avg"][:2].any() and torch.equal(after["exp_avg"][2:], before["exp_avg"][2:])
+
+
+def test_a_parameter_without_gradient_stays_and_its_zero_moments_are_a_fresh_start() -> None:
+    def trained(detour: bool) -> torch.Tensor:
+        one, two = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(3))
+        made = Optimiser([ParameterGroup("lora", {"one": one, "two": two})], SETTINGS)
+        one.square().sum().backward()
+        made.step(1.0)
+        assert torch.equal(two.detach(), torch.ones(3))
+        if detour:
+            made.load(made.state())
+        step(made, {"one": one, "two": two})
+        return torch.cat([one.detach(), two.detach()])
+
+    assert torch.equal(trained(True), trained(False))
+
+
+def test_each_objective_is_clipped_by_itself() -> None:
+    one, two = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(3))
+    groups = [ParameterGroup("lora", {"one": one}), ParameterGroup("lora", {"two": two}, objective="other")]
+    made = Optimiser(groups, TrainSettings(lr=0.1, lr_shared=0.1, clip=1.0))
+    (0.1 * one.sum() + 1000 * two.sum()).backward()
+    made.step(1.0)
+    moment = made.state()["exp_avg"]
+    assert torch.allclose(moment[:2], torch.full((2,), 0.01))  # below the limit: untouched by the other's size
+    assert float(moment[2:].norm()) == pytest.approx(0.1, rel=1e-3)
+
+
 def test_foreign_moments_are_refused() -> None:
     made, _ = optimiser()
     with pytest.raises(CheckpointError, match="'exp_avg' does not fit"):

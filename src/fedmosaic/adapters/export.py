@@ -2,7 +2,8 @@
 
 Co-LoRA is a LoRA with ``A' = s P A``, ``B' = B`` and the bias ``s B Q``. The scalar-gated pair is first mixed: on
 Co-LoRA layers in P and Q (rank r), on ordinary LoRA layers by stacking ``[A_l; A_g]`` and ``[(1 - g) s B_l, g s B_g]``
-(rank 2 r). All scales are put into the weights, so the exported adapter has ``alpha = rank`` everywhere.
+(rank 2 r). Several of PEFT's own LoRA adapters are stacked likewise, each with the scale it has at the moment. All scales are
+put into the weights, so the exported adapter has ``alpha = rank`` everywhere.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, PeftType, get_peft_model_state_dict
+from peft.tuners.lora.layer import LoraLayer
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -28,8 +30,8 @@ def export_lora(
     """One ordinary LoRA equal to one adapter, to the gated pair, or to the sum of several other adapters.
 
     Args:
-        model: A PeftModel with Co-LoRA layers; one of PEFT's own LoRA is passed through.
-        adapter: A name, or the names of the pair.
+        model: A PeftModel with Co-LoRA layers or with PEFT's own LoRA, of which a single one is passed through.
+        adapter: A name, or the names of the pair, or of those that are added up.
         dtype: Type of the exported tensors; products are formed in float64.
 
     Returns:
@@ -47,9 +49,9 @@ def export_lora(
     if config.peft_type == PeftType.LORA and len(names) == 1:
         state = get_peft_model_state_dict(model, adapter_name=names[0])
         return copy.deepcopy(config), {key: value.detach().to("cpu", copy=True) for key, value in state.items()}
-    if config.peft_type != PeftType.COLORA:
+    if config.peft_type not in (PeftType.COLORA, PeftType.LORA):
         raise ModelError(
-            f"Adapter {names[0]!r} is of type {config.peft_type.value}; only Co-LoRA and a single LoRA can be exported."
+            f"Adapter {names[0]!r} is of type {config.peft_type.value}; only Co-LoRA and LoRA can be exported."
         )
     if config.modules_to_save or config.bias != "none":
         raise ModelError(
@@ -62,6 +64,8 @@ def export_lora(
             if layer.merged:
                 raise ModelError("Adapters are merged into the model: unmerge them before exporting.")
             parts[path] = _as_lora(layer, layer.coefficients(names))
+        elif isinstance(layer, LoraLayer) and any(name in layer.lora_A for name in names):
+            parts[path] = _stacked(layer, [name for name in names if name in layer.lora_A])
     if not parts:
         raise ModelError(f"No layer of the model carries {' or '.join(map(repr, names))}.")
 
@@ -133,4 +137,14 @@ def _as_lora(layer: AdaptedLinear, factors: dict[str, float]) -> tuple[Tensor, T
     assert isinstance(layer, LoraLinear)
     a = torch.cat([layer.colora_A[name].detach().double() for name in weights])
     b = torch.cat([weight * layer.colora_B[name].detach().double() for name, weight in weights.items()], dim=1)
+    return a, b, b.new_zeros(b.shape[0])
+
+
+def _stacked(layer: LoraLayer, names: list[str]) -> tuple[Tensor, Tensor, Tensor]:
+    """The same of PEFT's own LoRA layer, each adapter with the scale it has now."""
+    for name in names:
+        if isinstance(layer.scaling[name], Tensor):
+            raise ModelError(f"Adapter {name!r} has a scale for each input; that is not one LoRA.")
+    a = torch.cat([layer.lora_A[name].weight.detach().double() for name in names])
+    b = torch.cat([layer.scaling[name] * layer.lora_B[name].weight.detach().double() for name in names], dim=1)
     return a, b, b.new_zeros(b.shape[0])

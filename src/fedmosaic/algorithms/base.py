@@ -110,7 +110,8 @@ class Algorithm(ABC):
         name, summary, paper: as shown by ``fedmosaic list algorithms``.
         adapters: names of the PEFT adapters a client's model carries; all are kept for the client between rounds.
         shares_subspaces: its models carry A and B that the scenario's ``alignment`` makes comparable.
-        replaces_weights: downloads overwrite trained weights, so that Adam's moments start anew each round.
+        replaces_weights: downloads overwrite trained weights, so that Adam's moments start anew each round (except those of
+            parameters that are declared personal, see :class:`ParameterGroup`).
         views: models a client can be evaluated as; the first is the one it would use.
         needs_public: works on public examples and cannot run without.
     """

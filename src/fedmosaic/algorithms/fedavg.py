@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-import torch
-
 from fedmosaic.adapters import read_state, write_state
+from fedmosaic.algorithms.average import average, averaged
 from fedmosaic.algorithms.base import Client, Member, Server
 from fedmosaic.algorithms.message import Message
 from fedmosaic.algorithms.sft import SFT
@@ -37,18 +36,7 @@ class FedAvg(SFT):
         return Message(read_state(client.model, "local"))
 
     def aggregate(self, server: Server, updates: Mapping[str, Message]) -> None:
-        for architecture in dict.fromkeys(member.architecture for member in server.members):
-            group = [m for m in server.members if m.architecture == architecture and m.name in updates]
-            if not group:
-                continue
-            kind = f"local@{architecture}"
-            for member in group:
-                server.ledger.put(kind, member.name, updates[member.name].tensors)
-            names = server.ledger.clients(kind)
-            weights = torch.tensor([float(m.samples) for m in server.members if m.name in updates and m.name in names])
-            rows = server.ledger.matrix(kind)[[names.index(member.name) for member in group]]
-            mean = (weights / weights.sum()) @ rows
-            server.ledger.put_matrix(f"mean@{architecture}", kind, [architecture], mean[None])
+        average(server, updates)
 
     def download(self, server: Server, member: Member) -> Message:
-        return Message(server.ledger.get(f"mean@{member.architecture}", member.architecture))
+        return Message(averaged(server, member.architecture))

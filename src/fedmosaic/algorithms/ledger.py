@@ -45,6 +45,11 @@ class Ledger:
         self._layout[kind] = self._layout[like]
         self._rows[kind] = dict(zip(clients, matrix, strict=True))
 
+    def drop(self, kind: str) -> None:
+        """Forget a kind: what only led to an aggregate need not be kept, or written into checkpoints."""
+        self._rows.pop(kind, None)
+        self._layout.pop(kind, None)
+
     def clients(self, kind: str) -> list[str]:
         """Clients that have a row of ``kind``, in roster order."""
         rows = self._rows.get(kind, {})

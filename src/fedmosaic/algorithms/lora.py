@@ -43,9 +43,9 @@ def build_lora(backbone: Backbone, settings: AdapterSettings, seed: int, names: 
     return model.eval()
 
 
-def parameter_groups(model: Any, adapter: str) -> list[ParameterGroup]:
+def parameter_groups(model: Any, adapter: str, *, personal: bool = False, objective: str = "") -> list[ParameterGroup]:
     """The adapter's parameters by what they are: ``lora`` (A, B), ``shared`` (P, Q of Co-LoRA) and ``gate`` (β)."""
     roles: dict[str, dict[str, Any]] = {"lora": {}, "shared": {}, "gate": {}}
     for key, parameter in adapter_parameters(model, adapter).items():
         roles[{"block": "shared", "gate": "gate"}.get(key.partition(".")[0], "lora")][key] = parameter
-    return [ParameterGroup(role, parameters) for role, parameters in roles.items() if parameters]
+    return [ParameterGroup(role, parameters, personal, objective) for role, parameters in roles.items() if parameters]

@@ -55,7 +55,8 @@ def evaluate(
     """Score a model on examples.
 
     Args:
-        backbone: encodes the examples. model: the bare model, or it with adapters.
+        backbone: encodes the examples. model: the bare model, or it with adapters. One that has a method ``look_at(batch)`` is
+            shown every batch of prompts (followed by answers to be scored, where they are) before it is run on it.
         method: for choices. ``likelihood``: the option with the largest sum of log-probabilities of its tokens and the
             end of the turn, given the prompt; where all options of a question are one token, of that token alone.
             ``generation``: greedy decoding, read by :func:`read_choice`.
@@ -102,6 +103,7 @@ def generate(
 
 
 def _greedy(backbone: Backbone, model: Any, batch: Batch, limit: int) -> list[list[int]]:
+    _show(model, batch)
     ends = torch.tensor(_end_tokens(backbone), device=backbone.device)
     rows: list[list[int]] = [[] for _ in range(len(batch))]
     alive = torch.ones(len(batch), dtype=torch.bool, device=backbone.device)
@@ -163,7 +165,14 @@ def _token_count(backbone: Backbone, option: str) -> int:
     return len(backbone.answer_ids(option)) + 1
 
 
+def _show(model: Any, batch: Batch) -> None:
+    look_at = getattr(model, "look_at", None)
+    if look_at is not None:
+        look_at(batch)
+
+
 def _next_logits(backbone: Backbone, model: Any, batch: Batch) -> Tensor:
+    _show(model, batch)
     output = model(
         inputs_embeds=backbone.embed(batch), attention_mask=batch.attention_mask, logits_to_keep=1, use_cache=False
     )
@@ -179,6 +188,7 @@ def _with_answer(backbone: Backbone, example: Example, option: str) -> Encoded:
 
 def _log_likelihoods(backbone: Backbone, model: Any, items: Sequence[Encoded]) -> list[float]:
     batch = backbone.collate(items)
+    _show(model, batch)
     width = batch.answer_width
     output = model(
         inputs_embeds=backbone.embed(batch),

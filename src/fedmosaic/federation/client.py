@@ -150,7 +150,7 @@ class LocalClient:
             if order.train:
                 algorithm.receive(self, unpack(download))
                 if algorithm.replaces_weights:
-                    self.host.optimiser.load({})
+                    self.host.optimiser.restart()
                 lap("receive")
                 if order.before:
                     reply.records += self._evaluate(order, "before")

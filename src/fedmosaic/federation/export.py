@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from peft import PeftModel
+
 from fedmosaic.adapters import export_to_folder
 from fedmosaic.config import ClientSpec, RunSettings
-from fedmosaic.errors import CheckpointError, ConfigError
+from fedmosaic.errors import CheckpointError, ConfigError, ModelError
 from fedmosaic.federation.runfolder import RunFolder
 from fedmosaic.federation.site import Site
 from fedmosaic.federation.transport import InProcess
@@ -14,10 +16,10 @@ from fedmosaic.files import atomic_folder
 
 
 def export_client(folder: RunFolder, settings: RunSettings, client: ClientSpec, out: Path) -> Path:
-    """Write the adapter of ``client`` as it stands in the latest checkpoint to the folder ``out``.
+    """Write what ``client`` uses, as it stands in the latest checkpoint, to the folder ``out``: the first of its algorithm's views.
 
     Raises:
-        ConfigError: ``out`` is there already. CheckpointError: nothing was trained yet.
+        ConfigError: ``out`` is there already. CheckpointError: nothing was trained yet. ModelError: no LoRA equals that view.
     """
     if out.exists():
         raise ConfigError(f"{out} already exists; choose another --out")
@@ -29,6 +31,12 @@ def export_client(folder: RunFolder, settings: RunSettings, client: ClientSpec, 
     clients = InProcess(site)
     clients.load(checkpoint / "clients")
     local = clients.clients[client.name]
-    with local.turn(), atomic_folder(out) as work:
-        export_to_folder(local.model, work, adapter=site.algorithm.adapters)
+    with local.turn(), site.algorithm.view(local, site.algorithm.views[0]) as model:
+        if not isinstance(model, PeftModel):
+            raise ModelError(
+                f"{settings.algorithm} mixes its adapters anew for every input, which no single LoRA does; each of them stands "
+                f"under {folder.path / 'adapters' / client.name} once the run has finished"
+            )
+        with atomic_folder(out) as work:
+            export_to_folder(model, work, adapter=tuple(model.active_adapters))
     return out

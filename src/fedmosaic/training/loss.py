@@ -1,9 +1,12 @@
-"""The training loss: cross-entropy on what the assistant says, with logits computed only where they are needed."""
+"""The training losses: cross-entropy on what the assistant says, with logits computed only where they are needed, and the terms
+that algorithms add to it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -30,3 +33,22 @@ def answer_loss(model: Any, backbone: Backbone, batch: Batch) -> Tensor:
     """Mean cross-entropy over the labelled tokens of the batch, in float32."""
     logits, labels = answer_logits(model, backbone, batch)
     return functional.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORE)
+
+
+def divergence(logits: Tensor, taught: Tensor, temperature: float = 1.0) -> Tensor:
+    """T² · mean over positions of KL(softmax(taught/T) ‖ softmax(logits/T)), in float32.
+
+    Both are logits, [positions, vocabulary], of two models of one vocabulary at the same positions; each is softened once, here.
+    No gradient reaches ``taught``.
+
+    Source: Hinton et al. 2015 (arXiv 1503.02531), section 2.
+    """
+    log_p = (taught.detach().float() / temperature).log_softmax(-1)
+    log_q = (logits.float() / temperature).log_softmax(-1)
+    return temperature**2 * functional.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
+
+
+def proximity(parameters: Mapping[str, Tensor], anchor: Mapping[str, Tensor]) -> Tensor:
+    """½ ‖θ − θ̂‖², over all tensors of ``parameters``; those of ``anchor`` have the same names and no gradient."""
+    distances = [(parameter - anchor[name]).square().sum() for name, parameter in parameters.items()]
+    return 0.5 * torch.stack(distances).sum()

@@ -23,10 +23,15 @@ class ParameterGroup:
     Attributes:
         role: ``lora`` (trained A, B), ``shared`` (P, Q) or ``gate`` (β); the role decides the learning rate.
         parameters: by name, in a fixed order.
+        personal: no download ever overwrites them in an algorithm that otherwise replaces what it trains, so their moments last
+            from round to round.
+        objective: the gradients of one objective are clipped together; algorithms that train several side by side name them.
     """
 
     role: str
     parameters: Mapping[str, nn.Parameter]
+    personal: bool = False
+    objective: str = ""
 
 
 def learning_rate(role: str, settings: TrainSettings) -> float:
@@ -56,6 +61,9 @@ class Optimiser:
         self.settings = settings
         self.groups = [group for group in groups if group.parameters]
         self.parameters = [p for group in self.groups for p in group.parameters.values()]
+        self.objectives: dict[str, list[nn.Parameter]] = {}
+        for group in self.groups:
+            self.objectives.setdefault(group.objective, []).extend(group.parameters.values())
         self.fused = all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in self.parameters)
         arguments: list[dict[str, Any]] = [
             {"params": list(group.parameters.values()), "lr": learning_rate(group.role, settings)}
@@ -64,9 +72,13 @@ class Optimiser:
         self.adamw = torch.optim.AdamW(arguments, weight_decay=settings.weight_decay, fused=self.fused)
 
     def step(self, factor: float) -> None:
-        """One update at ``factor`` times the learning rates, after clipping the gradient norm."""
+        """One update at ``factor`` times the learning rates, after clipping the gradient norm of each objective.
+
+        Parameters without a gradient stay as they are, and so do their moments.
+        """
         if self.settings.clip > 0:
-            nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
+            for parameters in self.objectives.values():
+                nn.utils.clip_grad_norm_(parameters, self.settings.clip)
         for group, arguments in zip(self.groups, self.adamw.param_groups, strict=True):
             arguments["lr"] = learning_rate(group.role, self.settings) * factor
         self.adamw.step()
@@ -75,15 +87,28 @@ class Optimiser:
     def state(self) -> dict[str, Tensor]:
         """The moments as three flat vectors in main memory, in the order of the parameters; empty before the first step.
 
+        A parameter that has not been trained yet has zeros, which is what AdamW starts from.
+
         Returns:
             ``exp_avg`` and ``exp_avg_sq`` [all values], ``step`` [parameters], all float32 or the parameters' type.
         """
         if not self.adamw.state:
             return {}
-        return {
-            moment: torch.cat([self.adamw.state[p][moment].detach().reshape(-1).cpu() for p in self.parameters])
-            for moment in MOMENTS
-        }
+        return {moment: torch.cat([self._moment(p, moment) for p in self.parameters]) for moment in MOMENTS}
+
+    def _moment(self, parameter: nn.Parameter, moment: str) -> Tensor:
+        found = self.adamw.state.get(parameter)
+        if not found:
+            return torch.zeros(1 if moment == "step" else parameter.numel())
+        value: Tensor = found[moment]
+        return value.detach().reshape(-1).cpu()
+
+    def restart(self) -> None:
+        """Forget all moments but those of personal parameters: the others' weights have been overwritten."""
+        for group in self.groups:
+            if not group.personal:
+                for parameter in group.parameters.values():
+                    self.adamw.state.pop(parameter, None)
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Replace all moments by ``state`` (empty: as if no step had been taken). Weights are not touched.

@@ -1,0 +1,43 @@
+"""FedProx: FedAvg with a proximal term that keeps local training near what was received."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import Field
+from torch import Tensor
+
+from fedmosaic.adapters import adapter_parameters
+from fedmosaic.algorithms.base import Client, FitReport
+from fedmosaic.algorithms.fedavg import FedAvg
+from fedmosaic.training.loss import answer_loss, proximity
+
+
+class FedProx(FedAvg):
+    """FedAvg in which client i minimises, from the received θ^t on,
+
+        F_i(θ) + μ/2 ‖θ − θ^t‖²
+
+    over the adapter's A and B. In the first round θ^t is the common start. μ = 0 is FedAvg.
+
+    Source: Li et al. 2020 (arXiv 1812.06127), eq. 2 and Algorithm 2.
+    """
+
+    name: ClassVar[str] = "fedprox"
+    summary: ClassVar[str] = "FedAvg with a proximal term towards what was received"
+    paper: ClassVar[str] = "Li et al. 2020 (arXiv 1812.06127)"
+
+    class Options(FedAvg.Options):
+        """``mu``: μ, weight of the proximal term."""
+
+        mu: float = Field(default=0.01, ge=0)
+
+    def train(self, client: Client) -> FitReport:
+        trained = adapter_parameters(client.model, "local")
+        received = {name: parameter.detach().clone() for name, parameter in trained.items()}
+
+        def loss(model: Any, backbone: Any, batch: Any) -> Tensor:
+            whole: Tensor = answer_loss(model, backbone, batch) + self.options.mu * proximity(trained, received)
+            return whole
+
+        return client.fit(self.steps, loss=loss)

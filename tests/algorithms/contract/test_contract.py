@@ -1,0 +1,273 @@
+"""The behavioural contract, kept by every algorithm in the table.
+
+What an algorithm says of itself stands in the tables below; one that is not named there has only what holds for all: it trains
+different architectures and equal ones, all is finite, messages are what was agreed on, gates stay at home, the order of the clients
+does not matter, an absent client stays as it is, a resumed run goes on bit by bit, and saved adapters give the same logits.
+"""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel, PeftType
+from tiny_federation import CLIENTS, LAYERS, SCENARIO, Play
+from torch import Tensor
+
+import fedmosaic
+from fedmosaic.adapters import activate, adapter_parameters, read_state
+from fedmosaic.algorithms import TABLE
+from fedmosaic.algorithms.mixture import activate as activate_lora
+from fedmosaic.errors import ModelError
+from fedmosaic.federation.wire import pack, read_tensors, schema_of
+
+ALGORITHMS = sorted(TABLE)
+
+
+def _local(key: str) -> bool:
+    return key.startswith("local/")
+
+
+# Adapter tensors (adapter/layer....) that never leave the client nor are touched by a download. Gates never do.
+PERSONAL: dict[str, Callable[[str], bool]] = {
+    "sft": _local,
+    "fedper": lambda key: key.startswith(f"local/layer.{LAYERS - 1}."),
+    **dict.fromkeys(("ditto", "fedsim", "feddat", "feddpa", "perada"), _local),
+}
+# Personal tensors do not even influence the training of what travels.
+INDEPENDENT = ("ditto", "perada", "feddpa")
+# The adapter that a download is put into, as it is: what the first step starts from, or what stands beside what is trained.
+LANDS_IN = {
+    "fedmosaic": ("global",),
+    **dict.fromkeys(("fedavg", "fedprox", "scaffold", "fedper"), ("local",)),
+    **dict.fromkeys(("ditto", "fedsim", "perada"), ("global",)),
+    **dict.fromkeys(("feddat", "feddpa"), ("global", "received")),
+}
+# One client alone trains as local training does: the adapter that is then sft's, after so many rounds, with these options.
+ALONE = [
+    ("fedavg", "local", 1, {}),
+    ("fedprox", "local", 1, {"mu": 0.0}),
+    ("scaffold", "local", 1, {}),
+    ("fedper", "local", 1, {}),
+    ("ditto", "global", 1, {}),
+    ("ditto", "local", 2, {"lam": 0.0}),
+    ("perada", "local", 2, {"lam": 0.0}),
+]
+# Mixed anew for each input: no LoRA is equal to that.
+NO_EXPORT = ("feddpa",)
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
+
+
+@pytest.fixture(scope="module", params=ALGORITHMS)
+def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Play:
+    """Two rounds of three clients of two architectures."""
+    return Play(request.param, tmp_path_factory.mktemp(request.param) / "run").run()
+
+
+@contextmanager
+def visit(play: Play, name: str) -> Iterator[Any]:
+    """The client's turn; whatever is done to its adapters and what it keeps is undone at the end."""
+    client = play.client(name)
+    before = dict(client._adapters), dict(client._moments), dict(client.kept)
+    with client.turn():
+        yield client
+    client._adapters, client._moments, client.kept = before
+
+
+def adapters_of(client: Any) -> dict[str, Tensor]:
+    """Copies of the adapter tensors in the model, by ``<adapter>/<key>``."""
+    names = client.site.algorithm.adapters
+    return {f"{a}/{key}": value for a in names for key, value in read_state(client.model, a, gates=True).items()}
+
+
+def personal(play: Play, key: str) -> bool:
+    return "/gate." in key or PERSONAL.get(play.algorithm.name, lambda _: False)(key)
+
+
+@torch.no_grad()
+def shake(play: Play, client: Any) -> bool:
+    """Adds noise to everything personal in the model; whether there is any."""
+    found = False
+    for name in play.algorithm.adapters:
+        for key, parameter in adapter_parameters(client.model, name).items():
+            if personal(play, f"{name}/{key}"):
+                parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+                found = True
+    return found
+
+
+def test_different_architectures_train_and_all_is_finite(ran: Play) -> None:
+    lines = ran.folder.lines()
+    assert [line["refused"] for line in lines if line["kind"] == "round"] == [{}, {}]
+    scores = [line for line in lines if line["kind"] == "score"]
+    assert {line["client"] for line in scores} == {"a", "b", "c"}
+    assert {line["view"] for line in scores} == {"mixed", "local", "global"} & set(ran.algorithm.views)
+    assert all(0 <= line["value"] <= 1 for line in scores)
+    for name, client in ran.clients.items():
+        tensors, _ = read_tensors(ran.folder.checkpoints / "round-0002" / "clients" / f"{name}.safetensors")
+        assert all(bool(torch.isfinite(value).all()) for value in tensors.values()), name
+        changed = [key for key, value in client.host.fresh.items() if not torch.equal(tensors[f"adapter/{key}"], value)]
+        assert changed, f"nothing was learned at {name}"
+    messages = itertools.chain(*(found.values() for found in (*ran.downloads, *ran.updates)))
+    assert all(bool(torch.isfinite(value).all()) for message in messages for value in message.tensors.values())
+
+
+def test_one_architecture_trains(ran: Play, tmp_path: Path) -> None:
+    clients = [{**client, "model": "tiny/qwen2"} for client in CLIENTS]
+    play = Play(ran.algorithm.name, tmp_path / "run", clients, rounds=1).run()
+    assert len(play.updates[0]) == 3
+    assert all(bool(torch.isfinite(v).all()) for m in play.updates[0].values() for v in m.tensors.values())
+
+
+def test_only_what_was_declared_travels(ran: Play) -> None:
+    for updates in ran.updates:
+        for name, update in updates.items():
+            assert schema_of(update) == ran.server.schemas[name], name
+    for message in itertools.chain(*(found.values() for found in (*ran.downloads, *ran.updates))):
+        assert not [key for key in message.tensors if "gate." in key]
+    assert all(not message.tensors for message in ran.downloads[0].values()), "the first round has nothing to send"
+
+
+def test_personal_tensors_are_not_in_what_leaves(ran: Play) -> None:
+    for name in ran.clients:
+        with visit(ran, name) as client:
+            sent = pack(ran.algorithm.upload(client))
+            if not shake(ran, client):
+                pytest.skip("nothing is declared personal")
+            assert pack(ran.algorithm.upload(client)) == sent
+
+
+def test_downloads_leave_personal_tensors_alone(ran: Play) -> None:
+    for member in ran.server.members:
+        with visit(ran, member.name) as client:
+            shake(ran, client)
+            before = adapters_of(client)
+            ran.algorithm.receive(client, ran.algorithm.download(ran.server, member))
+            after = adapters_of(client)
+            assert all(torch.equal(after[key], value) for key, value in before.items() if personal(ran, key))
+
+
+def test_personal_tensors_do_not_influence_what_is_trained_for_others(ran: Play, tmp_path: Path) -> None:
+    if ran.algorithm.name not in INDEPENDENT:
+        pytest.skip("not promised")
+    other = ran.again(tmp_path / "again")
+    for client in other.clients.values():
+        with client.turn():
+            assert shake(other, client)
+    other.run()
+    for name, update in other.updates[0].items():
+        assert pack(update) == pack(ran.updates[1][name]), name
+
+
+def test_what_was_sent_is_what_training_starts_from(ran: Play, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if ran.algorithm.name not in LANDS_IN:
+        pytest.skip("not promised")
+    kind, train = type(ran.algorithm), type(ran.algorithm).train
+    starts: dict[str, dict[str, Tensor]] = {}
+
+    def watched(self: Any, client: Any) -> Any:
+        starts[client.name] = adapters_of(client)
+        return train(self, client)
+
+    other = ran.again(tmp_path / "again")
+    monkeypatch.setattr(kind, "train", watched)
+    other.run()
+    for name, download in other.downloads[0].items():
+        weights = {key: value for key, value in download.tensors.items() if key.startswith(("layer.", "block."))}
+        assert weights
+        for adapter in LANDS_IN[kind.name]:
+            assert all(torch.equal(starts[name][f"{adapter}/{key}"], value) for key, value in weights.items()), name
+
+
+def test_the_order_of_clients_does_not_matter(ran: Play, tmp_path: Path) -> None:
+    other = Play(ran.algorithm.name, tmp_path / "run", CLIENTS[::-1]).run()
+    for name in ran.clients:
+        assert pack(other.updates[0][name]) == pack(ran.updates[0][name])
+        for one, two, tolerance in (
+            (ran.downloads[1], other.downloads[1], 1e-5),
+            (ran.updates[1], other.updates[1], 1e-3),
+        ):
+            assert one[name].tensors.keys() == two[name].tensors.keys()
+            for key, value in one[name].tensors.items():
+                assert torch.allclose(value.float(), two[name].tensors[key].float(), atol=tolerance), (name, key)
+
+
+def test_an_absent_client_stays_as_it_is(ran: Play, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = ran.again(tmp_path / "again")
+    monkeypatch.setattr(other.server, "participants", lambda _: ["a", "b"])
+    other.run()
+    states = [
+        read_tensors(other.folder.checkpoints / f"round-000{rounds}" / "clients" / "c.safetensors")[0]
+        for rounds in (1, 2)
+    ]
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
+    assert set(other.updates[0]) == {"a", "b"} and set(other.downloads[0]) == {"a", "b", "c"}
+    for name in ("a", "b"):
+        assert pack(other.updates[0][name]) == pack(ran.updates[1][name]), "who was away changed what others trained"
+
+
+def test_a_resumed_run_goes_on_bit_by_bit(ran: Play, tmp_path: Path) -> None:
+    resumed = ran.again(tmp_path / "again").run()
+    assert resumed.checkpoint(2) == ran.checkpoint(2)
+
+
+def test_saved_adapters_give_the_same_logits(ran: Play, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        client = ran.client(name)
+        client.save_adapter(tmp_path / name)
+        with visit(ran, name):
+            for adapter in ran.algorithm.adapters:
+                lora = client.model.peft_config[adapter].peft_type == PeftType.LORA
+                activate_lora(client.model, {adapter: 1.0}) if lora else activate(client.model, adapter)
+                expected = logits(client.model, client.backbone)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    loaded = PeftModel.from_pretrained(client.backbone.fork(), str(tmp_path / name / adapter)).eval()
+                assert torch.allclose(logits(loaded, client.backbone), expected, atol=1e-5), (name, adapter)
+
+
+def test_an_exported_client_gives_the_logits_of_what_it_uses(ran: Play, tmp_path: Path) -> None:
+    if ran.algorithm.name in NO_EXPORT:
+        with pytest.raises(ModelError, match="anew for every input"):
+            fedmosaic.export(ran.folder.path, "a", tmp_path / "lora")
+        return
+    fedmosaic.export(ran.folder.path, "a", tmp_path / "lora")
+    with visit(ran, "a") as client, ran.algorithm.view(client, ran.algorithm.views[0]) as model:
+        expected = logits(model, client.backbone)
+    loaded = PeftModel.from_pretrained(client.backbone.fork(), str(tmp_path / "lora")).eval()
+    assert torch.allclose(logits(loaded, client.backbone), expected, atol=1e-4)
+
+
+@torch.no_grad()
+def logits(model: Any, backbone: Any) -> Tensor:
+    ids = torch.arange(20, 40).view(2, 10)
+    embedded = backbone.model.get_input_embeddings()(ids)
+    found: Tensor = model(inputs_embeds=embedded, attention_mask=torch.ones_like(ids), use_cache=False).logits
+    return found
+
+
+@pytest.mark.parametrize(("name", "adapter", "rounds", "options"), ALONE)
+def test_alone_it_is_local_training(
+    tmp_path: Path, name: str, adapter: str, rounds: int, options: dict[str, float]
+) -> None:
+    changes = {"rounds": rounds, "adapter": {**SCENARIO["adapter"], "dropout": 0.0}, "algorithms": {name: options}}
+    reference = Play("sft", tmp_path / "sft", CLIENTS[:1], **changes).run().client("a")
+    alone = Play(name, tmp_path / name, CLIENTS[:1], **changes).run().client("a")
+    for key, value in reference._adapters.items():
+        assert torch.equal(alone._adapters[f"{adapter}/{key.removeprefix('local/')}"], value), key
+
+
+@pytest.mark.parametrize("name", sorted({name for name, *_ in ALONE}))
+def test_alone_it_gets_back_what_it_sent(tmp_path: Path, name: str) -> None:
+    play = Play(name, tmp_path / "run", CLIENTS[:1]).run()
+    sent, received = play.updates[0]["a"].tensors, play.downloads[1]["a"].tensors
+    assert sent.keys() == received.keys()
+    assert all(torch.equal(value, received[key]) for key, value in sent.items())

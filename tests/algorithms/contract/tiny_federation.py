@@ -1,0 +1,121 @@
+"""Two tiny vision-language models of different families and tokenizers, and federations of them that run round by round."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import LlavaConfig, LlavaForConditionalGeneration
+
+from fedmosaic.algorithms.message import Message
+from fedmosaic.config import RunSettings
+from fedmosaic.configfile import parse
+from fedmosaic.federation.client import LocalClient, Order, Reply
+from fedmosaic.federation.observer import Observer
+from fedmosaic.federation.run import resolve
+from fedmosaic.federation.runfolder import RunFolder
+from fedmosaic.federation.server import FederationServer
+from fedmosaic.federation.site import Site
+from fedmosaic.federation.transport import InProcess
+from fedmosaic.federation.wire import unpack
+from fedmosaic.models.backbone import Backbone
+from fedmosaic.models.source import ModelOptions, load_pretrained
+
+LAYERS = 3
+FAMILIES = {"tiny/llama": "miniature/llama-8x96", "tiny/qwen2": "miniature/qwen2-10x112"}
+TEXT = {"num_hidden_layers": LAYERS, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16}
+CLIENTS = [
+    {"name": "a", "model": "tiny/llama", "tasks": ["miniature/stages-0"]},
+    {"name": "b", "model": "tiny/qwen2", "tasks": ["miniature/stages-2"]},
+    {"name": "c", "model": "tiny/llama", "tasks": ["miniature/idiom-3"]},
+]
+SCENARIO: dict[str, Any] = {
+    "rounds": 2,
+    "data": {"train": 6, "test": 2, "public": "miniature/public", "public_size": 4},
+    "adapter": {"rank": 2, "alpha": 4, "blocks": 2, "dropout": 0.1},
+    "train": {"steps": 2, "batch_size": 2, "lr": 1e-2, "lr_shared": 1e-2},
+    "relevance": {"every": 1},
+    "evaluation": {"every": 0, "others": False, "views": ["mixed", "local", "global"]},
+    "algorithms": {"perada": {"server_steps": 2}},
+}
+
+
+@cache
+def tiny_backbone(name: str) -> Backbone:
+    """A model like the bundled one of its family, but narrow, of three layers and with random weights."""
+    model, tokenizer, processor = load_pretrained(FAMILIES[name], ModelOptions(device="cpu"))
+    config: dict[str, Any] = model.config.to_dict()
+    width = 32 if "llama" in name else 48
+    config["text_config"] |= {**TEXT, "hidden_size": width, "intermediate_size": width + 16}
+    config["text_config"].pop("layer_types", None)
+    config["vision_config"] |= {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    torch.manual_seed(0)
+    small = LlavaForConditionalGeneration(LlavaConfig(**config)).eval().requires_grad_(False)
+    return Backbone(name, small, tokenizer, processor)
+
+
+class Play(InProcess):
+    """A federation whose messages are on record. Needs the fixture ``tiny_models``.
+
+    Attributes:
+        downloads, updates: for each round the messages by client.
+    """
+
+    def __init__(
+        self, algorithm: str, path: Path, clients: Sequence[Mapping[str, Any]] = CLIENTS, **changes: Any
+    ) -> None:
+        scenario = {**SCENARIO, "clients": list(clients), **changes}
+        content = {"name": "contract", "algorithm": algorithm, "scenario": scenario}
+        self.site = Site(parse(RunSettings, content, "contract"))
+        self.site.use(resolve(self.site))
+        super().__init__(self.site)
+        self.downloads: list[dict[str, Message]] = []
+        self.updates: list[dict[str, Message]] = []
+        self.folder = RunFolder(path)
+        self.folder.create(self.site.settings)
+        self.server = FederationServer(self.site, self, self.folder, Observer())
+
+    @property
+    def algorithm(self) -> Any:
+        return self.site.algorithm
+
+    def exchange(self, orders: Mapping[str, Order], downloads: Mapping[str, bytes]) -> Iterator[tuple[str, Reply]]:
+        self.downloads.append({name: unpack(payload) for name, payload in downloads.items()})
+        self.updates.append({})
+        for name, reply in super().exchange(orders, downloads):
+            if reply.update is not None:
+                self.updates[-1][name] = unpack(reply.update)
+            yield name, reply
+
+    def run(self) -> Play:
+        self.server.run()
+        return self
+
+    def again(self, path: Path, rounds: int = 1) -> Play:
+        """The same federation in another folder, as it was after so many rounds; not yet run on."""
+        settings = self.site.settings
+        other = type(self).__new__(type(self))
+        shutil.copytree(self.folder.path, path)
+        for checkpoint in (path / "checkpoints").iterdir():
+            if checkpoint.name > f"round-{rounds:04d}":
+                shutil.rmtree(checkpoint)
+        other.site = Site(settings)
+        InProcess.__init__(other, other.site)
+        other.downloads, other.updates, other.folder = [], [], RunFolder(path)
+        other.server = FederationServer(other.site, other, other.folder, Observer())
+        latest = other.folder.latest()
+        assert latest is not None
+        other.server.restore(latest)
+        return other
+
+    def checkpoint(self, rounds: int) -> dict[str, bytes]:
+        """The files of a checkpoint, byte by byte."""
+        folder = self.folder.checkpoints / f"round-{rounds:04d}"
+        return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+    def client(self, name: str) -> LocalClient:
+        return self.clients[name]

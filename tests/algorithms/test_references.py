@@ -1,0 +1,292 @@
+"""Algorithms against references of a few lines in float64, written from the papers: a linear network, gradients by hand, AdamW."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fedmosaic.adapters import read_state
+from fedmosaic.algorithms import make_algorithm
+from fedmosaic.algorithms.base import Member
+from fedmosaic.algorithms.ledger import Ledger
+from fedmosaic.config import Scenario
+from fedmosaic.configfile import parse
+from fedmosaic.training.loop import FitReport, fit
+from fedmosaic.training.optimiser import Optimiser
+
+WIDTH, RANK, SCALE, STEPS, LR, DEPTH = 4, 2, 2.0, 3, 0.05, 2
+SAMPLES = [10, 20, 30]
+PRESENT = [(0, 1, 2), (0, 2), (0, 1, 2)]  # who takes part in each round
+BETAS, EPS = (0.9, 0.999), 1e-8
+State = dict[str, Tensor]
+
+
+# --- the problem ------------------------------------------------------------------------------------------------------
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attn = nn.ModuleDict({"q_proj": nn.Linear(WIDTH, WIDTH, bias=False)})
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.attn["q_proj"](x)
+        return out
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(Block() for _ in range(DEPTH))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+def data(client: int, round: int, step: int) -> tuple[Tensor, Tensor]:
+    noise = torch.Generator().manual_seed(1000 * client + 10 * round + step)
+    x, y = torch.randn(2, 5, WIDTH, generator=noise, dtype=torch.float64)
+    return x, y + client
+
+
+def mean_square(model: Any, _: Any, batch: Any) -> Tensor:
+    return 0.5 * (model(batch.x) - batch.y).square().sum() / len(batch.x)
+
+
+# --- our algorithms on it ---------------------------------------------------------------------------------------------
+class ToyClient:
+    """As much of a client as these algorithms use, with a model and an optimiser of its own."""
+
+    def __init__(self, algorithm: Any, base: nn.Module, index: int) -> None:
+        self.algorithm, self.index, self.name, self.round = algorithm, index, f"c{index}", 0
+        self.kept: State = {}
+        self.backbone = SimpleNamespace(
+            name="net", layers_prefix="layers", fork=lambda: copy.deepcopy(base), num_layers=DEPTH, tower=None
+        )
+        self.backbone.device = torch.device("cpu")
+        self.backbone.encode = lambda example: example
+        self.backbone.collate = self._collate
+        self.model = algorithm.build(self.backbone, [])
+        self.optimiser = Optimiser(algorithm.parameters(self.model), algorithm.scenario.train)
+        self.step = 0
+
+    def _collate(self, items: Sequence[int]) -> Any:
+        x, y = data(self.index, self.round, items[0])
+        return SimpleNamespace(x=x.float(), y=y.float(), labels=y)
+
+    def fit(self, steps: int, *, loss: Any = None, each_step: Any = None) -> FitReport:
+        numbers = iter(range(steps))
+        return fit(
+            self.model,
+            self.backbone,  # type: ignore[arg-type]
+            self.optimiser,
+            lambda: [next(numbers)],  # type: ignore[list-item]
+            steps,
+            dropout_seed=0,
+            loss=loss or mean_square,
+            each_step=each_step,
+        )
+
+
+def ours(name: str, options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch) -> list[dict[str, State]]:
+    """Every client's adapters after the last round."""
+    if name in ("fedprox", "ditto"):
+        monkeypatch.setattr(f"fedmosaic.algorithms.{name}.answer_loss", mean_square)
+    content = {
+        "clients": [{"name": f"c{i}", "model": "net", "tasks": ["t"]} for i in range(len(SAMPLES))],
+        "adapter": {"rank": RANK, "alpha": SCALE * RANK, "dropout": 0.0},
+        "train": {"steps": STEPS, "lr": LR, "clip": 0.0},
+        "algorithms": {name: options},
+    }
+    algorithm = make_algorithm(name, parse(Scenario, content, "test"), 0)
+    torch.manual_seed(0)
+    base = Net().requires_grad_(False)
+    clients = [ToyClient(algorithm, base, i) for i in range(len(SAMPLES))]
+    members = [Member(name=c.name, architecture="net", samples=n) for c, n in zip(clients, SAMPLES, strict=True)]
+    server: Any = SimpleNamespace(members=members, ledger=Ledger([m.name for m in members]), round=0, report={})
+    for round, present in enumerate(PRESENT):
+        updates = {}
+        for i in present:
+            client = clients[i]
+            client.round = round
+            algorithm.receive(client, algorithm.download(server, members[i]))
+            client.optimiser.restart()
+            algorithm.train(client)
+            updates[client.name] = algorithm.upload(client)
+        algorithm.aggregate(server, updates)
+    return [{adapter: read_state(c.model, adapter) for adapter in algorithm.adapters} for c in clients]
+
+
+def start(name: str) -> tuple[list[Tensor], dict[str, State]]:
+    """Base weights and adapters at the start, in float64."""
+    torch.manual_seed(0)
+    base = Net().requires_grad_(False)
+    content = {
+        "clients": [{"name": "c0", "model": "net", "tasks": ["t"]}],
+        "adapter": {"rank": RANK, "alpha": SCALE * RANK, "dropout": 0.0},
+    }
+    algorithm = make_algorithm(name, parse(Scenario, content, "test"), 0)
+    client = ToyClient(algorithm, base, 0)
+    adapters = {a: {k: v.double() for k, v in read_state(client.model, a).items()} for a in algorithm.adapters}
+    return [layer.attn["q_proj"].weight.double() for layer in base.layers], adapters
+
+
+# --- the references ---------------------------------------------------------------------------------------------------
+class Adam:
+    """AdamW without decay, one parameter set."""
+
+    def __init__(self) -> None:
+        self.m: State = {}
+        self.v: State = {}
+        self.t = 0
+
+    def step(self, theta: State, gradient: State) -> None:
+        self.t += 1
+        for key, g in gradient.items():
+            self.m[key] = BETAS[0] * self.m.get(key, torch.zeros_like(g)) + (1 - BETAS[0]) * g
+            self.v[key] = BETAS[1] * self.v.get(key, torch.zeros_like(g)) + (1 - BETAS[1]) * g * g
+            m, v = self.m[key] / (1 - BETAS[0] ** self.t), self.v[key] / (1 - BETAS[1] ** self.t)
+            theta[key] = theta[key] - LR * m / (v.sqrt() + EPS)
+
+
+def gradients(base: list[Tensor], adapters: list[State], x: Tensor, y: Tensor) -> list[State]:
+    """∇ of ½ mean ‖W_2 W_1 x − y‖² with W_l = W_l + Σ s B A, for each adapter: dB = s G Aᵀ, dA = s Bᵀ G."""
+    keys = [f"layer.{i}.q_proj" for i in range(DEPTH)]
+    whole = [w + sum(SCALE * a[f"{k}.B"] @ a[f"{k}.A"] for a in adapters) for k, w in zip(keys, base, strict=True)]
+    hidden = x @ whole[0].T
+    error = (hidden @ whole[1].T - y) / len(x)
+    outer = [whole[1].T @ error.T @ x, error.T @ hidden]
+    found: list[State] = []
+    for a in adapters:
+        found.append({})
+        for key, g in zip(keys, outer, strict=True):
+            found[-1][f"{key}.A"] = SCALE * a[f"{key}.B"].T @ g
+            found[-1][f"{key}.B"] = SCALE * g @ a[f"{key}.A"].T
+    return found
+
+
+def weighted(states: Sequence[State], weights: Sequence[float]) -> State:
+    total = sum(weights)
+    return {key: sum(w / total * s[key] for w, s in zip(weights, states, strict=True)) for key in states[0]}
+
+
+def single(correct: Callable[..., State], weigh: bool = True, after: Callable[..., None] = lambda *_: None) -> Any:
+    """FedAvg, with the gradient that ``correct`` makes of (gradient, θ, received θ, client)."""
+
+    def run(name: str) -> list[dict[str, State]]:
+        base, adapters = start(name)
+        common, clients = adapters["local"], [dict(adapters["local"]) for _ in SAMPLES]
+        for round, present in enumerate(PRESENT):
+            for i in present:
+                clients[i], adam, raw = dict(common), Adam(), []
+                for step in range(STEPS):
+                    g = gradients(base, [clients[i]], *data(i, round, step))[0]
+                    raw.append(g)
+                    adam.step(clients[i], correct(g, clients[i], common, i))
+                after(i, raw)
+            after(None, None)
+            common = weighted([clients[i] for i in present], [SAMPLES[i] if weigh else 1 for i in present])
+        return [{"local": state} for state in clients]
+
+    return run
+
+
+def scaffold(name: str) -> list[dict[str, State]]:
+    own: list[State] = [{} for _ in SAMPLES]
+    mean: State = {}
+
+    def correct(g: State, _: State, __: State, i: int) -> State:
+        return {k: v + mean.get(k, 0) - own[i].get(k, 0) for k, v in g.items()}
+
+    waiting: dict[int, State] = {}
+
+    def after(i: int | None, raw: Any) -> None:
+        if i is not None:
+            waiting[i] = {k: sum(g[k] for g in raw) / STEPS for k in raw[0]}
+            return
+        for j, c in waiting.items():
+            own[j] = c
+        waiting.clear()
+        for key in own[0]:
+            mean[key] = sum(c.get(key, torch.zeros_like(own[0][key])) for c in own) / len(own)
+
+    return single(correct, weigh=False, after=after)(name)  # type: ignore[no-any-return]
+
+
+def fedper(name: str) -> list[dict[str, State]]:
+    base, adapters = start(name)
+    common, clients = adapters["local"], [dict(adapters["local"]) for _ in SAMPLES]
+    lasting = [Adam() for _ in SAMPLES]
+    shared = [key for key in common if key.startswith("layer.0.")]
+    for round, present in enumerate(PRESENT):
+        for i in present:
+            clients[i] |= {key: common[key] for key in shared}
+            adam = Adam()
+            for step in range(STEPS):
+                g = gradients(base, [clients[i]], *data(i, round, step))[0]
+                adam.step(clients[i], {key: g[key] for key in shared})
+                lasting[i].step(clients[i], {key: g[key] for key in g if key not in shared})
+        common = weighted([clients[i] for i in present], [SAMPLES[i] for i in present])
+    return [{"local": state} for state in clients]
+
+
+def paired(together: bool, lam: float = 0.0) -> Any:
+    """FedSim (``together``: one loss of the sum) or Ditto (each its own)."""
+
+    def run(name: str) -> list[dict[str, State]]:
+        base, adapters = start(name)
+        common, shared = adapters["global"], [dict(adapters["global"]) for _ in SAMPLES]
+        own, lasting = [dict(adapters["local"]) for _ in SAMPLES], [Adam() for _ in SAMPLES]
+        for round, present in enumerate(PRESENT):
+            for i in present:
+                shared[i], adam = dict(common), Adam()
+                for step in range(STEPS):
+                    batch = data(i, round, step)
+                    if together:
+                        for_shared, for_own = gradients(base, [shared[i], own[i]], *batch)
+                    else:
+                        for_shared = gradients(base, [shared[i]], *batch)[0]
+                        for_own = gradients(base, [own[i]], *batch)[0]
+                        for_own = {k: g + lam * (own[i][k] - common[k]) for k, g in for_own.items()}
+                    adam.step(shared[i], for_shared)
+                    lasting[i].step(own[i], for_own)
+            common = weighted([shared[i] for i in present], [SAMPLES[i] for i in present])
+        return [{"local": v, "global": w} for v, w in zip(own, shared, strict=True)]
+
+    return run
+
+
+REFERENCES: dict[str, tuple[dict[str, Any], Any]] = {
+    "fedavg": ({}, single(lambda g, *_: g)),
+    "fedprox": (
+        {"mu": 0.7},
+        single(lambda g, theta, received, _: {k: v + 0.7 * (theta[k] - received[k]) for k, v in g.items()}),
+    ),
+    "scaffold": ({}, scaffold),
+    "fedper": ({}, fedper),
+    "fedsim": ({}, paired(together=True)),
+    "ditto": ({"lam": 0.4}, paired(together=False, lam=0.4)),
+}
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_same_numbers_as_the_reference(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    options, reference = REFERENCES[name]
+    found, expected = ours(name, options, monkeypatch), reference(name)
+    for client, (mine, theirs) in enumerate(zip(found, expected, strict=True)):
+        assert mine.keys() == theirs.keys()
+        for adapter, state in theirs.items():
+            for key, value in state.items():
+                assert torch.allclose(mine[adapter][key].double(), value, atol=2e-5), (client, adapter, key)
+
+
+def test_the_references_differ_from_one_another() -> None:
+    results = [reference(name)[0]["local"]["layer.1.q_proj.B"] for name, (_, reference) in REFERENCES.items()]
+    for i, one in enumerate(results):
+        assert all(not torch.allclose(one, two, atol=1e-3) for two in results[i + 1 :])
