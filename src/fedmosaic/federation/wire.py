@@ -14,9 +14,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load, save, save_file
 from torch import Tensor
 
+from fedmosaic.adapters import not_finite
 from fedmosaic.algorithms.message import Message
 from fedmosaic.errors import CheckpointError, UpdateError
 
@@ -27,7 +28,8 @@ CONTENT = "content"
 
 def pack(message: Message) -> bytes:
     """The message as bytes."""
-    return _pack(message.tensors, message.scalars)
+    vectors, metadata = _flatten(message.tensors, message.scalars)
+    return bytes(save(vectors, metadata=metadata))
 
 
 def unpack(payload: bytes, limit: int = SIZE_LIMIT) -> Message:
@@ -42,7 +44,8 @@ def unpack(payload: bytes, limit: int = SIZE_LIMIT) -> Message:
         raise UpdateError(f"the message is damaged or not a fedmosaic message: {error}") from error
 
 
-def _pack(tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> bytes:
+def _flatten(tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """One flat vector for each type, and the metadata that says what they hold."""
     kinds: dict[str, list[str]] = {}
     for name, value in tensors.items():
         kinds.setdefault(str(value.dtype).removeprefix("torch."), []).append(name)
@@ -52,7 +55,7 @@ def _pack(tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> bytes:
     manifest = {kind: [[name, list(tensors[name].shape)] for name in names] for kind, names in kinds.items()}
     # One entry: safetensors writes several in no fixed order, and equal messages must be equal bytes.
     content = json.dumps({"manifest": manifest, "scalars": dict(scalars)}, sort_keys=True)
-    return bytes(save(vectors, metadata={CONTENT: content}))
+    return vectors, {CONTENT: content}
 
 
 def _split(vectors: Mapping[str, Tensor], manifest: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -88,14 +91,17 @@ def check(message: Message, schema: Schema) -> None:
             raise UpdateError(f"{name!r} has shape {list(value.shape)}, expected {list(schema[name])}")
         if not value.is_floating_point():
             raise UpdateError(f"{name!r} is {value.dtype}, expected floating point")
-        if not torch.isfinite(value).all():
-            raise UpdateError(f"{name!r} holds NaN or Inf")
+    bad = not_finite(message.tensors)
+    if bad is not None:
+        raise UpdateError(f"{bad!r} holds NaN or Inf")
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any] | None = None) -> None:
     """Write tensors and plain values (anything JSON takes) to a file of a checkpoint, inside an ``atomic_folder``."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(_pack(tensors, scalars or {}))
+    vectors, metadata = _flatten(tensors, scalars or {})
+    save_file(vectors, path, metadata=metadata)
+    path.chmod(0o644)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
