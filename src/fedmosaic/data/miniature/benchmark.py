@@ -12,6 +12,7 @@ simple, and its difficulty lies in knowledge that only the training examples tel
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import overload
 
 from fedmosaic.data.example import IMAGE_MARK, Example, Image, Task, Turn
@@ -132,6 +133,6 @@ def _render(name: str, item: Item, style: Style) -> Example:
     return Example(
         id=name,
         turns=(Turn("user", f"{IMAGE_MARK * len(item.scenes)} {text}"), Turn("assistant", item.answer)),
-        images=tuple(Image(render(scene, style)) for scene in item.scenes),
+        images=tuple(Image(partial(render, scene, style)) for scene in item.scenes),
         options=item.options,
     )
