@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load, save, save_file
 from torch import Tensor
 
 CONTENT = "content"
@@ -21,16 +22,15 @@ CONTENT = "content"
 
 def pack(tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> bytes:
     """Tensors and plain values (anything JSON takes) as bytes."""
-    kinds: dict[str, list[str]] = {}
-    for name, value in tensors.items():
-        kinds.setdefault(str(value.dtype).removeprefix("torch."), []).append(name)
-    vectors = {
-        kind: torch.cat([tensors[name].detach().reshape(-1).cpu() for name in names]) for kind, names in kinds.items()
-    }
-    manifest = {kind: [[name, list(tensors[name].shape)] for name in names] for kind, names in kinds.items()}
-    # One entry: safetensors writes several in no fixed order, and equal messages must be equal bytes.
-    content = json.dumps({"manifest": manifest, "scalars": dict(scalars)}, sort_keys=True)
-    return bytes(save(vectors, metadata={CONTENT: content}))
+    vectors, metadata = _flatten(tensors, scalars)
+    return bytes(save(vectors, metadata=metadata))
+
+
+def write(path: Path, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
+    """The bytes of :func:`pack` into a file, without holding them in memory as well; not atomic."""
+    vectors, metadata = _flatten(tensors, scalars)
+    save_file(vectors, path, metadata=metadata)
+    path.chmod(0o644)
 
 
 def unpack(payload: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -41,6 +41,20 @@ def unpack(payload: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return _split(load(payload), content["manifest"]), dict(content["scalars"])
     except (SafetensorError, AttributeError, TypeError, KeyError, RuntimeError) as error:
         raise ValueError(str(error)) from error
+
+
+def _flatten(tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """One flat vector for each type, and the metadata that says what they hold."""
+    kinds: dict[str, list[str]] = {}
+    for name, value in tensors.items():
+        kinds.setdefault(str(value.dtype).removeprefix("torch."), []).append(name)
+    vectors = {
+        kind: torch.cat([tensors[name].detach().reshape(-1).cpu() for name in names]) for kind, names in kinds.items()
+    }
+    manifest = {kind: [[name, list(tensors[name].shape)] for name in names] for kind, names in kinds.items()}
+    # One entry: safetensors writes several in no fixed order, and equal messages must be equal bytes.
+    content = json.dumps({"manifest": manifest, "scalars": dict(scalars)}, sort_keys=True)
+    return vectors, {CONTENT: content}
 
 
 def _split(vectors: Mapping[str, Tensor], manifest: Mapping[str, Any]) -> dict[str, Tensor]:

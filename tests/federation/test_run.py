@@ -16,7 +16,7 @@ from fedmosaic.algorithms.fedmosaic import FedMosaic
 from fedmosaic.algorithms.message import Message
 from fedmosaic.errors import CheckpointError, ConfigError, DataError, FedMosaicError, ModelError
 from fedmosaic.federation.observer import Observer
-from fedmosaic.federation.wire import read_tensors
+from fedmosaic.federation.wire import read_tensors, write_tensors
 
 
 def start(tiny: Path, out: Path, **options: Any) -> Any:
@@ -200,4 +200,22 @@ def test_damaged_checkpoints_are_named(tiny: Path, tmp_path: Path) -> None:
     path = tmp_path / "run" / "checkpoints" / "round-0001" / "clients" / "c.safetensors"
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(CheckpointError, match=r"c\.safetensors"):
+        fedmosaic.resume(tmp_path / "run", progress=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda state: state.pop("adapter/local/gate.0.q_proj"), "lacks 'local/gate.0.q_proj'"),
+        (lambda state: state["adapter/local/gate.0.q_proj"].fill_(float("nan")), "NaN or Inf"),
+    ],
+)
+def test_checkpoints_of_another_adapter_are_named(tiny: Path, tmp_path: Path, change: Any, reason: str) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        start(tiny, tmp_path / "run", observers=[StopAt(1, "d")])
+    path = tmp_path / "run" / "checkpoints" / "round-0001" / "clients" / "c.safetensors"
+    tensors, scalars = read_tensors(path)
+    change(tensors)
+    write_tensors(path, tensors, scalars)
+    with pytest.raises(CheckpointError, match=rf"c\.safetensors does not fit .*{reason}"):
         fedmosaic.resume(tmp_path / "run", progress=False)

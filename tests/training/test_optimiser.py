@@ -105,6 +105,27 @@ def test_each_objective_is_clipped_by_itself() -> None:
     assert float(moment[2:].norm()) == pytest.approx(0.1, rel=1e-3)
 
 
+def test_a_parameter_without_gradient_keeps_its_place() -> None:
+    made, parameters = optimiser()
+    used = {name: p for name, p in parameters.items() if name != "block.0.q.P"}
+    step(made, used)
+    state = made.state()
+    assert state["step"].tolist() == [1, 0, 1]
+    parts = dict(zip(parameters, state["exp_avg"].split(3), strict=True))
+    assert {name for name, part in parts.items() if part.any()} == set(used)
+
+
+def test_taken_moments_are_copies() -> None:
+    made, parameters = optimiser()
+    step(made, parameters)
+    state = made.state()
+    before = {name: value.clone() for name, value in state.items()}
+    step(made, parameters)
+    made.load({})
+    assert all(torch.equal(state[name], before[name]) for name in state)
+    assert not any(value.any() for value in made.state().values())
+
+
 def test_foreign_moments_are_refused() -> None:
     made, _ = optimiser()
     with pytest.raises(CheckpointError, match="'exp_avg' does not fit"):

@@ -12,7 +12,7 @@ from fedmosaic.adapters.export import export_lora, export_to_folder
 from fedmosaic.adapters.linear import CoLoraLinear, LoraLinear
 from fedmosaic.adapters.model import CoLoraModel, activate, build_pair
 from fedmosaic.adapters.register import register
-from fedmosaic.adapters.state import adapter_parameters, load_shared, read_state, shared_state, write_state
+from fedmosaic.adapters.state import adapter_parameters, load_shared, not_finite, read_state, shared_state, write_state
 from fedmosaic.adapters.subspace import calibrate
 
 register()
@@ -30,6 +30,7 @@ __all__ = [
     "export_lora",
     "export_to_folder",
     "load_shared",
+    "not_finite",
     "read_state",
     "shared_state",
     "write_state",

@@ -1,14 +1,13 @@
 """Reading and writing adapters under names that do not depend on PEFT, ``transformers`` or the model family.
 
-| key                    | tensor                                                      | layers                        |
-|------------------------|-------------------------------------------------------------|-------------------------------|
-| ``block.{k}.{m}.P``    | ``[r, r]``, in block k (0-based), module m such as ``q_proj`` | Co-LoRA
-| | ``block.{k}.{m}.Q``    | ``[r]``                                                     | Co-LoRA
-| | ``layer.{i}.{m}.A``    | ``[r, d_in]``, in layer i (0-based)                         | ordinary LoRA, PEFT's or ours
-| | ``layer.{i}.{m}.B``    | ``[d_out, r]``                                              | ordinary LoRA, PEFT's or ours
-| | ``gate.{i}.{m}``       | ``[1]``, or ``[1 + d_in]`` for the input gate; never leaves a client | both, local adapter
-only | | ``block.{k}.{m}.A|B``  | the frozen subspace, only in ``shared_state``               | Co-LoRA
-     |
+| key                    | tensor                                                        | layers                     |
+|------------------------|---------------------------------------------------------------|----------------------------|
+| ``block.{k}.{m}.P``    | ``[r, r]``, in block k (0-based), module m such as ``q_proj`` | Co-LoRA                    |
+| ``block.{k}.{m}.Q``    | ``[r]``                                                       | Co-LoRA                    |
+| ``layer.{i}.{m}.A``    | ``[r, d_in]``, in layer i (0-based)                           | ordinary, PEFT's or ours   |
+| ``layer.{i}.{m}.B``    | ``[d_out, r]``                                                | ordinary, PEFT's or ours   |
+| ``gate.{i}.{m}``       | ``[1]``, or ``[1 + d_in]`` for the input gate; stays at home  | both; local adapter only   |
+| ``block.{k}.{m}.A|B``  | the frozen subspace, only in ``shared_state``                 | Co-LoRA                    |
 """
 
 from __future__ import annotations
@@ -76,6 +75,17 @@ def write_state(
     _copy_into(adapter_parameters(model, adapter, gates=gates), state, f"adapter {adapter!r}", partial)
 
 
+def not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """The name of the first tensor that holds NaN or Inf; None if there is none."""
+    if not tensors:
+        return None
+    # One test for all: hundreds of tiny tensors would cost more one by one.
+    values = torch.cat([tensor.detach().reshape(-1).cpu() for tensor in tensors.values()])
+    if bool(torch.isfinite(values).all()):
+        return None
+    return next(name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all()))
+
+
 def shared_state(model: nn.Module) -> dict[str, Tensor]:
     """Copies of the frozen A and B of all Co-LoRA layers: ``block.{k}.{m}.A`` ``[r, d_in]`` and ``.B`` ``[d_out,
     r]``.
@@ -105,12 +115,11 @@ def _copy_into(targets: Mapping[str, Tensor], state: Mapping[str, Tensor], what:
             raise UpdateError(f"{key} is {found}, but {what} has {list(targets[key].shape)} there.")
         if not tensor.is_floating_point():
             raise UpdateError(f"{key} is of type {tensor.dtype}; a floating-point tensor is needed.")
+    bad = not_finite(state)
+    if bad is not None:
+        raise UpdateError(f"{bad} holds NaN or Inf.")
     if not state:
         return
-    # One test for all: hundreds of tiny tensors would cost more one by one.
-    if not bool(torch.isfinite(torch.cat([tensor.detach().reshape(-1).cpu() for tensor in state.values()])).all()):
-        bad = next(key for key, tensor in state.items() if not bool(torch.isfinite(tensor).all()))
-        raise UpdateError(f"{bad} holds NaN or Inf.")
     with torch.no_grad():
         torch._foreach_copy_([targets[key].data for key in state], [tensor.detach() for tensor in state.values()])
 

@@ -19,32 +19,40 @@ IMAGE_MARK = "<image>"
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """One image, either a file that is read when needed or an array in memory (uint8, [height, width, 3])."""
+    """One image: a file that is read or a function that draws it when needed, or an array (uint8, [height, width, 3]).
 
-    source: Path | np.ndarray
+    What is read or drawn is never kept. Who computes something of the pixels keeps that instead, by :attr:`key`: a long stream
+    of pictures takes no more memory than a short one.
+    """
+
+    source: Path | np.ndarray | Callable[[], np.ndarray]
 
     @cached_property
     def key(self) -> str:
         """Names the image's content: the same picture has the same key wherever it is used."""
-        if isinstance(self.source, np.ndarray):
-            digest = hashlib.blake2b(np.ascontiguousarray(self.source).tobytes(), digest_size=16)
-            digest.update(str(self.source.shape).encode())
-        else:
+        if isinstance(self.source, Path):
             try:
-                digest = hashlib.blake2b(self.source.read_bytes(), digest_size=16)
+                content = self.source.read_bytes()
             except OSError as error:
                 raise DataError(f"image file {self.source} cannot be read: {error.strerror}") from error
-        return digest.hexdigest()
+        else:
+            pixels = self._pixels()
+            content = pixels.tobytes() + str(pixels.shape).encode()
+        return hashlib.blake2b(content, digest_size=16).hexdigest()
 
     def load(self) -> PIL.Image.Image:
         """The picture in RGB. Raises DataError naming the file if it is missing or corrupt."""
-        if isinstance(self.source, np.ndarray):
-            return PIL.Image.fromarray(self.source)
+        if not isinstance(self.source, Path):
+            return PIL.Image.fromarray(self._pixels())
         try:
             with PIL.Image.open(self.source) as picture:
                 return picture.convert("RGB")
         except (OSError, SyntaxError, ValueError) as error:
             raise DataError(f"image file {self.source} cannot be read: {error}") from error
+
+    def _pixels(self) -> np.ndarray:
+        assert not isinstance(self.source, Path)
+        return self.source if isinstance(self.source, np.ndarray) else self.source()
 
 
 @dataclass(frozen=True)

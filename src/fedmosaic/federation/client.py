@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedmosaic.adapters import write_state
+from fedmosaic.algorithms import Message
 from fedmosaic.config import ClientSpec, TaskSpec
 from fedmosaic.data import ClientStream
 from fedmosaic.data.example import Example
-from fedmosaic.errors import CheckpointError
+from fedmosaic.errors import CheckpointError, UpdateError
 from fedmosaic.evaluation import Record, evaluate
-from fedmosaic.federation.site import Host, Site, adapter_tensors
-from fedmosaic.federation.wire import pack, read_tensors, schema_of, unpack, write_tensors
+from fedmosaic.federation.site import Host, Site
+from fedmosaic.federation.wire import check, pack, read_tensors, schema_of, unpack, write_tensors
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.seeding import generator, seed_for
 from fedmosaic.training.flops import FlopCounter
@@ -177,18 +177,11 @@ class LocalClient:
     def turn(self) -> Iterator[None]:
         """Put this client's weights and moments into the host, and take them back at the end."""
         host = self.host
-        if not self._adapters:
-            self._adapters = host.fresh
-        for name in self.site.algorithm.adapters:
-            write_state(host.model, name, self._part(name), gates=True)
+        host.load(self._adapters or host.fresh)
         host.optimiser.load(self._moments)
         yield
-        self._adapters = adapter_tensors(host.model, self.site.algorithm.adapters)
+        self._adapters = host.state()
         self._moments = host.optimiser.state()
-
-    def _part(self, adapter: str) -> dict[str, Tensor]:
-        prefix = f"{adapter}/"
-        return {key.removeprefix(prefix): value for key, value in self._adapters.items() if key.startswith(prefix)}
 
     def _evaluate(self, order: Order, stage: str) -> list[Record]:
         settings = self.site.scenario.evaluation
@@ -237,12 +230,10 @@ class LocalClient:
     # --- on disk ----------------------------------------------------------------------------------------------------
     def save(self, path: Path) -> None:
         """Everything this client is, in one file."""
-        if not self._adapters:
-            self._adapters = self.host.fresh
         stream = self.stream.state_dict()
         arrays = {key: value for key, value in stream.items() if isinstance(value, np.ndarray)}
         plain = {key: value for key, value in stream.items() if key not in arrays}
-        tensors = {f"adapter/{key}": value for key, value in self._adapters.items()}
+        tensors = {f"adapter/{key}": value for key, value in (self._adapters or self.host.fresh).items()}
         tensors |= {f"moment/{key}": value for key, value in self._moments.items()}
         tensors |= {f"kept/{key}": value for key, value in self.kept.items()}
         tensors |= {f"stream/{key}": torch.from_numpy(value) for key, value in arrays.items()}
@@ -257,6 +248,10 @@ class LocalClient:
         for key, value in tensors.items():
             part, _, name = key.partition("/")
             parts[part][name] = value
+        try:
+            check(Message(parts["adapter"]), schema_of(Message(self.host.fresh)))
+        except UpdateError as error:
+            raise CheckpointError(f"{path} does not fit the client's adapter: {error}") from error
         self._adapters, self._moments, self.kept = parts["adapter"], parts["moment"], parts["kept"]
         self.stream = self._new_stream()
         self.stream.load_state_dict({**scalars["stream"], **{k: v.numpy() for k, v in parts["stream"].items()}})

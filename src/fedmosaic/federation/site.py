@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fedmosaic.adapters import read_state
+from fedmosaic.adapters import adapter_parameters
 from fedmosaic.algorithms import Algorithm, make_algorithm
 from fedmosaic.alignment import Alignment, align
 from fedmosaic.config import ClientSpec, RunSettings, Scenario, TaskSpec
@@ -27,7 +27,7 @@ class Host:
     """An architecture's base model with the algorithm's adapters on it and an optimiser; clients take turns on it.
 
     Attributes:
-        fresh: the adapters as built, with which every client starts (``<adapter>/<canonical name>``).
+        fresh: the adapters as built, with which every client starts (see :meth:`state`).
     """
 
     def __init__(
@@ -45,7 +45,21 @@ class Host:
         if checkpointing:
             self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         self.optimiser = Optimiser(algorithm.parameters(self.model), algorithm.scenario.train)
-        self.fresh = adapter_tensors(self.model, algorithm.adapters)
+        self.parameters = {
+            f"{name}/{key}": parameter
+            for name in algorithm.adapters
+            for key, parameter in adapter_parameters(self.model, name).items()
+        }
+        self.fresh = self.state()
+
+    def state(self) -> dict[str, Tensor]:
+        """Copies of all adapters' tensors, gates included, under ``<adapter>/<canonical name>``, in main memory."""
+        return {key: parameter.detach().to("cpu", copy=True) for key, parameter in self.parameters.items()}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Put a client's tensors into the adapters: what :meth:`state` gave, so nothing is checked here."""
+        with torch.no_grad():
+            torch._foreach_copy_(list(self.parameters.values()), [state[key] for key in self.parameters])
 
 
 class Site:
@@ -218,10 +232,3 @@ def prepare_torch(settings: RunSettings) -> None:
     if resolve_device(settings.scenario.models.device).type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
-
-
-def adapter_tensors(model: Any, adapters: Sequence[str]) -> dict[str, Tensor]:
-    """All tensors of the named adapters, gates included, under ``<adapter>/<canonical name>``, in main memory."""
-    return {
-        f"{name}/{key}": value.cpu() for name in adapters for key, value in read_state(model, name, gates=True).items()
-    }

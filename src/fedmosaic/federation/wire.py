@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fedmosaic import packing
+from fedmosaic.adapters import not_finite
 from fedmosaic.algorithms.message import Message
 from fedmosaic.errors import CheckpointError, UpdateError
 
@@ -64,8 +65,9 @@ def check(message: Message, schema: Schema) -> None:
             raise UpdateError(
                 f"{name!r} is {value.dtype}, expected {'an integer' if kind == 'integer' else 'floating point'}"
             )
-        if kind == "float" and not torch.isfinite(value).all():
-            raise UpdateError(f"{name!r} holds NaN or Inf")
+    bad = not_finite({name: value for name, value in message.tensors.items() if value.is_floating_point()})
+    if bad is not None:
+        raise UpdateError(f"{bad!r} holds NaN or Inf")
 
 
 def _kind(name: str, value: Tensor) -> Literal["float", "integer"]:
@@ -79,7 +81,7 @@ def _kind(name: str, value: Tensor) -> Literal["float", "integer"]:
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any] | None = None) -> None:
     """Write tensors and plain values (anything JSON takes) to a file of a checkpoint, inside an ``atomic_folder``."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(packing.pack(tensors, scalars or {}))
+    packing.write(path, tensors, scalars or {})
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
+import tempfile
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fedmosaic.data.example import Image
-from fedmosaic.errors import ModelError
+from fedmosaic.errors import FedMosaicError, ModelError
 
 DEFAULT_LIMIT = 4 << 30
 
@@ -30,7 +34,7 @@ class VisionTower:
         drop_class_token: whether the first token is left out.
 
     Attributes:
-        seconds: time spent in the tower so far.
+        seconds: time spent in the tower so far, pictures apart (reading, drawing, preprocessing).
     """
 
     _caches: dict[str, FeatureCache] = {}  # noqa: RUF012 (shared by all towers of the process on purpose)
@@ -58,9 +62,7 @@ class VisionTower:
         number of a run on the order in which pictures were first seen.
         """
         missing = {image.key: image for image in images if image.key not in self.cache}
-        started = time.perf_counter()
         fresh = {key: self._compute(image) for key, image in missing.items()}
-        self.seconds += time.perf_counter() - started
         rows = [fresh[image.key] if image.key in fresh else self.cache[image.key] for image in images]
         for key, value in fresh.items():
             self.cache[key] = value
@@ -70,38 +72,82 @@ class VisionTower:
     def _compute(self, image: Image) -> Tensor:
         first = next(self.tower.parameters())
         pixels = self.processor([image.load()], return_tensors="pt")["pixel_values"]
+        started = time.perf_counter()
         output = self.tower(pixels.to(first.device, first.dtype), output_hidden_states=True)
         states = [output.hidden_states[layer] for layer in self.layers]
         joined = torch.cat([state[:, 1:] if self.drop_class_token else state for state in states], dim=-1)
-        return joined[0].cpu()
+        features = joined[0].cpu()
+        self.seconds += time.perf_counter() - started
+        return features
 
 
 class FeatureCache:
-    """Least-recently-used store of feature tensors with a limit in bytes."""
+    """Least-recently-used store of feature tensors of one shape, in a temporary file.
+
+    A run meets more and more pictures; their features would fill the process's memory (576 tokens of a CLIP tower take 2 MB).
+    In a file they cost it nothing, and the system holds in memory what is used again. The file has no name and goes with the
+    process, however that ends.
+
+    Args:
+        limit: the most bytes; when they are used up, the picture that was not asked for the longest gives way.
+    """
 
     def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
         self.limit = limit
-        self.size = 0
-        self._items: OrderedDict[str, Tensor] = OrderedDict()
+        self._places: OrderedDict[str, int] = OrderedDict()
+        self._like = torch.empty(0)
 
     def __contains__(self, key: str) -> bool:
-        return key in self._items
+        return key in self._places
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self._places)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the features that are kept."""
+        return len(self) * self._like.nbytes
+
+    @cached_property
+    def _file(self) -> Any:
+        return tempfile.TemporaryFile(buffering=0)
 
     def __getitem__(self, key: str) -> Tensor:
-        self._items.move_to_end(key)
-        return self._items[key]
+        self._places.move_to_end(key)
+        value = torch.empty_like(self._like)
+        self._file.seek(self._places[key] * value.nbytes)
+        self._file.readinto(_bytes(value))
+        return value
 
     def __setitem__(self, key: str, value: Tensor) -> None:
-        if key in self._items:
+        """Keep ``value`` under ``key``. Raises FedMosaicError where there is no room for it, ModelError for another shape."""
+        if key in self._places:
             return
-        self._items[key] = value.clone()
-        self.size += value.numel() * value.element_size()
-        while self.size > self.limit and len(self._items) > 1:
-            _, old = self._items.popitem(last=False)
-            self.size -= old.numel() * old.element_size()
+        if not len(self):
+            self._like = torch.empty_like(value, memory_format=torch.contiguous_format)
+        elif value.shape != self._like.shape:
+            raise ModelError(
+                f"the vision tower gives features {list(self._like.shape)} of one picture and {list(value.shape)} of another; "
+                "its image processor must bring all pictures to one size"
+            )
+        place = len(self)
+        if place and self.size + value.nbytes > self.limit:
+            _, place = self._places.popitem(last=False)
+        try:
+            self._file.seek(place * value.nbytes)
+            if self._file.write(_bytes(value.contiguous())) < value.nbytes:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            raise FedMosaicError(
+                f"image features cannot be kept in {tempfile.gettempdir()}: {error.strerror}; set the variable TMPDIR to a folder "
+                "with more room"
+            ) from error
+        self._places[key] = place
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    """The memory of a contiguous tensor on the CPU."""
+    return tensor.view(-1).view(torch.uint8).numpy().data
 
 
 def tower_of(model: Any, processor: Any) -> VisionTower | None:

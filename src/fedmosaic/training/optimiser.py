@@ -13,8 +13,6 @@ from torch import Tensor, nn
 from fedmosaic.config import TrainSettings
 from fedmosaic.errors import CheckpointError
 
-MOMENTS = ("exp_avg", "exp_avg_sq", "step")
-
 
 @dataclass(frozen=True)
 class ParameterGroup:
@@ -54,7 +52,12 @@ class Optimiser:
     """AdamW over parameter groups, with moments that can be taken out and put back.
 
     The moments are kept apart from the weights on purpose: loading them never touches a weight, so what was aggregated is
-    what the first step starts from.
+    what the first step starts from. They lie in three flat vectors, of which each parameter sees its part: taking them out or
+    putting others in is one copy a vector, however many parameters there are.
+
+    Args:
+        groups: parameters by role; all of one type and on one device.
+        settings: learning rates, weight decay and clipping.
     """
 
     def __init__(self, groups: Iterable[ParameterGroup], settings: TrainSettings) -> None:
@@ -64,12 +67,24 @@ class Optimiser:
         self.objectives: dict[str, list[nn.Parameter]] = {}
         for group in self.groups:
             self.objectives.setdefault(group.objective, []).extend(group.parameters.values())
-        self.fused = all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in self.parameters)
+        fused = all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in self.parameters)
         arguments: list[dict[str, Any]] = [
             {"params": list(group.parameters.values()), "lr": learning_rate(group.role, settings)}
             for group in self.groups
         ]
-        self.adamw = torch.optim.AdamW(arguments, weight_decay=settings.weight_decay, fused=self.fused)
+        self.adamw = torch.optim.AdamW(arguments, weight_decay=settings.weight_decay, fused=fused)
+        first = self.parameters[0]
+        sizes = [p.numel() for p in self.parameters]
+        self._moments = {
+            "exp_avg": first.new_zeros(sum(sizes), requires_grad=False),
+            "exp_avg_sq": first.new_zeros(sum(sizes), requires_grad=False),
+            # The fused step wants its counter where the weights are, the others in main memory.
+            "step": torch.zeros(len(sizes), device=first.device if fused else "cpu"),
+        }
+        for name, vector in self._moments.items():
+            parts = vector.unbind() if name == "step" else vector.split(sizes)
+            for parameter, part in zip(self.parameters, parts, strict=True):
+                self.adamw.state[parameter][name] = part if name == "step" else part.view_as(parameter)
 
     def step(self, factor: float) -> None:
         """One update at ``factor`` times the learning rates, after clipping the gradient norm of each objective.
@@ -85,30 +100,22 @@ class Optimiser:
         self.adamw.zero_grad(set_to_none=True)
 
     def state(self) -> dict[str, Tensor]:
-        """The moments as three flat vectors in main memory, in the order of the parameters; empty before the first step.
+        """Copies of the moments in main memory, in the order of the parameters; zeros before the first step.
 
         A parameter that has not been trained yet has zeros, which is what AdamW starts from.
 
         Returns:
-            ``exp_avg`` and ``exp_avg_sq`` [all values], ``step`` [parameters], all float32 or the parameters' type.
+            ``exp_avg`` and ``exp_avg_sq`` [all values], of the parameters' type, and ``step`` [parameters], float32.
         """
-        if not self.adamw.state:
-            return {}
-        return {moment: torch.cat([self._moment(p, moment) for p in self.parameters]) for moment in MOMENTS}
-
-    def _moment(self, parameter: nn.Parameter, moment: str) -> Tensor:
-        found = self.adamw.state.get(parameter)
-        if not found:
-            return torch.zeros(1 if moment == "step" else parameter.numel())
-        value: Tensor = found[moment]
-        return value.detach().reshape(-1).cpu()
+        return {name: vector.to("cpu", copy=True) for name, vector in self._moments.items()}
 
     def restart(self) -> None:
         """Forget all moments but those of personal parameters: the others' weights have been overwritten."""
         for group in self.groups:
             if not group.personal:
                 for parameter in group.parameters.values():
-                    self.adamw.state.pop(parameter, None)
+                    for value in self.adamw.state[parameter].values():
+                        value.zero_()
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Replace all moments by ``state`` (empty: as if no step had been taken). Weights are not touched.
@@ -116,16 +123,10 @@ class Optimiser:
         Raises:
             CheckpointError: the state belongs to other parameters.
         """
-        self.adamw.state.clear()
-        if not state:
-            return
-        for moment in MOMENTS:
-            sizes = [1 if moment == "step" else p.numel() for p in self.parameters]
-            vector = state.get(moment)
-            if vector is None or vector.numel() != sum(sizes):
-                raise CheckpointError(f"the optimiser's {moment!r} does not fit this adapter")
-            for parameter, part in zip(self.parameters, vector.clone().split(sizes), strict=True):
-                # The fused step wants its counter where the weights are, the others in main memory.
-                device = parameter.device if self.fused or moment != "step" else torch.device("cpu")
-                shape = () if moment == "step" else parameter.shape
-                self.adamw.state[parameter][moment] = part.view(shape).to(device)
+        for name, vector in self._moments.items():
+            if not state:
+                vector.zero_()
+            elif name not in state or state[name].shape != vector.shape:
+                raise CheckpointError(f"the optimiser's {name!r} does not fit this adapter")
+            else:
+                vector.copy_(state[name])

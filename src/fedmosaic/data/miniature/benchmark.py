@@ -11,6 +11,8 @@ simple, and its difficulty lies in knowledge that only the training examples tel
 
 from __future__ import annotations
 
+from functools import partial
+
 from fedmosaic.data.example import IMAGE_MARK, Example, Examples, Image, Task, Turn
 from fedmosaic.data.miniature import families_qa, families_reasoning, families_relation, families_unseen
 from fedmosaic.data.miniature.families import Draw, Item, Split, TaskSpec
@@ -102,6 +104,6 @@ def _render(name: str, item: Item, style: Style) -> Example:
     return Example(
         id=name,
         turns=(Turn("user", f"{IMAGE_MARK * len(item.scenes)} {text}"), Turn("assistant", item.answer)),
-        images=tuple(Image(render(scene, style)) for scene in item.scenes),
+        images=tuple(Image(partial(render, scene, style)) for scene in item.scenes),
         options=item.options,
     )

@@ -69,7 +69,7 @@ SYMBOLS: tuple[int, ...] = tuple(range(48))
 Value = str | int | tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Thing:
     """One thing in a picture.
 
@@ -92,7 +92,7 @@ class Thing:
     shift: tuple[int, int] = (0, 0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Scene:
     """Things in drawing order (later ones cover earlier ones), and the seed of noise and pencil lines."""
 
