@@ -108,7 +108,8 @@ class AlignmentSettings(Settings):
     Attributes:
         method: what B is fitted to: the layers' output ``gradients`` (what P learns from), their ``outputs`` (the paper: CCA), the
             paper's ``release`` (for comparison); ``none`` leaves every model its own pair.
-        fit: A (and B on gradients) by ``ridge`` regression, orthogonal ``procrustes``, or the paper's gradient ``descent``.
+        fit: A and B on gradients by ``ridge`` regression or orthogonal ``procrustes``; ``descent``: A by the paper's gradient descent
+            (for comparison; as slow as the public data is long), B on gradients by ridge.
         ridge: added to the covariances, as a share of their mean diagonal.
         pivot: the model that the others are aligned to, ``smallest`` of the federation by number of parameters.
         pivot_init: the pivot's own pair: ``random`` orthonormal, singular vectors of the weight (``svd``), or ``principal``

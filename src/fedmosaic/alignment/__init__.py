@@ -6,8 +6,9 @@ load_shared(peft_model, aligned[0].tensors)
 
 from __future__ import annotations
 
+from fedmosaic.alignment.deployment import align_to_published, publish
 from fedmosaic.alignment.run import align
 from fedmosaic.alignment.store import Alignment
 from fedmosaic.config import AlignmentSettings
 
-__all__ = ["Alignment", "AlignmentSettings", "align"]
+__all__ = ["Alignment", "AlignmentSettings", "align", "align_to_published", "publish"]

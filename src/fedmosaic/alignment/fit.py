@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from fedmosaic.alignment.moments import Moments, SiteMoments, add, new_moments
+from fedmosaic.alignment.descent import Descent
+from fedmosaic.alignment.moments import Matched, Moments, SiteMoments, add, new_moments
 from fedmosaic.alignment.observe import Observation, Subspaces, fitted_count
-from fedmosaic.alignment.sites import Site
+from fedmosaic.alignment.pivot import random_subspaces
+from fedmosaic.alignment.sites import sites_of
 from fedmosaic.alignment.solve import (
     canonical_correlations,
     coordinate_correlation,
@@ -22,36 +25,44 @@ from fedmosaic.alignment.solve import (
     seen_through,
 )
 from fedmosaic.config import AlignmentSettings
+from fedmosaic.errors import DataError
+from fedmosaic.models.backbone import Backbone
 
 
 class Fitting:
-    """Collects the moments of one model with the pivot; the last share ``held_out`` of the examples only serves the report.
+    """Collects the moments of one model with the pivot; the examples held out, which come last, only serve the report.
 
     Args:
-        sites, pivot_sites: of the model and, in the same order, of the pivot.
-        before: the model's A and B without alignment, orthonormal. pivot: those of the pivot.
+        layers, pivot_layers: where the blocks of the model and, in the same order, of the pivot end.
         examples: how many there will be.
     """
 
     def __init__(
         self,
-        sites: Sequence[Site],
-        pivot_sites: Sequence[Site],
-        before: Subspaces,
-        pivot: Subspaces,
+        model: Backbone,
+        layers: Sequence[int],
+        pivot_layers: Sequence[int],
         settings: AlignmentSettings,
         examples: int,
     ) -> None:
-        self.sites, self.pivot_sites = sites, pivot_sites
-        self.before, self.pivot, self.settings = before, pivot, settings
+        self.layers, self.pivot_layers, self.settings = layers, pivot_layers, settings
+        self.name = model.name
+        self.sites = sites_of(layers, settings.modules)
+        self.before = random_subspaces(model, self.sites, settings.rank, settings.seed)
         self.fitted_count = fitted_count(examples, settings)
-        self.fitted, self.held_out = new_moments(sites), new_moments(sites)
+        self.fitted, self.held_out = new_moments(self.sites), new_moments(self.sites)
+        self.descent = Descent(self.before) if settings.fit == "descent" else None
         self.seen = 0
 
-    def update(self, own: Observation, pivot: Observation) -> None:
-        """Take a batch of the model's own numbers and the pivot's of the same examples."""
-        target = self.fitted if self.seen < self.fitted_count else self.held_out
-        add(target, own, pivot, self.settings.tokens == "answer")
+    def update(self, own: Observation, shown: Observation) -> None:
+        """Take a batch of the model's own numbers and, of the same examples, what the pivot shows."""
+        matched = Matched(own, shown, self.settings.tokens == "answer")
+        if self.seen < self.fitted_count:
+            add(self.fitted, matched)
+            if self.descent is not None:
+                self.descent.update(matched)
+        else:
+            add(self.held_out, matched)
         self.seen += len(own.origins)
 
     def solve(self) -> dict[str, Tensor]:
@@ -60,23 +71,35 @@ class Fitting:
         Raises:
             DataError: too few matched tokens, or too few directions in them, for the rank.
         """
-        enough(self.fitted, self.settings.rank)
         found: dict[str, Tensor] = {}
         for key, moments in self.fitted.items():
-            found[f"{key}.A"] = self._map(moments["input"])
-            found[f"{key}.B"] = self._b(key, moments)
+            try:
+                found[f"{key}.A"] = self._a(key, moments["input"])
+                found[f"{key}.B"] = self._b(key, moments)
+            except DataError as error:
+                raise DataError(f"aligning {self.name} at {key}: {error}") from error
         return found
 
+    def _a(self, key: str, inputs: Moments) -> Tensor:
+        enough(inputs, self.settings.rank, "inputs")
+        return self._map(inputs) if self.descent is None else self.descent.solve(key)
+
     def _b(self, key: str, moments: Mapping[str, Moments]) -> Tensor:
-        pivot_b, strength = self.pivot[f"{key}.B"], self.settings.ridge
+        if self.settings.method == "gradients":
+            enough(moments["gradient"], self.settings.rank, "output gradients")
+            return self._map(moments["gradient"]).t().contiguous()
+        enough(moments["output"], self.settings.rank, "outputs")
+        pivot_b = self._pivot_b(moments["output"])
         if self.settings.method == "outputs":
-            return output_map(moments["output"], pivot_b, strength)
-        if self.settings.method == "release":
-            return release_map(moments["output"], self.before[f"{key}.B"], pivot_b, strength)
-        return self._map(moments["gradient"]).t().contiguous()
+            return output_map(moments["output"], pivot_b, self.settings.ridge)
+        return release_map(moments["output"], self.before[f"{key}.B"], pivot_b, self.settings.ridge)
 
     def _map(self, moments: Moments) -> Tensor:
         return fit_procrustes(moments) if self.settings.fit == "procrustes" else fit_ridge(moments, self.settings.ridge)
+
+    def _pivot_b(self, outputs: Moments) -> Tensor:
+        """The pivot's B in the coordinates in which it shows its outputs: the first r."""
+        return torch.eye(outputs.other.shape[0], self.settings.rank, dtype=torch.float64)
 
     def report(self, after: Subspaces) -> list[dict[str, Any]]:
         """For each site what held-out examples say of the pairs before and after alignment.
@@ -88,12 +111,13 @@ class Fitting:
         """
         moments: SiteMoments = self.held_out if self.seen > self.fitted_count else self.fitted
         lines = []
-        for site, partner in zip(self.sites, self.pivot_sites, strict=True):
+        for site in self.sites:
             line: dict[str, Any] = {
-                "block": site.block, "module": site.module, "layer": site.layer, "pivot_layer": partner.layer,
+                "block": site.block, "module": site.module, "layer": site.layer,
+                "pivot_layer": self.pivot_layers[site.block],
             }  # fmt: skip
             pairs = moments[site.key]
-            output = seen_through(pairs["output"], self.pivot[f"{site.key}.B"].t())
+            output = seen_through(pairs["output"], self._pivot_b(pairs["output"]).t())
             for when, subspaces in (("before", self.before), ("after", after)):
                 a, b = subspaces[f"{site.key}.A"].double(), subspaces[f"{site.key}.B"].double().t()
                 line[f"residual_{when}"] = residual(pairs["input"], a)
@@ -103,9 +127,12 @@ class Fitting:
             lines.append(line)
         return lines
 
+    def result(self, words: Sequence[str], known: Subspaces | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """A and B in float32, solved for unless they are ``known``, and all that the report can say without the pivot.
 
-def fit(fitting: Fitting, own: Iterable[Observation], pivot: Iterable[Observation]) -> dict[str, Tensor]:
-    """Run both passes side by side and solve: what a site of a deployment does with what the pivot published."""
-    for mine, theirs in zip(own, pivot, strict=True):
-        fitting.update(mine, theirs)
-    return fitting.solve()
+        Raises:
+            DataError: as :meth:`solve`.
+        """
+        found = self.solve() if known is None else known
+        report = {"sites": self.report(found), "layers": list(self.layers), "words": len(words)}
+        return {key: value.to(torch.float32) for key, value in found.items()}, report

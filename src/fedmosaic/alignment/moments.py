@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from fedmosaic.alignment.observe import Observation
-from fedmosaic.alignment.positions import Matching
 from fedmosaic.alignment.sites import Site
 
 PAIRS = {"input": ("x", "z"), "output": ("y", "y"), "gradient": ("g", "u")}
@@ -46,39 +45,57 @@ class Moments:
 SiteMoments = dict[str, dict[str, Moments]]
 """For each site one :class:`Moments` for each entry of ``PAIRS``."""
 
+Rows = tuple[Tensor, Tensor]
+"""Of the model [n, d] and of the pivot [n, e], one row for each group of tokens that answer to one another."""
+
 
 def new_moments(sites: Sequence[Site]) -> SiteMoments:
     """Empty moments of all sites."""
     return {site.key: {pair: Moments() for pair in PAIRS} for site in sites}
 
 
-def add(moments: SiteMoments, own: Observation, pivot: Observation, answer_only: bool = False) -> None:
-    """Add one batch of the model and, of the same examples, of the pivot.
+class Matched:
+    """One batch of a model and, of the same examples, of the pivot: rows that answer to one another.
 
     Inputs and outputs are averaged over the tokens of a group, gradients are added up: a change of the output at every token of
     the group changes ℓ by the sum of them.
+
+    Attributes:
+        counts: groups of each example.
     """
-    matchings = own.matchings(pivot)
-    if answer_only:
-        matchings = [matching.select(matching.answer) for matching in matchings]
-    first, second = _joined([m.first for m in matchings], matchings), _joined([m.second for m in matchings], matchings)
-    count = sum(matching.count for matching in matchings)
-    if not count:
-        return
-    for key, pairs in moments.items():
-        for pair, (mine, theirs) in PAIRS.items():
-            mean = pair != "gradient"
-            one = _gather(own.sites[key][mine], first, count, mean)
-            two = _gather(pivot.sites[key][theirs], second, count, mean)
-            pairs[pair].update(one.reshape(-1, one.shape[-1]), two.reshape(-1, two.shape[-1]))
+
+    def __init__(self, own: Observation, pivot: Observation, answer_only: bool = False) -> None:
+        matchings = own.matchings(pivot)
+        if answer_only:
+            matchings = [matching.select(matching.answer) for matching in matchings]
+        self.own, self.pivot = own, pivot
+        self.counts = [matching.count for matching in matchings]
+        self._first = _joined([matching.first for matching in matchings], self.counts)
+        self._second = _joined([matching.second for matching in matchings], self.counts)
+
+    def rows(self, key: str, pair: str) -> Rows:
+        """The rows of a site and one of ``PAIRS``; of gradients one for each group and probe."""
+        mine, theirs = PAIRS[pair]
+        count, mean = sum(self.counts), pair != "gradient"
+        one = _gather(self.own.sites[key][mine], self._first, count, mean)
+        two = _gather(self.pivot.sites[key][theirs], self._second, count, mean)
+        return one.reshape(-1, one.shape[-1]), two.reshape(-1, two.shape[-1])
 
 
-def _joined(groups: Sequence[Tensor], matchings: Sequence[Matching]) -> Tensor:
+def add(moments: SiteMoments, matched: Matched) -> None:
+    """Add one batch to the moments of all sites."""
+    if sum(matched.counts):
+        for key, pairs in moments.items():
+            for pair, sums in pairs.items():
+                sums.update(*matched.rows(key, pair))
+
+
+def _joined(groups: Sequence[Tensor], counts: Sequence[int]) -> Tensor:
     """The groups of all examples' tokens, numbered on from example to example."""
     parts, offset = [], 0
-    for group, matching in zip(groups, matchings, strict=True):
+    for group, count in zip(groups, counts, strict=True):
         parts.append(torch.where(group >= 0, group + offset, -1))
-        offset += matching.count
+        offset += count
     return torch.cat(parts)
 
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedmosaic.alignment.exchange import Published
 from fedmosaic.alignment.positions import Matching, match_origins
 from fedmosaic.alignment.probes import likelihood_probes, word_probes
 from fedmosaic.alignment.sites import Site, forward, watching
 from fedmosaic.config import AlignmentSettings
-from fedmosaic.data.example import Example, fingerprint
+from fedmosaic.data.example import Example
 from fedmosaic.errors import ModelError
 from fedmosaic.models.backbone import Backbone
+from fedmosaic.seeding import seed_for
 
 Kinds = Mapping[str, Tensor]
 Subspaces = Mapping[str, Tensor]
@@ -27,8 +27,8 @@ class Observation:
     """Numbers about the tokens of some examples, example after example.
 
     Attributes:
-        sites: for each site ``x`` [tokens, d_in], ``y`` [tokens, d_out] and ``g`` [tokens, probes, d_out]; or, seen through a
-            pivot's A and B, ``z`` = A x [tokens, r], ``y`` and ``u`` = Bᵀ g [tokens, probes, r].
+        sites: for each site ``x`` [tokens, d_in], ``y`` [tokens, d_out] and ``g`` [tokens, probes, d_out]; or what a pivot shows of
+            them (:meth:`~fedmosaic.alignment.pivot.Pivot.show`).
         origins: for each example int64 [its tokens, 4] (:meth:`Backbone.origins`). names: the examples' ids.
     """
 
@@ -36,34 +36,26 @@ class Observation:
     origins: Sequence[Tensor]
     names: Sequence[str]
 
-    def through(self, subspaces: Subspaces) -> Observation:
-        """As a pivot shows itself: its inputs and gradients seen through its A and B."""
-        seen = {
-            key: {
-                "z": kinds["x"] @ subspaces[f"{key}.A"].t().to(kinds["x"]),
-                "y": kinds["y"],
-                "u": kinds["g"] @ subspaces[f"{key}.B"].to(kinds["g"]),
-            }
-            for key, kinds in self.sites.items()
-        }
-        return Observation(seen, self.origins, self.names)
-
     def matchings(self, other: Observation) -> list[Matching]:
         """Which tokens answer to which, example by example. Raises DataError as :func:`match_origins`."""
         return [match_origins(*tables) for tables in zip(self.origins, other.origins, self.names, strict=True)]
 
 
 def fitted_count(count: int, settings: AlignmentSettings) -> int:
-    """How many of ``count`` examples, the first ones, are fitted to; the others are held out for the report."""
+    """How many of ``count`` examples are fitted to; the others are held out for the report."""
     return max(1, count - round(settings.held_out * count))
 
 
-def spans(count: int, settings: AlignmentSettings) -> Iterator[range]:
-    """The examples of each batch; none holds both fitted and held-out ones."""
-    fitted = fitted_count(count, settings)
-    for first, stop in ((0, fitted), (fitted, count)):
-        for start in range(first, stop, settings.batch_size):
-            yield range(start, min(start + settings.batch_size, stop))
+def batches(names: Sequence[str], settings: AlignmentSettings) -> Iterator[list[int]]:
+    """Which examples each batch holds: first all that are fitted to, then those held out, none of both in one batch.
+
+    Which ones are held out is drawn by the examples' ids, so that it does not depend on the order they come in.
+    """
+    drawn = sorted(range(len(names)), key=lambda index: (seed_for(settings.seed, "held out", names[index]), index))
+    fitted = fitted_count(len(names), settings)
+    for part in (sorted(drawn[:fitted]), sorted(drawn[fitted:])):
+        for start in range(0, len(part), settings.batch_size):
+            yield part[start : start + settings.batch_size]
 
 
 def observe(
@@ -72,79 +64,45 @@ def observe(
     examples: Sequence[Example],
     settings: AlignmentSettings,
     words: Sequence[str] = (),
+    *,
+    gradients: bool = True,
 ) -> Iterator[Observation]:
-    """One pass over the examples, batch by batch; memory does not grow with their number.
+    """One pass over the examples in the order of :func:`batches`; memory does not grow with their number.
 
     Args:
         words: for probes of answer words (:func:`answer_words`); empty: probes of the answers' likelihood.
+        gradients: False leaves ``g`` out and takes a fraction of the time.
 
     Raises:
         ModelError: a gradient is not finite.
     """
-    for numbers in spans(len(examples), settings):
-        part = examples[numbers.start : numbers.stop]
+    for numbers in batches([example.id for example in examples], settings):
+        part = [examples[number] for number in numbers]
         origins = [backbone.origins(example) for example in part]
         batch = backbone.collate([backbone.encode(example) for example in part])
-        with watching(backbone, sites) as seen:
-            logits = forward(backbone, batch, gradients=True)
-        if words:
-            values = word_probes(backbone, batch, logits, part, words, settings.probes, settings.seed)
-        else:
-            values = likelihood_probes(batch, logits, origins, part, settings.probes, settings.seed)
-        outputs = [seen[site.key].y for site in sites]
-        gradients = [torch.autograd.grad(value, outputs, retain_graph=True) for value in values]
+        with watching(backbone, sites) as seen, torch.set_grad_enabled(gradients):
+            logits = forward(backbone, batch, gradients=gradients)
         real = batch.attention_mask.bool()
-        found: dict[str, Kinds] = {}
-        for number, site in enumerate(sites):
-            g = torch.stack([each[number][real] for each in gradients], 1)
-            if not torch.isfinite(g).all():
-                raise ModelError(
-                    f"{backbone.name}: the output gradients at {site.key} are not finite; use dtype float32"
-                )
-            found[site.key] = {
-                "x": seen[site.key].x.detach()[real].float(),
-                "y": outputs[number].detach()[real].float(),
-                "g": g.float(),
-            }
+        found = {
+            key: {"x": _wide(each.x.detach()[real]), "y": _wide(each.y.detach()[real])} for key, each in seen.items()
+        }
+        if gradients:
+            if words:
+                values = word_probes(backbone, batch, logits, part, words, settings.probes, settings.seed)
+            else:
+                values = likelihood_probes(batch, logits, origins, part, settings.probes, settings.seed)
+            outputs = [seen[site.key].y for site in sites]
+            each = [torch.autograd.grad(value, outputs, retain_graph=True) for value in values]
+            for number, site in enumerate(sites):
+                g = torch.stack([gradient[number][real] for gradient in each], 1)
+                if not torch.isfinite(g).all():
+                    raise ModelError(
+                        f"{backbone.name}: the output gradients at {site.key} are not finite; use dtype float32"
+                    )
+                found[site.key]["g"] = _wide(g)
         yield Observation(found, origins, [example.id for example in part])
 
 
-def publish(
-    backbone: Backbone,
-    sites: Sequence[Site],
-    examples: Sequence[Example],
-    settings: AlignmentSettings,
-    subspaces: Subspaces,
-    words: Sequence[str] = (),
-) -> Published:
-    """What a pivot tells so that others can align themselves at home (:mod:`fedmosaic.alignment.exchange`)."""
-    shown = [each.through(subspaces) for each in observe(backbone, sites, examples, settings, words)]
-    together = {
-        site.key: {
-            kind: torch.cat([each.sites[site.key][kind].flatten(1) for each in shown]) for kind in ("z", "y", "u")
-        }
-        for site in sites
-    }
-    origins = [table for each in shown for table in each.origins]
-    about = {
-        "pivot": backbone.name,
-        "layers": [site.layer for site in sites],
-        "words": list(words),
-        "settings": settings.model_dump(mode="json"),
-    }
-    return Published(together, origins, [example.id for example in examples], fingerprint(examples), about)
-
-
-def published_batches(published: Published, settings: AlignmentSettings) -> Iterator[Observation]:
-    """What a pivot published, in the batches in which :func:`observe` sees the same examples."""
-    for numbers in spans(len(published), settings):
-        rows = slice(published.rows(numbers[0]).start, published.rows(numbers[-1]).stop)
-        sites: dict[str, Kinds] = {}
-        for key, kinds in published.sites.items():
-            u = kinds["u"][rows].float()
-            sites[key] = {
-                "z": kinds["z"][rows].float(),
-                "y": kinds["y"][rows].float(),
-                "u": u.reshape(len(u), settings.probes, -1),
-            }
-        yield Observation(sites, [published.origins[n] for n in numbers], [published.example_ids[n] for n in numbers])
+def _wide(values: Tensor) -> Tensor:
+    """In float32 at least."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))

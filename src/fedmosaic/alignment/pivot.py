@@ -2,19 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from fedmosaic.adapters.blocks import block_ends
 from fedmosaic.adapters.subspace import random_pair, svd_pair
-from fedmosaic.alignment.observe import Subspaces, observe
-from fedmosaic.alignment.sites import Site, linear_at
+from fedmosaic.alignment.observe import Observation, Subspaces, observe
+from fedmosaic.alignment.probes import answer_words, choose_probe
+from fedmosaic.alignment.sites import Site, linear_at, sites_of
 from fedmosaic.alignment.solve import nearest_orthonormal
 from fedmosaic.config import AlignmentSettings
 from fedmosaic.data.example import Example
 from fedmosaic.errors import DataError
 from fedmosaic.models.backbone import Backbone
+
+
+@dataclass(frozen=True)
+class Pivot:
+    """All that is fixed before anyone is aligned to it, from the pivot and the public examples alone.
+
+    Attributes:
+        sites: its block ends by relative depth. words: for probes of answer words; empty for probes of likelihood.
+        subspaces: its A and B, orthonormal, float64.
+    """
+
+    backbone: Backbone
+    sites: Sequence[Site]
+    words: Sequence[str]
+    subspaces: Subspaces
+    settings: AlignmentSettings
+
+    @classmethod
+    def of(cls, backbone: Backbone, examples: Sequence[Example], settings: AlignmentSettings) -> Pivot:
+        """Raises DataError as :func:`answer_words` and :func:`pivot_subspaces`; ModelError for fewer layers than blocks."""
+        sites = sites_of(block_ends(backbone.num_layers, settings.blocks), settings.modules)
+        words: list[str] = []
+        if choose_probe(examples, settings.probe) == "words":
+            words = answer_words(examples, backbone)
+        return cls(backbone, sites, words, pivot_subspaces(backbone, sites, examples, settings, words), settings)
+
+    def observe(self, examples: Sequence[Example]) -> Iterator[Observation]:
+        """The pivot's pass over the examples, as it is."""
+        return observe(self.backbone, self.sites, examples, self.settings, self.words)
+
+    def show(self, seen: Observation) -> Observation:
+        """What others need to see of it.
+
+        Returns:
+            for each site ``z`` = A x [tokens, r], ``u`` = Bᵀ g [tokens, probes, r], and ``y``, its outputs in orthonormal
+            coordinates of which the first r are Bᵀ y: only these [tokens, r], or all [tokens, d_out] where B is fitted to outputs.
+        """
+        shown = {}
+        for key, kinds in seen.sites.items():
+            a, b, whole = (value.to(kinds["x"]) for value in self._maps[key])
+            shown[key] = {"z": kinds["x"] @ a.t(), "y": kinds["y"] @ whole, "u": kinds["g"] @ b}
+        return Observation(shown, seen.origins, seen.names)
+
+    @cached_property
+    def _maps(self) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
+        outputs = self.settings.method in ("outputs", "release")
+        maps = {}
+        for site in self.sites:
+            a, b = self.subspaces[f"{site.key}.A"], self.subspaces[f"{site.key}.B"]
+            rest = torch.linalg.qr(b, mode="complete").Q[:, b.shape[1] :] if outputs else b[:, :0]
+            maps[site.key] = a, b, torch.cat((b, rest), 1)
+        return maps
 
 
 def random_subspaces(backbone: Backbone, sites: Sequence[Site], rank: int, seed: int) -> dict[str, Tensor]:

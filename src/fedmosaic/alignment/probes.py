@@ -37,26 +37,23 @@ def choose_probe(examples: Sequence[Example], asked: Literal["auto", "words", "l
     return "words" if 2 * short > len(examples) else "likelihood"
 
 
-def answer_words(examples: Sequence[Example], models: Sequence[Backbone]) -> list[str]:
-    """The words that answers begin with, most frequent first, whose first tokens differ in every model.
+def answer_words(examples: Sequence[Example], pivot: Backbone) -> list[str]:
+    """The words that answers begin with, most frequent first, whose first tokens differ in the pivot.
+
+    The pivot alone decides, so that a model that joins later changes nothing for the others. In a model where two words begin with
+    one token that token has the weight of both.
 
     Raises:
         DataError: fewer than four of them: use ``probe: likelihood``.
     """
     counts = Counter(words[0] for example in examples if (words := example.answer.split()))
     words = sorted(counts, key=lambda word: (-counts[word], word))[:MOST_WORDS]
-    taken: list[set[int]] = [set() for _ in models]
-    kept = []
-    for word in words:
-        tokens = [model.answer_ids(word)[0] for model in models]
-        if all(token not in known for token, known in zip(tokens, taken, strict=True)):
-            kept.append(word)
-            for token, known in zip(tokens, taken, strict=True):
-                known.add(token)
+    first = {pivot.answer_ids(word)[0]: word for word in reversed(words)}
+    kept = [word for word in words if first[pivot.answer_ids(word)[0]] == word]
     if len(kept) < FEWEST_WORDS:
         raise DataError(
-            f"the public examples' answers begin with {len(kept)} words that all models tell apart; at least "
-            f"{FEWEST_WORDS} are needed, or alignment.probe=likelihood"
+            f"the public examples' answers begin with {len(kept)} words that {pivot.name} tells apart; at least {FEWEST_WORDS} "
+            "are needed, or alignment.probe=likelihood"
         )
     return kept
 
@@ -70,8 +67,17 @@ def word_probes(
     number: int,
     seed: int,
 ) -> Tensor:
-    """ℓ of each probe, summed over the examples: [number]. ``logits`` [n, K + 1, vocabulary] as ``sites.forward`` gives them."""
+    """ℓ of each probe, summed over the examples: [number]. ``logits`` [n, K + 1, vocabulary] as ``sites.forward`` gives them.
+
+    Raises:
+        DataError: the model tells fewer than four of the words apart by their first tokens.
+    """
     tokens = torch.tensor([backbone.answer_ids(word)[0] for word in words], device=logits.device)
+    if len(tokens.unique()) < FEWEST_WORDS:
+        raise DataError(
+            f"{backbone.name} begins the pivot's {len(words)} answer words with {len(tokens.unique())} different tokens; at "
+            f"least {FEWEST_WORDS} are needed, or alignment.probe=likelihood"
+        )
     weights = torch.stack(
         [torch.randn(number, len(words), generator=generator(seed, "probe", example.id)) for example in examples], 1
     )

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from fedmosaic.adapters.blocks import block_ends
 from fedmosaic.alignment.cka import layer_cka
 from fedmosaic.alignment.depth import cka_monotone_matching, cka_report
 from fedmosaic.alignment.fit import Fitting
-from fedmosaic.alignment.observe import Subspaces, observe
-from fedmosaic.alignment.pivot import pivot_subspaces, random_subspaces
-from fedmosaic.alignment.probes import answer_words, choose_probe
-from fedmosaic.alignment.sites import sites_of
+from fedmosaic.alignment.observe import observe
+from fedmosaic.alignment.pivot import Pivot
 from fedmosaic.alignment.store import Alignment, Identity, find_alignment, save_alignment
 from fedmosaic.config import AlignmentSettings
 from fedmosaic.data.example import Example
@@ -69,52 +66,31 @@ def _align(
     settings: AlignmentSettings,
     progress: Progress,
 ) -> list[tuple[dict[str, Tensor], dict[str, Any]]]:
-    ends = block_ends(pivot.num_layers, settings.blocks)
-    pivot_sites = sites_of(ends, settings.modules)
+    ends = [block_ends(model.num_layers, settings.blocks) for model in models]
+    pivot_ends = block_ends(pivot.num_layers, settings.blocks)
     ckas = []
     for number, model in enumerate(models):
         ckas.append(layer_cka(model, pivot, examples))
+        if settings.layers == "cka" and model is not pivot:
+            ends[number] = tuple(own for own, _ in cka_monotone_matching(ckas[number].matrix(), pivot_ends))
         progress("comparing layers", number + 1, len(models))
-    layers = [_layers(model, cka.matrix(), ends, settings) for model, cka in zip(models, ckas, strict=True)]
-    sites = [sites_of(own, settings.modules) for own in layers]
-    words: list[str] = []
-    if choose_probe(examples, settings.probe) == "words":
-        words = answer_words(examples, [*models, pivot])
-    subspaces = pivot_subspaces(pivot, pivot_sites, examples, settings, words)
+    known = Pivot.of(pivot, examples, settings)
     fittings = [
-        Fitting(
-            own,
-            pivot_sites,
-            random_subspaces(model, own, settings.rank, settings.seed),
-            subspaces,
-            settings,
-            len(examples),
-        )
-        for model, own in zip(models, sites, strict=True)
+        Fitting(model, own, pivot_ends, settings, len(examples)) for model, own in zip(models, ends, strict=True)
     ]
-    passes = [observe(model, own, examples, settings, words) for model, own in zip(models, sites, strict=True)]
+    passes = [
+        observe(model, fitting.sites, examples, settings, known.words)
+        for model, fitting in zip(models, fittings, strict=True)
+    ]
     done = 0
-    for shown in observe(pivot, pivot_sites, examples, settings, words):
-        seen = shown.through(subspaces)
+    for seen in known.observe(examples):
+        shown = known.show(seen)
         for model, fitting, batches in zip(models, fittings, passes, strict=True):
-            fitting.update(shown if model is pivot else next(batches), seen)
-        done += len(shown.origins)
+            fitting.update(seen if model is pivot else next(batches), shown)
+        done += len(seen.origins)
         progress("collecting moments", done, len(examples))
     results = []
-    for model, fitting, own, cka in zip(models, fittings, sites, ckas, strict=True):
-        solved: Subspaces = subspaces if model is pivot else fitting.solve()
-        report = {
-            "sites": fitting.report(solved),
-            "layers": [site.layer for site in own[:: len(settings.modules)]],
-            "cka": cka_report(cka, settings.blocks),
-            "words": len(words),
-        }
-        results.append(({key: value.to(torch.float32) for key, value in solved.items()}, report))
+    for model, fitting, cka in zip(models, fittings, ckas, strict=True):
+        tensors, report = fitting.result(known.words, known.subspaces if model is pivot else None)
+        results.append((tensors, report | {"cka": cka_report(cka, settings.blocks)}))
     return results
-
-
-def _layers(model: Backbone, cka: Tensor, ends: Sequence[int], settings: AlignmentSettings) -> Sequence[int]:
-    """The block ends of a model, by depth or by CKA with the pivot's."""
-    if settings.layers == "depth":
-        return block_ends(model.num_layers, settings.blocks)
-    return [own for own, _ in cka_monotone_matching(cka, ends)]

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fedmosaic.errors import ModelError
+from fedmosaic.errors import ModelError, nearest
 from fedmosaic.models.backbone import Backbone, Batch
 
 
@@ -41,10 +41,14 @@ def linear_at(backbone: Backbone, site: Site, model: Any = None) -> nn.Linear:
     """
     root = backbone.model if model is None else model
     layer = root.get_submodule(f"{backbone.layers_prefix}.{site.layer}")
-    for name, module in layer.named_modules():
-        if name.rpartition(".")[2] == site.module and isinstance(module, nn.Linear):
-            return module
-    raise ModelError(f"{backbone.name}: layer {site.layer} has no module {site.module!r}")
+    linears = {
+        name.rpartition(".")[2]: module for name, module in layer.named_modules() if isinstance(module, nn.Linear)
+    }
+    if site.module not in linears:
+        raise ModelError(
+            f"{backbone.name}: layer {site.layer} has no linear module {site.module!r}.{nearest(site.module, linears)}"
+        )
+    return linears[site.module]
 
 
 @dataclass

@@ -5,8 +5,6 @@ Every map here is [r, d] and ends with orthonormal rows, in float64; B is the tr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
@@ -36,9 +34,12 @@ def ridge(moments: Moments, strength: float = 1e-3) -> Tensor:
 
     Not orthonormal: directions of x that say little of z are shrunk.
     """
-    size = moments.own.shape[0]
-    penalty = strength * moments.own.diagonal().mean() * torch.eye(size, dtype=torch.float64)
-    solution: Tensor = torch.linalg.solve(moments.own + penalty, moments.cross)
+    values, vectors = torch.linalg.eigh(moments.own)
+    values = values.clamp_min(0)
+    # C_xz has nothing in directions that x never takes, where without a penalty there would be no inverse.
+    taken = values > 1e-13 * values[-1]
+    inverse = torch.where(taken, 1 / (values + strength * values.mean()).where(taken, 1.0), 0.0)
+    solution: Tensor = vectors @ (inverse[:, None] * (vectors.t() @ moments.cross))
     return solution.t()
 
 
@@ -82,7 +83,7 @@ def residual(moments: Moments, mapped: Tensor) -> float:
     m = mapped.double()
     inner = (m @ moments.cross).trace()
     energy = ((m @ moments.own) * m).sum() * moments.other.trace()
-    return float(1 - inner.clamp_min(0).square() / energy)
+    return float(1 - inner.clamp_min(0).square() / energy.clamp_min(1e-300))
 
 
 def coordinate_correlation(moments: Moments, mapped: Tensor) -> float:
@@ -111,14 +112,18 @@ def seen_through(moments: Moments, pivot_map: Tensor) -> Moments:
     return seen
 
 
-def enough(moments: Mapping[str, Mapping[str, Moments]], rank: int) -> None:
-    """Raise DataError where there are fewer matched tokens than the rank needs."""
-    fewest = min(pair.count for pairs in moments.values() for pair in pairs.values())
-    if fewest < 2 * rank:
+def enough(moments: Moments, rank: int, what: str) -> None:
+    """Raise DataError where there are fewer matched tokens than the rank needs, or ``what`` is nothing but zeros."""
+    if moments.count < 2 * rank:
         raise DataError(
-            f"the public data has {fewest} matched tokens, too few for rank {rank}: at least {2 * rank} are needed; use "
-            "more public examples or a lower rank"
+            f"the public data has {moments.count} matched tokens, too few for rank {rank}: at least {2 * rank} are needed; "
+            "use more public examples or a lower rank"
         )
+    for whose, energy in (("model", moments.own.trace()), ("pivot", moments.other.trace())):
+        if energy == 0:
+            raise DataError(
+                f"the {whose}'s {what} are all zero, as in a layer that does nothing; use alignment.layers=cka"
+            )
 
 
 def _whitening(covariance: Tensor, strength: float) -> tuple[Tensor, Tensor]:

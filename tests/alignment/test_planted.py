@@ -1,0 +1,137 @@
+"""Planted truth: of two models that compute one function in other coordinates, alignment finds what became of what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import torch
+from planted import MODULES, Twin, adapted, correlation, fold_norms, make_twin, random_state, true_pair
+from syllables import spoken, syllable_model, word_logits, word_model
+from torch import Tensor
+
+from fedmosaic.adapters import block_ends
+from fedmosaic.alignment import Alignment, AlignmentSettings, align
+from fedmosaic.alignment.sites import forward, sites_of
+from fedmosaic.data import Example, public_examples
+from fedmosaic.errors import DataError
+from fedmosaic.models.backbone import Backbone
+
+BLOCKS, RANK, SEEDS = 2, 8, range(4)
+PUBLIC = list(public_examples("miniature/public", 76))
+EXAMPLES, UNSEEN = PUBLIC[:64], PUBLIC[64:]
+
+
+@pytest.fixture(scope="module")
+def pivot() -> Backbone:
+    backbone = Backbone.load("miniature/llama-8x96")
+    fold_norms(backbone.model, backbone.model.model.language_model)
+    return backbone
+
+
+@pytest.fixture(scope="module")
+def twin(pivot: Backbone) -> Twin:
+    return make_twin(pivot, identities=(3, 6))
+
+
+def aligned(pivot: Backbone, other: Backbone, examples: list[Example], **settings: Any) -> list[Alignment]:
+    return align([pivot, other], pivot, examples, AlignmentSettings(rank=RANK, blocks=BLOCKS, **settings))
+
+
+def logits(backbone: Backbone, model: Any = None) -> Tensor:
+    """Of the unseen examples, where they predict the answer."""
+    batch = backbone.collate([backbone.encode(example) for example in UNSEEN])
+    with torch.no_grad():
+        found = forward(backbone, batch, model)[:, :-1]
+    return found[batch.labels[:, -found.shape[1] :] >= 0]
+
+
+def effect(backbone: Backbone, shared: Mapping[str, Tensor] | None, seed: int, modules: tuple[str, ...]) -> Tensor:
+    """What P and Q drawn from a seed change in the logits."""
+    state = random_state(sites_of(range(BLOCKS), modules), RANK, 0.3, seed)
+    return logits(backbone, adapted(backbone, BLOCKS, shared, state)) - logits(backbone)
+
+
+def agreement(pivot: Backbone, other: Backbone, pair: list[Any], modules: tuple[str, ...] = MODULES) -> list[float]:
+    """Correlation of the effects in both models, for several P and Q."""
+    return [
+        correlation(*(effect(model, shared, seed, modules) for model, shared in zip((pivot, other), pair, strict=True)))
+        for seed in SEEDS
+    ]
+
+
+def test_twins_are_one_function(pivot: Backbone, twin: Twin) -> None:
+    assert (block_ends(8, BLOCKS), block_ends(twin.backbone.num_layers, BLOCKS)) == ((3, 7), (4, 9))
+    original = Backbone.load("miniature/llama-8x96")
+    for backbone in (pivot, twin.backbone):
+        torch.testing.assert_close(logits(backbone), logits(original), atol=1e-4, rtol=0)
+    assert logits(pivot).std() > 1
+
+
+def test_the_twins_subspaces_are_found(pivot: Backbone, twin: Twin) -> None:
+    """All seven modules, by default settings: every A, and B within what the ridge shrinks unlike on the fitted share."""
+    own, found = aligned(pivot, twin.backbone, EXAMPLES)
+    for site in sites_of((4, 9), MODULES):
+        a, b = true_pair(twin, site, own.tensors[f"{site.key}.A"], own.tensors[f"{site.key}.B"])
+        torch.testing.assert_close(found.tensors[f"{site.key}.A"].double(), a, atol=2e-3, rtol=0)
+        torch.testing.assert_close(found.tensors[f"{site.key}.B"].double(), b, atol=5e-2, rtol=0)
+    assert min(agreement(pivot, twin.backbone, [own.tensors, found.tensors])) >= 0.999
+    for line in found.report["sites"]:
+        assert line["residual_after"] < 1e-4 and line["gradient_correlation_after"] > 0.99
+        assert line["residual_before"] > 0.9 and abs(line["gradient_correlation_before"]) < 0.4
+
+
+def test_without_alignment_the_same_knowledge_means_something_else(pivot: Backbone, twin: Twin) -> None:
+    (own,) = align([pivot], pivot, EXAMPLES, AlignmentSettings(rank=RANK, blocks=BLOCKS))
+    found = agreement(pivot, twin.backbone, [own.tensors, None])
+    assert abs(sum(found) / len(found)) < 0.3 and max(map(abs, found)) < 0.5
+
+
+@pytest.mark.parametrize("init", ["random", "svd"])
+def test_b_from_outputs_is_exact_where_outputs_tell_it(pivot: Backbone, twin: Twin, init: str) -> None:
+    """Outputs of gate and up are wider than what goes in: they tell of B only what lies in the weight's range."""
+    modules = MODULES if init == "svd" else ("q_proj", "k_proj", "v_proj", "o_proj", "down_proj")
+    settings = {"method": "outputs", "pivot_init": init, "modules": modules, "ridge": 1e-5}
+    own, found = aligned(pivot, twin.backbone, EXAMPLES, **settings)
+    for site in sites_of((4, 9), modules):
+        _, b = true_pair(twin, site, own.tensors[f"{site.key}.A"], own.tensors[f"{site.key}.B"])
+        torch.testing.assert_close(found.tensors[f"{site.key}.B"].double(), b, atol=1e-3, rtol=0)
+    assert min(agreement(pivot, twin.backbone, [own.tensors, found.tensors], modules)) >= 0.99
+
+
+def test_procrustes_finds_the_twin_nearly(pivot: Backbone, twin: Twin) -> None:
+    """Exact only where the pivot's directions are principal for the fitted share alone, and they are for all examples."""
+    own, found = aligned(pivot, twin.backbone, EXAMPLES, fit="procrustes")
+    assert min(agreement(pivot, twin.backbone, [own.tensors, found.tensors])) >= 0.95
+
+
+def test_layers_by_cka_find_the_planted_depth(pivot: Backbone) -> None:
+    """Identity layers at the wrong end: relative depth would pair layer 4 with what is layer 1 of the pivot."""
+    shifted = make_twin(pivot, identities=(2, 3, 4)).backbone
+    with pytest.raises(
+        DataError, match=r"aligning twin at block\.0\.q_proj: the model's output gradients are all zero"
+    ):
+        aligned(pivot, shifted, EXAMPLES)
+    own, found = aligned(pivot, shifted, EXAMPLES, layers="cka")
+    assert (own.report["layers"], found.report["layers"]) == ([3, 7], [6, 10])
+    assert max(line["residual_after"] for line in found.report["sites"]) < 1e-4
+    assert found.report["cka"]["blocks"][0]["lost"] > 0.01
+
+
+def test_tokenizers_that_cut_the_same_text_differently() -> None:
+    words = word_model()
+    fold_norms(words.model, words.model.model)
+    syllables = syllable_model(make_twin(words, identities=(2,)).backbone)
+    own, found = aligned(words, syllables, spoken(200))
+    unseen = spoken(16, seed=1)
+    modules = sites_of(range(BLOCKS), MODULES)
+
+    def told(backbone: Backbone, shared: Mapping[str, Tensor] | None, seed: int) -> Tensor:
+        model = adapted(backbone, BLOCKS, shared, random_state(modules, RANK, 0.3, seed))
+        return torch.cat([word_logits(backbone, one, model) - word_logits(backbone, one) for one in unseen])
+
+    for seed in SEEDS:
+        there = told(words, own.tensors, seed)
+        assert correlation(there, told(syllables, found.tensors, seed)) >= 0.9
+        assert abs(correlation(there, told(syllables, None, seed))) < 0.4
