@@ -16,8 +16,8 @@ from fedmosaic.evaluation.comparison import COLUMNS
 Rows = Mapping[str, Mapping[str, Any]]
 MAIN = ("Self", "Others", "Unseen")
 LEGEND = (
-    'Accuracy in %: mean over seeds ± half-width of the 95 % t-interval. "− sft" and "− best": paired difference to local '
-    "training and to the best of the other algorithms (named in brackets). rank: mean over seeds, 1 is the highest."
+    "Accuracy in % after the last round (AUC: over all rounds): mean over seeds ± half-width of the 95 % t-interval. Differences "
+    "are paired by seed: − sft to local training, − best to the best of the other algorithms. rank: mean over seeds, 1 is best."
 )
 
 
@@ -100,7 +100,7 @@ def markdown_tables(scenario: str, rows: Rows) -> list[str]:
     """The figures of one scenario: means with differences to local training; differences to the best; what it cost."""
     columns = [column for column in COLUMNS if any(column in row for row in rows.values())]
     seeds = sorted({seed for row in rows.values() for seed in row["seeds"]})
-    lines = [f"## {scenario}, seeds {', '.join(map(str, seeds))}", ""]
+    lines = [f"## {scenario}, seeds {', '.join(map(str, seeds))}", "", "In brackets: − sft.", ""]
     lines += _head(["algorithm", *columns])
     for label, row in rows.items():
         cells = []
