@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -182,8 +183,8 @@ def _next_logits(backbone: Backbone, model: Any, batch: Batch) -> Tensor:
 
 def _with_answer(backbone: Backbone, example: Example, option: str) -> Encoded:
     prompt = backbone.encode(example, answer=False)
-    answer = [*backbone.answer_ids(option), backbone.tokenizer.eos_token_id]
-    return Encoded(prompt.input_ids + answer, [IGNORE] * len(prompt.input_ids) + answer, prompt.images)
+    answer = array("i", [*backbone.answer_ids(option), backbone.tokenizer.eos_token_id])
+    return Encoded(prompt.input_ids + answer, array("i", [IGNORE]) * len(prompt.input_ids) + answer, prompt.images)
 
 
 def _log_likelihoods(backbone: Backbone, model: Any, items: Sequence[Encoded]) -> list[float]:

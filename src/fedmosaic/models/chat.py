@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,10 +27,12 @@ class Encoded:
         input_ids: token ids, each image already widened to its number of tokens.
         labels: the same ids where the assistant speaks (its end-of-turn token included), -100 elsewhere.
         images: the pictures, in the order of their tokens.
+
+    Ids and labels are arrays of C integers: a run keeps every example it met, and lists would take several times the memory.
     """
 
-    input_ids: list[int]
-    labels: list[int]
+    input_ids: array[int]
+    labels: array[int]
     images: tuple[Image, ...]
 
 
@@ -56,7 +59,7 @@ def encode(example: Example, tokenizer: Any, image_token: str | None, image_toke
         part = spoken if piece.last else spoken + part[len(spoken) :]
         ids += part
         labels += spoken + [IGNORE] * (len(part) - len(spoken))
-    return Encoded(ids, labels, example.images)
+    return Encoded(array("i", ids), array("i", labels), example.images)
 
 
 @dataclass(frozen=True)
