@@ -110,13 +110,28 @@ def test_procrustes_is_the_best_of_all_orthonormal_maps() -> None:
 def test_b_from_outputs_is_cca_and_back(strength: float) -> None:
     """With y_i = C_i q in the shared space, the pivot's B_p v is C_i U Vᵀ W_p B_p v: whatever square roots are taken."""
     whiten_own, whiten_pivot = inverse_root(X, strength), inverse_root(Y, strength)
-    u, _, vh = torch.linalg.svd(whiten_own @ X.t() @ Y @ whiten_pivot.t(), full_matrices=False)
-    expected = torch.linalg.inv(whiten_own) @ u @ vh @ whiten_pivot @ B
+    u, s, vh = torch.linalg.svd(whiten_own @ X.t() @ Y @ whiten_pivot.t(), full_matrices=False)
+    expected = torch.linalg.inv(whiten_own) @ u @ torch.diag((s > strength).double()) @ vh @ whiten_pivot @ B
     values, vectors = torch.linalg.eigh(expected.t() @ expected)
     expected = expected @ vectors @ torch.diag(values**-0.5) @ vectors.t()
     found = output_map(moments(X, Y), B, strength)
     torch.testing.assert_close(found, expected, atol=1e-7, rtol=0)
     close(found.t() @ found, torch.eye(R, dtype=torch.float64))
+
+
+def test_b_from_outputs_leaves_out_what_outputs_never_do() -> None:
+    """Outputs in seven directions, told with errors of float32: the errors are no knowledge of the other directions."""
+    flat_own, flat_pivot = X[:, :7] @ normal(7, D), X[:, :7] @ normal(7, E)
+
+    def noisy(x: Tensor) -> Tensor:
+        return x + 1e-7 * x.std() * normal(*x.shape)
+
+    exact = output_map(moments(flat_own, flat_pivot), B)
+    for _ in range(3):
+        found = output_map(moments(noisy(flat_own), noisy(flat_pivot)), B)
+        torch.testing.assert_close(found, exact, atol=1e-5, rtol=0)
+    with pytest.raises(DataError, match="shows 3 independent directions, but the rank is 4"):
+        output_map(moments(X[:, :3] @ normal(3, D), Y), B)
 
 
 def test_b_from_outputs_does_not_depend_on_the_coordinates_of_the_pivots() -> None:

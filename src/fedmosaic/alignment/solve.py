@@ -57,13 +57,18 @@ def output_map(moments: Moments, pivot_b: Tensor, strength: float = 1e-3) -> Ten
     """B_i [d_out, r] from the covariances of the two models' outputs: CCA, and back.
 
     With W = (C + λI)^{−½} of either model and W_i C_ip W_p = U S Vᵀ, an output change B_p v of the pivot is Vᵀ W_p B_p v in the
-    shared space and W_i^{+} U Vᵀ W_p B_p v in the model's outputs; then the nearest orthonormal columns. Source: FedMosaic (arXiv
-    2506.11024), alignment of B.
+    shared space and W_i^{+} U Vᵀ W_p B_p v in the model's outputs; then the nearest orthonormal columns. The shared space is of the
+    directions whose canonical correlation S exceeds ``strength``: others are directions that the outputs never take, and would
+    be rounding noise at full strength. Source: FedMosaic (arXiv 2506.11024), alignment of B.
+
+    Raises:
+        DataError: the shared space has fewer than r directions.
     """
     whiten_own, colour_own = _whitening(moments.own, strength)
     whiten_pivot, _ = _whitening(moments.other, strength)
-    u, _, vh = torch.linalg.svd(whiten_own @ moments.cross @ whiten_pivot, full_matrices=False)
-    return nearest_orthonormal((colour_own @ u @ vh @ whiten_pivot @ pivot_b.double()).t()).t()
+    u, s, vh = torch.linalg.svd(whiten_own @ moments.cross @ whiten_pivot, full_matrices=False)
+    shared = s > strength
+    return nearest_orthonormal((colour_own @ u[:, shared] @ vh[shared] @ whiten_pivot @ pivot_b.double()).t()).t()
 
 
 def release_map(moments: Moments, own_b: Tensor, pivot_b: Tensor, strength: float = 1e-3) -> Tensor:
