@@ -101,6 +101,7 @@ class Algorithm(ABC):
         adapters: names of the PEFT adapters a client's model carries; all are kept for the client between rounds.
         replaces_weights: downloads overwrite trained weights, so that Adam's moments start anew each round.
         views: models a client can be evaluated as; the first is the one it would use.
+        mixed_ranks: clients of one architecture may have adapters of different ranks.
     """
 
     name: ClassVar[str]
@@ -109,6 +110,7 @@ class Algorithm(ABC):
     adapters: ClassVar[tuple[str, ...]] = ("local",)
     replaces_weights: ClassVar[bool] = False
     views: ClassVar[tuple[str, ...]] = ("mixed",)
+    mixed_ranks: ClassVar[bool] = False
 
     class Options(Settings):
         """Settings of the algorithm, under ``algorithms.<name>``. ``steps``: local steps a round, None: ``train.steps``."""
