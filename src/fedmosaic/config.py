@@ -23,10 +23,11 @@ class TaskSpec(Settings):
 
 
 class ClientSpec(Settings):
-    """One client: its model, its private tasks and the group it is reported in."""
+    """One client: its model, its private tasks, the group it is reported in, and its adapters' rank (None: ``adapter.rank``)."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     model: str
+    rank: int | None = Field(default=None, ge=1)
     tasks: tuple[TaskSpec, ...] = Field(min_length=1)
     group: str = ""
 
@@ -75,7 +76,8 @@ class AdapterSettings(Settings):
     """Shape of the adapters (paper: r 128, α 256, dropout 0.05, N_B 4).
 
     Attributes:
-        rank, alpha, dropout: of LoRA and of Co-LoRA alike; scaling s = α/r.
+        rank, alpha, dropout: of LoRA and of Co-LoRA alike; scaling s = α/r. A client may have a rank of its own
+            (``clients.<i>.rank``); s is the same for all clients, so that B A means the same at every rank.
         blocks: N_B, the number of blocks; their last layers carry Co-LoRA.
         gate: ``scalar`` (one β a layer, the paper), ``input`` (β depends on the input) or ``none``.
         gate_init: β at the start; 0 mixes half and half.
@@ -277,6 +279,17 @@ class Scenario(Settings):
     def models_used(self) -> list[str]:
         """The model names of the clients, each once, in order of first use."""
         return list(dict.fromkeys(client.model for client in self.clients))
+
+    def rank_of(self, name: str) -> int:
+        """The rank of a client's adapters: its own, or ``adapter.rank``."""
+        return next(client.rank for client in self.clients if client.name == name) or self.adapter.rank
+
+    def at_rank(self, rank: int) -> Scenario:
+        """The scenario with ``adapter.rank`` set to ``rank`` and ``adapter.alpha`` in proportion, so that s = α/r stays."""
+        adapter, alpha = self.adapter, self.adapter.alpha * rank / self.adapter.rank
+        clients = tuple(client.model_copy(update={"rank": self.rank_of(client.name)}) for client in self.clients)
+        changed = adapter.model_copy(update={"rank": rank, "alpha": alpha})
+        return self.model_copy(update={"adapter": changed, "clients": clients})
 
 
 class Rehearsal(Settings):

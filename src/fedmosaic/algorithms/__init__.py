@@ -26,6 +26,11 @@ TABLE = {
     "feddistill": "feddistill:FedDistill",
     "fedmkt": "fedmkt:FedMKT",
     "takfl": "takfl:TAKFL",
+    "hetlora": "hetlora:HetLoRA",
+    "flexlora": "flexlora:FlexLoRA",
+    "flora": "flora:FLoRA",
+    "fedsa_lora": "fedsa_lora:FedSALoRA",
+    "ffa_lora": "ffa_lora:FFALoRA",
 }
 
 __all__ = ["TABLE", "Algorithm", "Message", "algorithm_class", "make_algorithm"]
@@ -41,10 +46,29 @@ def algorithm_class(name: str) -> type[Algorithm]:
 
 
 def make_algorithm(name: str, scenario: Scenario, seed: int) -> Algorithm:
-    """The algorithm with its options from ``scenario.algorithms[name]``. Raises ConfigError for unknown names and options."""
+    """The algorithm with its options from ``scenario.algorithms[name]``.
+
+    Raises:
+        ConfigError: unknown names or options, or ranks that the algorithm cannot bring together.
+    """
     kind = algorithm_class(name)
     for other in scenario.algorithms:
         if other not in TABLE:
             raise ConfigError(f"algorithms: unknown algorithm {other!r}.{nearest(other, TABLE)}")
     options = parse(kind.Options, scenario.algorithms.get(name, {}), f"algorithms.{name}")
+    if not kind.mixed_ranks:
+        _require_one_rank(name, scenario)
     return kind(options, scenario, seed)
+
+
+def _require_one_rank(name: str, scenario: Scenario) -> None:
+    first: dict[str, tuple[str, int]] = {}
+    for number, client in enumerate(scenario.clients):
+        rank = scenario.rank_of(client.name)
+        other, expected = first.setdefault(client.model, (client.name, rank))
+        if rank != expected:
+            able = ", ".join(known for known in TABLE if algorithm_class(known).mixed_ranks)
+            raise ConfigError(
+                f"clients.{number}.rank: {client.name!r} has rank {rank} and {other!r} rank {expected} on {client.model}, "
+                f"but {name} needs one rank an architecture; these take any: {able}"
+            )

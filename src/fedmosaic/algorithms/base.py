@@ -114,6 +114,7 @@ class Algorithm(ABC):
             parameters that are declared personal, see :class:`ParameterGroup`).
         views: models a client can be evaluated as; the first is the one it would use.
         needs_public: works on public examples and cannot run without.
+        mixed_ranks: clients of one architecture may have adapters of different ranks.
     """
 
     name: ClassVar[str]
@@ -124,6 +125,7 @@ class Algorithm(ABC):
     replaces_weights: ClassVar[bool] = False
     views: ClassVar[tuple[str, ...]] = ("mixed",)
     needs_public: ClassVar[bool] = False
+    mixed_ranks: ClassVar[bool] = False
 
     class Options(Settings):
         """Settings of the algorithm, under ``algorithms.<name>``. ``steps``: local steps a round, None: ``train.steps``."""

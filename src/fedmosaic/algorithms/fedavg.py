@@ -27,6 +27,7 @@ class FedAvg(SFT):
     summary: ClassVar[str] = "LoRA weights averaged within each architecture (FedIT)"
     paper: ClassVar[str] = "McMahan et al. 2017 (arXiv 1602.05629); FedIT (arXiv 2305.05644)"
     replaces_weights: ClassVar[bool] = True
+    mixed_ranks: ClassVar[bool] = False
 
     def receive(self, client: Client, download: Message) -> None:
         if download.tensors:

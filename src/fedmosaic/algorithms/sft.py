@@ -22,6 +22,7 @@ class SFT(Algorithm):
     name: ClassVar[str] = "sft"
     summary: ClassVar[str] = "local training only: nothing travels"
     paper: ClassVar[str] = "LoRA, Hu et al. 2022 (arXiv 2106.09685)"
+    mixed_ranks: ClassVar[bool] = True
 
     def build(self, backbone: Backbone, public: Sequence[Example]) -> Any:
         return build_lora(backbone, self.scenario.adapter, self.seed)

@@ -77,7 +77,7 @@ class LocalClient:
     # --- what an algorithm can use ----------------------------------------------------------------------------------
     @property
     def host(self) -> Host:
-        return self.site.host(self.spec.model)
+        return self.site.host(self.spec.model, self.site.scenario.rank_of(self.name))
 
     @property
     def model(self) -> Any:

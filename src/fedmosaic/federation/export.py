@@ -26,9 +26,8 @@ def export_client(folder: RunFolder, settings: RunSettings, client: ClientSpec, 
     checkpoint = folder.latest()
     if checkpoint is None:
         raise CheckpointError(f"{folder.path} has no checkpoint yet")
-    one = settings.scenario.model_copy(update={"clients": (client,)})
-    site = Site(settings.model_copy(update={"scenario": one}))
-    clients = InProcess(site)
+    site = Site(settings)
+    clients = InProcess(site, {client.name})
     clients.load(checkpoint / "clients")
     local = clients.clients[client.name]
     with local.turn(), site.algorithm.view(local, site.algorithm.views[0]) as model:

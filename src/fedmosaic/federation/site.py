@@ -24,7 +24,7 @@ from fedmosaic.training.optimiser import Optimiser
 
 
 class Host:
-    """An architecture's base model with the algorithm's adapters on it and an optimiser; clients take turns on it.
+    """An architecture's base model with the algorithm's adapters on it and an optimiser; clients of one rank take turns on it.
 
     Attributes:
         fresh: the adapters as built, with which every client starts (see :meth:`state`).
@@ -72,7 +72,7 @@ class Site:
     def __init__(self, settings: RunSettings) -> None:
         self.use(settings)
         self._backbones: dict[str, Backbone] = {}
-        self._hosts: dict[str, Host] = {}
+        self._hosts: dict[tuple[str, int], Host] = {}
         self._tasks: dict[str, Task] = {}
         self._test_sets: dict[tuple[str, int | None], Sequence[Example]] = {}
         self._public: Sequence[Example] | None = None
@@ -104,16 +104,16 @@ class Site:
         """The vision towers of the base models loaded so far."""
         return [backbone.tower.tower for backbone in self._backbones.values() if backbone.tower]
 
-    def host(self, architecture: str) -> Host:
-        """The base model of that name with adapters on it."""
-        if architecture not in self._hosts:
+    def host(self, architecture: str, rank: int | None = None) -> Host:
+        """The base model of that name with adapters of that rank (None: ``adapter.rank``) on it."""
+        key = (architecture, rank or self.scenario.adapter.rank)
+        if key not in self._hosts:
             backbone, public = self.backbone(architecture), self.public()
             checkpointing = self.scenario.models.gradient_checkpointing
+            sized = make_algorithm(self.settings.algorithm, self.scenario.at_rank(key[1]), self.settings.seed)
             with self._at(self._field_of(architecture)):
-                self._hosts[architecture] = Host(
-                    backbone, self.algorithm, public, checkpointing, self.alignment(architecture)
-                )
-        return self._hosts[architecture]
+                self._hosts[key] = Host(backbone, sized, public, checkpointing, self.alignment(architecture))
+        return self._hosts[key]
 
     def alignment(self, architecture: str) -> Alignment | None:
         """A and B of an architecture that mean the same as the pivot's; None where nothing is aligned.

@@ -1,0 +1,44 @@
+"""FFA-LoRA: A stays frozen as it was drawn, so that averaging B averages what the adapters do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from fedmosaic.algorithms.base import Server
+from fedmosaic.algorithms.lora import parameter_groups
+from fedmosaic.algorithms.ranks import Adapter, RankedLora, padded_mean, resize
+from fedmosaic.training.optimiser import ParameterGroup
+
+
+class FFALoRA(RankedLora):
+    """Only B is trained and travels, among the clients of one architecture, which all have the same A:
+
+        B ← Σ_i w_i B_i,   so that   s·B A = Σ_i w_i s·B_i A,   w_i = n_i / Σ_j n_j
+
+    Of several ranks, which the paper has not, B_i is filled up with zeros: A_i is the first rows of the longest A, so the
+    equation holds for the client with the largest rank, and a smaller one takes the first columns.
+
+    Source: Sun et al., ICLR 2024 (arXiv 2403.12313), section 4.
+    """
+
+    name: ClassVar[str] = "ffa_lora"
+    summary: ClassVar[str] = "LoRA with a frozen random A: only B is trained and averaged"
+    paper: ClassVar[str] = "FFA-LoRA, ICLR 2024 (arXiv 2403.12313)"
+    shared: ClassVar[tuple[str, ...]] = ("B",)
+
+    def parameters(self, model: Any) -> Sequence[ParameterGroup]:
+        groups = parameter_groups(model, "local")
+        for group in groups:
+            for key, parameter in group.parameters.items():
+                parameter.requires_grad_(key.endswith(".B"))
+        trained = [{k: p for k, p in group.parameters.items() if p.requires_grad} for group in groups]
+        return [ParameterGroup(group.role, found) for group, found in zip(groups, trained, strict=True)]
+
+    def combine(
+        self, server: Server, architecture: str, adapters: Sequence[Adapter], weights: Tensor, ranks: Sequence[int]
+    ) -> Mapping[int, Adapter]:
+        mean = padded_mean(adapters, weights, ranks[-1])
+        return {rank: resize(mean, rank) for rank in ranks}
