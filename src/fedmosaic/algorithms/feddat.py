@@ -18,7 +18,7 @@ from fedmosaic.training.loss import divergence
 
 class FedDAT(Dual):
     """Mutual knowledge distillation with a dual-adapter teacher. The received adapter Â_s is kept frozen; its copy A_s trains on
-    and is averaged; A_c stays with the client. Teacher (DAT) and student are
+    and is averaged within the architecture; A_c stays with the client. Teacher (DAT) and student are
 
         z_T: h = W x + ½ Â_s(x) + ½ A_c(x)          z_S: h = W x + A_s(x)
 

@@ -22,8 +22,8 @@ class FedPer(FedAvg):
 
         (θ_B, θ_P,i) ← steps on F_i,        θ_B ← Σ_i (n_i / Σ_j n_j) θ_B,i
 
-    and only θ_B travels. Here the layers are the decoder layers of the language model, and θ their LoRA's A and B; the head and
-    everything else of the base model is frozen and common anyway.
+    with the average over the clients of one architecture; only θ_B travels. Here the layers are the decoder layers of the language
+    model, and θ their LoRA's A and B; the head and everything else of the base model is frozen and common anyway.
 
     Source: Arivazhagan et al. 2019 (arXiv 1912.00818), Algorithms 1 and 2.
     """

@@ -15,7 +15,8 @@ class FedSim(Dual):
 
         h = W x + s B_u A_u x + s B_v A_v x,        (u, v_i) ← steps on F_i(u, v_i),        u ← Σ_i (n_i / Σ_j n_j) u_i
 
-    Both start from different random A, else they would stay equal until the first average.
+    with the average over the clients of one architecture. Both start from different random A, else they would stay equal until the
+    first average.
 
     Source: Pillutla et al. 2022 (arXiv 2204.03809), FedSim, with adapters for both parts.
     """

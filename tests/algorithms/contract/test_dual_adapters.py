@@ -109,6 +109,15 @@ def test_activation_checkpointing_changes_nothing(tmp_path: Path, name: str) -> 
         assert torch.allclose(checkpointed.client("a")._adapters[key], value, atol=1e-5), key
 
 
+def test_where_two_adapters_start(tmp_path: Path) -> None:
+    starts = {name: Play(name, tmp_path / name).client("a").host.fresh for name in ("ditto", "fedsim", "feddat")}
+    key = "layer.0.q_proj.A"
+    # Ditto's personal model begins as the common one; two adapters that are added up would stay equal if they began so.
+    assert torch.equal(starts["ditto"][f"local/{key}"], starts["ditto"][f"global/{key}"])
+    assert not torch.equal(starts["fedsim"][f"local/{key}"], starts["fedsim"][f"global/{key}"])
+    assert torch.equal(starts["feddat"][f"received/{key}"], starts["feddat"][f"global/{key}"])
+
+
 # --- FedDAT -----------------------------------------------------------------------------------------------------------
 def test_feddat_teaches_both_ways_at_the_labels(tmp_path: Path) -> None:
     options = {"weight": 0.7, "temperature": 2.0}
