@@ -20,7 +20,7 @@ from fedmosaic.algorithms.feddpa import REFERENCES, InstanceWise, represent
 from fedmosaic.algorithms.message import Message
 from fedmosaic.algorithms.mixture import activate
 from fedmosaic.errors import ConfigError
-from fedmosaic.evaluation.evaluator import _with_answer, evaluate, generate
+from fedmosaic.evaluation.evaluator import _log_likelihoods, _with_answer, evaluate, generate
 from fedmosaic.models.backbone import Batch
 from fedmosaic.training.optimiser import Optimiser
 
@@ -96,6 +96,8 @@ def test_a_mixture_is_the_sum_of_scaled_changes(tmp_path: Path) -> None:
     activate(model, {"global": 1.0}, train=("global",))
     assert all(p.requires_grad for p in adapter_parameters(model, "global").values())
     assert not any(p.requires_grad for p in adapter_parameters(model, "local").values())
+    activate(model, {"local": 0.3, "global": 0.7}, train=("local",))
+    assert not any(p.requires_grad for p in adapter_parameters(model, "global").values()), "active, but not trained"
 
 
 @pytest.mark.parametrize("name", ["ditto", "feddat", "feddpa", "fedsim"])
@@ -295,6 +297,28 @@ def test_feddpa_scores_do_not_depend_on_the_company(tmp_path: Path, method: Any)
         with play.algorithm.view(client, "local") as model:
             other = generate(client.backbone, model, examples, batch_size=4, max_new_tokens=6)
     assert scores[0] == scores[1] and texts[0] == texts[1] != other
+
+
+def test_feddpa_weighs_options_of_several_tokens_by_their_prompt(tmp_path: Path) -> None:
+    play = Play("feddpa", tmp_path / "run", rounds=1).run()
+    client = play.client("a")
+    backbone, first = client.backbone, client.tasks[0].train[0]
+    items = [_with_answer(backbone, first, text) for text in ("dark red", "a dark red circle", "blue")]
+    with client.turn():
+        randomise(client.model, ("local", "received"))
+        with play.algorithm.view(client, "mixed") as model:
+            generate(backbone, model, list(client.tasks[0].train[1:3]), max_new_tokens=1)  # weights of other prompts
+            found = _log_likelihoods(backbone, model, items)
+            model.look_at(backbone.collate([backbone.encode(first, answer=False)] * 3))
+            scales = {
+                id(layer): dict(layer.scaling) for layer in client.model.modules() if isinstance(layer, LoraLayer)
+            }
+        activate(client.model, {"local": 1.0, "received": 1.0})
+        for layer in client.model.modules():
+            if isinstance(layer, LoraLayer):
+                layer.scaling.update(scales[id(layer)])
+        expected = _log_likelihoods(backbone, client.model, items)
+    assert found == pytest.approx(expected, abs=1e-4)
 
 
 def test_a_client_that_never_trained_uses_what_it_received(tmp_path: Path) -> None:
