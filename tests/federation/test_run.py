@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -219,3 +220,19 @@ def test_checkpoints_of_another_adapter_are_named(tiny: Path, tmp_path: Path, ch
     write_tensors(path, tensors, scalars)
     with pytest.raises(CheckpointError, match=rf"c\.safetensors does not fit .*{reason}"):
         fedmosaic.resume(tmp_path / "run", progress=False)
+
+
+def test_what_a_killed_run_left_half_done_is_cleared_and_blocks_nothing(tiny: Path, tmp_path: Path) -> None:
+    """A temporary of config.yaml; and, after the last checkpoint, an old one not yet pruned and half a folder of adapters."""
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / ".config.yaml.x").write_text("half")
+    run = start(tiny, out)
+    whole = {path.relative_to(out) for path in out.rglob("*")} - {Path(".config.yaml.x")}
+    (out / "summary.json").unlink()
+    shutil.copytree(out / "checkpoints" / "round-0002", out / "checkpoints" / "round-0001")
+    (out / ".adapters.x").mkdir()
+    (out / "checkpoints" / ".round-0004.x").mkdir()
+    again = fedmosaic.resume(out, progress=False)
+    assert {path.relative_to(out) for path in out.rglob("*")} == whole
+    assert again.summary["self"] == run.summary["self"]

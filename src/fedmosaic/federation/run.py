@@ -64,6 +64,7 @@ def resume(path: Path, observer: Observer | None = None) -> Run:
     done = folder.summary()
     if done is not None:
         return Run(path, done)
+    folder.clear_leftovers()
     prepare_torch(settings)
     site = Site(settings)
     with _running(site, path, observer) as (transport, listener):

@@ -42,7 +42,8 @@ class RunFolder:
     @classmethod
     def vacant(cls, path: Path) -> RunFolder:
         """A folder for a new run; nothing is written yet. Raises ConfigError if it already holds something."""
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        half = ".config.yaml."  # all that a run killed while it began can have left
+        if path.exists() and (not path.is_dir() or any(not found.name.startswith(half) for found in path.iterdir())):
             raise ConfigError(
                 f"{path} already exists; choose another --out, or continue it with: fedmosaic run --resume {path}"
             )
@@ -67,6 +68,18 @@ class RunFolder:
         except (OSError, yaml.YAMLError) as error:
             raise CheckpointError(f"{config} cannot be read: {error}") from error
         return cls(path), parse(RunSettings, content, str(config))
+
+    def clear_leftovers(self) -> None:
+        """Remove what an interrupted write left behind. Only for who continues the run: nobody else may be writing."""
+        half = [*self.checkpoints.glob(".round-*"), *self.path.glob(".adapters.*")]
+        for name in ("config.yaml", "metrics.jsonl", "summary.json"):
+            half += self.path.glob(f".{name}.*")
+        for leftover in half:
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
+        self._prune()
 
     # --- metrics ----------------------------------------------------------------------------------------------------
     def append(self, lines: Sequence[Mapping[str, Any]]) -> None:
@@ -101,15 +114,14 @@ class RunFolder:
         """A folder to write the state after ``rounds`` rounds into; it counts once the block ends."""
         with atomic_folder(self.checkpoints / f"round-{rounds:04d}") as work:
             yield work
+        self._prune()
+
+    def _prune(self) -> None:
         for old in self._complete()[:-KEPT_CHECKPOINTS]:
             shutil.rmtree(old)
 
     def latest(self) -> Path | None:
-        """The last complete checkpoint; leftovers of interrupted writes are cleared away."""
-        if not self.checkpoints.is_dir():
-            return None
-        for leftover in self.checkpoints.glob(".*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+        """The last complete checkpoint; None before the first one."""
         complete = self._complete()
         return complete[-1] if complete else None
 
