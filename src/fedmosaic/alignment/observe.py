@@ -18,7 +18,7 @@ from fedmosaic.errors import ModelError
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.seeding import seed_for
 
-LOGITS_LIMIT = 1 << 26
+LOGITS_LIMIT = 1 << 24
 """Most logits of one pass; batches of models with large vocabularies go through in parts."""
 
 Kinds = Mapping[str, Tensor]
