@@ -119,6 +119,21 @@ def test_gradients_are_those_of_the_probe_alone(model: Backbone, kind: str) -> N
                 torch.testing.assert_close(found, expected[site.key], atol=1e-4 * size, rtol=1e-3)
 
 
+def test_large_vocabularies_go_through_in_parts(model: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    sites = sites_of(block_ends(model.num_layers, 2), ["o_proj"])
+    whole_batch = list(observe(model, sites, EXAMPLES, settings(), WORDS))
+    monkeypatch.setattr("fedmosaic.alignment.observe.LOGITS_LIMIT", 1)
+    sizes: list[int] = []
+    collate = Backbone.collate
+    monkeypatch.setattr(Backbone, "collate", lambda self, items: (sizes.append(len(items)), collate(self, items))[1])
+    for one, two in zip(whole_batch, observe(model, sites, EXAMPLES, settings(), WORDS), strict=True):
+        assert one.names == two.names and list(map(len, one.origins)) == list(map(len, two.origins))
+        for key, kinds in one.sites.items():
+            for kind, values in kinds.items():
+                torch.testing.assert_close(values, two.sites[key][kind], atol=1e-4, rtol=1e-3)
+    assert sizes == [1] * len(EXAMPLES)
+
+
 def test_inputs_and_outputs_are_what_runs_through_the_layer(model: Backbone) -> None:
     sites = sites_of(block_ends(model.num_layers, 2), MODULES)
     seen = list(observe(model, sites, EXAMPLES, settings(batch_size=4), gradients=False))
@@ -184,7 +199,7 @@ def test_rows_are_means_of_values_and_sums_of_gradients(answer_only: bool) -> No
     for one, two in zip(own, shown, strict=True):
         matched = Matched(one, two, answer_only)
         for pair, (mine, theirs) in PAIRS.items():
-            key = "block.1.o_proj"
+            key = "block.0.o_proj"  # not the last layer, where only the predicting token has a gradient
             expected: tuple[list[Tensor], list[Tensor]] = ([], [])
             for number, matching in enumerate(one.matchings(two)):
                 sides = zip((one, two), (mine, theirs), (matching.first, matching.second), expected, strict=True)

@@ -11,11 +11,15 @@ from torch import Tensor
 from fedmosaic.alignment.positions import Matching, match_origins
 from fedmosaic.alignment.probes import likelihood_probes, word_probes
 from fedmosaic.alignment.sites import Site, forward, watching
+from fedmosaic.alignment.vocabulary import vocabulary_size
 from fedmosaic.config import AlignmentSettings
 from fedmosaic.data.example import Example
 from fedmosaic.errors import ModelError
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.seeding import seed_for
+
+LOGITS_LIMIT = 1 << 24
+"""Most logits of one pass; batches of models with large vocabularies go through in parts."""
 
 Kinds = Mapping[str, Tensor]
 Subspaces = Mapping[str, Tensor]
@@ -78,29 +82,58 @@ def observe(
     """
     for numbers in batches([example.id for example in examples], settings):
         part = [examples[number] for number in numbers]
-        origins = [backbone.origins(example) for example in part]
-        batch = backbone.collate([backbone.encode(example) for example in part])
-        with watching(backbone, sites) as seen, torch.set_grad_enabled(gradients):
-            logits = forward(backbone, batch, gradients=gradients)
-        real = batch.attention_mask.bool()
-        found = {
-            key: {"x": _wide(each.x.detach()[real]), "y": _wide(each.y.detach()[real])} for key, each in seen.items()
-        }
-        if gradients:
-            if words:
-                values = word_probes(backbone, batch, logits, part, words, settings.probes, settings.seed)
-            else:
-                values = likelihood_probes(batch, logits, origins, part, settings.probes, settings.seed)
-            outputs = [seen[site.key].y for site in sites]
-            each = [torch.autograd.grad(value, outputs, retain_graph=True) for value in values]
-            for number, site in enumerate(sites):
-                g = torch.stack([gradient[number][real] for gradient in each], 1)
-                if not torch.isfinite(g).all():
-                    raise ModelError(
-                        f"{backbone.name}: the output gradients at {site.key} are not finite; use dtype float32"
-                    )
-                found[site.key]["g"] = _wide(g)
-        yield Observation(found, origins, [example.id for example in part])
+        width = max(len(backbone.encode(example).input_ids) for example in part)
+        size = max(1, LOGITS_LIMIT // (width * vocabulary_size(backbone)))
+        yield _joined(
+            [
+                _look(backbone, sites, part[start : start + size], settings, words, gradients)
+                for start in range(0, len(part), size)
+            ]
+        )
+
+
+def _look(
+    backbone: Backbone,
+    sites: Sequence[Site],
+    examples: Sequence[Example],
+    settings: AlignmentSettings,
+    words: Sequence[str],
+    gradients: bool,
+) -> Observation:
+    """One forward pass, and one backward pass for each probe."""
+    origins = [backbone.origins(example) for example in examples]
+    batch = backbone.collate([backbone.encode(example) for example in examples])
+    with watching(backbone, sites) as seen, torch.set_grad_enabled(gradients):
+        logits = forward(backbone, batch, gradients=gradients)
+    real = batch.attention_mask.bool()
+    found = {key: {"x": _wide(each.x.detach()[real]), "y": _wide(each.y.detach()[real])} for key, each in seen.items()}
+    if gradients:
+        if words:
+            values = word_probes(backbone, batch, logits, examples, words, settings.probes, settings.seed)
+        else:
+            values = likelihood_probes(batch, logits, origins, examples, settings.probes, settings.seed)
+        outputs = [seen[site.key].y for site in sites]
+        each = [torch.autograd.grad(value, outputs, retain_graph=True) for value in values]
+        for number, site in enumerate(sites):
+            g = torch.stack([gradient[number][real] for gradient in each], 1)
+            if not torch.isfinite(g).all():
+                raise ModelError(
+                    f"{backbone.name}: the output gradients at {site.key} are not finite; use dtype float32"
+                )
+            found[site.key]["g"] = _wide(g)
+    return Observation(found, origins, [example.id for example in examples])
+
+
+def _joined(parts: Sequence[Observation]) -> Observation:
+    if len(parts) == 1:
+        return parts[0]
+    sites = {
+        key: {kind: torch.cat([part.sites[key][kind] for part in parts]) for kind in kinds}
+        for key, kinds in parts[0].sites.items()
+    }
+    return Observation(
+        sites, [table for part in parts for table in part.origins], [name for part in parts for name in part.names]
+    )
 
 
 def _wide(values: Tensor) -> Tensor:
