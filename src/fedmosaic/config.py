@@ -78,7 +78,7 @@ class AdapterSettings(Settings):
     Attributes:
         rank, alpha, dropout: of LoRA and of Co-LoRA alike; scaling s = α/r. A client may have a rank of its own
             (``clients.<i>.rank``); s is the same for all clients, so that B A means the same at every rank.
-        blocks: N_B, the number of blocks; their last layers carry Co-LoRA.
+        blocks: N_B, the number of blocks; their last layers carry Co-LoRA. 0: ordinary LoRA on every layer.
         gate: ``scalar`` (one β a layer, the paper), ``input`` (β depends on the input) or ``none``.
         gate_init: β at the start; 0 mixes half and half.
         mix: ``plain`` (the paper) or ``full``: both branches divided by 1 − g₀, so that local training starts at full strength.
@@ -92,7 +92,7 @@ class AdapterSettings(Settings):
     rank: int = Field(default=16, ge=1)
     alpha: float = Field(default=32, gt=0)
     dropout: float = Field(default=0.05, ge=0, lt=1)
-    blocks: int = Field(default=4, ge=1)
+    blocks: int = Field(default=4, ge=0)
     gate: Literal["scalar", "input", "none"] = "scalar"
     gate_init: float = 0.0
     mix: Literal["plain", "full"] = "plain"
@@ -135,7 +135,7 @@ class AlignmentSettings(Settings):
     probes: int = Field(default=4, ge=1)
     held_out: float = Field(default=0.2, gt=0, lt=1)
     rank: int = Field(default=16, ge=1)
-    blocks: int = Field(default=4, ge=1)
+    blocks: int = Field(default=4, ge=0)
     modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     batch_size: int = Field(default=16, ge=1)
     seed: int = 0
@@ -195,14 +195,14 @@ class RelevanceSettings(Settings):
 
     Attributes:
         kind: ``rela`` or a control: ``uniform``, ``permuted`` (RELA's weights handed to the wrong peers), ``random``
-            (``sources`` random peers alike, drawn anew each round).
+            (``sources`` random peers alike, drawn anew each round), ``oracle`` (as many parts as tasks of common families).
         model: the signature model; ``smallest`` of the federation by number of parameters, or a model name.
         every: m, a signature every m-th batch. ema: α. keep: share of coordinates that leave the client.
         noise, noise_std, clip: sanitisation; ``clip`` None leaves the norm alone.
         tau: softmax temperature. top_k: only the k most similar peers (None: all).
     """
 
-    kind: Literal["rela", "uniform", "permuted", "random"] = "rela"
+    kind: Literal["rela", "uniform", "permuted", "random", "oracle"] = "rela"
     sources: int = Field(default=2, ge=1)
     model: str = "smallest"
     every: int = Field(default=10, ge=1)

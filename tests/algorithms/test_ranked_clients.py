@@ -192,6 +192,12 @@ def test_fedsa_lora_sends_a_and_keeps_b(tiny: Path) -> None:
             assert torch.equal(value, torch.full_like(value, 1.0 if key.endswith(".A") else 0.5))
 
 
+def test_the_moments_of_fedsa_loras_b_last(tiny: Path) -> None:
+    groups = stage(tiny, "fedsa_lora")["a"].host.optimiser.groups
+    assert [{key[-1] for key in group.parameters} for group in groups] == [{"A"}, {"B"}]
+    assert [group.personal for group in groups] == [False, True]
+
+
 def test_ffa_lora_never_trains_a(tiny: Path, tmp_path: Path) -> None:
     run = start(tiny, tmp_path / "run", "ffa_lora")
     state = {key.removeprefix("adapter/local/"): v for key, v in state_of(run, "a", 2).items() if "adapter/" in key}

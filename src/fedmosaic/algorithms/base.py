@@ -31,11 +31,13 @@ __all__ = ["Algorithm", "Client", "FitReport", "Loss", "Member", "Server", "fit"
 
 
 class Member(Settings):
-    """A client as the server knows it: its name, its architecture (model name) and how many training samples it has."""
+    """A client as the server knows it: its name, its architecture (model name), how many training samples it has, and the families
+    of its tasks, which only controls may look at."""
 
     name: str
     architecture: str
     samples: int = 1
+    families: tuple[str, ...] = ()
 
 
 class Client(Protocol):

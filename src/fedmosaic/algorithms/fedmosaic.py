@@ -4,31 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from fedmosaic.adapters import CoLoraConfig, activate, build_pair, calibrate, load_shared, read_state, write_state
 from fedmosaic.algorithms.base import Algorithm, Client, FitReport, Member, Server
-from fedmosaic.algorithms.lora import parameter_groups, target_pattern
+from fedmosaic.algorithms.lora import model_inputs, parameter_groups, target_pattern
 from fedmosaic.algorithms.message import Message
+from fedmosaic.algorithms.rela import peer_weights
 from fedmosaic.alignment import Alignment
 from fedmosaic.data.example import Example
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.relevance.sanitise import Sanitiser
 from fedmosaic.relevance.signature import SignatureModel, ema
-from fedmosaic.relevance.weights import (
-    mix,
-    permuted,
-    random_sources,
-    relevance_weights,
-    restrict,
-    same,
-    similarity,
-    uniform,
-)
+from fedmosaic.relevance.weights import mix, restrict, same, similarity
 from fedmosaic.seeding import seed_for
 from fedmosaic.training.optimiser import ParameterGroup
 
@@ -64,10 +56,23 @@ class FedMosaic(Algorithm):
 
     class Options(Algorithm.Options):
         """``pull``: share of the global adapter that enters the local one before each round; 0 is the paper.
-        ``pull_shared``: the same for P and Q; None: as ``pull``."""
+        ``pull_shared``: the same for P and Q; None: as ``pull``.
+        ``share``: P and Q are mixed over ``all`` clients, those of one ``architecture``, or not at all (``none``). ``share_layers``: the
+        same of ordinary LoRA. What is not shared does not leave the client, and its global branch has its own.
+        """
 
         pull: float = Field(default=0.0, ge=0, le=1)
         pull_shared: float | None = Field(default=None, ge=0, le=1)
+        share: Literal["all", "architecture", "none"] = "all"
+        share_layers: Literal["architecture", "none"] = "architecture"
+
+        @model_validator(mode="after")
+        def _something(self) -> FedMosaic.Options:
+            if self.share == self.share_layers == "none":
+                raise ValueError(
+                    "share and share_layers: nothing would be shared; that is the algorithm fedmosaic-alone"
+                )
+            return self
 
     # --- client half ------------------------------------------------------------------------------------------------
     def build(self, backbone: Backbone, public: Sequence[Example]) -> Any:
@@ -81,14 +86,14 @@ class FedMosaic(Algorithm):
             lora_dropout=settings.dropout,
             shared_r=settings.shared_rank,
             shared_modules=None if settings.shared_targets is None else list(settings.shared_targets),
-            num_blocks=settings.blocks,
-            block_layers=None if aligned is None else list(aligned.report["layers"]),
+            num_blocks=max(settings.blocks, 1),
+            block_layers=list(aligned.report["layers"]) if aligned else None if settings.blocks else [],
             target_modules=target_pattern(backbone, settings),
             gate=settings.gate,
             gate_init=settings.gate_init,
             mix=settings.mix,
             shared_init=settings.shared_init,
-            shared_scale=settings.shared_scale if public else "raw",
+            shared_scale=settings.shared_scale if public and settings.blocks else "raw",
             kappa=settings.kappa,
             seed=seed_for(self.seed, "colora") % 2**31,
         )
@@ -96,7 +101,7 @@ class FedMosaic(Algorithm):
         if aligned is not None:
             load_shared(model, aligned.tensors)
         if config.shared_scale == "unit":
-            calibrate(model, _inputs(backbone, public))
+            calibrate(model, model_inputs(backbone, public))
         # The first global adapter is the client's own initial one.
         write_state(model, "global", read_state(model, "local"))
         return model.eval()
@@ -107,7 +112,7 @@ class FedMosaic(Algorithm):
     def receive(self, client: Client, download: Message) -> None:
         if not download.tensors:
             return
-        write_state(client.model, "global", download.tensors)
+        write_state(client.model, "global", {**self._private(client), **download.tensors})
         pull, pull_shared = self.options.pull, self.options.pull_shared
         shares = {"layer": pull, "block": pull if pull_shared is None else pull_shared}
         if any(shares.values()):
@@ -138,7 +143,17 @@ class FedMosaic(Algorithm):
             signature = torch.zeros(self._signatures(client).size)
         sanitise = Sanitiser(settings.noise, settings.noise_std, settings.clip)
         sent = sanitise(signature, client.generator("signature noise"))
-        return Message({**read_state(client.model, "local"), "signature": sent})
+        private = self._private(client)
+        shared = {key: value for key, value in read_state(client.model, "local").items() if key not in private}
+        return Message({**shared, "signature": sent})
+
+    def _private(self, client: Client) -> dict[str, Tensor]:
+        """The part of the local adapter that is not shared."""
+        shares = {"block": self.options.share, "layer": self.options.share_layers}
+        if "none" not in shares.values():
+            return {}
+        local = read_state(client.model, "local")
+        return {key: value for key, value in local.items() if shares[key.partition(".")[0]] == "none"}
 
     def _signatures(self, client: Client) -> SignatureModel:
         settings = self.scenario.relevance
@@ -167,32 +182,17 @@ class FedMosaic(Algorithm):
             ledger.put("signature", name, update.select("signature"))
         names = ledger.clients("block")
         alike = similarity(ledger.matrix("signature"))
-        weights = self._weights(alike, server)
-        ledger.put_matrix("global block", "block", names, mix(weights, ledger.matrix("block")))
+        weights = peer_weights(self.scenario, server, names, alike)
         within = restrict(weights, same([architecture[name] for name in names]))
+        across = within if self.options.share == "architecture" else weights
+        ledger.put_matrix("global block", "block", names, mix(across, ledger.matrix("block")))
         for kind in dict.fromkeys(f"layer@{architecture[name]}" for name in names):
             rows = [index for index, name in enumerate(names) if f"layer@{architecture[name]}" == kind]
             mixed = mix(within[rows][:, rows], ledger.matrix(kind))
             ledger.put_matrix(f"global {kind}", kind, [names[row] for row in rows], mixed)
         server.report["relevance"] = {"clients": names, "weights": weights.tolist(), "similarity": alike.tolist()}
 
-    def _weights(self, alike: Tensor, server: Server) -> Tensor:
-        settings = self.scenario.relevance
-        if settings.kind == "uniform":
-            return uniform(len(alike))
-        if settings.kind == "random":
-            return random_sources(len(alike), settings.sources, server.generator("random relevance"))
-        weights = relevance_weights(alike, settings.tau, settings.top_k)
-        return permuted(weights, server.generator("permuted relevance")) if settings.kind == "permuted" else weights
-
     def download(self, server: Server, member: Member) -> Message:
         ledger = server.ledger
         layers = ledger.get(f"global layer@{member.architecture}", member.name)
         return Message({**ledger.get("global block", member.name), **layers})
-
-
-def _inputs(backbone: Backbone, examples: Sequence[Example], size: int = 16) -> Iterator[dict[str, Any]]:
-    """The examples as keyword arguments of the model, batch by batch."""
-    for start in range(0, len(examples), size):
-        batch = backbone.collate([backbone.encode(example) for example in examples[start : start + size]])
-        yield {"inputs_embeds": backbone.embed(batch), "attention_mask": batch.attention_mask, "use_cache": False}

@@ -30,12 +30,10 @@ class FFALoRA(RankedLora):
     shared: ClassVar[tuple[str, ...]] = ("B",)
 
     def parameters(self, model: Any) -> Sequence[ParameterGroup]:
-        groups = parameter_groups(model, "local")
-        for group in groups:
-            for key, parameter in group.parameters.items():
-                parameter.requires_grad_(key.endswith(".B"))
-        trained = [{k: p for k, p in group.parameters.items() if p.requires_grad} for group in groups]
-        return [ParameterGroup(group.role, found) for group, found in zip(groups, trained, strict=True)]
+        (group,) = parameter_groups(model, "local")
+        for key, parameter in group.parameters.items():
+            parameter.requires_grad_(key.endswith(".B"))
+        return [ParameterGroup(group.role, {k: p for k, p in group.parameters.items() if p.requires_grad})]
 
     def combine(
         self, server: Server, architecture: str, adapters: Sequence[Adapter], weights: Tensor, ranks: Sequence[int]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 
 from fedmosaic.adapters import adapter_parameters
 from fedmosaic.config import AdapterSettings
+from fedmosaic.data.example import Example
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.seeding import seed_for
 from fedmosaic.training.optimiser import ParameterGroup
@@ -21,6 +22,13 @@ def target_pattern(backbone: Backbone, settings: AdapterSettings) -> str:
     names = "|".join(settings.targets or PROJECTIONS)
     prefix = backbone.layers_prefix.replace(".", r"\.")
     return rf"{prefix}\.\d+\..*\.({names})"
+
+
+def model_inputs(backbone: Backbone, examples: Sequence[Example], size: int = 16) -> Iterator[dict[str, Any]]:
+    """The examples as keyword arguments of the model, batch by batch."""
+    for start in range(0, len(examples), size):
+        batch = backbone.collate([backbone.encode(example) for example in examples[start : start + size]])
+        yield {"inputs_embeds": backbone.embed(batch), "attention_mask": batch.attention_mask, "use_cache": False}
 
 
 def build_lora(backbone: Backbone, settings: AdapterSettings, seed: int, names: Sequence[str] = ("local",)) -> Any:

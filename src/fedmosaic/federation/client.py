@@ -130,7 +130,13 @@ class LocalClient:
         with self.turn():
             schema = schema_of(self.site.algorithm.upload(self))
         samples = sum(len(task.train) for task in self.tasks)
-        return {"architecture": self.spec.model, "samples": samples, "schema": {k: list(v) for k, v in schema.items()}}
+        families = [task.family or task.name for task in self.tasks]
+        return {
+            "architecture": self.spec.model,
+            "samples": samples,
+            "families": families,
+            "schema": {k: list(v) for k, v in schema.items()},
+        }
 
     def work(self, order: Order, download: bytes) -> Reply:
         """One turn: receive, measure, train, measure, and pack the update."""

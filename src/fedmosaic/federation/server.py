@@ -54,7 +54,7 @@ class FederationServer:
         introductions = transport.introduce()
         names = [client.name for client in site.scenario.clients]
         self.members: Sequence[Member] = [
-            Member(name=name, architecture=introductions[name]["architecture"], samples=introductions[name]["samples"])
+            Member(name=name, **{key: introductions[name][key] for key in ("architecture", "samples", "families")})
             for name in names
         ]
         self.schemas = {name: _schema(introductions[name]["schema"]) for name in names}

@@ -80,9 +80,9 @@ class Site:
 
     def use(self, settings: RunSettings) -> None:
         """Take the run's settings; once more when what was to be chosen automatically has been resolved."""
-        self.settings = settings
-        self.scenario = settings.scenario
         self.algorithm = make_algorithm(settings.algorithm, settings.scenario, settings.seed)
+        self.scenario = self.algorithm.scenario
+        self.settings = settings.model_copy(update={"scenario": self.scenario})
 
     def beside(self, settings: RunSettings) -> Site:
         """A site for other settings of the same scenario that shares base models and data with this one, but no adapters."""
@@ -121,7 +121,7 @@ class Site:
         Found in the package or the cache, or made now and stored, so that another process of the run finds them.
         """
         chosen, adapter = self.scenario.alignment, self.scenario.adapter
-        if chosen.method == "none" or not self.algorithm.shares_subspaces:
+        if chosen.method == "none" or not self.algorithm.shares_subspaces or not adapter.blocks:
             return None
         targets = adapter.shared_targets or adapter.targets or chosen.modules
         own = {"rank": adapter.shared_rank or adapter.rank, "blocks": adapter.blocks, "modules": targets}

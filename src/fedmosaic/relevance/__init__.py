@@ -4,6 +4,7 @@ from fedmosaic.relevance.sanitise import Sanitiser, gaussian_delta, gaussian_eps
 from fedmosaic.relevance.signature import SignatureModel, ema
 from fedmosaic.relevance.weights import (
     mix,
+    overlap_weights,
     permuted,
     random_sources,
     relevance_weights,
@@ -20,6 +21,7 @@ __all__ = [
     "gaussian_delta",
     "gaussian_epsilon",
     "mix",
+    "overlap_weights",
     "permuted",
     "random_sources",
     "relevance_weights",

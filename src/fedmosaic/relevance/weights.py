@@ -8,6 +8,7 @@ A row of W belongs to the client who receives, a column to the client who gives.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Sequence
 
 import torch
@@ -154,3 +155,26 @@ def random_sources(n: int, sources: int, generator: torch.Generator) -> Tensor:
     order = torch.rand(n, n, generator=generator).masked_fill_(own, 2.0).argsort(dim=1)
     chosen = torch.zeros(n, n).scatter_(1, order[:, : min(sources, n - 1)], 1.0)
     return restrict(chosen, ~own)
+
+
+def overlap_weights(families: Sequence[Sequence[str]], groups: Sequence[str]) -> Tensor:
+    """The control that knows the truth: what the clients' tasks have in common, which no client may know of another.
+
+        o_ij = Σ_f min(n_i(f), n_j(f)),   w_ij = o_ij / Σ_{k≠i} o_ik
+
+    with n_i(f) the number of client i's tasks of family f. A client whose families no other has listens to its group alike, and one
+    without a group to all alike.
+
+    Args:
+        families: of each client's tasks. groups: of each client; empty where it has none.
+
+    Returns:
+        [n, n] fp32; rows sum to 1 and exclude oneself; n = 1 keeps its own.
+    """
+    counts = [Counter(tasks) for tasks in families]
+    peers = ~torch.eye(len(counts), dtype=torch.bool)
+    weights = torch.tensor([[float((a & b).total()) for b in counts] for a in counts]).reshape(peers.shape) * peers
+    grouped = same(groups) & torch.tensor([group != "" for group in groups], dtype=torch.bool)
+    for substitute in (grouped & peers, peers):
+        weights = torch.where(weights.sum(1, keepdim=True) > 0, weights, substitute.to(weights.dtype))
+    return restrict(weights, peers)

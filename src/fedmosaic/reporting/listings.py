@@ -23,10 +23,10 @@ def _table(*columns: str) -> Table:
 
 
 def _algorithms() -> Table:
-    from fedmosaic.algorithms import TABLE, algorithm_class
+    from fedmosaic.algorithms import algorithm_class, algorithm_names
 
     table = _table("algorithm", "what it does", "source")
-    for name in TABLE:
+    for name in algorithm_names():
         kind = algorithm_class(name)
         table.add_row(name, kind.summary, kind.paper)
     return table

@@ -27,7 +27,9 @@ from fedmosaic.algorithms.mixture import activate as activate_lora
 from fedmosaic.errors import ModelError
 from fedmosaic.federation.wire import pack, read_tensors, schema_of
 
-ALGORITHMS = sorted(TABLE)
+# Presets with other adapters or messages than the algorithm they are one of; the rest differ in whom one listens to.
+DESIGNS = ("fedmosaic-lora", "fedmosaic-no-gate", "fedmosaic-partial", "fedmosaic-private", "fedmosaic-within")
+ALGORITHMS = sorted([*TABLE, *DESIGNS])
 
 
 def _local(key: str) -> bool:
@@ -36,17 +38,20 @@ def _local(key: str) -> bool:
 
 # Adapter tensors (adapter/layer....) that never leave the client nor are touched by a download. Gates never do.
 PERSONAL: dict[str, Callable[[str], bool]] = {
-    "sft": _local,
+    **dict.fromkeys(("sft", "fedmosaic-alone"), _local),
     "fedper": lambda key: key.startswith(f"local/layer.{LAYERS - 1}."),
+    "fedsa_lora": lambda key: key.endswith(".B"),
+    "fedmosaic-private": lambda key: key.startswith("local/block."),
+    "fedmosaic-partial": lambda key: key.startswith("local/layer."),
     **dict.fromkeys(("ditto", "fedsim", "feddat", "feddpa", "perada"), _local),
 }
 # Personal tensors do not even influence the training of what travels.
 INDEPENDENT = ("ditto", "perada", "feddpa")
 # The adapter that a download is put into, as it is: what the first step starts from, or what stands beside what is trained.
 LANDS_IN = {
-    "fedmosaic": ("global",),
     **dict.fromkeys(("fedavg", "fedprox", "scaffold", "fedper"), ("local",)),
-    **dict.fromkeys(("ditto", "fedsim", "perada"), ("global",)),
+    **dict.fromkeys(("hetlora", "flexlora", "fedsa_lora", "ffa_lora"), ("local",)),
+    **dict.fromkeys(("fedmosaic", *DESIGNS, "ditto", "fedsim", "perada"), ("global",)),
     **dict.fromkeys(("feddat", "feddpa"), ("global", "received")),
 }
 # One client alone trains as local training does: the adapter that is then sft's, after so many rounds, with these options.

@@ -1,0 +1,34 @@
+"""Whom a client listens to: RELA's weights, and the controls that stand in their place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from fedmosaic.algorithms.base import Server
+from fedmosaic.config import Scenario
+from fedmosaic.relevance import overlap_weights, permuted, random_sources, relevance_weights, uniform
+
+
+def peer_weights(scenario: Scenario, server: Server, names: Sequence[str], alike: Tensor) -> Tensor:
+    """The weights of the clients ``names`` for each other, as ``relevance.kind`` says.
+
+    Args:
+        alike: similarity of their signatures, [n, n]; only ``rela`` and ``permuted`` look at it.
+
+    Returns:
+        [n, n]; rows sum to 1.
+    """
+    settings = scenario.relevance
+    match settings.kind:
+        case "uniform":
+            return uniform(len(names))
+        case "random":
+            return random_sources(len(names), settings.sources, server.generator("random relevance"))
+        case "oracle":
+            families = {member.name: member.families for member in server.members}
+            groups = {client.name: client.group for client in scenario.clients}
+            return overlap_weights([families[name] for name in names], [groups[name] for name in names])
+    weights = relevance_weights(alike, settings.tau, settings.top_k)
+    return permuted(weights, server.generator("permuted relevance")) if settings.kind == "permuted" else weights
