@@ -1,4 +1,4 @@
-"""FedMosaic's ablations and controls: each differs in what it says, and in nothing else."""
+"""FedMosaic's ablations and controls, and the all-data oracle: each differs in what it says, and in nothing else."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 import fedmosaic
 from fedmosaic.adapters import adapter_parameters, read_state
-from fedmosaic.algorithms import PRESETS, Message, algorithm_class, algorithm_names, make_algorithm
+from fedmosaic.algorithms import PRESETS, Message, algorithm_class, algorithm_names, make_algorithm, pooled
 from fedmosaic.algorithms.base import Member
 from fedmosaic.config import RunSettings
 from fedmosaic.configfile import load_scenario
@@ -221,3 +221,55 @@ def test_without_a_gate_both_branches_add_and_only_the_local_one_trains(tiny: Pa
     client = stage(tiny, "fedmosaic-no-gate")["a"]
     layer = client.model.base_model.model.model.language_model.layers[3].self_attn.q_proj
     assert layer.coefficients(["local", "global"]) == {"local": 1.0, "global": 1.0}
+
+
+# --- the all-data oracle ------------------------------------------------------------------------------------------------
+def test_pooled_trains_one_adapter_on_what_all_clients_would_draw(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, int, list[str]]] = []
+    real = pooled.fit
+
+    def fit(model: Any, backbone: Any, optimiser: Any, draw: Any, steps: int, **options: Any) -> Any:
+        ids: list[str] = []
+        seen.append((backbone.name, options["first_step"] // steps, ids))
+
+        def recorded() -> Any:
+            examples = draw()
+            ids.extend(example.id for example in examples)
+            return examples
+
+        return real(model, backbone, optimiser, recorded, steps, **options)
+
+    monkeypatch.setattr(pooled, "fit", fit)
+    run = start(tiny, tmp_path / "run", "pooled")
+    # once an architecture and round, though two clients share the first
+    assert sorted((name, round) for name, round, _ in seen) == sorted((m, r) for m in MODELS for r in (0, 1))
+    for round in (0, 1):
+        drawn = []
+        for client in stage(tiny, "sft", "rounds=2").values():
+            for number in range(round + 1):
+                client.stream.begin_round(number)
+                batches = [client.stream.next_batch() for _ in range(3)]
+            drawn += [example.id for batch in batches for example in client.stream.examples(batch)]
+        orders = [ids for _, number, ids in seen if number == round]
+        assert all(ids == orders[0] and sorted(ids) == sorted(drawn) and ids != drawn for ids in orders)
+    a, d = state_of(run, "a", 2), state_of(run, "d", 2)
+    adapters = {key: value for key, value in a.items() if key.startswith("adapter/")}
+    assert adapters and all(torch.equal(value, d[key]) for key, value in adapters.items())
+
+
+def test_pooled_does_not_depend_on_processes(tiny: Path, tmp_path: Path) -> None:
+    changes = ("participation=0.75", "train.steps=1", "data.test=1")
+    whole = start(tiny, tmp_path / "whole", "pooled", *changes, seed=3)
+    taking_part = [line["clients"] for line in RunFolder(whole.folder).lines() if line["kind"] == "round"]
+    assert taking_part == [["a", "c", "d"], ["a", "b", "c"]]  # d, of a's architecture, is away once
+    spread = start(tiny, tmp_path / "spread", "pooled", *changes, seed=3, workers=2)
+    for client in "abcd":
+        left, right = state_of(whole, client, 2), state_of(spread, client, 2)
+        assert left.keys() == right.keys() and all(torch.equal(value, right[key]) for key, value in left.items())
+
+
+def test_pooled_says_that_it_is_no_federation() -> None:
+    kind = algorithm_class("pooled")
+    assert "ORACLE" in kind.summary and "private data leave their clients" in (kind.__doc__ or "")

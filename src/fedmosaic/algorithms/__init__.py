@@ -34,6 +34,7 @@ TABLE = {
     "fedsa_lora": "fedsa_lora:FedSALoRA",
     "ffa_lora": "ffa_lora:FFALoRA",
     "fedmosaic-alone": "fedmosaic_alone:FedMosaicAlone",
+    "pooled": "pooled:Pooled",
 }
 
 __all__ = ["PRESETS", "TABLE", "Algorithm", "Message", "algorithm_class", "algorithm_names", "make_algorithm"]

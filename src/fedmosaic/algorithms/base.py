@@ -21,6 +21,7 @@ from fedmosaic.algorithms.ledger import Ledger
 from fedmosaic.algorithms.message import Message
 from fedmosaic.alignment import Alignment
 from fedmosaic.config import Scenario, Settings
+from fedmosaic.data import ClientStream
 from fedmosaic.data.example import Example
 from fedmosaic.errors import ConfigError
 from fedmosaic.models.backbone import Backbone
@@ -77,6 +78,9 @@ class Client(Protocol):
 
     def generator(self, purpose: str) -> torch.Generator:
         """Randomness for one purpose in this round of this client."""
+
+    def everyone(self) -> dict[str, ClientStream]:
+        """The streams of all clients as they are before the first round, by name: private data, for oracles in simulations."""
 
     def once(self, key: str, make: Callable[[], Any]) -> Any:
         """An object that is costly to make and the same for all clients of the process."""

@@ -120,6 +120,10 @@ class LocalClient:
     def generator(self, purpose: str) -> torch.Generator:
         return generator(self.site.settings.seed, self.name, self.round, purpose)
 
+    def everyone(self) -> dict[str, ClientStream]:
+        specs = self.site.scenario.clients
+        return {spec.name: LocalClient(self.site, spec, index).stream for index, spec in enumerate(specs)}
+
     def once(self, key: str, make: Callable[[], Any]) -> Any:
         with self.flops.paused():
             return self.site.once(key, make)

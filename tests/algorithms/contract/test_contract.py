@@ -49,7 +49,7 @@ PERSONAL: dict[str, Callable[[str], bool]] = {
 INDEPENDENT = ("ditto", "perada", "feddpa")
 # The adapter that a download is put into, as it is: what the first step starts from, or what stands beside what is trained.
 LANDS_IN = {
-    **dict.fromkeys(("fedavg", "fedprox", "scaffold", "fedper"), ("local",)),
+    **dict.fromkeys(("fedavg", "fedprox", "scaffold", "fedper", "pooled"), ("local",)),
     **dict.fromkeys(("hetlora", "flexlora", "fedsa_lora", "ffa_lora"), ("local",)),
     **dict.fromkeys(("fedmosaic", *DESIGNS, "ditto", "fedsim", "perada"), ("global",)),
     **dict.fromkeys(("feddat", "feddpa"), ("global", "received")),

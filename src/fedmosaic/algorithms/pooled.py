@@ -1,0 +1,70 @@
+"""Pooled: one adapter an architecture, trained on everybody's data. No federation may do this; it bounds what one can gain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from fedmosaic.adapters import read_state, write_state
+from fedmosaic.algorithms.base import Client, FitReport, fit
+from fedmosaic.algorithms.fedavg import FedAvg
+from fedmosaic.data import ClientStream
+from fedmosaic.data.example import Example
+from fedmosaic.seeding import generator, seed_for
+from fedmosaic.training.optimiser import Optimiser
+
+
+class Pooled(FedAvg):
+    """An ORACLE for simulations: **private data leave their clients.**
+
+    Each architecture has one LoRA adapter. In a round it takes the steps of all N clients, N × ``steps``, on the examples that all of
+    them would draw from their streams in that round, in one random order. So it sees as much of every task as local training
+    does at its client, and costs N times as much an architecture: no budget of equal compute admits it. All clients of an
+    architecture have the same adapter, which the first of them in a process trains and the others take over.
+
+    Source: training on the collected data, to which McMahan et al. 2017 (arXiv 1602.05629) compare federated training.
+    """
+
+    name: ClassVar[str] = "pooled"
+    summary: ClassVar[str] = "ORACLE, not federated: one LoRA an architecture trained on the data of all clients"
+
+    def train(self, client: Client) -> FitReport:
+        trained: dict[str, tuple[int, dict[str, Tensor], FitReport]] = client.once("pooled adapters", dict)
+        architecture = client.backbone.name
+        if architecture not in trained or trained[architecture][0] != client.round:
+            report = self._fit(client)
+            trained[architecture] = (client.round, read_state(client.model, "local"), report)
+        _, adapter, report = trained[architecture]
+        write_state(client.model, "local", adapter)
+        return report
+
+    def _fit(self, client: Client) -> FitReport:
+        batches = self._batches(client)
+        steps = len(self.scenario.clients) * self.steps
+        return fit(
+            client.model,
+            client.backbone,
+            Optimiser(self.parameters(client.model), self.scenario.train),
+            lambda: next(batches),
+            steps,
+            dropout_seed=seed_for(self.seed, "pooled", client.backbone.name, client.round),
+            first_step=client.round * steps,
+            total_steps=self.scenario.rounds * steps,
+        )
+
+    def _batches(self, client: Client) -> Iterator[Sequence[Example]]:
+        """The round's examples of all clients, mixed. What earlier rounds drew is drawn again, since later draws depend on it."""
+        streams = [stream for _, stream in sorted(client.everyone().items())]
+        drawn: list[tuple[ClientStream, tuple[int, int]]] = []
+        for round in range(client.round + 1):
+            drawn = []
+            for stream in streams:
+                stream.begin_round(round)
+                drawn += [(stream, sample) for _ in range(self.steps) for sample in stream.next_batch()]
+        order = torch.randperm(len(drawn), generator=generator(self.seed, "pooled", client.round)).tolist()
+        size = self.scenario.train.batch_size
+        for start in range(0, len(order), size):
+            yield [drawn[index][0].examples([drawn[index][1]])[0] for index in order[start : start + size]]
