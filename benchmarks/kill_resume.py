@@ -41,58 +41,86 @@ def fingerprint(folder: Path) -> dict[str, Any]:
         for path in sorted((folder / part).rglob("*"))
         if path.is_file()
     }
-    return {"metrics": metrics, "files": hashes}
+    rounds = [line for line in metrics if line["kind"] == "round"]
+    return {"metrics": metrics, "rounds": rounds, "files": hashes}
 
 
-def killed(arguments: list[str], after: float) -> bool:
-    """Run a command and kill it after so many seconds; False if it ended by itself before."""
+def timed(arguments: list[str], config: Path) -> tuple[float, float]:
+    """Run a command to its end; the seconds until its run folder exists, and in all."""
+    started = time.perf_counter()
+    process = subprocess.Popen(command(*arguments), env=ENVIRONMENT, stdout=subprocess.DEVNULL)
+    while not config.is_file() and process.poll() is None:
+        time.sleep(0.01)
+    beginning = time.perf_counter() - started
+    if process.wait():
+        sys.exit(f"the undisturbed run failed with status {process.returncode}")
+    return beginning, time.perf_counter() - started
+
+
+def killed(arguments: list[str], after: float, everything: bool) -> bool:
+    """Run a command and kill it after so many seconds; False if it ended by itself before.
+
+    Args:
+        everything: its worker processes too; else they live on for a moment, while the run is resumed already.
+    """
     process = subprocess.Popen(command(*arguments), env=ENVIRONMENT, stdout=subprocess.DEVNULL, start_new_session=True)
     try:
         process.wait(timeout=after)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        (os.killpg if everything else os.kill)(process.pid, signal.SIGKILL)
         process.wait()
         return True
     return False
 
 
+def place(folder: Path) -> str:
+    """Where in the run death came, from what it left."""
+    if not (folder / "config.yaml").is_file():
+        return "before the run folder"
+    done = max((int(path.name[-4:]) for path in (folder / "checkpoints").glob("round-*")), default=0)
+    if list((folder / "checkpoints").glob(".*")):
+        return f"writing checkpoint {done + 1}"
+    metrics = folder / "metrics.jsonl"
+    rounds = sum('"kind": "round"' in line for line in metrics.read_text().splitlines()) if metrics.is_file() else 0
+    return f"between metrics and checkpoint {rounds}" if rounds > done else f"in round {done}"
+
+
 def experiment(scenario: str, settings: list[str], kills: int, seed: int, folder: Path) -> dict[str, Any]:
-    """The undisturbed run, the killed one, and whether they are the same."""
+    """The undisturbed run, the killed one, and whether they are the same.
+
+    A moment is drawn for each kill, from loading models and data to one and a half rounds later. Should a run end before its
+    turn to die, everything starts over.
+    """
     options = [part for setting in settings for part in ("--set", setting)]
-    started = time.perf_counter()
-    subprocess.run(
-        command(scenario, "--out", str(folder / "whole"), *options),
-        env=ENVIRONMENT,
-        stdout=subprocess.DEVNULL,
-        check=True,
-    )
-    length = time.perf_counter() - started
+    whole, cut = folder / "whole", folder / "cut"
+    beginning, length = timed([scenario, "--out", str(whole), *options], whole / "config.yaml")
+    rounds = len(fingerprint(whole)["rounds"])
     draw = random.Random(seed)
-    moments: list[dict[str, Any]] = []
-    cut = folder / "cut"
-    while len(moments) < kills:
-        after = draw.uniform(0.3, 1.0) * length if not moments else draw.uniform(0.25, 0.6) * length
-        arguments = (
-            ["--resume", str(cut)] if (cut / "config.yaml").is_file() else [scenario, "--out", str(cut), *options]
-        )
-        if not killed(arguments, after):
-            shutil.rmtree(cut)  # it finished before its turn to die: start over
-            continue
-        done = sorted(path.name for path in (cut / "checkpoints").glob("round-*"))
-        moments.append({"seconds": round(after, 2), "checkpoint": done[-1] if done else None})
-    if (cut / "config.yaml").is_file():
-        subprocess.run(command("--resume", str(cut)), env=ENVIRONMENT, stdout=subprocess.DEVNULL, check=True)
-    else:
-        subprocess.run(
-            command(scenario, "--out", str(cut), *options), env=ENVIRONMENT, stdout=subprocess.DEVNULL, check=True
-        )
-    one, two = fingerprint(folder / "whole"), fingerprint(cut)
+    deaths: list[dict[str, Any]] = []
+
+    def arguments() -> list[str]:
+        begun = (cut / "config.yaml").is_file()
+        return ["--resume", str(cut)] if begun else [scenario, "--out", str(cut), *options]
+
+    while len(deaths) < kills:
+        after = draw.uniform(0.7 * beginning, beginning + 1.5 * (length - beginning) / rounds)
+        everything = draw.random() < 0.5
+        if killed(arguments(), after, everything):
+            deaths.append({"seconds": round(after, 2), "workers too": everything, "place": place(cut)})
+        else:
+            shutil.rmtree(cut)
+            deaths.clear()
+    timed(arguments(), cut / "config.yaml")
+    one, two = fingerprint(whole), fingerprint(cut)
     return {
-        "kills": moments,
+        "rounds": rounds,
+        "seconds": {"undisturbed": round(length, 1), "of it loading": round(beginning, 1)},
+        "kills": deaths,
         "metrics": len(one["metrics"]),
         "files": len(one["files"]),
         "metrics identical": one["metrics"] == two["metrics"],
         "files identical": one["files"] == two["files"],
+        "left over": sorted(path.name for path in [*cut.glob(".*"), *cut.glob("*/.*")]),
     }
 
 
@@ -106,15 +134,17 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         result = experiment(arguments.scenario, arguments.set, arguments.kills, arguments.seed, Path(folder))
+    settings = "".join(f" --set {setting}" for setting in arguments.set)
     result = {
-        "command": f"python benchmarks/kill_resume.py --kills {arguments.kills} --seed {arguments.seed}",
+        "command": f"python benchmarks/kill_resume.py --kills {arguments.kills} --seed {arguments.seed}{settings}",
+        "scenario": arguments.scenario,
         **result,
     }
     print(json.dumps(result, indent=1))
     (HERE / "results").mkdir(exist_ok=True)
     (HERE / "results" / "kill_resume.json").write_text(json.dumps(result, indent=1) + "\n")
-    if not (result["metrics identical"] and result["files identical"]):
-        sys.exit("the resumed run differs from the undisturbed one")
+    if not (result["metrics identical"] and result["files identical"]) or result["left over"]:
+        sys.exit("the resumed run differs from the undisturbed one, or left something behind")
 
 
 if __name__ == "__main__":

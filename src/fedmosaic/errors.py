@@ -27,6 +27,10 @@ class UpdateError(FedMosaicError):
     """A message between client and server is not what was agreed on."""
 
 
+class TrainingError(FedMosaicError):
+    """A client's local training diverged."""
+
+
 class CheckpointError(FedMosaicError):
     """A run folder, a checkpoint or a stored alignment is missing, damaged or belongs to something else."""
 

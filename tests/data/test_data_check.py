@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from data_factory import text_task, write_drake, write_image
 
-from fedmosaic.data.check import check
+from fedmosaic.data.check import check, check_images
 from fedmosaic.data.example import Example, Image, Task, Turn
+from fedmosaic.data.records import FileExamples
 from fedmosaic.data.registry import load_task
 from fedmosaic.errors import DataError
 
@@ -99,3 +100,20 @@ def test_empty_task(split: str) -> None:
 def test_choice_task_without_options() -> None:
     with pytest.raises(DataError, match="task 'words' is of kind 'choice', but no test example lists options"):
         check(replace(text_task("words", 3), kind="choice"))
+
+
+def test_one_test_example_without_options_is_named(task: Task) -> None:
+    bare = FileExamples.build(task.test.path, task.test.positions, [*task.test[:2], replace(task.test[2], options=())])
+    with pytest.raises(
+        DataError, match=r"test/dataset-0.json: item 2 \(id 'test-2'\), field 'options': .* but 1 of its 3 test"
+    ):
+        check(replace(task, test=bare))
+    check(replace(task, test=bare, kind="open", metric="f1"))
+
+
+def test_images_of_other_examples_are_checked_too(task: Task, tmp_path: Path) -> None:
+    (tmp_path / "VSR/images/train-1.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"train/dataset-0.json: item 1 \(id 'train-1'\), field 'image': .* is corrupt"):
+        check_images({"public": task.train})
+    with pytest.raises(DataError, match=r"^public item 1 \(id 'train-1'\), field 'image': .* is corrupt"):
+        check_images({"public": list(task.train)})

@@ -2,15 +2,90 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fedmosaic
+from fedmosaic.federation import client, runfolder
+from fedmosaic.federation.client import LocalClient
+from fedmosaic.federation.runfolder import RunFolder
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-from kill_resume import experiment
+from kill_resume import experiment, fingerprint, place
+
+DEAD = 9
 
 
 def test_a_killed_run_resumes_bit_by_bit(tiny: Path, tmp_path: Path) -> None:
     result = experiment(str(tiny), ["train.steps=6"], kills=1, seed=1, folder=tmp_path)
-    assert result["metrics identical"] and result["files identical"], result
+    assert result["metrics identical"] and result["files identical"] and not result["left over"], result
     assert result["files"] > 10 and result["metrics"] > 10
+
+
+def dies(run: Callable[[], Any], owner: Any, name: str, call: int, half: Callable[..., Any] = lambda *_: None) -> None:
+    """Run in a process of its own that ends like a killed one at the ``call``-th call of a function, when half of it is done."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            real, calls = getattr(owner, name), 0
+
+            def wrapped(*arguments: Any, **named: Any) -> Any:
+                nonlocal calls
+                calls += 1
+                if calls == call:
+                    half(*arguments)
+                    os._exit(DEAD)
+                return real(*arguments, **named)
+
+            setattr(owner, name, wrapped)
+            run()
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == DEAD, name
+
+
+def half_a_file(path: Path, *_: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"\x08\x00\x00\x00\x00\x00\x00\x00{")
+
+
+def half_a_line(folder: RunFolder, *_: Any) -> None:
+    with folder.metrics.open("a") as stream:
+        stream.write('{"kind": "client", "rou')
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_death_while_writing_leaves_nothing_half_done(tiny: Path, tmp_path: Path) -> None:
+    def start(out: Path) -> Any:
+        return fedmosaic.run(tiny, out=out, progress=False, trackers=(), workers=1)
+
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    start(whole)
+
+    def resumed() -> Any:
+        return fedmosaic.resume(cut, progress=False)
+
+    dies(
+        lambda: start(cut), runfolder, "write_atomic", 1, lambda path, _: half_a_file(path.with_name(f".{path.name}.x"))
+    )
+    assert place(cut) == "before the run folder"
+    dies(lambda: start(cut), client, "write_tensors", 3, half_a_file)
+    assert place(cut) == "writing checkpoint 1"
+    dies(resumed, RunFolder, "append", 1, half_a_line)
+    assert place(cut) == "in round 0"
+    dies(resumed, RunFolder, "checkpoint", 2)
+    assert place(cut) == "between metrics and checkpoint 2"
+    dies(resumed, runfolder.shutil, "rmtree", 1)
+    assert len(list((cut / "checkpoints").iterdir())) == 3
+    dies(resumed, LocalClient, "save_adapter", 2)
+    assert list(cut.glob(".adapters.*"))
+    dies(resumed, RunFolder, "write_summary", 1)
+    assert fedmosaic.resume(cut, progress=False).summary["rounds"]["done"] == 3
+    assert fingerprint(cut) == fingerprint(whole)
+    assert {path.name for path in cut.rglob("*")} == {path.name for path in whole.rglob("*")}

@@ -16,7 +16,9 @@ from fedmosaic.algorithms.fedavg import FedAvg
 from fedmosaic.algorithms.fedmosaic import FedMosaic
 from fedmosaic.algorithms.message import Message
 from fedmosaic.errors import CheckpointError, ConfigError, DataError, FedMosaicError, ModelError
+from fedmosaic.federation import workers
 from fedmosaic.federation.observer import Observer
+from fedmosaic.federation.site import Site
 from fedmosaic.federation.wire import read_tensors, write_tensors
 
 
@@ -148,6 +150,68 @@ def test_a_nan_update_is_refused_and_the_round_goes_on(
     assert run.summary["refused"] == 1
     rounds = [line for line in numbers(run.folder) if line["kind"] == "round"]
     assert "NaN or Inf" in rounds[1]["refused"]["b"] and not rounds[2]["refused"]
+
+
+def test_a_client_that_diverges_has_no_update_and_starts_again_from_before(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, bad = FedMosaic.train, (0, 2)
+
+    def train(self: FedMosaic, client: Any) -> Any:
+        fitted = real(self, client)
+        if client.name == "b" and client.round in bad:
+            next(iter(client.host.parameters.values())).data.fill_(float("nan"))
+        return fitted
+
+    monkeypatch.setattr(FedMosaic, "train", train)
+    run = start(tiny, tmp_path / "run")
+    assert run.summary["refused"] == 2
+    rounds = [line for line in numbers(run.folder) if line["kind"] == "round"]
+    assert (
+        all("client 'b' has no update: 'local/" in rounds[n]["refused"]["b"] for n in bad) and not rounds[1]["refused"]
+    )
+    before, after = (
+        read_tensors(run.folder / "checkpoints" / f"round-{n:04d}" / "clients" / "b.safetensors")[0] for n in (2, 3)
+    )
+    own = [key for key in before if key.startswith(("adapter/", "moment/", "kept/"))]
+    assert len(own) > 100 and [key for key in own if not torch.equal(before[key], after[key])] == []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_run_in_which_everybody_diverges_ends_with_the_reason(tiny: Path, tmp_path: Path, workers: int) -> None:
+    settings = ["train.lr=1e30", "train.lr_shared=1e30", "train.clip=0"]
+    with pytest.raises(FedMosaicError, match=r"round 0: no usable update\. client 'a' .* lower train\.lr"):
+        start(tiny, tmp_path / "run", workers=workers, set=settings)
+
+
+def test_a_worker_that_dies_is_told(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+    real = workers._Worker.__init__
+    monkeypatch.setattr(workers._Worker, "__init__", lambda self, *a: (made.append(self), real(self, *a))[1])
+
+    class Murderer(Observer):
+        def client_finished(self, round: int, client: str, report: Any) -> None:
+            made[1].process.kill()
+
+    with pytest.raises(FedMosaicError, match=r"worker process of clients b, d ended unexpectedly .*--resume"):
+        start(tiny, tmp_path / "run", workers=2, observers=[Murderer()])
+
+
+def test_a_text_model_is_not_shown_pictures(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Site.backbone
+
+    def blind(self: Site, name: str) -> Any:
+        backbone = real(self, name)
+        if "qwen2" in name:
+            backbone.tower = None
+        return backbone
+
+    monkeypatch.setattr(Site, "backbone", blind)
+    with pytest.raises(
+        ModelError, match=r"tiny\.yaml: clients\.1\.model: .*text only, but task 'miniature/stages-2' shows"
+    ):
+        start(tiny, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_partial_participation_is_seeded(tiny: Path, tmp_path: Path) -> None:

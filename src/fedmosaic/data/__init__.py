@@ -1,6 +1,6 @@
 """Data: one example type, readers for every source, the check before training, and the client's online stream."""
 
-from fedmosaic.data.check import check
+from fedmosaic.data.check import check, check_images
 from fedmosaic.data.example import IMAGE_MARK, Example, Image, Task, Turn
 from fedmosaic.data.llava_json import read_llava
 from fedmosaic.data.memory import OnlineMemory
@@ -18,6 +18,7 @@ __all__ = [
     "Task",
     "Turn",
     "check",
+    "check_images",
     "hold_out",
     "load_task",
     "public_examples",

@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedmosaic.adapters import not_finite
 from fedmosaic.algorithms import Message
 from fedmosaic.config import ClientSpec, TaskSpec
 from fedmosaic.data import ClientStream
 from fedmosaic.data.example import Example
-from fedmosaic.errors import CheckpointError, UpdateError
+from fedmosaic.errors import CheckpointError, TrainingError, UpdateError
 from fedmosaic.evaluation import Record, evaluate
 from fedmosaic.federation.site import Host, Site
 from fedmosaic.federation.wire import check, pack, read_tensors, schema_of, unpack, write_tensors
@@ -35,7 +36,7 @@ class Order:
     Attributes:
         train: take part in the round. before, after: evaluate before and after local training.
         items: test items a task; None for all.
-        count: count the operations of the local training (they are the same in every round, nearly).
+        count: count the operations of receiving, training and uploading (they are the same in every round, nearly).
     """
 
     round: int
@@ -48,9 +49,14 @@ class Order:
 
 @dataclass
 class Reply:
-    """What a client gives back: the packed update (None if it did not train), its measurements, and what it cost."""
+    """What a client gives back: the packed update (None if it has none), its measurements, and what it cost.
+
+    Attributes:
+        failure: why it has no update although it was asked to train; empty otherwise.
+    """
 
     update: bytes | None = None
+    failure: str = ""
     records: list[Record] = field(default_factory=list)
     report: dict[str, Any] = field(default_factory=dict)
 
@@ -95,7 +101,8 @@ class LocalClient:
         each_step: StepHook | None = None,
         examples: Callable[[], Sequence[Example]] | None = None,
     ) -> FitReport:
-        with self.flops.part("steps"):
+        # Steps on other examples than the stream's are a part of the round that train.steps does not govern.
+        with self.flops.part("beside" if examples else "steps"):
             return fit(
                 self.model,
                 self.backbone,
@@ -131,6 +138,7 @@ class LocalClient:
     # --- turns ------------------------------------------------------------------------------------------------------
     def introduce(self) -> dict[str, Any]:
         """What the server must know beforehand: architecture, number of samples, and what the tensors of an update are."""
+        self.site.check_model(self.spec, [*self.spec.tasks, *self._measured()])
         with self.turn():
             schema = schema_of(self.site.algorithm.upload(self))
         samples = sum(len(task.train) for task in self.tasks)
@@ -158,7 +166,10 @@ class LocalClient:
         with self.turn():
             self.round = order.round
             if order.train:
-                algorithm.receive(self, unpack(download))
+                self.flops = FlopCounter(free=self.site.towers())
+                counting = self.flops if order.count else nullcontext()
+                with counting:
+                    algorithm.receive(self, unpack(download))
                 if algorithm.replaces_weights:
                     self.host.optimiser.restart()
                 lap("receive")
@@ -166,15 +177,18 @@ class LocalClient:
                     reply.records += self._evaluate(order, "before")
                     lap("evaluate")
                 self.stream.begin_round(order.round)
-                self.flops = FlopCounter(free=self.site.towers())
-                with self.flops if order.count else nullcontext():
-                    fitted = algorithm.train(self)
-                lap("train")
-                reply.report = asdict(fitted)
+                try:
+                    with counting:
+                        reply.report = asdict(self._trained())
+                    lap("train")
+                    with counting:
+                        update = algorithm.upload(self)
+                    reply.update = pack(update)
+                    lap("upload")
+                except TrainingError as error:
+                    reply.failure = str(error)
                 if order.count:
                     reply.report["flops"] = {"total": self.flops.total, **self.flops.parts}
-                reply.update = pack(algorithm.upload(self))
-                lap("upload")
             if order.after:
                 reply.records += self._evaluate(order, "after")
                 lap("evaluate")
@@ -186,12 +200,30 @@ class LocalClient:
     @contextmanager
     def turn(self) -> Iterator[None]:
         """Put this client's weights and moments into the host, and take them back at the end."""
-        host = self.host
-        host.load(self._adapters or host.fresh)
-        host.optimiser.load(self._moments)
+        self._enter()
         yield
-        self._adapters = host.state()
-        self._moments = host.optimiser.state()
+        self._adapters = self.host.state()
+        self._moments = self.host.optimiser.state()
+
+    def _enter(self) -> None:
+        self.host.load(self._adapters or self.host.fresh)
+        self.host.optimiser.load(self._moments)
+
+    def _trained(self) -> FitReport:
+        """Local training. On TrainingError the client is again what it was before its turn, so that the next round can be better."""
+        kept = dict(self.kept)
+        try:
+            fitted = self.site.algorithm.train(self)
+            bad = not_finite(self.host.parameters)
+            if bad is not None:
+                raise TrainingError(
+                    f"{bad!r} holds NaN or Inf after local training; lower train.lr and train.lr_shared"
+                )
+        except TrainingError:
+            self.kept = kept
+            self._enter()
+            raise
+        return fitted
 
     def _evaluate(self, order: Order, stage: str) -> list[Record]:
         settings = self.site.scenario.evaluation

@@ -8,11 +8,13 @@ differ only in their seed get the same budget.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from fedmosaic.config import RunSettings
-from fedmosaic.federation.client import Order
+from fedmosaic.errors import TrainingError
+from fedmosaic.federation.client import Order, Reply
 from fedmosaic.federation.observer import Observer
 from fedmosaic.federation.runfolder import RunFolder
 from fedmosaic.federation.server import FederationServer
@@ -40,14 +42,18 @@ class RoundCost:
 
 
 def rehearse(site: Site, algorithm: str, steps: int) -> RoundCost:
-    """The cost of a round of ``algorithm`` with so many local steps, in the scenario of ``site``, whose models and data it uses."""
+    """The cost of a round of ``algorithm`` with so many local steps, in the scenario of ``site``, whose models and data it uses.
+
+    Raises:
+        TrainingError: a client's training diverges, so that nobody can tell what its round costs.
+    """
     stage = site.beside(_with_steps(site.settings, algorithm, steps))
     clients = InProcess(stage)
     server = FederationServer(stage, clients, RunFolder(Path()), Observer())
 
     stage.use(_with_steps(site.settings, algorithm, 1))
     first = {member.name: pack(stage.algorithm.download(server, member)) for member in server.members}
-    replies = dict(clients.exchange({name: Order(0) for name in first}, first))
+    replies = _perform(clients, {name: Order(0) for name in first}, first)
     updates = {name: reply.update for name, reply in replies.items() if reply.update is not None}
     server.algorithm.aggregate(server, {name: unpack(update) for name, update in updates.items()})
 
@@ -55,7 +61,7 @@ def rehearse(site: Site, algorithm: str, steps: int) -> RoundCost:
     stage.use(_with_steps(site.settings, algorithm, steps))
     downloads = {member.name: pack(stage.algorithm.download(server, member)) for member in server.members}
     performers = {member.architecture: member.name for member in reversed(server.members)}
-    counted = dict(clients.exchange({name: Order(1, count=True) for name in performers.values()}, downloads))
+    counted = _perform(clients, {name: Order(1, count=True) for name in performers.values()}, downloads)
     flops = {architecture: counted[name].report["flops"] for architecture, name in performers.items()}
     return RoundCost(
         flops={architecture: found["total"] for architecture, found in flops.items()},
@@ -64,6 +70,14 @@ def rehearse(site: Site, algorithm: str, steps: int) -> RoundCost:
         down={name: len(download) for name, download in downloads.items()},
         first_down={name: len(download) for name, download in first.items()},
     )
+
+
+def _perform(clients: InProcess, orders: Mapping[str, Order], downloads: Mapping[str, bytes]) -> dict[str, Reply]:
+    replies = dict(clients.exchange(orders, downloads))
+    for name, reply in replies.items():
+        if reply.failure:
+            raise TrainingError(f"client {name!r} diverged while its round was counted: {reply.failure}")
+    return replies
 
 
 def _with_steps(settings: RunSettings, algorithm: str, steps: int) -> RunSettings:

@@ -147,7 +147,7 @@ def summary_of(settings: RunSettings, lines: Sequence[Mapping[str, Any]]) -> dic
 
 
 def _flops(rounds: Sequence[Mapping[str, Any]], turns: Sequence[Mapping[str, Any]]) -> dict[str, float] | None:
-    """Operations of the round that was counted: of a client's local training (mean over clients), and of the server."""
+    """Operations of the round that was counted: of a client, evaluation apart (mean over clients), and of the server."""
     local = [turn["flops"]["total"] for turn in turns if "flops" in turn]
     server = [line["flops"]["server"] for line in rounds if "flops" in line]
     return {"client_round": math.fsum(local) / len(local), "server_round": server[0]} if local and server else None

@@ -114,6 +114,8 @@ class FederationServer:
                     updates[name] = message
                 except UpdateError as error:
                     refused[name] = f"update of client {name!r} refused: {error}"
+            elif reply.failure:
+                refused[name] = f"client {name!r} has no update: {reply.failure}"
             report = _client_line(number, name, reply, downloads[name])
             lines.append(report)
             self.observer.client_finished(number, name, report)

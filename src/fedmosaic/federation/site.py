@@ -14,9 +14,9 @@ from fedmosaic.adapters import adapter_parameters
 from fedmosaic.algorithms import Algorithm, make_algorithm
 from fedmosaic.alignment import Alignment, align
 from fedmosaic.config import ClientSpec, RunSettings, Scenario, TaskSpec
-from fedmosaic.data import check, hold_out, load_task, public_examples
+from fedmosaic.data import check, check_images, hold_out, load_task, public_examples
 from fedmosaic.data.example import Example, Task
-from fedmosaic.errors import FedMosaicError
+from fedmosaic.errors import FedMosaicError, ModelError
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.models.source import ModelOptions, resolve_device
 from fedmosaic.seeding import rng
@@ -155,6 +155,16 @@ class Site:
         number = [other.name for other in self.scenario.clients].index(client.name)
         return [self.task(spec, f"clients.{number}.tasks.{i}") for i, spec in enumerate(client.tasks)]
 
+    def check_model(self, client: ClientSpec, tasks: Sequence[TaskSpec]) -> None:
+        """Raise ModelError if the client's model cannot look at the pictures of a task that it will meet."""
+        if self.backbone(client.model).tower is not None:
+            return
+        for spec in tasks:
+            task = self.task(spec, "tasks")
+            if task.train[0].images or task.test[0].images:
+                with self._at(f"clients.{self.scenario.clients.index(client)}.model"):
+                    raise ModelError(f"{client.model} takes text only, but task {spec.name!r} shows images")
+
     def unseen(self) -> list[Task]:
         """The tasks that no client trains on."""
         return [self.task(spec, f"unseen.{i}") for i, spec in enumerate(self.scenario.unseen)]
@@ -177,9 +187,9 @@ class Site:
             data = self.scenario.data
             with self._at("data.public"):
                 named = data.public != "none"
-                self._public = (
-                    public_examples(data.public, data.public_size, data.seed, root=data.root) if named else []
-                )
+                found = public_examples(data.public, data.public_size, data.seed, root=data.root) if named else []
+                check_images({"public": found})
+            self._public = found
         return self._public
 
     def _field_of(self, model: str) -> str:

@@ -62,7 +62,8 @@ class Workers:
                             {"do": "work", "client": name, "order": asdict(orders[name])}, downloads[name]
                         )
                         records = [Record(**record) for record in header["records"]]
-                        ready.put((name, Reply(body if header["update"] else None, records, header["report"])))
+                        update = body if header["update"] else None
+                        ready.put((name, Reply(update, header["failure"], records, header["report"])))
                     except BaseException as error:  # handed to the thread that waits for it
                         ready.put((name, error))
                         return
@@ -133,7 +134,8 @@ class _Worker:
 
     def close(self) -> None:
         if self.process.stdin is not None:
-            self.process.stdin.close()
+            with contextlib.suppress(OSError):  # what could not be sent to a dead worker
+                self.process.stdin.close()
         try:
             self.process.wait(timeout=10)
         except subprocess.TimeoutExpired:
@@ -193,7 +195,8 @@ def _answer(clients: InProcess, header: Header, body: bytes) -> tuple[Header, by
         case "work":
             reply = clients.clients[header["client"]].work(Order(**header["order"]), body)
             records = [asdict(record) for record in reply.records]
-            return {"update": reply.update is not None, "records": records, "report": reply.report}, reply.update or b""
+            told = {"update": reply.update is not None, "failure": reply.failure, "report": reply.report}
+            return {**told, "records": records}, reply.update or b""
         case action:
             getattr(clients, action)(Path(header["folder"]))
             return {}, b""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fedmosaic.data.example import Example
-from fedmosaic.errors import FedMosaicError
+from fedmosaic.errors import FedMosaicError, TrainingError
 from fedmosaic.models.backbone import Backbone, Batch
 from fedmosaic.training.loss import answer_loss
 from fedmosaic.training.optimiser import Optimiser, schedule_factor
@@ -64,7 +64,8 @@ def fit(
         each_step: called with the step number and the examples before their optimiser step.
 
     Raises:
-        FedMosaicError: the loss is not finite (learning rate too high, or broken weights), or the device's memory is full.
+        TrainingError: the loss is not finite (learning rate too high, or broken weights).
+        FedMosaicError: the device's memory is full.
     """
     report = FitReport()
     losses: list[Tensor] = []
@@ -101,7 +102,7 @@ def fit(
     if losses:
         report.loss = float(torch.stack(losses).mean())
         if not torch.isfinite(torch.stack(losses)).all():
-            raise FedMosaicError(
+            raise TrainingError(
                 "the training loss is not finite; lower train.lr and train.lr_shared, or use dtype=float32"
             )
     return report
