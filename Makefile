@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 export OMP_WAIT_POLICY ?= PASSIVE
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: quickstart test lint test-peft check clean
+.PHONY: quickstart test lint test-peft flower check clean
 
 quickstart: $(VENV)/.installed  ## watch four heterogeneous clients learn from one another
 	$(BIN)/fedmosaic run miniature/quickstart
@@ -22,10 +22,12 @@ lint: $(VENV)/.lint  ## style and types
 test-peft: $(VENV)/.peft  ## PEFT's own test suite, run on Co-LoRA
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m tests.peft_suite
 
-check: lint test test-peft  ## everything CI runs
+flower: $(VENV)-flower/.installed  ## Flower, in an environment of its own, for the tests that compare with it
+
+check: lint flower test test-peft  ## everything CI runs
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-flower build dist .pytest_cache .mypy_cache .ruff_cache
 
 $(VENV)/.created: constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -46,4 +48,10 @@ $(VENV)/.lint: $(VENV)/.installed
 
 $(VENV)/.peft: $(VENV)/.installed
 	$(PIP) -e '.[peft-suite]'
+	touch $@
+
+# Its pins (protobuf, rich, typer) do not agree with ours.
+$(VENV)-flower/.installed:
+	$(PYTHON) -m venv $(VENV)-flower
+	$(VENV)-flower/bin/python -m pip install --quiet --disable-pip-version-check flwr==1.42.0 safetensors
 	touch $@

@@ -1,0 +1,49 @@
+"""FedAvg and FedProx side by side with Flower's: the same updates give the same averages. Its clients bring the proximal term."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from test_aggregation import ARCHITECTURES, federation, updates_of
+from torch import Tensor
+
+ROOT = Path(__file__).parents[2]
+FLOWER = ROOT / ".venv-flower/bin/python"
+MU = 0.1
+
+
+@pytest.mark.skipif(not FLOWER.is_file(), reason="Flower is not installed beside this: make flower")
+@pytest.mark.parametrize(("ours", "theirs"), [("fedavg", "FedAvg"), ("fedprox", "FedProx")])
+def test_the_average_is_flowers(ours: str, theirs: str, tmp_path: Path) -> None:
+    algorithm, server = federation(ours, ARCHITECTURES)
+    updates = updates_of(ARCHITECTURES)
+    algorithm.aggregate(server, updates)
+    for architecture in ("small", "large"):
+        members = [member for member in server.members if member.architecture == architecture]
+        sent = {f"{m.name}/{key}": value for m in members for key, value in updates[m.name].tensors.items()}
+        samples = {m.name: m.samples for m in members}
+        found, told = flower(theirs, {"proximal_mu": MU} if ours == "fedprox" else {}, sent, samples, tmp_path)
+        mine = algorithm.download(server, members[0]).tensors
+        assert mine.keys() == found.keys() and len(mine) > 2
+        for key, value in mine.items():
+            torch.testing.assert_close(value, found[key], rtol=1e-6, atol=1e-7)
+        assert told == ({"proximal-mu": MU} if ours == "fedprox" else {})
+
+
+def flower(
+    strategy: str, options: dict[str, Any], tensors: dict[str, Tensor], samples: dict[str, int], folder: Path
+) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """What Flower's strategy makes of one round of replies, and what it had told the clients."""
+    source, target = folder / "updates.safetensors", folder / "aggregated.safetensors"
+    save_file(tensors, source, {"samples": json.dumps(samples)})
+    command = [FLOWER, ROOT / "tests/flower/aggregate.py", strategy, json.dumps(options), source, target]
+    subprocess.run(command, check=True, capture_output=True)
+    with safe_open(target, "pt") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}, json.loads(file.metadata()["told"])  # noqa: SIM118
