@@ -18,10 +18,14 @@ from fedmosaic import algorithms
 from fedmosaic.algorithms.base import Client, FitReport
 from fedmosaic.algorithms.fedavg import FedAvg
 from fedmosaic.algorithms.message import Message
+from fedmosaic.config import RunSettings
+from fedmosaic.configfile import load_scenario
 from fedmosaic.errors import ConfigError
 from fedmosaic.federation.budget import affordable_rounds, equal_steps
 from fedmosaic.federation.rehearsal import RoundCost
+from fedmosaic.federation.run import resolve
 from fedmosaic.federation.server import FederationServer
+from fedmosaic.federation.site import Site
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
@@ -175,6 +179,16 @@ def test_bytes_limit_the_rounds(tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="a round of fedavg takes"):
         run(tiny, tmp_path / "none", "budget={kind: bytes, megabytes: 0.001}", algorithm="fedavg")
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("budget", ["flops", "{kind: bytes, megabytes: 0.001}"])
+def test_no_budget_limits_the_oracle(tiny: Path, budget: str) -> None:
+    changes = [f"budget={budget}", "relevance.model=miniature/llama-8x96", "alignment.pivot=miniature/llama-8x96"]
+    scenario = load_scenario(tiny, changes)
+    site = Site(RunSettings(name="oracle", algorithm="pooled", scenario=scenario))
+    assert resolve(site) == site.settings and site.settings.rehearsal is None
+    assert (site.algorithm.steps, site.scenario.rounds) == (3, 3)
+    assert "outside every budget" in site.algorithm.summary and "No budget limits it" in (site.algorithm.__doc__ or "")
 
 
 def test_budgets_that_say_nothing_are_refused(tiny: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The behavioural contract, kept by every algorithm in the table.
+"""The behavioural contract, kept by every algorithm there is, ablations and controls among them.
 
 What an algorithm says of itself stands in the tables below; one that is not named there has only what holds for all: it trains
 different architectures and equal ones, all is finite, messages are what was agreed on, gates stay at home, the order of the clients
@@ -22,14 +22,12 @@ from torch import Tensor
 
 import fedmosaic
 from fedmosaic.adapters import activate, adapter_parameters, read_state
-from fedmosaic.algorithms import TABLE
+from fedmosaic.algorithms import PRESETS, algorithm_names
 from fedmosaic.algorithms.mixture import activate as activate_lora
 from fedmosaic.errors import ModelError
 from fedmosaic.federation.wire import pack, read_tensors, schema_of
 
-# Presets with other adapters or messages than the algorithm they are one of; the rest differ in whom one listens to.
-DESIGNS = ("fedmosaic-lora", "fedmosaic-no-gate", "fedmosaic-partial", "fedmosaic-private", "fedmosaic-within")
-ALGORITHMS = sorted([*TABLE, *DESIGNS])
+ALGORITHMS = sorted(algorithm_names())
 
 
 def _local(key: str) -> bool:
@@ -51,7 +49,7 @@ INDEPENDENT = ("ditto", "perada", "feddpa")
 LANDS_IN = {
     **dict.fromkeys(("fedavg", "fedprox", "scaffold", "fedper", "pooled"), ("local",)),
     **dict.fromkeys(("hetlora", "flexlora", "fedsa_lora", "ffa_lora"), ("local",)),
-    **dict.fromkeys(("fedmosaic", *DESIGNS, "ditto", "fedsim", "perada"), ("global",)),
+    **dict.fromkeys(("fedmosaic", *PRESETS, "ditto", "fedsim", "perada"), ("global",)),
     **dict.fromkeys(("feddat", "feddpa"), ("global", "received")),
 }
 # One client alone trains as local training does: the adapter that is then sft's, after so many rounds, with these options.
