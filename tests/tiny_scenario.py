@@ -14,7 +14,8 @@ TINY: dict[str, Any] = {
         {"name": "d", "model": "miniature/llama-8x96", "group": "two", "tasks": ["miniature/idiom-1"]},
     ],
     "data": {"train": 8, "test": 6, "public": "miniature/public", "public_size": 8},
-    "adapter": {"rank": 4, "alpha": 8, "blocks": 2, "dropout": 0.1},
+    # Two of the seven projections, one of them not square: adapters of all of them are the other tests' matter, and cost twice the time.
+    "adapter": {"rank": 4, "alpha": 8, "blocks": 2, "dropout": 0.1, "targets": ["q_proj", "down_proj"]},
     "train": {"steps": 3, "batch_size": 2, "lr": 2e-3, "lr_shared": 1e-2},
     "relevance": {"every": 2},
     "evaluation": {"every": 1},

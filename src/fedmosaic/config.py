@@ -169,6 +169,7 @@ class BudgetSettings(Settings):
             ``flops``: as many local steps a round as cost no more operations than ``train.steps`` steps of local training
             (sft), over all clients, as counted in a rehearsal before the run; an own number of steps does not count then.
             ``bytes``: fewer rounds, so that no client sends and receives more than ``megabytes`` in the whole run.
+            No budget limits the oracle ``pooled``.
         megabytes: of 10⁶ bytes, both ways together; for ``bytes`` only.
     """
 

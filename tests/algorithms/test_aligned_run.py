@@ -82,6 +82,8 @@ def test_a_run_on_aligned_subspaces_is_the_same_in_processes_of_its_own(tiny: Pa
     summaries = []
     for workers in (1, 2):
         out = tmp_path / f"workers-{workers}"
-        run = fedmosaic.run(tiny, rounds=1, set=SET, out=out, workers=workers, progress=False, trackers=())
+        run = fedmosaic.run(
+            tiny, rounds=1, set=[*SET, "data.test=2"], out=out, workers=workers, progress=False, trackers=()
+        )
         summaries.append({key: run.summary[key] for key in ("self", "others", "clients")})
     assert json.dumps(summaries[0]) == json.dumps(summaries[1])

@@ -34,7 +34,8 @@ def stage(tiny: Path, algorithm: str, *overrides: str) -> dict[str, LocalClient]
 
 
 def start(tiny: Path, out: Path, algorithm: str, *overrides: str, rounds: int = 2) -> Any:
-    options = {"set": [*MIXED, *overrides], "rounds": rounds, "workers": 1, "progress": False, "trackers": ()}
+    quick = "evaluation={every: 0, items: 1, others: false}"
+    options = {"set": [*MIXED, quick, *overrides], "rounds": rounds, "workers": 1, "progress": False, "trackers": ()}
     return fedmosaic.run(tiny, algorithm=algorithm, out=out, **options)
 
 

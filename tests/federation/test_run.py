@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 
 import fedmosaic
 from fedmosaic.adapters import read_state
@@ -20,6 +23,7 @@ from fedmosaic.federation import workers
 from fedmosaic.federation.observer import Observer
 from fedmosaic.federation.site import Site
 from fedmosaic.federation.wire import read_tensors, write_tensors
+from tiny_scenario import TINY
 
 
 def start(tiny: Path, out: Path, **options: Any) -> Any:
@@ -40,9 +44,17 @@ def files(folder: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
+    """Undisturbed runs of three rounds by algorithm, each made once; nobody changes them."""
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY))
+    return cache(lambda algorithm: start(folder / "tiny.yaml", folder / algorithm, algorithm=algorithm))
+
+
 @pytest.mark.parametrize("algorithm", ["fedmosaic", "fedavg", "sft"])
-def test_a_run_leaves_what_it_promises(tiny: Path, tmp_path: Path, algorithm: str) -> None:
-    run = start(tiny, tmp_path / "run", algorithm=algorithm)
+def test_a_run_leaves_what_it_promises(whole: Callable[[str], Any], algorithm: str) -> None:
+    run = whole(algorithm)
     assert json.loads((run.folder / "summary.json").read_text()) == json.loads(json.dumps(run.summary))
     assert set(run.summary["clients"]) == {"a", "b", "c", "d"}
     for part in ("self", "others"):
@@ -84,8 +96,9 @@ class StopAt(Observer):
 
 @pytest.mark.parametrize("algorithm", ["fedmosaic", "fedavg"])
 @pytest.mark.parametrize("at", [(0, "b"), (1, "d"), (2, "a")])
-def test_an_interrupted_run_goes_on_bit_by_bit(tiny: Path, tmp_path: Path, at: tuple[int, str], algorithm: str) -> None:
-    whole = start(tiny, tmp_path / "whole", algorithm=algorithm)
+def test_an_interrupted_run_goes_on_bit_by_bit(
+    tiny: Path, tmp_path: Path, whole: Callable[[str], Any], at: tuple[int, str], algorithm: str
+) -> None:
     with pytest.raises(KeyboardInterrupt):
         start(tiny, tmp_path / "cut", algorithm=algorithm, observers=[StopAt(*at)])
     if at[0]:
@@ -93,8 +106,8 @@ def test_an_interrupted_run_goes_on_bit_by_bit(tiny: Path, tmp_path: Path, at: t
     with (tmp_path / "cut" / "metrics.jsonl").open("a") as stream:
         stream.write('{"kind": "score", "half a li')
     resumed = fedmosaic.resume(tmp_path / "cut", progress=False)
-    assert numbers(resumed.folder) == numbers(whole.folder)
-    assert files(resumed.folder) == files(whole.folder)
+    assert numbers(resumed.folder) == numbers(whole(algorithm).folder)
+    assert files(resumed.folder) == files(whole(algorithm).folder)
 
 
 def test_what_was_aggregated_is_what_the_first_step_starts_from(

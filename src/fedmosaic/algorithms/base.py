@@ -121,6 +121,7 @@ class Algorithm(ABC):
         views: models a client can be evaluated as; the first is the one it would use.
         needs_public: works on public examples and cannot run without.
         mixed_ranks: clients of one architecture may have adapters of different ranks.
+        unlimited: an oracle that no ``budget`` limits: it takes the scenario's steps and rounds, whatever they cost.
     """
 
     name: ClassVar[str]
@@ -132,6 +133,7 @@ class Algorithm(ABC):
     views: ClassVar[tuple[str, ...]] = ("mixed",)
     needs_public: ClassVar[bool] = False
     mixed_ranks: ClassVar[bool] = False
+    unlimited: ClassVar[bool] = False
 
     class Options(Settings):
         """Settings of the algorithm, under ``algorithms.<name>``. ``steps``: local steps a round, None: ``train.steps``."""

@@ -22,14 +22,18 @@ class Pooled(FedAvg):
 
     Each architecture has one LoRA adapter. In a round it takes the steps of all N clients, N × ``steps``, on the examples that all of
     them would draw from their streams in that round, in one random order. So it sees as much of every task as local training
-    does at its client, and costs N times as much an architecture: no budget of equal compute admits it. All clients of an
-    architecture have the same adapter, which the first of them in a process trains and the others take over.
+    does at its client, and costs N times as much an architecture. All clients of an architecture have the same adapter, which
+    the first of them in a process trains and the others take over.
+
+    **No budget limits it**: with ``budget: flops`` or ``bytes`` it still takes ``steps`` a client and all rounds, while the
+    algorithms beside it keep to the budget. Its compute stands in the run's summary like everybody's.
 
     Source: training on the collected data, to which McMahan et al. 2017 (arXiv 1602.05629) compare federated training.
     """
 
     name: ClassVar[str] = "pooled"
-    summary: ClassVar[str] = "ORACLE, not federated: one LoRA an architecture trained on the data of all clients"
+    summary: ClassVar[str] = "ORACLE, not federated, outside every budget: one LoRA an architecture trained on all data"
+    unlimited: ClassVar[bool] = True
 
     def train(self, client: Client) -> FitReport:
         trained: dict[str, tuple[int, dict[str, Tensor], FitReport]] = client.once("pooled adapters", dict)

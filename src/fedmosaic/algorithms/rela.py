@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from fedmosaic.algorithms.base import Server
@@ -14,12 +15,21 @@ from fedmosaic.relevance import overlap_weights, permuted, random_sources, relev
 def peer_weights(scenario: Scenario, server: Server, names: Sequence[str], alike: Tensor) -> Tensor:
     """The weights of the clients ``names`` for each other, as ``relevance.kind`` says.
 
+    Draws and ties go by the clients' names, so that the order in which a roster has them changes nothing.
+
     Args:
         alike: similarity of their signatures, [n, n]; only ``rela`` and ``permuted`` look at it.
 
     Returns:
         [n, n]; rows sum to 1.
     """
+    order = torch.tensor(sorted(range(len(names)), key=names.__getitem__))
+    weights = _by_name(scenario, server, [names[index] for index in order], alike[order][:, order])
+    back = order.argsort()
+    return weights[back][:, back]
+
+
+def _by_name(scenario: Scenario, server: Server, names: Sequence[str], alike: Tensor) -> Tensor:
     settings = scenario.relevance
     match settings.kind:
         case "uniform":

@@ -15,13 +15,14 @@ REFERENCE = "sft"
 def budgeted(site: Site) -> RunSettings:
     """The settings of the site's run with the steps and rounds that its budget allows, and what was counted for it.
 
-    A run that brings a rehearsal (of an equal run with another seed, say) is not rehearsed again.
+    A run that brings a rehearsal (of an equal run with another seed, say) is not rehearsed again. An oracle that is ``unlimited`` has
+    no budget: its settings stay as they are.
 
     Raises:
         ConfigError: the budget is less than one step, or one round, of the algorithm.
     """
     settings = site.settings
-    if settings.scenario.budget.kind == "steps":
+    if settings.scenario.budget.kind == "steps" or site.algorithm.unlimited:
         return settings
     done = settings.rehearsal or (_compute(site) if settings.scenario.budget.kind == "flops" else _traffic(site))
     settings = give_steps(settings.model_copy(update={"rehearsal": done}), done.steps)

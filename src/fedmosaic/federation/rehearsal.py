@@ -21,6 +21,7 @@ from fedmosaic.federation.server import FederationServer
 from fedmosaic.federation.site import Site
 from fedmosaic.federation.transport import InProcess
 from fedmosaic.federation.wire import pack, unpack
+from fedmosaic.training.flops import FlopCounter
 
 SEED = 0
 
@@ -32,6 +33,7 @@ class RoundCost:
     Attributes:
         flops: operations of the local round, by architecture; in_steps: of these, those that grow with the number of steps.
         up, down: bytes sent and received, by client. first_down: received in the first round, before anything is aggregated.
+        server: operations of aggregating a round, which are nobody's budget.
     """
 
     flops: dict[str, int]
@@ -39,6 +41,7 @@ class RoundCost:
     up: dict[str, int]
     down: dict[str, int]
     first_down: dict[str, int]
+    server: int = 0
 
 
 def rehearse(site: Site, algorithm: str, steps: int) -> RoundCost:
@@ -55,7 +58,8 @@ def rehearse(site: Site, algorithm: str, steps: int) -> RoundCost:
     first = {member.name: pack(stage.algorithm.download(server, member)) for member in server.members}
     replies = _perform(clients, {name: Order(0) for name in first}, first)
     updates = {name: reply.update for name, reply in replies.items() if reply.update is not None}
-    server.algorithm.aggregate(server, {name: unpack(update) for name, update in updates.items()})
+    with FlopCounter(free=stage.towers()) as aggregation:
+        server.algorithm.aggregate(server, {name: unpack(update) for name, update in updates.items()})
 
     server.round = 1
     stage.use(_with_steps(site.settings, algorithm, steps))
@@ -69,6 +73,7 @@ def rehearse(site: Site, algorithm: str, steps: int) -> RoundCost:
         up={name: len(update) for name, update in updates.items()},
         down={name: len(download) for name, download in downloads.items()},
         first_down={name: len(download) for name, download in first.items()},
+        server=aggregation.total,
     )
 
 

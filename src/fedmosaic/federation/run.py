@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedmosaic.algorithms import algorithm_class, make_algorithm
+from fedmosaic.algorithms import algorithm_class, algorithm_names, make_algorithm
 from fedmosaic.config import RunSettings
 from fedmosaic.errors import ConfigError, Interrupted, nearest
 from fedmosaic.evaluation import Record, summarise
@@ -184,7 +184,7 @@ def _finish(server: FederationServer) -> Run:
 def _check_names(settings: RunSettings) -> None:
     """Names that only the algorithm and the scenario together can tell to be wrong."""
     algorithm = make_algorithm(settings.algorithm, settings.scenario, settings.seed)
-    known = {view for name in ("fedmosaic", "sft") for view in algorithm_class(name).views} | set(algorithm.views)
+    known = {view for name in algorithm_names() for view in algorithm_class(name).views} | set(algorithm.views)
     for view in settings.scenario.evaluation.views:
         if view not in known:
             raise ConfigError(f"evaluation.views: unknown view {view!r}.{nearest(view, known)}")

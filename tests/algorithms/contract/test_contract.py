@@ -1,4 +1,4 @@
-"""The behavioural contract, kept by every algorithm in the table.
+"""The behavioural contract, kept by every algorithm there is, ablations and controls among them.
 
 What an algorithm says of itself stands in the tables below; one that is not named there has only what holds for all: it trains
 different architectures and equal ones, all is finite, messages are what was agreed on, gates stay at home, the order of the clients
@@ -22,14 +22,14 @@ from torch import Tensor
 
 import fedmosaic
 from fedmosaic.adapters import activate, adapter_parameters, read_state
-from fedmosaic.algorithms import TABLE
+from fedmosaic.algorithms import PRESETS, algorithm_names
 from fedmosaic.algorithms.mixture import activate as activate_lora
 from fedmosaic.errors import ModelError
 from fedmosaic.federation.wire import pack, read_tensors, schema_of
+from fedmosaic.training.optimiser import Optimiser
 
-# Presets with other adapters or messages than the algorithm they are one of; the rest differ in whom one listens to.
-DESIGNS = ("fedmosaic-lora", "fedmosaic-no-gate", "fedmosaic-partial", "fedmosaic-private", "fedmosaic-within")
-ALGORITHMS = sorted([*TABLE, *DESIGNS])
+ALGORITHMS = sorted(algorithm_names())
+COSINE = {**SCENARIO["train"], "schedule": "cosine"}
 
 
 def _local(key: str) -> bool:
@@ -51,7 +51,7 @@ INDEPENDENT = ("ditto", "perada", "feddpa")
 LANDS_IN = {
     **dict.fromkeys(("fedavg", "fedprox", "scaffold", "fedper", "pooled"), ("local",)),
     **dict.fromkeys(("hetlora", "flexlora", "fedsa_lora", "ffa_lora"), ("local",)),
-    **dict.fromkeys(("fedmosaic", *DESIGNS, "ditto", "fedsim", "perada"), ("global",)),
+    **dict.fromkeys(("fedmosaic", *PRESETS, "ditto", "fedsim", "perada"), ("global",)),
     **dict.fromkeys(("feddat", "feddpa"), ("global", "received")),
 }
 # One client alone trains as local training does: the adapter that is then sft's, after so many rounds, with these options.
@@ -72,8 +72,18 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWa
 
 @pytest.fixture(scope="module", params=ALGORITHMS)
 def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Play:
-    """Two rounds of three clients of two architectures."""
-    return Play(request.param, tmp_path_factory.mktemp(request.param) / "run").run()
+    """Two rounds of three clients of two architectures; what the learning rates were multiplied by is on record, by round."""
+    play = Play(request.param, tmp_path_factory.mktemp(request.param) / "run", train=COSINE)
+    play.factors = {0: [], 1: []}
+    step = Optimiser.step
+
+    def watched(self: Optimiser, factor: float) -> None:
+        play.factors[play.server.round].append(factor)
+        step(self, factor)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Optimiser, "step", watched)
+        return play.run()
 
 
 @contextmanager
@@ -122,6 +132,13 @@ def test_different_architectures_train_and_all_is_finite(ran: Play) -> None:
         assert changed, f"nothing was learned at {name}"
     messages = itertools.chain(*(found.values() for found in (*ran.downloads, *ran.updates)))
     assert all(bool(torch.isfinite(value).all()) for message in messages for value in message.tensors.values())
+
+
+def test_schedules_fall_over_the_whole_run(ran: Play) -> None:
+    """At clients and on the server: half a cosine in two rounds, which no round begins anew."""
+    first, second = ran.factors[0], ran.factors[1]
+    assert first and second and max(first) == 1.0
+    assert min(first) > 0.5 >= max(second) and min(second) > 0
 
 
 def test_one_architecture_trains(ran: Play, tmp_path: Path) -> None:
@@ -192,7 +209,7 @@ def test_what_was_sent_is_what_training_starts_from(ran: Play, tmp_path: Path, m
 
 
 def test_the_order_of_clients_does_not_matter(ran: Play, tmp_path: Path) -> None:
-    other = Play(ran.algorithm.name, tmp_path / "run", CLIENTS[::-1]).run()
+    other = Play(ran.algorithm.name, tmp_path / "run", CLIENTS[::-1], train=COSINE).run()
     for name in ran.clients:
         assert pack(other.updates[0][name]) == pack(ran.updates[0][name])
         for one, two, tolerance in (

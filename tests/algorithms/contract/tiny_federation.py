@@ -63,7 +63,10 @@ class Play(InProcess):
 
     Attributes:
         downloads, updates: for each round the messages by client.
+        factors: for each round what learning rates were multiplied by, where a test takes that down.
     """
+
+    factors: dict[int, list[float]]
 
     def __init__(
         self, algorithm: str, path: Path, clients: Sequence[Mapping[str, Any]] = CLIENTS, **changes: Any
