@@ -194,7 +194,8 @@ def align(
         root: the folder that ``public`` refers to. device, dtype: see :class:`~fedmosaic.models.source.ModelOptions`.
         set: changes of single settings, ``["rank=64"]``.
         progress: show progress in the terminal.
-        settings: fields of :class:`~fedmosaic.alignment.AlignmentSettings`.
+        settings: fields of :class:`~fedmosaic.alignment.AlignmentSettings`. ``refine=True`` stands for functional refinement with
+            the sites it was made for (:data:`fedmosaic.alignment.REFINED`).
 
     Returns:
         one alignment for each model, in order.
@@ -210,6 +211,8 @@ def align(
     from fedmosaic.reporting.alignment import AlignProgress, write_heat_map
 
     content = {"seed": seed, **settings}
+    if content.get("refine") is True:
+        content = {**alignment.REFINED, **content, "refine": {}}
     for change in set:
         apply_override(content, change)
     chosen = parse(alignment.AlignmentSettings, content, "align")

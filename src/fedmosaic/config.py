@@ -104,6 +104,29 @@ class AdapterSettings(Settings):
     shared_targets: tuple[str, ...] | None = None
 
 
+class RefineSettings(Settings):
+    """Functional refinement of A and B on pseudo-tasks (:mod:`fedmosaic.alignment.refinement`).
+
+    Attributes:
+        steps: of gradient descent; the pivot, which has only itself to please, takes a third of them.
+        questions: made-up questions that are looked at once. size: public examples each is asked about. Memory grows with both: about
+            6 (tokens) (width) bytes a site, example and model.
+        batch, tasks: questions a step, and tasks on each. support: examples that a task is learned from, at most.
+        lr: step of A and B, relative to their RMS. own: weight of a model's own tasks beside those that come from another model.
+        ridge: between these the penalty is drawn with which P is learned; a large one stands for early stopping.
+    """
+
+    steps: int = Field(default=300, ge=1)
+    questions: int = Field(default=100, ge=1)
+    size: int = Field(default=64, ge=16)
+    batch: int = Field(default=3, ge=1)
+    tasks: int = Field(default=8, ge=1)
+    support: int = Field(default=48, ge=8)
+    lr: float = Field(default=1e-2, gt=0)
+    own: float = Field(default=0.5, ge=0)
+    ridge: tuple[float, float] = (0.3, 5.0)
+
+
 class AlignmentSettings(Settings):
     """How the frozen A and B of different models are made to mean the same, on public data (section 3 of the method).
 
@@ -116,12 +139,15 @@ class AlignmentSettings(Settings):
         pivot: the model that the others are aligned to, ``smallest`` of the federation by number of parameters.
         pivot_init: the pivot's own pair: ``random`` orthonormal, singular vectors of the weight (``svd``), or ``principal``
             directions of its inputs and output gradients.
-        layers: block ends by relative ``depth``, or those most like the pivot's by ``cka``.
+        layers: block ends by the paper's rule of relative ``depth``; as ``even`` as can be, which is the same where the blocks
+            divide the layers; or those most like the pivot's by ``cka``.
         tokens: ``all`` matched tokens count, or only those of the ``answer``.
         probe: output gradients of random directions on answer ``words``, of the answers' ``likelihood``, or ``auto`` by the data.
         probes: number of random directions for each example. held_out: share of the examples that only the report sees.
         rank, blocks, modules: the sites, N_B blocks with A, B of that rank on each module; a run takes its adapter's.
         batch_size, seed: of the passes over the public data; of everything random.
+        size: number of public examples; None: those that the federation has (``data.public_size``).
+        refine: functional refinement in place of the closed forms; None leaves it out.
     """
 
     method: Literal["gradients", "outputs", "release", "none"] = "gradients"
@@ -129,7 +155,7 @@ class AlignmentSettings(Settings):
     ridge: float = Field(default=1e-3, ge=0)
     pivot: str = "smallest"
     pivot_init: Literal["random", "svd", "principal"] = "principal"
-    layers: Literal["depth", "cka"] = "depth"
+    layers: Literal["depth", "even", "cka"] = "depth"
     tokens: Literal["all", "answer"] = "all"
     probe: Literal["auto", "words", "likelihood"] = "auto"
     probes: int = Field(default=4, ge=1)
@@ -139,6 +165,8 @@ class AlignmentSettings(Settings):
     modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     batch_size: int = Field(default=16, ge=1)
     seed: int = 0
+    size: int | None = Field(default=None, ge=1)
+    refine: RefineSettings | None = None
 
 
 class TrainSettings(Settings):
@@ -147,6 +175,8 @@ class TrainSettings(Settings):
     Attributes:
         steps: local optimiser steps a round; an algorithm may have its own number (``algorithms.<name>.steps``).
         lr: learning rate of LoRA weights. lr_shared: of P and Q. lr_gate: of the gate's β (None: as ``lr``).
+        moment_shared: Adam's second moment of P and Q for each ``entry`` as usual, or one for each whole ``tensor``: with refined A and B
+            that is what makes P carry over from model to model.
         schedule: ``constant`` or ``cosine`` (over all rounds of the run, continuing from round to round).
         clip: gradient norm limit; 0 for none.
     """
@@ -156,6 +186,7 @@ class TrainSettings(Settings):
     lr: float = Field(default=2e-5, gt=0)
     lr_shared: float = Field(default=5e-5, gt=0)
     lr_gate: float | None = Field(default=None, gt=0)
+    moment_shared: Literal["entry", "tensor"] = "entry"
     schedule: Literal["constant", "cosine"] = "constant"
     weight_decay: float = Field(default=0.0, ge=0)
     clip: float = Field(default=1.0, ge=0)

@@ -16,13 +16,17 @@ from fedmosaic.cli import main
 from fedmosaic.config import Settings
 from fedmosaic.data.example import Example
 from fedmosaic.models.backbone import Backbone
+from fedmosaic.reporting.alignment import print_alignments
 
 LLAMA, QWEN = "miniature/llama-8x96", "miniature/qwen2-10x112"
 
 
 class SomeSettings(Settings):
     method: str = "best"
-    refine: bool = False
+    refine: dict[str, int] | None = None
+    layers: str = "depth"
+    modules: tuple[str, ...] = ()
+    blocks: int = 4
     rank: int = 4
     seed: int = 0
 
@@ -56,7 +60,9 @@ def test_files_and_tables(calls: list[Any], tmp_path: Path, capsys: pytest.Captu
     assert main(["align", LLAMA, QWEN, "--pivot", QWEN, "--out", str(tmp_path / "out"), *options]) == 0
     ((models, pivot, examples, settings),) = calls
     assert (models, pivot, len(examples)) == ([LLAMA, QWEN], QWEN, 5)
-    assert settings == SomeSettings(method="quick", refine=True, rank=8, seed=3)
+    assert settings == SomeSettings(
+        method="quick", refine={}, layers="even", modules=("o_proj",), blocks=8, rank=8, seed=3
+    )
     assert examples[0].id.startswith("public/3/")
     written = sorted(path.suffix for path in (tmp_path / "out").iterdir())
     assert written == [".png", ".png", ".safetensors", ".safetensors"]
@@ -104,3 +110,11 @@ def test_mistakes_are_one_line(
     assert main(["align", *arguments, "--pivot", QWEN, "--out", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert message in error and len(error.strip().splitlines()) == 1 and not calls
+
+
+def test_a_refinement_is_told_by_whose_p_is_used(capsys: pytest.CaptureFixture[str]) -> None:
+    identity = Identity(LLAMA, QWEN, "1", "2", "3", {"refine": {}})
+    found = {"own": [0.5, 0.61], "from": {QWEN: [0.34, 0.52]}, "condition": 8.97}
+    print_alignments([Alignment({}, identity, {"sites": [], "refinement": found})])
+    shown = capsys.readouterr().out
+    assert "34.0 % → 52.0 %" in shown and "50.0 % → 61.0 %" in shown and "9.0 or less" in shown

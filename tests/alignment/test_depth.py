@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from fedmosaic.adapters import block_ends
+from fedmosaic.adapters.blocks import even_block_ends
 from fedmosaic.alignment.cka import StreamedCka
 from fedmosaic.alignment.depth import cka_monotone_matching, cka_report, compare_rules, relative_depth_pairs
 from fedmosaic.errors import ModelError
@@ -60,3 +61,10 @@ def test_the_report_is_plain_numbers() -> None:
         and report["captured"] == pytest.approx(1.0)
     )
     assert report["blocks"] == compare_rules(streamed.matrix(), 2)
+
+
+def test_even_ends_are_the_papers_where_blocks_divide_the_layers() -> None:
+    assert all(even_block_ends(n * k, k) == block_ends(n * k, k) for n in (1, 2, 7) for k in (1, 4, 8))
+    assert block_ends(10, 8) == (0, 1, 2, 3, 4, 5, 6, 9) and even_block_ends(10, 8) == (0, 1, 3, 4, 5, 7, 8, 9)
+    with pytest.raises(ModelError, match="cannot be cut into 4 blocks"):
+        even_block_ends(3, 4)

@@ -146,3 +146,33 @@ def test_clipping_bounds_the_gradient() -> None:
     loss.backward()  # type: ignore[union-attr]
     made.step(1.0)
     assert float(made.state()["exp_avg"].norm()) == pytest.approx(1e-4, rel=1e-2)
+
+
+def test_a_second_moment_for_the_whole_tensor_keeps_the_proportions_of_the_gradient() -> None:
+    settings = SETTINGS.model_copy(update={"moment_shared": "tensor"})
+    made, parameters = optimiser(settings)
+    plain, beside = optimiser(SETTINGS)
+    shared = parameters["block.0.q.P"]
+    start = shared.detach().clone().double()
+    mean, square, expected = torch.zeros(3).double(), 0.0, start.clone()
+    for count in range(1, 4):
+        gradient = 2 * shared.detach().double()
+        step(made, parameters)
+        step(plain, beside)
+        mean = 0.9 * mean + 0.1 * gradient
+        square = 0.999 * square + 0.001 * float(gradient.square().mean())
+        size = (square / (1 - 0.999**count)) ** 0.5 + 1e-8
+        expected = expected - 0.2 * mean / (1 - 0.9**count) / size
+        torch.testing.assert_close(shared.detach().double(), expected, rtol=1e-5, atol=1e-6)
+    for name in ("layer.0.q.A", "gate.0.q"):
+        assert torch.equal(parameters[name], beside[name])
+    assert not torch.allclose(shared, beside["block.0.q.P"])
+    state = made.state()
+    other, copies = optimiser(settings)
+    other.load(state)
+    with torch.no_grad():
+        for name, parameter in copies.items():
+            parameter.copy_(parameters[name])
+    step(made, parameters)
+    step(other, copies)
+    assert all(torch.equal(parameters[name], copies[name]) for name in parameters)

@@ -80,6 +80,8 @@ class FedMosaic(Algorithm):
 
     def build_aligned(self, backbone: Backbone, public: Sequence[Example], aligned: Alignment | None) -> Any:
         settings = self.scenario.adapter
+        # Refined A and B carry the strength at which they were refined.
+        scaled = aligned is not None and aligned.settings.get("refine") is not None
         config = CoLoraConfig(
             r=settings.rank,
             lora_alpha=settings.alpha,
@@ -93,7 +95,7 @@ class FedMosaic(Algorithm):
             gate_init=settings.gate_init,
             mix=settings.mix,
             shared_init=settings.shared_init,
-            shared_scale=settings.shared_scale if public and settings.blocks else "raw",
+            shared_scale=settings.shared_scale if public and settings.blocks and not scaled else "raw",
             kappa=settings.kappa,
             seed=seed_for(self.seed, "colora") % 2**31,
         )

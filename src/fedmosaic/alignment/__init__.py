@@ -11,4 +11,7 @@ from fedmosaic.alignment.run import align
 from fedmosaic.alignment.store import Alignment
 from fedmosaic.config import AlignmentSettings
 
-__all__ = ["Alignment", "AlignmentSettings", "align", "align_to_published", "publish"]
+REFINED = {"refine": {}, "layers": "even", "modules": ["o_proj"], "blocks": 8, "rank": 64}
+"""Settings of functional refinement: output projections at every depth, where models of different families have most in common."""
+
+__all__ = ["REFINED", "Alignment", "AlignmentSettings", "align", "align_to_published", "publish"]

@@ -15,7 +15,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from fedmosaic.adapters.blocks import block_ends
+from fedmosaic.alignment.depth import depth_ends
 from fedmosaic.alignment.exchange import Published
 from fedmosaic.alignment.fit import Fitting
 from fedmosaic.alignment.observe import Kinds, Observation, batches, observe
@@ -100,12 +100,12 @@ def align_to_published(
         changed = [f"{name} is {theirs[name]!r}, here {mine[name]!r}" for name in mine if mine[name] != theirs[name]]
         raise ConfigError(f"{about.pivot} published with other alignment settings: {'; '.join(changed)}")
     names = plain_name(model.name), about.pivot
-    told = chosen.model_dump(mode="json")
+    told = chosen.model_dump(mode="json", exclude={"size"})
     identity = Identity(*names, model.fingerprint, about.weights, published.public, told)
     known = find_alignment(identity)
     if known is not None:
         return known
-    fitting = Fitting(model, block_ends(model.num_layers, chosen.blocks), about.layers, chosen, len(examples))
+    fitting = Fitting(model, depth_ends(model.num_layers, chosen), about.layers, chosen, len(examples))
     passes = observe(model, fitting.sites, examples, chosen, about.words)
     for own, shown in zip(passes, published_batches(published, chosen), strict=True):
         fitting.update(own, shown)

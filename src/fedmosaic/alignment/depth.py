@@ -7,12 +7,19 @@ from typing import Any
 
 from torch import Tensor
 
-from fedmosaic.adapters.blocks import block_ends
+from fedmosaic.adapters.blocks import block_ends, even_block_ends
 from fedmosaic.alignment.cka import StreamedCka
+from fedmosaic.config import AlignmentSettings
 from fedmosaic.errors import ModelError
 
 Pairs = list[tuple[int, int]]
 """A layer of the model and one of the pivot (both 0-based) for each block."""
+
+
+def depth_ends(layers: int, settings: AlignmentSettings) -> tuple[int, ...]:
+    """The block ends of a model before any comparison with the pivot: by the paper's rule, or ``even``."""
+    rule = even_block_ends if settings.layers == "even" else block_ends
+    return rule(layers, settings.blocks)
 
 
 def relative_depth_pairs(layers: int, pivot_layers: int, num_blocks: int) -> Pairs:

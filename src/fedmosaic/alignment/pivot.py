@@ -9,8 +9,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from fedmosaic.adapters.blocks import block_ends
 from fedmosaic.adapters.subspace import random_pair, svd_pair
+from fedmosaic.alignment.depth import depth_ends
 from fedmosaic.alignment.observe import Observation, Subspaces, observe
 from fedmosaic.alignment.probes import answer_words, choose_probe
 from fedmosaic.alignment.sites import Site, linear_at, sites_of
@@ -39,7 +39,7 @@ class Pivot:
     @classmethod
     def of(cls, backbone: Backbone, examples: Sequence[Example], settings: AlignmentSettings) -> Pivot:
         """Raises DataError as :func:`answer_words` and :func:`pivot_subspaces`; ModelError for fewer layers than blocks."""
-        sites = sites_of(block_ends(backbone.num_layers, settings.blocks), settings.modules)
+        sites = sites_of(depth_ends(backbone.num_layers, settings), settings.modules)
         words: list[str] = []
         if choose_probe(examples, settings.probe) == "words":
             words = answer_words(examples, backbone)

@@ -7,12 +7,12 @@ from typing import Any
 
 from torch import Tensor
 
-from fedmosaic.adapters.blocks import block_ends
 from fedmosaic.alignment.cka import layer_cka
-from fedmosaic.alignment.depth import cka_monotone_matching, cka_report
+from fedmosaic.alignment.depth import cka_monotone_matching, cka_report, depth_ends
 from fedmosaic.alignment.fit import Fitting
 from fedmosaic.alignment.observe import observe
 from fedmosaic.alignment.pivot import Pivot
+from fedmosaic.alignment.refinement import Looked, Questions, refine_group
 from fedmosaic.alignment.store import Alignment, Identity, find_alignment, save_alignment
 from fedmosaic.config import AlignmentSettings
 from fedmosaic.data.example import Example
@@ -47,16 +47,36 @@ def align(
     """
     if not examples:
         raise DataError("alignment needs public examples; name some as data.public, or set alignment.method=none")
-    told = settings.model_dump(mode="json")
+    told = settings.model_dump(mode="json", exclude={"size"})
+    if settings.refine is not None:
+        # Everybody is refined for everybody, so that each result depends on who was there.
+        told["group"] = sorted({model.fingerprint for model in [pivot, *models]})
     identities = [Identity.of(model, pivot, examples, told) for model in models]
     found = [find_alignment(identity) for identity in identities]
     missing = [number for number, known in enumerate(found) if known is None]
     if missing:
-        fresh = _align([models[n] for n in missing], pivot, examples, settings, progress or (lambda *_: None))
+        missing = list(range(len(models))) if settings.refine is not None else missing
+        make = _align if settings.refine is None else _refine
+        fresh = make([models[n] for n in missing], pivot, examples, settings, progress or (lambda *_: None))
         for number, (tensors, report) in zip(missing, fresh, strict=True):
             made = found[number] = Alignment(tensors, identities[number], report)
             save_alignment(made)
     return [known for known in found if known is not None]
+
+
+def _refine(
+    models: Sequence[Backbone],
+    pivot: Backbone,
+    examples: Sequence[Example],
+    settings: AlignmentSettings,
+    progress: Progress,
+) -> list[tuple[dict[str, Tensor], dict[str, Any]]]:
+    group = [pivot, *(model for model in models if model is not pivot)]
+    questions = Questions.of(pivot, examples, settings)
+    ends = [depth_ends(model.num_layers, settings) for model in group]
+    looked = [Looked.at(questions, model, own, settings, progress) for model, own in zip(group, ends, strict=True)]
+    refined = refine_group(looked, questions, settings, progress)
+    return [refined[group.index(model)] for model in models]
 
 
 def _align(
@@ -66,8 +86,8 @@ def _align(
     settings: AlignmentSettings,
     progress: Progress,
 ) -> list[tuple[dict[str, Tensor], dict[str, Any]]]:
-    ends = [block_ends(model.num_layers, settings.blocks) for model in models]
-    pivot_ends = block_ends(pivot.num_layers, settings.blocks)
+    ends = [depth_ends(model.num_layers, settings) for model in models]
+    pivot_ends = depth_ends(pivot.num_layers, settings)
     ckas = []
     for number, model in enumerate(models):
         ckas.append(layer_cka(model, pivot, examples))

@@ -127,8 +127,18 @@ class Site:
         own = {"rank": adapter.shared_rank or adapter.rank, "blocks": adapter.blocks, "modules": targets}
         settings = chosen.model_copy(update=own)
         with self._at("alignment"):
-            model, pivot = self.backbone(architecture), self.backbone(chosen.pivot)
-            return align([model], pivot, self.public(), settings)[0]
+            # Refinement is for each other: it takes all models of the federation at once.
+            names = [architecture] if chosen.refine is None else self.scenario.models_used
+            models = [self.backbone(name) for name in names]
+            return align(models, self.backbone(chosen.pivot), self._alignment_data(), settings)[
+                names.index(architecture)
+            ]
+
+    def _alignment_data(self) -> Sequence[Example]:
+        size, data = self.scenario.alignment.size, self.scenario.data
+        if size is None or data.public == "none":
+            return self.public()
+        return public_examples(data.public, size, data.seed, root=data.root)
 
     def task(self, spec: TaskSpec, field: str) -> Task:
         """The task of that name, read and checked; errors name the scenario's field."""

@@ -53,6 +53,8 @@ def alignment_table(alignment: Alignment) -> RenderableType:
     models, coordinate by coordinate (1 is perfect, 0 unrelated), on examples that were held out.
     """
     identity, report = alignment.identity, alignment.report
+    if "refinement" in report:
+        return _refinement_table(alignment)
     table = Table(
         title=f"{identity.model} → {identity.pivot}", box=box.SIMPLE_HEAD, title_justify="left", title_style="bold"
     )
@@ -72,6 +74,18 @@ def alignment_table(alignment: Alignment) -> RenderableType:
     means = [_change(_mean(sites, f"{name}_before"), _mean(sites, f"{name}_after")) for name, _ in _MEASURES]
     table.add_row("mean", "", "", *means, style="bold")
     return Group(table, *_cka_lines(report.get("cka")))
+
+
+def _refinement_table(alignment: Alignment) -> RenderableType:
+    """How often the model chooses right on held-out pseudo-tasks, before and after, by whose P it uses."""
+    identity, found = alignment.identity, alignment.report["refinement"]
+    table = Table(title=f"{identity.model}, refined", box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    table.add_column("P learned in")
+    table.add_column("right choices", justify="right")
+    for name, (before, after) in {f"{identity.model} (own)": found["own"], **found["from"]}.items():
+        table.add_row(name, f"{100 * before:.1f} % → {100 * after:.1f} %")
+    note = f"held-out pseudo-tasks of three options, closed form → refined; condition number of A and B {found['condition']:.1f} or less"
+    return Group(table, Text(note, style="dim"))
 
 
 def print_alignments(alignments: Sequence[Alignment], console: Console | None = None) -> None:

@@ -68,6 +68,9 @@ class Optimiser:
         for group in self.groups:
             self.objectives.setdefault(group.objective, []).extend(group.parameters.values())
         fused = all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in self.parameters)
+        # Parameters whose second moment is one number a tensor are stepped here, all others by torch.
+        whole = settings.moment_shared == "tensor"
+        self.whole = [p for g in self.groups if whole and g.role == "shared" for p in g.parameters.values()]
         arguments: list[dict[str, Any]] = [
             {"params": list(group.parameters.values()), "lr": learning_rate(group.role, settings)}
             for group in self.groups
@@ -96,8 +99,30 @@ class Optimiser:
                 nn.utils.clip_grad_norm_(parameters, self.settings.clip)
         for group, arguments in zip(self.groups, self.adamw.param_groups, strict=True):
             arguments["lr"] = learning_rate(group.role, self.settings) * factor
+        for parameter in self.whole:
+            self._step_whole(parameter, self.settings.lr_shared * factor)
+            parameter.grad = None  # which torch passes over
         self.adamw.step()
         self.adamw.zero_grad(set_to_none=True)
+
+    @torch.no_grad()
+    def _step_whole(self, parameter: nn.Parameter, rate: float) -> None:
+        """Adam with v ← β₂ v + (1 − β₂) mean(g²) over each tensor: its entries keep the proportions of their gradients.
+
+        With a second moment for each entry the rare and the noisy ones are blown up to the size of all others, and what is learned
+        depends on which of many equivalent coordinates it is learned in; across models that destroys what they have in common.
+        """
+        if parameter.grad is None:
+            return
+        beta1, beta2 = self.adamw.defaults["betas"]
+        state = self.adamw.state[parameter]
+        state["step"] += 1
+        count = float(state["step"])
+        state["exp_avg"].lerp_(parameter.grad, 1 - beta1)
+        state["exp_avg_sq"].lerp_(parameter.grad.square().mean().expand_as(parameter), 1 - beta2)
+        mean = state["exp_avg"] / (1 - beta1**count)
+        size = (state["exp_avg_sq"] / (1 - beta2**count)).sqrt() + self.adamw.defaults["eps"]
+        parameter.mul_(1 - rate * self.settings.weight_decay).sub_(rate * mean / size)
 
     def state(self) -> dict[str, Tensor]:
         """Copies of the moments in main memory, in the order of the parameters; zeros before the first step.
