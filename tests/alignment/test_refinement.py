@@ -14,7 +14,7 @@ from fedmosaic.alignment.refinement.effects import Traces, effects, learn, trace
 from fedmosaic.alignment.refinement.pseudo import (
     CONTRASTS,
     Question,
-    common_words,
+    answerable_words,
     make_questions,
     make_task,
     principal_features,
@@ -82,8 +82,9 @@ def strangers(seed: int) -> dict[str, Tensor]:
 
 # --- pseudo-tasks -------------------------------------------------------------------------------------------------------
 def test_questions_offer_words_and_are_drawn_by_their_seed(pair: list[Backbone], public: list[Example]) -> None:
-    words = common_words(pair[0], 0)
+    words = answerable_words(pair[0], public, 0)
     assert len({pair[0].answer_ids(word)[0] for word in words}) == len(words) > 100
+    assert {"red", "yes", "two"} < set(words[:60])  # what this model is wont to answer
     questions = make_questions(public, words, 4, 10, 0)
     for question in questions:
         assert (
@@ -103,7 +104,7 @@ def test_questions_offer_words_and_are_drawn_by_their_seed(pair: list[Backbone],
 
 def test_questions_about_texts_quote_them(pair: list[Backbone]) -> None:
     texts = [Example(str(k), (Turn("user", f"the {k}th text of all"), Turn("assistant", "yes"))) for k in range(20)]
-    (question,) = make_questions(texts, common_words(pair[0], 0), 1, 16, 0)
+    (question,) = make_questions(texts, answerable_words(pair[0], texts, 0), 1, 16, 0)
     assert all("th text of all" in example.question for example in question.examples)
 
 
@@ -132,7 +133,7 @@ def test_principal_features_are_centred_and_fall_in_size() -> None:
 def test_effects_are_the_gradients_of_p(pair: list[Backbone], public: list[Example], which: int) -> None:
     model = pair[which]
     sites = sites_of([2, 5], ["o_proj", "down_proj"])
-    (question,) = make_questions(public, common_words(model, 0), 1, 3, 0)
+    (question,) = make_questions(public, answerable_words(model, public, 0), 1, 3, 0)
     draw = torch.Generator().manual_seed(0)
     subspaces = {}
     for site in sites:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fedmosaic.alignment.observe import fitted_count
 from fedmosaic.alignment.refinement.effects import Traces, trace
-from fedmosaic.alignment.refinement.pseudo import Question, common_words, make_questions
+from fedmosaic.alignment.refinement.pseudo import Question, answerable_words, make_questions
 from fedmosaic.alignment.refinement.refine import Participant, judge, refine
 from fedmosaic.alignment.refinement.start import balance, condition, conditioned, group_start, joiner_start
 from fedmosaic.alignment.sites import Site, sites_of
@@ -36,12 +36,12 @@ class Questions:
         """Drawn from the public examples and the pivot's vocabulary alone.
 
         Raises:
-            DataError: too few public examples for some to be held out; or as :func:`common_words`.
+            DataError: too few public examples for some to be held out; or as :func:`answerable_words`.
         """
         cut = fitted_count(len(examples), settings)
         if min(cut, len(examples) - cut) < 2:
             raise DataError(f"refinement needs more public examples than {len(examples)}: some are held out")
-        words, chosen, seed = common_words(pivot, settings.seed), _chosen(settings), settings.seed
+        words, chosen, seed = answerable_words(pivot, examples[:cut], settings.seed), _chosen(settings), settings.seed
         fitted = make_questions(examples[:cut], words, chosen.questions, chosen.size, seed, "fit")
         held_out = make_questions(examples[cut:], words, HELD_OUT_QUESTIONS, 2 * chosen.size, seed, "held out")
         return cls(fitted, held_out)

@@ -24,7 +24,7 @@ from fedmosaic.seeding import rng
 OPTIONS = 3
 LONGEST = 200
 """Characters of a public text that a question quotes."""
-MOST_WORDS = 512
+MOST_WORDS = 256
 FEWEST_WORDS = 8
 
 # The two contrasts between three options, orthonormal: all that a choice between them depends on.
@@ -64,23 +64,42 @@ class Task:
         return torch.nn.functional.one_hot(self.answers[self.support], OPTIONS).sub(1 / OPTIONS) @ CONTRASTS.t()
 
 
-def common_words(pivot: Backbone, seed: int) -> list[str]:
-    """Words that the pivot tells apart by their first tokens, drawn from its vocabulary; at most 512.
+def answerable_words(pivot: Backbone, public: Sequence[Example], seed: int) -> list[str]:
+    """The words that the pivot finds likeliest as answers, whatever is asked, and tells apart by their first tokens; at most 256.
 
-    They must be many and of all kinds: B is only aligned in the directions of the words that were asked for.
+    B is only aligned in the directions of the words that were asked for: they must be many, and such as answers are made of.
 
     Raises:
         DataError: the vocabulary has fewer than eight.
     """
-    texts = {text.decode(errors="ignore").strip() for text in token_texts(pivot.tokenizer) if text}
-    words = sorted(word for word in texts if word.isascii() and word.isalpha() and word.islower() and len(word) > 2)
-    order = rng("refinement", "words", seed).permutation(len(words))
+    texts = [text.decode(errors="ignore").strip() if text else "" for text in token_texts(pivot.tokenizer)]
+    usual = _usual_answers(pivot, public, rng("refinement", "words", seed))[: len(texts)]
     found: dict[int, str] = {}
-    for index in order[: 4 * MOST_WORDS].tolist():
-        found.setdefault(pivot.answer_ids(words[index])[0], words[index])
+    for index in usual.argsort(descending=True, stable=True).tolist():
+        word = texts[index]
+        if len(word) > 1 and word.isascii() and word.isalpha() and word.islower():
+            found.setdefault(pivot.answer_ids(word)[0], word)
+        if len(found) == MOST_WORDS:
+            break
     if len(found) < FEWEST_WORDS:
         raise DataError(f"{pivot.name} has {len(found)} words in its vocabulary; {FEWEST_WORDS} are needed to refine")
-    return list(found.values())[:MOST_WORDS]
+    return list(found.values())
+
+
+@torch.no_grad()
+def _usual_answers(pivot: Backbone, public: Sequence[Example], draw: np.random.Generator, count: int = 128) -> Tensor:
+    """Mean distribution of the first answer token over public pictures or texts with questions of a few random words."""
+    asking = _asking(public)
+    total = torch.zeros(())
+    for index in draw.permutation(len(public))[:count].tolist():
+        shown = public[index]
+        turns = Turn("user", _about(shown) + " ".join(_pick(asking, 3, draw)) + "?"), Turn("assistant", "")
+        batch = pivot.collate([pivot.encode(Example("usual", turns, shown.images), answer=False)])
+        output = pivot.model(
+            inputs_embeds=pivot.embed(batch), attention_mask=batch.attention_mask, logits_to_keep=1, use_cache=False
+        )
+        total = total + output.logits[0, -1].double().softmax(0).cpu()
+    return total / min(count, len(public))
 
 
 def make_questions(
@@ -93,8 +112,8 @@ def make_questions(
     Args:
         words: that answers are made of.
     """
-    asked = sorted({word for example in public for word in re.findall(r"[^\W\d_]+", example.question)} - {"image"})
-    return [_question(public, asked or words, words, size, rng("refinement", *seed, number)) for number in range(count)]
+    asking = _asking(public) or words
+    return [_question(public, asking, words, size, rng("refinement", *seed, number)) for number in range(count)]
 
 
 def _question(
@@ -109,8 +128,7 @@ def _question(
     for number in range(size):
         shown = alike[int(draw.integers(len(alike)))]
         offered = draw.permutation(len(answers))[:OPTIONS].tolist()
-        about = IMAGE_MARK * len(shown.images) if shown.images else _text(shown)
-        text = f"{about} {asked} Options: {', '.join(answers[k] for k in offered)}"
+        text = f"{_about(shown)}{asked} Options: {', '.join(answers[k] for k in offered)}"
         turns = Turn("user", text), Turn("assistant", answers[offered[0]])
         examples.append(Example(f"{number}", turns, shown.images, tuple(answers[k] for k in offered)))
         options.append(offered)
@@ -121,8 +139,16 @@ def _pick(words: Sequence[str], count: int, draw: np.random.Generator) -> list[s
     return [words[index] for index in draw.permutation(len(words))[:count].tolist()]
 
 
-def _text(example: Example) -> str:
-    return (example.question or example.answer)[:LONGEST]
+def _about(example: Example) -> str:
+    """What a question about a public example begins with: its pictures, or its text."""
+    return (
+        IMAGE_MARK * len(example.images) if example.images else (example.question or example.answer)[:LONGEST]
+    ) + " "
+
+
+def _asking(public: Sequence[Example]) -> list[str]:
+    """The words of the public questions."""
+    return sorted({word for example in public for word in re.findall(r"[^\W\d_]+", example.question)} - {"image"})
 
 
 def make_task(question: Question, features: Sequence[Tensor], size: int, draw: np.random.Generator) -> Task | None:
