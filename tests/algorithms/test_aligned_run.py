@@ -19,6 +19,7 @@ from fedmosaic.federation.site import Site
 SET = [
     "alignment.method=gradients",
     "data.public_size=24",
+    "adapter.targets=[q_proj, o_proj, down_proj]",
     "adapter.shared_rank=6",
     "adapter.shared_targets=[o_proj, down_proj]",
 ]
