@@ -77,14 +77,14 @@ def alignment_table(alignment: Alignment) -> RenderableType:
 
 
 def _refinement_table(alignment: Alignment) -> RenderableType:
-    """How often the model chooses right on held-out pseudo-tasks, before and after, by whose P it uses."""
+    """How often the model chooses right on held-out pseudo-tasks, with random A and B and with these, by whose P it uses."""
     identity, found = alignment.identity, alignment.report["refinement"]
     table = Table(title=f"{identity.model}, refined", box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
     table.add_column("P learned in")
     table.add_column("right choices", justify="right")
     for name, (before, after) in {f"{identity.model} (own)": found["own"], **found["from"]}.items():
         table.add_row(name, f"{100 * before:.1f} % → {100 * after:.1f} %")
-    note = f"held-out pseudo-tasks of three options, closed form → refined; condition number of A and B {found['condition']:.1f} or less"
+    note = f"held-out pseudo-tasks of three options, random A and B → these; condition number of A and B {found['condition']:.1f} or less"
     return Group(table, Text(note, style="dim"))
 
 
