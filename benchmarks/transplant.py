@@ -1,12 +1,13 @@
 """The transplant test: P and Q learned for a task by one model, put into a model of another architecture, which is not trained.
 
-Run:  python benchmarks/transplant.py --bases FOLDER [--job N …]     (one thread; about 12 minutes a job, five jobs, then --summary)
+Run:  python benchmarks/transplant.py --choose --bases FOLDER --job 0 --job 1 --job 2 --job 3 --job 4   (one thread; about 15 minutes
+      a job, which can run side by side), then  python benchmarks/transplant_table.py
 
-FOLDER holds miniatures of other pretraining seeds, as ``fedmosaic miniature pretrain --out FOLDER/SEED --seed SEED`` makes them; seed 0
+FOLDER/1 holds the miniatures of another pretraining seed, as ``fedmosaic miniature pretrain --out FOLDER/1 --seed 1`` makes them; seed 0
 is the bundled one. A job is one seed of data, alignment and training on one pretraining. In it, for every *variant* of A and B (random,
-fitted to outputs, fitted to output gradients, refined), at equal sites (o_proj of 8 layers, rank 64) and equal strength (A x and Bᵀ g
-scaled to equal RMS), each of the three models learns each task (80 steps of 4 examples, the only trained values P, Q) and gives its P, Q to
-the two others: six directions. Scores are accuracies on 100 test items of the first answer token among the options. Tasks:
+fitted to outputs, fitted to output gradients, refined), at equal sites (o_proj of 8 layers, rank 64) and equal strength (as refinement
+scales its own), from equal public data, each of the three models learns each task (80 steps of 4 examples; P, Q alone are trained) and
+gives its P, Q to the two others: six directions. Scores are accuracies on 100 test items, of the options' first tokens. Tasks:
 
   near: the public pictures show such things (colours, shapes, counts).   far: they do not (unknown symbols), or nobody asked such a thing
   (what comes between two pictures). No pseudo-task of the refinement has seen any of these families.
@@ -14,8 +15,7 @@ the two others: six directions. Scores are accuracies on 100 test items of the f
 ``other`` is the control: P, Q of a task with the same pictures, question and answer words, which stand for other things. ``own`` is the
 receiver's own training, the ceiling, at the variant's rate and, as ``best``, at that which suits it most. ``warm``: the receiver trains 15
 steps on 20 examples from the received P, Q; ``cold`` the same from zero. Learning rate, kind of second moment and the scale of what is
-received are chosen for each variant on two other tasks under another seed (``--choose``).
-Writes results/transplant/<job>.json and, with --summary, results/transplant.md and .json.
+received are chosen for each variant on two other tasks under another seed (``--choose``). Writes results/transplant/<job>.json.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from fedmosaic.alignment.depth import depth_ends
 from fedmosaic.alignment.pivot import random_subspaces
 from fedmosaic.alignment.refinement.effects import trace
 from fedmosaic.alignment.refinement.models import Questions
-from fedmosaic.alignment.refinement.start import balance
+from fedmosaic.alignment.refinement.start import agreement, balance
 from fedmosaic.alignment.sites import Injection, sites_of
 from fedmosaic.data.example import Example, Turn
 from fedmosaic.data.miniature.benchmark import load_task, public_set
 from fedmosaic.models.backbone import Backbone
-from fedmosaic.seeding import generator, rng
+from fedmosaic.seeding import generator
 
 MODELS = ("llama-8x96", "qwen2-10x112", "llama-12x128")  # the first is the pivot
 NEAR = ("wardrobe-0", "quality-0", "icon-0")
@@ -51,9 +51,8 @@ VARIANTS = ("random", "outputs", "gradients", "refined")
 JOBS = ((0, 0), (0, 1), (0, 2), (1, 3), (1, 4))  # pretraining, seed
 CHOOSING_SEED = 1000
 STEPS, PER, WARM_STEPS, WARM_ITEMS, ITEMS = 80, 4, 15, 20, 100
-RATES, MOMENTS, SCALES = (0.003, 0.01), ("tensor", "entry"), (0.5, 1.0, 2.0, 4.0)
-FIRST_CHOICE = {"rate": 0.003, "moment": "tensor", "scale": 2.0}
-PUBLIC, CLOSED_PUBLIC = 1500, 512
+RATES, MOMENTS, SCALES = (0.003, 0.01), ("tensor", "entry"), (0.5, 1.0, 2.0, 3.0, 4.0)
+PUBLIC = 1500
 RESULTS = Path(__file__).parent / "results"
 Pair = tuple[Tensor, Tensor]
 
@@ -187,16 +186,15 @@ def subspaces(models: Sequence[Model], variant: str, seed: int) -> tuple[list[di
     if variant == "random":
         pairs = [random_subspaces(model.backbone, model.sites, REFINED["rank"], seed) for model in models]
     else:
-        examples = public if variant == "refined" else public[:CLOSED_PUBLIC]
-        aligned = align(backbones, backbones[0], examples, settings(variant, seed))
+        aligned = align(backbones, backbones[0], public, settings(variant, seed))
         pairs, reports = [dict(one.tensors) for one in aligned], [dict(one.report) for one in aligned]
-    questions = Questions.of(backbones[0], public, settings("refined", seed, refine={"questions": 8}))
-    found = []
-    for model, pair in zip(models, pairs, strict=True):
-        looked = [trace(model.backbone, model.sites, question) for question in questions.fitted]
-        single = {key: value.float() for key, value in pair.items()}
-        found.append(single if variant == "refined" else balance(single, looked, each=True))
-    return found, reports
+    pairs = [{key: value.float() for key, value in pair.items()} for pair in pairs]
+    if variant == "refined":
+        return pairs, reports
+    questions = Questions.of(backbones[0], public, settings("refined", seed, refine={"questions": 20})).fitted
+    looked = [[trace(model.backbone, model.sites, question) for question in questions] for model in models]
+    shares = agreement(pairs, looked)
+    return [balance(pair, own, shares) for pair, own in zip(pairs, looked, strict=True)], reports
 
 
 def backbones(pretraining: int, bases: Path | None) -> list[Backbone]:
@@ -228,7 +226,10 @@ def choose(bases: Path | None) -> dict[str, Any]:
                 moved[rate, moment, scale] = mean(
                     [models[to].accuracy(learned[giver], scale) for _, giver, to in directions(models)]
                 )
-        (rate, moment, scale), (best_rate, best_moment) = max(moved, key=moved.__getitem__), max(own, key=own.__getitem__)
+        (rate, moment, scale), (best_rate, best_moment) = (
+            max(moved, key=moved.__getitem__),
+            max(own, key=own.__getitem__),
+        )
         chosen[variant] = {
             "moved": {"rate": rate, "moment": moment, "scale": scale},
             "best": {"rate": best_rate, "moment": best_moment},
@@ -267,9 +268,7 @@ def job(pretraining: int, seed: int, bases: Path | None, chosen: Mapping[str, An
             p, q = learned["own"][giver]
             lines["moved"][name] = model.accuracy((p, q), scale)
             lines["other"][name] = model.accuracy(learned["other"][giver], scale)
-            lines["warm"][name] = model.accuracy(
-                model.learn("own", choice, seed, start=(p * scale, q * scale), **warm)
-            )
+            lines["warm"][name] = model.accuracy(model.learn("own", choice, seed, start=(p * scale, q * scale), **warm))
             similar = torch.nn.functional.cosine_similarity(
                 p.transpose(0, 1).flatten(1), learned["own"][taker][0].transpose(0, 1).flatten(1)
             )
@@ -277,7 +276,13 @@ def job(pretraining: int, seed: int, bases: Path | None, chosen: Mapping[str, An
         if variant == "refined":
             lines["refinement"] = {n: report["refinement"] for n, report in zip(MODELS, reports, strict=True)}
         found["variants"][variant] = lines
-        print(pretraining, seed, variant, {k: round(mean(list(v.values())), 3) for k, v in lines.items() if k != "refinement"}, flush=True)
+        print(
+            pretraining,
+            seed,
+            variant,
+            {k: round(mean(list(v.values())), 3) for k, v in lines.items() if k != "refinement"},
+            flush=True,
+        )
     return found
 
 

@@ -14,7 +14,15 @@ from fedmosaic.alignment.fit import Fitting
 from fedmosaic.alignment.observe import observe
 from fedmosaic.alignment.pivot import Pivot
 from fedmosaic.alignment.refinement import Looked, Questions, refine_group, refine_joiner
-from fedmosaic.alignment.store import Alignment, Identity, find_alignment, find_group, known_group, save_alignment
+from fedmosaic.alignment.store import (
+    Alignment,
+    Identity,
+    counted,
+    find_alignment,
+    find_group,
+    known_group,
+    save_alignment,
+)
 from fedmosaic.config import AlignmentSettings
 from fedmosaic.data.example import Example
 from fedmosaic.errors import DataError
@@ -50,7 +58,7 @@ def align(
     if not examples:
         raise DataError("alignment needs public examples; name some as data.public, or set alignment.method=none")
     tell = progress or (lambda *_: None)
-    told = settings.model_dump(mode="json", exclude={"size": True, "refine": {"join"}})
+    told = counted(settings)
     if settings.refine is not None:
         return _refined(models, pivot, examples, settings, told, tell)
     identities = [Identity.of(model, pivot, examples, told) for model in models]

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fedmosaic.config import AlignmentSettings
 from fedmosaic.data.example import Example, fingerprint
 from fedmosaic.errors import CheckpointError
 from fedmosaic.files import write_atomic
@@ -78,6 +79,11 @@ class Identity:
                 values = f" ({mine.get(name)} -> {theirs.get(name)})" if name.startswith("the setting") else ""
                 found.append(name + values)
         return found
+
+
+def counted(settings: AlignmentSettings) -> dict[str, Any]:
+    """The settings that make an alignment another one: not those that name what an identity knows by its content."""
+    return settings.model_dump(mode="json", exclude={"size": True, "pivot": True, "refine": {"join"}})
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from fedmosaic.seeding import generator
 
 Progress = Callable[[str, int, int], None]
 Refined = tuple[dict[str, Tensor], dict[str, Any]]
-HELD_OUT_QUESTIONS = 8
+HELD_OUT_QUESTIONS, HELD_OUT_SIZE = 8, 96
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Questions:
             raise DataError(f"refinement needs more public examples than {len(examples)}: some are held out")
         words, chosen, seed = answerable_words(pivot, examples[:cut], settings.seed), _chosen(settings), settings.seed
         fitted = make_questions(examples[:cut], words, chosen.questions, chosen.size, seed, "fit")
-        held_out = make_questions(examples[cut:], words, HELD_OUT_QUESTIONS, 2 * chosen.size, seed, "held out")
+        held_out = make_questions(examples[cut:], words, HELD_OUT_QUESTIONS, HELD_OUT_SIZE, seed, "held out")
         return cls(fitted, held_out)
 
 
