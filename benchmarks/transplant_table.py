@@ -48,13 +48,13 @@ def summary(jobs: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any]) -> tup
         "# P, Q of one architecture in another",
         "",
         f"Accuracy in percent, mean ± half of a 95 % interval over {len(jobs)} seeds on "
-        f"{len({job['pretraining'] for job in jobs})} pretrainings (three models, six directions, {len(NEAR)} near and {len(FAR)} far tasks). Made by `python benchmarks/transplant.py` "
-        "(what is what is told there) and `python benchmarks/transplant_table.py`.",
-    ]  # fmt: skip
+        f"{len({job['pretraining'] for job in jobs})} pretrainings: three models, six directions, {len(NEAR)} near and {len(FAR)} far "
+        "tasks. Made by `python benchmarks/transplant.py`, which tells what is what, and `python benchmarks/transplant_table.py`.",
+    ]
     for kind, tasks in (("near", NEAR), ("far", FAR)):
         lines += ["", f"## {kind.capitalize()} tasks ({', '.join(tasks)})", ""]
         lines += [
-            "| A, B | zero-shot | P, Q of another task | **moved** | own | own, best rate | fraction | moved − other | 15 own steps from zero | from moved | gain of the start |",
+            "| A, B | zero-shot | other | **moved** | own | best | fraction | moved − other | cold | warm | warm − cold |",
             "|---|---|---|---|---|---|---|---|---|---|---|",
         ]
         for variant in VARIANTS:
@@ -78,7 +78,11 @@ def summary(jobs: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any]) -> tup
             steps[kind] = interval(gaps)
         found.setdefault("steps", {})[f"{upper} - {lower}"] = {kind: vars(value) for kind, value in steps.items()}
         lines.append(f"| {upper} − {lower} | {shown(steps['near'])} | {shown(steps['far'])} |")
-    lines += ["", "## Refined, by direction", "", "| direction | moved near | own | fraction | moved far | own | fraction |", "|---|---|---|---|---|---|---|"]  # fmt: skip
+    lines += ["", "## Refined, by direction", ""]
+    lines += [
+        "| direction | moved near | own | fraction | moved far | own | fraction |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for direction in jobs[0]["variants"]["refined"]["moved"]:
         cells = []
         for kind in KINDS:
@@ -88,7 +92,8 @@ def summary(jobs: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any]) -> tup
             ]
             cells.append(shown(interval([fraction(job, "refined", kind, direction) for job in jobs]), percent=False))
         lines.append(f"| {direction} | " + " | ".join(cells) + " |")
-    lines += ["", "## What was chosen on two other tasks", "", "| A, B | rate | second moment | scale of what is moved |", "|---|---|---|---|"]  # fmt: skip
+    lines += ["", "## What was chosen on two other tasks", ""]
+    lines += ["| A, B | rate | second moment | scale of what is moved |", "|---|---|---|---|"]
     for variant in VARIANTS:
         choice = chosen[variant]["moved"]
         lines.append(f"| {variant} | {choice['rate']} | of a {choice['moment']} | {choice['scale']:g} |")

@@ -149,41 +149,44 @@ def _refined(
         asked = questions.fitted[: len(looked.kept[0])]
         refine(models, asked, chosen, seed, lambda done, of: tell("refining", done, of))
         ends = settle([model.subspaces for model in models])
-    before, after = (
-        judge(
-            [Participant(own, dict(pair)) for own, pair in zip(looked.held_out, pairs, strict=True)],
-            questions.held_out,
-            chosen,
-            seed,
-        )
-        for pairs in (settle(random), ends)
-    )
+    scores = []
+    for pairs in (settle(random), ends):
+        judged = [Participant(own, dict(pair)) for own, pair in zip(looked.held_out, pairs, strict=True)]
+        scores.append(Score(judge(judged, questions.held_out, chosen, seed), agreement(pairs, looked.held_out)))
+    before, after = scores
     return [(end, _report(looked, settings, number, before, after, condition(end))) for number, end in enumerate(ends)]
 
 
-def _report(
-    looked: Looked,
-    settings: AlignmentSettings,
-    number: int,
-    before: Mapping[tuple[int, int], float],
-    after: Mapping[tuple[int, int], float],
-    condition: float,
-) -> dict[str, Any]:
-    """The report; in ``refinement`` how often the model chooses right on held-out pseudo-tasks with its own P and the others'.
+@dataclass(frozen=True)
+class Score:
+    """On held-out questions: how often a P learned in model a chooses right in b, and each site's :func:`agreement`."""
 
-    Before: with random A and B of equal strength.
-    """
+    right: Mapping[tuple[int, int], float]
+    agreement: Mapping[str, float]
+
+
+def _report(
+    looked: Looked, settings: AlignmentSettings, number: int, before: Score, after: Score, condition: float
+) -> dict[str, Any]:
+    """The report of one model; *before* is with random A and B of equal strength."""
     own_sites, pivot_sites = (sites_of(looked.layers[n], settings.modules) for n in (number, 0))
     lines = [
-        {"block": own.block, "module": own.module, "layer": own.layer, "pivot_layer": other.layer}
+        {
+            "block": own.block,
+            "module": own.module,
+            "layer": own.layer,
+            "pivot_layer": other.layer,
+            "agreement_before": before.agreement[own.key],
+            "agreement_after": after.agreement[own.key],
+        }
         for own, other in zip(own_sites, pivot_sites, strict=True)
     ]
     others = {
-        giver.name: [score[index, number] for score in (before, after)]
+        giver.name: [score.right[index, number] for score in (before, after)]
         for index, giver in enumerate(looked.models)
         if index != number
     }
-    own = [score[number, number] for score in (before, after)]
+    own = [score.right[number, number] for score in (before, after)]
     return {
         "sites": lines,
         "layers": sorted(looked.layers[number]),
