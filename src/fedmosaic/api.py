@@ -179,6 +179,7 @@ def align(
     root: str | Path | None = None,
     device: str = "auto",
     dtype: str = "auto",
+    join: str | Path | None = None,
     set: Sequence[str] = (),
     progress: bool = True,
     **settings: Any,
@@ -192,6 +193,7 @@ def align(
         size: number of its examples. seed: of everything random.
         out: a folder for one file of each model and its heat map; None writes nothing.
         root: the folder that ``public`` refers to. device, dtype: see :class:`~fedmosaic.models.source.ModelOptions`.
+        join: a folder of refined alignments to the same pivot, which stand as they are: other models are refined to the pivot's.
         set: changes of single settings, ``["rank=64"]``.
         progress: show progress in the terminal.
         settings: fields of :class:`~fedmosaic.alignment.AlignmentSettings`. ``refine=True`` stands for functional refinement with
@@ -211,8 +213,8 @@ def align(
     from fedmosaic.reporting.alignment import AlignProgress, write_heat_map
 
     content = {"seed": seed, **settings}
-    if content.get("refine") is True:
-        content = {**alignment.REFINED, **content, "refine": {}}
+    if content.get("refine") is True or join is not None:
+        content = {**alignment.REFINED, **content, "refine": {"join": None if join is None else str(join)}}
     for change in set:
         apply_override(content, change)
     chosen = parse(alignment.AlignmentSettings, content, "align")

@@ -111,7 +111,10 @@ def build_parser() -> argparse.ArgumentParser:
     align.add_argument("--size", "-n", type=int, default=256, metavar="N", help="public examples used (default: 256)")
     align.add_argument("--out", "-o", required=True, metavar="FOLDER", help="one file and one heat map for each model")
     align.add_argument("--method", metavar="M", help="how B is chosen (default: the best measured)")
-    align.add_argument("--refine", action="store_true", help="train A and B on public pseudo-tasks; takes minutes")
+    align.add_argument("--refine", action="store_true", help="A and B from many public pseudo-tasks; takes minutes")
+    align.add_argument(
+        "--join", metavar="FOLDER", help="refine to the pivot's pair in FOLDER; all pairs there stay as they are"
+    )
     align.add_argument("--seed", "-s", type=int, default=0, metavar="S")
     align.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change another setting; repeatable"
@@ -254,7 +257,7 @@ def _align(arguments: argparse.Namespace) -> None:
     from fedmosaic import api
     from fedmosaic.reporting.alignment import print_alignments
 
-    settings = {name: value for name in ("method", "refine") if (value := getattr(arguments, name))}
+    settings = {name: value for name in ("method", "refine", "join") if (value := getattr(arguments, name))}
     found = api.align(
         arguments.models,
         pivot=arguments.pivot,

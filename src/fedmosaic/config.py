@@ -105,26 +105,31 @@ class AdapterSettings(Settings):
 
 
 class RefineSettings(Settings):
-    """Functional refinement of A and B on pseudo-tasks (:mod:`fedmosaic.alignment.refinement`).
+    """A and B made for many random pseudo-tasks about the public data (:mod:`fedmosaic.alignment.refinement`).
 
     Attributes:
-        steps: of gradient descent; the pivot, which has only itself to please, takes a third of them.
-        questions: made-up questions that are looked at once. size: public examples each is asked about. Memory grows with both: about
-            6 (tokens) (width) bytes a site, example and model.
+        questions: made-up questions. size: public examples each is asked about. Time grows with both, memory with neither.
+        kept: questions of which everything is held in memory, to set strengths by and for descent: about 6 (tokens) (width) bytes
+            a site, example and model.
+        steps: of gradient descent on pseudo-tasks, after the closed form; 0 leaves it out.
         batch, tasks: questions a step, and tasks on each. support: examples that a task is learned from, at most.
         lr: step of A and B, relative to their RMS. own: weight of a model's own tasks beside those that come from another model.
         ridge: between these the penalty is drawn with which P is learned; a large one stands for early stopping.
+        join: a folder with alignments that were refined together with the same pivot on the same data: those stand as they are,
+            and a model that is not among them is fitted to the pivot's.
     """
 
-    steps: int = Field(default=300, ge=1)
-    questions: int = Field(default=100, ge=1)
-    size: int = Field(default=64, ge=16)
+    questions: int = Field(default=900, ge=1)
+    size: int = Field(default=16, ge=4)
+    kept: int = Field(default=64, ge=1)
+    steps: int = Field(default=0, ge=0)
     batch: int = Field(default=3, ge=1)
     tasks: int = Field(default=8, ge=1)
     support: int = Field(default=48, ge=8)
     lr: float = Field(default=1e-2, gt=0)
     own: float = Field(default=0.5, ge=0)
     ridge: tuple[float, float] = (0.3, 5.0)
+    join: str | None = None
 
 
 class AlignmentSettings(Settings):

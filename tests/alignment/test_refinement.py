@@ -20,20 +20,30 @@ from fedmosaic.alignment.refinement.pseudo import (
     principal_features,
 )
 from fedmosaic.alignment.refinement.refine import Participant, judge, refine
-from fedmosaic.alignment.refinement.start import STRENGTH, balance, condition, conditioned, group_start, joiner_start
+from fedmosaic.alignment.refinement.start import (
+    STRENGTH,
+    Moments,
+    agreement,
+    balance,
+    condition,
+    conditioned,
+    strengths,
+)
 from fedmosaic.alignment.sites import Injection, linear_at, sites_of
+from fedmosaic.alignment.store import save_alignment
 from fedmosaic.config import AlignmentSettings, RefineSettings, RunSettings
 from fedmosaic.configfile import load_scenario
 from fedmosaic.data import public_examples
 from fedmosaic.data.example import Example, Turn
-from fedmosaic.errors import DataError
+from fedmosaic.errors import CheckpointError, DataError
 from fedmosaic.federation.site import Site
 from fedmosaic.federation.transport import InProcess
 from fedmosaic.models.backbone import Backbone
 
 LLAMA, QWEN = "miniature/llama-8x96", "miniature/qwen2-10x112"
 RANK, WIDTH = 6, 8
-QUICK = RefineSettings(steps=2, questions=3, size=16, batch=2, tasks=2, support=8)
+EQUAL = {"block.0.o": 1.0, "block.1.o": 1.0}
+QUICK = RefineSettings(steps=2, questions=4, size=16, kept=3, batch=2, tasks=2, support=8)
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +75,13 @@ def some_traces(seed: int, examples: int = 64, rotation: tuple[Tensor, Tensor] |
     if rotation is not None:
         x, g = x @ rotation[0], g @ rotation[1]
     return Traces({"block.0.o": x, "block.1.o": x}, {"block.0.o": g, "block.1.o": g}, torch.zeros(examples, 2).bool())
+
+
+def moments(*models: list[Traces]) -> Moments:
+    found = Moments()
+    for traces in zip(*models, strict=True):
+        found.update(traces)
+    return found
 
 
 def rotations() -> tuple[Tensor, Tensor]:
@@ -173,26 +190,45 @@ def test_known_rotations_are_undone() -> None:
     plain = [some_traces(seed) for seed in range(4)]
     turned = [some_traces(seed, rotation=rotations()) for seed in range(4)]
     for one, two in (
-        group_start([plain, turned], RANK),
-        (first := group_start([plain], RANK)[0], joiner_start(turned, plain, first)),
+        moments(plain, turned).shared(RANK),
+        (first := moments(plain).shared(RANK)[0], moments(turned, plain).joined(first)),
     ):
-        a, b = (balance(s, t, each=True) for s, t in ((one, plain), (two, turned)))
+        a, b = (balance(s, t, EQUAL) for s, t in ((one, plain), (two, turned)))
         left, right = (effects(t[0], s).flatten(0, 1) for t, s in ((plain, a), (turned, b)))
         cosine = (left * right).sum() / (left.norm() * right.norm())
         assert cosine > 0.95, float(cosine)
-    stray = effects(turned[0], balance(strangers(1), turned, each=True)).flatten(0, 1)
+    stray = effects(turned[0], balance(strangers(1), turned, EQUAL)).flatten(0, 1)
     assert (left * stray).sum().abs() / (left.norm() * stray.norm()) < 0.5
 
 
-def test_balance_gives_every_model_the_same_strength() -> None:
+def test_balance_gives_every_model_the_same_strength_in_the_shares_asked_for() -> None:
     traces = [some_traces(0)]
-    for each in (True, False):
-        found = balance(group_start([traces], RANK)[0], traces, each=each)
-        z = traces[0].last["block.0.o"] @ found["block.0.o.A"].t()
-        assert float((z - z.mean(0)).square().mean().sqrt()) == pytest.approx(1, abs=1e-4)
-        u = torch.cat([traces[0].g[key][:, :, -1] @ found[f"{key}.B"] for key in traces[0].g])
-        assert float(u.square().mean().sqrt()) == pytest.approx(1, abs=1e-4)
-    assert STRENGTH == 1e-2  # what a trace's unit is
+    pair = moments(traces).shared(RANK)[0]
+    shares = {"block.0.o": 3.0, "block.1.o": 4.0}
+    for exactly in (False, True):
+        found = balance(pair, traces, shares, exactly=exactly)
+        square = []
+        for key in shares:
+            z, u = traces[0].last[key] @ found[f"{key}.A"].t(), traces[0].g[key][:, :, -1] @ found[f"{key}.B"]
+            assert float((z - z.mean(0)).square().mean().sqrt()) == pytest.approx(1, abs=1e-4)
+            square.append(float(u.square().mean()))
+        assert square[1] / square[0] == pytest.approx(16 / 9, rel=1e-3)
+        # traces hold gradients in units of the strength
+        assert sum(square) / 2 == pytest.approx(12.5 if exactly else 1, rel=1e-3)
+        assert strengths(found, traces) == pytest.approx({k: s**0.5 for k, s in zip(shares, square, strict=True)})
+    assert STRENGTH == 1e-2
+
+
+def test_sites_are_weighted_by_how_far_the_models_agree_there() -> None:
+    plain, turned = ([some_traces(seed, rotation=r) for seed in range(4)] for r in (None, rotations()))
+    one, two = moments(plain, turned).shared(RANK)
+    stray = strangers(1)
+    mixed = {key: (two if key.startswith("block.0") else stray)[key] for key in two}
+    found = agreement([one, mixed], [plain, turned])
+    assert found["block.0.o"] > 0.9 and found["block.1.o"] < 0.3
+    assert agreement([one], [plain]) == {"block.0.o": 1, "block.1.o": 1}
+    opposite = {key: -value if key.endswith("B") else value for key, value in one.items()}
+    assert agreement([one, opposite], [plain, plain]) == {"block.0.o": 0.01, "block.1.o": 0.01}
 
 
 def test_conditions_are_bounded_and_the_rest_is_kept() -> None:
@@ -208,7 +244,7 @@ def test_training_makes_strangers_understand_one_another_and_leaves_the_fixed_on
     settings = RefineSettings(steps=300, questions=8, size=64, batch=2, tasks=4, lr=0.05)
     plain, turned = ([some_traces(seed, rotation=r) for seed in range(8)] for r in (None, rotations()))
     held = [[some_traces(seed, rotation=r) for seed in range(20, 30)] for r in (None, rotations())]
-    start = [balance(strangers(n), t, each=True) for n, t in enumerate((plain, turned))]
+    start = [balance(strangers(n), t, EQUAL) for n, t in enumerate((plain, turned))]
     questions = [some_question()] * 10
     models = [
         Participant(plain, dict(start[0]), trained=False),
@@ -258,7 +294,7 @@ def test_a_run_learns_on_refined_pairs_as_they_are(tiny: Path) -> None:
     scenario = load_scenario(
         tiny,
         [
-            "alignment={refine: {steps: 2, questions: 3, size: 16}, layers: even, size: 40, method: gradients}",
+            "alignment={refine: {steps: 2, questions: 3, size: 16, kept: 2}, layers: even, size: 40, method: gradients}",
             "adapter={rank: 4, alpha: 8, blocks: 2, shared_rank: 6, shared_targets: [o_proj]}",
             f"alignment.pivot={LLAMA}",
             f"relevance.model={LLAMA}",
@@ -274,3 +310,45 @@ def test_a_run_learns_on_refined_pairs_as_they_are(tiny: Path) -> None:
         held = layer.self_attn.o_proj.colora_shared
         assert torch.equal(held["frozen_A"], aligned.tensors["block.0.o_proj.A"])
         assert torch.equal(held["frozen_B"], aligned.tensors["block.0.o_proj.B"])
+
+
+# --- who joins later ----------------------------------------------------------------------------------------------------
+def test_a_joiner_changes_nobody_and_a_larger_group_of_the_package_serves(
+    pair: list[Backbone], public: list[Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    llama, qwen = pair
+    large = Backbone.load("miniature/llama-12x128")
+    some = RefineSettings(questions=40, size=12, kept=10)
+    settings = AlignmentSettings(rank=24, blocks=4, modules=("o_proj",), layers="even", refine=some)
+    founders = align(pair, llama, public, settings)
+    for one in founders:
+        save_alignment(one, tmp_path)
+    join = settings.model_copy(update={"refine": some.model_copy(update={"join": str(tmp_path)})})
+    told: list[str] = []
+    found = align([qwen, large, llama], llama, public, join, lambda what, *_: told.append(what))
+    for was, now in zip(founders, (found[2], found[0]), strict=True):
+        assert was.digest == now.digest
+    joined = found[1]
+    assert joined.settings["joined"] == founders[0].digest and "group" not in joined.settings and told
+    report = joined.report["refinement"]
+    assert report["from"][LLAMA][1] > report["from"][LLAMA][0] + 0.02  # than with random A and B
+    told.clear()
+    again = align([large], llama, public, join, lambda what, *_: told.append(what))
+    assert again[0].digest == joined.digest and not told
+
+    with pytest.raises(CheckpointError, match=r"refined otherwise .*'rank' \(24 -> 5\)"):
+        align([large], llama, public, join.model_copy(update={"rank": 5}))
+    with pytest.raises(CheckpointError, match=r"no refined pair of miniature/qwen2-10x112 to join.*--refine"):
+        align([large], qwen, public, join)
+    save_alignment(align([llama], llama, public, settings)[0], tmp_path)
+    with pytest.raises(CheckpointError, match="2 groups"):
+        align([large], llama, public, join)
+
+    bundled = tmp_path / "package"
+    for one in align([llama, qwen, large], llama, public, settings):
+        save_alignment(one, bundled)
+    monkeypatch.setenv("FEDMOSAIC_CACHE", str(tmp_path / "empty"))
+    monkeypatch.setattr("fedmosaic.alignment.store.BUNDLED", bundled)
+    told.clear()
+    served = align([llama, large], llama, public, settings, lambda what, *_: told.append(what))
+    assert not told and len(served[0].settings["group"]) == 3

@@ -12,12 +12,13 @@ from fedmosaic.alignment import store
 from fedmosaic.alignment.store import (
     Alignment,
     Identity,
-    alignment_from,
     cache_folder,
+    counted,
     find_alignment,
     load_alignment,
     save_alignment,
 )
+from fedmosaic.config import AlignmentSettings, RefineSettings
 from fedmosaic.data import public_examples
 from fedmosaic.errors import CheckpointError
 from fedmosaic.models.backbone import Backbone
@@ -91,19 +92,16 @@ def test_a_stale_one_says_what_changed(tmp_path: Path, other: Identity, message:
     path = save_alignment(ALIGNMENT, tmp_path)
     with pytest.raises(CheckpointError, match=message):
         load_alignment(path, other)
-    with pytest.raises(CheckpointError, match=message):
-        alignment_from(tmp_path, other)
     renamed = path.rename(path.with_name(other.file_name))
     with pytest.raises(CheckpointError, match=message):
         find_alignment(other, [tmp_path])
     assert renamed.exists()
 
 
-def test_a_folder_without_it_says_how_to_make_it(tmp_path: Path) -> None:
-    save_alignment(ALIGNMENT, tmp_path)
-    assert alignment_from(tmp_path, IDENTITY).report == REPORT
-    with pytest.raises(CheckpointError, match=r"holds no alignment of other/model .* fedmosaic align other/model"):
-        alignment_from(tmp_path, replace(IDENTITY, model="other/model", model_weights="x"))
+def test_what_names_things_known_by_their_content_does_not_count() -> None:
+    settings = AlignmentSettings(refine=RefineSettings(join="a"))
+    other = settings.model_copy(update={"pivot": "x", "size": 7, "refine": RefineSettings(join="b")})
+    assert counted(settings) == counted(other) != counted(other.model_copy(update={"rank": 5}))
 
 
 def test_damage_is_noticed(tmp_path: Path) -> None:

@@ -42,7 +42,8 @@ class FedMosaic(Algorithm):
     architecture keeps its own.
 
     Extensions, not in the paper: ``pull`` p moves the local adapter before each round, L_i ← (1 − p) L_i + p G_i; ``pull_shared``
-    does so for P and Q alone, so that with 1 every client's P starts its round from what it received.
+    does so for P and Q alone, so that with 1 every client's P starts its round from what it received; ``foreign_scale`` c makes the
+    global branch's P and Q c Σ_j w_ij P_j: in another model a P does less than at home.
 
     Source: arXiv 2506.11024, sections 4.1 (RELA) and 4.2 (Co-LoRA).
     """
@@ -59,10 +60,12 @@ class FedMosaic(Algorithm):
         ``pull_shared``: the same for P and Q; None: as ``pull``.
         ``share``: P and Q are mixed over ``all`` clients, those of one ``architecture``, or not at all (``none``). ``share_layers``: the
         same of ordinary LoRA. What is not shared does not leave the client, and its global branch has its own.
+        ``foreign_scale``: what P and Q of the others are multiplied with in the global branch; 1 is the paper.
         """
 
         pull: float = Field(default=0.0, ge=0, le=1)
         pull_shared: float | None = Field(default=None, ge=0, le=1)
+        foreign_scale: float = Field(default=1.0, gt=0)
         share: Literal["all", "architecture", "none"] = "all"
         share_layers: Literal["architecture", "none"] = "architecture"
 
@@ -114,14 +117,17 @@ class FedMosaic(Algorithm):
     def receive(self, client: Client, download: Message) -> None:
         if not download.tensors:
             return
-        write_state(client.model, "global", {**self._private(client), **download.tensors})
+        scale = self.options.foreign_scale
+        scaled = {key: value * scale if key.startswith("block") else value for key, value in download.tensors.items()}
+        write_state(client.model, "global", {**self._private(client), **scaled})
         pull, pull_shared = self.options.pull, self.options.pull_shared
         shares = {"layer": pull, "block": pull if pull_shared is None else pull_shared}
         if any(shares.values()):
             local = read_state(client.model, "local")
-            received = read_state(client.model, "global")
+            received = {**local, **download.tensors}
             pulled = {
-                key: torch.lerp(value, received[key], shares[key.partition(".")[0]]) for key, value in local.items()
+                key: torch.lerp(value, received[key].to(value), shares[key.partition(".")[0]])
+                for key, value in local.items()
             }
             write_state(client.model, "local", pulled)
 

@@ -22,7 +22,7 @@ from fedmosaic.alignment.observe import Kinds, Observation, batches, observe
 from fedmosaic.alignment.pivot import Pivot
 from fedmosaic.alignment.run import Progress
 from fedmosaic.alignment.sites import sites_of
-from fedmosaic.alignment.store import Alignment, Identity, find_alignment, plain_name, save_alignment
+from fedmosaic.alignment.store import Alignment, Identity, counted, find_alignment, plain_name, save_alignment
 from fedmosaic.config import AlignmentSettings, Settings
 from fedmosaic.data.example import Example, fingerprint
 from fedmosaic.errors import ConfigError, UpdateError
@@ -100,8 +100,7 @@ def align_to_published(
         changed = [f"{name} is {theirs[name]!r}, here {mine[name]!r}" for name in mine if mine[name] != theirs[name]]
         raise ConfigError(f"{about.pivot} published with other alignment settings: {'; '.join(changed)}")
     names = plain_name(model.name), about.pivot
-    told = chosen.model_dump(mode="json", exclude={"size"})
-    identity = Identity(*names, model.fingerprint, about.weights, published.public, told)
+    identity = Identity(*names, model.fingerprint, about.weights, published.public, counted(chosen))
     known = find_alignment(identity)
     if known is not None:
         return known

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -12,8 +13,16 @@ from fedmosaic.alignment.depth import cka_monotone_matching, cka_report, depth_e
 from fedmosaic.alignment.fit import Fitting
 from fedmosaic.alignment.observe import observe
 from fedmosaic.alignment.pivot import Pivot
-from fedmosaic.alignment.refinement import Looked, Questions, refine_group
-from fedmosaic.alignment.store import Alignment, Identity, find_alignment, save_alignment
+from fedmosaic.alignment.refinement import Looked, Questions, refine_group, refine_joiner
+from fedmosaic.alignment.store import (
+    Alignment,
+    Identity,
+    counted,
+    find_alignment,
+    find_group,
+    known_group,
+    save_alignment,
+)
 from fedmosaic.config import AlignmentSettings
 from fedmosaic.data.example import Example
 from fedmosaic.errors import DataError
@@ -32,8 +41,9 @@ def align(
 ) -> list[Alignment]:
     """A and B of some models that mean what the pivot's mean, from public examples alone.
 
-    Models do not see one another: adding one later changes none that is there. What was stored before under the same identity
-    (weights, public data, settings) is taken from the package or the cache; what is new goes into the cache.
+    Models do not see one another: adding one later changes none that is there. With ``settings.refine`` they do, and who comes
+    later joins (``settings.refine.join``). What was stored before under the same identity (weights, public data, settings, and the
+    group with refinement) is taken from the package or the cache; what is new goes into the cache.
 
     Args:
         models: in any number; the pivot itself may be among them and keeps its own pair.
@@ -43,40 +53,76 @@ def align(
 
     Raises:
         DataError: no public example, no text in common, or too few tokens for the rank. ModelError: fewer layers than blocks.
-        CheckpointError: a stored alignment is damaged.
+        CheckpointError: a stored alignment is damaged; or ``settings.refine.join`` holds no refined pair of this pivot.
     """
     if not examples:
         raise DataError("alignment needs public examples; name some as data.public, or set alignment.method=none")
-    told = settings.model_dump(mode="json", exclude={"size"})
+    tell = progress or (lambda *_: None)
+    told = counted(settings)
     if settings.refine is not None:
-        # Everybody is refined for everybody, so that each result depends on who was there.
-        told["group"] = sorted({model.fingerprint for model in [pivot, *models]})
+        return _refined(models, pivot, examples, settings, told, tell)
     identities = [Identity.of(model, pivot, examples, told) for model in models]
-    found = [find_alignment(identity) for identity in identities]
-    missing = [number for number, known in enumerate(found) if known is None]
+    stored = [find_alignment(identity) for identity in identities]
+    missing = [number for number, one in enumerate(stored) if one is None]
     if missing:
-        missing = list(range(len(models))) if settings.refine is not None else missing
-        make = _align if settings.refine is None else _refine
-        fresh = make([models[n] for n in missing], pivot, examples, settings, progress or (lambda *_: None))
+        fresh = _align([models[n] for n in missing], pivot, examples, settings, tell)
         for number, (tensors, report) in zip(missing, fresh, strict=True):
-            made = found[number] = Alignment(tensors, identities[number], report)
-            save_alignment(made)
-    return [known for known in found if known is not None]
+            stored[number] = _stored(identities[number], tensors, report)
+    return [one for one in stored if one is not None]
 
 
-def _refine(
+def _stored(identity: Identity, tensors: dict[str, Tensor], report: dict[str, Any]) -> Alignment:
+    made = Alignment(tensors, identity, report)
+    save_alignment(made)
+    return made
+
+
+def _refined(
     models: Sequence[Backbone],
     pivot: Backbone,
     examples: Sequence[Example],
     settings: AlignmentSettings,
-    progress: Progress,
-) -> list[tuple[dict[str, Tensor], dict[str, Any]]]:
+    told: dict[str, Any],
+    tell: Progress,
+) -> list[Alignment]:
+    """Everybody is refined for everybody, so a result depends on who was there; who joins later depends on the pivot's pair."""
+    assert settings.refine is not None
+    if settings.refine.join is not None:
+        known = known_group(Path(settings.refine.join), Identity.of(pivot, pivot, examples, told))
+        founder = known[pivot.fingerprint]
+        joining = [Identity.of(model, pivot, examples, {**told, "joined": founder.digest}) for model in models]
+        return [
+            known.get(model.fingerprint)
+            or find_alignment(identity)
+            or _joined(model, pivot, founder, identity, examples, settings, tell)
+            for model, identity in zip(models, joining, strict=True)
+        ]
     group = [pivot, *(model for model in models if model is not pivot)]
+    members = sorted({model.fingerprint for model in group})
+    identities = [Identity.of(model, pivot, examples, {**told, "group": members}) for model in group]
+    there = find_group(identities)
+    if there is None:
+        questions = Questions.of(pivot, examples, settings)
+        ends = [depth_ends(model.num_layers, settings) for model in group]
+        looked = Looked.at(questions, group, ends, settings, tell)
+        pairs = refine_group(looked, questions, settings, tell)
+        there = [_stored(identity, *pair) for identity, pair in zip(identities, pairs, strict=True)]
+    return [there[group.index(model)] for model in models]
+
+
+def _joined(
+    model: Backbone,
+    pivot: Backbone,
+    known: Alignment,
+    identity: Identity,
+    examples: Sequence[Example],
+    settings: AlignmentSettings,
+    tell: Progress,
+) -> Alignment:
     questions = Questions.of(pivot, examples, settings)
-    ends = [depth_ends(model.num_layers, settings) for model in group]
-    looked = [Looked.at(questions, model, own, settings, progress) for model, own in zip(group, ends, strict=True)]
-    refined = refine_group(looked, questions, settings, progress)
-    return [refined[group.index(model)] for model in models]
+    ends = [depth_ends(model.num_layers, settings), known.report["layers"]]
+    looked = Looked.at(questions, [model, pivot], ends, settings, tell)
+    return _stored(identity, *refine_joiner(looked, known.tensors, questions, settings, tell))
 
 
 def _align(

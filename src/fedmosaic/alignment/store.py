@@ -7,13 +7,14 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from fedmosaic.config import AlignmentSettings
 from fedmosaic.data.example import Example, fingerprint
 from fedmosaic.errors import CheckpointError
 from fedmosaic.files import write_atomic
@@ -80,6 +81,11 @@ class Identity:
         return found
 
 
+def counted(settings: AlignmentSettings) -> dict[str, Any]:
+    """The settings that make an alignment another one: not those that name what an identity knows by its content."""
+    return settings.model_dump(mode="json", exclude={"size": True, "pivot": True, "refine": {"join"}})
+
+
 @dataclass(frozen=True)
 class Alignment:
     """A and B of one model that mean what the pivot's mean.
@@ -98,6 +104,11 @@ class Alignment:
     def settings(self) -> Mapping[str, Any]:
         """How it was made."""
         return self.identity.settings
+
+    @property
+    def digest(self) -> str:
+        """32 hex digits over A and B."""
+        return _digest(self.tensors)
 
 
 def save_alignment(alignment: Alignment, folder: Path | None = None) -> Path:
@@ -134,21 +145,68 @@ def find_alignment(identity: Identity, folders: Sequence[Path] | None = None) ->
     return None
 
 
-def alignment_from(folder: Path, identity: Identity) -> Alignment:
-    """The alignment of this identity in a folder that ``fedmosaic align`` wrote.
+def find_group(identities: Sequence[Identity]) -> list[Alignment] | None:
+    """The stored alignments of a group that was refined together, or None.
+
+    Of those that come with the package a larger group serves as well: everybody of it is aligned with everybody else.
 
     Raises:
-        CheckpointError: the folder has none for that model; or only one that is out of date, naming what changed.
+        CheckpointError: as :func:`find_alignment`.
     """
-    found = _in_folder(folder, identity)
-    if found is not None:
-        return found
-    for path in sorted(folder.glob(f"{_slug(identity.model)}--*.safetensors")):
-        return load_alignment(path, identity)
-    raise CheckpointError(
-        f"{folder} holds no alignment of {identity.model} to {identity.pivot}; make it with: fedmosaic align "
-        f"{identity.model} --pivot {identity.pivot} --out {folder}"
-    )
+    found = [find_alignment(identity) for identity in identities]
+    whole = [known for known in found if known is not None]
+    if len(whole) == len(identities):
+        return whole
+    for group in _groups(BUNDLED):
+        told = [replace(one, settings={**one.settings, "group": group}) for one in identities]
+        found = [_in_folder(BUNDLED, identity) for identity in told]
+        whole = [known for known in found if known is not None]
+        if len(whole) == len(identities):
+            return whole
+    return None
+
+
+def known_group(folder: Path, pivot: Identity) -> dict[str, Alignment]:
+    """The group in a folder that was refined together with this pivot on the same data and settings, by the models' weights.
+
+    Raises:
+        CheckpointError: the folder holds none, or only one that was made otherwise, naming how; or more than one.
+    """
+    made = [load_alignment(path) for path in sorted(folder.glob("*.safetensors"))]
+    members = [one for one in made if "group" in one.settings and one.identity.pivot_weights == pivot.pivot_weights]
+    heads = [one for one in members if one.identity.model_weights == pivot.model_weights]
+    if not heads:
+        raise CheckpointError(
+            f"{folder} holds no refined pair of {pivot.pivot} to join; make it with: fedmosaic align MODEL… --pivot {pivot.pivot} "
+            f"--refine --out {folder}"
+        )
+    fitting = [one for one in heads if not _otherwise(one, pivot)]
+    if not fitting:
+        raise CheckpointError(
+            f"{folder} was refined otherwise than this model is to be: {'; '.join(_otherwise(heads[0], pivot))}"
+        )
+    if len(fitting) > 1:
+        raise CheckpointError(
+            f"{folder} holds {len(fitting)} groups refined with {pivot.pivot}; put each into a folder of its own"
+        )
+    group = fitting[0].settings["group"]
+    return {
+        one.identity.model_weights: one
+        for one in members
+        if one.settings["group"] == group
+        and not _otherwise(one, replace(pivot, model_weights=one.identity.model_weights))
+    }
+
+
+def _otherwise(made: Alignment, wanted: Identity) -> list[str]:
+    """In what an alignment differs from what is wanted, whatever its group."""
+    return replace(made.identity, settings={k: v for k, v in made.settings.items() if k != "group"}).changes(wanted)
+
+
+def _groups(folder: Path) -> list[list[str]]:
+    """The groups of the refined alignments in a folder."""
+    groups = [load_alignment(path).settings.get("group") for path in sorted(folder.glob("*.safetensors"))]
+    return [group for number, group in enumerate(groups) if group and group not in groups[:number]]
 
 
 def _in_folder(folder: Path, identity: Identity) -> Alignment | None:

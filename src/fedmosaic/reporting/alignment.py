@@ -77,15 +77,26 @@ def alignment_table(alignment: Alignment) -> RenderableType:
 
 
 def _refinement_table(alignment: Alignment) -> RenderableType:
-    """How often the model chooses right on held-out pseudo-tasks, before and after, by whose P it uses."""
+    """Held-out pseudo-tasks with random A and B and with these: right choices by whose P is used, and agreement block by block."""
     identity, found = alignment.identity, alignment.report["refinement"]
     table = Table(title=f"{identity.model}, refined", box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
     table.add_column("P learned in")
     table.add_column("right choices", justify="right")
     for name, (before, after) in {f"{identity.model} (own)": found["own"], **found["from"]}.items():
         table.add_row(name, f"{100 * before:.1f} % → {100 * after:.1f} %")
-    note = f"held-out pseudo-tasks of three options, closed form → refined; condition number of A and B {found['condition']:.1f} or less"
-    return Group(table, Text(note, style="dim"))
+    sites = Table(box=box.SIMPLE_HEAD)
+    for title in ("block", "module", "layers"):
+        sites.add_column(title)
+    sites.add_column("agreement of effects", justify="right")
+    for site in alignment.report["sites"]:
+        layers = f"{site['layer']} ↔ {site['pivot_layer']}"
+        change = _change(site["agreement_before"], site["agreement_after"])
+        sites.add_row(str(site["block"]), site["module"], layers, change)
+    note = (
+        "held-out pseudo-tasks of three options, with random A and B → with these; agreement: cosine of what P does in any two "
+        f"of the models; condition number of A and B {found['condition']:.1f} or less"
+    )
+    return Group(table, sites, Text(note, style="dim"))
 
 
 def print_alignments(alignments: Sequence[Alignment], console: Console | None = None) -> None:

@@ -37,6 +37,10 @@ class Traces:
     g: Mapping[str, Tensor]
     images: Tensor
 
+    def at(self, key: str) -> Traces:
+        """Those of one site."""
+        return Traces({key: self.x[key]}, {key: self.g[key]}, self.images)
+
     @property
     def last(self) -> dict[str, Tensor]:
         return {key: x[:, -1].float() for key, x in self.x.items()}

@@ -6,22 +6,24 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from fedmosaic.alignment.observe import fitted_count
 from fedmosaic.alignment.refinement.effects import Traces, trace
 from fedmosaic.alignment.refinement.pseudo import Question, answerable_words, make_questions
 from fedmosaic.alignment.refinement.refine import Participant, judge, refine
-from fedmosaic.alignment.refinement.start import balance, condition, conditioned, group_start, joiner_start
-from fedmosaic.alignment.sites import Site, sites_of
+from fedmosaic.alignment.refinement.start import Moments, agreement, balance, condition, conditioned, strengths
+from fedmosaic.alignment.sites import sites_of
 from fedmosaic.config import AlignmentSettings, RefineSettings
 from fedmosaic.data.example import Example
 from fedmosaic.errors import DataError
 from fedmosaic.models.backbone import Backbone
+from fedmosaic.seeding import generator
 
 Progress = Callable[[str, int, int], None]
 Refined = tuple[dict[str, Tensor], dict[str, Any]]
-HELD_OUT_QUESTIONS = 8
+HELD_OUT_QUESTIONS, HELD_OUT_SIZE = 8, 96
 
 
 @dataclass(frozen=True)
@@ -43,111 +45,153 @@ class Questions:
             raise DataError(f"refinement needs more public examples than {len(examples)}: some are held out")
         words, chosen, seed = answerable_words(pivot, examples[:cut], settings.seed), _chosen(settings), settings.seed
         fitted = make_questions(examples[:cut], words, chosen.questions, chosen.size, seed, "fit")
-        held_out = make_questions(examples[cut:], words, HELD_OUT_QUESTIONS, 2 * chosen.size, seed, "held out")
+        held_out = make_questions(examples[cut:], words, HELD_OUT_QUESTIONS, HELD_OUT_SIZE, seed, "held out")
         return cls(fitted, held_out)
 
 
 @dataclass(frozen=True)
 class Looked:
-    """A model and what it does on all questions."""
+    """Models, and what they do on all questions.
 
-    model: Backbone
-    sites: Sequence[Site]
-    fitted: Sequence[Traces]
-    held_out: Sequence[Traces]
+    Attributes:
+        layers: for each model the sites' layers. moments: of all the fitted questions.
+        kept: for each model what it does on the first of them. held_out: the same of those held out.
+    """
+
+    models: Sequence[Backbone]
+    layers: Sequence[Sequence[int]]
+    moments: Moments
+    kept: Sequence[Sequence[Traces]]
+    held_out: Sequence[Sequence[Traces]]
 
     @classmethod
     def at(
-        cls, questions: Questions, model: Backbone, layers: Sequence[int], settings: AlignmentSettings, tell: Progress
+        cls,
+        questions: Questions,
+        models: Sequence[Backbone],
+        layers: Sequence[Sequence[int]],
+        settings: AlignmentSettings,
+        tell: Progress,
     ) -> Looked:
-        """Ask the model all of them."""
-        sites = sites_of(layers, settings.modules)
+        """Ask the models everything, side by side."""
+        sites = [sites_of(own, settings.modules) for own in layers]
+        moments, keep = Moments(), _chosen(settings).kept
+        kept: list[list[Traces]] = [[] for _ in models]
+        held_out: list[list[Traces]] = [[] for _ in models]
         together = [*questions.fitted, *questions.held_out]
-        found = []
         for number, question in enumerate(together):
-            found.append(trace(model, sites, question))
-            tell(f"asking {model.name}", number + 1, len(together))
-        return cls(model, sites, found[: len(questions.fitted)], found[len(questions.fitted) :])
+            found = [trace(model, own, question) for model, own in zip(models, sites, strict=True)]
+            fitted = number < len(questions.fitted)
+            if fitted:
+                moments.update(found)
+            if number < keep or not fitted:
+                for traces, own in zip(kept if fitted else held_out, found, strict=True):
+                    traces.append(own)
+            tell("asking the models", number + 1, len(together))
+        return cls(models, layers, moments, kept, held_out)
 
 
-def refine_group(
-    group: Sequence[Looked], questions: Questions, settings: AlignmentSettings, tell: Progress
-) -> list[Refined]:
-    """Pairs of all models of the group, each refined for every other, and their reports; the first is the pivot.
+def refine_group(looked: Looked, questions: Questions, settings: AlignmentSettings, tell: Progress) -> list[Refined]:
+    """Pairs of all models, each made for every other, and their reports; the first is the pivot.
 
     Raises:
         DataError: a layer is narrower than the rank.
     """
-    starts = group_start([one.fitted for one in group], settings.rank)
-    starts = [balance(start, one.fitted, each=True) for start, one in zip(starts, group, strict=True)]
-    return _refined(group, starts, [True] * len(group), questions, settings, tell)
+    starts = looked.moments.shared(settings.rank)
+    return _refined(looked, starts, [True] * len(starts), questions, settings, tell)
 
 
 def refine_joiner(
-    joiner: Looked,
-    pivot: Looked,
+    looked: Looked,
     subspaces: Mapping[str, Tensor],
     questions: Questions,
     settings: AlignmentSettings,
     tell: Progress,
 ) -> Refined:
-    """A model's pair, to do with a P what the pivot's pair, which stays as it is, does with it."""
-    start = balance(joiner_start(joiner.fitted, pivot.fitted, subspaces), joiner.fitted, each=True)
-    pairs = [dict(subspaces), start]
-    return _refined([pivot, joiner], pairs, [False, True], questions, settings, tell)[1]
+    """The first model's pair, to do with a P what ``subspaces`` of the second, the pivot, do with it; they stay as they are."""
+    starts = [looked.moments.joined(subspaces), dict(subspaces)]
+    return _refined(looked, starts, [True, False], questions, settings, tell)[0]
 
 
 def _refined(
-    group: Sequence[Looked],
-    starts: Sequence[Mapping[str, Tensor]],
-    trained: Sequence[bool],
+    looked: Looked,
+    starts: Sequence[dict[str, Tensor]],
+    free: Sequence[bool],
     questions: Questions,
     settings: AlignmentSettings,
     tell: Progress,
 ) -> list[Refined]:
     chosen, seed = _chosen(settings), settings.seed
-    models = [
-        Participant(one.fitted, {key: value.clone() for key, value in start.items()}, free)
-        for one, start, free in zip(group, starts, trained, strict=True)
-    ]
-    refine(models, questions.fitted, chosen, seed, lambda done, of: tell("refining", done, of))
-    ends = [
-        balance(conditioned(model.subspaces), one.fitted, each=False) if free else model.subspaces
-        for model, one, free in zip(models, group, trained, strict=True)
-    ]
-    before, after = (
-        judge(
-            [Participant(one.held_out, dict(s)) for one, s in zip(group, pairs, strict=True)],
-            questions.held_out,
-            chosen,
-            seed,
-        )
-        for pairs in (starts, ends)
-    )
-    return [(end, _report(group, number, before, after, condition(end))) for number, end in enumerate(ends)]
+
+    def settle(
+        pairs: Sequence[Mapping[str, Tensor]],
+    ) -> list[dict[str, Tensor]]:
+        """Conditioned and balanced, each site by how far the models agree there; or exactly as strong as the pair that is fixed."""
+        changed = [conditioned(pair) if changes else dict(pair) for pair, changes in zip(pairs, free, strict=True)]
+        fixed = [pair for pair, changes in zip(changed, free, strict=True) if not changes]
+        shares = strengths(fixed[0], looked.kept[free.index(False)]) if fixed else agreement(changed, looked.kept)
+        return [
+            balance(pair, own, shares, exactly=bool(fixed)) if changes else pair
+            for pair, own, changes in zip(changed, looked.kept, free, strict=True)
+        ]
+
+    def strangers(number: int) -> dict[str, Tensor]:
+        draw = generator("refinement", "strangers", seed, number)
+        return {key: torch.randn(value.shape, generator=draw) for key, value in starts[number].items()}
+
+    random = [strangers(number) if changes else starts[number] for number, changes in enumerate(free)]
+    ends = settle(starts)
+    if chosen.steps:
+        models = [
+            Participant(own, {key: value.clone() for key, value in pair.items()}, changes)
+            for own, pair, changes in zip(looked.kept, ends, free, strict=True)
+        ]
+        asked = questions.fitted[: len(looked.kept[0])]
+        refine(models, asked, chosen, seed, lambda done, of: tell("refining", done, of))
+        ends = settle([model.subspaces for model in models])
+    scores = []
+    for pairs in (settle(random), ends):
+        judged = [Participant(own, dict(pair)) for own, pair in zip(looked.held_out, pairs, strict=True)]
+        scores.append(Score(judge(judged, questions.held_out, chosen, seed), agreement(pairs, looked.held_out)))
+    before, after = scores
+    return [(end, _report(looked, settings, number, before, after, condition(end))) for number, end in enumerate(ends)]
+
+
+@dataclass(frozen=True)
+class Score:
+    """On held-out questions: how often a P learned in model a chooses right in b, and each site's :func:`agreement`."""
+
+    right: Mapping[tuple[int, int], float]
+    agreement: Mapping[str, float]
 
 
 def _report(
-    group: Sequence[Looked],
-    number: int,
-    before: Mapping[tuple[int, int], float],
-    after: Mapping[tuple[int, int], float],
-    condition: float,
+    looked: Looked, settings: AlignmentSettings, number: int, before: Score, after: Score, condition: float
 ) -> dict[str, Any]:
-    """The report; in ``refinement`` how often the model chooses right on held-out pseudo-tasks with its own P and the others'."""
-    one, pivot = group[number], group[0]
+    """The report of one model; *before* is with random A and B of equal strength."""
+    own_sites, pivot_sites = (sites_of(looked.layers[n], settings.modules) for n in (number, 0))
     lines = [
-        {"block": own.block, "module": own.module, "layer": own.layer, "pivot_layer": other.layer}
-        for own, other in zip(one.sites, pivot.sites, strict=True)
+        {
+            "block": own.block,
+            "module": own.module,
+            "layer": own.layer,
+            "pivot_layer": other.layer,
+            "agreement_before": before.agreement[own.key],
+            "agreement_after": after.agreement[own.key],
+        }
+        for own, other in zip(own_sites, pivot_sites, strict=True)
     ]
     others = {
-        giver.model.name: [score[index, number] for score in (before, after)]
-        for index, giver in enumerate(group)
+        giver.name: [score.right[index, number] for score in (before, after)]
+        for index, giver in enumerate(looked.models)
         if index != number
     }
-    own = [score[number, number] for score in (before, after)]
-    layers = sorted({site.layer for site in one.sites})
-    return {"sites": lines, "layers": layers, "refinement": {"own": own, "from": others, "condition": condition}}
+    own = [score.right[number, number] for score in (before, after)]
+    return {
+        "sites": lines,
+        "layers": sorted(looked.layers[number]),
+        "refinement": {"own": own, "from": others, "condition": condition},
+    }
 
 
 def _chosen(settings: AlignmentSettings) -> RefineSettings:

@@ -147,8 +147,9 @@ def _about(example: Example) -> str:
 
 
 def _asking(public: Sequence[Example]) -> list[str]:
-    """The words of the public questions."""
-    return sorted({word for example in public for word in re.findall(r"[^\W\d_]+", example.question)} - {"image"})
+    """The words of the public questions, without the answers they offer."""
+    asked = (example.question.replace(IMAGE_MARK, "").partition("Options:")[0] for example in public)
+    return sorted({word for question in asked for word in re.findall(r"[^\W\d_]+", question)})
 
 
 def make_task(question: Question, features: Sequence[Tensor], size: int, draw: np.random.Generator) -> Task | None:

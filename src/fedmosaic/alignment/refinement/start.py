@@ -1,18 +1,19 @@
-"""Where refinement starts: closed forms of what tells the examples of one question apart, weighted by how well it is known.
+"""A and B in closed form, of what tells the examples of one question apart, weighted by how far the models share it.
 
 The inputs are centred over the examples of each question, which differ in their pictures alone, so that only what depends on the picture
 counts; most at the token that predicts the answer, where P learns. The same for B, of the gradients at that token. Directions that the
-models do not share weigh little: nothing here is made orthonormal.
+models do not share weigh little: nothing here is made orthonormal. Second moments are all that is kept of a question, so there may be any
+number; and many there must be: A and B mean the same for such questions and answers as were asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from fedmosaic.alignment.refinement.effects import Subspaces, Traces
+from fedmosaic.alignment.refinement.effects import Subspaces, Traces, effects
 from fedmosaic.errors import DataError
 
 PREDICTION = 0.6
@@ -20,87 +21,96 @@ PREDICTION = 0.6
 RIDGE_A, RIDGE_B = 1e-2, 1e-3
 STRENGTH = 1e-2
 """RMS of Bᵀ g over the contrasts of all sites: how strongly a P of one moves the choice, the same in every model."""
+
 LARGEST_CONDITION = 9.0
 
 
-def group_start(traces: Sequence[Sequence[Traces]], rank: int) -> list[dict[str, Tensor]]:
-    """A [r, d_in] and B [d_out, r] of every site for N models at once: canonical correlation analysis of all of them (MAXVAR).
+class Moments:
+    """Second moments of N models side by side at every site, over any number of questions; float64.
 
-    With W_i = (C_i + l I)^{−½} and the eigenvectors v_k = (v_k1 … v_kN) of the matrix of all W_i C_ij W_j, falling in μ_k,
-
-        ρ_k = (μ_k − 1) / (N − 1),      row k of A_i = ρ_k² (v_ki / ‖v_ki‖)ᵀ W_i
-
-    ρ is the mean correlation of the models in a direction, so what only one of them knows has no weight. With a single model all ρ are
-    one, and the rows are its principal directions.
-
-    Raises:
-        DataError: a layer is narrower than the rank.
+    For each site two matrices of all pairs of models, Σ xᵢ xⱼᵀ of the inputs and Σ gᵢ gⱼᵀ of the gradients, each [Σ d, Σ d].
     """
-    found: list[dict[str, Tensor]] = [{} for _ in traces]
-    for key in traces[0][0].x:
-        for name, rows, ridge in (("A", _inputs, RIDGE_A), ("B", _gradients, RIDGE_B)):
-            maps = _canonical([rows(each, key) for each in traces], rank, ridge)
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._widths: dict[str, list[int]] = {}
+
+    def update(self, traces: Sequence[Traces]) -> None:
+        """Add one question, as each of the models sees it."""
+        for key in traces[0].x:
+            for name, rows in (("A", _inputs), ("B", _gradients)):
+                parts = [rows(trace, key) for trace in traces]
+                whole = torch.cat(parts, 1)
+                square = whole.t() @ whole
+                known = self._sums.get(f"{key}.{name}")
+                self._sums[f"{key}.{name}"] = square if known is None else known.add_(square)
+                self._widths[f"{key}.{name}"] = [part.shape[1] for part in parts]
+
+    def shared(self, rank: int) -> list[dict[str, Tensor]]:
+        """A [r, d_in] and B [d_out, r] of every site, for all models at once: canonical correlation analysis of all (MAXVAR).
+
+        With W_i = (C_i + l I)^{−½} and the eigenvectors v_k = (v_k1 … v_kN) of the matrix of all W_i C_ij W_j, falling in μ_k,
+
+            ρ_k = (μ_k − 1) / (N − 1),      row k of A_i = ρ_k (v_ki / ‖v_ki‖)ᵀ W_i
+
+        ρ is the mean correlation of the models in a direction, so what only one of them knows has no weight. With a single model
+        all ρ are one, and the rows are its principal directions.
+
+        Raises:
+            DataError: a layer is narrower than the rank.
+        """
+        found: list[dict[str, Tensor]] = [{} for _ in next(iter(self._widths.values()))]
+        for name, total in self._sums.items():
+            maps = _canonical(total, self._widths[name], rank, RIDGE_A if name.endswith("A") else RIDGE_B)
             for own, matrix in zip(found, maps, strict=True):
-                own[f"{key}.{name}"] = matrix if name == "A" else matrix.t().contiguous()
-    return found
+                own[name] = matrix if name.endswith("A") else matrix.t().contiguous()
+        return found
+
+    def joined(self, subspaces: Subspaces) -> dict[str, Tensor]:
+        """A and B of the first model, regressed on what those of the second, ``subspaces``, see of the same questions."""
+        found = {}
+        for name, total in self._sums.items():
+            width, is_a = self._widths[name][0], name.endswith("A")
+            rows = (subspaces[name] if is_a else subspaces[name].t()).double()
+            own, cross = total[:width, :width], total[:width, width:] @ rows.t()
+            penalty = (RIDGE_A if is_a else RIDGE_B) * own.diagonal().mean() * torch.eye(width, dtype=own.dtype)
+            solution = torch.linalg.solve(own + penalty, cross).float()
+            found[name] = solution.t().contiguous() if is_a else solution.contiguous()
+        return found
 
 
-def joiner_start(own: Sequence[Traces], pivot: Sequence[Traces], subspaces: Subspaces) -> dict[str, Tensor]:
-    """The same of another model, regressed on what the pivot's pairs see of the same questions."""
-    found = {}
-    for key in own[0].x:
-        a, b = subspaces[f"{key}.A"].double(), subspaces[f"{key}.B"].double()
-        seen = ((x, z @ a.t()) for x, z in zip(_inputs(own, key), _inputs(pivot, key), strict=True))
-        felt = ((g, u @ b) for g, u in zip(_gradients(own, key), _gradients(pivot, key), strict=True))
-        found[f"{key}.A"] = _ridge(seen, RIDGE_A)
-        found[f"{key}.B"] = _ridge(felt, RIDGE_B).t().contiguous()
-    return found
+def _inputs(trace: Traces, key: str) -> Tensor:
+    """Rows [tokens, d_in], float64: images' tokens in order and the last one, centred over the examples."""
+    x = trace.x[key].double()
+    last = x[:, -1:]
+    if not trace.images.any():
+        return (last - last.mean(0)).flatten(0, 1)
+    shown = x[trace.images].view(len(x), -1, x.shape[-1])
+    shown = (shown - shown.mean(0)) * ((1 - PREDICTION) / shown.shape[1]) ** 0.5
+    return torch.cat(((last - last.mean(0)) * PREDICTION**0.5, shown), 1).flatten(0, 1)
 
 
-def _inputs(traces: Sequence[Traces], key: str) -> Iterator[Tensor]:
-    """For each question rows [tokens, d_in], float64: images' tokens in order and the last one, centred over the examples."""
-    for trace in traces:
-        x = trace.x[key].double()
-        last = x[:, -1:]
-        if not trace.images.any():
-            yield (last - last.mean(0)).flatten(0, 1)
-            continue
-        shown = x[trace.images].view(len(x), -1, x.shape[-1])
-        shown = (shown - shown.mean(0)) * ((1 - PREDICTION) / shown.shape[1]) ** 0.5
-        yield torch.cat(((last - last.mean(0)) * PREDICTION**0.5, shown), 1).flatten(0, 1)
+def _gradients(trace: Traces, key: str) -> Tensor:
+    return trace.g[key][:, :, -1].double().flatten(0, 1)
 
 
-def _gradients(traces: Sequence[Traces], key: str) -> Iterator[Tensor]:
-    for trace in traces:
-        yield trace.g[key][:, :, -1].double().flatten(0, 1)
-
-
-def _canonical(models: Sequence[Iterator[Tensor]], rank: int, ridge: float) -> list[Tensor]:
-    """The maps [r, d] of :func:`group_start` from the rows of each model, part by part."""
-    total, widths = torch.zeros(()), []
-    for parts in zip(*models, strict=True):
-        widths = [part.shape[1] for part in parts]
-        rows = torch.cat(parts, 1)
-        total = total + rows.t() @ rows
+def _canonical(total: Tensor, widths: Sequence[int], rank: int, ridge: float) -> list[Tensor]:
+    """The maps [r, d] of :meth:`Moments.shared`."""
     if rank > min(widths):
         raise DataError(f"the rank {rank} is above the width {min(widths)} of a layer; lower alignment.rank")
-    blocks = [total[a : a + w, a : a + w] for a, w in zip(_starts(widths), widths, strict=True)]
-    whitening = [_whitening(block, ridge) for block in blocks]
+    starts = [sum(widths[:number]) for number in range(len(widths))]
+    whitening = [_whitening(total[a : a + w, a : a + w], ridge) for a, w in zip(starts, widths, strict=True)]
     whole = torch.block_diag(*whitening)  # type: ignore[no-untyped-call]
     values, vectors = torch.linalg.eigh(whole @ total @ whole)
     values, vectors = values.flip(0)[:rank], vectors.flip(1)[:, :rank]
     vectors = vectors * torch.sign(vectors.gather(0, vectors.abs().argmax(0, keepdim=True)))
     shared = ((values - 1) / (len(widths) - 1)).clamp(0, 1) if len(widths) > 1 else torch.ones_like(values)
     maps = []
-    for start, width, white in zip(_starts(widths), widths, whitening, strict=True):
+    for start, width, white in zip(starts, widths, whitening, strict=True):
         part = vectors[start : start + width]
-        part = part / part.norm(dim=0).clamp_min(1e-6) * shared.square()
+        part = part / part.norm(dim=0).clamp_min(1e-6) * shared
         maps.append((part.t() @ white).float().contiguous())
     return maps
-
-
-def _starts(widths: Sequence[int]) -> list[int]:
-    return [sum(widths[:number]) for number in range(len(widths))]
 
 
 def _whitening(square: Tensor, ridge: float) -> Tensor:
@@ -110,35 +120,57 @@ def _whitening(square: Tensor, ridge: float) -> Tensor:
     return root
 
 
-def _ridge(pairs: Iterator[tuple[Tensor, Tensor]], ridge: float) -> Tensor:
-    """M [r, d] of least Σ ‖M x − z‖² + l ‖M‖²."""
-    own, cross = torch.zeros(()), torch.zeros(())
-    for x, z in pairs:
-        own, cross = own + x.t() @ x, cross + x.t() @ z
-    penalty = ridge * own.diagonal().mean() * torch.eye(len(own), dtype=own.dtype)
-    solution: Tensor = torch.linalg.solve(own + penalty, cross).t().float().contiguous()
-    return solution
+def agreement(pairs: Sequence[Subspaces], traces: Sequence[Sequence[Traces]]) -> dict[str, float]:
+    """For each site the cosine of the models' effects of P, centred over the examples of each question; the mean of all pairs of models.
 
-
-def balance(subspaces: dict[str, Tensor], traces: Sequence[Traces], *, each: bool) -> dict[str, Tensor]:
-    """Scaled so that A x, centred, has unit RMS at the predicting token, and Bᵀ g there the RMS :data:`STRENGTH`.
-
-    Args:
-        each: at every site; else over all sites together, which leaves them the weights that they have.
+    How much of what an entry of P does at a site it does in the other models too. Models that have nothing in common there are
+    given a hundredth.
     """
-    found: dict[str, Tensor] = {}
-    energy: dict[str, Tensor] = {}
-    for key in traces[0].x:
-        a, b = subspaces[f"{key}.A"], subspaces[f"{key}.B"]
-        z = torch.cat([(x - x.mean(0)) @ a.t() for x in (trace.last[key] for trace in traces)]).square().mean().sqrt()
-        found[f"{key}.A"], found[f"{key}.B"] = a / z, b * z
-        felt = [trace.g[key][:, :, -1].float() @ found[f"{key}.B"] for trace in traces]
-        energy[key] = torch.cat([u.flatten() for u in felt]).square().mean()
-    common = torch.stack(list(energy.values())).mean()
-    for key, own in energy.items():
-        # Traces hold gradients in units of a hundredth, so an RMS of one there is the strength here.
-        found[f"{key}.B"] = found[f"{key}.B"] / (own if each else common).sqrt()
+    found = {}
+    for key in traces[0][0].x:
+        grams = torch.zeros(len(pairs), len(pairs), dtype=torch.float64)
+        for asked in zip(*traces, strict=True):
+            phi = torch.stack(
+                [effects(trace.at(key), pair).flatten(1) for trace, pair in zip(asked, pairs, strict=True)]
+            ).double()
+            flat = (phi - phi.mean(1, keepdim=True)).flatten(1)
+            grams += flat @ flat.t()
+        norms = grams.diagonal().clamp_min(1e-30).sqrt()
+        cosines = grams / norms / norms[:, None]
+        others = ~torch.eye(len(pairs), dtype=torch.bool)
+        found[key] = max(float(cosines[others].mean()) if len(pairs) > 1 else 1.0, 1e-2)
     return found
+
+
+def strengths(subspaces: Subspaces, traces: Sequence[Traces]) -> dict[str, float]:
+    """For each site what P of one can do there: RMS of A x, centred, times that of Bᵀ g, at the predicting token."""
+    found = {}
+    for key in traces[0].x:
+        z, u = _seen(subspaces, traces, key)
+        found[key] = float(z * u)
+    return found
+
+
+def balance(
+    subspaces: Subspaces, traces: Sequence[Traces], shares: Mapping[str, float], *, exactly: bool = False
+) -> dict[str, Tensor]:
+    """Scaled so that A x, centred, has unit RMS at the predicting token, and Bᵀ g there an RMS in proportion to the site's share.
+
+    The RMS over all sites is :data:`STRENGTH`, unless the shares are to be met ``exactly``.
+    """
+    common = 1.0 if exactly else (sum(share**2 for share in shares.values()) / len(shares)) ** 0.5
+    found: dict[str, Tensor] = {}
+    for key, share in shares.items():
+        z, u = _seen(subspaces, traces, key)
+        # Traces hold gradients in units of a hundredth, so an RMS of one there is the strength here.
+        found[f"{key}.A"], found[f"{key}.B"] = subspaces[f"{key}.A"] / z, subspaces[f"{key}.B"] * (share / common / u)
+    return found
+
+
+def _seen(subspaces: Subspaces, traces: Sequence[Traces], key: str) -> tuple[Tensor, Tensor]:
+    z = torch.cat([(x - x.mean(0)) @ subspaces[f"{key}.A"].t() for x in (trace.last[key] for trace in traces)])
+    u = torch.cat([(trace.g[key][:, :, -1].float() @ subspaces[f"{key}.B"]).flatten() for trace in traces])
+    return z.square().mean().sqrt(), u.square().mean().sqrt()
 
 
 def conditioned(subspaces: Subspaces) -> dict[str, Tensor]:
