@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from fedmosaic.adapters import CoLoraConfig, activate, build_pair, calibrate, load_shared, read_state, write_state
+from fedmosaic.adapters.blocks import even_block_ends
 from fedmosaic.algorithms.base import Algorithm, Client, FitReport, Member, Server
 from fedmosaic.algorithms.lora import model_inputs, parameter_groups, target_pattern
 from fedmosaic.algorithms.message import Message
@@ -92,7 +93,7 @@ class FedMosaic(Algorithm):
             shared_r=settings.shared_rank,
             shared_modules=None if settings.shared_targets is None else list(settings.shared_targets),
             num_blocks=max(settings.blocks, 1),
-            block_layers=list(aligned.report["layers"]) if aligned else None if settings.blocks else [],
+            block_layers=self._block_layers(backbone, aligned),
             target_modules=target_pattern(backbone, settings),
             gate=settings.gate,
             gate_init=settings.gate_init,
@@ -110,6 +111,13 @@ class FedMosaic(Algorithm):
         # The first global adapter is the client's own initial one.
         write_state(model, "global", read_state(model, "local"))
         return model.eval()
+
+    def _block_layers(self, backbone: Backbone, aligned: Alignment | None) -> list[int] | None:
+        """The layers that end blocks; None for the rule of relative depth."""
+        blocks = self.scenario.adapter.blocks
+        if aligned is not None or not blocks:
+            return list(aligned.report["layers"]) if aligned else []
+        return list(even_block_ends(backbone.num_layers, blocks)) if self.scenario.alignment.layers == "even" else None
 
     def parameters(self, model: Any) -> Sequence[ParameterGroup]:
         return parameter_groups(model, "local")
