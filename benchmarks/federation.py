@@ -10,10 +10,9 @@ elsewhere, shared within an architecture:
   random          P, Q mixed over all, every model with random A, B of its own
   gradients       A, B aligned to the pivot by the closed form on output gradients
   refined         A, B refined together (those that come with the package); the paper's scheme of aggregation
-  refined, x3     what arrives of P, Q three times as strong (``foreign_scale=3``; the scale at which most moves in transplant.md)
   refined, start  every round begins from the received P, Q (``pull_shared=1``)
 
-lr_shared 0.01 with one second moment a tensor, for all alike; rate, scale and pull were looked at under seed 1000 alone. Paired
+lr_shared 0.01 with one second moment a tensor, for all alike; rate and pull were looked at under seed 1000 alone. Paired
 differences with 95 % intervals. Writes results/federation.json and federation.md.
 """
 
@@ -44,7 +43,6 @@ VARIANTS = [
     Variant("random", "fedmosaic-unaligned"),
     Variant("gradients", "fedmosaic", (CLOSED,)),
     Variant("refined", "fedmosaic"),
-    Variant("refined, x3", "fedmosaic", ("algorithms.fedmosaic.foreign_scale=3",)),
     Variant("refined, start", "fedmosaic", ("algorithms.fedmosaic.pull_shared=1",)),
 ]
 COLUMNS = ("Self", "Others", "in-group", "out-group")

@@ -228,7 +228,9 @@ def test_sites_are_weighted_by_how_far_the_models_agree_there() -> None:
     assert found["block.0.o"] > 0.9 and found["block.1.o"] < 0.3
     assert agreement([one], [plain]) == {"block.0.o": 1, "block.1.o": 1}
     opposite = {key: -value if key.endswith("B") else value for key, value in one.items()}
-    assert agreement([one, opposite], [plain, plain]) == {"block.0.o": 0.01, "block.1.o": 0.01}
+    assert agreement([one, opposite], [plain, plain]) == pytest.approx({"block.0.o": -1, "block.1.o": -1})
+    turned_off = balance(one, plain, {"block.0.o": 1, "block.1.o": -1})
+    assert strengths(turned_off, plain)["block.1.o"] == pytest.approx(0.01 * strengths(turned_off, plain)["block.0.o"])
 
 
 def test_conditions_are_bounded_and_the_rest_is_kept() -> None:

@@ -22,6 +22,8 @@ RIDGE_A, RIDGE_B = 1e-2, 1e-3
 STRENGTH = 1e-2
 """RMS of Bᵀ g over the contrasts of all sites: how strongly a P of one moves the choice, the same in every model."""
 
+LEAST_SHARE = 1e-2
+"""Share of a site where the models have nothing in common."""
 LARGEST_CONDITION = 9.0
 
 
@@ -123,8 +125,7 @@ def _whitening(square: Tensor, ridge: float) -> Tensor:
 def agreement(pairs: Sequence[Subspaces], traces: Sequence[Sequence[Traces]]) -> dict[str, float]:
     """For each site the cosine of the models' effects of P, centred over the examples of each question; the mean of all pairs of models.
 
-    How much of what an entry of P does at a site it does in the other models too. Models that have nothing in common there are
-    given a hundredth.
+    How much of what an entry of P does at a site it does in the other models too; 1 for a single model.
     """
     found = {}
     for key in traces[0][0].x:
@@ -138,7 +139,7 @@ def agreement(pairs: Sequence[Subspaces], traces: Sequence[Sequence[Traces]]) ->
         norms = grams.diagonal().clamp_min(1e-30).sqrt()
         cosines = grams / norms / norms[:, None]
         others = ~torch.eye(len(pairs), dtype=torch.bool)
-        found[key] = max(float(cosines[others].mean()) if len(pairs) > 1 else 1.0, 1e-2)
+        found[key] = float(cosines[others].mean()) if len(pairs) > 1 else 1.0
     return found
 
 
@@ -156,8 +157,9 @@ def balance(
 ) -> dict[str, Tensor]:
     """Scaled so that A x, centred, has unit RMS at the predicting token, and Bᵀ g there an RMS in proportion to the site's share.
 
-    The RMS over all sites is :data:`STRENGTH`, unless the shares are to be met ``exactly``.
+    The RMS over all sites is :data:`STRENGTH`, unless the shares are to be met ``exactly``. No share is below :data:`LEAST_SHARE`.
     """
+    shares = {key: max(share, LEAST_SHARE) for key, share in shares.items()}
     common = 1.0 if exactly else (sum(share**2 for share in shares.values()) / len(shares)) ** 0.5
     found: dict[str, Tensor] = {}
     for key, share in shares.items():
