@@ -64,6 +64,8 @@ def scatter(section: Section, styles: Styles, width: float) -> Figure:
 
 def curves(section: Section, styles: Styles, width: float) -> Figure:
     """Two panels, Self and Others, a line with a band for each label."""
+    from matplotlib.ticker import MaxNLocator
+
     stacked = width < 5
     figure, panels = _figure(width, 1.5 * width if stacked else 0.42 * width, 2, stacked)
     for axes, column in zip(panels, AXES, strict=True):
@@ -87,7 +89,7 @@ def curves(section: Section, styles: Styles, width: float) -> Figure:
                 low, high = zip(*((m - h, m + h) for m, h in zip(means, half, strict=True)), strict=True)
                 axes.fill_between(rounds, low, high, color=style.colour, alpha=0.13, linewidth=0)
         axes.set_title(AXES[column], loc="left")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("round")
     return figure
 
@@ -108,8 +110,10 @@ def costs(section: Section, styles: Styles, width: float) -> Figure:
                 places[label] = (_exactly(place or 0.0), interval(values))
         for label, (place, value) in places.items():
             _mark(axes, styles[label], place, value)
-        _scale(axes, [place.mean for place, _ in places.values()])
         axes.margins(0.1)
+        most = max((place.mean for place, _ in places.values()), default=0.0)
+        if most:
+            axes.set_xlim(-0.06 * most, 1.08 * most)
         if index % across == 0:
             axes.set_ylabel(f"{column}, %")
         if index >= len(panels) - across:
@@ -149,22 +153,13 @@ def _mark(axes: Axes, style: Style, x: Any, y: Any) -> None:
         yerr=y.half,
         fmt=style.mark,
         color=style.colour,
-        markersize=7,
+        markersize=7.5,
         markeredgecolor=PAPER,
-        markeredgewidth=0.8,
+        markeredgewidth=0.5,
         elinewidth=1.1,
         capsize=2.5,
         zorder=3,
     )
-
-
-def _scale(axes: Axes, places: Sequence[float]) -> None:
-    """From zero; in powers of ten where the places span more than a linear axis can show."""
-    positive = [place for place in places if place > 0]
-    if positive and max(positive) > 30 * min(positive):
-        axes.set_xscale("symlog", linthresh=min(positive))
-    elif positive:
-        axes.set_xlim(left=-0.06 * max(positive), right=1.1 * max(positive))
 
 
 def _names(figure: Figure, axes: Axes, points: Mapping[str, tuple[float, float]], styles: Styles) -> None:
@@ -191,5 +186,6 @@ def _names(figure: Figure, axes: Axes, points: Mapping[str, tuple[float, float]]
             fontsize=size,
             color=INK,
             zorder=4,
+            bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.75, "pad": 0.8},
             arrowprops={"arrowstyle": "-", "color": SOFT, "linewidth": 0.6} if shift[1] > 1.2 * size else None,
         )

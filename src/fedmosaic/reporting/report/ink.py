@@ -76,8 +76,11 @@ def plain(text: str, longest: int = 40) -> str:
 
 def svg(figure: Figure) -> str:
     """The picture as a file of its own."""
+    from matplotlib import rc_context
+
     stream = io.StringIO()
-    figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+    with rc_context(SETTINGS):
+        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     return stream.getvalue()
 
 

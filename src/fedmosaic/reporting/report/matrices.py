@@ -88,12 +88,12 @@ def relevance(section: Section) -> Matrix | None:
     frames = {}
     kinds: dict[str, Callable[[Any], Any]] = {"weights": lambda r: r.weights, "similarity": lambda r: r.similarity}
     sets: list[Sequence[int] | None] = [None, *([seed] for seed in seeds)]
-    for (l, label), (k, kind), (s, chosen) in itertools.product(enumerate(labels), enumerate(kinds), enumerate(sets)):
+    for (a, label), (k, kind), (s, chosen) in itertools.product(enumerate(labels), enumerate(kinds), enumerate(sets)):
         runs = [run for seed, run in section.runs[label].items() if chosen is None or seed in chosen]
         cells = [_mean_matrix(runs, number, names, kinds[kind]) for number in rounds]
         scale = max((abs(value) for frame in cells for value in frame if value is not None), default=1)
         info = [_inside(runs, number, clients) for number in rounds]
-        frames[f"{l}.{k}.{s}"] = {"scale": scale or 1, "cells": cells, "info": info}
+        frames[f"{a}.{k}.{s}"] = {"scale": scale or 1, "cells": cells, "info": info}
     choices = {
         "algorithm": labels,
         "show": ["weights, %", "similarity of signatures, cosine × 100"],
@@ -140,19 +140,21 @@ def accuracy(section: Section) -> Matrix | None:
             ]
             for task in tasks
         ]
-        for label, runs in section.runs.items()
+        for label, runs in sorted(
+            section.runs.items(), key=lambda entry: (entry[0] != "fedmosaic", entry[0] == reference)
+        )
     }
     shows = ["accuracy, %", *([f"difference to {reference}, points"] if reference and len(means) > 1 else [])]
     frames = {}
-    for l, (label, values) in enumerate(means.items()):
+    for a, values in enumerate(means.values()):
         cells = [_thousandths(value) for row in values for value in row]
-        frames[f"{l}.0"] = {"scale": 1000, "cells": [cells], "info": []}
+        frames[f"{a}.0"] = {"scale": 1000, "cells": [cells], "info": []}
         if reference and len(shows) > 1:
             base = [_thousandths(value) for row in means[reference] for value in row]
-            gaps = [None if a is None or b is None else a - b for a, b in zip(cells, base, strict=True)]
-            frames[f"{l}.1"] = {"scale": 400, "cells": [gaps], "info": []}
+            gaps = [None if x is None or y is None else x - y for x, y in zip(cells, base, strict=True)]
+            frames[f"{a}.1"] = {"scale": 400, "cells": [gaps], "info": []}
     cut = _common(tasks)
-    heads = []
+    heads: list[Head] = []
     for index, task in enumerate(tasks):
         kind = group.get(task, "unseen")
         heads.append(Head(task[cut:], task, kind, index > 0 and kind != heads[-1].group))
@@ -173,14 +175,14 @@ def gates(section: Section) -> Matrix | None:
     runs = [run for label in labels for run in section.runs[label].values()]
     layers = 1 + max(layer for run in runs for found in run.gates.values() for layer in found)
     frames = {}
-    for l, label in enumerate(labels):
+    for a, label in enumerate(labels):
         mine = [run.gates for run in section.runs[label].values()]
         cells = [
             _thousandths(_mean(found[c.name][layer].share for found in mine if layer in found.get(c.name, {})))
             for c in clients
             for layer in range(layers)
         ]
-        frames[str(l)] = {"scale": 1000, "cells": [cells], "info": []}
+        frames[str(a)] = {"scale": 1000, "cells": [cells], "info": []}
     first = next(run.gates for run in runs if run.gates)
     ends = frozenset(
         (row, layer)

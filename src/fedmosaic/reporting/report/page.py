@@ -13,13 +13,14 @@ from markupsafe import Markup
 
 from fedmosaic import __version__
 from fedmosaic.evaluation.statistics import Interval
+from fedmosaic.reporting.comparison import difference, mean
 from fedmosaic.reporting.report import matrices, verdict
 from fedmosaic.reporting.report.figures import NARROW, WIDE, pictures
 from fedmosaic.reporting.report.ink import Style, inline, styles, svg
 from fedmosaic.reporting.report.matrices import Matrix
 from fedmosaic.reporting.report.sections import Section
 from fedmosaic.reporting.report.tables import costs
-from fedmosaic.reporting.report.verdict import Listening, Standing
+from fedmosaic.reporting.report.verdict import Control, Listening, Standing
 
 MAIN = ("Self", "Others")
 # Marks as paths in a box from −5 to 5, for legends.
@@ -55,7 +56,8 @@ class View:
     section: Section
     headline: str
     standings: Sequence[Standing]
-    heard: Sequence[Listening]
+    heard: Listening | None
+    controls: Sequence[Control]
     styles: Mapping[str, Style]
     pictures: Sequence[Drawn]
     matrices: Mapping[str, Matrix]
@@ -90,18 +92,15 @@ def page(sections: Sequence[Section], notes: Sequence[str]) -> str:
 def _view(section: Section, name: str) -> View:
     inks = styles(list(section.runs))
     standings = [found for column in MAIN if (found := verdict.standing(section, column))]
-    heard = [found for label in section.runs if (found := verdict.listening(section, label))]
-    drawn = [
-        Drawn(
-            p.title,
-            p.text,
-            *(
-                Markup(inline(svg(p.draw(width)), f"{name}-{p.name}-{kind}-"))
-                for kind, width in (("n", NARROW), ("w", WIDE))
-            ),
+    labels = sorted(section.runs, key=lambda label: label != "fedmosaic")
+    heard = next((heard for label in labels if (heard := verdict.listening(section, label))), None)
+    drawn = []
+    for picture in pictures(section, inks):
+        narrow, wide = (
+            Markup(inline(svg(picture.draw(width)), f"{name}-{picture.name}-{kind}-"))
+            for kind, width in (("narrow", NARROW), ("wide", WIDE))
         )
-        for p in pictures(section, inks)
-    ]
+        drawn.append(Drawn(picture.title, picture.text, narrow, wide))
     made = [matrices.relevance(section), matrices.accuracy(section), matrices.gates(section)]
     versions: dict[str, list[str]] = {}
     for runs in section.runs.values():
@@ -115,6 +114,7 @@ def _view(section: Section, name: str) -> View:
         verdict.headline(standings, len(section.seeds)),
         standings,
         heard,
+        verdict.controls(section),
         inks,
         drawn,
         {matrix.name: matrix for matrix in made if matrix},
@@ -137,11 +137,11 @@ def _share(value: int | None, scale: int) -> int:
 def _number(figure: Any) -> str:
     if isinstance(figure, Interval):
         return f"{figure.mean:.1f}" + ("" if figure.half is None else f" ± {figure.half:.1f}")
-    return f"{figure['mean']:.1f}" + ("" if figure["ci95"] is None else f" ± {figure['ci95']:.1f}")
+    return mean(figure)
 
 
 def _difference(figure: Mapping[str, Any]) -> str:
-    return f"{round(figure['mean'], 1) + 0.0:+.1f}" + ("" if figure["ci95"] is None else f" ± {figure['ci95']:.1f}")
+    return difference(figure).replace("-", "−")
 
 
 def _above(gap: Mapping[str, Any], sign: int) -> bool:

@@ -25,7 +25,7 @@ class Standing:
 
     Attributes:
         leader: the label with the highest mean, and that mean. next: the second highest, None if there is no other.
-        margin: leader − next, paired. level: labels that the leader is not above, by their means.
+        margin: leader − next, paired. level: labels that the leader is not above, by their means; under: those it is.
         local: leader − local training, None where that is the leader or missing.
     """
 
@@ -35,6 +35,7 @@ class Standing:
     next: str | None
     margin: Interval | None
     level: Sequence[str]
+    under: Sequence[str]
     local: Interval | None
 
     @property
@@ -64,7 +65,7 @@ def standing(section: Section, column: str) -> Standing | None:
     """Of the labels that were measured on it; None without any."""
     values = {label: found for label in section.runs if (found := section.values(label, column))}
     order = sorted(
-        (label for label in values if not section.oracle(label)) or values,
+        [label for label in values if not section.oracle(label)] or values,
         key=lambda label: -statistics.fmean(values[label].values()),
     )
     if not order:
@@ -79,6 +80,7 @@ def standing(section: Section, column: str) -> Standing | None:
         rest[0] if rest else None,
         section.gap(leader, rest[0], column) if rest else None,
         level,
+        [label for label in rest if label not in level],
         section.gap(leader, local, column) if local in rest else None,
     )
 
@@ -93,18 +95,26 @@ def headline(standings: Sequence[Standing], seeds: int) -> str:
     if all(found.won for found in standings) and len({found.leader for found in standings}) == 1 and len(standings) > 1:
         margins = " and ".join(f"{points(found.margin)} on {found.place} (next: {found.next})" for found in standings)
         return f"{standings[0].leader} wins on both counts: {margins}."
-    return "; ".join(_clause(found, seeds) for found in standings) + "."
+    if not any(found.won for found in standings):
+        if len({found.leader for found in standings}) == 1 and len(standings) > 1:
+            seen = "one seed" if standings[0].single else count(seeds, "seed")
+            told = " and ".join(f"{points(found.margin)} on {found.place} (next: {found.next})" for found in standings)
+            return f"{standings[0].leader} is highest on both counts, but {seen} cannot tell that it wins: {told}."
+        told = " and ".join(f"{found.leader} on {found.place} ({_ahead(found)})" for found in standings)
+        if any(found.single for found in standings):
+            return f"One seed cannot tell a winner: highest are {told}."
+        return f"No winner that {count(seeds, 'seed')} can tell: highest are {told}."
+    return "; ".join(_clause(found) for found in standings) + "."
 
 
-def _clause(found: Standing, seeds: int) -> str:
-    ahead = f"{points(found.margin)} ahead of {found.next}"
+def _clause(found: Standing) -> str:
     if found.won:
-        return f"on {found.place} {found.leader} wins, {ahead}"
-    if found.single:
-        return f"on {found.place} {found.leader} is highest, {ahead}, by a single seed that says nothing about chance"
-    return (
-        f"on {found.place} there is no winner that {count(seeds, 'seed')} can tell: {found.leader} is highest, {ahead}"
-    )
+        return f"on {found.place} {found.leader} wins ({_ahead(found)})"
+    return f"on {found.place} no winner can be told, {found.leader} is highest ({_ahead(found)})"
+
+
+def _ahead(found: Standing) -> str:
+    return f"{points(found.margin)} over {found.next}"
 
 
 def sureness(found: Standing) -> str:
@@ -115,7 +125,8 @@ def sureness(found: Standing) -> str:
         return "Not sure at all: without a second seed there is no interval."
     if found.won:
         return "Sure at 95 %: the interval of the difference to every other algorithm is above zero."
-    return f"Not sure: {listed(found.level)} may be as good; the interval of the difference reaches zero."
+    rest = f" It is above {listed(found.under)}." if found.under else ""
+    return f"Not sure: {listed(found.level)} may be as good; the interval of the difference reaches zero.{rest}"
 
 
 @dataclass(frozen=True)
@@ -172,6 +183,38 @@ def listening(section: Section, label: str) -> Listening | None:
     return Listening(label, inside, shares[0][1] if shares else 0.0, pairs)
 
 
+@dataclass(frozen=True)
+class Control:
+    """A label with real relevance weights against one of the same algorithm with other ones: what it is worth whom one listens to."""
+
+    label: str
+    control: str
+    gaps: Mapping[str, Interval]
+
+    @property
+    def sentence(self) -> str:
+        parts = []
+        for column, gap in self.gaps.items():
+            told = "more" if above(gap) else "less" if below(gap) else "not to be told from zero"
+            parts.append(f"{points(gap)} on {PLACES[column]} ({told})")
+        return f"{self.label} against {self.control}: {', '.join(parts)}."
+
+
+def controls(section: Section) -> list[Control]:
+    """Every control among the labels with relevance weights, against the first label that has RELA's."""
+    kinds = {label: run.settings.scenario.relevance.kind for label, run in section.first.items() if run.relevance}
+    real = next((label for label in kinds if label == "fedmosaic"), None) or next(
+        (label for label, kind in kinds.items() if kind == "rela"), None
+    )
+    if real is None or kinds[real] != "rela":
+        return []
+    return [
+        Control(real, label, {c: gap for c in PLACES if (gap := section.gap(real, label, c)) is not None})
+        for label, kind in kinds.items()
+        if kind in ("uniform", "permuted", "random")
+    ]
+
+
 def inside_share(found: Relevance, clients: Sequence[ClientSpec]) -> tuple[float, float] | None:
     """Mean share of the weights that stay inside a client's group, and what equal weights would give.
 
@@ -195,7 +238,7 @@ def points(gap: Interval | None) -> str:
     if gap is None:
         return "an unknown number of points"
     half = "" if gap.half is None else f" ± {gap.half:.1f}"
-    return f"{round(gap.mean, 1) + 0.0:+.1f}{half} points"
+    return f"{round(gap.mean, 1) + 0.0:+.1f}{half} points".replace("-", "−")
 
 
 def percent_of(share: Interval) -> str:
