@@ -23,6 +23,7 @@ FRAME = """<!DOCTYPE html><body style="margin:0"><iframe src="{page}" style="bor
 <script>
 document.querySelector("iframe").addEventListener("load", (event) => {{
   const view = event.target.contentWindow, page = view.document;
+  const WHOLE = "h1, h2, p, li, label, figure, .main, [data-matrix$=relevance] table, [data-matrix$=tasks] table";
   const visible = (element) => element.getClientRects().length > 0;
   for (const details of page.querySelectorAll("details")) details.open = true;
   const box = page.querySelector("[data-matrix$=relevance]");
@@ -32,7 +33,7 @@ document.querySelector("iframe").addEventListener("load", (event) => {{
     scroll: page.documentElement.scrollWidth,
     verdict: page.querySelector("h1").getBoundingClientRect().bottom,
     figures: [...page.querySelectorAll("figure div")].filter(visible).map((part) => part.className),
-    cut: [...page.querySelectorAll("h1, h2, p, li, label, figure, .main, [data-matrix$=relevance] table, [data-matrix$=tasks] table")].filter(visible)
+    cut: [...page.querySelectorAll(WHOLE)].filter(visible)
       .filter((element) => element.getBoundingClientRect().right > view.innerWidth + 1).map((element) => element.outerHTML.slice(0, 80)),
     smallest: Math.min(...[...page.querySelectorAll("p, li, td, th, text, label")].filter((e) => visible(e) && e.textContent.trim())
       .map((e) => e.tagName === "text" ? e.getBoundingClientRect().height : parseFloat(view.getComputedStyle(e).fontSize))),
