@@ -89,7 +89,9 @@ def test_runs_of_their_own_join_those_of_equal_settings(made: Path, tmp_path: Pa
         "sft (rounds=5)": [7],
     }
     again = the_section(made, made / "sft" / "seed-1")
-    assert list(again.runs["sft"]) == [0, 1] and "the same seed" in again.notes[0]
+    assert list(again.runs["sft"]) == [0, 1] and not again.notes
+    copied = the_section(made, alone, Path(shutil.copytree(alone, tmp_path / "copy")))
+    assert list(copied.runs["sft"]) == [0, 1, 7] and "copy is left out" in copied.notes[0]
 
 
 def test_runs_that_measure_other_things_are_sections_of_their_own(made: Path, tmp_path: Path) -> None:

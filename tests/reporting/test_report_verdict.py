@@ -82,7 +82,7 @@ def test_no_winner_where_one_interval_reaches_zero(like: Section) -> None:
     assert verdict(both).startswith("fedmosaic is highest on both counts, but 2 seeds cannot tell that it wins")
     mixed = with_figures(like, {"sft": ([50, 52, 54], [30, 32, 34]), "fedmosaic": ([60, 62, 64.1], [30, 35, 33])})
     assert verdict(mixed).startswith(
-        "on own tasks fedmosaic wins (+10.0 ± 0.1 points over sft); on the other clients' tasks no"
+        "On own tasks fedmosaic wins (+10.0 ± 0.1 points over sft); on the other clients' tasks no"
     )
 
 

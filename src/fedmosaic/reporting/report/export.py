@@ -8,7 +8,7 @@ from pathlib import Path
 from fedmosaic.comparison.variants import slug
 from fedmosaic.files import write_atomic
 from fedmosaic.reporting.report import tables
-from fedmosaic.reporting.report.figures import WIDE, pictures
+from fedmosaic.reporting.report.figures import WIDE, keyed, pictures
 from fedmosaic.reporting.report.ink import png, styles, svg
 from fedmosaic.reporting.report.sections import Section
 
@@ -25,8 +25,9 @@ def export(sections: Sequence[Section], folder: Path) -> list[Path]:
 
 
 def _files(section: Section) -> Iterator[tuple[str, bytes | str]]:
-    for picture in pictures(section, styles(list(section.runs))):
-        figure = picture.draw(WIDE)
+    inks = styles(list(section.runs))
+    for picture in pictures(section, inks):
+        figure = keyed(picture.draw(WIDE), inks)
         yield f"{picture.name}.svg", svg(figure)
         yield f"{picture.name}.png", png(figure)
     for name, table in (("comparison", tables.comparison(section)), ("costs", tables.costs(section))):

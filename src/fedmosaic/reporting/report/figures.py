@@ -121,6 +121,16 @@ def costs(section: Section, styles: Styles, width: float) -> Figure:
     return figure
 
 
+def keyed(figure: Figure, styles: Styles) -> Figure:
+    """The figure with a legend below it; on the page that is text."""
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], label=plain(label), **_marked(style)) for label, style in styles.items()]
+    columns = min(len(handles), max(2, int(0.75 * figure.get_figwidth())))
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
+    return figure
+
+
 def _figure(
     width: float, height: float, panels: int, stacked: bool = False, grid: bool = False
 ) -> tuple[Figure, Sequence[Axes]]:
@@ -147,19 +157,14 @@ def _exactly(value: float) -> Any:
 
 def _mark(axes: Axes, style: Style, x: Any, y: Any) -> None:
     axes.errorbar(
-        x.mean,
-        y.mean,
-        xerr=x.half,
-        yerr=y.half,
-        fmt=style.mark,
-        color=style.colour,
-        markersize=7.5,
-        markeredgecolor=PAPER,
-        markeredgewidth=0.5,
-        elinewidth=1.1,
-        capsize=2.5,
-        zorder=3,
+        x.mean, y.mean, xerr=x.half, yerr=y.half, fmt="none", ecolor=style.colour, elinewidth=1.1, capsize=2.5, zorder=3
     )
+    axes.plot([x.mean], [y.mean], **_marked(style), zorder=5)
+
+
+def _marked(style: Style) -> dict[str, Any]:
+    mark = {"color": style.colour, "marker": style.mark, "linestyle": "none"}
+    return {**mark, "markersize": 7.5, "markeredgecolor": PAPER, "markeredgewidth": 0.5}
 
 
 def _names(figure: Figure, axes: Axes, points: Mapping[str, tuple[float, float]], styles: Styles) -> None:

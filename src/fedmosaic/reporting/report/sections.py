@@ -147,7 +147,8 @@ def _labelled(runs: Sequence[RunData]) -> tuple[dict[str, dict[int, RunData]], l
             name = f"{label} {number}"
         found[name] = {}
         for run in same:
-            if (other := found[name].setdefault(run.settings.seed, run)) is not run:
+            other = found[name].setdefault(run.settings.seed, run)
+            if other.folder.resolve() != run.folder.resolve():
                 notes.append(f"{run.folder} is left out: {other.folder} has the same settings and the same seed")
         found[name] = dict(sorted(found[name].items()))
     return found, notes

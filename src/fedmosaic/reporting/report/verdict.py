@@ -104,7 +104,8 @@ def headline(standings: Sequence[Standing], seeds: int) -> str:
         if any(found.single for found in standings):
             return f"One seed cannot tell a winner: highest are {told}."
         return f"No winner that {count(seeds, 'seed')} can tell: highest are {told}."
-    return "; ".join(_clause(found) for found in standings) + "."
+    sentence = "; ".join(_clause(found) for found in standings) + "."
+    return sentence[0].upper() + sentence[1:]
 
 
 def _clause(found: Standing) -> str:
