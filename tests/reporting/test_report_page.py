@@ -16,6 +16,7 @@ import fedmosaic
 from fedmosaic.cli import main
 from fedmosaic.reporting.comparison import difference, mean
 from fedmosaic.reporting.report.ink import plain, styles
+from fedmosaic.reporting.report.page import data
 from fedmosaic.reporting.report.tables import Table
 
 
@@ -116,6 +117,12 @@ def test_names_are_text_and_nothing_else(made: Path) -> None:
     assert inside and all(link[1:] in page.ids for link in inside) and set(page.links) == inside
     assert set(re.findall(r"url\(#([^)]*)\)", text)) <= set(page.ids)
     assert "http://" not in re.sub(r'xmlns(:xlink)?="[^"]*"', "", text).replace("http-equiv", "")
+
+
+def test_data_cannot_end_its_script() -> None:
+    content = {"a": "</script><!--<script>&\u2028"}
+    text = str(data(content))
+    assert json.loads(text) == content and not set("<>&\u2028") & set(text)
 
 
 def test_the_same_input_gives_the_same_bytes(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

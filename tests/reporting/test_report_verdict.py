@@ -86,6 +86,13 @@ def test_no_winner_where_one_interval_reaches_zero(like: Section) -> None:
     )
 
 
+def test_a_win_over_the_next_best_is_not_enough(like: Section) -> None:
+    steady, wild, best = ([50, 51, 52], [30] * 3), ([20, 49, 78], [30] * 3), ([53, 54, 55.1], [30] * 3)
+    found = standing(with_figures(like, {"sft": steady, "fedavg": wild, "fedmosaic": best}), "Self")
+    assert found and found.next == "sft" and found.margin and found.margin.mean - (found.margin.half or 0) > 0
+    assert not found.won and list(found.level) == ["fedavg"]
+
+
 def test_one_seed_or_one_algorithm_tells_nothing(like: Section) -> None:
     one = with_figures(like, {"sft": ([50], [30]), "fedmosaic": ([90], [20])})
     assert verdict(one).startswith("One seed cannot tell a winner") and "+40.0 points over sft" in verdict(one)
