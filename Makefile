@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 export OMP_WAIT_POLICY ?= PASSIVE
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: quickstart test lint test-peft flower check clean
+.PHONY: quickstart test lint test-peft flower browser check clean
 
 quickstart: $(VENV)/.installed  ## watch four heterogeneous clients learn from one another
 	$(BIN)/fedmosaic run miniature/quickstart
@@ -24,7 +24,13 @@ test-peft: $(VENV)/.peft  ## PEFT's own test suite, run on Co-LoRA
 
 flower: $(VENV)-flower/.installed  ## Flower, in an environment of its own, for the tests that compare with it
 
-check: lint flower test test-peft  ## everything CI runs
+browser:  ## Chromium, for the tests that look at the report; they are skipped where it cannot be had
+	@for name in chromium chromium-browser google-chrome chrome; do command -v $$name >/dev/null && exit 0; done; \
+	export DEBIAN_FRONTEND=noninteractive; packages="chromium fonts-liberation"; \
+	timeout 600 sh -c "apt-get update && apt-get install -y --no-install-recommends $$packages" >/dev/null 2>&1 || \
+	echo "no Chromium, and no way to install it here: the tests that look at the report are skipped"
+
+check: lint flower browser test test-peft  ## everything CI runs
 
 clean:
 	rm -rf $(VENV) $(VENV)-flower build dist .pytest_cache .mypy_cache .ruff_cache

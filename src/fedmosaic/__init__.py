@@ -14,11 +14,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fedmosaic.api import align, compare, export, resume, run, show
+    from fedmosaic.api import align, compare, export, report, resume, run, show
     from fedmosaic.configfile import load_scenario
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "align", "compare", "export", "load_scenario", "resume", "run", "show"]
+__all__ = ["__version__", "align", "compare", "export", "load_scenario", "report", "resume", "run", "show"]
 
 _HOMES = {
     "run": "fedmosaic.api",
@@ -26,6 +26,7 @@ _HOMES = {
     "resume": "fedmosaic.api",
     "show": "fedmosaic.api",
     "export": "fedmosaic.api",
+    "report": "fedmosaic.api",
     "align": "fedmosaic.api",
     "load_scenario": "fedmosaic.configfile",
 }

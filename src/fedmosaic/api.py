@@ -149,6 +149,40 @@ def show(folder: str | Path) -> Mapping[str, Any]:
     return summary
 
 
+def report(
+    folders: str | Path | Sequence[str | Path], *, out: str | Path | None = None, export: str | Path | None = None
+) -> Path:
+    """One page that shows what runs and comparisons found; it opens from disk without a network.
+
+    Runs of the same scenario are compared; several scenarios become sections of the page. A run that has not finished or is damaged
+    is left out, and the page says so. The same folders give the same bytes.
+
+    Args:
+        folders: run folders and comparison folders, any mix.
+        out: the file; by default ``report.html`` in the folder if there is one, else in the current one.
+        export: a folder for the figures (PNG, SVG) and tables (CSV, Markdown, LaTeX); None writes none.
+
+    Returns:
+        the file.
+
+    Raises:
+        CheckpointError: a folder that holds neither, or nothing that can be shown.
+    """
+    from fedmosaic.reporting.report.collect import collect
+    from fedmosaic.reporting.report.export import export as export_files
+    from fedmosaic.reporting.report.page import page
+    from fedmosaic.reporting.report.sections import sections
+
+    paths = [Path(folders)] if isinstance(folders, str | Path) else [Path(folder) for folder in folders]
+    collected = collect(paths)
+    found = sections(collected)
+    path = Path(out) if out is not None else (paths[0] if len(paths) == 1 else Path()) / "report.html"
+    write_atomic(path, page(found, collected.notes).encode("utf-8", "replace"))
+    if export is not None:
+        export_files(found, Path(export))
+    return path
+
+
 def export(folder: str | Path, client: str, out: str | Path) -> Path:
     """Write a client's adapter as an ordinary PEFT LoRA adapter, which loads without this library.
 

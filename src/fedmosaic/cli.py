@@ -84,6 +84,19 @@ def build_parser() -> argparse.ArgumentParser:
     show.add_argument("folder", metavar="DIR")
     show.add_argument("--json", action="store_true", help="print summary.json instead")
 
+    report = commands.add_parser(
+        "report",
+        help="a page that shows what runs and comparisons found",
+        description="Make one self-contained page from run folders and comparison folders.",
+    )
+    report.add_argument("folders", nargs="+", metavar="DIR", help="a run folder or a comparison folder")
+    report.add_argument(
+        "--out", "-o", metavar="FILE", help="the page (default: report.html in DIR, or here for several)"
+    )
+    report.add_argument(
+        "--export", metavar="FOLDER", help="also write figures (PNG, SVG) and tables (CSV, Markdown, LaTeX)"
+    )
+
     listing = commands.add_parser("list", help="what there is")
     listing.add_argument("what", choices=["algorithms", "scenarios", "models"])
 
@@ -238,6 +251,14 @@ def _show(arguments: argparse.Namespace) -> None:
         print_comparison(summary)
     else:
         print_summary(summary)
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    from fedmosaic import api
+
+    print(f"wrote {api.report(arguments.folders, out=arguments.out, export=arguments.export)}")
+    if arguments.export:
+        print(f"wrote figures and tables to {arguments.export}")
 
 
 def _list(arguments: argparse.Namespace) -> None:

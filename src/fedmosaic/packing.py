@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save, save_file
 from torch import Tensor
 
@@ -39,6 +39,29 @@ def unpack(payload: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
         header = json.loads(payload[8 : 8 + int.from_bytes(payload[:8], "little")])
         content = json.loads(header["__metadata__"][CONTENT])
         return _split(load(payload), content["manifest"]), dict(content["scalars"])
+    except (SafetensorError, AttributeError, TypeError, KeyError, RuntimeError) as error:
+        raise ValueError(str(error)) from error
+
+
+def read_some(path: Path, wanted: Callable[[str], bool]) -> tuple[list[str], dict[str, Tensor]]:
+    """The names of all tensors in a file that :func:`write` made, and those tensors that are wanted; no others are read.
+
+    Raises:
+        ValueError: with the reason, for any other file.
+    """
+    try:
+        with safe_open(path, "pt") as stored:
+            manifest = json.loads(stored.metadata()[CONTENT])["manifest"]
+            names, found = [], {}
+            for kind, entries in manifest.items():
+                vector, start = stored.get_slice(kind), 0
+                for name, shape in entries:
+                    end = start + math.prod(shape)
+                    names.append(name)
+                    if wanted(name):
+                        found[name] = vector[start:end].view(shape)
+                    start = end
+            return names, found
     except (SafetensorError, AttributeError, TypeError, KeyError, RuntimeError) as error:
         raise ValueError(str(error)) from error
 

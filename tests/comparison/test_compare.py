@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import queue
 import signal
 import subprocess
 import sys
@@ -21,11 +20,11 @@ import fedmosaic
 from fedmosaic.cli import main
 from fedmosaic.comparison import grid
 from fedmosaic.comparison.grid import Failure, GridListener, Job
-from fedmosaic.comparison.job import Reporter, perform
 from fedmosaic.comparison.sweep import Sweep
 from fedmosaic.comparison.variants import Variant
 from fedmosaic.config import RunSettings
-from fedmosaic.errors import ConfigError, FedMosaicError
+from fedmosaic.errors import ConfigError
+from in_process import Here
 
 
 @pytest.fixture
@@ -50,22 +49,6 @@ def numbers(folder: Path) -> list[dict[str, Any]]:
 
 def stamps(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-class Here:
-    """Stands in for the process of a job, where the process is not the point: does the job in this one."""
-
-    def __init__(self, job: Job, events: queue.Queue[Any]) -> None:
-        self.job, self.memory, self.of, self.failed = job, 0, job.settings.scenario.rounds, ""
-        job.folder.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            perform(job.folder, job.settings, Reporter(lambda event: events.put((self, dict(event)))))
-        except FedMosaicError as error:
-            events.put((self, {"failed": str(error)}))
-        events.put((self, None))
-
-    def close(self) -> int:
-        return 0
 
 
 def test_a_failing_algorithm_is_told_and_the_others_go_on_and_nothing_is_done_twice(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from fedmosaic.evaluation.statistics import Interval, interval, mean_ranks, paired
@@ -41,8 +41,8 @@ def compare_summaries(summaries: Summaries) -> dict[str, dict[str, Any]]:
     """
     found = {label: runs for label, runs in summaries.items() if runs}
     rows = {label: _costs(runs) for label, runs in found.items()}
-    for column, path in COLUMNS.items():
-        values = {label: _values(runs, path) for label, runs in found.items()}
+    for column in COLUMNS:
+        values = {label: column_values(runs, column) for label, runs in found.items()}
         values = {label: measured for label, measured in values.items() if measured}
         ranks = mean_ranks(values)
         for label, mine in values.items():
@@ -81,12 +81,12 @@ def _costs(runs: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _values(runs: Mapping[int, Mapping[str, Any]], path: Sequence[str]) -> dict[int, float]:
-    """A figure of every run in percent; without those where it was not measured."""
+def column_values(runs: Mapping[int, Mapping[str, Any]], column: str) -> dict[int, float]:
+    """A figure of :data:`COLUMNS` of every run, by seed and in percent; without those where it was not measured."""
     values: dict[int, float] = {}
     for seed, summary in runs.items():
         found: Any = summary
-        for part in path:
+        for part in COLUMNS[column]:
             found = found.get(part) if isinstance(found, Mapping) else None
         if found is not None:
             values[seed] = 100 * float(found)

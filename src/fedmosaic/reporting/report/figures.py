@@ -1,0 +1,196 @@
+"""The pictures of a section, each at two widths: Self against Others, accuracy over rounds, bytes and operations against accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fedmosaic.evaluation.statistics import interval
+from fedmosaic.reporting.report.ink import INK, PAPER, SETTINGS, SOFT, Style, plain
+from fedmosaic.reporting.report.sections import Section
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Styles = Mapping[str, Style]
+NARROW, WIDE = 3.7, 8.4
+AXES = {"Self": "Self: accuracy on own tasks, %", "Others": "Others: on the others' tasks, %"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of a section.
+
+    Attributes:
+        name: of its file. title, text: what it shows, and how to read it. draw: into a figure so many inches wide.
+    """
+
+    name: str
+    title: str
+    text: str
+    draw: Callable[[float], Figure]
+
+
+def pictures(section: Section, styles: Styles) -> list[Picture]:
+    """Those that the data allow."""
+    found = []
+    if any(_points(section, label) for label in section.runs):
+        text = "Means over seeds; bars are 95 % t-intervals. Up: better on a client's own tasks. Right: better on the tasks of others."
+        found.append(Picture("self-others", "Self against Others", text, lambda width: scatter(section, styles, width)))
+    if any(len(section.curve(label, column)) > 1 for label in section.runs for column in AXES):
+        text = "Means over seeds after each evaluated round; bands are 95 % t-intervals."
+        found.append(Picture("rounds", "Accuracy over rounds", text, lambda width: curves(section, styles, width)))
+    if any(section.megabytes(label) for label in section.runs):
+        text = "What a run sends and computes, all clients together, against where it ends. Bars are 95 % t-intervals."
+        found.append(Picture("costs", "What it costs", text, lambda width: costs(section, styles, width)))
+    return found
+
+
+def scatter(section: Section, styles: Styles, width: float) -> Figure:
+    """A point with error bars for each label, its name beside it."""
+    figure, (axes,) = _figure(width, 0.9 * width if width < 5 else 0.55 * width, 1)
+    points = {label: point for label in section.runs if (point := _points(section, label))}
+    for label, (others, own) in points.items():
+        _mark(axes, styles[label], others, own)
+    axes.set_xlabel(AXES["Others"])
+    axes.set_ylabel(AXES["Self"])
+    axes.margins(0.12)
+    if len(points) <= 8:
+        _names(figure, axes, {label: (others.mean, own.mean) for label, (others, own) in points.items()}, styles)
+    return figure
+
+
+def curves(section: Section, styles: Styles, width: float) -> Figure:
+    """Two panels, Self and Others, a line with a band for each label."""
+    from matplotlib.ticker import MaxNLocator
+
+    stacked = width < 5
+    figure, panels = _figure(width, 1.5 * width if stacked else 0.42 * width, 2, stacked)
+    for axes, column in zip(panels, AXES, strict=True):
+        for label in section.runs:
+            curve = section.curve(label, column)
+            rounds = [number + 1 for number in curve]
+            means = [point.mean for point in curve.values()]
+            style = styles[label]
+            axes.plot(
+                rounds,
+                means,
+                color=style.colour,
+                marker=style.mark,
+                markersize=4,
+                linestyle=style.dash,
+                linewidth=1.4,
+                markeredgewidth=0,
+            )
+            half = [point.half or 0.0 for point in curve.values()]
+            if any(half):
+                low, high = zip(*((m - h, m + h) for m, h in zip(means, half, strict=True)), strict=True)
+                axes.fill_between(rounds, low, high, color=style.colour, alpha=0.13, linewidth=0)
+        axes.set_title(AXES[column], loc="left")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlabel("round")
+    return figure
+
+
+def costs(section: Section, styles: Styles, width: float) -> Figure:
+    """Self and Others (rows) against bytes and operations (columns)."""
+    known = [label for label in section.runs if section.teraflops(label) is not None]
+    figure, panels = _figure(width, (1.25 if width < 5 else 0.62) * width, 4 if known else 2, grid=True)
+    across = 2 if known else 1
+    for index, axes in enumerate(panels):
+        column = list(AXES)[index // across]
+        flops = index % across == 1
+        places = {}
+        for label in known if flops else section.runs:
+            values = list(section.values(label, column).values())
+            if values:
+                place = section.teraflops(label) if flops else section.megabytes(label)
+                places[label] = (_exactly(place or 0.0), interval(values))
+        for label, (place, value) in places.items():
+            _mark(axes, styles[label], place, value)
+        axes.margins(0.1)
+        most = max((place.mean for place, _ in places.values()), default=0.0)
+        if most:
+            axes.set_xlim(-0.06 * most, 1.08 * most)
+        if index % across == 0:
+            axes.set_ylabel(f"{column}, %")
+        if index >= len(panels) - across:
+            axes.set_xlabel("TFLOP a run" if flops else "MB a run, both ways")
+    return figure
+
+
+def keyed(figure: Figure, styles: Styles) -> Figure:
+    """The figure with a legend below it; on the page that is text."""
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], label=plain(label), **_marked(style)) for label, style in styles.items()]
+    columns = min(len(handles), max(2, int(0.75 * figure.get_figwidth())))
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
+    return figure
+
+
+def _figure(
+    width: float, height: float, panels: int, stacked: bool = False, grid: bool = False
+) -> tuple[Figure, Sequence[Axes]]:
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    small = width < 5
+    sizes = {"font.size": 8.0 if small else 9.0, "axes.titlesize": 8.5 if small else 10.0}
+    with rc_context({**SETTINGS, **sizes}):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        shape = (2, panels // 2) if grid else ((panels, 1) if stacked else (1, panels))
+        axes = figure.subplots(*shape, squeeze=False)
+        return figure, list(axes.flat)
+
+
+def _points(section: Section, label: str) -> tuple[Any, Any] | None:
+    others, own = (list(section.values(label, column).values()) for column in ("Others", "Self"))
+    return (interval(others), interval(own)) if others and own else None
+
+
+def _exactly(value: float) -> Any:
+    return interval([value])
+
+
+def _mark(axes: Axes, style: Style, x: Any, y: Any) -> None:
+    axes.errorbar(
+        x.mean, y.mean, xerr=x.half, yerr=y.half, fmt="none", ecolor=style.colour, elinewidth=1.1, capsize=2.5, zorder=3
+    )
+    axes.plot([x.mean], [y.mean], **_marked(style), zorder=5)
+
+
+def _marked(style: Style) -> dict[str, Any]:
+    mark = {"color": style.colour, "marker": style.mark, "linestyle": "none"}
+    return {**mark, "markersize": 7.5, "markeredgecolor": PAPER, "markeredgewidth": 0.5}
+
+
+def _names(figure: Figure, axes: Axes, points: Mapping[str, tuple[float, float]], styles: Styles) -> None:
+    """Each label beside its point; where points are close, moved apart upwards and tied to them by a thin line."""
+    size = 7.5 if figure.get_figwidth() < 5 else 9.0
+    figure.draw_without_rendering()
+    spots = {label: axes.transData.transform(point) for label, point in points.items()}
+    gap = 1.5 * size * figure.dpi / 72
+    middle = axes.get_window_extent().x0 + 0.6 * axes.get_window_extent().width
+    last: dict[bool, float] = {}
+    for label in sorted(spots, key=lambda name: (spots[name][1], name)):
+        x, y = spots[label]
+        left = bool(x > middle)
+        height = max(y + 0.5 * gap, last.get(left, y) + gap)
+        last[left] = height
+        shift = (-9 if left else 9, (height - y) * 72 / figure.dpi)
+        axes.annotate(
+            plain(label, 28),
+            points[label],
+            xytext=shift,
+            textcoords="offset points",
+            ha="right" if left else "left",
+            va="center",
+            fontsize=size,
+            color=INK,
+            zorder=4,
+            bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.75, "pad": 0.8},
+            arrowprops={"arrowstyle": "-", "color": SOFT, "linewidth": 0.6} if shift[1] > 1.2 * size else None,
+        )

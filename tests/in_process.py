@@ -1,0 +1,26 @@
+"""The jobs of a comparison without processes of their own."""
+
+from __future__ import annotations
+
+import queue
+from typing import Any
+
+from fedmosaic.comparison.grid import Job
+from fedmosaic.comparison.job import Reporter, perform
+from fedmosaic.errors import FedMosaicError
+
+
+class Here:
+    """Stands in for the process of a job, where the process is not the point: does the job in this one."""
+
+    def __init__(self, job: Job, events: queue.Queue[Any]) -> None:
+        self.job, self.memory, self.of, self.failed = job, 0, job.settings.scenario.rounds, ""
+        job.folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            perform(job.folder, job.settings, Reporter(lambda event: events.put((self, dict(event)))))
+        except FedMosaicError as error:
+            events.put((self, {"failed": str(error)}))
+        events.put((self, None))
+
+    def close(self) -> int:
+        return 0
