@@ -21,8 +21,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from readme import put
 
 import fedmosaic
 from fedmosaic.comparison.variants import Variant
@@ -83,6 +86,14 @@ def table(rows: dict[str, Any], command: str) -> tuple[dict[str, Any], str]:
     return {"rows": rows, "differences": gaps}, "\n".join(lines) + "\n"
 
 
+def short_table(found: Mapping[str, Any]) -> str:
+    """For the README."""
+    lines = ["| A, B | Self | Others |", "|---|---|---|"]
+    for label, row in found["rows"].items():
+        lines.append(f"| {label} | " + " | ".join(shown(interval(row[c]["values"])) for c in ("Self", "Others")) + " |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs/federation"), help="where the runs go")
@@ -98,6 +109,7 @@ def main() -> None:
     found, text = table(fedmosaic.show(arguments.runs)["algorithms"], command)
     (RESULTS / "federation.json").write_text(json.dumps({"command": command, "set": SET, **found}, indent=1) + "\n")
     (RESULTS / "federation.md").write_text(text)
+    put("federation", short_table(found))
     print(text)
 
 

@@ -18,6 +18,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from readme import put
+
 import fedmosaic
 from fedmosaic.comparison.variants import Variant, slug
 from fedmosaic.reporting.comparison import LEGEND, difference, markdown_tables, mean
@@ -34,7 +36,6 @@ PLANS = {
     },
     "easy-vqa": {"easy-vqa": [SFT, FEDAVG, FEDMOSAIC]},
 }
-MARKS = ("<!-- results -->", "<!-- end of results -->")
 
 
 def table(name: str, command: str, result: dict[str, Any]) -> str:
@@ -61,14 +62,6 @@ def short_table(result: dict[str, Any]) -> str:
             cells = [mean(row["Self"]), mean(row["Others"]), difference(row["Others"].get("minus sft"))]
             lines.append(f"| {scenario} | {label} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
-
-
-def into_readme(text: str) -> None:
-    """Put a table between the README's marks."""
-    path = HERE.parent / "README.md"
-    before, _, rest = path.read_text().partition(MARKS[0])
-    _, _, after = rest.partition(MARKS[1])
-    path.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{after}")
 
 
 def main() -> None:
@@ -99,7 +92,7 @@ def main() -> None:
     (results / f"{arguments.plan}.json").write_text(json.dumps(content, indent=1) + "\n")
     (results / f"{arguments.plan}.md").write_text(text + "\n")
     if arguments.plan == "miniature":
-        into_readme(short_table(result))
+        put("results", short_table(result))
     print(text)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from readme import put
 from transplant import FAR, JOBS, NEAR, RESULTS, VARIANTS
 
 from fedmosaic.evaluation.statistics import Interval, interval
@@ -109,12 +110,22 @@ def summary(jobs: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any]) -> tup
     return found, "\n".join(lines) + "\n"
 
 
+def short_table(found: Mapping[str, Any]) -> str:
+    """For the README."""
+    lines = ["| A, B | near: moved | own | far: moved | own |", "|---|---|---|---|---|"]
+    for variant in VARIANTS:
+        cells = [shown(Interval(**found[variant][kind][which])) for kind in KINDS for which in ("moved", "own")]
+        lines.append(f"| {variant} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     folder = RESULTS / "transplant"
     jobs = [json.loads((folder / f"{number}.json").read_text()) for number in range(len(JOBS))]
     found, text = summary(jobs, json.loads((folder / "chosen.json").read_text()))
     Path(RESULTS / "transplant.json").write_text(json.dumps(found, indent=1) + "\n")
     Path(RESULTS / "transplant.md").write_text(text)
+    put("transplant", short_table(found))
     print(text)
 
 

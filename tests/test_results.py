@@ -1,0 +1,35 @@
+"""Committed tables are what the committed figures give, and the README shows them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import transplant_table  # noqa: E402
+from transplant import JOBS, RESULTS  # noqa: E402
+
+import federation  # noqa: E402
+
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_transplant_table_is_what_the_jobs_give() -> None:
+    jobs = [json.loads((RESULTS / "transplant" / f"{number}.json").read_text()) for number in range(len(JOBS))]
+    found, text = transplant_table.summary(jobs, json.loads((RESULTS / "transplant" / "chosen.json").read_text()))
+    assert text == (RESULTS / "transplant.md").read_text()
+    assert json.loads(json.dumps(found)) == json.loads((RESULTS / "transplant.json").read_text())
+    assert transplant_table.short_table(found) in README
+    assert len(jobs) >= 5 and len({job["pretraining"] for job in jobs}) >= 2
+
+
+def test_the_federation_table_is_what_the_runs_gave() -> None:
+    content = json.loads((RESULTS / "federation.json").read_text())
+    found, text = federation.table(content["rows"], content["command"])
+    assert text == (RESULTS / "federation.md").read_text()
+    assert json.loads(json.dumps(found["differences"])) == content["differences"]
+    assert federation.short_table(content) in README
+    assert all(len(row["seeds"]) >= 5 for row in content["rows"].values())
