@@ -110,6 +110,26 @@ def test_within_an_architecture_p_never_comes_from_another() -> None:
     assert not torch.equal(whole["block.0.q_proj.P"], sent[0]["block.0.q_proj.P"])
 
 
+def test_foreign_p_is_added_to_the_own_architectures_mix() -> None:
+    updates = updates_of(ARCHITECTURES)
+    sent = {}
+    for foreign in (0.0, 2.0):
+        algorithm, server = federation("fedmosaic", ARCHITECTURES, algorithms={"fedmosaic": {"foreign": foreign}})
+        algorithm.aggregate(server, updates)
+        sent[foreign] = [algorithm.download(server, member).tensors for member in server.members]
+    weights = torch.tensor(server.report["relevance"]["weights"])
+    for index, (name, own) in enumerate((("c0", "c2"), ("c1", "c3"), ("c4", "c4"))):
+        place = int(name[1])
+        others = [k for k, model in enumerate(ARCHITECTURES) if model != ARCHITECTURES[place]]
+        share = weights[place, others] / weights[place, others].sum()
+        for key, value in sent[2.0][place].items():
+            expected = updates[own].tensors[key].clone()
+            assert torch.equal(sent[0.0][place][key], expected), (index, key)
+            if key.startswith("block"):
+                expected += 2 * sum(w * updates[f"c{k}"].tensors[key] for w, k in zip(share, others, strict=True))
+            torch.testing.assert_close(value, expected)
+
+
 @pytest.mark.parametrize(("name", "private"), [("fedmosaic-private", "block"), ("fedmosaic-partial", "layer")])
 def test_what_is_not_shared_stays_at_home_and_is_its_own_global(tiny: Path, name: str, private: str) -> None:
     client = stage(tiny, name)["a"]

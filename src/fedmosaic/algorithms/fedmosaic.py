@@ -43,8 +43,13 @@ class FedMosaic(Algorithm):
     architecture keeps its own.
 
     Extensions, not in the paper: ``pull`` p moves the local adapter before each round, L_i ← (1 − p) L_i + p G_i; ``pull_shared``
-    does so for P and Q alone, so that with 1 every client's P starts its round from what it received; ``foreign_scale`` c makes the
-    global branch's P and Q c Σ_j w_ij P_j: in another model a P does less than at home.
+    does so for P and Q alone, so that with 1 every client's P starts its round from what it received. ``foreign`` c mixes P and Q of the
+    own architecture and of the others apart, and adds them: over a client's peers j, with weights that sum to 1 in either part,
+
+        P_i ← Σ_{j like i} w'_ij P_j + c Σ_{j unlike i} w″_ij P_j
+
+    so that what comes from other models takes nothing from what comes from one's own, and can be as strong as a P must be in a model
+    that is not its own; 0 is ``share: architecture``.
 
     Source: arXiv 2506.11024, sections 4.1 (RELA) and 4.2 (Co-LoRA).
     """
@@ -61,12 +66,12 @@ class FedMosaic(Algorithm):
         ``pull_shared``: the same for P and Q; None: as ``pull``.
         ``share``: P and Q are mixed over ``all`` clients, those of one ``architecture``, or not at all (``none``). ``share_layers``: the
         same of ordinary LoRA. What is not shared does not leave the client, and its global branch has its own.
-        ``foreign_scale``: what P and Q of the others are multiplied with in the global branch; 1 is the paper.
+        ``foreign``: weight of the other architectures' P, Q beside the own one's; None: one mix of all, the paper.
         """
 
         pull: float = Field(default=0.0, ge=0, le=1)
         pull_shared: float | None = Field(default=None, ge=0, le=1)
-        foreign_scale: float = Field(default=1.0, gt=0)
+        foreign: float | None = Field(default=None, ge=0)
         share: Literal["all", "architecture", "none"] = "all"
         share_layers: Literal["architecture", "none"] = "architecture"
 
@@ -125,9 +130,7 @@ class FedMosaic(Algorithm):
     def receive(self, client: Client, download: Message) -> None:
         if not download.tensors:
             return
-        scale = self.options.foreign_scale
-        scaled = {key: value * scale if key.startswith("block") else value for key, value in download.tensors.items()}
-        write_state(client.model, "global", {**self._private(client), **scaled})
+        write_state(client.model, "global", {**self._private(client), **download.tensors})
         pull, pull_shared = self.options.pull, self.options.pull_shared
         shares = {"layer": pull, "block": pull if pull_shared is None else pull_shared}
         if any(shares.values()):
@@ -199,8 +202,11 @@ class FedMosaic(Algorithm):
         names = ledger.clients("block")
         alike = similarity(ledger.matrix("signature"))
         weights = peer_weights(self.scenario, server, names, alike)
-        within = restrict(weights, same([architecture[name] for name in names]))
+        alike_models = same([architecture[name] for name in names])
+        within = restrict(weights, alike_models)
         across = within if self.options.share == "architecture" else weights
+        if self.options.share == "all" and self.options.foreign is not None:
+            across = within + self.options.foreign * restrict(weights, ~alike_models) * ~alike_models
         ledger.put_matrix("global block", "block", names, mix(across, ledger.matrix("block")))
         for kind in dict.fromkeys(f"layer@{architecture[name]}" for name in names):
             rows = [index for index, name in enumerate(names) if f"layer@{architecture[name]}" == kind]

@@ -53,6 +53,11 @@ PRESETS = {
     "fedmosaic-within": Preset(
         "fedmosaic", "ablation: P, Q shared within an architecture only", options={"share": "architecture"}
     ),
+    "fedmosaic-beside": Preset(
+        "fedmosaic",
+        "extension: the others' P, Q at double strength beside the mix of the own architecture",
+        options={"foreign": 2.0},
+    ),
     "fedmosaic-private": Preset(
         "fedmosaic", "ablation: P, Q not shared, only ordinary LoRA within an architecture", options={"share": "none"}
     ),
