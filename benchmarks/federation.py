@@ -13,7 +13,8 @@ elsewhere, shared within an architecture:
   refined, beside the mix of the own architecture as in *within*, and beside it that of the others, twice as strong (``foreign=2``; two is
                   what moves most in transplant.md)
 
-lr_shared 0.01 with one second moment a tensor, for all alike; the rate was looked at under seed 1000 alone. Paired
+lr_shared 0.01 with one second moment a tensor, for all alike; the rate was looked at under seed 1000 alone. Random and closed-form
+pairs have the strength that adapters give them (``kappa``), refined ones their own: what lies between them is not direction alone. Paired
 differences with 95 % intervals. Writes results/federation.json and federation.md.
 """
 

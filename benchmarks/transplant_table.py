@@ -97,7 +97,7 @@ def summary(jobs: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any]) -> tup
     lines += ["| A, B | rate | second moment | scale of what is moved |", "|---|---|---|---|"]
     for variant in VARIANTS:
         choice = chosen[variant]["moved"]
-        lines.append(f"| {variant} | {choice['rate']} | of a {choice['moment']} | {choice['scale']:g} |")
+        lines.append(f"| {variant} | {choice['rate']} | for each {choice['moment']} | {choice['scale']:g} |")
     cosine = {
         v: mean(value for job in jobs for row in job["variants"][v]["cosine"].values() for value in row)
         for v in VARIANTS

@@ -6,7 +6,8 @@ another, and the loss of the choices it makes there is what A and B of the model
     L = Σ_{a → b} CE(τ · C ⟨φ_b(query), P_a⟩, answers),     P_a = Σ_i α_i φ_a(i),   α = (K_aa + λI)⁻¹ y
 
 over the pairs (a, b) of which one is trained, a = b with less weight so that nobody's own learning suffers. Every step has new
-tasks, so that there is no P to get used to. Ours; in no paper.
+tasks, so that there is no P to get used to. Ours; in no paper. From the closed form of ``start`` 200 steps gained nothing that could
+be told on the miniatures, so that none are taken by default.
 """
 
 from __future__ import annotations
