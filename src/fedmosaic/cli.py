@@ -123,7 +123,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     align.add_argument("--size", "-n", type=int, default=256, metavar="N", help="public examples used (default: 256)")
     align.add_argument("--out", "-o", required=True, metavar="FOLDER", help="one file and one heat map for each model")
-    align.add_argument("--method", metavar="M", help="how B is chosen (default: the best measured)")
+    align.add_argument("--method", metavar="M", help="what B is fitted to without --refine (default: gradients)")
     align.add_argument("--refine", action="store_true", help="A and B from many public pseudo-tasks; takes minutes")
     align.add_argument(
         "--join", metavar="FOLDER", help="refine to the pivot's pair in FOLDER; all pairs there stay as they are"
@@ -293,7 +293,7 @@ def _align(arguments: argparse.Namespace) -> None:
         **settings,
     )
     print_alignments(found)
-    print(f"wrote {len(found)} alignments to {arguments.out}")
+    print(f"wrote {len(found)} alignment{'' if len(found) == 1 else 's'} to {arguments.out}")
 
 
 def _miniature(arguments: argparse.Namespace) -> None:

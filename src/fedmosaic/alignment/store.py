@@ -182,8 +182,9 @@ def known_group(folder: Path, pivot: Identity) -> dict[str, Alignment]:
         )
     fitting = [one for one in heads if not _otherwise(one, pivot)]
     if not fitting:
+        changed = "; ".join(_otherwise(heads[0], pivot))
         raise CheckpointError(
-            f"{folder} was refined otherwise than this model is to be: {'; '.join(_otherwise(heads[0], pivot))}"
+            f"{folder} was refined otherwise than this model is to be: {changed}. Use the same public data, size, seed and settings"
         )
     if len(fitting) > 1:
         raise CheckpointError(

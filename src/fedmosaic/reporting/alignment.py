@@ -134,7 +134,7 @@ def _change(before: float | None, after: float | None) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
+    return "–" if value is None else f"{round(value, 2) + 0.0:.2f}"
 
 
 def _mean(sites: Sequence[Mapping[str, Any]], name: str) -> float | None:
