@@ -248,7 +248,7 @@ def align(
 
     content = {"seed": seed, **settings}
     if content.get("refine") is True or join is not None:
-        content = {**alignment.REFINED, **content, "refine": {"join": None if join is None else str(join)}}
+        content = {**alignment.REFINED, **content, "refine": {} if join is None else {"join": str(join)}}
     for change in set:
         apply_override(content, change)
     chosen = parse(alignment.AlignmentSettings, content, "align")
