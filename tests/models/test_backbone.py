@@ -13,6 +13,7 @@ from fedmosaic.errors import DataError, ModelError
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.models.chat import IGNORE
 from fedmosaic.models.source import ModelOptions, bundled_names, locate, resolve_dtype
+from fedmosaic.training.loss import answer_logits
 
 MODELS = ["miniature/llama-8x96", "miniature/qwen2-10x112"]
 
@@ -77,6 +78,22 @@ def test_padding_does_not_change_an_answer(backbone: Backbone) -> None:
     assert torch.allclose(one, two, atol=1e-4)
     assert both.labels[0, -1] == backbone.tokenizer.eos_token_id
     assert both.answer_width == int((both.labels != IGNORE).sum(1).max())
+
+
+def test_kept_columns_go_through_the_head_at_once(backbone: Backbone) -> None:
+    """A view of the hidden states would be multiplied with the head example by example, which a large vocabulary makes dear."""
+    items = [example(images=0), example(images=0, question="what?", answer="blue or green")]
+    batch = backbone.collate([backbone.encode(item) for item in items])
+    width, length = batch.answer_width, batch.labels.shape[1]
+    seen: list[torch.Tensor] = []
+    handle = backbone.lm_head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    with torch.no_grad():
+        whole = backbone.model(inputs_embeds=backbone.embed(batch), attention_mask=batch.attention_mask).logits
+        kept, labels = answer_logits(backbone.model, backbone, batch)
+    handle.remove()
+    assert seen[1].shape[:2] == (2, width) and seen[1].is_contiguous()
+    assert torch.allclose(kept, whole[:, length - width - 1 : -1], atol=1e-5)
+    assert torch.equal(labels, batch.labels[:, -width:])
 
 
 def test_a_fork_shares_the_weights_and_leaves_the_base_bare(backbone: Backbone) -> None:

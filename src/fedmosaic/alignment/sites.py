@@ -86,9 +86,10 @@ def forward(backbone: Backbone, batch: Batch, model: Any = None, gradients: bool
     embedded = backbone.embed(batch)
     if gradients:
         embedded = embedded.requires_grad_()
-    width = min(batch.answer_width, batch.labels.shape[1] - 1)
+    length = batch.labels.shape[1]
+    kept = batch.columns(length - 1 - min(batch.answer_width, length - 1), length)
     output = (backbone.model if model is None else model)(
-        inputs_embeds=embedded, attention_mask=batch.attention_mask, logits_to_keep=width + 1, use_cache=False
+        inputs_embeds=embedded, attention_mask=batch.attention_mask, logits_to_keep=kept, use_cache=False
     )
     logits: Tensor = output.logits
     return logits

@@ -174,8 +174,12 @@ def _show(model: Any, batch: Batch) -> None:
 
 def _next_logits(backbone: Backbone, model: Any, batch: Batch) -> Tensor:
     _show(model, batch)
+    length = batch.input_ids.shape[1]
     output = model(
-        inputs_embeds=backbone.embed(batch), attention_mask=batch.attention_mask, logits_to_keep=1, use_cache=False
+        inputs_embeds=backbone.embed(batch),
+        attention_mask=batch.attention_mask,
+        logits_to_keep=batch.columns(length - 1, length),
+        use_cache=False,
     )
     logits: Tensor = output.logits[:, -1].float()
     return logits
@@ -190,15 +194,15 @@ def _with_answer(backbone: Backbone, example: Example, option: str) -> Encoded:
 def _log_likelihoods(backbone: Backbone, model: Any, items: Sequence[Encoded]) -> list[float]:
     batch = backbone.collate(items)
     _show(model, batch)
-    width = batch.answer_width
+    width, length = batch.answer_width, batch.labels.shape[1]
     output = model(
         inputs_embeds=backbone.embed(batch),
         attention_mask=batch.attention_mask,
-        logits_to_keep=width + 1,
+        logits_to_keep=batch.columns(length - width - 1, length - 1),
         use_cache=False,
     )
     labels = batch.labels[:, -width:]
-    logs = output.logits[:, :-1].float().log_softmax(-1)
+    logs = output.logits.float().log_softmax(-1)
     picked = logs.gather(-1, labels.clamp_min(0)[..., None])[..., 0]
     sums: list[float] = picked.masked_fill(labels == IGNORE, 0.0).sum(dim=1).tolist()
     return sums

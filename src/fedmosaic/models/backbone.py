@@ -42,6 +42,14 @@ class Batch:
         used = (self.labels != IGNORE).any(dim=0).nonzero()
         return int(self.labels.shape[1] - used[0, 0]) if len(used) else 1
 
+    def columns(self, start: int, end: int) -> Tensor:
+        """Columns ``start`` to ``end`` in the form in which a model is best told to keep their logits (``logits_to_keep``).
+
+        Told a number, a model takes a view of its hidden states, whose product with the head is one product an example: a
+        vocabulary of 262,144 words is then read anew for each of them, forward and backward. An index makes it one product in all.
+        """
+        return torch.arange(start, end, device=self.labels.device)
+
     def __len__(self) -> int:
         return int(self.input_ids.shape[0])
 

@@ -19,14 +19,15 @@ def answer_logits(model: Any, backbone: Backbone, batch: Batch) -> tuple[Tensor,
 
     Batches are padded on the left, so the K last columns hold every answer; the language-model head runs only there.
     """
-    width = min(batch.answer_width, batch.labels.shape[1] - 1)
+    length = batch.labels.shape[1]
+    width = min(batch.answer_width, length - 1)
     output = model(
         inputs_embeds=backbone.embed(batch),
         attention_mask=batch.attention_mask,
-        logits_to_keep=width + 1,
+        logits_to_keep=batch.columns(length - width - 1, length - 1),
         use_cache=False,
     )
-    return output.logits[:, :-1], batch.labels[:, -width:]
+    return output.logits, batch.labels[:, -width:]
 
 
 def answer_loss(model: Any, backbone: Backbone, batch: Batch) -> Tensor:
