@@ -1,4 +1,4 @@
-"""Writing files and folders so that a reader, or a killed process, never sees half of one."""
+"""Writing files and folders so that a reader, or a killed process, never sees half of one; and where to keep what can be made again."""
 
 from __future__ import annotations
 
@@ -8,6 +8,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+CACHE_VARIABLE = "FEDMOSAIC_CACHE"
+
+
+def cache_root() -> Path:
+    """The folder for what can be made again: the one that the variable FEDMOSAIC_CACHE names, default ``~/.cache/fedmosaic``."""
+    root = os.environ.get(CACHE_VARIABLE)
+    return Path(root).expanduser() if root else Path.home() / ".cache" / "fedmosaic"
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:

