@@ -23,7 +23,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1"}
-TIMINGS = ("seconds", "parts")
+TIMINGS = ("seconds", "parts", "memory")
 
 
 def command(*arguments: str) -> list[str]:

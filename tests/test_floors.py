@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "fedmosaic"
 FLOORS = [
-    {"errors", "seeding", "files", "packing", "config", "configfile"},
+    {"errors", "seeding", "files", "memory", "packing", "config", "configfile"},
     {"models", "data"},
     {"adapters", "relevance", "training", "evaluation"},
     {"alignment"},

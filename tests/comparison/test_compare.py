@@ -44,7 +44,7 @@ def compare(small: Path, out: Path, *algorithms: str, **options: Any) -> Any:
 def numbers(folder: Path) -> list[dict[str, Any]]:
     """The metrics without timings."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key not in ("seconds", "parts")} for line in lines]
+    return [{key: value for key, value in line.items() if key not in ("seconds", "parts", "memory")} for line in lines]
 
 
 def stamps(folder: Path) -> dict[Path, int]:

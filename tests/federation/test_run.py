@@ -23,6 +23,7 @@ from fedmosaic.federation import workers
 from fedmosaic.federation.observer import Observer
 from fedmosaic.federation.site import Site
 from fedmosaic.federation.wire import read_tensors, write_tensors
+from fedmosaic.memory import peak_memory
 from tiny_scenario import TINY
 
 
@@ -33,7 +34,7 @@ def start(tiny: Path, out: Path, **options: Any) -> Any:
 def numbers(folder: Path) -> list[dict[str, Any]]:
     """The metrics without timings."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key not in ("seconds", "parts")} for line in lines]
+    return [{key: value for key, value in line.items() if key not in ("seconds", "parts", "memory")} for line in lines]
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -60,6 +61,7 @@ def test_a_run_leaves_what_it_promises(whole: Callable[[str], Any], algorithm: s
     for part in ("self", "others"):
         assert 0 <= run.summary[part]["last"] <= 1 and 0 <= run.summary[part]["auc"] <= 1
     assert {"total", "train", "evaluate", "server"} <= set(run.summary["seconds"])
+    assert 100e6 < run.summary["memory"] <= peak_memory()
     sent = run.summary["bytes"]
     assert (sent["up"] > 100_000 and sent["down"] > 100_000) if algorithm != "sft" else sent["up"] < 10_000
     assert sorted(p.name for p in (run.folder / "adapters").iterdir()) == ["a", "b", "c", "d"]

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedmosaic.comparison.memory import available_memory
 from fedmosaic.config import RunSettings
 from fedmosaic.federation.runfolder import RunFolder
+from fedmosaic.memory import available_memory
 
 
 @dataclass(frozen=True, eq=False)

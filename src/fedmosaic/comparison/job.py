@@ -17,12 +17,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedmosaic.comparison.memory import peak_memory
 from fedmosaic.config import RunSettings
 from fedmosaic.errors import FedMosaicError
 from fedmosaic.evaluation import Record
 from fedmosaic.federation.observer import Observer
 from fedmosaic.federation.run import new_run, resume
+from fedmosaic.memory import peak_memory
 
 Send = Callable[[Mapping[str, Any]], None]
 PARENT_GONE = 3

@@ -22,6 +22,7 @@ from fedmosaic.errors import CheckpointError, TrainingError, UpdateError
 from fedmosaic.evaluation import Record, evaluate
 from fedmosaic.federation.site import Host, Site
 from fedmosaic.federation.wire import check, pack, read_tensors, schema_of, unpack, write_tensors
+from fedmosaic.memory import peak_memory
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.seeding import generator, seed_for
 from fedmosaic.training.flops import FlopCounter
@@ -195,6 +196,7 @@ class LocalClient:
         lap("receive")
         reply.report["parts"] = reply.report.pop("seconds", {})
         reply.report["seconds"] = seconds
+        reply.report["memory"] = peak_memory()
         return reply
 
     @contextmanager

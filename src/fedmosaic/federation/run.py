@@ -114,7 +114,7 @@ def summary_of(settings: RunSettings, lines: Sequence[Mapping[str, Any]]) -> dic
     Returns:
         ``{"self": {"last", "auc"}, "others": {"last", "auc", …}, "clients", "bytes", "seconds", …}``; see
         :func:`fedmosaic.evaluation.summarise` for the definitions. ``also`` holds Self and Others of what else was measured:
-        before local training, and other views of the clients' models.
+        before local training, and other views of the clients' models. ``memory``: the most that a process with clients held, in bytes.
     """
     scores = [Record.from_json(line) for line in lines if line["kind"] == "score"]
     rounds = [line for line in lines if line["kind"] == "round"]
@@ -143,6 +143,7 @@ def summary_of(settings: RunSettings, lines: Sequence[Mapping[str, Any]]) -> dic
             "server": sum(line["seconds"]["server"] for line in rounds),
             "checkpoint": sum(line["seconds"]["checkpoint"] for line in rounds),
         },
+        "memory": max((line["memory"] for line in turns if "memory" in line), default=0),
     }
 
 
