@@ -21,11 +21,12 @@ def test_help_does_not_load_torch() -> None:
     assert done.stdout.strip() == "False"
 
 
-@pytest.mark.parametrize("what", ["algorithms", "scenarios", "models"])
+@pytest.mark.parametrize("what", ["algorithms", "scenarios", "models", "datasets"])
 def test_lists(what: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", what]) == 0
     shown = capsys.readouterr().out
-    assert {"algorithms": "fedmosaic", "scenarios": "quickstart", "models": "8x96"}[what] in shown.replace("\n", "")
+    expected = {"algorithms": "fedmosaic", "scenarios": "quickstart", "models": "8x96", "datasets": "reference/<name>"}
+    assert expected[what] in shown.replace("\n", "")
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
 
     listing = commands.add_parser("list", help="what there is")
-    listing.add_argument("what", choices=["algorithms", "scenarios", "models"])
+    listing.add_argument("what", choices=["algorithms", "scenarios", "models", "datasets"])
 
     export = commands.add_parser("export", help="write a client's adapter as an ordinary PEFT LoRA")
     export.add_argument("folder", metavar="DIR", help="a run folder")

@@ -1,4 +1,4 @@
-"""Tasks and public examples by name: the miniature benchmark, easy-VQA, DRAKE and HFLB folders, files of one's own."""
+"""Tasks and public examples by name: the miniature benchmark, easy-VQA, reference tasks, DRAKE and HFLB folders, files of one's own."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from fedmosaic.data.easy_vqa import load_easy_vqa
 from fedmosaic.data.example import Example, Task
 from fedmosaic.data.llava_json import CONVERSATION_FIELDS, conversation_example, drake_file
 from fedmosaic.data.records import FileExamples, Place, Record, choose, read_records
+from fedmosaic.data.reference import load_task as load_reference
+from fedmosaic.data.reference import public_set as reference_public
 from fedmosaic.data.synthetic import synthetic_examples
 from fedmosaic.data.text import read_text, text_example
 from fedmosaic.errors import DataError, nearest
@@ -43,6 +45,7 @@ def load_task(
 
     - ``miniature/<name>``: the rendered benchmark, drawn from ``seed``.
     - ``easy-vqa/<name>``: :mod:`fedmosaic.data.easy_vqa`.
+    - ``reference/<name>``: :mod:`fedmosaic.data.reference`, text alone.
     - ``<Dataset>-<k>`` or ``<Dataset>/<k>``: ``<root>/<Dataset>/{train,test}/dataset-<k>.json``, as DRAKE and HFLB are.
     - a path to a ``.json`` or ``.jsonl`` file (below ``root``, or as it stands): the training examples; the test
       examples are the file of that name in a folder ``test`` beside its folder ``train``, or ``test.json`` beside
@@ -51,7 +54,7 @@ def load_task(
     Args:
         root: the folder that names and paths refer to (a scenario's ``data.root``); default the working folder.
         seed: names every sample that is taken.
-        train_limit, test_limit: the most examples of each; default all (miniature: its own sizes).
+        train_limit, test_limit: the most examples of each; default all (miniature, reference: their own sizes).
         kind: default "choice" if any test example has options, else "open".
         metric: default "accuracy" for choice; for open, "f1" with images and "rouge_l" without.
         group: default what the source says, else empty.
@@ -66,6 +69,8 @@ def load_task(
         task = replace(load_miniature(name, seed=seed, train=train_limit, test=test_limit), name=ref)
     elif source == "easy-vqa":
         task = load_easy_vqa(name, seed=seed, train_limit=train_limit, test_limit=test_limit)
+    elif source == "reference":
+        task = load_reference(name, seed=seed, train=train_limit, test=test_limit)
     else:
         folder = Path() if root is None else root
         read = _from_file if ref.endswith((".json", ".jsonl")) else _from_folder
@@ -82,7 +87,7 @@ def public_examples(ref: str, n: int, seed: int = 0, *, root: Path | None = None
     """``n`` examples of public data (all, if there are fewer), for alignment and distillation.
 
     Args:
-        ref: ``miniature/public``, ``synthetic`` (drawn pictures) or ``synthetic/text``
+        ref: ``miniature/public``, ``reference/public`` (text), ``synthetic`` (drawn pictures) or ``synthetic/text``
             (:mod:`fedmosaic.data.synthetic`), a path to a LLaVA-style, instruction or text file (``.json``, ``.jsonl``,
             ``.txt``), or ``<Dataset>-<k>`` below ``root`` (its training file).
 
@@ -94,6 +99,8 @@ def public_examples(ref: str, n: int, seed: int = 0, *, root: Path | None = None
 
         public: Sequence[Example] = public_set(n, seed)
         return public
+    if ref == "reference/public":
+        return reference_public(n, seed)
     if ref in SYNTHETIC:
         return synthetic_examples(n, seed, text=ref == SYNTHETIC[1])
     folder = Path() if root is None else root
@@ -177,5 +184,5 @@ def _split_name(ref: str, root: Path) -> tuple[str, int]:
     known = [f"{file.parent.parent.name}-{file.stem[8:]}" for file in root.glob("*/train/dataset-*.json")]
     expected = drake_file(root, match["dataset"], int(match["subset"]), "train") if match else None
     looked = f" (looked for {expected})" if expected else ""
-    sources = " Other sources: miniature/<name>, easy-vqa/<name>, or a path to a .json file."
+    sources = " Other sources: miniature/<name>, easy-vqa/<name>, reference/<name>, or a path to a .json file."
     raise DataError(f"unknown task {ref!r}{looked}.{nearest(ref, known) or sources}")

@@ -10,8 +10,13 @@ from rich.table import Table
 
 
 def listing(what: str, console: Console | None = None) -> None:
-    """Print the list of ``algorithms``, ``scenarios`` or ``models``."""
-    rows: dict[str, Callable[[], Table]] = {"algorithms": _algorithms, "scenarios": _scenarios, "models": _models}
+    """Print the list of ``algorithms``, ``scenarios``, ``models`` or ``datasets``."""
+    rows: dict[str, Callable[[], Table]] = {
+        "algorithms": _algorithms,
+        "scenarios": _scenarios,
+        "models": _models,
+        "datasets": _datasets,
+    }
     (console or Console()).print(rows[what]())
 
 
@@ -58,4 +63,19 @@ def _models() -> Table:
     for name, packaged in PACKAGED.items():
         table.add_row(name, *map(str, packaged.shape))
     table.caption = "and any LLaVA-style or causal language model by Hugging Face id, folder or .gguf file"
+    return table
+
+
+def _datasets() -> Table:
+    from fedmosaic.data import easy_vqa, reference
+    from fedmosaic.data.miniature.benchmark import task_names, unseen_names
+
+    table = _table("tasks", "how many", "what they are", "what they need")
+    drawn = [*task_names(), *unseen_names()]
+    table.add_row("miniature/<name>", str(len(drawn)), "drawn pictures, in the structure of DRAKE", "nothing")
+    table.add_row("easy-vqa/<name>", str(len(easy_vqa.TASKS)), "pictures of one shape each", "extra examples")
+    table.add_row("reference/<name>", str(len(reference.TASKS)), "words, cities, countries; text", "extra reference")
+    table.add_row("<Dataset>-<k>", "", "DRAKE, HFLB and others in their layout", "the folder data.root")
+    table.add_row("<path>.json, .jsonl", "", "your own conversations or instructions", "")
+    table.caption = "public sets: miniature/public, reference/public, synthetic, synthetic/text, or a file"
     return table
