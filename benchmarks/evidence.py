@@ -1,0 +1,123 @@
+"""Every algorithm at equal compute on the miniature benchmark, FedMosaic's ablations and controls beside them: the paper's claims.
+
+Run:  fedmosaic miniature pretrain --out BASES --seed 1      (once, 20 minutes: the three models of another pretraining)
+      python benchmarks/evidence.py static --bases BASES     (about five hours on 2 cores; the same command goes on)
+      python benchmarks/evidence.py dynamic --bases BASES    (after it, with the rates it chose; about two hours)
+      python benchmarks/evidence_table.py                    (the tables, from whatever is finished)
+
+miniature/hetero (dynamic: miniature/dynamic), eight rounds, as many local steps as cost what 12 of local training cost (``budget:
+flops``, counted). Seeds 0, 1, 2 on the bundled pretraining, 3 and 4 on the other. Every algorithm chooses its learning rate among the
+same three on a validation split of the training data, with a seed of its own on the bundled pretraining, by the mean of Self and Others;
+FedMosaic's variants take what FedMosaic chose. FedMosaic is as in miniature/cross-family: Co-LoRA (rank 64) on o_proj of eight layers,
+A and B refined together, ordinary LoRA elsewhere; ``as published`` is the paper's form (Co-LoRA on all projections of the last layer of
+each of two blocks, the closed form of alignment, gradients).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import fedmosaic
+from fedmosaic.comparison.variants import Variant
+from fedmosaic.config import Scenario
+from fedmosaic.configfile import load_scenario
+
+SCENARIOS = {"static": "miniature/hetero", "dynamic": "miniature/dynamic"}
+SEEDS = {0: (0, 1, 2), 1: (3, 4)}  # by pretraining
+CHOICES = {"train.lr": ["2e-3", "4e-3", "8e-3"]}
+CHOOSING_SEEDS = (1000,)
+SET = ["rounds=8", "evaluation.every=8", "evaluation.last_items=30", "budget=flops"]
+REFINED = ("alignment={method: gradients, refine: {}, layers: even, size: 1500}",)
+COLORA = (
+    "adapter.blocks=8", "adapter.shared_targets=[o_proj]", "adapter.shared_rank=64",
+    "train.moment_shared=tensor", "train.lr_shared=1e-2",
+)  # fmt: skip
+CLOSED = ("alignment={method: gradients, refine: null, layers: even, size: 512}",)
+EVEN = ("alignment={method: none, layers: even}",)
+BASELINES = (
+    "sft", "fedavg", "ditto", "fedsim", "feddat", "feddpa", "perada", "fedmkt", "takfl",
+    "fedprox", "scaffold", "fedper", "feddistill", "hetlora", "flexlora", "flora", "fedsa_lora", "ffa_lora",
+)  # fmt: skip
+FEDMOSAIC = Variant("fedmosaic", "fedmosaic", COLORA + REFINED)
+# FedMosaic with something taken away or put in its place.
+VARIANTS = [
+    *(
+        Variant(label, algorithm, COLORA + pair)
+        for label, algorithm, pair in (
+            ("within", "fedmosaic-within", REFINED),
+            ("uniform", "fedmosaic-uniform", REFINED),
+            ("permuted", "fedmosaic-permuted", REFINED),
+            ("oracle", "fedmosaic-oracle", REFINED),
+            ("unaligned", "fedmosaic-unaligned", EVEN),
+            ("closed form", "fedmosaic", CLOSED),
+            ("beside", "fedmosaic-beside", REFINED),
+            ("alone", "fedmosaic-alone", REFINED),
+        )
+    ),
+    Variant("as published", "fedmosaic", ("alignment={method: gradients, size: 512}",)),
+]
+# In the dynamic part: the paper's baselines and what its claims need.
+DYNAMIC = (*BASELINES[:9], "fedmosaic", "within", "uniform", "permuted", "unaligned", "beside", "alone")
+
+
+def scenario(part: str, pretraining: int, bases: Path) -> Scenario:
+    """The scenario of a part, with the models of a pretraining."""
+    found = load_scenario(SCENARIOS[part], SET)
+    if pretraining:
+        clients = tuple(
+            client.model_copy(update={"model": str((bases / Path(client.model).name).absolute())})
+            for client in found.clients
+        )
+        found = found.model_copy(update={"clients": clients})
+    return found
+
+
+def labelled(part: str) -> list[Variant]:
+    """All variants of a part."""
+    everything = [*(Variant(name, name) for name in BASELINES), FEDMOSAIC, *VARIANTS]
+    return everything if part == "static" else [variant for variant in everything if variant.label in DYNAMIC]
+
+
+def with_rates(variants: Sequence[Variant], chosen: dict[str, list[str]]) -> list[Variant]:
+    """The variants with the rates that were chosen; variants of FedMosaic with FedMosaic's."""
+    return [
+        Variant(v.label, v.algorithm, v.settings + tuple(chosen.get(v.label, chosen[FEDMOSAIC.label])))
+        for v in variants
+    ]
+
+
+def run(part: str, folder: Path, bases: Path, jobs: int) -> None:
+    """Whatever of a part is not done yet."""
+    field = [variant for variant in labelled("static") if variant not in VARIANTS]
+    if part == "static":
+        fedmosaic.compare(
+            scenario(part, 0, bases), algorithms=field, seeds=SEEDS[0], sweep=CHOICES, sweep_seeds=CHOOSING_SEEDS,
+            out=folder / "static-0", jobs=jobs,
+        )  # fmt: skip
+    chosen = fedmosaic.show(folder / "static-0")["chosen"]
+    done = [variant.label for variant in field] if part == "static" else []
+    for pretraining, seeds in SEEDS.items():
+        left = [variant for variant in labelled(part) if pretraining or variant.label not in done]
+        name = f"{part}-{pretraining}" + ("-variants" if done and not pretraining else "")
+        fedmosaic.compare(
+            scenario(part, pretraining, bases), algorithms=with_rates(left, chosen), seeds=seeds,
+            out=folder / name, jobs=jobs,
+        )  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=list(SCENARIOS))
+    parser.add_argument("--bases", type=Path, required=True, help="the folder of the other pretraining's models")
+    parser.add_argument("--runs", type=Path, default=Path("runs/evidence"), help="where the comparisons go")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
+    arguments = parser.parse_args()
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    run(arguments.part, arguments.runs, arguments.bases, arguments.jobs)
+
+
+if __name__ == "__main__":
+    main()
