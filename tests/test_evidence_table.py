@@ -1,0 +1,75 @@
+"""The evidence's verdicts: a claim holds only where the whole interval lies on its side, and fails with one clear exception."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+import evidence
+import evidence_table
+
+from fedmosaic.comparison.compare import Plan
+from fedmosaic.evaluation.comparison import compare_summaries
+from fedmosaic.evaluation.statistics import Interval
+
+UP, DOWN, UNCLEAR, LONE = Interval(2, 1, 5), Interval(-2, 1, 5), Interval(1, 1, 5), Interval(9, None, 1)
+
+
+@pytest.mark.parametrize(
+    ("gaps", "expected"),
+    [
+        ([UP], "holds"),
+        ([DOWN], "does not hold"),
+        ([UNCLEAR], "cannot be told"),
+        ([LONE], "cannot be told"),
+        ([UP, UNCLEAR], "cannot be told"),
+        ([UP, UNCLEAR, DOWN], "does not hold"),
+    ],
+)
+def test_verdicts(gaps: list[Interval], expected: str) -> None:
+    assert evidence_table.verdict(gaps) == expected
+
+
+def rows() -> dict[str, Any]:
+    """Local training, two baselines and FedMosaic on three seeds; ditto is clearly above FedMosaic on Self."""
+    means = {"sft": (0.5, 0.3), "fedavg": (0.4, 0.36), "ditto": (0.7, 0.31), "fedmosaic": (0.6, 0.4)}
+
+    def summary(own: float, others: float, seed: int) -> dict[str, Any]:
+        shift = seed / 100
+        groups = {name: {"last": others + shift} for name in ("in_group", "out_group")}
+        return {
+            "algorithm": "a", "rounds": {"of": 8}, "steps": 12, "bytes": {}, "seconds": {"total": 1.0},
+            "self": {"last": own + shift + seed**2 / 1000}, "others": {"last": others + shift, **groups},
+        }  # fmt: skip
+
+    return compare_summaries(
+        {label: {seed: summary(*mean, seed) for seed in (0, 1, 2)} for label, mean in means.items()}
+    )
+
+
+def test_a_claim_about_every_baseline_names_the_one_that_comes_closest() -> None:
+    local, baselines = evidence_table.claims(evidence_table.values_of(rows()))
+    assert local["Self"]["verdict"] == local["Others"]["verdict"] == "holds"
+    assert local["Self"]["mean"] == pytest.approx(10)
+    assert baselines["of"] == 2
+    assert (baselines["Self"]["verdict"], baselines["Self"]["least"]) == ("does not hold", "ditto")
+    assert (baselines["Others"]["verdict"], baselines["Others"]["above"]) == ("holds", 2)
+    text = evidence_table.page({"static": {"rows": rows(), "chosen": {}, "claims": [local, baselines]}})
+    assert "does not hold (-10.0 ± 0.0, least of 2 against ditto, surely above 1)" in text
+
+
+@pytest.mark.parametrize("part", list(evidence.SCENARIOS))
+@pytest.mark.parametrize("pretraining", list(evidence.SEEDS))
+def test_all_variants_can_be_run(part: str, pretraining: int, tmp_path: Path) -> None:
+    variants = evidence.with_rates(evidence.labelled(part), {"fedmosaic": ["train.lr=4e-3"], "sft": ["train.lr=2e-3"]})
+    plan = Plan("evidence", evidence.scenario(part, pretraining, tmp_path), variants, evidence.SEEDS[pretraining])
+    found = {variant.label: plan.settings(variant).scenario for variant in variants}
+    assert found["sft"].train.lr == 2e-3 and found["within"].train.lr == 4e-3
+    assert all(each.budget.kind == "flops" and each.rounds == 8 for each in found.values())
+    models = {client.model for client in found["fedmosaic"].clients}
+    assert len(models) == 3 and all(str(tmp_path) in model for model in models) == bool(pretraining)
