@@ -8,8 +8,10 @@ README = Path(__file__).parent.parent / "README.md"
 
 
 def put(name: str, text: str) -> None:
-    """Between ``<!-- name -->`` and ``<!-- end of name -->``, in place of what stands there."""
+    """Between ``<!-- name -->`` and ``<!-- end of name -->``, in place of what stands there. Raises ValueError without these marks."""
     start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-    before, _, rest = README.read_text().partition(start)
-    _, _, after = rest.partition(end)
+    before, found, rest = README.read_text().partition(start)
+    _, ended, after = rest.partition(end)
+    if not (found and ended):
+        raise ValueError(f"{README} has no {start} … {end}")
     README.write_text(f"{before}{start}\n{text}\n{end}{after}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+from pathlib import Path
 from typing import Any
 
 from fedmosaic.comparison.grid import Job
@@ -13,7 +14,7 @@ from fedmosaic.errors import FedMosaicError
 class Here:
     """Stands in for the process of a job, where the process is not the point: does the job in this one."""
 
-    def __init__(self, job: Job, events: queue.Queue[Any]) -> None:
+    def __init__(self, job: Job, events: queue.Queue[Any], features: Path | None = None) -> None:
         self.job, self.memory, self.of, self.failed = job, 0, job.settings.scenario.rounds, ""
         job.folder.parent.mkdir(parents=True, exist_ok=True)
         try:

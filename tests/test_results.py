@@ -9,6 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
+import language_models  # noqa: E402
 import transplant_table  # noqa: E402
 from transplant import JOBS, RESULTS  # noqa: E402
 
@@ -33,3 +34,14 @@ def test_the_federation_table_is_what_the_runs_gave() -> None:
     assert json.loads(json.dumps(found["differences"])) == content["differences"]
     assert federation.short_table(content) in README
     assert all(len(row["seeds"]) >= 5 for row in content["rows"].values())
+
+
+def test_the_language_models_table_is_what_the_runs_gave() -> None:
+    content = json.loads((RESULTS / "language_models.json").read_text())
+    rows = content["scenarios"][language_models.SCENARIO]
+    assert (
+        language_models.table(content["command"], rows, content["runs"]) == (RESULTS / "language_models.md").read_text()
+    )
+    assert language_models.short_table(rows) in README
+    assert all(len(row["seeds"]) >= 3 for row in rows.values())
+    assert all(sum(run["seconds"].values()) < 45 * 60 for run in content["runs"].values())

@@ -55,7 +55,7 @@ def test_a_failing_algorithm_is_told_and_the_others_go_on_and_nothing_is_done_tw
     small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real: Any = grid._Process
-    monkeypatch.setattr(grid, "_Process", lambda job, events: (real if job.label == "boom" else Here)(job, events))
+    monkeypatch.setattr(grid, "_Process", lambda job, *more: (real if job.label == "boom" else Here)(job, *more))
     out = tmp_path / "comparison"
     command = [
         "compare",

@@ -27,6 +27,8 @@ from fedmosaic.models.source import resolve_device
 PLAN = "plan.json"
 RESULT = "comparison.json"
 SWEEP = "sweep.json"
+# What the runs of a comparison need not compute twice; goes with its end.
+FEATURES = ".features.sqlite"
 
 
 # The runs that choose, by label and candidate.
@@ -120,7 +122,11 @@ def run_comparison(plan: Plan, folder: Path, *, jobs: int = 0, listener: GridLis
     try:
         with FileLock(folder / ".lock", timeout=0):
             _claim(folder, content)
-            return _run(plan, folder, tries, parallel, listener or GridListener())
+            try:
+                return _run(plan, folder, tries, parallel, listener or GridListener())
+            finally:
+                for file in folder.glob(f"{FEATURES}*"):
+                    file.unlink()
     except Timeout:
         raise ConfigError(f"another comparison is running in {folder}") from None
     except KeyboardInterrupt as stop:
@@ -155,7 +161,7 @@ def _run(plan: Plan, folder: Path, tries: Tries, parallel: int, listener: GridLi
         ]
     # Seed by seed, so that what there is at any time can be compared.
     grid.sort(key=lambda job: job.seed)
-    failures += run_grid("comparison", grid, parallel, listener)
+    failures += run_grid("comparison", grid, parallel, listener, folder / FEATURES)
     summaries: dict[str, dict[int, Any]] = {variant.label: {} for variant in plan.variants}
     for job in grid:
         if (summary := job.summary()) is not None:
@@ -181,7 +187,7 @@ def _run(plan: Plan, folder: Path, tries: Tries, parallel: int, listener: GridLi
 def _choose(sweep: Sweep, tries: Tries, folder: Path, parallel: int, listener: GridListener) -> dict[str, Any]:
     """What every variant that had a choice chose (see :meth:`Sweep.choose`)."""
     grid = [job for candidates in tries.values() for runs in candidates.values() for job in runs]
-    failures = run_grid("sweep", grid, parallel, listener)
+    failures = run_grid("sweep", grid, parallel, listener, folder / FEATURES)
     choices = {label: sweep.choose(candidates, failures) for label, candidates in tries.items() if candidates}
     record = {"by": sweep.by, "seeds": list(sweep.seeds), "choices": choices}
     write_atomic(folder / SWEEP, json.dumps(record, indent=1) + "\n")

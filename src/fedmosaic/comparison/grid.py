@@ -74,10 +74,15 @@ class GridListener:
         """Nothing more will come of this grid, whether it finished or not."""
 
 
-def run_grid(title: str, jobs: Sequence[Job], parallel: int, listener: GridListener) -> list[Failure]:
-    """Do all jobs, at most ``parallel`` at a time. All processes have ended when this returns or raises."""
+def run_grid(
+    title: str, jobs: Sequence[Job], parallel: int, listener: GridListener, features: Path | None = None
+) -> list[Failure]:
+    """Do all jobs, at most ``parallel`` at a time. All processes have ended when this returns or raises.
+
+    ``features``: a file in which the jobs share image features (see :class:`fedmosaic.models.shared_features.SharedFeatures`).
+    """
     finished = [job for job in jobs if job.summary() is not None]
-    grid = _Grid([job for job in jobs if job not in finished], parallel, listener)
+    grid = _Grid([job for job in jobs if job not in finished], parallel, listener, features)
     listener.grid_started(title, jobs, finished, parallel)
     try:
         return grid.run()
@@ -89,8 +94,11 @@ def run_grid(title: str, jobs: Sequence[Job], parallel: int, listener: GridListe
 class _Grid:
     """The processes of a grid, the events they send and what each of them was seen to need."""
 
-    def __init__(self, waiting: Sequence[Job], parallel: int, listener: GridListener) -> None:
+    def __init__(
+        self, waiting: Sequence[Job], parallel: int, listener: GridListener, features: Path | None = None
+    ) -> None:
         self.waiting = list(waiting)
+        self.features = features
         self.parallel = parallel
         self.listener = listener
         self.running: list[_Process] = []
@@ -102,7 +110,7 @@ class _Grid:
         while self.waiting or self.running:
             while self.waiting and self._has_room():
                 job = self.waiting.pop(0)
-                self.running.append(_Process(job, self.events))
+                self.running.append(_Process(job, self.events, self.features))
                 self.listener.job_started(job)
             self._take(*self.events.get())
         return self.failures
@@ -151,7 +159,9 @@ class _Grid:
 class _Process:
     """The process of one job. Its end of the pipe closes when this process is gone, however it goes, and then it ends too."""
 
-    def __init__(self, job: Job, events: queue.Queue[tuple[_Process, dict[str, Any] | None]]) -> None:
+    def __init__(
+        self, job: Job, events: queue.Queue[tuple[_Process, dict[str, Any] | None]], features: Path | None
+    ) -> None:
         self.job = job
         self.memory = 0
         self.of = job.settings.scenario.rounds
@@ -172,7 +182,8 @@ class _Process:
         settings = with_known_rehearsal(job).model_dump(mode="json")
         assert self.process.stdin is not None
         try:
-            self.process.stdin.write(json.dumps({"folder": str(job.folder), "settings": settings}) + "\n")
+            order = {"folder": str(job.folder), "settings": settings, "features": features and str(features)}
+            self.process.stdin.write(json.dumps(order) + "\n")
             self.process.stdin.flush()
         except OSError:
             self.failed = "its process could not be started"

@@ -1,8 +1,8 @@
 """One run of a comparison in a process of its own: ``python -m fedmosaic.comparison.job``.
 
-The parent writes one line of JSON to standard input, {"folder", "settings"}, and keeps the pipe open: when it closes, because the parent
-was stopped or killed, this process ends at once, wherever it is (a run can be killed at any moment). Standard output carries one JSON
-object a line; what libraries print goes to standard error.
+The parent writes one line of JSON to standard input, {"folder", "settings", "features"} (the last: a file in which all jobs keep image
+features, or null), and keeps the pipe open: when it closes, because the parent was stopped or killed, this process ends at once, wherever
+it is (a run can be killed at any moment). Standard output carries one JSON object a line; what libraries print goes to standard error.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from fedmosaic.evaluation import Record
 from fedmosaic.federation.observer import Observer
 from fedmosaic.federation.run import new_run, resume
 from fedmosaic.memory import peak_memory
+from fedmosaic.models.features import VisionTower
+from fedmosaic.models.shared_features import SharedFeatures
 
 Send = Callable[[Mapping[str, Any]], None]
 PARENT_GONE = 3
@@ -72,6 +74,8 @@ def main() -> int:
     os.dup2(2, 1)
     order = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    if order["features"]:
+        VisionTower.shared = SharedFeatures(Path(order["features"]))
 
     def send(event: Mapping[str, Any]) -> None:
         out.write(json.dumps(event) + "\n")

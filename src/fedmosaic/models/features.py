@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from fedmosaic.data.example import Image
 from fedmosaic.errors import FedMosaicError, ModelError
+from fedmosaic.models.shared_features import SharedFeatures
 
 DEFAULT_LIMIT = 4 << 30
 
@@ -35,9 +36,11 @@ class VisionTower:
 
     Attributes:
         seconds: time spent in the tower so far, pictures apart (reading, drawing, preprocessing).
+        shared: what other processes have computed, for all towers of this one; None: nobody else does.
     """
 
     _caches: dict[str, FeatureCache] = {}  # noqa: RUF012 (shared by all towers of the process on purpose)
+    shared: SharedFeatures | None = None
 
     def __init__(self, tower: nn.Module, processor: Any, layer: int | list[int], drop_class_token: bool) -> None:
         self.tower = tower
@@ -45,7 +48,8 @@ class VisionTower:
         self.layers = [layer] if isinstance(layer, int) else list(layer)
         self.drop_class_token = drop_class_token
         self.seconds = 0.0
-        self.cache = self._caches.setdefault(self._fingerprint(), FeatureCache())
+        self.fingerprint = self._fingerprint()
+        self.cache = self._caches.setdefault(self.fingerprint, FeatureCache())
 
     def _fingerprint(self) -> str:
         digest = hashlib.blake2b(repr((self.layers, self.drop_class_token)).encode(), digest_size=16)
@@ -62,11 +66,20 @@ class VisionTower:
         number of a run on the order in which pictures were first seen.
         """
         missing = {image.key: image for image in images if image.key not in self.cache}
-        fresh = {key: self._compute(image) for key, image in missing.items()}
+        fresh = {key: self._find(image) for key, image in missing.items()}
         rows = [fresh[image.key] if image.key in fresh else self.cache[image.key] for image in images]
         for key, value in fresh.items():
             self.cache[key] = value
         return torch.stack(rows)
+
+    def _find(self, image: Image) -> Tensor:
+        if self.shared is None:
+            return self._compute(image)
+        found = self.shared.find(self.fingerprint, image.key)
+        if found is None:
+            found = self._compute(image)
+            self.shared.add(self.fingerprint, image.key, found)
+        return found
 
     @torch.no_grad()
     def _compute(self, image: Image) -> Tensor:
