@@ -1,8 +1,8 @@
 """Every algorithm at equal compute on the miniature benchmark, FedMosaic's ablations and controls beside them: the paper's claims.
 
 Run:  fedmosaic miniature pretrain --out BASES --seed 1      (once, 20 minutes: the three models of another pretraining)
-      python benchmarks/evidence.py static --bases BASES     (about five hours on 2 cores; the same command goes on)
-      python benchmarks/evidence.py dynamic --bases BASES    (after it, with the rates it chose; about two hours)
+      python benchmarks/evidence.py static --bases BASES     (hours; the same command goes on)
+      python benchmarks/evidence.py dynamic --bases BASES    (after it, with the rates it chose; hours)
       python benchmarks/evidence_table.py                    (the tables, from whatever is finished)
 
 miniature/hetero (dynamic: miniature/dynamic), eight rounds, as many local steps as cost what 12 of local training cost (``budget:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from evidence import BASELINES, FEDMOSAIC, SEEDS, VARIANTS, labelled
-from readme import put
+from tables import COLUMNS, Values, shown, values_of
 
 import fedmosaic
 from fedmosaic.comparison.variants import slug
@@ -25,7 +25,6 @@ from fedmosaic.evaluation.statistics import Interval, paired
 from fedmosaic.federation.runfolder import RunFolder
 
 RESULTS = Path(__file__).parent / "results"
-COLUMNS = ("Self", "Others", "in-group", "out-group")
 MAIN = ("Self", "Others")
 OURS = FEDMOSAIC.label
 # What the paper says, as (claim, who, above whom).
@@ -38,7 +37,6 @@ CLAIMS = (
     ("Sharing across architectures above sharing within", OURS, ("within",)),
     ("Extension: P, Q of others beside one's own above sharing within", "beside", ("within",)),
 )
-Values = Mapping[str, Mapping[str, Mapping[int, float]]]  # by label, column and seed, in percent
 
 
 def summaries(part: str, runs: Path) -> dict[str, dict[int, Any]]:
@@ -51,14 +49,6 @@ def summaries(part: str, runs: Path) -> dict[str, dict[int, Any]]:
                     if summary := RunFolder(folder / slug(variant.label) / f"seed-{seed}").summary():
                         found.setdefault(variant.label, {})[seed] = summary
     return found
-
-
-def values_of(rows: Mapping[str, Any]) -> Values:
-    """The figures of the rows by label, column and seed."""
-    return {
-        label: {column: dict(zip(row["seeds"], row[column]["values"], strict=True)) for column in COLUMNS}
-        for label, row in rows.items()
-    }
 
 
 def verdict(gaps: Sequence[Interval]) -> str:
@@ -79,17 +69,16 @@ def claims(values: Values) -> list[dict[str, Any]]:
         for column in MAIN:
             gaps = {label: paired(values[who][column], values[label][column]) for label in measured}
             known = {label: gap for label, gap in gaps.items() if gap is not None}
+            if not known:  # no seed is finished on both sides
+                break
             least = min(known, key=lambda label: known[label].mean)
             above_surely = sum(verdict([gap]) == "holds" for gap in known.values())
             line[column] = {
                 "verdict": verdict(list(known.values())), "least": least, **vars(known[least]), "above": above_surely,
             }  # fmt: skip
-        lines.append(line)
+        else:
+            lines.append(line)
     return lines
-
-
-def shown(found: Interval | None, sign: str = "") -> str:
-    return "" if found is None else f"{found.mean:{sign}.1f} ± {found.half or 0:.1f}"
 
 
 def claim_cell(line: Mapping[str, Any], column: str) -> str:
@@ -149,9 +138,10 @@ def main() -> None:
         if rows := compare_summaries(summaries(part, runs)):
             chosen = fedmosaic.show(runs / "static-0")["chosen"]
             parts[part] = {"rows": rows, "chosen": chosen, "claims": claims(values_of(rows))}
+    if not parts:
+        parser.error(f"{runs} holds no finished run; python benchmarks/evidence.py makes them")
     (RESULTS / "evidence.json").write_text(json.dumps(parts, indent=1) + "\n")
     (RESULTS / "evidence.md").write_text(page(parts))
-    put("evidence", "\n\n".join(f"{part}:\n\n{claims_table(content['claims'])}" for part, content in parts.items()))
     print(page(parts))
 
 

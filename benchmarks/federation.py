@@ -28,10 +28,11 @@ from pathlib import Path
 from typing import Any
 
 from readme import put
+from tables import COLUMNS, shown, values_of
 
 import fedmosaic
 from fedmosaic.comparison.variants import Variant
-from fedmosaic.evaluation.statistics import Interval, interval, paired
+from fedmosaic.evaluation.statistics import interval, paired
 
 RESULTS = Path(__file__).parent / "results"
 SEEDS = (0, 1, 2, 3, 4)
@@ -50,19 +51,11 @@ VARIANTS = [
     Variant("refined", "fedmosaic"),
     Variant("refined, beside", "fedmosaic-beside"),
 ]
-COLUMNS = ("Self", "Others", "in-group", "out-group")
 AGAINST = ("local", "within", "random", "gradients")
 
 
-def shown(found: Interval | None, sign: str = "") -> str:
-    return "" if found is None else f"{found.mean:{sign}.1f} ± {found.half or 0:.1f}"
-
-
 def table(rows: dict[str, Any], command: str) -> tuple[dict[str, Any], str]:
-    values = {
-        label: {column: dict(zip(row["seeds"], row[column]["values"], strict=True)) for column in COLUMNS}
-        for label, row in rows.items()
-    }
+    values = values_of(rows)
     lines = [
         "# P, Q across architectures, in a federation", "",
         f"Accuracy in percent on miniature/hetero, mean ± half of a 95 % interval over {len(SEEDS)} seeds. Made by `{command}`, "

@@ -8,8 +8,8 @@ Needs what ``reference/hetero`` needs (``pip install 'fedmosaic[reference]'`` an
 (``fedmosaic compare``) is in a folder below --runs; runs are done seed by seed, two at a time, each on one core, and the same command
 again goes on where it was stopped, within a run too. FedAvg averages within an architecture; FedMosaic shares across both, with A and B of
 Gemma aligned to SmolLM2's (once: the alignment is stored) and gradient signatures from SmolLM2. Every algorithm has the local steps that
-cost what local training costs, counted (``budget=flops``), and the scenario's learning rates, which suit local training; nothing was
-chosen for FedMosaic or FedAvg. Accuracies are those of choices by likelihood on 100 items a task. The result
+cost what local training costs, counted (``budget=flops``), and the scenario's learning rates, which were looked at for local
+training alone. Accuracies are those of choices by likelihood on 100 items a task. The result
 is ``benchmarks/results/language_models.json`` and ``language_models.md``.
 """
 
@@ -18,17 +18,20 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from readme import put
+from tables import short_table
 
 import fedmosaic
 from fedmosaic.comparison.variants import slug
 from fedmosaic.configfile import load_scenario
 from fedmosaic.federation.runfolder import RunFolder
-from fedmosaic.reporting.comparison import LEGEND, difference, markdown_tables, mean
+from fedmosaic.reporting.comparison import LEGEND, markdown_tables
 
 HERE = Path(__file__).parent
 NAME = "language_models"
@@ -58,7 +61,32 @@ def costs(folder: Path, seeds: list[int]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def table(command: str, rows: Mapping[str, Any], per_seed: Mapping[str, Any]) -> str:
+def learned(folder: Path, seeds: list[int]) -> dict[str, dict[str, Any]]:
+    """For every seed the training loss of the last two rounds, mean over clients, and FedMosaic's similarities after the last round:
+    between clients of one kind of task, of the same question under another convention, and of other questions (mean, least, most)."""
+    clients = load_scenario(SCENARIO).clients
+    asked = [client.tasks[0].name.partition("-")[0] for client in clients]
+    found: dict[str, dict[str, Any]] = {}
+    for seed in seeds:
+        lines = {name: RunFolder(folder / slug(name) / f"seed-{seed}").lines() for name in ALGORITHMS}
+        losses = {name: _last_losses(run) for name, run in lines.items() if run}
+        signed = [line["relevance"]["similarity"] for line in lines["fedmosaic"] if "relevance" in line]
+        pairs: dict[str, list[float]] = {"same kind": [], "other convention": [], "other question": []}
+        for i, j in combinations(range(len(clients)), 2) if signed else ():
+            same = "same kind" if clients[i].group == clients[j].group else "other convention"
+            pairs[same if asked[i] == asked[j] else "other question"].append(signed[-1][i][j])
+        similar = {kind: [round(f(each), 2) for f in (fmean, min, max)] for kind, each in pairs.items() if each}
+        found[str(seed)] = {"loss": losses, "similarity": similar}
+    return found
+
+
+def _last_losses(lines: Sequence[Mapping[str, Any]]) -> float:
+    turns = [line for line in lines if line["kind"] == "client"]
+    last = max(turn["round"] for turn in turns)
+    return round(fmean(turn["loss"] for turn in turns if turn["round"] >= last - 1), 2)
+
+
+def table(command: str, rows: Mapping[str, Any], per_seed: Mapping[str, Any], learned: Mapping[str, Any]) -> str:
     """The result in Markdown."""
     lines = [
         "# Two pretrained language models of different families",
@@ -79,16 +107,22 @@ def table(command: str, rows: Mapping[str, Any], per_seed: Mapping[str, Any]) ->
             for name in ALGORITHMS
         ]
         lines.append(f"| {seed} | " + " | ".join(cells) + f" | {sum(took['seconds'].values()) / 60:.0f} |")
+    kinds = list(dict.fromkeys(kind for each in learned.values() for kind in each["similarity"]))
+    head = [*(f"loss, {name}" for name in ALGORITHMS), *(f"similarity, {kind}" for kind in kinds)]
+    lines += [
+        "",
+        "Training loss in the last two rounds, mean over clients; similarity of FedMosaic's signatures after the last: mean (range).",
+        "",
+        "| seed | " + " | ".join(head) + " |",
+        "|---" * (len(head) + 1) + "|",
+    ]
+    for seed, each in learned.items():
+        cells = [f"{each['loss'][name]:.2f}" if name in each["loss"] else "" for name in ALGORITHMS]
+        for kind in kinds:
+            mean, least, most = each["similarity"][kind]
+            cells.append(f"{mean:.2f} ({least:.2f} to {most:.2f})")
+        lines.append(f"| {seed} | " + " | ".join(cells) + " |")
     return "\n".join([*lines, ""])
-
-
-def short_table(rows: Mapping[str, Any]) -> str:
-    """For the README."""
-    lines = ["| algorithm | Self | Others | Others − sft |", "|---|---|---|---|"]
-    for label, row in rows.items():
-        cells = [mean(row["Self"]), mean(row["Others"]), difference(row["Others"].get("minus sft"))]
-        lines.append(f"| {label} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
 
 
 def main() -> None:
@@ -114,13 +148,19 @@ def main() -> None:
         )
     rows = fedmosaic.show(folder)["algorithms"]
     command = f"python benchmarks/{NAME}.py" + "".join(f" --set {setting}" for setting in arguments.set)
-    per_seed = costs(folder, arguments.seeds)
-    text = table(command, rows, per_seed)
+    per_seed, after = costs(folder, arguments.seeds), learned(folder, arguments.seeds)
+    text = table(command, rows, per_seed, after)
     if not arguments.small:
-        content = {"command": command, "seeds": arguments.seeds, "scenarios": {SCENARIO: rows}, "runs": per_seed}
+        content = {
+            "command": command,
+            "seeds": arguments.seeds,
+            "scenarios": {SCENARIO: rows},
+            "runs": per_seed,
+            "learned": after,
+        }
         (HERE / "results" / f"{NAME}.json").write_text(json.dumps(content, indent=1) + "\n")
         (HERE / "results" / f"{NAME}.md").write_text(text)
-        put(NAME, short_table(rows))
+        put(NAME, short_table({SCENARIO: rows}))
     print(text)
 
 

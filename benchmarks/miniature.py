@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from readme import put
+from tables import short_table
 
 import fedmosaic
 from fedmosaic.comparison.variants import Variant, slug
-from fedmosaic.reporting.comparison import LEGEND, difference, markdown_tables, mean
+from fedmosaic.reporting.comparison import LEGEND, markdown_tables
 
 HERE = Path(__file__).parent
 SEEDS = (0, 1, 2)
@@ -51,16 +52,6 @@ def table(name: str, command: str, result: dict[str, Any]) -> str:
     ]
     for scenario, rows in result.items():
         lines += markdown_tables(scenario, rows)
-    return "\n".join(lines)
-
-
-def short_table(result: dict[str, Any]) -> str:
-    """Self and Others of every scenario and algorithm, for the README."""
-    lines = ["| scenario | algorithm | Self | Others | Others − sft |", "|---|---|---|---|---|"]
-    for scenario, rows in result.items():
-        for label, row in rows.items():
-            cells = [mean(row["Self"]), mean(row["Others"]), difference(row["Others"].get("minus sft"))]
-            lines.append(f"| {scenario} | {label} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

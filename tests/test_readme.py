@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-from miniature import short_table  # noqa: E402
+from tables import short_table  # noqa: E402
 
 README = (ROOT / "README.md").read_text()
 

@@ -3,6 +3,7 @@ cannot be used costs time only."""
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,16 @@ def test_a_file_of_another_kind_is_told_once_and_left_alone(tmp_path: Path) -> N
     shared.add("tower", "a", torch.ones(2))
     assert shared.find("tower", "a") is None
     assert path.read_bytes().startswith(b"no database")
+
+
+def test_a_broken_entry_is_told_once_and_computed_again(tmp_path: Path) -> None:
+    shared = SharedFeatures(tmp_path / "features")
+    shared.add("tower", "a", torch.ones(2))
+    with sqlite3.connect(tmp_path / "features") as file:
+        file.execute("UPDATE features SET packed = ?", (b"half a ten",))
+    with pytest.warns(UserWarning, match="not shared through"):
+        assert shared.find("tower", "a") is None
+    assert shared.find("tower", "a") is None
 
 
 def test_the_tower_looks_only_at_what_nobody_has_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

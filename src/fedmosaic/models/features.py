@@ -17,9 +17,7 @@ from torch import Tensor, nn
 
 from fedmosaic.data.example import Image
 from fedmosaic.errors import FedMosaicError, ModelError
-from fedmosaic.models.shared_features import SharedFeatures
-
-DEFAULT_LIMIT = 4 << 30
+from fedmosaic.models.shared_features import LIMIT, SharedFeatures
 
 
 class VisionTower:
@@ -105,7 +103,7 @@ class FeatureCache:
         limit: the most bytes; when they are used up, the picture that was not asked for the longest gives way.
     """
 
-    def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
+    def __init__(self, limit: int = LIMIT) -> None:
         self.limit = limit
         self._places: OrderedDict[str, int] = OrderedDict()
         self._like = torch.empty(0)

@@ -6,14 +6,13 @@ import sqlite3
 import warnings
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-LIMIT = 4 << 30
-_TABLE = (
-    "CREATE TABLE IF NOT EXISTS features (tower TEXT, picture TEXT, dtype TEXT, shape TEXT, data BLOB, "
-    "PRIMARY KEY (tower, picture)) WITHOUT ROWID"
-)
+from fedmosaic.packing import pack, unpack
+
+LIMIT = 4 << 30  # bytes
+_NAME = "features"
+_TABLE = "CREATE TABLE IF NOT EXISTS features (tower TEXT, picture TEXT, packed BLOB, PRIMARY KEY (tower, picture)) WITHOUT ROWID"
 
 
 class SharedFeatures:
@@ -33,9 +32,9 @@ class SharedFeatures:
         self._file: sqlite3.Connection | None = None
         try:
             self._file = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
-            # A write that a crash of the machine loses is computed again; the file itself stays whole.
+            # Does not wait for the disk at every picture: what a crash of the machine loses is computed again, the file stays whole.
             self._file.execute("PRAGMA journal_mode = WAL")
-            self._file.execute("PRAGMA synchronous = OFF")
+            self._file.execute("PRAGMA synchronous = NORMAL")
             self._file.execute(_TABLE)
         except sqlite3.Error as error:
             self._give_up(error)
@@ -46,15 +45,12 @@ class SharedFeatures:
             return None
         try:
             found = self._file.execute(
-                "SELECT dtype, shape, data FROM features WHERE tower = ? AND picture = ?", (tower, picture)
+                "SELECT packed FROM features WHERE tower = ? AND picture = ?", (tower, picture)
             ).fetchone()
-        except sqlite3.Error as error:
+            return None if found is None else unpack(found[0])[0][_NAME]
+        except (sqlite3.Error, ValueError, KeyError) as error:
             self._give_up(error)
             return None
-        if found is None:
-            return None
-        dtype, shape, data = found
-        return torch.frombuffer(bytearray(data), dtype=getattr(torch, dtype)).view(*map(int, shape.split()))
 
     def add(self, tower: str, picture: str, features: Tensor) -> None:
         """Keep the features of a picture, if nobody has and there is room."""
@@ -65,14 +61,8 @@ class SharedFeatures:
                 "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"
             )
             if size < self.limit:
-                row = (
-                    tower,
-                    picture,
-                    str(features.dtype).removeprefix("torch."),
-                    " ".join(map(str, features.shape)),
-                    features.contiguous().view(-1).view(torch.uint8).numpy().tobytes(),
-                )
-                self._file.execute("INSERT OR IGNORE INTO features VALUES (?, ?, ?, ?, ?)", row)
+                row = (tower, picture, pack({_NAME: features.contiguous()}, {}))
+                self._file.execute("INSERT OR IGNORE INTO features VALUES (?, ?, ?)", row)
         except sqlite3.Error as error:
             self._give_up(error)
 
@@ -82,6 +72,6 @@ class SharedFeatures:
             self._file.close()
             self._file = None
 
-    def _give_up(self, error: sqlite3.Error) -> None:
+    def _give_up(self, error: Exception) -> None:
         warnings.warn(f"image features are not shared through {self.path}: {error}", stacklevel=3)
         self.close()
