@@ -23,6 +23,7 @@ from fedmosaic.comparison.variants import slug
 from fedmosaic.evaluation.comparison import compare_summaries
 from fedmosaic.evaluation.statistics import Interval, paired
 from fedmosaic.federation.runfolder import RunFolder
+from fedmosaic.reporting.comparison import mean
 
 RESULTS = Path(__file__).parent / "results"
 MAIN = ("Self", "Others")
@@ -101,7 +102,7 @@ def main_table(rows: Mapping[str, Any], chosen: Mapping[str, Sequence[str]]) -> 
     head = [*COLUMNS, f"Self: {OURS} −", f"Others: {OURS} −", "steps", "rate"]
     text = ["| algorithm | " + " | ".join(head) + " |", "|---|" + "---|" * len(head)]
     for label, row in rows.items():
-        cells = [f"{row[c]['mean']:.1f} ± {row[c]['ci95'] or 0:.1f}" for c in COLUMNS]
+        cells = [mean(row[c]) for c in COLUMNS]
         mine = label == OURS or OURS not in values
         cells += ["" if mine else shown(paired(values[OURS][c], values[label][c]), "+") for c in MAIN]
         rate = ", ".join(setting.partition("=")[2] for setting in chosen.get(label, ()))

@@ -13,7 +13,9 @@ Values = Mapping[str, Mapping[str, Mapping[int, float]]]  # by label, column and
 
 
 def shown(found: Interval | None, sign: str = "") -> str:
-    return "" if found is None else f"{found.mean:{sign}.1f} ± {found.half or 0:.1f}"
+    if found is None:
+        return ""
+    return f"{found.mean:{sign}.1f}" + ("" if found.half is None else f" ± {found.half:.1f}")
 
 
 def values_of(rows: Mapping[str, Any]) -> Values:
