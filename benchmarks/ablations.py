@@ -1,0 +1,144 @@
+"""FedMosaic's settings one by one: how much each of them matters on the miniature benchmark.
+
+Run:  python benchmarks/ablations.py      (after the first part of evidence.py, whose rates it takes; two hours on 2 cores; the same
+                                           command goes on)
+
+FedMosaic as in evidence.py on miniature/hetero (Co-LoRA of rank 64 on o_proj of eight layers, A and B refined together, eight rounds,
+equal compute counted), one setting changed at a time, three seeds, paired differences to FedMosaic unchanged. Another rank or number of
+blocks has A and B refined for itself, made once and stored. The choice of the pivot's A and B counts only where the closed form fits the
+others to them, so it is looked at there, against the closed form with the default. Half participation halves what everybody computes and
+is compared with local training under it, too. Beside the accuracies: the share of a client's weights that goes to peers of its own group
+after the last round (with equal weights it would be what stands in the heading). Writes results/ablations.json and ablations.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from evidence import CLOSED, COLORA, FEDMOSAIC, REFINED, SEEDS, scenario, with_rates
+from tables import shown, values_of
+
+import fedmosaic
+from fedmosaic.comparison.variants import Variant, slug
+from fedmosaic.config import Scenario
+from fedmosaic.evaluation.statistics import interval, paired
+from fedmosaic.federation.runfolder import RunFolder
+
+RESULTS = Path(__file__).parent / "results"
+MAIN = ("Self", "Others")
+HALF = "participation=0.5"
+# What is changed, by label: blocks N_B, rank r of Co-LoRA, temperature and number of peers, weight of a new signature, its interval m …
+CHANGED = {
+    "N_B = 4": "adapter.blocks=4",
+    "N_B = 2": "adapter.blocks=2",
+    "r = 32": "adapter.shared_rank=32",
+    "r = 16": "adapter.shared_rank=16",
+    "tau = 0.1": "relevance.tau=0.1",
+    "tau = 2": "relevance.tau=2",
+    "top-k = 2": "relevance.top_k=2",
+    "alpha = 0.1": "relevance.ema=0.1",
+    "alpha = 1": "relevance.ema=1",
+    "m = 3": "relevance.every=3",
+    "kept 5 %": "relevance.keep=0.05",
+    "kept 100 %": "relevance.keep=1",
+    "no noise": "relevance.noise=none",
+    "noise 1e-2": "relevance.noise_std=1e-2",
+    "gate of the input": "adapter.gate=input",
+    "no gate": "adapter.gate=none",
+    "participation 50 %": HALF,
+}
+PIVOTS = {"pivot random": "alignment.pivot_init=random", "pivot svd": "alignment.pivot_init=svd"}
+CLOSED_FORM = "closed form, pivot principal"
+LOCAL, LOCAL_HALF = "sft", "sft, participation 50 %"
+# What a row is compared with; all others with FedMosaic unchanged.
+AGAINST = {**dict.fromkeys(PIVOTS, CLOSED_FORM), LOCAL_HALF: LOCAL, LOCAL: None, FEDMOSAIC.label: LOCAL}
+
+
+def variants() -> list[Variant]:
+    """FedMosaic, FedMosaic with each change, the closed form with each pivot, and local training as reference."""
+    return [
+        Variant(LOCAL, "sft"),
+        Variant(LOCAL_HALF, "sft", (HALF,)),
+        FEDMOSAIC,
+        *(Variant(label, "fedmosaic", (*COLORA, *REFINED, setting)) for label, setting in CHANGED.items()),
+        Variant(CLOSED_FORM, "fedmosaic", COLORA + CLOSED),
+        *(Variant(label, "fedmosaic", (*COLORA, *CLOSED, setting)) for label, setting in PIVOTS.items()),
+    ]
+
+
+def own_group(groups: Sequence[str], weights: Sequence[Sequence[float]]) -> float:
+    """Share of a client's weights that goes to peers of its own group, mean over clients (whose groups these are), in percent."""
+    alike = [sum(w for j, w in enumerate(row) if j != i and groups[j] == groups[i]) for i, row in enumerate(weights)]
+    return 100 * fmean(alike)
+
+
+def weights_after(folder: Path, compared: Scenario, labels: Sequence[str], seeds: Sequence[int]) -> dict[str, float]:
+    """``own_group`` after the last round, mean over seeds, of every label whose runs have weights; and of equal weights as "equal"."""
+    groups = {client.name: client.group for client in compared.clients}
+    equal = [[1 / (len(groups) - 1)] * len(groups)] * len(groups)
+    found = {"equal": round(own_group(list(groups.values()), equal), 1)}
+    for label in labels:
+        shares: list[float] = []
+        for seed in seeds:
+            run = RunFolder(folder / slug(label) / f"seed-{seed}")
+            if signed := [line["relevance"] for line in run.lines() if "relevance" in line]:
+                shares.append(own_group([groups[name] for name in signed[-1]["clients"]], signed[-1]["weights"]))
+        if shares:
+            found[label] = round(fmean(shares), 1)
+    return found
+
+
+def table(rows: Mapping[str, Any], listened: Mapping[str, float], seeds: Sequence[int], command: str) -> str:
+    """The result in Markdown."""
+    values = values_of(rows)
+    head = [*MAIN, "compared with", "Self, difference", "Others, difference", "own group, %", "steps"]
+    lines = [
+        "# FedMosaic's settings, one by one", "",
+        f"Made by `{command}`, which tells what is run; all figures in `ablations.json`. Accuracy in percent on miniature/hetero, mean ± "
+        f"half of a 95 % t-interval over seeds {', '.join(map(str, seeds))}; differences are paired by seed. Own group: share of a "
+        f"client's weights that goes to peers of its own group after the last round; with equal weights {listened['equal']:.1f}.", "",
+        "| changed | " + " | ".join(head) + " |", "|---|" + "---|" * len(head),
+    ]  # fmt: skip
+    for label, row in rows.items():
+        against = AGAINST.get(label, FEDMOSAIC.label)
+        cells = [shown(interval(row[c]["values"])) for c in MAIN]
+        cells.append(against or "")
+        cells += [shown(paired(values[label][c], values[against][c]), "+") if against in values else "" for c in MAIN]
+        cells += [f"{listened[label]:.1f}" if label in listened else "", str(row["steps"])]
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, ""])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, default=Path("runs/evidence"), help="where evidence.py's comparisons are")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
+    parser.add_argument("--table", action="store_true", help="only write the result from the finished comparison")
+    arguments = parser.parse_args()
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    folder, seeds, compared = arguments.runs / "ablations", SEEDS[0], scenario("static", 0, Path())
+    if not arguments.table:
+        chosen = fedmosaic.show(arguments.runs / "static-0")["chosen"]
+        # Local training under half participation has the rate of local training.
+        rates = {**chosen, LOCAL_HALF: chosen[LOCAL]}
+        fedmosaic.compare(
+            compared, algorithms=with_rates(variants(), rates), seeds=seeds, out=folder, jobs=arguments.jobs
+        )
+    rows = fedmosaic.show(folder)["algorithms"]
+    listened = weights_after(folder, compared, list(rows), seeds)
+    command = "python benchmarks/ablations.py"
+    content = {"command": command, "seeds": list(seeds), "rows": rows, "own group": listened}
+    (RESULTS / "ablations.json").write_text(json.dumps(content, indent=1) + "\n")
+    text = table(rows, listened, seeds, command)
+    (RESULTS / "ablations.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

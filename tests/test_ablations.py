@@ -1,0 +1,68 @@
+"""The ablations, without running any: every one can be run, changes what it says, and is compared with its own reference."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+import ablations
+import evidence
+
+from fedmosaic.comparison.compare import Plan
+from fedmosaic.evaluation.comparison import compare_summaries
+
+
+def test_every_ablation_changes_one_setting_of_fedmosaic() -> None:
+    rates = {"fedmosaic": ["train.lr=4e-3"], "sft": ["train.lr=2e-3"], ablations.LOCAL_HALF: ["train.lr=2e-3"]}
+    variants = {variant.label: variant for variant in evidence.with_rates(ablations.variants(), rates)}
+    plan = Plan("ablations", evidence.scenario("static", 0, Path()), list(variants.values()), (0,))
+    found = {label: plan.settings(variant).scenario.model_dump() for label, variant in variants.items()}
+    for label in (*ablations.CHANGED, *ablations.PIVOTS):
+        reference = ablations.AGAINST.get(label, "fedmosaic")
+        assert reference is not None
+        assert len(differences(found[label], found[reference])) == 1, label
+    assert found[ablations.LOCAL_HALF]["train"]["lr"] == 2e-3
+
+
+def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """The settings in which two scenarios differ."""
+    gaps: list[str] = []
+    for key in one:
+        if isinstance(one[key], dict) and isinstance(other[key], dict):
+            gaps += [f"{key}.{gap}" for gap in differences(one[key], other[key])]
+        elif one[key] != other[key]:
+            gaps.append(key)
+    return gaps
+
+
+def test_the_share_of_the_own_group() -> None:
+    weights = [[0.0, 0.9, 0.1], [0.3, 0.0, 0.7], [0.2, 0.8, 0.0]]
+    # The first has no peer of its own group.
+    assert ablations.own_group(["b", "a", "a"], weights) == pytest.approx(100 * (0 + 0.7 + 0.8) / 3)
+
+
+def test_rows_are_compared_with_their_own_reference() -> None:
+    means = {"sft": 0.5, "sft, participation 50 %": 0.45, "fedmosaic": 0.6, "N_B = 4": 0.58}
+    means |= {ablations.CLOSED_FORM: 0.4, "pivot svd": 0.41}
+
+    def summary(value: float, seed: int) -> dict[str, Any]:
+        last = {"last": value + seed / 100}
+        others = {**last, "in_group": last, "out_group": last}
+        own = {"rounds": {"of": 8}, "steps": 12, "bytes": {}, "seconds": {"total": 1.0}}
+        return {"algorithm": "a", "self": last, "others": others, **own}
+
+    rows = compare_summaries(
+        {label: {seed: summary(mean, seed) for seed in (0, 1, 2)} for label, mean in means.items()}
+    )
+    text = ablations.table(rows, {"equal": 22.2, "fedmosaic": 40.0}, (0, 1, 2), "the command")
+    lines = {line.split(" | ")[0].strip("| "): line.split(" | ") for line in text.splitlines() if line.startswith("| ")}
+    assert lines["sft"][3] == ""
+    assert lines["fedmosaic"][3:6] == ["sft", "+10.0 ± 0.0", "+10.0 ± 0.0"]
+    assert lines["N_B = 4"][3:5] == ["fedmosaic", "-2.0 ± 0.0"]
+    assert lines["pivot svd"][3:5] == [ablations.CLOSED_FORM, "+1.0 ± 0.0"]
+    assert lines["fedmosaic"][6] == "40.0" and "with equal weights 22.2" in text
