@@ -13,8 +13,11 @@ import yaml
 import fedmosaic
 from fedmosaic.cli import main
 from fedmosaic.errors import CheckpointError
+from fedmosaic.evaluation.statistics import Interval
 from fedmosaic.packing import read_some, unpack, write
 from fedmosaic.reporting.report.collect import collect
+from fedmosaic.reporting.report.figures import WIDE, pictures, ranking
+from fedmosaic.reporting.report.ink import styles
 from fedmosaic.reporting.report.sections import Section, sections
 
 
@@ -171,3 +174,26 @@ def test_nothing_to_show_is_one_line(made: Path, tmp_path: Path, capsys: pytest.
     (made / "comparison.json").write_text("{")
     assert main(["report", str(made)]) == 2
     assert "comparison.json is damaged" in capsys.readouterr().err
+
+
+def test_many_labels_are_told_one_below_the_other(made: Path) -> None:
+    (section,) = sections(collect([made]))
+    assert "ranking" not in [picture.name for picture in pictures(section, styles(list(section.runs)))]
+    many = Section(section.name, {f"x{index}": section.runs["sft"] for index in range(8)} | dict(section.runs))
+    named = {picture.name: picture.named for picture in pictures(many, styles(list(many.runs)))}
+    assert named["ranking"] and not named["self-others"]
+
+
+def test_the_ranking_is_by_self_and_long_bars_leave_the_means_apart() -> None:
+    estimates = {
+        "sft": {"Self": Interval(50, 2, 3), "Others": Interval(30, 100, 3)},
+        "best": {"Self": Interval(54, None, 1), "Others": Interval(32, 1, 3)},
+    }
+    figure = ranking(estimates, "sft", styles(list(estimates)), WIDE)
+    own, others = figure.axes
+    assert [text.get_text() for text in own.get_yticklabels()] == ["best", "sft"]
+    assert own.get_ylim()[0] > own.get_ylim()[1]  # the first is on top
+    low, high = own.get_xlim()
+    assert low < 48 and high > 54  # all of sft's bar
+    low, high = others.get_xlim()
+    assert 27 < low < 29 and 33 < high < 35

@@ -144,6 +144,8 @@ def test_the_same_input_gives_the_same_bytes(made: Path, tmp_path: Path, capsys:
     for name in ("self-others", "rounds", "costs"):
         drawn = (tmp_path / "one" / f"{name}.svg").read_text()
         assert ">sft</text>" in drawn and ">fedmosaic</text>" in drawn and "DejaVu" in drawn
+    # Names that stand beside their points need no legend.
+    assert (tmp_path / "one" / "self-others.svg").read_text().count(">sft</text>") == 1
     with PIL.Image.open(tmp_path / "one" / "rounds.png") as image:
         assert image.width > 1000
     rows = list(csv.DictReader((tmp_path / "one" / "comparison.csv").open()))

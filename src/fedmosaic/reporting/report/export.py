@@ -27,7 +27,8 @@ def export(sections: Sequence[Section], folder: Path) -> list[Path]:
 def _files(section: Section) -> Iterator[tuple[str, bytes | str]]:
     inks = styles(list(section.runs))
     for picture in pictures(section, inks):
-        figure = keyed(picture.draw(WIDE), inks)
+        drawn = picture.draw(WIDE)
+        figure = drawn if picture.named else keyed(drawn, inks)
         yield f"{picture.name}.svg", svg(figure)
         yield f"{picture.name}.png", png(figure)
     for name, table in (("comparison", tables.comparison(section)), ("costs", tables.costs(section))):

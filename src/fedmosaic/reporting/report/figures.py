@@ -1,4 +1,4 @@
-"""The pictures of a section, each at two widths: Self against Others, accuracy over rounds, bytes and operations against accuracy."""
+"""The pictures of a section, each at two widths: Self against Others, the order of many algorithms, accuracy over rounds, costs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fedmosaic.evaluation.statistics import interval
+from fedmosaic.evaluation.statistics import Interval, interval
 from fedmosaic.reporting.report.ink import INK, PAPER, SETTINGS, SOFT, Style, plain
 from fedmosaic.reporting.report.sections import Section
 
@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Styles = Mapping[str, Style]
+Estimates = Mapping[str, Mapping[str, Interval]]  # by label and column of AXES
 NARROW, WIDE = 3.7, 8.4
 AXES = {"Self": "Self: accuracy on own tasks, %", "Others": "Others: on the others' tasks, %"}
+NAMED = 8  # labels that can be written beside points
+BARS = "bars are 95 % t-intervals, cut where they leave the picture"
 
 
 @dataclass(frozen=True)
@@ -25,20 +28,28 @@ class Picture:
 
     Attributes:
         name: of its file. title, text: what it shows, and how to read it. draw: into a figure so many inches wide.
+        named: the labels are written in it, and it needs no legend.
     """
 
     name: str
     title: str
     text: str
     draw: Callable[[float], Figure]
+    named: bool = False
 
 
 def pictures(section: Section, styles: Styles) -> list[Picture]:
     """Those that the data allow."""
     found = []
-    if any(_points(section, label) for label in section.runs):
-        text = "Means over seeds; bars are 95 % t-intervals. Up: better on a client's own tasks. Right: better on the tasks of others."
-        found.append(Picture("self-others", "Self against Others", text, lambda width: scatter(section, styles, width)))
+    estimates = _estimates(section)
+    if estimates:
+        text = f"Means over seeds; {BARS}. Up: better on a client's own tasks. Right: better on the tasks of others."
+        draw = lambda width: scatter(estimates, styles, width)  # noqa: E731
+        found.append(Picture("self-others", "Self against Others", text, draw, len(estimates) <= NAMED))
+    if len(estimates) > NAMED:
+        text = f"The same, best on a client's own tasks first; {BARS}. The line is local training."
+        line = lambda width: ranking(estimates, section.reference, styles, width)  # noqa: E731
+        found.append(Picture("ranking", "One below the other", text, line, named=True))
     if any(len(section.curve(label, column)) > 1 for label in section.runs for column in AXES):
         text = "Means over seeds after each evaluated round; bands are 95 % t-intervals."
         found.append(Picture("rounds", "Accuracy over rounds", text, lambda width: curves(section, styles, width)))
@@ -48,17 +59,39 @@ def pictures(section: Section, styles: Styles) -> list[Picture]:
     return found
 
 
-def scatter(section: Section, styles: Styles, width: float) -> Figure:
+def scatter(estimates: Estimates, styles: Styles, width: float) -> Figure:
     """A point with error bars for each label, its name beside it."""
     figure, (axes,) = _figure(width, 0.9 * width if width < 5 else 0.55 * width, 1)
-    points = {label: point for label in section.runs if (point := _points(section, label))}
-    for label, (others, own) in points.items():
-        _mark(axes, styles[label], others, own)
+    for label, found in estimates.items():
+        _mark(axes, styles[label], found["Others"], found["Self"])
     axes.set_xlabel(AXES["Others"])
     axes.set_ylabel(AXES["Self"])
-    axes.margins(0.12)
-    if len(points) <= 8:
-        _names(figure, axes, {label: (others.mean, own.mean) for label, (others, own) in points.items()}, styles)
+    axes.set_xlim(*_view([found["Others"] for found in estimates.values()]))
+    axes.set_ylim(*_view([found["Self"] for found in estimates.values()]))
+    if len(estimates) <= NAMED:
+        places = {label: (found["Others"].mean, found["Self"].mean) for label, found in estimates.items()}
+        _names(figure, axes, places, styles)
+    return figure
+
+
+def ranking(estimates: Estimates, reference: str | None, styles: Styles, width: float) -> Figure:
+    """Two panels, Self and Others, a line for each label in the order of Self; ``reference`` has a line across all."""
+    stacked = width < 5
+    labels = sorted(estimates, key=lambda label: -estimates[label]["Self"].mean)
+    height = 0.75 + 0.21 * len(labels)
+    figure, panels = _figure(width, 2 * height if stacked else height, 2, stacked)
+    for axes, column in zip(panels, AXES, strict=True):
+        for place, label in enumerate(labels):
+            _mark(axes, styles[label], estimates[label][column], Interval(place, None, 1))
+        if reference is not None and reference in estimates:
+            axes.axvline(estimates[reference][column].mean, color=SOFT, linewidth=0.8, zorder=2)
+        axes.set_ylim(len(labels) - 0.4, -0.6)
+        axes.set_yticks(range(len(labels)), [plain(label, 28) for label in labels])
+        if column == "Others" and not stacked:
+            axes.tick_params(labelleft=False)
+        axes.grid(axis="y", visible=False)
+        axes.set_xlim(*_view([found[column] for found in estimates.values()]))
+        axes.set_xlabel(AXES[column])
     return figure
 
 
@@ -146,9 +179,24 @@ def _figure(
         return figure, list(axes.flat)
 
 
-def _points(section: Section, label: str) -> tuple[Any, Any] | None:
-    others, own = (list(section.values(label, column).values()) for column in ("Others", "Self"))
-    return (interval(others), interval(own)) if others and own else None
+def _estimates(section: Section) -> dict[str, dict[str, Interval]]:
+    """Of all labels that have both Self and Others."""
+    values = {label: {column: section.values(label, column) for column in AXES} for label in section.runs}
+    return {
+        label: {column: interval(list(found.values())) for column, found in both.items()}
+        for label, both in values.items()
+        if all(both.values())
+    }
+
+
+def _view(found: Sequence[Interval]) -> tuple[float, float]:
+    """The part of an axis to show: all means, and of their bars as much as leaves the means apart."""
+    low, high = min(each.mean for each in found), max(each.mean for each in found)
+    most = 0.75 * (high - low) or 1.0
+    below = max(max(0.0, low - each.mean + (each.half or 0.0)) for each in found)
+    above = max(max(0.0, each.mean + (each.half or 0.0) - high) for each in found)
+    rim = 0.08 * (high - low + min(most, below) + min(most, above)) or 0.1
+    return low - min(most, below) - rim, high + min(most, above) + rim
 
 
 def _exactly(value: float) -> Any:

@@ -53,8 +53,11 @@ class Section:
 
     @property
     def columns(self) -> list[str]:
-        """The figures that were measured."""
-        return [column for column in COLUMNS if any(column in row for row in self.rows.values())]
+        """The figures that were measured; areas only where more than one round was."""
+        curves = [curve for runs in self.runs.values() for run in runs.values() for curve in run.curves.values()]
+        areas = any(len(curve) > 1 for curve in curves)
+        found = [column for column in COLUMNS if any(column in row for row in self.rows.values())]
+        return [column for column in found if areas or not column.endswith("AUC")]
 
     @property
     def reference(self) -> str | None:
