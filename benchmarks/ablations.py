@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from evidence import CLOSED, COLORA, FEDMOSAIC, REFINED, SEEDS, scenario, with_rates
+from evidence import CLOSED, COLORA, FEDMOSAIC, REFINED, SEEDS, chosen_rates, scenario, with_rates
 from tables import shown, values_of
 
 import fedmosaic
@@ -124,7 +124,7 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     folder, seeds, compared = arguments.runs / "ablations", SEEDS[0], scenario("static", 0, Path())
     if not arguments.table:
-        chosen = fedmosaic.show(arguments.runs / "static-0")["chosen"]
+        chosen = chosen_rates(arguments.runs)
         # Local training under half participation has the rate of local training.
         rates = {**chosen, LOCAL_HALF: chosen[LOCAL]}
         fedmosaic.compare(

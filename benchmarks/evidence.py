@@ -16,11 +16,13 @@ each of two blocks, the closed form of alignment, gradients).
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import fedmosaic
+from fedmosaic.comparison.compare import SWEEP
 from fedmosaic.comparison.variants import Variant
 from fedmosaic.config import Scenario
 from fedmosaic.configfile import load_scenario
@@ -89,6 +91,12 @@ def with_rates(variants: Sequence[Variant], chosen: dict[str, list[str]]) -> lis
     ]
 
 
+def chosen_rates(runs: Path) -> dict[str, list[str]]:
+    """What every algorithm chose on the validation split."""
+    choices = json.loads((runs / "static-0" / SWEEP).read_text())["choices"]
+    return {label: found["chosen"] for label, found in choices.items()}
+
+
 def run(part: str, folder: Path, bases: Path, jobs: int) -> None:
     """Whatever of a part is not done yet."""
     field = [variant for variant in labelled("static") if variant not in VARIANTS]
@@ -97,7 +105,7 @@ def run(part: str, folder: Path, bases: Path, jobs: int) -> None:
             scenario(part, 0, bases), algorithms=field, seeds=SEEDS[0], sweep=CHOICES, sweep_seeds=CHOOSING_SEEDS,
             out=folder / "static-0", jobs=jobs,
         )  # fmt: skip
-    chosen = fedmosaic.show(folder / "static-0")["chosen"]
+    chosen = chosen_rates(folder)
     done = [variant.label for variant in field] if part == "static" else []
     for pretraining, seeds in SEEDS.items():
         left = [variant for variant in labelled(part) if pretraining or variant.label not in done]

@@ -1,10 +1,11 @@
 """The evidence's runs as tables and verdicts: reads what benchmarks/evidence.py ran, writes results/evidence.md and .json.
 
-Run:  python benchmarks/evidence_table.py [--runs runs/evidence]
+Run:  python benchmarks/evidence_table.py [--runs runs/evidence]      (then picture.py)
 
-A claim is a sign of a paired difference, on Self and on Others. It *holds* where the whole 95 % interval lies on the claimed side of
-zero, *does not hold* where it lies on the other, and else *cannot be told*. A claim about several others at once (every baseline) holds
-where it holds for each, and does not hold where it fails for one; no correction is made for how many they are.
+A claim is a sign of a paired difference: on Self, on Others, and on those own tasks of the clients that another client's contradict (the
+same question and other answers). It *holds* where the whole 95 % interval lies on the claimed side of zero, *does not hold* where it
+lies on the other, and else *cannot be told*. A claim about several others at once (every baseline) holds where it holds for each, and
+does not hold where it fails for one; no correction is made for how many they are.
 """
 
 from __future__ import annotations
@@ -13,26 +14,34 @@ import argparse
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
-from evidence import BASELINES, FEDMOSAIC, SEEDS, VARIANTS, labelled
-from tables import COLUMNS, Values, shown, values_of
+from evidence import BASELINES, FEDMOSAIC, SCENARIOS, SEEDS, VARIANTS, chosen_rates, labelled
+from readme import put
+from tables import COLUMNS, shown, values_of
 
-import fedmosaic
 from fedmosaic.comparison.variants import slug
+from fedmosaic.configfile import load_scenario
 from fedmosaic.evaluation.comparison import compare_summaries
-from fedmosaic.evaluation.statistics import Interval, paired
+from fedmosaic.evaluation.statistics import Interval, interval, paired
 from fedmosaic.federation.runfolder import RunFolder
 from fedmosaic.reporting.comparison import mean
 
 RESULTS = Path(__file__).parent / "results"
 MAIN = ("Self", "Others")
 OURS = FEDMOSAIC.label
+# Pairs of families that ask the same and want other answers.
+CONTRADICTING = ("concept", "bond", "outfit", "journey", "lesson", "ledger")
+CONTRADICTED = "Self, contradicted"
+CLAIMED = (*MAIN, CONTRADICTED)
 # What the paper says, as (claim, who, above whom).
 CLAIMS = (
     ("FedMosaic above local training", OURS, ("sft",)),
+    ("FedMosaic above the same adapters alone", OURS, ("alone",)),
     ("FedMosaic above every baseline", OURS, BASELINES[1:]),
     ("RELA above uniform weights", OURS, ("uniform",)),
+    ("Bound of that: weights of an oracle above uniform ones", "oracle", ("uniform",)),
     ("RELA above its weights at the wrong peers", OURS, ("permuted",)),
     ("Aligned A, B above random ones", OURS, ("unaligned",)),
     ("Sharing across architectures above sharing within", OURS, ("within",)),
@@ -52,6 +61,25 @@ def summaries(part: str, runs: Path) -> dict[str, dict[int, Any]]:
     return found
 
 
+def rows_of(part: str, runs: Mapping[str, Mapping[int, Any]]) -> dict[str, Any]:
+    """The figures of a comparison, and accuracy on contradicted tasks beside them."""
+    own = {client.name: client.tasks for client in load_scenario(SCENARIOS[part]).clients}
+    rows: dict[str, Any] = compare_summaries(runs)
+    for label, row in rows.items():
+        values = [
+            100
+            * fmean(
+                runs[label][seed]["clients"][client]["tasks"][task.name]
+                for client, tasks in own.items()
+                for task in tasks
+                if task.name.removeprefix("miniature/").partition("-")[0] in CONTRADICTING
+            )
+            for seed in row["seeds"]
+        ]
+        row[CONTRADICTED] = {"values": [round(value, 3) for value in values]}
+    return rows
+
+
 def verdict(gaps: Sequence[Interval]) -> str:
     """Of a claim that every one of these differences is above zero."""
     sides = [0 if gap.half is None or abs(gap.mean) <= gap.half else 1 if gap.mean > 0 else -1 for gap in gaps]
@@ -60,14 +88,15 @@ def verdict(gaps: Sequence[Interval]) -> str:
     return "holds" if all(side > 0 for side in sides) else "cannot be told"
 
 
-def claims(values: Values) -> list[dict[str, Any]]:
+def claims(rows: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A line for each claim whose runs are there: the verdict and the smallest difference of each column."""
     lines: list[dict[str, Any]] = []
+    values = values_of(rows, CLAIMED)
     for claim, who, above in CLAIMS:
         if who not in values or not (measured := [label for label in above if label in values]):
             continue
         line: dict[str, Any] = {"claim": claim, "of": len(measured)}
-        for column in MAIN:
+        for column in CLAIMED:
             gaps = {label: paired(values[who][column], values[label][column]) for label in measured}
             known = {label: gap for label, gap in gaps.items() if gap is not None}
             if not known:  # no seed is finished on both sides
@@ -91,8 +120,8 @@ def claim_cell(line: Mapping[str, Any], column: str) -> str:
 
 
 def claims_table(lines: Sequence[Mapping[str, Any]]) -> str:
-    text = ["| claim | Self | Others |", "|---|---|---|"]
-    text += [f"| {line['claim']} | {claim_cell(line, 'Self')} | {claim_cell(line, 'Others')} |" for line in lines]
+    text = ["| claim | " + " | ".join(CLAIMED) + " |", "|---|" + "---|" * len(CLAIMED)]
+    text += [f"| {line['claim']} | " + " | ".join(claim_cell(line, c) for c in CLAIMED) + " |" for line in lines]
     return "\n".join(text)
 
 
@@ -130,19 +159,38 @@ def page(parts: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def short_table(parts: Mapping[str, Any]) -> str:
+    """Self and Others of every algorithm and variant, best Self of the first part first, for the README."""
+    values = {part: values_of(content["rows"]) for part, content in parts.items()}
+    first = next(iter(values.values()))
+    own = {variant.label for variant in VARIANTS}
+    order = sorted(first, key=lambda label: (label in own, -fmean(first[label]["Self"].values())))
+    head = [f"{column}, {part}" for part in parts for column in MAIN]
+    lines = ["| | " + " | ".join(head) + " |", "|---|" + "---|" * len(head)]
+    for label in order:
+        cells = [
+            shown(interval(list(found[label][c].values()))) if label in found else ""
+            for found in values.values()
+            for c in MAIN
+        ]
+        lines.append(f"| {f'{OURS}, {label}' if label in own else label} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs/evidence"), help="where the comparisons are")
     runs: Path = parser.parse_args().runs
     parts: dict[str, Any] = {}
     for part in ("static", "dynamic"):
-        if rows := compare_summaries(summaries(part, runs)):
-            chosen = fedmosaic.show(runs / "static-0")["chosen"]
-            parts[part] = {"rows": rows, "chosen": chosen, "claims": claims(values_of(rows))}
+        if rows := rows_of(part, summaries(part, runs)):
+            parts[part] = {"rows": rows, "chosen": chosen_rates(runs), "claims": claims(rows)}
     if not parts:
         parser.error(f"{runs} holds no finished run; python benchmarks/evidence.py makes them")
     (RESULTS / "evidence.json").write_text(json.dumps(parts, indent=1) + "\n")
     (RESULTS / "evidence.md").write_text(page(parts))
+    put("evidence", short_table(parts))
+    put("claims", claims_table(parts["static"]["claims"]))
     print(page(parts))
 
 

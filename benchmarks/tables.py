@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedmosaic.evaluation.statistics import Interval
@@ -18,10 +18,10 @@ def shown(found: Interval | None, sign: str = "") -> str:
     return f"{found.mean:{sign}.1f}" + ("" if found.half is None else f" ± {found.half:.1f}")
 
 
-def values_of(rows: Mapping[str, Any]) -> Values:
+def values_of(rows: Mapping[str, Any], columns: Sequence[str] = COLUMNS) -> Values:
     """The figures of a comparison's rows by label, column and seed."""
     return {
-        label: {column: dict(zip(row["seeds"], row[column]["values"], strict=True)) for column in COLUMNS}
+        label: {column: dict(zip(row["seeds"], row[column]["values"], strict=True)) for column in columns}
         for label, row in rows.items()
     }
 

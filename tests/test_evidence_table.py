@@ -14,7 +14,7 @@ import evidence
 import evidence_table
 
 from fedmosaic.comparison.compare import Plan
-from fedmosaic.evaluation.comparison import compare_summaries
+from fedmosaic.data.miniature.benchmark import task_names
 from fedmosaic.evaluation.statistics import Interval
 
 UP, DOWN, UNCLEAR, LONE = Interval(2, 1, 5), Interval(-2, 1, 5), Interval(1, 1, 5), Interval(9, None, 1)
@@ -41,21 +41,30 @@ def rows() -> dict[str, Any]:
 
     def summary(own: float, others: float, seed: int) -> dict[str, Any]:
         shift = seed / 100
+        # Contradicted tasks lie a tenth above the others.
+        scored = {
+            name: own + shift + (name.split("-")[0] in evidence_table.CONTRADICTING) / 10 for name in task_names()
+        }
+        tasks = {"tasks": {f"miniature/{name}": score for name, score in scored.items()}}
         groups = {name: {"last": others + shift} for name in ("in_group", "out_group")}
         return {
             "algorithm": "a", "rounds": {"of": 8}, "steps": 12, "bytes": {}, "seconds": {"total": 1.0},
+            "clients": {f"client-{number}": tasks for number in range(10)},
             "self": {"last": own + shift + seed**2 / 1000}, "others": {"last": others + shift, **groups},
         }  # fmt: skip
 
-    return compare_summaries(
-        {label: {seed: summary(*mean, seed) for seed in (0, 1, 2)} for label, mean in means.items()}
+    return evidence_table.rows_of(
+        "static", {label: {seed: summary(*mean, seed) for seed in (0, 1, 2)} for label, mean in means.items()}
     )
 
 
 def test_a_claim_about_every_baseline_names_the_one_that_comes_closest() -> None:
-    local, baselines = evidence_table.claims(evidence_table.values_of(rows()))
+    local, baselines = evidence_table.claims(rows())
     assert local["Self"]["verdict"] == local["Others"]["verdict"] == "holds"
     assert local["Self"]["mean"] == pytest.approx(10)
+    contradicted = evidence_table.CONTRADICTED
+    assert rows()["sft"][contradicted]["values"] == pytest.approx([60, 61, 62])
+    assert local[contradicted]["mean"] == pytest.approx(10)
     assert baselines["of"] == 2
     assert (baselines["Self"]["verdict"], baselines["Self"]["least"]) == ("does not hold", "ditto")
     assert (baselines["Others"]["verdict"], baselines["Others"]["above"]) == ("holds", 2)
