@@ -56,13 +56,14 @@ VARIANTS = [
             ("unaligned", "fedmosaic-unaligned", EVEN),
             ("closed form", "fedmosaic", CLOSED),
             ("beside", "fedmosaic-beside", REFINED),
+            ("pull", "fedmosaic-pull", REFINED),
             ("alone", "fedmosaic-alone", REFINED),
         )
     ),
     Variant("as published", "fedmosaic", ("alignment={method: gradients, size: 512}",)),
 ]
 # In the dynamic part: the paper's baselines and what its claims need.
-DYNAMIC = (*BASELINES[:9], "fedmosaic", "within", "uniform", "permuted", "unaligned", "beside", "alone")
+DYNAMIC = (*BASELINES[:9], "fedmosaic", "within", "uniform", "permuted", "unaligned", "beside", "pull", "alone")
 
 
 def scenario(part: str, pretraining: int, bases: Path) -> Scenario:

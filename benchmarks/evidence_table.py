@@ -46,6 +46,8 @@ CLAIMS = (
     ("Aligned A, B above random ones", OURS, ("unaligned",)),
     ("Sharing across architectures above sharing within", OURS, ("within",)),
     ("Extension: P, Q of others beside one's own above sharing within", "beside", ("within",)),
+    ("Extension: a fifth of what is received enters one's own, above FedMosaic", "pull", (OURS,)),
+    ("The same above every baseline", "pull", BASELINES),
 )
 
 
