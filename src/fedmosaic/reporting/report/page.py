@@ -40,12 +40,13 @@ SHAPES = {
 
 @dataclass(frozen=True)
 class Drawn:
-    """A picture at both widths, as markup."""
+    """A picture at both widths, as markup; one whose labels are ``named`` in it needs no legend."""
 
     title: str
     text: str
     narrow: Markup
     wide: Markup
+    named: bool
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def _view(section: Section, name: str) -> View:
             Markup(inline(svg(picture.draw(width)), f"{name}-{picture.name}-{kind}-"))
             for kind, width in (("narrow", NARROW), ("wide", WIDE))
         )
-        drawn.append(Drawn(picture.title, picture.text, narrow, wide))
+        drawn.append(Drawn(picture.title, picture.text, narrow, wide, picture.named))
     made = [matrices.relevance(section), matrices.accuracy(section), matrices.gates(section)]
     versions: dict[str, list[str]] = {}
     for runs in section.runs.values():
