@@ -17,7 +17,7 @@ FLOORS = [
     {"federation"},
     {"engines", "comparison"},
     {"reporting"},
-    {"api"},
+    {"api", "arguments"},
     {"cli"},
     {"__main__"},
 ]

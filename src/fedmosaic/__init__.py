@@ -14,11 +14,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fedmosaic.api import align, compare, export, report, resume, run, show
+    from fedmosaic.api import adapt, align, compare, export, report, resume, run, show
     from fedmosaic.configfile import load_scenario
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "align", "compare", "export", "load_scenario", "report", "resume", "run", "show"]
+__all__ = ["__version__", "adapt", "align", "compare", "export", "load_scenario", "report", "resume", "run", "show"]
 
 _HOMES = {
     "run": "fedmosaic.api",
@@ -27,6 +27,7 @@ _HOMES = {
     "show": "fedmosaic.api",
     "export": "fedmosaic.api",
     "report": "fedmosaic.api",
+    "adapt": "fedmosaic.api",
     "align": "fedmosaic.api",
     "load_scenario": "fedmosaic.configfile",
 }

@@ -23,6 +23,7 @@ from fedmosaic.reporting.comparison import markdown
 
 if TYPE_CHECKING:
     from fedmosaic.alignment.store import Alignment
+    from fedmosaic.federation.adapt import Told
 
 
 def run(
@@ -200,6 +201,40 @@ def export(folder: str | Path, client: str, out: str | Path) -> Path:
     if client not in specs:
         raise ConfigError(f"{folder} has no client {client!r}.{nearest(client, specs)}")
     return export_client(opened, settings, specs[client], Path(out))
+
+
+def adapt(
+    folder: str | Path,
+    *,
+    tasks: Sequence[str] = (),
+    clients: Sequence[str] = (),
+    every: int = 10,
+    points: int = 5,
+    items: int | None = None,
+    fresh: bool = False,
+    told: Told | None = None,
+) -> dict[str, Any]:
+    """How soon a finished run's clients learn tasks that none of them trained on (see :func:`fedmosaic.federation.adapt.adapt`).
+
+    The result stands in ``adaptation.json`` in the run folder and in reports; the same call again goes on where it was stopped.
+
+    Args:
+        folder: a run folder. tasks: by default the scenario's unseen ones. clients: by default all.
+        every: local steps between two measurements. points: measurements after the first. items: test examples a task; None: all.
+        fresh: measure untrained adapters beside it. told: called with client, task, kind and accuracies when they are there.
+
+    Returns:
+        ``{"settings", "adapted": {client: {task: accuracies}}, "fresh": …}``.
+
+    Raises:
+        ConfigError: no tasks, or an unknown client. CheckpointError: no finished run. FedMosaicError: what training can meet.
+    """
+    from fedmosaic.federation.adapt import adapt as adapt_run
+    from fedmosaic.federation.adapt import planned
+
+    opened, settings = RunFolder.open(Path(folder))
+    plan = planned(settings, tasks, clients, every=every, points=points, items=items)
+    return adapt_run(opened, settings, plan, fresh=fresh, told=told)
 
 
 def align(

@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -197,3 +198,27 @@ def test_the_ranking_is_by_self_and_long_bars_leave_the_means_apart() -> None:
     assert low < 48 and high > 54  # all of sft's bar
     low, high = others.get_xlim()
     assert 27 < low < 29 and 33 < high < 35
+
+
+def test_fast_adaptation_is_shown_where_it_was_measured_alike(made: Path) -> None:
+    asked = {"tasks": ["miniature/cloze-0"], "clients": ["a"], "every": 4, "points": 1, "items": None}
+
+    def measured(run: str, *values: float, **other: Any) -> None:
+        curves = {"a": {"miniature/cloze-0": list(values)}}
+        content = {"settings": {**asked, **other}, "adapted": curves, "fresh": curves if run == "sft/seed-0" else {}}
+        (made / run / "adaptation.json").write_text(json.dumps(content))
+
+    measured("sft/seed-0", 0.2, 0.6)
+    measured("sft/seed-1", 0.4, 0.8)
+    measured("fedmosaic/seed-0", 0.1, 0.2, every=8)
+    (section,) = sections(collect([made]))
+    found = section.adaptation("sft")
+    assert [(steps, point.mean, point.n) for steps, point in found.items()] == [(0, 30, 2), (4, 70, 2)]
+    assert [point.mean for point in section.adaptation("sft", "fresh").values()] == [20, 60]
+    assert section.adaptation("fedmosaic") == {}
+    drawn = {picture.name: picture for picture in pictures(section, styles(list(section.runs)))}
+    lines = drawn["adaptation"].draw(WIDE).axes[0].get_lines()
+    assert [list(line.get_ydata()) for line in lines if len(line.get_ydata())] == [[30, 70], [20, 60]]
+    (made / "sft" / "seed-1" / "adaptation.json").write_text("{")
+    collected = collect([made])
+    assert any("adaptation.json is damaged" in note for note in collected.notes) and len(collected.runs) == 3

@@ -19,7 +19,8 @@ from fedmosaic.config import ClientSpec, TaskSpec
 from fedmosaic.data import ClientStream
 from fedmosaic.data.example import Example
 from fedmosaic.errors import CheckpointError, TrainingError, UpdateError
-from fedmosaic.evaluation import Record, evaluate
+from fedmosaic.evaluation import Record
+from fedmosaic.federation.measure import measure
 from fedmosaic.federation.site import Host, Site
 from fedmosaic.federation.wire import check, pack, read_tensors, schema_of, unpack, write_tensors
 from fedmosaic.memory import peak_memory
@@ -136,6 +137,10 @@ class LocalClient:
         with self.flops.paused():
             return self.site.once(key, make)
 
+    def take_up(self, stream: ClientStream) -> None:
+        """From now on train on another stream, as something new: Adam's moments begin again."""
+        self.stream, self._moments = stream, {}
+
     # --- turns ------------------------------------------------------------------------------------------------------
     def introduce(self) -> dict[str, Any]:
         """What the server must know beforehand: architecture, number of samples, and what the tensors of an update are."""
@@ -180,7 +185,7 @@ class LocalClient:
                 self.stream.begin_round(order.round)
                 try:
                     with counting:
-                        reply.report = asdict(self._trained())
+                        reply.report = asdict(self.trained())
                     lap("train")
                     with counting:
                         update = algorithm.upload(self)
@@ -211,8 +216,8 @@ class LocalClient:
         self.host.load(self._adapters or self.host.fresh)
         self.host.optimiser.load(self._moments)
 
-    def _trained(self) -> FitReport:
-        """Local training. On TrainingError the client is again what it was before its turn, so that the next round can be better."""
+    def trained(self) -> FitReport:
+        """Local training, inside a turn. On TrainingError the client is again what it was before the turn, so that a next can be better."""
         kept = dict(self.kept)
         try:
             fitted = self.site.algorithm.train(self)
@@ -228,32 +233,21 @@ class LocalClient:
         return fitted
 
     def _evaluate(self, order: Order, stage: str) -> list[Record]:
-        settings = self.site.scenario.evaluation
         records = []
-        for view in settings.views:
+        for view in self.site.scenario.evaluation.views:
             if view not in self.site.algorithm.views:
                 continue
             with self.site.algorithm.view(self, view) as model:
                 for spec in self._measured():
                     started = time.perf_counter()
-                    task = self.site.task(spec, "tasks")
-                    score = evaluate(
-                        self.backbone,
-                        model,
-                        self.site.test_set(spec, order.items),
-                        method="generation" if task.kind == "open" else settings.method,
-                        metric=task.metric,
-                        batch_size=settings.batch_size,
-                        max_new_tokens=settings.max_new_tokens,
-                        length=settings.length,
-                    )
+                    score = measure(self.site, self.backbone, model, spec, order.items)
                     elapsed = time.perf_counter() - started
                     records.append(
                         Record(
                             round=order.round,
                             client=self.name,
                             task=spec.name,
-                            metric=task.metric,
+                            metric=self.site.task(spec, "tasks").metric,
                             value=score.score,
                             n=score.n,
                             unreadable=score.unreadable,

@@ -17,6 +17,7 @@ from fedmosaic.config import ClientSpec, RunSettings
 from fedmosaic.errors import CheckpointError, FedMosaicError
 from fedmosaic.evaluation import Record, summarise
 from fedmosaic.evaluation.comparison import compare_summaries
+from fedmosaic.federation.adapt import FILE, read_adaptation
 from fedmosaic.federation.runfolder import RunFolder
 from fedmosaic.packing import read_some
 
@@ -56,6 +57,7 @@ class RunData:
         curves: ``{"Self" or "Others": {round from 0: accuracy in percent}}`` over the evaluated rounds.
         relevance: by round, where the algorithm reports it.
         gates: {client: {layer: gate}}, from the last checkpoint, where the algorithm has gates.
+        adaptation: what ``fedmosaic adapt`` measured; None if it was not asked.
     """
 
     folder: Path
@@ -66,6 +68,7 @@ class RunData:
     curves: Mapping[str, Mapping[int, float]]
     relevance: Mapping[int, Relevance]
     gates: Mapping[str, Mapping[int, Gate]]
+    adaptation: Mapping[str, Any] | None = None
 
 
 @dataclass
@@ -169,7 +172,9 @@ def read_run(folder: Path, label: str | None = None) -> RunData:
         if line["kind"] == "round" and "relevance" in line
     }
     config = (folder / "config.yaml").read_text(encoding="utf-8")
-    return RunData(folder, label, settings, config, summary, curves, relevance, _gates(opened, clients))
+    path = folder / FILE
+    adaptation = read_adaptation(path) if path.is_file() else None
+    return RunData(folder, label, settings, config, summary, curves, relevance, _gates(opened, clients), adaptation)
 
 
 def _finite(value: Any) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from fedmosaic.evaluation.statistics import Interval, interval
+from fedmosaic.federation.adapt import FRESH
 from fedmosaic.reporting.report.ink import INK, PAPER, SETTINGS, SOFT, Style, plain
 from fedmosaic.reporting.report.sections import Section
 
@@ -53,6 +54,12 @@ def pictures(section: Section, styles: Styles) -> list[Picture]:
     if any(len(section.curve(label, column)) > 1 for label in section.runs for column in AXES):
         text = "Means over seeds after each evaluated round; bands are 95 % t-intervals."
         found.append(Picture("rounds", "Accuracy over rounds", text, lambda width: curves(section, styles, width)))
+    if any(section.adaptation(label) for label in section.runs):
+        text = (
+            "Accuracy on tasks that no client trained on, after so many local steps from where the run left them; means over clients "
+            "and tasks, bands are 95 % t-intervals over seeds. Dotted: from untrained adapters."
+        )
+        found.append(Picture("adaptation", "Fast adaptation", text, lambda width: adaptation(section, styles, width)))
     if any(section.megabytes(label) for label in section.runs):
         text = "What a run sends and computes, all clients together, against where it ends. Bars are 95 % t-intervals."
         found.append(Picture("costs", "What it costs", text, lambda width: costs(section, styles, width)))
@@ -103,27 +110,21 @@ def curves(section: Section, styles: Styles, width: float) -> Figure:
     figure, panels = _figure(width, 1.5 * width if stacked else 0.42 * width, 2, stacked)
     for axes, column in zip(panels, AXES, strict=True):
         for label in section.runs:
-            curve = section.curve(label, column)
-            rounds = [number + 1 for number in curve]
-            means = [point.mean for point in curve.values()]
-            style = styles[label]
-            axes.plot(
-                rounds,
-                means,
-                color=style.colour,
-                marker=style.mark,
-                markersize=4,
-                linestyle=style.dash,
-                linewidth=1.4,
-                markeredgewidth=0,
-            )
-            half = [point.half or 0.0 for point in curve.values()]
-            if any(half):
-                low, high = zip(*((m - h, m + h) for m, h in zip(means, half, strict=True)), strict=True)
-                axes.fill_between(rounds, low, high, color=style.colour, alpha=0.13, linewidth=0)
+            _line(axes, styles[label], {number + 1: point for number, point in section.curve(label, column).items()})
         axes.set_title(AXES[column], loc="left")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("round")
+    return figure
+
+
+def adaptation(section: Section, styles: Styles, width: float) -> Figure:
+    """A line with a band for each label, and a dotted one for the same from untrained adapters, if that was measured."""
+    figure, (axes,) = _figure(width, 0.8 * width if width < 5 else 0.5 * width, 1)
+    for label in section.runs:
+        _line(axes, styles[label], section.adaptation(label))
+        _line(axes, replace(styles[label], dash=(0, (1, 1.5))), section.adaptation(label, FRESH))
+    axes.set_xlabel("local steps on a new task")
+    axes.set_ylabel("accuracy on it, %")
     return figure
 
 
@@ -208,6 +209,17 @@ def _mark(axes: Axes, style: Style, x: Any, y: Any) -> None:
         x.mean, y.mean, xerr=x.half, yerr=y.half, fmt="none", ecolor=style.colour, elinewidth=1.1, capsize=2.5, zorder=3
     )
     axes.plot([x.mean], [y.mean], **_marked(style), zorder=5)
+
+
+def _line(axes: Axes, style: Style, curve: Mapping[int, Interval]) -> None:
+    """Means and a band."""
+    means = [point.mean for point in curve.values()]
+    half = [point.half or 0.0 for point in curve.values()]
+    line: dict[str, Any] = {"color": style.colour, "marker": style.mark, "linestyle": style.dash}
+    axes.plot(list(curve), means, **line, markersize=4, linewidth=1.4, markeredgewidth=0)
+    if any(half):
+        low, high = zip(*((m - h, m + h) for m, h in zip(means, half, strict=True)), strict=True)
+        axes.fill_between(list(curve), low, high, color=style.colour, alpha=0.13, linewidth=0)
 
 
 def _marked(style: Style) -> dict[str, Any]:
