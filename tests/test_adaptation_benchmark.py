@@ -1,0 +1,28 @@
+"""The table of the adaptation benchmark, without running any."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+import adaptation
+
+from fedmosaic.configfile import load_scenario
+
+
+def test_one_client_of_each_architecture() -> None:
+    models = {client.name: client.model for client in load_scenario("miniature/hetero").clients}
+    assert {models[name] for name in adaptation.CLIENTS} == set(models.values())
+
+
+def test_differences_are_paired_by_seed() -> None:
+    found = {
+        "sft": {str(seed): [30.0 + seed] * 6 for seed in (0, 1, 2)},
+        "fedmosaic": {str(seed): [30.0 + seed + 2 * point for point in range(6)] for seed in (2, 1, 0)},
+    }
+    text = adaptation.table(found, "the command")
+    assert "| | 0 | 10 | 20 | 30 | 40 | 50 |" in text
+    assert "| sft | 31.0 ± 2.5 |" in text
+    assert "| fedmosaic | +0.0 ± 0.0 | +2.0 ± 0.0 | +4.0 ± 0.0 | +6.0 ± 0.0 | +8.0 ± 0.0 | +10.0 ± 0.0 |" in text
