@@ -104,9 +104,10 @@ def claims(rows: Mapping[str, Any]) -> list[dict[str, Any]]:
             if not known:  # no seed is finished on both sides
                 break
             least = min(known, key=lambda label: known[label].mean)
-            above_surely = sum(verdict([gap]) == "holds" for gap in known.values())
+            told = [verdict([gap]) for gap in known.values()]
             line[column] = {
-                "verdict": verdict(list(known.values())), "least": least, **vars(known[least]), "above": above_surely,
+                "verdict": verdict(list(known.values())), "least": least, **vars(known[least]),
+                "above": told.count("holds"), "below": told.count("does not hold"),
             }  # fmt: skip
         else:
             lines.append(line)
@@ -115,10 +116,11 @@ def claims(rows: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def claim_cell(line: Mapping[str, Any], column: str) -> str:
     entry = line[column]
-    which = (
-        "" if line["of"] == 1 else f", least of {line['of']} against {entry['least']}, surely above {entry['above']}"
-    )
-    return f"{entry['verdict']} ({shown(Interval(entry['mean'], entry['half'], entry['n']), '+')}{which})"
+    gap = shown(Interval(entry["mean"], entry["half"], entry["n"]), "+")
+    if line["of"] == 1:
+        return f"{entry['verdict']} ({gap})"
+    counts = f"surely above {entry['above']} of {line['of']}, surely below {entry['below']}"
+    return f"{entry['verdict']} ({counts}; least {gap}, against {entry['least']})"
 
 
 def claims_table(lines: Sequence[Mapping[str, Any]]) -> str:

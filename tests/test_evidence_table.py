@@ -69,7 +69,7 @@ def test_a_claim_about_every_baseline_names_the_one_that_comes_closest() -> None
     assert (baselines["Self"]["verdict"], baselines["Self"]["least"]) == ("does not hold", "ditto")
     assert (baselines["Others"]["verdict"], baselines["Others"]["above"]) == ("holds", 2)
     text = evidence_table.page({"static": {"rows": rows(), "chosen": {}, "claims": [local, baselines]}})
-    assert "does not hold (-10.0 ± 0.0, least of 2 against ditto, surely above 1)" in text
+    assert "does not hold (surely above 1 of 2, surely below 1; least -10.0 ± 0.0, against ditto)" in text
 
 
 @pytest.mark.parametrize("part", list(evidence.SCENARIOS))
