@@ -54,6 +54,7 @@ VARIANTS = [
             ("permuted", "fedmosaic-permuted", REFINED),
             ("oracle", "fedmosaic-oracle", REFINED),
             ("unaligned", "fedmosaic-unaligned", EVEN),
+            ("turned", "fedmosaic-turned", REFINED),
             ("closed form", "fedmosaic", CLOSED),
             ("beside", "fedmosaic-beside", REFINED),
             ("pull", "fedmosaic-pull", REFINED),
@@ -63,7 +64,18 @@ VARIANTS = [
     Variant("as published", "fedmosaic", ("alignment={method: gradients, size: 512}",)),
 ]
 # In the dynamic part: the paper's baselines and what its claims need.
-DYNAMIC = (*BASELINES[:9], "fedmosaic", "within", "uniform", "permuted", "unaligned", "beside", "pull", "alone")
+DYNAMIC = (
+    *BASELINES[:9],
+    "fedmosaic",
+    "within",
+    "uniform",
+    "permuted",
+    "unaligned",
+    "turned",
+    "beside",
+    "pull",
+    "alone",
+)
 
 
 def scenario(part: str, pretraining: int, bases: Path) -> Scenario:

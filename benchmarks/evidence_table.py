@@ -44,6 +44,7 @@ CLAIMS = (
     ("Bound of that: weights of an oracle above uniform ones", "oracle", ("uniform",)),
     ("RELA above its weights at the wrong peers", OURS, ("permuted",)),
     ("Aligned A, B above random ones", OURS, ("unaligned",)),
+    ("Aligned A, B above the same ones turned apart", OURS, ("turned",)),
     ("Sharing across architectures above sharing within", OURS, ("within",)),
     ("Extension: P, Q of others beside one's own above sharing within", "beside", ("within",)),
     ("Extension: a fifth of what is received enters one's own, above FedMosaic", "pull", (OURS,)),

@@ -44,6 +44,20 @@ def test_the_adapters_carry_the_aligned_pairs(tiny: Path) -> None:
             torch.testing.assert_close(ratio, ratio.mean().expand_as(ratio), rtol=1e-3, atol=1e-5)
 
 
+def test_the_control_turns_every_architectures_pairs_apart(tiny: Path) -> None:
+    plain, apart = site_of(tiny), site_of(tiny, "algorithms={fedmosaic: {turned: true}}")
+    rotations = []
+    for name in plain.scenario.models_used:
+        aligned, carried = shared_state(plain.host(name).model), shared_state(apart.host(name).model)
+        for key, value in carried.items():
+            before = aligned[key]
+            kept = (value.T @ value, before.T @ before) if key.endswith("A") else (value @ value.T, before @ before.T)
+            torch.testing.assert_close(*kept, atol=1e-5, rtol=1e-4)
+        rotations.append(carried["block.0.o_proj.A"] @ torch.linalg.pinv(aligned["block.0.o_proj.A"]))
+    first, second, _ = rotations
+    assert (first - torch.eye(6)).norm() > 1 and (first - second).norm() > 1
+
+
 def test_what_is_shared_has_its_own_rank_and_modules(tiny: Path) -> None:
     state = read_state(site_of(tiny).host("miniature/qwen2-10x112").model, "local")
     shared = {key: value for key, value in state.items() if key.startswith("block.")}

@@ -17,6 +17,7 @@ from fedmosaic.algorithms.lora import model_inputs, parameter_groups, target_pat
 from fedmosaic.algorithms.message import Message
 from fedmosaic.algorithms.rela import peer_weights
 from fedmosaic.alignment import Alignment
+from fedmosaic.alignment.turned import turned
 from fedmosaic.data.example import Example
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.relevance.sanitise import Sanitiser
@@ -67,11 +68,14 @@ class FedMosaic(Algorithm):
         ``share``: P and Q are mixed over ``all`` clients, those of one ``architecture``, or not at all (``none``). ``share_layers``: the
         same of ordinary LoRA. What is not shared does not leave the client, and its global branch has its own.
         ``foreign``: weight of the other architectures' P, Q beside the own one's; None: one mix of all, the paper.
+        ``turned``: a control: every architecture's aligned A, B turned away from the others' (:func:`fedmosaic.alignment.turned.turned`);
+        without an alignment they are unrelated anyway.
         """
 
         pull: float = Field(default=0.0, ge=0, le=1)
         pull_shared: float | None = Field(default=None, ge=0, le=1)
         foreign: float | None = Field(default=None, ge=0)
+        turned: bool = False
         share: Literal["all", "architecture", "none"] = "all"
         share_layers: Literal["architecture", "none"] = "architecture"
 
@@ -110,7 +114,8 @@ class FedMosaic(Algorithm):
         )
         model = build_pair(backbone.fork(), config)
         if aligned is not None:
-            load_shared(model, aligned.tensors)
+            own = turned(aligned.tensors, self.seed, backbone.name) if self.options.turned else aligned.tensors
+            load_shared(model, own)
         if config.shared_scale == "unit":
             calibrate(model, model_inputs(backbone, public))
         # The first global adapter is the client's own initial one.

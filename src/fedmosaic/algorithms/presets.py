@@ -50,6 +50,11 @@ PRESETS = {
     "fedmosaic-unaligned": Preset(
         "fedmosaic", "ablation: every model keeps A and B of its own, none aligned", {"alignment": {"method": "none"}}
     ),
+    "fedmosaic-turned": Preset(
+        "fedmosaic",
+        "control: aligned A, B turned by rotations of each architecture's own: as strong, and foreign P, Q mean nothing",
+        options={"turned": True},
+    ),
     "fedmosaic-within": Preset(
         "fedmosaic", "ablation: P, Q shared within an architecture only", options={"share": "architecture"}
     ),
