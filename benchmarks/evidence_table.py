@@ -46,9 +46,12 @@ CLAIMS = (
     ("Aligned A, B above random ones", OURS, ("unaligned",)),
     ("Aligned A, B above the same ones turned apart", OURS, ("turned",)),
     ("Sharing across architectures above sharing within", OURS, ("within",)),
-    ("Extension: P, Q of others beside one's own above sharing within", "beside", ("within",)),
-    ("Extension: a fifth of what is received enters one's own, above FedMosaic", "pull", (OURS,)),
-    ("The same above every baseline", "pull", BASELINES),
+    ("Extension *beside*: P, Q of others beside the mix of one's own, above sharing within", "beside", ("within",)),
+    ("*beside* above local training", "beside", ("sft",)),
+    ("*beside* above every baseline", "beside", BASELINES[1:]),
+    ("Extension *pull*: a fifth of what is received enters one's own, above FedMosaic", "pull", (OURS,)),
+    ("*pull* above local training", "pull", ("sft",)),
+    ("*pull* above every baseline", "pull", BASELINES[1:]),
 )
 
 
