@@ -5,7 +5,7 @@
     python benchmarks/miniature.py --table               # only write the table again from the finished comparisons
 
 Every scenario is one comparison (``fedmosaic compare``) in a folder below --runs, and the same command again goes on where it was
-stopped. The result is ``benchmarks/results/<plan>.json`` and ``<plan>.md``, and the table of the README. Local steps a round are those of
+stopped. The result is ``benchmarks/results/<plan>.json`` and ``<plan>.md``. Local steps a round are those of
 equal compute in the paper, 94 of FedMosaic for 100 of the others, rounded down to 11 for 12 here; counted on these small models it would
 be 10 (``--set budget=flops``). The miniature world stands in for DRAKE in structure; it is not DRAKE.
 """
@@ -17,9 +17,6 @@ import json
 import os
 from pathlib import Path
 from typing import Any
-
-from readme import put
-from tables import short_table
 
 import fedmosaic
 from fedmosaic.comparison.variants import Variant, slug
@@ -82,8 +79,6 @@ def main() -> None:
     results.mkdir(exist_ok=True)
     (results / f"{arguments.plan}.json").write_text(json.dumps(content, indent=1) + "\n")
     (results / f"{arguments.plan}.md").write_text(text + "\n")
-    if arguments.plan == "miniature":
-        put("results", short_table(result))
     print(text)
 
 

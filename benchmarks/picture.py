@@ -1,60 +1,41 @@
-"""The picture of the README: Self against Others on the miniature benchmark, with intervals.
+"""The picture of the README: every algorithm of the evidence, Self and Others, with intervals.
 
-python benchmarks/picture.py        # reads results/miniature.json, writes docs/miniature.svg
+python benchmarks/picture.py        # reads results/evidence.json, writes docs/evidence.svg
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib
+from evidence import FEDMOSAIC, VARIANTS
 
-matplotlib.use("svg")
-import matplotlib.pyplot as plt
+from fedmosaic.evaluation.statistics import interval
+from fedmosaic.reporting.report.figures import AXES, WIDE, ranking
+from fedmosaic.reporting.report.ink import styles, svg
 
 HERE = Path(__file__).parent
-TITLES = {"miniature/hetero": "three architectures, two families", "miniature/homo-llama": "one architecture"}
-COLOURS = {"sft": "#6b7280", "fedavg": "#d97706", "fedmosaic": "#2563eb"}
+PICTURE = HERE.parent / "docs" / "evidence.svg"
 
 
-def panel(axes: Any, variants: dict[str, Any], title: str) -> None:
-    """One scenario: a point with error bars for each algorithm."""
-    for name, rows in variants.items():
-        colour = COLOURS.get(name.split(",")[0], "#2563eb")
-        hollow = "," in name
-        axes.errorbar(
-            rows["Others"]["mean"],
-            rows["Self"]["mean"],
-            xerr=rows["Others"]["ci95"],
-            yerr=rows["Self"]["ci95"],
-            fmt="o",
-            color=colour,
-            markerfacecolor="white" if hollow else colour,
-            alpha=0.55 if hollow else 1.0,
-            capsize=3,
-            label=name,
-        )
-    axes.set_title(title, fontsize=10)
-    axes.set_xlabel("Others: accuracy on the other clients' tasks, %")
-    axes.grid(alpha=0.25)
-    axes.legend(fontsize=8, frameon=False)
+def draw(rows: Mapping[str, Any]) -> str:
+    """The algorithms of a part of the evidence as an SVG file; FedMosaic's variants stand in tables."""
+    own = {variant.label for variant in VARIANTS}
+    labels = [label for label in rows if label not in own or label == FEDMOSAIC.label]
+    estimates = {label: {column: interval(rows[label][column]["values"]) for column in AXES} for label in labels}
+    figure = ranking(estimates, "sft", styles(labels), WIDE)
+    figure.set_facecolor("white")  # it is looked at on dark pages, too
+    return svg(figure)
 
 
 def main() -> None:
     """Read the result file and draw it."""
-    scenarios = json.loads((HERE / "results" / "miniature.json").read_text())["scenarios"]
-    plt.rcParams["svg.hashsalt"] = "fedmosaic"  # the same picture for the same figures
-    figure, axes = plt.subplots(1, len(scenarios), figsize=(5.2 * len(scenarios), 3.9), squeeze=False, sharey=True)
-    for place, (name, variants) in zip(axes[0], scenarios.items(), strict=True):
-        panel(place, variants, f"{name} ({TITLES.get(name, '')})")
-    axes[0][0].set_ylabel("Self: accuracy on own tasks, %")
-    figure.tight_layout()
-    out = HERE.parent / "docs" / "miniature.svg"
-    out.parent.mkdir(exist_ok=True)
-    figure.savefig(out, metadata={"Date": None})
-    print(f"wrote {out}")
+    parts = json.loads((HERE / "results" / "evidence.json").read_text())
+    PICTURE.parent.mkdir(exist_ok=True)
+    PICTURE.write_text(draw(parts["static"]["rows"]))
+    print(f"wrote {PICTURE}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
+import evidence  # noqa: E402
+import evidence_table  # noqa: E402
 import language_models  # noqa: E402
+import picture  # noqa: E402
 import transplant_table  # noqa: E402
 from tables import short_table  # noqa: E402
 from transplant import JOBS, RESULTS  # noqa: E402
@@ -26,6 +29,25 @@ def test_the_transplant_table_is_what_the_jobs_give() -> None:
     assert json.loads(json.dumps(found)) == json.loads((RESULTS / "transplant.json").read_text())
     assert transplant_table.short_table(found) in README
     assert len(jobs) >= 5 and len({job["pretraining"] for job in jobs}) >= 2
+
+
+def test_the_evidence_is_what_the_runs_gave() -> None:
+    parts = json.loads((RESULTS / "evidence.json").read_text())
+    for content in parts.values():
+        assert evidence_table.claims(content["rows"]) == content["claims"]
+        assert all(len(row["seeds"]) == 5 for label, row in content["rows"].items() if label in evidence.BASELINES)
+    assert evidence_table.page(parts) == (RESULTS / "evidence.md").read_text()
+    assert evidence_table.short_table(parts) in README
+    assert evidence_table.claims_table(parts["static"]["claims"]) in README
+    assert picture.draw(parts["static"]["rows"]) == picture.PICTURE.read_text()
+    assert "docs/evidence.svg" in README
+
+
+def test_every_seed_of_the_miniature_benchmark_is_there() -> None:
+    result = json.loads((RESULTS / "miniature.json").read_text())
+    assert len(result["seeds"]) >= 3
+    for rows in result["scenarios"].values():
+        assert all(row["seeds"] == result["seeds"] for row in rows.values())
 
 
 def test_the_federation_table_is_what_the_runs_gave() -> None:
