@@ -219,6 +219,12 @@ def test_fast_adaptation_is_shown_where_it_was_measured_alike(made: Path) -> Non
     drawn = {picture.name: picture for picture in pictures(section, styles(list(section.runs)))}
     lines = drawn["adaptation"].draw(WIDE).axes[0].get_lines()
     assert [list(line.get_ydata()) for line in lines if len(line.get_ydata())] == [[30, 70], [20, 60]]
+    # One that was stopped before all its tasks cannot be compared.
+    asked["tasks"].append("miniature/caption-0")
+    measured("sft/seed-1", 0.4, 0.8)
+    (unfinished,) = sections(collect([made]))
+    asked["tasks"].pop()
+    assert [point.n for point in unfinished.adaptation("sft").values()] == [1, 1]
     (made / "sft" / "seed-1" / "adaptation.json").write_text("{")
     collected = collect([made])
     assert any("adaptation.json is damaged" in note for note in collected.notes) and len(collected.runs) == 3

@@ -137,6 +137,12 @@ def read_adaptation(path: Path) -> dict[str, Any]:
     return dict(content)
 
 
+def complete(content: Mapping[str, Any], kind: str = ADAPTED) -> bool:
+    """Whether all clients and tasks of the plan are measured: only then can means be compared."""
+    wanted = {(client, task) for client in content["settings"]["clients"] for task in content["settings"]["tasks"]}
+    return wanted == {(client, task) for client, curves in content[kind].items() for task in curves}
+
+
 def mean_curve(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> list[float]:
     """Mean over clients and tasks, by point."""
     every = [values for tasks in curves.values() for values in tasks.values()]

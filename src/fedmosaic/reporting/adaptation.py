@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from fedmosaic.federation.adapt import ADAPTED, FRESH, mean_curve
+from fedmosaic.federation.adapt import ADAPTED, FRESH, complete, mean_curve
 from fedmosaic.reporting.tables import percent
 
 
@@ -32,6 +32,6 @@ def print_adaptations(found: Mapping[str, Mapping[str, Any]], console: Console |
         table.add_column(str(point * measured["every"]), justify="right")
     for run, content in found.items():
         for kind, start in ((ADAPTED, "as the run left it"), (FRESH, "untrained adapter")):
-            if content[kind]:
+            if complete(content, kind):
                 table.add_row(escape(run), start, *(percent(value) for value in mean_curve(content[kind])))
     (console or Console()).print(table)

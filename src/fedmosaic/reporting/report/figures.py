@@ -45,12 +45,21 @@ def pictures(section: Section, styles: Styles) -> list[Picture]:
     estimates = _estimates(section)
     if estimates:
         text = f"Means over seeds; {BARS}. Up: better on a client's own tasks. Right: better on the tasks of others."
-        draw = lambda width: scatter(estimates, styles, width)  # noqa: E731
-        found.append(Picture("self-others", "Self against Others", text, draw, len(estimates) <= NAMED))
+        named = len(estimates) <= NAMED
+        found.append(
+            Picture("self-others", "Self against Others", text, lambda width: scatter(estimates, styles, width), named)
+        )
     if len(estimates) > NAMED:
         text = f"The same, best on a client's own tasks first; {BARS}. The line is local training."
-        line = lambda width: ranking(estimates, section.reference, styles, width)  # noqa: E731
-        found.append(Picture("ranking", "One below the other", text, line, named=True))
+        found.append(
+            Picture(
+                "ranking",
+                "One below the other",
+                text,
+                lambda width: ranking(estimates, section.reference, styles, width),
+                True,
+            )
+        )
     if any(len(section.curve(label, column)) > 1 for label in section.runs for column in AXES):
         text = "Means over seeds after each evaluated round; bands are 95 % t-intervals."
         found.append(Picture("rounds", "Accuracy over rounds", text, lambda width: curves(section, styles, width)))
@@ -89,7 +98,7 @@ def ranking(estimates: Estimates, reference: str | None, styles: Styles, width: 
     figure, panels = _figure(width, 2 * height if stacked else height, 2, stacked)
     for axes, column in zip(panels, AXES, strict=True):
         for place, label in enumerate(labels):
-            _mark(axes, styles[label], estimates[label][column], Interval(place, None, 1))
+            _mark(axes, styles[label], estimates[label][column], _exactly(place))
         if reference is not None and reference in estimates:
             axes.axvline(estimates[reference][column].mean, color=SOFT, linewidth=0.8, zorder=2)
         axes.set_ylim(len(labels) - 0.4, -0.6)

@@ -12,7 +12,7 @@ from fedmosaic.comparison.variants import COMMON
 from fedmosaic.config import Scenario
 from fedmosaic.evaluation.comparison import COLUMNS, REFERENCE, column_values, compare_summaries
 from fedmosaic.evaluation.statistics import Interval, interval, paired
-from fedmosaic.federation.adapt import ADAPTED, mean_curve
+from fedmosaic.federation.adapt import ADAPTED, complete, mean_curve
 from fedmosaic.reporting.report.collect import Collected, RunData
 
 ORACLES = ("pooled",)
@@ -87,13 +87,11 @@ class Section:
         return {number: interval([curve[number] for curve in curves]) for number in rounds}
 
     def adaptation(self, label: str, kind: str = ADAPTED) -> dict[int, Interval]:
-        """Accuracy on new tasks in percent by local steps, mean over clients and tasks, then over seeds. Only measurements with the
-        settings of the section's first one count."""
+        """Accuracy on new tasks in percent by local steps, mean over clients and tasks, then over seeds. Only whole measurements with
+        the settings of the section's first one count."""
         measured = [run.adaptation for runs in self.runs.values() for run in runs.values() if run.adaptation]
-        own = [run.adaptation for run in self.runs[label].values() if run.adaptation]
-        curves = [
-            mean_curve(found[kind]) for found in own if found[kind] and found["settings"] == measured[0]["settings"]
-        ]
+        own = [run.adaptation for run in self.runs[label].values() if run.adaptation and complete(run.adaptation, kind)]
+        curves = [mean_curve(found[kind]) for found in own if found["settings"] == measured[0]["settings"]]
         every = measured[0]["settings"]["every"] if measured else 0
         return {
             point * every: interval([100 * curve[point] for curve in curves])
