@@ -61,21 +61,12 @@ VARIANTS = [
             ("alone", "fedmosaic-alone", REFINED),
         )
     ),
+    # What alignment carries where foreign P, Q take nobody's place.
+    Variant("beside, turned", "fedmosaic", (*COLORA, *REFINED, "algorithms.fedmosaic={foreign: 2.0, turned: true}")),
     Variant("as published", "fedmosaic", ("alignment={method: gradients, size: 512}",)),
 ]
 # In the dynamic part: the paper's baselines and what its claims need.
-DYNAMIC = (
-    *BASELINES[:9],
-    "fedmosaic",
-    "within",
-    "uniform",
-    "permuted",
-    "unaligned",
-    "turned",
-    "beside",
-    "pull",
-    "alone",
-)
+DYNAMIC = (*BASELINES[:9], "fedmosaic", "within", "uniform", "permuted", "unaligned", "beside", "alone")
 
 
 def scenario(part: str, pretraining: int, bases: Path) -> Scenario:

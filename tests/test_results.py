@@ -38,7 +38,7 @@ def test_the_evidence_is_what_the_runs_gave() -> None:
         assert all(len(row["seeds"]) == 5 for label, row in content["rows"].items() if label in evidence.BASELINES)
     assert evidence_table.page(parts) == (RESULTS / "evidence.md").read_text()
     assert evidence_table.short_table(parts) in README
-    assert evidence_table.claims_table(parts["static"]["claims"]) in README
+    assert evidence_table.short_claims(parts) in README
     assert picture.draw(parts["static"]["rows"]) == picture.PICTURE.read_text()
     assert "docs/evidence.svg" in README
 
