@@ -31,7 +31,7 @@ from fedmosaic.evaluation.statistics import interval, paired
 from fedmosaic.federation.runfolder import RunFolder
 
 RESULTS = Path(__file__).parent / "results"
-MAIN = ("Self", "Others")
+SHOWN = ("Self", "Others", "in-group")
 HALF = "participation=0.5"
 # What is changed, by label: blocks N_B, rank r of Co-LoRA, temperature and number of peers, weight of a new signature, its interval m …
 CHANGED = {
@@ -97,7 +97,7 @@ def weights_after(folder: Path, compared: Scenario, labels: Sequence[str], seeds
 def table(rows: Mapping[str, Any], listened: Mapping[str, float], seeds: Sequence[int], command: str) -> str:
     """The result in Markdown."""
     values = values_of(rows)
-    head = [*MAIN, "compared with", "Self, difference", "Others, difference", "own group, %", "steps"]
+    head = [*SHOWN, "compared with", *(f"{column}, difference" for column in SHOWN), "own group, %", "steps"]
     lines = [
         "# FedMosaic's settings, one by one", "",
         f"Made by `{command}`, which tells what is run; all figures in `ablations.json`. Accuracy in percent on miniature/hetero, mean ± "
@@ -107,9 +107,9 @@ def table(rows: Mapping[str, Any], listened: Mapping[str, float], seeds: Sequenc
     ]  # fmt: skip
     for label, row in rows.items():
         against = AGAINST.get(label, FEDMOSAIC.label)
-        cells = [shown(interval(row[c]["values"])) for c in MAIN]
+        cells = [shown(interval(row[c]["values"])) for c in SHOWN]
         cells.append(against or "")
-        cells += [shown(paired(values[label][c], values[against][c]), "+") if against in values else "" for c in MAIN]
+        cells += [shown(paired(values[label][c], values[against][c]), "+") if against in values else "" for c in SHOWN]
         cells += [f"{listened[label]:.1f}" if label in listened else "", str(row["steps"])]
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
     return "\n".join([*lines, ""])

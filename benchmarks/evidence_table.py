@@ -2,10 +2,10 @@
 
 Run:  python benchmarks/evidence_table.py [--runs runs/evidence]      (then picture.py)
 
-A claim is a sign of a paired difference: on Self, on Others, and on those own tasks of the clients that another client's contradict (the
-same question and other answers). It *holds* where the whole 95 % interval lies on the claimed side of zero, *does not hold* where it
-lies on the other, and else *cannot be told*. A claim about several others at once (every baseline) holds where it holds for each, and
-does not hold where it fails for one; no correction is made for how many they are.
+A claim is a sign of a paired difference: on Self, on Others, on Others in-group and out-group apart, and on those own tasks of the clients
+that another client's contradict (the same question and other answers). It *holds* where the whole 95 % interval lies on the claimed side
+of zero, *does not hold* where it lies on the other, and else *cannot be told*. A claim about several others at once (every baseline) holds
+where it holds for each, and does not hold where it fails for one; no correction is made for how many they are.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ OURS = FEDMOSAIC.label
 # Pairs of families that ask the same and want other answers.
 CONTRADICTING = ("concept", "bond", "outfit", "journey", "lesson", "ledger")
 CONTRADICTED = "Self, contradicted"
-CLAIMED = (*MAIN, CONTRADICTED)
+CLAIMED = (*COLUMNS, CONTRADICTED)
 # What the paper says, as (claim, who, above whom).
 CLAIMS = (
     ("FedMosaic above local training", OURS, ("sft",)),
@@ -43,6 +43,8 @@ CLAIMS = (
     ("RELA above uniform weights", OURS, ("uniform",)),
     ("Bound of that: weights of an oracle above uniform ones", "oracle", ("uniform",)),
     ("RELA above its weights at the wrong peers", OURS, ("permuted",)),
+    ("Extension *sharp*: tau in deviations of the similarities, above uniform weights", "sharp", ("uniform",)),
+    ("*sharp* above RELA as it is", "sharp", (OURS,)),
     ("Aligned A, B above random ones", OURS, ("unaligned",)),
     ("Aligned A, B above the same ones turned apart", OURS, ("turned",)),
     ("Sharing across architectures above sharing within", OURS, ("within",)),

@@ -61,8 +61,8 @@ def test_rows_are_compared_with_their_own_reference() -> None:
     )
     text = ablations.table(rows, {"equal": 22.2, "fedmosaic": 40.0}, (0, 1, 2), "the command")
     lines = {line.split(" | ")[0].strip("| "): line.split(" | ") for line in text.splitlines() if line.startswith("| ")}
-    assert lines["sft"][3] == ""
-    assert lines["fedmosaic"][3:6] == ["sft", "+10.0 ± 0.0", "+10.0 ± 0.0"]
-    assert lines["N_B = 4"][3:5] == ["fedmosaic", "-2.0 ± 0.0"]
-    assert lines["pivot svd"][3:5] == [ablations.CLOSED_FORM, "+1.0 ± 0.0"]
-    assert lines["fedmosaic"][6] == "40.0" and "with equal weights 22.2" in text
+    assert lines["sft"][4] == ""
+    assert lines["fedmosaic"][4:8] == ["sft", "+10.0 ± 0.0", "+10.0 ± 0.0", "+10.0 ± 0.0"]
+    assert lines["N_B = 4"][4:6] == ["fedmosaic", "-2.0 ± 0.0"]
+    assert lines["pivot svd"][4:6] == [ablations.CLOSED_FORM, "+1.0 ± 0.0"]
+    assert lines["fedmosaic"][8] == "40.0" and "with equal weights 22.2" in text

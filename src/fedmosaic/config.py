@@ -237,6 +237,8 @@ class RelevanceSettings(Settings):
         every: m, a signature every m-th batch. ema: α. keep: share of coordinates that leave the client.
         noise, noise_std, clip: sanitisation; ``clip`` None leaves the norm alone.
         tau: softmax temperature. top_k: only the k most similar peers (None: all).
+        relative_tau: temperature in standard deviations of the similarities between different clients, in place of ``tau``
+            (None: ``tau``); see :func:`fedmosaic.relevance.weights.spread`.
     """
 
     kind: Literal["rela", "uniform", "permuted", "random", "oracle"] = "rela"
@@ -249,6 +251,7 @@ class RelevanceSettings(Settings):
     noise_std: float = Field(default=1e-4, ge=0)
     clip: float | None = Field(default=None, gt=0)
     tau: float = Field(default=0.5, gt=0)
+    relative_tau: float | None = Field(default=None, gt=0)
     top_k: int | None = Field(default=None, ge=1)
 
 

@@ -23,7 +23,7 @@ from fedmosaic.federation.runfolder import RunFolder
 from fedmosaic.federation.site import Site
 from fedmosaic.federation.transport import InProcess
 from fedmosaic.federation.wire import read_tensors
-from fedmosaic.relevance import overlap_weights
+from fedmosaic.relevance import overlap_weights, relevance_weights, spread
 from fedmosaic.reporting.listings import listing
 
 MODELS = ("miniature/llama-8x96", "miniature/qwen2-10x112", "miniature/llama-12x128")
@@ -203,6 +203,18 @@ def test_how_many_one_listens_to(name: str, sources: int) -> None:
     weights = torch.tensor(server.report["relevance"]["weights"])
     assert ((weights > 0).sum(1) == sources).all() and not weights.diagonal().any()
     assert torch.allclose(weights.sum(1), torch.ones(5), atol=1e-6)
+
+
+def test_a_sharp_temperature_counts_in_deviations_of_the_similarities() -> None:
+    reports = {}
+    for name in ("fedmosaic", "fedmosaic-sharp"):
+        algorithm, server = federation(name, ARCHITECTURES)
+        algorithm.aggregate(server, updates_of(ARCHITECTURES))
+        reports[name] = {key: torch.tensor(server.report["relevance"][key]) for key in ("weights", "similarity")}
+    alike = reports["fedmosaic-sharp"]["similarity"]
+    assert torch.equal(alike, reports["fedmosaic"]["similarity"]) and 0.01 < spread(alike) < 0.9
+    for name, tau in (("fedmosaic", 0.5), ("fedmosaic-sharp", 0.5 * spread(alike))):
+        assert torch.allclose(reports[name]["weights"], relevance_weights(alike, tau), atol=1e-5)
 
 
 # --- other designs ------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from fedmosaic.relevance.weights import (
     restrict,
     same,
     similarity,
+    spread,
     uniform,
 )
 from fedmosaic.seeding import generator
@@ -189,3 +190,29 @@ def test_bad_input_is_refused() -> None:
     ):
         with pytest.raises(ConfigError):
             call()
+
+
+def test_the_spread_is_the_deviation_of_what_different_clients_have_in_common() -> None:
+    s = torch.tensor([[1.0, 0.5, 0.1], [0.5, 1.0, 0.3], [0.1, 0.3, 1.0]])
+    assert spread(s) == pytest.approx(math.sqrt(0.08 / 3), rel=1e-6)
+    unknown = torch.zeros(4, 4)
+    unknown[:3, :3] = s
+    assert spread(unknown) == spread(s)
+
+
+@pytest.mark.parametrize("alike", [torch.eye(1), torch.eye(2), torch.zeros(3, 3), torch.full((3, 3), 0.7)])
+def test_where_nothing_can_be_told_apart_the_unit_is_one(alike: Tensor) -> None:
+    assert spread(alike) == 1.0
+
+
+@given(n=st.integers(3, 9), seed=st.integers(0, 20), noise=st.floats(0.01, 1.0), shift=st.floats(-0.3, 0.3))
+@settings(max_examples=50, deadline=None)
+def test_weights_at_a_temperature_in_that_unit_do_not_depend_on_noise(
+    n: int, seed: int, noise: float, shift: float
+) -> None:
+    s = similarity(draw(n, seed=seed)).double()
+    noisy = noise * s + shift
+    noisy.fill_diagonal_(1.0)
+    assert torch.allclose(
+        relevance_weights(s, 0.5 * spread(s)), relevance_weights(noisy, 0.5 * spread(noisy)), atol=1e-6
+    )

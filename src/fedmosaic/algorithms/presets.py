@@ -47,6 +47,11 @@ PRESETS = {
         {"relevance": {"kind": "oracle"}},
     ),
     "fedmosaic-top2": Preset("fedmosaic", "only the two most relevant peers", {"relevance": {"top_k": 2}}),
+    "fedmosaic-sharp": Preset(
+        "fedmosaic",
+        "extension: RELA's temperature in standard deviations of the similarities, however noisy they are",
+        {"relevance": {"relative_tau": 0.5}},
+    ),
     "fedmosaic-unaligned": Preset(
         "fedmosaic", "ablation: every model keeps A and B of its own, none aligned", {"alignment": {"method": "none"}}
     ),

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fedmosaic.algorithms.base import Server
 from fedmosaic.config import Scenario
-from fedmosaic.relevance import overlap_weights, permuted, random_sources, relevance_weights, uniform
+from fedmosaic.relevance import overlap_weights, permuted, random_sources, relevance_weights, spread, uniform
 
 
 def peer_weights(scenario: Scenario, server: Server, names: Sequence[str], alike: Tensor) -> Tensor:
@@ -40,5 +40,6 @@ def _by_name(scenario: Scenario, server: Server, names: Sequence[str], alike: Te
             families = {member.name: member.families for member in server.members}
             groups = {client.name: client.group for client in scenario.clients}
             return overlap_weights([families[name] for name in names], [groups[name] for name in names])
-    weights = relevance_weights(alike, settings.tau, settings.top_k)
+    tau = settings.tau if settings.relative_tau is None else settings.relative_tau * spread(alike)
+    weights = relevance_weights(alike, tau, settings.top_k)
     return permuted(weights, server.generator("permuted relevance")) if settings.kind == "permuted" else weights

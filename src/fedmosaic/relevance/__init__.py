@@ -11,6 +11,7 @@ from fedmosaic.relevance.weights import (
     restrict,
     same,
     similarity,
+    spread,
     uniform,
 )
 
@@ -28,5 +29,6 @@ __all__ = [
     "restrict",
     "same",
     "similarity",
+    "spread",
     "uniform",
 ]

@@ -93,6 +93,29 @@ def relevance_weights(
     return torch.softmax(scores / tau, dim=1).to(torch.float32)
 
 
+def spread(similarity: Tensor) -> float:
+    """How far the similarities of different clients lie apart: their standard deviation, in float64.
+
+    A temperature in this unit gives weights that do not depend on how noisy the signatures are: noise that divides all cosines between
+    different clients by the same number divides it, too. Not in the paper, whose tau is a number for cosines as they come.
+
+    Args:
+        similarity: [n, n], see :func:`similarity`; clients without a signature (0 on the diagonal) do not count.
+
+    Returns:
+        The standard deviation; 1 where there is nothing to tell apart (it would be below 1e-6, or fewer than two clients are known).
+    """
+    known = similarity.diagonal() != 0
+    pairs = (
+        known.unsqueeze(0)
+        & known.unsqueeze(1)
+        & ~torch.eye(len(similarity), dtype=torch.bool, device=similarity.device)
+    )
+    values = similarity.double()[pairs]
+    deviation = float(values.std(correction=0)) if values.numel() else 0.0
+    return deviation if deviation >= 1e-6 else 1.0
+
+
 def restrict(weights: Tensor, mask: Tensor) -> Tensor:
     """Weights re-normalised among the allowed peers.
 
