@@ -62,6 +62,7 @@ VARIANTS = [
             ("alone", "fedmosaic-alone", REFINED),
         )
     ),
+    Variant("beside, sharp", "fedmosaic-beside", (*COLORA, *REFINED, "relevance.relative_tau=0.5")),
     # What alignment carries where foreign P, Q take nobody's place.
     Variant("beside, turned", "fedmosaic", (*COLORA, *REFINED, "algorithms.fedmosaic={foreign: 2.0, turned: true}")),
     Variant("as published", "fedmosaic", ("alignment={method: gradients, size: 512}",)),

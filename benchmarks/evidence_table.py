@@ -52,6 +52,7 @@ CLAIMS = (
     ("*beside* above the same with A, B turned apart", "beside", ("beside, turned",)),
     ("*beside* above local training", "beside", ("sft",)),
     ("*beside* above every baseline", "beside", BASELINES[1:]),
+    ("*beside* and *sharp* together, above *beside*", "beside, sharp", ("beside",)),
     ("Extension *pull*: a fifth of what is received enters one's own, above FedMosaic", "pull", (OURS,)),
     ("*pull* above local training", "pull", ("sft",)),
     ("*pull* above every baseline", "pull", BASELINES[1:]),
