@@ -6,19 +6,19 @@ import json
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+import evidence
+import evidence_table
+import language_models
+import picture
+import transplant_table
+from tables import short_table
+from transplant import JOBS, RESULTS
+
+import federation
+
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-import evidence  # noqa: E402
-import evidence_table  # noqa: E402
-import language_models  # noqa: E402
-import picture  # noqa: E402
-import transplant_table  # noqa: E402
-from tables import short_table  # noqa: E402
-from transplant import JOBS, RESULTS  # noqa: E402
-
-import federation  # noqa: E402
-
 README = (ROOT / "README.md").read_text()
 
 
