@@ -1,16 +1,18 @@
 """Two real pretrained language models of different families in one federation: SmolLM2 135M and Gemma 3 270M, text tasks, several seeds.
 
-    python benchmarks/language_models.py              # everything: sft, fedavg, fedmosaic with seeds 0, 1, 2
+    python benchmarks/language_models.py              # everything; an hour and a half on 2 cores
     python benchmarks/language_models.py --table      # only write the result again from what is finished
-    python benchmarks/language_models.py --small      # one round of two clients, to see that everything is there; writes no result
+    python benchmarks/language_models.py --small      # one round of two clients, to see that everything is there; only prints
 
-Needs what ``reference/hetero`` needs (``pip install 'fedmosaic[reference]'`` and the two models, see the scenario's head). The comparison
-(``fedmosaic compare``) is in a folder below --runs; runs are done seed by seed, two at a time, each on one core, and the same command
-again goes on where it was stopped, within a run too. FedAvg averages within an architecture; FedMosaic shares across both, with A and B of
-Gemma aligned to SmolLM2's (once: the alignment is stored) and gradient signatures from SmolLM2. Every algorithm has the local steps that
-cost what local training costs, counted (``budget=flops``), and the scenario's learning rates, which were looked at for local
-training alone. Accuracies are those of choices by likelihood on 100 items a task. The result
-is ``benchmarks/results/language_models.json`` and ``language_models.md``.
+Needs what ``reference/hetero`` needs (``pip install 'fedmosaic[reference]'`` and the two models, see the scenario's head). The comparisons
+(``fedmosaic compare``) are in folders below --runs; runs are done two at a time, each on one core, and the same command again goes on
+where it was stopped, within a run too. FedAvg averages within an architecture; FedMosaic shares across both, with A and B of Gemma aligned
+to SmolLM2's (once: the alignment is stored) and gradient signatures from SmolLM2; ``within`` is FedMosaic whose clients listen to their own
+architecture alone. Every algorithm has the local steps that cost what local training costs, counted (``budget=flops``), and chooses its
+learning rate among the same three on a validation split of the training data with a seed of its own, by the mean of Self and Others;
+``within`` takes what FedMosaic chose. P, Q and the gates keep the scenario's own rates. Accuracies are those of choices by likelihood, on
+100 items of a client's own task and 30 of each other one. The result is ``benchmarks/results/language_models.json`` and
+``language_models.md``.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ import argparse
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean
@@ -28,8 +32,10 @@ from readme import put
 from tables import short_table
 
 import fedmosaic
-from fedmosaic.comparison.variants import slug
+from fedmosaic.comparison.compare import SWEEP
+from fedmosaic.comparison.variants import Variant
 from fedmosaic.configfile import load_scenario
+from fedmosaic.evaluation.comparison import compare_summaries
 from fedmosaic.federation.runfolder import RunFolder
 from fedmosaic.reporting.comparison import LEGEND, markdown_tables
 
@@ -37,7 +43,11 @@ HERE = Path(__file__).parent
 NAME = "language_models"
 SCENARIO = "reference/hetero"
 ALGORITHMS = ("sft", "fedavg", "fedmosaic")
+WITHIN = Variant("within", "fedmosaic-within")
+LABELS = (*ALGORITHMS, WITHIN.label)
 SEEDS = (0, 1, 2)
+CHOICES = {"train.lr": ["5e-4", "1e-3", "2e-3"]}
+CHOOSING_SEEDS = (1000,)
 EQUAL = "budget=flops"
 # A related pair, one client of each family, for one short round.
 SMALL = ("rounds=1", "train.steps=6", "data.train=20", "data.test=20", "relevance.every=2")
@@ -49,11 +59,17 @@ def small_scenario() -> Any:
     return scenario.model_copy(update={"title": "small", "clients": scenario.clients[:2]})
 
 
-def costs(folder: Path, seeds: list[int]) -> dict[str, dict[str, Any]]:
+def run_of(folder: Path, label: str, seed: int) -> RunFolder:
+    """Where a run is: ``within`` has a comparison of its own, with the rate that FedMosaic chose in the other."""
+    place = folder.with_name(f"{folder.name}-within") if label == WITHIN.label else folder
+    return RunFolder(place / label / f"seed-{seed}")
+
+
+def costs(folder: Path, seeds: Sequence[int]) -> dict[str, dict[str, Any]]:
     """For every seed what its runs took: seconds of all rounds, and the most memory the process held, in GB."""
     found: dict[str, dict[str, Any]] = {}
     for seed in seeds:
-        runs = {name: RunFolder(folder / slug(name) / f"seed-{seed}").summary() for name in ALGORITHMS}
+        runs = {name: run_of(folder, name, seed).summary() for name in LABELS}
         found[str(seed)] = {
             "seconds": {name: round(run["seconds"]["total"]) for name, run in runs.items() if run},
             "memory": {name: round(run["memory"] / 1e9, 2) for name, run in runs.items() if run},
@@ -61,14 +77,14 @@ def costs(folder: Path, seeds: list[int]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def learned(folder: Path, seeds: list[int]) -> dict[str, dict[str, Any]]:
+def learned(folder: Path, seeds: Sequence[int]) -> dict[str, dict[str, Any]]:
     """For every seed the training loss of the last two rounds, mean over clients, and FedMosaic's similarities after the last round:
     between clients of one kind of task, of the same question under another convention, and of other questions (mean, least, most)."""
     clients = load_scenario(SCENARIO).clients
     asked = [client.tasks[0].name.partition("-")[0] for client in clients]
     found: dict[str, dict[str, Any]] = {}
     for seed in seeds:
-        lines = {name: RunFolder(folder / slug(name) / f"seed-{seed}").lines() for name in ALGORITHMS}
+        lines = {name: run_of(folder, name, seed).lines() for name in LABELS}
         losses = {name: _last_losses(run) for name, run in lines.items() if run}
         signed = [line["relevance"]["similarity"] for line in lines["fedmosaic"] if "relevance" in line]
         pairs: dict[str, list[float]] = {"same kind": [], "other convention": [], "other question": []}
@@ -86,8 +102,16 @@ def _last_losses(lines: Sequence[Mapping[str, Any]]) -> float:
     return round(fmean(turn["loss"] for turn in turns if turn["round"] >= last - 1), 2)
 
 
-def table(command: str, rows: Mapping[str, Any], per_seed: Mapping[str, Any], learned: Mapping[str, Any]) -> str:
-    """The result in Markdown."""
+def rows_of(folder: Path, seeds: Sequence[int]) -> dict[str, Any]:
+    """The figures of both comparisons together."""
+    runs = {label: {seed: run_of(folder, label, seed).summary() for seed in seeds} for label in LABELS}
+    return compare_summaries({label: {s: run for s, run in of.items() if run} for label, of in runs.items()})
+
+
+def table(content: Mapping[str, Any]) -> str:
+    """The result in Markdown, from everything that stands in the file beside it."""
+    command, rows, per_seed = content["command"], content["scenarios"][SCENARIO], content["runs"]
+    learned, choices = content["learned"], content["choices"]
     lines = [
         "# Two pretrained language models of different families",
         "",
@@ -96,19 +120,25 @@ def table(command: str, rows: Mapping[str, Any], per_seed: Mapping[str, Any], le
         f"{LEGEND} Choices by option likelihood. In-group: the same question about other entities, at clients of both models.",
         "",
         *markdown_tables(SCENARIO, rows),
+        "Choice of the learning rate, Self / Others on the validation split; **chosen**:",
+        "",
+        "| | " + " | ".join(CHOICES["train.lr"]) + " |",
+        "|---" * (len(CHOICES["train.lr"]) + 1) + "|",
+        *(f"| {label} | " + " | ".join(_tried(found)) + " |" for label, found in choices.items()),
+        "",
         "What it took, seed by seed: seconds of all rounds of a run on one core, and the peak memory of its process.",
         "",
-        "| seed | " + " | ".join(ALGORITHMS) + " | in all, minutes |",
-        "|---" * (len(ALGORITHMS) + 2) + "|",
+        "| seed | " + " | ".join(LABELS) + " | in all, minutes |",
+        "|---" * (len(LABELS) + 2) + "|",
     ]
     for seed, took in per_seed.items():
         cells = [
             f"{took['seconds'][name]} s, {took['memory'][name]:.1f} GB" if name in took["seconds"] else ""
-            for name in ALGORITHMS
+            for name in LABELS
         ]
         lines.append(f"| {seed} | " + " | ".join(cells) + f" | {sum(took['seconds'].values()) / 60:.0f} |")
     kinds = list(dict.fromkeys(kind for each in learned.values() for kind in each["similarity"]))
-    head = [*(f"loss, {name}" for name in ALGORITHMS), *(f"similarity, {kind}" for kind in kinds)]
+    head = [*(f"loss, {name}" for name in LABELS), *(f"similarity, {kind}" for kind in kinds)]
     lines += [
         "",
         "Training loss in the last two rounds, mean over clients; similarity of FedMosaic's signatures after the last: mean (range).",
@@ -117,12 +147,27 @@ def table(command: str, rows: Mapping[str, Any], per_seed: Mapping[str, Any], le
         "|---" * (len(head) + 1) + "|",
     ]
     for seed, each in learned.items():
-        cells = [f"{each['loss'][name]:.2f}" if name in each["loss"] else "" for name in ALGORITHMS]
+        cells = [f"{each['loss'][name]:.2f}" if name in each["loss"] else "" for name in LABELS]
         for kind in kinds:
             mean, least, most = each["similarity"][kind]
             cells.append(f"{mean:.2f} ({least:.2f} to {most:.2f})")
         lines.append(f"| {seed} | " + " | ".join(cells) + " |")
     return "\n".join([*lines, ""])
+
+
+def _tried(found: Mapping[str, Any]) -> list[str]:
+    """What each candidate scored, the chosen one in bold."""
+    cells = []
+    for entry in found["candidates"]:
+        text = "failed" if "failed" in entry else f"{entry['self']:.1f} / {entry['others']:.1f}"
+        cells.append(f"**{text}**" if entry["settings"] == found["chosen"] else text)
+    return cells
+
+
+def choices_of(folder: Path) -> dict[str, Any]:
+    """What every algorithm tried and chose."""
+    found: dict[str, Any] = json.loads((folder / SWEEP).read_text())["choices"]
+    return found
 
 
 def main() -> None:
@@ -133,34 +178,34 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, each with its share of the cores")
     parser.add_argument("--set", action="append", default=[], help="further settings of every run")
     parser.add_argument("--table", action="store_true", help="only write the result from what is finished")
-    parser.add_argument("--small", action="store_true", help="one round of two clients; prints the table alone")
+    parser.add_argument("--small", action="store_true", help="one round of two clients; prints the figures alone")
     arguments = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     folder = arguments.runs / (f"{NAME}-small" if arguments.small else NAME)
-    if not arguments.table:
+    if arguments.small:
         fedmosaic.compare(
-            small_scenario() if arguments.small else SCENARIO,
-            algorithms=ALGORITHMS,
-            seeds=arguments.seeds,
-            set=arguments.set if arguments.small else [EQUAL, *arguments.set],
-            out=folder,
-            jobs=arguments.jobs,
+            small_scenario(), algorithms=ALGORITHMS, seeds=arguments.seeds, set=arguments.set, out=folder, jobs=arguments.jobs
+        )  # fmt: skip
+        return
+    if not arguments.table:
+        compare = partial(
+            fedmosaic.compare, SCENARIO, seeds=arguments.seeds, set=[EQUAL, *arguments.set], jobs=arguments.jobs
         )
-    rows = fedmosaic.show(folder)["algorithms"]
-    command = f"python benchmarks/{NAME}.py" + "".join(f" --set {setting}" for setting in arguments.set)
-    per_seed, after = costs(folder, arguments.seeds), learned(folder, arguments.seeds)
-    text = table(command, rows, per_seed, after)
-    if not arguments.small:
-        content = {
-            "command": command,
-            "seeds": arguments.seeds,
-            "scenarios": {SCENARIO: rows},
-            "runs": per_seed,
-            "learned": after,
-        }
-        (HERE / "results" / f"{NAME}.json").write_text(json.dumps(content, indent=1) + "\n")
-        (HERE / "results" / f"{NAME}.md").write_text(text)
-        put(NAME, short_table({SCENARIO: rows}))
+        compare(algorithms=ALGORITHMS, out=folder, sweep=CHOICES, sweep_seeds=CHOOSING_SEEDS)
+        within = replace(WITHIN, settings=tuple(choices_of(folder)["fedmosaic"]["chosen"]))
+        compare(algorithms=[within], out=folder.with_name(f"{NAME}-within"))
+    content = {
+        "command": f"python benchmarks/{NAME}.py" + "".join(f" --set {setting}" for setting in arguments.set),
+        "seeds": arguments.seeds,
+        "choices": choices_of(folder),
+        "scenarios": {SCENARIO: rows_of(folder, arguments.seeds)},
+        "runs": costs(folder, arguments.seeds),
+        "learned": learned(folder, arguments.seeds),
+    }
+    text = table(content)
+    (HERE / "results" / f"{NAME}.json").write_text(json.dumps(content, indent=1) + "\n")
+    (HERE / "results" / f"{NAME}.md").write_text(text)
+    put(NAME, short_table(content["scenarios"]))
     print(text)
 
 

@@ -9,9 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-from language_models import ALGORITHMS, costs, learned, small_scenario, table  # noqa: E402
-
-from fedmosaic.evaluation.comparison import compare_summaries  # noqa: E402
+from language_models import LABELS, SCENARIO, costs, learned, rows_of, run_of, small_scenario, table  # noqa: E402
 
 
 def test_the_small_form_is_a_related_pair_of_both_families() -> None:
@@ -20,24 +18,34 @@ def test_the_small_form_is_a_related_pair_of_both_families() -> None:
     assert small_scenario().budget.kind == "flops" and small_scenario().rounds == 1
 
 
-def test_time_and_memory_of_every_seed_are_told(tmp_path: Path) -> None:
-    summaries: dict[str, dict[int, dict[str, object]]] = {name: {} for name in ALGORITHMS}
-    for number, name in enumerate(ALGORITHMS):
-        for seed in (0, 1)[: 2 - number // 2]:  # the last run has not finished
-            run = tmp_path / name / f"seed-{seed}"
+def test_time_memory_and_choices_are_told(tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    for number, name in enumerate(LABELS):
+        for seed in (0, 1)[: 2 - number // 3]:  # the last run has not finished
+            run = run_of(folder, name, seed).path
             run.mkdir(parents=True)
             summary = {
                 "algorithm": name, "steps": 10, "rounds": {"of": 8}, "flops": None, "bytes": {"up": 0, "down": 0},
                 "seconds": {"total": 600.2 + seed}, "memory": int(3.21e9), "self": {"last": 0.5 + 0.1 * number + seed / 50},
             }  # fmt: skip
-            summaries[name][seed] = summary
             (run / "summary.json").write_text(json.dumps(summary))
-    per_seed = costs(tmp_path, [0, 1])
-    assert per_seed["0"]["seconds"] == {"sft": 600, "fedavg": 600, "fedmosaic": 600}
-    assert per_seed["1"] == {"seconds": {"sft": 601, "fedavg": 601}, "memory": {"sft": 3.21, "fedavg": 3.21}}
-    lines = table("the command", compare_summaries(summaries), per_seed, {}).splitlines()
-    assert "| 0 | 600 s, 3.2 GB | 600 s, 3.2 GB | 600 s, 3.2 GB | 30 |" in lines
-    assert "| 1 | 601 s, 3.2 GB | 601 s, 3.2 GB |  | 20 |" in lines
+    per_seed, rows = costs(folder, [0, 1]), rows_of(folder, [0, 1])
+    assert per_seed["0"]["seconds"] == dict.fromkeys(LABELS, 600)
+    assert per_seed["1"]["memory"] == {"sft": 3.21, "fedavg": 3.21, "fedmosaic": 3.21}
+    assert rows["within"]["seeds"] == [0] and rows["within"]["Self"]["values"] == [80.0]
+    tried = [{"settings": [lr], "self": own, "others": 40.0} for lr, own in (("a", 50.0), ("b", 60.0))]
+    choices = {"sft": {"candidates": [*tried, {"settings": ["c"], "failed": "NaN"}], "chosen": ["b"]}}
+    content = {
+        "command": "the command",
+        "scenarios": {SCENARIO: rows},
+        "runs": per_seed,
+        "learned": {},
+        "choices": choices,
+    }
+    lines = table(content).splitlines()
+    assert "| 0 | 600 s, 3.2 GB | 600 s, 3.2 GB | 600 s, 3.2 GB | 600 s, 3.2 GB | 40 |" in lines
+    assert "| 1 | 601 s, 3.2 GB | 601 s, 3.2 GB | 601 s, 3.2 GB |  | 30 |" in lines
+    assert "| sft | 50.0 / 40.0 | **60.0 / 40.0** | failed |" in lines
 
 
 def test_losses_of_the_last_rounds_and_similarities_by_kind_are_told(tmp_path: Path) -> None:

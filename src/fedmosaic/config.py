@@ -264,6 +264,8 @@ class EvaluationSettings(Settings):
         length: an option's log-likelihood is the ``sum`` over its tokens or their ``mean`` (kinder to long options).
         items, last_items: test items a task during the run and after its last round (None: all).
         others: also measure each client on the other clients' tasks.
+        others_items: the most test items of a task that is not the client's own (None: as many as of its own). Others is a mean over
+            many tasks, Self over few: it is as sure with fewer items a task.
         before: also measure after the download and before local training.
         views: which of the client's models; ``mixed`` is what it would use. Algorithms with branches also have ``local``.
     """
@@ -274,6 +276,7 @@ class EvaluationSettings(Settings):
     items: int | None = Field(default=None, ge=1)
     last_items: int | None = Field(default=None, ge=1)
     others: bool = True
+    others_items: int | None = Field(default=None, ge=1)
     before: bool = False
     views: tuple[str, ...] = ("mixed",)
     batch_size: int = Field(default=64, ge=1)

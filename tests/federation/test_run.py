@@ -229,6 +229,15 @@ def test_a_text_model_is_not_shown_pictures(tiny: Path, tmp_path: Path, monkeypa
     assert not (tmp_path / "run").exists()
 
 
+def test_others_tasks_can_be_measured_on_fewer_items(tiny: Path, tmp_path: Path) -> None:
+    own = {client["name"]: set(client["tasks"]) for client in TINY["clients"]}
+    items = ["evaluation.others_items=4", "evaluation.items=5", "evaluation.last_items=3"]
+    run = start(tiny, tmp_path / "fewer", algorithm="sft", rounds=2, set=items)
+    scores = [line for line in numbers(run.folder) if line["kind"] == "score"]
+    counted = {(line["round"], line["task"] in own[line["client"]], line["n"]) for line in scores}
+    assert counted == {(0, True, 5), (0, False, 4), (1, True, 3), (1, False, 3)}
+
+
 def test_partial_participation_is_seeded(tiny: Path, tmp_path: Path) -> None:
     run = start(tiny, tmp_path / "run", set=["participation=0.5"])
     rounds = [line["clients"] for line in numbers(run.folder) if line["kind"] == "round"]

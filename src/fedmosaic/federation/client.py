@@ -240,7 +240,7 @@ class LocalClient:
             with self.site.algorithm.view(self, view) as model:
                 for spec in self._measured():
                     started = time.perf_counter()
-                    score = measure(self.site, self.backbone, model, spec, order.items)
+                    score = measure(self.site, self.backbone, model, spec, self._items(spec, order))
                     elapsed = time.perf_counter() - started
                     records.append(
                         Record(
@@ -264,6 +264,13 @@ class LocalClient:
             return list(self.spec.tasks)
         every = [spec for client in scenario.clients for spec in client.tasks] + list(scenario.unseen)
         return list({spec.name: spec for spec in every}.values())
+
+    def _items(self, spec: TaskSpec, order: Order) -> int | None:
+        """Test items of a task; None for all."""
+        most = self.site.scenario.evaluation.others_items
+        if most is None or spec.name in {own.name for own in self.spec.tasks}:
+            return order.items
+        return most if order.items is None else min(most, order.items)
 
     # --- on disk ----------------------------------------------------------------------------------------------------
     def save(self, path: Path) -> None:
