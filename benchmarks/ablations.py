@@ -1,14 +1,14 @@
 """FedMosaic's settings one by one: how much each of them matters on the miniature benchmark.
 
-Run:  python benchmarks/ablations.py      (after the first part of evidence.py, whose rates it takes; two hours on 2 cores; the same
-                                           command goes on)
+Run:  python benchmarks/ablations.py      (an hour and a quarter on 2 cores; the same command goes on)
 
-FedMosaic as in evidence.py on miniature/hetero (Co-LoRA of rank 64 on o_proj of eight layers, A and B refined together, eight rounds,
-equal compute counted), one setting changed at a time, three seeds, paired differences to FedMosaic unchanged. Another rank or number of
-blocks has A and B refined for itself, made once and stored. The choice of the pivot's A and B counts only where the closed form fits the
-others to them, so it is looked at there, against the closed form with the default. Half participation halves what everybody computes and
-is compared with local training under it, too. Beside the accuracies: the share of a client's weights that goes to peers of its own group
-after the last round (with equal weights it would be what stands in the heading). Writes results/ablations.json and ablations.md.
+FedMosaic as in evidence.py, at the rates chosen there, on miniature/hetero (Co-LoRA of rank 64 on o_proj of eight layers, A and B refined
+together, eight rounds, equal compute counted), one setting changed at a time, three seeds, paired differences to FedMosaic unchanged.
+Another rank or number of blocks has A and B refined for itself, made once and stored. The choice of the pivot's A and B counts only where
+the closed form fits the others to them, so it is looked at there, against the closed form with the default. Half participation halves what
+everybody computes and is compared with local training under it, too. Beside the accuracies: the share of a client's weights that goes to
+peers of its own group after the last round (with equal weights it would be what stands in the heading). Two rows at a time are run, and
+whatever rows are complete are in the result: results/ablations.json and ablations.md.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from tables import shown, values_of
 import fedmosaic
 from fedmosaic.comparison.variants import Variant, slug
 from fedmosaic.config import Scenario
+from fedmosaic.evaluation.comparison import compare_summaries
 from fedmosaic.evaluation.statistics import interval, paired
 from fedmosaic.federation.runfolder import RunFolder
 
@@ -35,23 +36,23 @@ SHOWN = ("Self", "Others", "in-group")
 HALF = "participation=0.5"
 # What is changed, by label: blocks N_B, rank r of Co-LoRA, temperature and number of peers, weight of a new signature, its interval m …
 CHANGED = {
-    "N_B = 4": "adapter.blocks=4",
     "N_B = 2": "adapter.blocks=2",
-    "r = 32": "adapter.shared_rank=32",
     "r = 16": "adapter.shared_rank=16",
-    "tau = 0.1": "relevance.tau=0.1",
-    "tau = 2": "relevance.tau=2",
-    "top-k = 2": "relevance.top_k=2",
-    "alpha = 0.1": "relevance.ema=0.1",
-    "alpha = 1": "relevance.ema=1",
-    "m = 3": "relevance.every=3",
-    "kept 5 %": "relevance.keep=0.05",
-    "kept 100 %": "relevance.keep=1",
-    "no noise": "relevance.noise=none",
-    "noise 1e-2": "relevance.noise_std=1e-2",
     "gate of the input": "adapter.gate=input",
     "no gate": "adapter.gate=none",
+    "tau = 0.1": "relevance.tau=0.1",
+    "top-k = 2": "relevance.top_k=2",
     "participation 50 %": HALF,
+    "m = 3": "relevance.every=3",
+    "alpha = 0.1": "relevance.ema=0.1",
+    "kept 5 %": "relevance.keep=0.05",
+    "noise 1e-2": "relevance.noise_std=1e-2",
+    "N_B = 4": "adapter.blocks=4",
+    "r = 32": "adapter.shared_rank=32",
+    "tau = 2": "relevance.tau=2",
+    "alpha = 1": "relevance.ema=1",
+    "kept 100 %": "relevance.keep=1",
+    "no noise": "relevance.noise=none",
 }
 PIVOTS = {"pivot random": "alignment.pivot_init=random", "pivot svd": "alignment.pivot_init=svd"}
 CLOSED_FORM = "closed form, pivot principal"
@@ -61,15 +62,26 @@ AGAINST = {**dict.fromkeys(PIVOTS, CLOSED_FORM), LOCAL_HALF: LOCAL, LOCAL: None,
 
 
 def variants() -> list[Variant]:
-    """FedMosaic, FedMosaic with each change, the closed form with each pivot, and local training as reference."""
+    """Local training and FedMosaic, the closed form with each pivot, FedMosaic with each change and local training under half
+    participation: in the order in which they are run."""
     return [
         Variant(LOCAL, "sft"),
-        Variant(LOCAL_HALF, "sft", (HALF,)),
         FEDMOSAIC,
-        *(Variant(label, "fedmosaic", (*COLORA, *REFINED, setting)) for label, setting in CHANGED.items()),
         Variant(CLOSED_FORM, "fedmosaic", COLORA + CLOSED),
         *(Variant(label, "fedmosaic", (*COLORA, *CLOSED, setting)) for label, setting in PIVOTS.items()),
+        Variant(LOCAL_HALF, "sft", (HALF,)),
+        *(Variant(label, "fedmosaic", (*COLORA, *REFINED, setting)) for label, setting in CHANGED.items()),
     ]
+
+
+def finished(folder: Path, seeds: Sequence[int]) -> dict[str, Any]:
+    """The figures of the rows of which every seed is there."""
+    found: dict[str, dict[int, Any]] = {}
+    for variant in variants():
+        runs = {seed: RunFolder(folder / variant.folder / f"seed-{seed}").summary() for seed in seeds}
+        if all(runs.values()):
+            found[variant.label] = runs
+    return compare_summaries(found)
 
 
 def own_group(groups: Sequence[str], weights: Sequence[Sequence[float]]) -> float:
@@ -119,18 +131,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs/evidence"), help="where evidence.py's comparisons are")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
-    parser.add_argument("--table", action="store_true", help="only write the result from the finished comparison")
+    parser.add_argument("--table", action="store_true", help="only write the result from the rows that are complete")
     arguments = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     folder, seeds, compared = arguments.runs / "ablations", SEEDS[0], scenario("static", 0, Path())
     if not arguments.table:
         chosen = chosen_rates(arguments.runs)
         # Local training under half participation has the rate of local training.
-        rates = {**chosen, LOCAL_HALF: chosen[LOCAL]}
-        fedmosaic.compare(
-            compared, algorithms=with_rates(variants(), rates), seeds=seeds, out=folder, jobs=arguments.jobs
-        )
-    rows = fedmosaic.show(folder)["algorithms"]
+        rated = with_rates(variants(), {**chosen, LOCAL_HALF: chosen[LOCAL]})
+        for end in range(2, len(rated) + 2, 2):
+            fedmosaic.compare(compared, algorithms=rated[:end], seeds=seeds, out=folder, jobs=arguments.jobs)
+    rows = finished(folder, seeds)
     listened = weights_after(folder, compared, list(rows), seeds)
     command = "python benchmarks/ablations.py"
     content = {"command": command, "seeds": list(seeds), "rows": rows, "own group": listened}
