@@ -22,6 +22,7 @@ from statistics import fmean
 from typing import Any
 
 from evidence import CLOSED, COLORA, FEDMOSAIC, REFINED, SEEDS, chosen_rates, scenario, with_rates
+from readme import put
 from tables import shown, values_of
 
 import fedmosaic
@@ -127,6 +128,19 @@ def table(rows: Mapping[str, Any], listened: Mapping[str, float], seeds: Sequenc
     return "\n".join([*lines, ""])
 
 
+def short_table(rows: Mapping[str, Any], listened: Mapping[str, float]) -> str:
+    """What every change makes of FedMosaic (the closed form, of the closed form), for the README."""
+    values = values_of(rows)
+    head = [*SHOWN, "own group, %"]
+    lines = ["| changed | " + " | ".join(head) + " |", "|---|" + "---|" * len(head)]
+    for label in rows:
+        if (against := AGAINST.get(label, FEDMOSAIC.label)) in values and label not in (FEDMOSAIC.label, LOCAL_HALF):
+            cells = [shown(paired(values[label][c], values[against][c]), "+") for c in SHOWN]
+            of = f", to {against}" if label in PIVOTS else ""
+            lines.append(f"| {label}{of} | " + " | ".join([*cells, f"{listened[label]:.1f}"]) + " |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs/evidence"), help="where evidence.py's comparisons are")
@@ -148,6 +162,7 @@ def main() -> None:
     (RESULTS / "ablations.json").write_text(json.dumps(content, indent=1) + "\n")
     text = table(rows, listened, seeds, command)
     (RESULTS / "ablations.md").write_text(text)
+    put("ablations", short_table(rows, listened))
     print(text)
 
 

@@ -1,6 +1,7 @@
 """Fast adaptation: how soon the clients of the evidence's runs learn the seven tasks that none of them trained on.
 
-Run:  python benchmarks/adaptation.py      (after the first part of evidence.py; 40 minutes on 2 cores; the same command goes on)
+Run:  python benchmarks/evidence.py static --only sft,fedavg,fedsim,fedmosaic      (or all of it; half an hour on 2 cores)
+      python benchmarks/adaptation.py      (40 minutes on 2 cores; the same command goes on)
 
 ``fedmosaic adapt`` on the runs of local training, FedAvg, FedSim and FedMosaic with seeds 0, 1, 2: one client of each architecture, the
 benchmark's unseen tasks, 50 local steps each, 50 test items a task; and the same from untrained adapters under local training. Mean over
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from evidence import SEEDS
+from readme import put
 from tables import shown
 
 import fedmosaic
@@ -32,6 +34,9 @@ LABELS = ("sft", "fedavg", "fedsim", "fedmosaic")
 CLIENTS = ("client-0", "client-1", "client-3")  # one of each architecture
 EVERY, POINTS, ITEMS = 10, 5, 50
 UNTRAINED = "untrained adapters"
+STEPS = [str(EVERY * point) for point in range(POINTS + 1)]
+HEAD = ("| | " + " | ".join(STEPS) + " |", "|---|" + "---|" * len(STEPS))
+Curves = Mapping[str, Mapping[str, Sequence[float]]]  # accuracy in percent by label, seed and point
 
 
 def measured(folder: Path, fresh: bool) -> dict[str, Any]:
@@ -41,7 +46,7 @@ def measured(folder: Path, fresh: bool) -> dict[str, Any]:
 
 
 def curves(runs: Path, seeds: Sequence[int], jobs: int) -> dict[str, dict[str, list[float]]]:
-    """Accuracy in percent by label, seed and point."""
+    """What every run's clients learn."""
     wanted = [(label, seed) for seed in seeds for label in LABELS]
     found: dict[str, dict[str, list[float]]] = {}
     with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
@@ -59,25 +64,35 @@ def curves(runs: Path, seeds: Sequence[int], jobs: int) -> dict[str, dict[str, l
     return found
 
 
-def table(found: Mapping[str, Mapping[str, Sequence[float]]], command: str) -> str:
+def by_point(found: Curves) -> dict[str, list[dict[int, float]]]:
+    """By label: for every point the accuracies by seed."""
+    return {
+        label: [{int(seed): values[point] for seed, values in seeds.items()} for point in range(POINTS + 1)]
+        for label, seeds in found.items()
+    }
+
+
+def short_table(found: Curves) -> str:
+    """The curves, mean and interval at every point; for the README, too."""
+    lines = list(HEAD)
+    for label, points in by_point(found).items():
+        lines.append(f"| {label} | " + " | ".join(shown(interval(list(each.values()))) for each in points) + " |")
+    return "\n".join(lines)
+
+
+def table(found: Curves, command: str) -> str:
     """The result in Markdown."""
-    steps = [str(EVERY * point) for point in range(POINTS + 1)]
+    columns = by_point(found)
     lines = [
         "# Fast adaptation", "",
         f"Made by `{command}`, which tells what is run; all figures in `adaptation.json`. Accuracy in percent on unseen tasks of the "
         "miniature benchmark after so many local steps, mean ± half of a 95 % t-interval over seeds.", "",
-        "| | " + " | ".join(steps) + " |", "|---|" + "---|" * len(steps),
+        short_table(found),
     ]  # fmt: skip
-    columns = {
-        label: [{int(seed): values[point] for seed, values in seeds.items()} for point in range(POINTS + 1)]
-        for label, seeds in found.items()
-    }
-    for label, by_point in columns.items():
-        lines.append(f"| {label} | " + " | ".join(shown(interval(list(each.values()))) for each in by_point) + " |")
-    lines += ["", "Minus *sft*, paired:", "", "| | " + " | ".join(steps) + " |", "|---|" + "---|" * len(steps)]
-    for label, by_point in columns.items():
+    lines += ["", "Minus *sft*, paired:", "", *HEAD]
+    for label, points in columns.items():
         if label != "sft":
-            gaps = [paired(each, other) for each, other in zip(by_point, columns["sft"], strict=True)]
+            gaps = [paired(each, other) for each, other in zip(points, columns["sft"], strict=True)]
             lines.append(f"| {label} | " + " | ".join(shown(gap, "+") for gap in gaps) + " |")
     return "\n".join([*lines, ""])
 
@@ -93,6 +108,7 @@ def main() -> None:
     text = table(found, command)
     (RESULTS / "adaptation.json").write_text(json.dumps({"command": command, "curves": found}, indent=1) + "\n")
     (RESULTS / "adaptation.md").write_text(text)
+    put("adaptation", short_table(found))
     print(text)
 
 

@@ -103,9 +103,13 @@ def _last_losses(lines: Sequence[Mapping[str, Any]]) -> float:
 
 
 def rows_of(folder: Path, seeds: Sequence[int]) -> dict[str, Any]:
-    """The figures of both comparisons together."""
-    runs = {label: {seed: run_of(folder, label, seed).summary() for seed in seeds} for label in LABELS}
-    return compare_summaries({label: {s: run for s, run in of.items() if run} for label, of in runs.items()})
+    """The figures of both comparisons together, of whatever has every seed."""
+    found: dict[str, dict[int, Any]] = {}
+    for label in LABELS:
+        runs = {seed: run_of(folder, label, seed).summary() for seed in seeds}
+        if all(runs.values()):
+            found[label] = runs
+    return compare_summaries(found)
 
 
 def table(content: Mapping[str, Any]) -> str:

@@ -32,7 +32,7 @@ def test_time_memory_and_choices_are_told(tmp_path: Path) -> None:
     per_seed, rows = costs(folder, [0, 1]), rows_of(folder, [0, 1])
     assert per_seed["0"]["seconds"] == dict.fromkeys(LABELS, 600)
     assert per_seed["1"]["memory"] == {"sft": 3.21, "fedavg": 3.21, "fedmosaic": 3.21}
-    assert rows["within"]["seeds"] == [0] and rows["within"]["Self"]["values"] == [80.0]
+    assert list(rows) == ["sft", "fedavg", "fedmosaic"] and rows["fedmosaic"]["Self"]["values"] == [70.0, 72.0]
     tried = [{"settings": [lr], "self": own, "others": 40.0} for lr, own in (("a", 50.0), ("b", 60.0))]
     choices = {"sft": {"candidates": [*tried, {"settings": ["c"], "failed": "NaN"}], "chosen": ["b"]}}
     content = {
