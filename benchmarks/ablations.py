@@ -2,7 +2,7 @@
 
 Run:  python benchmarks/ablations.py      (an hour and a quarter on 2 cores; the same command goes on)
 
-FedMosaic as in evidence.py, at the rates chosen there, on miniature/hetero (Co-LoRA of rank 64 on o_proj of eight layers, A and B refined
+FedMosaic as in evidence.py, at the published rates, on miniature/hetero (Co-LoRA of rank 64 on o_proj of eight layers, A and B refined
 together, eight rounds, equal compute counted), one setting changed at a time, three seeds, paired differences to FedMosaic unchanged.
 Another rank or number of blocks has A and B refined for itself, made once and stored. The choice of the pivot's A and B counts only where
 the closed form fits the others to them, so it is looked at there, against the closed form with the default. Half participation halves what
@@ -17,18 +17,18 @@ import argparse
 import json
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from evidence import CLOSED, COLORA, FEDMOSAIC, REFINED, SEEDS, chosen_rates, scenario, with_rates
+from evidence import CLOSED, COLORA, FEDMOSAIC, REFINED, SEEDS, published_rates, scenario, with_rates
 from readme import put
-from tables import shown, values_of
+from tables import complete_rows, shown, values_of
 
 import fedmosaic
 from fedmosaic.comparison.variants import Variant, slug
 from fedmosaic.config import Scenario
-from fedmosaic.evaluation.comparison import compare_summaries
 from fedmosaic.evaluation.statistics import interval, paired
 from fedmosaic.federation.runfolder import RunFolder
 
@@ -75,14 +75,9 @@ def variants() -> list[Variant]:
     ]
 
 
-def finished(folder: Path, seeds: Sequence[int]) -> dict[str, Any]:
-    """The figures of the rows of which every seed is there."""
-    found: dict[str, dict[int, Any]] = {}
-    for variant in variants():
-        runs = {seed: RunFolder(folder / variant.folder / f"seed-{seed}").summary() for seed in seeds}
-        if all(runs.values()):
-            found[variant.label] = runs
-    return compare_summaries(found)
+def run_of(folder: Path, label: str, seed: int) -> RunFolder:
+    """Where a run is."""
+    return RunFolder(folder / slug(label) / f"seed-{seed}")
 
 
 def own_group(groups: Sequence[str], weights: Sequence[Sequence[float]]) -> float:
@@ -99,7 +94,7 @@ def weights_after(folder: Path, compared: Scenario, labels: Sequence[str], seeds
     for label in labels:
         shares: list[float] = []
         for seed in seeds:
-            run = RunFolder(folder / slug(label) / f"seed-{seed}")
+            run = run_of(folder, label, seed)
             if signed := [line["relevance"] for line in run.lines() if "relevance" in line]:
                 shares.append(own_group([groups[name] for name in signed[-1]["clients"]], signed[-1]["weights"]))
         if shares:
@@ -143,19 +138,21 @@ def short_table(rows: Mapping[str, Any], listened: Mapping[str, float]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=Path, default=Path("runs/evidence"), help="where evidence.py's comparisons are")
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs/evidence"), help="the comparison goes into its folder ablations"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
     parser.add_argument("--table", action="store_true", help="only write the result from the rows that are complete")
     arguments = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     folder, seeds, compared = arguments.runs / "ablations", SEEDS[0], scenario("static", 0, Path())
     if not arguments.table:
-        chosen = chosen_rates(arguments.runs)
+        chosen = published_rates()
         # Local training under half participation has the rate of local training.
         rated = with_rates(variants(), {**chosen, LOCAL_HALF: chosen[LOCAL]})
         for end in range(2, len(rated) + 2, 2):
             fedmosaic.compare(compared, algorithms=rated[:end], seeds=seeds, out=folder, jobs=arguments.jobs)
-    rows = finished(folder, seeds)
+    rows = complete_rows(partial(run_of, folder), [variant.label for variant in variants()], seeds)
     listened = weights_after(folder, compared, list(rows), seeds)
     command = "python benchmarks/ablations.py"
     content = {"command": command, "seeds": list(seeds), "rows": rows, "own group": listened}

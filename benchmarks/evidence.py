@@ -4,7 +4,7 @@ Run:  fedmosaic miniature pretrain --out BASES --seed 1      (once, 20 minutes: 
       python benchmarks/evidence.py static --bases BASES     (hours; the same command goes on)
       python benchmarks/evidence.py dynamic --bases BASES    (after it, with the rates it chose; hours)
       python benchmarks/evidence_table.py                    (the tables, from whatever is finished)
-      python benchmarks/evidence.py static --only sft,fedmosaic     (some rows alone, on the bundled models, at the published rates)
+      python benchmarks/evidence.py static --only sft fedmosaic     (some rows alone, on the bundled models, at the published rates)
 
 miniature/hetero (dynamic: miniature/dynamic), eight rounds, as many local steps as cost what 12 of local training cost (``budget:
 flops``, counted). Seeds 0, 1, 2 on the bundled pretraining, 3 and 4 on the other. Every algorithm chooses its learning rate among the
@@ -104,18 +104,22 @@ def with_rates(variants: Sequence[Variant], chosen: dict[str, list[str]]) -> lis
 
 
 def chosen_rates(runs: Path) -> dict[str, list[str]]:
-    """What every algorithm chose on the validation split: in these runs, or where they have no choice, in the published ones."""
-    if (sweep := runs / "static-0" / SWEEP).exists():
-        return {label: found["chosen"] for label, found in json.loads(sweep.read_text())["choices"].items()}
+    """What every algorithm chose on the validation split."""
+    choices = json.loads((runs / "static-0" / SWEEP).read_text())["choices"]
+    return {label: found["chosen"] for label, found in choices.items()}
+
+
+def published_rates() -> dict[str, list[str]]:
+    """What every algorithm chose in the published runs."""
     chosen: dict[str, list[str]] = json.loads((RESULTS / "evidence.json").read_text())["static"]["chosen"]
     return chosen
 
 
 def run_only(part: str, labels: Sequence[str], folder: Path, jobs: int) -> None:
-    """Some variants on the bundled models, at the rates that are known."""
+    """Some variants on the bundled models, at the published rates."""
     variants = [variant for variant in labelled(part) if variant.label in labels]
     fedmosaic.compare(
-        scenario(part, 0, Path()), algorithms=with_rates(variants, chosen_rates(folder)), seeds=SEEDS[0],
+        scenario(part, 0, Path()), algorithms=with_rates(variants, published_rates()), seeds=SEEDS[0],
         out=folder / f"{part}-0", jobs=jobs,
     )  # fmt: skip
 
@@ -144,14 +148,17 @@ def main() -> None:
     parser.add_argument("part", choices=list(SCENARIOS))
     parser.add_argument("--bases", type=Path, help="the folder of the other pretraining's models")
     parser.add_argument(
-        "--only", help="labels, separated by commas: these alone, on the bundled models, at the published rates"
+        "--only", nargs="+", metavar="LABEL", help="these rows alone, on the bundled models, at the published rates"
     )
     parser.add_argument("--runs", type=Path, default=Path("runs/evidence"), help="where the comparisons go")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
     arguments = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     if arguments.only:
-        run_only(arguments.part, arguments.only.split(","), arguments.runs, arguments.jobs)
+        known = [variant.label for variant in labelled(arguments.part)]
+        if unknown := [label for label in arguments.only if label not in known]:
+            parser.error(f"--only {unknown[0]!r}: the {arguments.part} part has {', '.join(map(repr, known))}")
+        run_only(arguments.part, arguments.only, arguments.runs, arguments.jobs)
     elif arguments.bases is None:
         parser.error("--bases is missing: the folder of the other pretraining's models (see above)")
     else:

@@ -29,13 +29,12 @@ from statistics import fmean
 from typing import Any
 
 from readme import put
-from tables import short_table
+from tables import complete_rows, short_table
 
 import fedmosaic
 from fedmosaic.comparison.compare import SWEEP
 from fedmosaic.comparison.variants import Variant
 from fedmosaic.configfile import load_scenario
-from fedmosaic.evaluation.comparison import compare_summaries
 from fedmosaic.federation.runfolder import RunFolder
 from fedmosaic.reporting.comparison import LEGEND, markdown_tables
 
@@ -104,12 +103,7 @@ def _last_losses(lines: Sequence[Mapping[str, Any]]) -> float:
 
 def rows_of(folder: Path, seeds: Sequence[int]) -> dict[str, Any]:
     """The figures of both comparisons together, of whatever has every seed."""
-    found: dict[str, dict[int, Any]] = {}
-    for label in LABELS:
-        runs = {seed: run_of(folder, label, seed).summary() for seed in seeds}
-        if all(runs.values()):
-            found[label] = runs
-    return compare_summaries(found)
+    return complete_rows(partial(run_of, folder), LABELS, seeds)
 
 
 def table(content: Mapping[str, Any]) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from fedmosaic.evaluation.comparison import compare_summaries
 from fedmosaic.evaluation.statistics import Interval
+from fedmosaic.federation.runfolder import RunFolder
 from fedmosaic.reporting.comparison import difference, mean
 
 COLUMNS = ("Self", "Others", "in-group", "out-group")
@@ -24,6 +26,18 @@ def values_of(rows: Mapping[str, Any], columns: Sequence[str] = COLUMNS) -> Valu
         label: {column: dict(zip(row["seeds"], row[column]["values"], strict=True)) for column in columns}
         for label, row in rows.items()
     }
+
+
+def complete_rows(
+    run_of: Callable[[str, int], RunFolder], labels: Sequence[str], seeds: Sequence[int]
+) -> dict[str, Any]:
+    """The figures of a comparison, of the labels of which every seed has finished; ``run_of(label, seed)`` is where a run is."""
+    found: dict[str, dict[int, Any]] = {}
+    for label in labels:
+        runs = {seed: run_of(label, seed).summary() for seed in seeds}
+        if all(runs.values()):
+            found[label] = runs
+    return compare_summaries(found)
 
 
 def short_table(scenarios: Mapping[str, Mapping[str, Any]]) -> str:

@@ -66,3 +66,9 @@ def test_rows_are_compared_with_their_own_reference() -> None:
     assert lines["N_B = 4"][4:6] == ["fedmosaic", "-2.0 ± 0.0"]
     assert lines["pivot svd"][4:6] == [ablations.CLOSED_FORM, "+1.0 ± 0.0"]
     assert lines["fedmosaic"][8] == "40.0" and "with equal weights 22.2" in text
+    short = ablations.short_table(rows, dict.fromkeys(rows, 40.0)).splitlines()
+    assert short[2:] == [
+        "| N_B = 4 | -2.0 ± 0.0 | -2.0 ± 0.0 | -2.0 ± 0.0 | 40.0 |",
+        "| closed form, pivot principal | -20.0 ± 0.0 | -20.0 ± 0.0 | -20.0 ± 0.0 | 40.0 |",
+        "| pivot svd, to closed form, pivot principal | +1.0 ± 0.0 | +1.0 ± 0.0 | +1.0 ± 0.0 | 40.0 |",
+    ]

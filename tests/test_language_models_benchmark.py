@@ -6,10 +6,9 @@ import json
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
-from language_models import LABELS, SCENARIO, costs, learned, rows_of, run_of, small_scenario, table  # noqa: E402
+from language_models import LABELS, SCENARIO, costs, learned, rows_of, run_of, small_scenario, table
 
 
 def test_the_small_form_is_a_related_pair_of_both_families() -> None:
