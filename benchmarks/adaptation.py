@@ -1,11 +1,13 @@
 """Fast adaptation: how soon the clients of the evidence's runs learn the seven tasks that none of them trained on.
 
-Run:  python benchmarks/evidence.py static --only sft fedavg fedsim fedmosaic      (or all of it; half an hour on 2 cores)
-      python benchmarks/adaptation.py      (40 minutes on 2 cores; the same command goes on)
+Run:  python benchmarks/evidence.py static --only sft fedavg fedsim fedmosaic alone beside      (20 minutes on 2 cores)
+      python benchmarks/adaptation.py      (20 minutes on 2 cores; the same command goes on)
 
-``fedmosaic adapt`` on the runs of local training, FedAvg, FedSim and FedMosaic with seeds 0, 1, 2: one client of each architecture, the
-benchmark's unseen tasks, 50 local steps each, 50 test items a task; and the same from untrained adapters under local training. Mean over
-clients and tasks, 95 % t-intervals over seeds, differences to local training paired by seed. Writes results/adaptation.json and .md.
+``fedmosaic adapt`` on the runs with seeds 0, 1, 2: one client of each architecture, the benchmark's unseen tasks, 50 local steps each, 50
+test items a task. Every algorithm learns at its own rate, which it chose in the evidence. So beside them stand the same algorithms from
+untrained adapters: what a run has made of its clients is the difference to these, for *alone* and *beside* to FedMosaic's, which are
+theirs. *Received*: from what the server would send a client next, in place of its own adapter; FedAvg begins so anyway. Mean over clients
+and tasks, 95 % t-intervals over seeds, paired by seed. Writes results/adaptation.json and .md.
 """
 
 from __future__ import annotations
@@ -27,39 +29,62 @@ import fedmosaic
 from fedmosaic.comparison.variants import slug
 from fedmosaic.data.miniature.benchmark import unseen_names
 from fedmosaic.evaluation.statistics import interval, paired
-from fedmosaic.federation.adapt import ADAPTED, FRESH, mean_curve
+from fedmosaic.federation.adapt import ADAPTED, FRESH, RECEIVED, mean_curve
 
 RESULTS = Path(__file__).parent / "results"
-LABELS = ("sft", "fedavg", "fedsim", "fedmosaic")
+# With the algorithm whose untrained adapters a row is compared with: variants of FedMosaic begin and learn as it does.
+LABELS = {
+    "sft": "sft",
+    "fedavg": "fedavg",
+    "fedsim": "fedsim",
+    "fedmosaic": "fedmosaic",
+    "alone": "fedmosaic",
+    "beside": "fedmosaic",
+}
 CLIENTS = ("client-0", "client-1", "client-3")  # one of each architecture
 EVERY, POINTS, ITEMS = 10, 5, 50
-UNTRAINED = "untrained adapters"
+RECEIVING = ("fedsim", "fedmosaic", "beside")  # algorithms that keep an adapter of their own beside what they receive
 STEPS = [str(EVERY * point) for point in range(POINTS + 1)]
 HEAD = ("| | " + " | ".join(STEPS) + " |", "|---|" + "---|" * len(STEPS))
 Curves = Mapping[str, Mapping[str, Sequence[float]]]  # accuracy in percent by label, seed and point
 
 
-def measured(folder: Path, fresh: bool) -> dict[str, Any]:
+def named(label: str, kind: str) -> str:
+    """The row of an algorithm from one of the three starts."""
+    return label + {ADAPTED: "", RECEIVED: ", received", FRESH: ", untrained"}[kind]
+
+
+def untrained() -> dict[str, str]:
+    """By row: the one of the same from untrained adapters."""
+    rows = {label: named(by, FRESH) for label, by in LABELS.items()}
+    return rows | {named(label, RECEIVED): rows[label] for label in RECEIVING}
+
+
+def measured(folder: Path, label: str) -> dict[str, Any]:
     """The curves of a run."""
     tasks = [f"miniature/{name}" for name in unseen_names()]
-    return fedmosaic.adapt(folder, tasks=tasks, clients=CLIENTS, every=EVERY, points=POINTS, items=ITEMS, fresh=fresh)
+    return fedmosaic.adapt(
+        folder, tasks=tasks, clients=CLIENTS, every=EVERY, points=POINTS, items=ITEMS,
+        fresh=label in LABELS.values(), received=label in RECEIVING,
+    )  # fmt: skip
 
 
 def curves(runs: Path, seeds: Sequence[int], jobs: int) -> dict[str, dict[str, list[float]]]:
     """What every run's clients learn."""
-    wanted = [(label, seed) for seed in seeds for label in LABELS]
-    found: dict[str, dict[str, list[float]]] = {}
+    found: dict[str, dict[str, list[float]]] = {label: {} for label in (*untrained(), *untrained().values())}
     with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
         started = {
-            (label, seed): pool.submit(measured, runs / "static-0" / slug(label) / f"seed-{seed}", fresh=label == "sft")
-            for label, seed in wanted
+            (label, seed): pool.submit(measured, runs / "static-0" / slug(label) / f"seed-{seed}", label)
+            for seed in seeds
+            for label in LABELS
         }
         for (label, seed), future in started.items():
             content = future.result()
-            for name, kind in ((label, ADAPTED), (UNTRAINED, FRESH)):
+            for kind in (ADAPTED, RECEIVED, FRESH):
                 if content[kind]:
-                    points = [round(100 * value, 3) for value in mean_curve(content[kind])]
-                    found.setdefault(name, {})[str(seed)] = points
+                    found[named(label, kind)][str(seed)] = [
+                        round(100 * value, 3) for value in mean_curve(content[kind])
+                    ]
             print(f"{label}, seed {seed}: {found[label][str(seed)]}", flush=True)
     return found
 
@@ -89,10 +114,13 @@ def table(found: Curves, command: str) -> str:
         "miniature benchmark after so many local steps, mean ± half of a 95 % t-interval over seeds.", "",
         short_table(found),
     ]  # fmt: skip
-    lines += ["", "Minus *sft*, paired:", "", *HEAD]
-    for label, points in columns.items():
-        if label != "sft":
-            gaps = [paired(each, other) for each, other in zip(points, columns["sft"], strict=True)]
+    against = {"the same from untrained adapters": untrained()}
+    against["*sft*"] = {label: "sft" for label in untrained() if label != "sft"}
+    against["*alone*"] = {label: "alone" for label in ("fedmosaic", "beside")}
+    for name, others in against.items():
+        lines += ["", f"Minus {name}, paired:", "", *HEAD]
+        for label, other in others.items():
+            gaps = [paired(each, base) for each, base in zip(columns[label], columns[other], strict=True)]
             lines.append(f"| {label} | " + " | ".join(shown(gap, "+") for gap in gaps) + " |")
     return "\n".join([*lines, ""])
 

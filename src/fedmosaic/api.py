@@ -212,6 +212,7 @@ def adapt(
     points: int = 5,
     items: int | None = None,
     fresh: bool = False,
+    received: bool = False,
     told: Told | None = None,
 ) -> dict[str, Any]:
     """How soon a finished run's clients learn tasks that none of them trained on (see :func:`fedmosaic.federation.adapt.adapt`).
@@ -221,10 +222,11 @@ def adapt(
     Args:
         folder: a run folder. tasks: by default the scenario's unseen ones. clients: by default all.
         every: local steps between two measurements. points: measurements after the first. items: test examples a task; None: all.
-        fresh: measure untrained adapters beside it. told: called with client, task, kind and accuracies when they are there.
+        fresh: measure untrained adapters beside it. received: and what the server would send next, in place of the client's own.
+        told: called with client, task, kind and accuracies when they are there.
 
     Returns:
-        ``{"settings", "adapted": {client: {task: accuracies}}, "fresh": …}``.
+        ``{"settings", "adapted": {client: {task: accuracies}}, "fresh": …, "received": …}``.
 
     Raises:
         ConfigError: no tasks, or an unknown client. CheckpointError: no finished run. FedMosaicError: what training can meet.
@@ -234,7 +236,7 @@ def adapt(
 
     opened, settings = RunFolder.open(Path(folder))
     plan = planned(settings, tasks, clients, every=every, points=points, items=items)
-    return adapt_run(opened, settings, plan, fresh=fresh, told=told)
+    return adapt_run(opened, settings, plan, fresh=fresh, received=received, told=told)
 
 
 def align(

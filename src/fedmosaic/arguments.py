@@ -107,6 +107,11 @@ def build_parser() -> argparse.ArgumentParser:
     adapt.add_argument("--points", type=int, default=5, metavar="N", help="scores after the first (default: 5)")
     adapt.add_argument("--items", type=int, metavar="N", help="test examples a task (default: all)")
     adapt.add_argument("--fresh", action="store_true", help="measure untrained adapters beside it")
+    adapt.add_argument(
+        "--received",
+        action="store_true",
+        help="measure what the server would send next, in place of a client's own adapter",
+    )
     adapt.add_argument("--quiet", "-q", action="store_true", help="no progress, only the final table")
 
     listing = commands.add_parser("list", help="what there is")

@@ -138,6 +138,7 @@ def _adapt(arguments: argparse.Namespace) -> None:
             points=arguments.points,
             items=arguments.items,
             fresh=arguments.fresh,
+            received=arguments.received,
             told=None if arguments.quiet else print_curve,
         )
         for folder in arguments.folders

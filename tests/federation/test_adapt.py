@@ -126,6 +126,24 @@ def test_it_starts_from_what_the_server_would_send_next(
     assert not all(states[0][key].equal(states[1][key]) for key in states[0])
 
 
+@pytest.mark.parametrize("algorithm", ["fedmosaic", "ditto", "fedavg", "sft"])
+def test_it_can_start_from_what_was_received_alone(
+    copied: Callable[[str], Path], states: list[dict[str, Any]], algorithm: str
+) -> None:
+    asked = {**ASKED, "tasks": NEW[:1], "clients": ["a"]}
+    found = fedmosaic.adapt(copied(algorithm), **asked, received=True)
+    assert len(found["received"]["a"][NEW[0]]) == 3 and found["fresh"] == {}
+    adapted, received = states[0], states[3]
+    trained = {key: value for key, value in received.items() if key.startswith("local/")}
+    if algorithm in ("fedavg", "sft"):  # what is received is trained on anyway; or there is nothing
+        assert all(adapted[key].equal(received[key]) for key in adapted)
+    else:  # one's own has given way, what came from the server is the same
+        changed = {key for key in adapted if not adapted[key].equal(received[key])}
+        assert changed and changed <= set(trained)
+        others = {key: received[f"global/{key.removeprefix('local/')}"] for key in changed}
+        assert all(received[key].equal(others[key]) for key in changed)
+
+
 def test_mistakes_are_told(copied: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     folder = copied("sft")
     with pytest.raises(ConfigError, match=r"no unseen tasks.*--tasks"):
@@ -155,8 +173,8 @@ def test_mistakes_are_told(copied: Callable[[str], Path], monkeypatch: pytest.Mo
 def test_the_command_shows_means(copied: Callable[[str], Path], capsys: pytest.CaptureFixture[str]) -> None:
     folder = copied("sft")
     arguments = ["adapt", str(folder), "--tasks", ",".join(NEW), "--clients", "a", "--every", "1", "--points", "1"]
-    assert main([*arguments, "--items", "3", "--fresh"]) == 0
+    assert main([*arguments, "--items", "3", "--fresh", "--received"]) == 0
     shown = capsys.readouterr().out
     assert "a · miniature/caption-0  " in shown and "a · miniature/cloze-0 (fresh)  " in shown
-    assert "as the run left it" in shown and "untrained adapter" in shown
+    assert "as the run left it" in shown and "untrained adapter" in shown and "what was received" in shown
     assert mean_curve({"a": {"x": [0.0, 1.0], "y": [0.5, 0.0]}, "b": {"x": [1.0, 0.5]}}) == [0.5, 0.5]

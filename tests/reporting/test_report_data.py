@@ -206,6 +206,8 @@ def test_fast_adaptation_is_shown_where_it_was_measured_alike(made: Path) -> Non
     def measured(run: str, *values: float, **other: Any) -> None:
         curves = {"a": {"miniature/cloze-0": list(values)}}
         content = {"settings": {**asked, **other}, "adapted": curves, "fresh": curves if run == "sft/seed-0" else {}}
+        if run == "sft/seed-1":  # files written by earlier versions lack it
+            content["received"] = curves
         (made / run / "adaptation.json").write_text(json.dumps(content))
 
     measured("sft/seed-0", 0.2, 0.6)
@@ -215,10 +217,11 @@ def test_fast_adaptation_is_shown_where_it_was_measured_alike(made: Path) -> Non
     found = section.adaptation("sft")
     assert [(steps, point.mean, point.n) for steps, point in found.items()] == [(0, 30, 2), (4, 70, 2)]
     assert [point.mean for point in section.adaptation("sft", "fresh").values()] == [20, 60]
+    assert [point.mean for point in section.adaptation("sft", "received").values()] == [40, 80]
     assert section.adaptation("fedmosaic") == {}
     drawn = {picture.name: picture for picture in pictures(section, styles(list(section.runs)))}
     lines = drawn["adaptation"].draw(WIDE).axes[0].get_lines()
-    assert [list(line.get_ydata()) for line in lines if len(line.get_ydata())] == [[30, 70], [20, 60]]
+    assert [list(line.get_ydata()) for line in lines if len(line.get_ydata())] == [[30, 70], [20, 60], [40, 80]]
     # One that was stopped before all its tasks cannot be compared.
     asked["tasks"].append("miniature/caption-0")
     measured("sft/seed-1", 0.4, 0.8)

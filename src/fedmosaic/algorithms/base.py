@@ -187,6 +187,14 @@ class Algorithm(ABC):
     def receive(self, client: Client, download: Message) -> None:
         """Put what the server sent where it belongs. An empty download (first round) changes nothing."""
 
+    def adopt(self, client: Client) -> None:
+        """Begin anew with what was received in place of the client's own adapter, for a task that is like none of its own.
+
+        By default nothing happens: where downloads overwrite what is trained, that is how every round begins. What an algorithm
+        keeps private stays.
+        """
+        return
+
     def train(self, client: Client) -> FitReport:
         """Local training; by default ``steps`` steps on the client's stream."""
         return client.fit(self.steps)

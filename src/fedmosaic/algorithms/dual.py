@@ -50,6 +50,9 @@ class Dual(FedAvg):
             for name in {"global", "received"} & set(self.adapters):
                 write_state(client.model, name, download.tensors)
 
+    def adopt(self, client: Client) -> None:
+        write_state(client.model, "local", read_state(client.model, "global"))
+
     def upload(self, client: Client) -> Message:
         return Message(read_state(client.model, "global"))
 

@@ -147,6 +147,9 @@ class FedMosaic(Algorithm):
             }
             write_state(client.model, "local", pulled)
 
+    def adopt(self, client: Client) -> None:
+        write_state(client.model, "local", read_state(client.model, "global"))
+
     def train(self, client: Client) -> FitReport:
         every = self.scenario.relevance.every
         signatures = self._signatures(client)

@@ -28,7 +28,7 @@ from fedmosaic.federation.wire import pack, read_tensors, unpack
 from fedmosaic.files import write_atomic
 
 FILE = "adaptation.json"
-ADAPTED, FRESH = "adapted", "fresh"
+ADAPTED, FRESH, RECEIVED = KINDS = "adapted", "fresh", "received"
 Told = Callable[[str, str, str, Sequence[float]], None]
 
 
@@ -72,7 +72,13 @@ def planned(
 
 
 def adapt(
-    folder: RunFolder, settings: RunSettings, plan: Adaptation, *, fresh: bool = False, told: Told | None = None
+    folder: RunFolder,
+    settings: RunSettings,
+    plan: Adaptation,
+    *,
+    fresh: bool = False,
+    received: bool = False,
+    told: Told | None = None,
 ) -> dict[str, Any]:
     """Measure whatever of the plan is not in the folder yet.
 
@@ -82,10 +88,13 @@ def adapt(
 
     Args:
         fresh: measure the same from adapters as they were before the first round, for comparison.
-        told: called with client, task, ``"adapted"`` or ``"fresh"`` and the accuracies, as soon as they are there.
+        received: measure the same from what the server would send next, in place of the client's own adapter
+            (:meth:`fedmosaic.algorithms.base.Algorithm.adopt`): how fast the aggregated adapter adapts.
+        told: called with client, task, ``"adapted"``, ``"fresh"`` or ``"received"`` and the accuracies, as soon as they are there.
 
     Returns:
-        ``{"settings": plan, "adapted": {client: {task: accuracies [points + 1]}}, "fresh": the same or {}}``, as in the file.
+        ``{"settings": plan, "adapted": {client: {task: accuracies [points + 1]}}, "fresh": the same or {}, "received": likewise}``,
+        as in the file.
 
     Raises:
         CheckpointError: the run has not finished. ConfigError: the folder holds a measurement with other settings, or the
@@ -104,7 +113,7 @@ def adapt(
     downloads = _downloads(site, checkpoint)
     known = {spec.name: spec for spec in scenario.unseen}
     specs = [known.get(name, TaskSpec(name=name)) for name in plan.tasks]
-    for kind in (ADAPTED, FRESH) if fresh else (ADAPTED,):
+    for kind in [ADAPTED, *([FRESH] if fresh else []), *([RECEIVED] if received else [])]:
         for number, member in enumerate(scenario.clients):
             for spec in specs if member.name in plan.clients else ():
                 curves = content[kind].setdefault(member.name, {})
@@ -112,10 +121,10 @@ def adapt(
                     continue
                 client = LocalClient(site, member, number)
                 site.check_model(member, [spec])
-                if kind == ADAPTED:
+                if kind != FRESH:
                     client.load(checkpoint / "clients" / f"{member.name}.safetensors")
-                download = downloads[member.name] if kind == ADAPTED else None
-                curves[spec.name] = list(_learn(client, spec, plan, download))
+                download = downloads[member.name] if kind != FRESH else None
+                curves[spec.name] = list(_learn(client, spec, plan, download, adopt=kind == RECEIVED))
                 write_atomic(folder.path / FILE, json.dumps(content, indent=1) + "\n")
                 if told is not None:
                     told(member.name, spec.name, kind, curves[spec.name])
@@ -127,8 +136,8 @@ def read_adaptation(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         plan = Adaptation(**content["settings"])
-        for kind in (ADAPTED, FRESH):
-            for curves in content[kind].values():
+        for kind in KINDS:
+            for curves in content.setdefault(kind, {}).values():
                 for values in curves.values():
                     if len(values) != plan.points + 1 or not all(0 <= value <= 1 for value in values):
                         raise ValueError("a curve has another number of points, or a value that is no accuracy")
@@ -153,7 +162,7 @@ def _begun(path: Path, plan: Adaptation) -> dict[str, Any]:
     """What has been measured already."""
     chosen = plan.model_dump(mode="json")
     if not path.is_file():
-        return {"settings": chosen, ADAPTED: {}, FRESH: {}}
+        return {"settings": chosen, **{kind: {} for kind in KINDS}}
     found = read_adaptation(path)
     for key, value in chosen.items():
         if found["settings"][key] != value:
@@ -172,7 +181,9 @@ def _downloads(site: Site, checkpoint: Path) -> dict[str, bytes]:
     return {member.name: pack(site.algorithm.download(server, member)) for member in server.members}
 
 
-def _learn(client: LocalClient, spec: TaskSpec, plan: Adaptation, download: bytes | None) -> Iterator[float]:
+def _learn(
+    client: LocalClient, spec: TaskSpec, plan: Adaptation, download: bytes | None, *, adopt: bool
+) -> Iterator[float]:
     """The accuracy before and after every ``plan.every`` steps on the task."""
     site, task = client.site, client.site.task(spec, "tasks")
     scenario, algorithm, rounds = site.scenario, site.algorithm, site.scenario.rounds
@@ -198,6 +209,8 @@ def _learn(client: LocalClient, spec: TaskSpec, plan: Adaptation, download: byte
         client.round = rounds
         if download is not None:
             algorithm.receive(client, unpack(download))
+        if adopt:
+            algorithm.adopt(client)
         yield score()
         for point in range(plan.points):
             client.round = rounds + point

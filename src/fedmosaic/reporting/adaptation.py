@@ -10,8 +10,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from fedmosaic.federation.adapt import ADAPTED, FRESH, complete, mean_curve
+from fedmosaic.federation.adapt import ADAPTED, FRESH, RECEIVED, complete, mean_curve
 from fedmosaic.reporting.tables import percent
+
+STARTS = {ADAPTED: "as the run left it", RECEIVED: "what was received", FRESH: "untrained adapter"}
 
 
 def print_curve(client: str, task: str, kind: str, values: Sequence[float]) -> None:
@@ -31,7 +33,7 @@ def print_adaptations(found: Mapping[str, Mapping[str, Any]], console: Console |
     for point in range(measured["points"] + 1):
         table.add_column(str(point * measured["every"]), justify="right")
     for run, content in found.items():
-        for kind, start in ((ADAPTED, "as the run left it"), (FRESH, "untrained adapter")):
+        for kind, start in STARTS.items():
             if complete(content, kind):
                 table.add_row(escape(run), start, *(percent(value) for value in mean_curve(content[kind])))
     (console or Console()).print(table)

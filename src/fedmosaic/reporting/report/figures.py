@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from fedmosaic.evaluation.statistics import Interval, interval
-from fedmosaic.federation.adapt import FRESH
+from fedmosaic.federation.adapt import FRESH, RECEIVED
 from fedmosaic.reporting.report.ink import INK, PAPER, SETTINGS, SOFT, Style, plain
 from fedmosaic.reporting.report.sections import Section
 
@@ -66,7 +66,8 @@ def pictures(section: Section, styles: Styles) -> list[Picture]:
     if any(section.adaptation(label) for label in section.runs):
         text = (
             "Accuracy on tasks that no client trained on, after so many local steps from where the run left them; means over clients "
-            "and tasks, bands are 95 % t-intervals over seeds. Dotted: from untrained adapters."
+            "and tasks, bands are 95 % t-intervals over seeds. Dotted: from untrained adapters; dashed: from what the server "
+            "would send next, in place of the client's own."
         )
         found.append(Picture("adaptation", "Fast adaptation", text, lambda width: adaptation(section, styles, width)))
     if any(section.megabytes(label) for label in section.runs):
@@ -127,11 +128,12 @@ def curves(section: Section, styles: Styles, width: float) -> Figure:
 
 
 def adaptation(section: Section, styles: Styles, width: float) -> Figure:
-    """A line with a band for each label, and a dotted one for the same from untrained adapters, if that was measured."""
+    """A line with a band for each label; dotted the same from untrained adapters, dashed from what was received, if measured."""
     figure, (axes,) = _figure(width, 0.8 * width if width < 5 else 0.5 * width, 1)
     for label in section.runs:
         _line(axes, styles[label], section.adaptation(label))
-        _line(axes, replace(styles[label], dash=(0, (1, 1.5))), section.adaptation(label, FRESH))
+        for kind, dashes in ((FRESH, (1, 1.5)), (RECEIVED, (5, 2))):
+            _line(axes, replace(styles[label], dash=(0, dashes)), section.adaptation(label, kind))
     axes.set_xlabel("local steps on a new task")
     axes.set_ylabel("accuracy on it, %")
     return figure
