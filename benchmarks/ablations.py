@@ -1,6 +1,6 @@
 """FedMosaic's settings one by one: how much each of them matters on the miniature benchmark.
 
-Run:  python benchmarks/ablations.py      (an hour and a quarter on 2 cores; the same command goes on)
+Run:  python benchmarks/ablations.py      (an hour and a half on 2 cores; the same command goes on)
 
 FedMosaic as in evidence.py, at the published rates, on miniature/hetero (Co-LoRA of rank 64 on o_proj of eight layers, A and B refined
 together, eight rounds, equal compute counted), one setting changed at a time, three seeds, paired differences to FedMosaic unchanged.
@@ -34,7 +34,7 @@ from fedmosaic.federation.runfolder import RunFolder
 
 RESULTS = Path(__file__).parent / "results"
 SHOWN = ("Self", "Others", "in-group")
-HALF = "participation=0.5"
+PARTICIPATION, HALF = "participation 50 %", "participation=0.5"
 # What is changed, by label: blocks N_B, rank r of Co-LoRA, temperature and number of peers, weight of a new signature, its interval m …
 CHANGED = {
     "N_B = 2": "adapter.blocks=2",
@@ -43,7 +43,7 @@ CHANGED = {
     "no gate": "adapter.gate=none",
     "tau = 0.1": "relevance.tau=0.1",
     "top-k = 2": "relevance.top_k=2",
-    "participation 50 %": HALF,
+    PARTICIPATION: HALF,
     "m = 3": "relevance.every=3",
     "alpha = 0.1": "relevance.ema=0.1",
     "kept 5 %": "relevance.keep=0.05",
@@ -57,7 +57,7 @@ CHANGED = {
 }
 PIVOTS = {"pivot random": "alignment.pivot_init=random", "pivot svd": "alignment.pivot_init=svd"}
 CLOSED_FORM = "closed form, pivot principal"
-LOCAL, LOCAL_HALF = "sft", "sft, participation 50 %"
+LOCAL, LOCAL_HALF = "sft", f"sft, {PARTICIPATION}"
 # What a row is compared with; all others with FedMosaic unchanged.
 AGAINST = {**dict.fromkeys(PIVOTS, CLOSED_FORM), LOCAL_HALF: LOCAL, LOCAL: None, FEDMOSAIC.label: LOCAL}
 
@@ -120,6 +120,9 @@ def table(rows: Mapping[str, Any], listened: Mapping[str, float], seeds: Sequenc
         cells += [shown(paired(values[label][c], values[against][c]), "+") if against in values else "" for c in SHOWN]
         cells += [f"{listened[label]:.1f}" if label in listened else "", str(row["steps"])]
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    if {PARTICIPATION, LOCAL_HALF} <= rows.keys():
+        gaps = [f"{c} {shown(paired(values[PARTICIPATION][c], values[LOCAL_HALF][c]), '+')}" for c in SHOWN]
+        lines += ["", f"Half participation, FedMosaic minus local training: {', '.join(gaps)}."]
     return "\n".join([*lines, ""])
 
 

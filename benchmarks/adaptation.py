@@ -1,7 +1,7 @@
 """Fast adaptation: how soon the clients of the evidence's runs learn the seven tasks that none of them trained on.
 
 Run:  python benchmarks/evidence.py static --only sft fedavg fedsim fedmosaic alone beside      (20 minutes on 2 cores)
-      python benchmarks/adaptation.py      (20 minutes on 2 cores; the same command goes on)
+      python benchmarks/adaptation.py      (25 minutes on 2 cores; the same command goes on)
 
 ``fedmosaic adapt`` on the runs with seeds 0, 1, 2: one client of each architecture, the benchmark's unseen tasks, 50 local steps each, 50
 test items a task. Every algorithm learns at its own rate, which it chose in the evidence. So beside them stand the same algorithms from

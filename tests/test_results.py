@@ -8,6 +8,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
+import ablations
+import adaptation
 import evidence
 import evidence_table
 import language_models
@@ -66,3 +68,23 @@ def test_the_language_models_table_is_what_the_runs_gave() -> None:
     assert short_table({language_models.SCENARIO: rows}) in README
     assert all(len(row["seeds"]) >= 3 for row in rows.values())
     assert all(sum(run["seconds"].values()) < 45 * 60 for run in content["runs"].values())
+
+
+def test_the_table_of_fast_adaptation_is_what_the_runs_gave() -> None:
+    content = json.loads((RESULTS / "adaptation.json").read_text())
+    curves = content["curves"]
+    assert adaptation.table(curves, content["command"]) == (RESULTS / "adaptation.md").read_text()
+    assert adaptation.short_table(curves) in README
+    assert set(curves) == {*adaptation.untrained(), *adaptation.untrained().values()}
+    assert all(len(seeds) >= 3 and seeds.keys() == curves["sft"].keys() for seeds in curves.values())
+
+
+def test_the_ablations_are_what_the_runs_gave() -> None:
+    content = json.loads((RESULTS / "ablations.json").read_text())
+    rows, listened = content["rows"], content["own group"]
+    assert (
+        ablations.table(rows, listened, content["seeds"], content["command"]) == (RESULTS / "ablations.md").read_text()
+    )
+    assert ablations.short_table(rows, listened) in README
+    assert list(rows) == [variant.label for variant in ablations.variants()]
+    assert len(content["seeds"]) >= 3 and all(row["seeds"] == content["seeds"] for row in rows.values())
