@@ -220,8 +220,13 @@ def test_fast_adaptation_is_shown_where_it_was_measured_alike(made: Path) -> Non
     assert [point.mean for point in section.adaptation("sft", "received").values()] == [40, 80]
     assert section.adaptation("fedmosaic") == {}
     drawn = {picture.name: picture for picture in pictures(section, styles(list(section.runs)))}
-    lines = drawn["adaptation"].draw(WIDE).axes[0].get_lines()
-    assert [list(line.get_ydata()) for line in lines if len(line.get_ydata())] == [[30, 70], [20, 60], [40, 80]]
+    panels = drawn["adaptation"].draw(WIDE).axes
+    assert [axes.get_title(loc="left") for axes in panels] == [
+        "from where the run ended", "from what was received", "from untrained adapters",
+    ]  # fmt: skip
+    assert len({axes.get_ylim() for axes in panels}) == 1
+    lines = [line for axes in panels for line in axes.get_lines()]
+    assert [list(line.get_ydata()) for line in lines if len(line.get_ydata())] == [[30, 70], [40, 80], [20, 60]]
     # One that was stopped before all its tasks cannot be compared.
     asked["tasks"].append("miniature/caption-0")
     measured("sft/seed-1", 0.4, 0.8)

@@ -13,7 +13,7 @@ from rich.table import Table
 from fedmosaic.federation.adapt import ADAPTED, FRESH, RECEIVED, complete, mean_curve
 from fedmosaic.reporting.tables import percent
 
-STARTS = {ADAPTED: "as the run left it", RECEIVED: "what was received", FRESH: "untrained adapter"}
+STARTS = {ADAPTED: "where the run ended", RECEIVED: "what was received", FRESH: "untrained adapters"}
 
 
 def print_curve(client: str, task: str, kind: str, values: Sequence[float]) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fedmosaic.evaluation.statistics import Interval, interval
-from fedmosaic.federation.adapt import FRESH, RECEIVED
+from fedmosaic.reporting.adaptation import STARTS
 from fedmosaic.reporting.report.ink import INK, PAPER, SETTINGS, SOFT, Style, plain
 from fedmosaic.reporting.report.sections import Section
 
@@ -65,9 +65,9 @@ def pictures(section: Section, styles: Styles) -> list[Picture]:
         found.append(Picture("rounds", "Accuracy over rounds", text, lambda width: curves(section, styles, width)))
     if any(section.adaptation(label) for label in section.runs):
         text = (
-            "Accuracy on tasks that no client trained on, after so many local steps from where the run left them; means over clients "
-            "and tasks, bands are 95 % t-intervals over seeds. Dotted: from untrained adapters; dashed: from what the server "
-            "would send next, in place of the client's own."
+            "Accuracy on tasks that no client trained on, after so many local steps; means over clients and tasks, bands are 95 % "
+            "t-intervals over seeds. Clients begin where the run left them; or, if that was measured, with what the server would send "
+            "next in place of their own adapters, or with untrained ones."
         )
         found.append(Picture("adaptation", "Fast adaptation", text, lambda width: adaptation(section, styles, width)))
     if any(section.megabytes(label) for label in section.runs):
@@ -128,14 +128,23 @@ def curves(section: Section, styles: Styles, width: float) -> Figure:
 
 
 def adaptation(section: Section, styles: Styles, width: float) -> Figure:
-    """A line with a band for each label; dotted the same from untrained adapters, dashed from what was received, if measured."""
-    figure, (axes,) = _figure(width, 0.8 * width if width < 5 else 0.5 * width, 1)
-    for label in section.runs:
-        _line(axes, styles[label], section.adaptation(label))
-        for kind, dashes in ((FRESH, (1, 1.5)), (RECEIVED, (5, 2))):
-            _line(axes, replace(styles[label], dash=(0, dashes)), section.adaptation(label, kind))
-    axes.set_xlabel("local steps on a new task")
-    axes.set_ylabel("accuracy on it, %")
+    """A panel for each start that was measured, on the same scale, a line with a band for each label."""
+    measured = {kind: {label: section.adaptation(label, kind) for label in section.runs} for kind in STARTS}
+    starts = [kind for kind, curves in measured.items() if any(curves.values())]
+    stacked = width < 5
+    height = width * (0.75 * len(starts) if stacked else 0.5 if len(starts) == 1 else 0.42)
+    figure, panels = _figure(width, height, len(starts), stacked)
+    for axes, kind in zip(panels, starts, strict=True):
+        for label, curve in measured[kind].items():
+            _line(axes, styles[label], curve)
+        if len(starts) > 1:
+            axes.set_title(f"from {STARTS[kind]}", loc="left")
+        axes.set_xlabel("local steps on a new task")
+    low, high = min(axes.get_ylim()[0] for axes in panels), max(axes.get_ylim()[1] for axes in panels)
+    for number, axes in enumerate(panels):
+        axes.set_ylim(low, high)
+        axes.tick_params(labelleft=stacked or not number)
+    panels[0].set_ylabel("accuracy on it, %")
     return figure
 
 
