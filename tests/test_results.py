@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import ablations
 import adaptation
+import easy_vqa
 import evidence
 import evidence_table
 import language_models
@@ -45,11 +46,12 @@ def test_the_evidence_is_what_the_runs_gave() -> None:
     assert "docs/evidence.svg" in README
 
 
-def test_every_seed_of_the_miniature_benchmark_is_there() -> None:
-    result = json.loads((RESULTS / "miniature.json").read_text())
-    assert len(result["seeds"]) >= 3
-    for rows in result["scenarios"].values():
-        assert all(row["seeds"] == result["seeds"] for row in rows.values())
+def test_the_easy_vqa_table_is_what_the_runs_gave() -> None:
+    content = json.loads((RESULTS / "easy-vqa.json").read_text())
+    rows = content["scenarios"][easy_vqa.SCENARIO]
+    assert easy_vqa.table(content["command"], rows) == (RESULTS / "easy-vqa.md").read_text()
+    assert list(rows) == list(easy_vqa.ALGORITHMS)
+    assert all(row["seeds"] == content["seeds"] == list(easy_vqa.SEEDS) for row in rows.values())
 
 
 def test_the_federation_table_is_what_the_runs_gave() -> None:
