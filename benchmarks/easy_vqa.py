@@ -16,6 +16,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from readme import put
+from tables import short_table
+
 import fedmosaic
 from fedmosaic.reporting.comparison import LEGEND, markdown_tables
 
@@ -38,6 +41,7 @@ def main() -> None:
     text = table(command, rows)
     (RESULTS / "easy-vqa.json").write_text(json.dumps(content, indent=1) + "\n")
     (RESULTS / "easy-vqa.md").write_text(text)
+    put("easy-vqa", short_table({SCENARIO: rows}))
     print(text)
 
 

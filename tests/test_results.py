@@ -50,6 +50,7 @@ def test_the_easy_vqa_table_is_what_the_runs_gave() -> None:
     content = json.loads((RESULTS / "easy-vqa.json").read_text())
     rows = content["scenarios"][easy_vqa.SCENARIO]
     assert easy_vqa.table(content["command"], rows) == (RESULTS / "easy-vqa.md").read_text()
+    assert short_table(content["scenarios"]) in README
     assert list(rows) == list(easy_vqa.ALGORITHMS)
     assert all(row["seeds"] == content["seeds"] == list(easy_vqa.SEEDS) for row in rows.values())
 
