@@ -1,10 +1,11 @@
 """Local training, FedAvg and FedMosaic on real images, those of easy-VQA, as the scenario comes.
 
-    python benchmarks/easy_vqa.py              # a quarter of an hour on 2 cores; the same command goes on
+    python benchmarks/easy_vqa.py              # twenty minutes on 2 cores; the same command goes on
     python benchmarks/easy_vqa.py --table      # only write the table again from the finished comparison
 
 Needs the extra ``examples``. Three seeds, paired intervals. Local steps a round are those of equal compute in the paper, 94 of FedMosaic
-for 100 of the others, rounded down to 14 for 15 here; nobody's learning rate is chosen. Writes results/easy-vqa.json and easy-vqa.md.
+for 100 of the others, rounded down to 14 for 15 here; nobody's learning rate is chosen, A and B are not aligned. Writes
+results/easy-vqa.json and easy-vqa.md.
 """
 
 from __future__ import annotations
