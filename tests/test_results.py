@@ -10,11 +10,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import ablations
 import adaptation
-import easy_vqa
 import evidence
 import evidence_table
 import language_models
 import picture
+import real_images
 import transplant_table
 from tables import short_table
 from transplant import JOBS, RESULTS
@@ -48,11 +48,11 @@ def test_the_evidence_is_what_the_runs_gave() -> None:
 
 def test_the_easy_vqa_table_is_what_the_runs_gave() -> None:
     content = json.loads((RESULTS / "easy-vqa.json").read_text())
-    rows = content["scenarios"][easy_vqa.SCENARIO]
-    assert easy_vqa.table(content["command"], rows) == (RESULTS / "easy-vqa.md").read_text()
+    rows = content["scenarios"][real_images.SCENARIO]
+    assert real_images.table(content["command"], rows) == (RESULTS / "easy-vqa.md").read_text()
     assert short_table(content["scenarios"]) in README
-    assert list(rows) == list(easy_vqa.ALGORITHMS)
-    assert all(row["seeds"] == content["seeds"] == list(easy_vqa.SEEDS) for row in rows.values())
+    assert list(rows) == list(real_images.ALGORITHMS)
+    assert all(row["seeds"] == content["seeds"] == list(real_images.SEEDS) for row in rows.values())
 
 
 def test_the_federation_table_is_what_the_runs_gave() -> None:

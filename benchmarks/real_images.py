@@ -1,7 +1,7 @@
 """Local training, FedAvg and FedMosaic on real images, those of easy-VQA, as the scenario comes.
 
-    python benchmarks/easy_vqa.py              # twenty minutes on 2 cores; the same command goes on
-    python benchmarks/easy_vqa.py --table      # only write the table again from the finished comparison
+    python benchmarks/real_images.py              # twenty minutes on 2 cores; the same command goes on
+    python benchmarks/real_images.py --table      # only write the table again from the finished comparison
 
 Needs the extra ``examples``. Three seeds, paired intervals. Local steps a round are those of equal compute in the paper, 94 of FedMosaic
 for 100 of the others, rounded down to 14 for 15 here; nobody's learning rate is chosen, A and B are not aligned. Writes
@@ -37,7 +37,7 @@ def main() -> None:
     if not arguments.table:
         fedmosaic.compare(SCENARIO, algorithms=ALGORITHMS, seeds=SEEDS, out=arguments.runs, jobs=arguments.jobs)
     rows = fedmosaic.show(arguments.runs)["algorithms"]
-    command = "python benchmarks/easy_vqa.py"
+    command = "python benchmarks/real_images.py"
     content = {"command": command, "seeds": SEEDS, "scenarios": {SCENARIO: rows}}
     text = table(command, rows)
     (RESULTS / "easy-vqa.json").write_text(json.dumps(content, indent=1) + "\n")
