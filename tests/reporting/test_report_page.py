@@ -68,6 +68,18 @@ class Page(HTMLParser):
         return [[" ".join(cell.split()) for cell in row] for row in found[place]]
 
 
+def test_a_scenario_without_a_name_of_its_own_is_named_once(made: Path) -> None:
+    """A scenario given as an object is called by its title."""
+    for path in made.glob("*/seed-*/config.yaml"):
+        content = yaml.safe_load(path.read_text())
+        path.write_text(
+            yaml.safe_dump(
+                {**content, "name": "Six clients", "scenario": {**content["scenario"], "title": "Six clients"}}
+            )
+        )
+    assert '<p class="where">Six clients · static</p>' in fedmosaic.report(made).read_text()
+
+
 def test_the_table_holds_the_comparison(made: Path) -> None:
     page = Page(fedmosaic.report(made).read_text())
     result = json.loads((made / "comparison.json").read_text())["algorithms"]
