@@ -19,16 +19,14 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from evidence import CLOSED, COLORA, FEDMOSAIC, REFINED, SEEDS, published_rates, scenario, with_rates
 from readme import put
-from tables import complete_rows, shown, values_of
+from tables import complete_rows, shown, values_of, weights_after
 
 import fedmosaic
 from fedmosaic.comparison.variants import Variant, slug
-from fedmosaic.config import Scenario
 from fedmosaic.evaluation.statistics import interval, paired
 from fedmosaic.federation.runfolder import RunFolder
 
@@ -78,28 +76,6 @@ def variants() -> list[Variant]:
 def run_of(folder: Path, label: str, seed: int) -> RunFolder:
     """Where a run is."""
     return RunFolder(folder / slug(label) / f"seed-{seed}")
-
-
-def own_group(groups: Sequence[str], weights: Sequence[Sequence[float]]) -> float:
-    """Share of a client's weights that goes to peers of its own group, mean over clients (whose groups these are), in percent."""
-    alike = [sum(w for j, w in enumerate(row) if j != i and groups[j] == groups[i]) for i, row in enumerate(weights)]
-    return 100 * fmean(alike)
-
-
-def weights_after(folder: Path, compared: Scenario, labels: Sequence[str], seeds: Sequence[int]) -> dict[str, float]:
-    """``own_group`` after the last round, mean over seeds, of every label whose runs have weights; and of equal weights as "equal"."""
-    groups = {client.name: client.group for client in compared.clients}
-    equal = [[1 / (len(groups) - 1)] * len(groups)] * len(groups)
-    found = {"equal": round(own_group(list(groups.values()), equal), 1)}
-    for label in labels:
-        shares: list[float] = []
-        for seed in seeds:
-            run = run_of(folder, label, seed)
-            if signed := [line["relevance"] for line in run.lines() if "relevance" in line]:
-                shares.append(own_group([groups[name] for name in signed[-1]["clients"]], signed[-1]["weights"]))
-        if shares:
-            found[label] = round(fmean(shares), 1)
-    return found
 
 
 def table(rows: Mapping[str, Any], listened: Mapping[str, float], seeds: Sequence[int], command: str) -> str:
@@ -156,7 +132,7 @@ def main() -> None:
         for end in range(2, len(rated) + 2, 2):
             fedmosaic.compare(compared, algorithms=rated[:end], seeds=seeds, out=folder, jobs=arguments.jobs)
     rows = complete_rows(partial(run_of, folder), [variant.label for variant in variants()], seeds)
-    listened = weights_after(folder, compared, list(rows), seeds)
+    listened = weights_after(partial(run_of, folder), compared, list(rows), seeds)
     command = "python benchmarks/ablations.py"
     content = {"command": command, "seeds": list(seeds), "rows": rows, "own group": listened}
     (RESULTS / "ablations.json").write_text(json.dumps(content, indent=1) + "\n")

@@ -1,10 +1,11 @@
 """Every algorithm at equal compute on the miniature benchmark, FedMosaic's ablations and controls beside them: the paper's claims.
 
-Run:  fedmosaic miniature pretrain --out BASES --seed 1      (once, 20 minutes: the three models of another pretraining)
+Run:  fedmosaic miniature pretrain --out BASES --seed 1      (once, half an hour: the three models of another pretraining)
       python benchmarks/evidence.py static --bases BASES     (hours; the same command goes on)
       python benchmarks/evidence.py dynamic --bases BASES    (after it, with the rates it chose; hours)
       python benchmarks/evidence_table.py                    (the tables, from whatever is finished)
-      python benchmarks/evidence.py static --only sft fedmosaic     (some rows alone, on the bundled models, at the published rates)
+      python benchmarks/evidence.py static --only sft fedmosaic     (some rows alone, at the published rates; without --bases on the
+                                                                     bundled models alone; then evidence_table.py --keep)
 
 miniature/hetero (dynamic: miniature/dynamic), eight rounds, as many local steps as cost what 12 of local training cost (``budget:
 flops``, counted). Seeds 0, 1, 2 on the bundled pretraining, 3 and 4 on the other. Every algorithm chooses its learning rate among the
@@ -27,6 +28,7 @@ from fedmosaic.comparison.compare import SWEEP
 from fedmosaic.comparison.variants import Variant
 from fedmosaic.config import Scenario
 from fedmosaic.configfile import load_scenario
+from fedmosaic.miniature.architectures import folder_name
 
 RESULTS = Path(__file__).parent / "results"
 SCENARIOS = {"static": "miniature/hetero", "dynamic": "miniature/dynamic"}
@@ -69,20 +71,22 @@ VARIANTS = [
     Variant("beside, turned", "fedmosaic", (*COLORA, *REFINED, "algorithms.fedmosaic={foreign: 2.0, turned: true}")),
     Variant("as published", "fedmosaic", ("alignment={method: gradients, size: 512}",)),
 ]
-# In the dynamic part: the paper's baselines (but FedMKT, of which even one step a round costs more than local training there) and what
-# the claims need.
+# In the dynamic part: every baseline but FedMKT, of which even one step a round costs more than local training there, and what the claims
+# need.
 DYNAMIC = (
-    *("sft", "fedavg", "ditto", "fedsim", "feddat", "feddpa", "perada", "takfl"),
+    *(name for name in BASELINES if name != "fedmkt"),
     *("fedmosaic", "within", "uniform", "permuted", "oracle", "sharp", "unaligned", "beside", "alone"),
 )
 
 
 def scenario(part: str, pretraining: int, bases: Path) -> Scenario:
-    """The scenario of a part, with the models of a pretraining."""
+    """The scenario of a part, with the models of a pretraining; ``bases`` has those of all but the bundled one."""
     found = load_scenario(SCENARIOS[part], SET)
     if pretraining:
         clients = tuple(
-            client.model_copy(update={"model": str((bases / Path(client.model).name).absolute())})
+            client.model_copy(
+                update={"model": str((bases / folder_name(Path(client.model).name, pretraining)).absolute())}
+            )
             for client in found.clients
         )
         found = found.model_copy(update={"clients": clients})
@@ -115,13 +119,15 @@ def published_rates() -> dict[str, list[str]]:
     return chosen
 
 
-def run_only(part: str, labels: Sequence[str], folder: Path, jobs: int) -> None:
-    """Some variants on the bundled models, at the published rates."""
+def run_only(part: str, labels: Sequence[str], folder: Path, bases: Path | None, jobs: int) -> None:
+    """Some variants at the published rates, on the bundled models and, where ``bases`` has them, on those of the other pretraining."""
     variants = [variant for variant in labelled(part) if variant.label in labels]
-    fedmosaic.compare(
-        scenario(part, 0, Path()), algorithms=with_rates(variants, published_rates()), seeds=SEEDS[0],
-        out=folder / f"{part}-0", jobs=jobs,
-    )  # fmt: skip
+    for pretraining, seeds in SEEDS.items():
+        if bases or not pretraining:
+            fedmosaic.compare(
+                scenario(part, pretraining, bases or Path()), algorithms=with_rates(variants, published_rates()),
+                seeds=seeds, out=folder / f"{part}-{pretraining}", jobs=jobs,
+            )  # fmt: skip
 
 
 def run(part: str, folder: Path, bases: Path, jobs: int) -> None:
@@ -146,10 +152,8 @@ def run(part: str, folder: Path, bases: Path, jobs: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=list(SCENARIOS))
-    parser.add_argument("--bases", type=Path, help="the folder of the other pretraining's models")
-    parser.add_argument(
-        "--only", nargs="+", metavar="LABEL", help="these rows alone, on the bundled models, at the published rates"
-    )
+    parser.add_argument("--bases", type=Path, help="the folder with the other pretraining's models")
+    parser.add_argument("--only", nargs="+", metavar="LABEL", help="these rows alone, at the published rates")
     parser.add_argument("--runs", type=Path, default=Path("runs/evidence"), help="where the comparisons go")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
     arguments = parser.parse_args()
@@ -158,9 +162,9 @@ def main() -> None:
         known = [variant.label for variant in labelled(arguments.part)]
         if unknown := [label for label in arguments.only if label not in known]:
             parser.error(f"--only {unknown[0]!r}: the {arguments.part} part has {', '.join(map(repr, known))}")
-        run_only(arguments.part, arguments.only, arguments.runs, arguments.jobs)
+        run_only(arguments.part, arguments.only, arguments.runs, arguments.bases, arguments.jobs)
     elif arguments.bases is None:
-        parser.error("--bases is missing: the folder of the other pretraining's models (see above)")
+        parser.error("--bases is missing: the folder with the other pretraining's models (see above)")
     else:
         run(arguments.part, arguments.runs, arguments.bases, arguments.jobs)
 

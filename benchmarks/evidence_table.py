@@ -1,11 +1,9 @@
 """The evidence's runs as tables and verdicts: reads what benchmarks/evidence.py ran, writes results/evidence.md and .json.
 
-Run:  python benchmarks/evidence_table.py [--runs runs/evidence]      (then picture.py)
+Run:  python benchmarks/evidence_table.py [--runs runs/evidence] [--keep]      (then picture.py)
 
-A claim is a sign of a paired difference: on Self, on Others, on Others in-group and out-group apart, and on those own tasks of the clients
-that another client's contradict (the same question and other answers). It *holds* where the whole 95 % interval lies on the claimed side
-of zero, *does not hold* where it lies on the other, and else *cannot be told*. A claim about several others at once (every baseline) holds
-where it holds for each, and does not hold where it fails for one; no correction is made for how many they are.
+A claim is about Self, Others, Others in-group and out-group apart, and those own tasks of the clients that another client's contradict (the
+same question and other answers). claims.py says when it holds.
 """
 
 from __future__ import annotations
@@ -17,14 +15,16 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from claims import claim_cell, claims_table, judged
 from evidence import BASELINES, FEDMOSAIC, SCENARIOS, SEEDS, VARIANTS, chosen_rates, labelled
 from readme import put
 from tables import COLUMNS, shown, values_of
 
 from fedmosaic.comparison.variants import slug
 from fedmosaic.configfile import load_scenario
+from fedmosaic.evaluation.comparison import COLUMNS as MEASURED
 from fedmosaic.evaluation.comparison import compare_summaries
-from fedmosaic.evaluation.statistics import Interval, interval, paired
+from fedmosaic.evaluation.statistics import interval, paired
 from fedmosaic.federation.runfolder import RunFolder
 from fedmosaic.reporting.comparison import mean
 
@@ -71,11 +71,35 @@ def summaries(part: str, runs: Path) -> dict[str, dict[int, Any]]:
     return found
 
 
-def rows_of(part: str, runs: Mapping[str, Mapping[int, Any]]) -> dict[str, Any]:
-    """The figures of a comparison, and accuracy on contradicted tasks beside them."""
+def summaries_in(row: Mapping[str, Any]) -> dict[int, Any]:
+    """What a row of the result says of each seed, as a summary of the run would."""
+    found: dict[int, Any] = {}
+    for place, seed in enumerate(row["seeds"]):
+        costs = {name: row[name] for name in ("algorithm", "steps", "flops", "bytes")}
+        summary: dict[str, Any] = {**costs, "rounds": {"of": row["rounds"]}, "seconds": {"total": row["seconds"]}}
+        for column, (*inner, last) in MEASURED.items():
+            if column in row:
+                at = summary
+                for name in inner:
+                    at = at.setdefault(name, {})
+                at[last] = row[column]["values"][place] / 100
+        found[seed] = summary
+    return found
+
+
+def rows_of(part: str, runs: Mapping[str, Mapping[int, Any]], kept: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures of a comparison, and accuracy on contradicted tasks beside them; ``kept`` are rows of labels without a run."""
     own = {client.name: client.tasks for client in load_scenario(SCENARIOS[part]).clients}
-    rows: dict[str, Any] = compare_summaries(runs)
+    kept = {label: row for label, row in kept.items() if label not in runs}
+    order = [variant.label for variant in labelled(part)]
+    everything = {**runs, **{label: summaries_in(row) for label, row in kept.items()}}
+    rows: dict[str, Any] = compare_summaries(
+        {label: everything[label] for label in sorted(everything, key=order.index)}
+    )
     for label, row in rows.items():
+        if label in kept:
+            row[CONTRADICTED] = kept[label][CONTRADICTED]
+            continue
         values = [
             100
             * fmean(
@@ -90,51 +114,9 @@ def rows_of(part: str, runs: Mapping[str, Mapping[int, Any]]) -> dict[str, Any]:
     return rows
 
 
-def verdict(gaps: Sequence[Interval]) -> str:
-    """Of a claim that every one of these differences is above zero."""
-    sides = [0 if gap.half is None or abs(gap.mean) <= gap.half else 1 if gap.mean > 0 else -1 for gap in gaps]
-    if any(side < 0 for side in sides):
-        return "does not hold"
-    return "holds" if all(side > 0 for side in sides) else "cannot be told"
-
-
 def claims(rows: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A line for each claim whose runs are there: the verdict and the smallest difference of each column."""
-    lines: list[dict[str, Any]] = []
-    values = values_of(rows, CLAIMED)
-    for claim, who, above in CLAIMS:
-        if who not in values or not (measured := [label for label in above if label in values]):
-            continue
-        line: dict[str, Any] = {"claim": claim, "of": len(measured)}
-        for column in CLAIMED:
-            gaps = {label: paired(values[who][column], values[label][column]) for label in measured}
-            known = {label: gap for label, gap in gaps.items() if gap is not None}
-            if not known:  # no seed is finished on both sides
-                break
-            least = min(known, key=lambda label: known[label].mean)
-            told = [verdict([gap]) for gap in known.values()]
-            line[column] = {
-                "verdict": verdict(list(known.values())), "least": least, **vars(known[least]),
-                "above": told.count("holds"), "below": told.count("does not hold"),
-            }  # fmt: skip
-        else:
-            lines.append(line)
-    return lines
-
-
-def claim_cell(line: Mapping[str, Any], column: str) -> str:
-    entry = line[column]
-    gap = shown(Interval(entry["mean"], entry["half"], entry["n"]), "+")
-    if line["of"] == 1:
-        return f"{entry['verdict']} ({gap})"
-    counts = f"surely above {entry['above']} of {line['of']}, surely below {entry['below']}"
-    return f"{entry['verdict']} ({counts}; least {gap}, against {entry['least']})"
-
-
-def claims_table(lines: Sequence[Mapping[str, Any]]) -> str:
-    text = ["| claim | " + " | ".join(CLAIMED) + " |", "|---|" + "---|" * len(CLAIMED)]
-    text += [f"| {line['claim']} | " + " | ".join(claim_cell(line, c) for c in CLAIMED) + " |" for line in lines]
-    return "\n".join(text)
+    """A line for each claim whose runs are there."""
+    return judged(values_of(rows, CLAIMED), CLAIMS, CLAIMED)
 
 
 def short_claims(parts: Mapping[str, Any]) -> str:
@@ -173,7 +155,7 @@ def page(parts: Mapping[str, Any]) -> str:
     ]  # fmt: skip
     for part, content in parts.items():
         rows = content["rows"]
-        lines += ["", f"## {part.capitalize()}", "", claims_table(content["claims"])]
+        lines += ["", f"## {part.capitalize()}", "", claims_table(content["claims"], CLAIMED)]
         for title, group in (
             ("Algorithms", [k for k in rows if k not in own]),
             (f"{OURS} with one thing changed", [k for k in rows if k in own or k == OURS]),
@@ -203,11 +185,22 @@ def short_table(parts: Mapping[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs/evidence"), help="where the comparisons are")
-    runs: Path = parser.parse_args().runs
+    parser.add_argument("--keep", action="store_true", help="rows of which no run is there stay as the result has them")
+    arguments = parser.parse_args()
+    runs: Path = arguments.runs
+    before = json.loads((RESULTS / "evidence.json").read_text()) if arguments.keep else {}
     parts: dict[str, Any] = {}
     for part in ("static", "dynamic"):
-        if rows := rows_of(part, summaries(part, runs)):
-            parts[part] = {"rows": rows, "chosen": chosen_rates(runs), "claims": claims(rows)}
+        kept, finished = before.get(part), summaries(part, runs)
+        if finished:
+            rows = rows_of(part, finished, kept["rows"] if kept else {})
+            parts[part] = {
+                "rows": rows,
+                "chosen": kept["chosen"] if kept else chosen_rates(runs),
+                "claims": claims(rows),
+            }
+        elif kept:
+            parts[part] = kept
     if not parts:
         parser.error(f"{runs} holds no finished run; python benchmarks/evidence.py makes them")
     (RESULTS / "evidence.json").write_text(json.dumps(parts, indent=1) + "\n")

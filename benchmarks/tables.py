@@ -1,10 +1,12 @@
-"""What the benchmarks' tables share: figures by seed, intervals as text, the short table of the README."""
+"""What the benchmarks' tables share: figures by seed, intervals as text, weights of the own group, the short table of the README."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
+from fedmosaic.config import Scenario
 from fedmosaic.evaluation.comparison import compare_summaries
 from fedmosaic.evaluation.statistics import Interval
 from fedmosaic.federation.runfolder import RunFolder
@@ -38,6 +40,30 @@ def complete_rows(
         if all(runs.values()):
             found[label] = runs
     return compare_summaries(found)
+
+
+def own_group(groups: Sequence[str], weights: Sequence[Sequence[float]]) -> float:
+    """Share of a client's weights that goes to peers of its own group, mean over clients (whose groups these are), in percent."""
+    alike = [sum(w for j, w in enumerate(row) if j != i and groups[j] == groups[i]) for i, row in enumerate(weights)]
+    return 100 * fmean(alike)
+
+
+def weights_after(
+    run_of: Callable[[str, int], RunFolder], compared: Scenario, labels: Sequence[str], seeds: Sequence[int]
+) -> dict[str, float]:
+    """``own_group`` after the last round, mean over seeds, of every label whose runs have weights; and of equal weights as "equal"."""
+    groups = {client.name: client.group for client in compared.clients}
+    equal = [[1 / (len(groups) - 1)] * len(groups)] * len(groups)
+    found = {"equal": round(own_group(list(groups.values()), equal), 1)}
+    for label in labels:
+        shares: list[float] = []
+        for seed in seeds:
+            run = run_of(label, seed)
+            if signed := [line["relevance"] for line in run.lines() if "relevance" in line]:
+                shares.append(own_group([groups[name] for name in signed[-1]["clients"]], signed[-1]["weights"]))
+        if shares:
+            found[label] = round(fmean(shares), 1)
+    return found
 
 
 def short_table(scenarios: Mapping[str, Mapping[str, Any]]) -> str:

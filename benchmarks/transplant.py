@@ -3,8 +3,8 @@
 Run:  python benchmarks/transplant.py --choose --bases FOLDER --job 0 --job 1 --job 2 --job 3 --job 4   (one thread; about 15 minutes
       a job, which can run side by side), then  python benchmarks/transplant_table.py
 
-FOLDER/1 holds the miniatures of another pretraining seed, as ``fedmosaic miniature pretrain --out FOLDER/1 --seed 1`` makes them; seed 0
-is the bundled one. A job is one seed of data and training on one pretraining; A and B are the same in all jobs of a pretraining. In it,
+FOLDER holds the miniatures of another pretraining seed, as ``fedmosaic miniature pretrain --out FOLDER --seed 1`` makes them; seed 0 is the
+bundled one. A job is one seed of data and training on one pretraining; A and B are the same in all jobs of a pretraining. In it,
 for every *variant* of A and B (random, fitted to outputs, fitted to output gradients, refined), at equal sites (o_proj of 8 layers, rank
 64) and equal strength (as refinement scales its own), from equal public data, each of the three models learns each task (80 steps of 4
 examples; P, Q alone are trained) and gives its P, Q to the two others: six directions. Scores are accuracies on 100 test items, of the
@@ -41,6 +41,7 @@ from fedmosaic.alignment.refinement.start import agreement, balance
 from fedmosaic.alignment.sites import Injection, sites_of
 from fedmosaic.data.example import Example, Turn
 from fedmosaic.data.miniature.benchmark import load_task, public_set
+from fedmosaic.miniature.architectures import folder_name
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.seeding import generator
 
@@ -205,7 +206,7 @@ def backbones(pretraining: int, bases: Path | None) -> list[Backbone]:
         return [Backbone.load(f"miniature/{name}") for name in MODELS]
     if bases is None:
         raise SystemExit("transplant: this job needs --bases FOLDER with miniatures of another pretraining seed")
-    return [Backbone.load(str(bases / str(pretraining) / name)) for name in MODELS]
+    return [Backbone.load(str(bases / folder_name(name, pretraining))) for name in MODELS]
 
 
 def directions(models: Sequence[Model]) -> Iterator[tuple[str, int, int]]:

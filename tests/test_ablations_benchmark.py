@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import ablations
 import evidence
+from tables import own_group
 
 from fedmosaic.comparison.compare import Plan
 from fedmosaic.evaluation.comparison import compare_summaries
@@ -43,7 +44,7 @@ def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
 def test_the_share_of_the_own_group() -> None:
     weights = [[0.0, 0.9, 0.1], [0.3, 0.0, 0.7], [0.2, 0.8, 0.0]]
     # The first has no peer of its own group.
-    assert ablations.own_group(["b", "a", "a"], weights) == pytest.approx(100 * (0 + 0.7 + 0.8) / 3)
+    assert own_group(["b", "a", "a"], weights) == pytest.approx(100 * (0 + 0.7 + 0.8) / 3)
 
 
 def test_rows_are_compared_with_their_own_reference() -> None:

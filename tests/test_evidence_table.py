@@ -12,10 +12,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import evidence
 import evidence_table
+from claims import verdict
 
 from fedmosaic.comparison.compare import Plan
 from fedmosaic.data.miniature.benchmark import task_names
 from fedmosaic.evaluation.statistics import Interval
+from fedmosaic.miniature.architectures import ARCHITECTURES
 
 UP, DOWN, UNCLEAR, LONE = Interval(2, 1, 5), Interval(-2, 1, 5), Interval(1, 1, 5), Interval(9, None, 1)
 
@@ -32,10 +34,10 @@ UP, DOWN, UNCLEAR, LONE = Interval(2, 1, 5), Interval(-2, 1, 5), Interval(1, 1, 
     ],
 )
 def test_verdicts(gaps: list[Interval], expected: str) -> None:
-    assert evidence_table.verdict(gaps) == expected
+    assert verdict(gaps) == expected
 
 
-def rows() -> dict[str, Any]:
+def runs() -> dict[str, dict[int, Any]]:
     """Local training, two baselines and FedMosaic on three seeds; ditto is clearly above FedMosaic on Self."""
     means = {"sft": (0.5, 0.3), "fedavg": (0.4, 0.36), "ditto": (0.7, 0.31), "fedmosaic": (0.6, 0.4)}
 
@@ -53,9 +55,26 @@ def rows() -> dict[str, Any]:
             "self": {"last": own + shift + seed**2 / 1000}, "others": {"last": others + shift, **groups},
         }  # fmt: skip
 
-    return evidence_table.rows_of(
-        "static", {label: {seed: summary(*mean, seed) for seed in (0, 1, 2)} for label, mean in means.items()}
-    )
+    return {label: {seed: summary(*mean, seed) for seed in (0, 1, 2)} for label, mean in means.items()}
+
+
+def rows() -> dict[str, Any]:
+    return evidence_table.rows_of("static", runs(), {})
+
+
+def test_rows_without_a_run_stay_and_are_compared_with_those_that_have_one() -> None:
+    everything = rows()
+    added = {"ditto": runs()["ditto"]}
+    kept = {label: row for label, row in everything.items() if label != "ditto"}
+    kept["ditto"] = {"seeds": [], "replaced by": "its runs"}
+    again = evidence_table.rows_of("static", added, kept)
+    assert list(again) == list(everything)  # local training first, FedMosaic behind the baselines
+    for label, row in everything.items():
+        for column in evidence_table.CLAIMED:
+            assert again[label][column]["values"] == pytest.approx(row[column]["values"], abs=1e-3)
+        assert again[label]["seeds"] == [0, 1, 2] and again[label]["seconds"] == 1.0
+    assert again["ditto"]["Self"]["minus sft"]["mean"] == pytest.approx(20)
+    assert again["sft"]["Self"]["rank"] == everything["sft"]["Self"]["rank"]
 
 
 def test_a_claim_about_every_baseline_names_the_one_that_comes_closest() -> None:
@@ -80,5 +99,6 @@ def test_all_variants_can_be_run(part: str, pretraining: int, tmp_path: Path) ->
     found = {variant.label: plan.settings(variant).scenario for variant in variants}
     assert found["sft"].train.lr == 2e-3 and found["within"].train.lr == 4e-3
     assert all(each.budget.kind == "flops" and each.rounds == 8 for each in found.values())
-    models = {client.model for client in found["fedmosaic"].clients}
-    assert len(models) == 3 and all(str(tmp_path) in model for model in models) == bool(pretraining)
+    # The bundled models, or the folders that `fedmosaic miniature pretrain --seed 1` makes.
+    bases = [str(tmp_path / f"{name}-1") if pretraining else f"miniature/{name}" for name in ARCHITECTURES]
+    assert {client.model for client in found["fedmosaic"].clients} == set(bases)
