@@ -1,17 +1,18 @@
 """Two real pretrained language models of different families in one federation: SmolLM2 135M and Gemma 3 270M, text tasks, several seeds.
 
-    python benchmarks/language_models.py              # everything; an hour and a half on 2 cores
+    python benchmarks/language_models.py              # everything; three hours and a half on 2 cores
     python benchmarks/language_models.py --table      # only write the result again from what is finished
     python benchmarks/language_models.py --small      # one round of two clients, to see that everything is there; only prints
 
 Needs what ``reference/hetero`` needs (``pip install 'fedmosaic[reference]'`` and the two models, see the scenario's head). The comparisons
 (``fedmosaic compare``) are in folders below --runs; runs are done two at a time, each on one core, and the same command again goes on
 where it was stopped, within a run too. FedAvg averages within an architecture; FedMosaic shares across both, with A and B of Gemma aligned
-to SmolLM2's (once: the alignment is stored) and gradient signatures from SmolLM2; ``within`` is FedMosaic whose clients listen to their own
-architecture alone. Every algorithm has the local steps that cost what local training costs, counted (``budget=flops``), and chooses its
+to SmolLM2's (once: the alignment is stored) and gradient signatures from SmolLM2. Beside it stand FedMosaic whose clients listen to their
+own architecture alone (``within``) or to all alike (``uniform``), and the extension ``pull``, in which a fifth of what is received enters a
+client's own adapter. Every algorithm has the local steps that cost what local training costs, counted (``budget=flops``), and chooses its
 learning rate among the same three on a validation split of the training data with a seed of its own, by the mean of Self and Others;
-``within`` takes what FedMosaic chose. P, Q and the gates keep the scenario's own rates. Accuracies are those of choices by likelihood, on
-100 items of a client's own task and 30 of each other one. The result is ``benchmarks/results/language_models.json`` and
+FedMosaic's variants take what FedMosaic chose. P, Q and the gates keep the scenario's own rates. Accuracies are those of choices by
+likelihood, on 100 items of a client's own task and 30 of each other one. The result is ``benchmarks/results/language_models.json`` and
 ``language_models.md``.
 """
 
@@ -28,8 +29,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from claims import Claim, claims_table, judged
 from readme import put
-from tables import complete_rows, short_table
+from tables import COLUMNS, complete_rows, short_table, values_of, weights_after
 
 import fedmosaic
 from fedmosaic.comparison.compare import SWEEP
@@ -42,9 +44,18 @@ HERE = Path(__file__).parent
 NAME = "language_models"
 SCENARIO = "reference/hetero"
 ALGORITHMS = ("sft", "fedavg", "fedmosaic")
-WITHIN = Variant("within", "fedmosaic-within")
-LABELS = (*ALGORITHMS, WITHIN.label)
-SEEDS = (0, 1, 2)
+VARIANTS = [Variant(name, f"fedmosaic-{name}") for name in ("within", "pull", "uniform")]
+LABELS = (*ALGORITHMS, *(variant.label for variant in VARIANTS))
+SEEDS = (0, 1, 2, 3, 4)
+CLAIMS: tuple[Claim, ...] = (
+    ("FedMosaic above local training", "fedmosaic", ("sft",)),
+    ("FedMosaic above FedAvg", "fedmosaic", ("fedavg",)),
+    ("RELA above uniform weights", "fedmosaic", ("uniform",)),
+    ("Sharing across architectures above sharing within", "fedmosaic", ("within",)),
+    ("Extension *pull*: a fifth of what is received enters one's own, above FedMosaic", "pull", ("fedmosaic",)),
+    ("*pull* above local training", "pull", ("sft",)),
+    ("*pull* above FedAvg", "pull", ("fedavg",)),
+)
 CHOICES = {"train.lr": ["5e-4", "1e-3", "2e-3"]}
 CHOOSING_SEEDS = (1000,)
 EQUAL = "budget=flops"
@@ -59,8 +70,8 @@ def small_scenario() -> Any:
 
 
 def run_of(folder: Path, label: str, seed: int) -> RunFolder:
-    """Where a run is: ``within`` has a comparison of its own, with the rate that FedMosaic chose in the other."""
-    place = folder.with_name(f"{folder.name}-within") if label == WITHIN.label else folder
+    """Where a run is: FedMosaic's variants have a comparison of their own, with the rate that FedMosaic chose in the other."""
+    place = folder if label in ALGORITHMS else folder.with_name(f"{folder.name}-variants")
     return RunFolder(place / label / f"seed-{seed}")
 
 
@@ -118,6 +129,11 @@ def table(content: Mapping[str, Any]) -> str:
         f"{LEGEND} Choices by option likelihood. In-group: the same question about other entities, at clients of both models.",
         "",
         *markdown_tables(SCENARIO, rows),
+        claims_table(content["claims"], COLUMNS),
+        "",
+        "Of a client's weights {fedmosaic:.1f} % go to its own group after the last round, mean over clients (two have no group); with "
+        "equal weights {equal:.1f} %.".format(**content["own group"]),
+        "",
         "Choice of the learning rate, Self / Others on the validation split; **chosen**:",
         "",
         "| | " + " | ".join(CHOICES["train.lr"]) + " |",
@@ -126,7 +142,7 @@ def table(content: Mapping[str, Any]) -> str:
         "",
         "What it took, seed by seed: seconds of all rounds of a run on one core, and the peak memory of its process.",
         "",
-        "| seed | " + " | ".join(LABELS) + " | in all, minutes |",
+        "| seed | " + " | ".join(LABELS) + " | in all, core-minutes |",
         "|---" * (len(LABELS) + 2) + "|",
     ]
     for seed, took in per_seed.items():
@@ -190,13 +206,18 @@ def main() -> None:
             fedmosaic.compare, SCENARIO, seeds=arguments.seeds, set=[EQUAL, *arguments.set], jobs=arguments.jobs
         )
         compare(algorithms=ALGORITHMS, out=folder, sweep=CHOICES, sweep_seeds=CHOOSING_SEEDS)
-        within = replace(WITHIN, settings=tuple(choices_of(folder)["fedmosaic"]["chosen"]))
-        compare(algorithms=[within], out=folder.with_name(f"{NAME}-within"))
+        rate = tuple(choices_of(folder)["fedmosaic"]["chosen"])
+        for number in range(1, len(VARIANTS) + 1):  # one after another, so that what is complete can be told
+            variants = [replace(variant, settings=rate) for variant in VARIANTS[:number]]
+            compare(algorithms=variants, out=folder.with_name(f"{NAME}-variants"))
+    rows = rows_of(folder, arguments.seeds)
     content = {
         "command": f"python benchmarks/{NAME}.py" + "".join(f" --set {setting}" for setting in arguments.set),
         "seeds": arguments.seeds,
         "choices": choices_of(folder),
-        "scenarios": {SCENARIO: rows_of(folder, arguments.seeds)},
+        "scenarios": {SCENARIO: rows},
+        "claims": judged(values_of(rows), CLAIMS, COLUMNS),
+        "own group": weights_after(partial(run_of, folder), load_scenario(SCENARIO), ["fedmosaic"], arguments.seeds),
         "runs": costs(folder, arguments.seeds),
         "learned": learned(folder, arguments.seeds),
     }
@@ -204,6 +225,7 @@ def main() -> None:
     (HERE / "results" / f"{NAME}.json").write_text(json.dumps(content, indent=1) + "\n")
     (HERE / "results" / f"{NAME}.md").write_text(text)
     put(NAME, short_table(content["scenarios"]))
+    put(f"{NAME} claims", claims_table(content["claims"], COLUMNS))
     print(text)
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
-from language_models import LABELS, SCENARIO, costs, learned, rows_of, run_of, small_scenario, table
+from claims import judged
+from language_models import CLAIMS, LABELS, SCENARIO, costs, learned, rows_of, run_of, small_scenario, table
+from tables import COLUMNS, values_of
 
 
 def test_the_small_form_is_a_related_pair_of_both_families() -> None:
@@ -20,18 +22,19 @@ def test_the_small_form_is_a_related_pair_of_both_families() -> None:
 def test_time_memory_and_choices_are_told(tmp_path: Path) -> None:
     folder = tmp_path / "models"
     for number, name in enumerate(LABELS):
-        for seed in (0, 1)[: 2 - number // 3]:  # the last run has not finished
+        for seed in (0, 1)[: 2 - number // 3]:  # of the variants one seed has finished
             run = run_of(folder, name, seed).path
             run.mkdir(parents=True)
             summary = {
                 "algorithm": name, "steps": 10, "rounds": {"of": 8}, "flops": None, "bytes": {"up": 0, "down": 0},
-                "seconds": {"total": 600.2 + seed}, "memory": int(3.21e9), "self": {"last": 0.5 + 0.1 * number + seed / 50},
+                "seconds": {"total": 600.2 + seed}, "memory": int(3.21e9), "self": {"last": 0.5 + 0.05 * number + seed / 50},
+                "others": {"last": 0.3, "in_group": {"last": 0.4}, "out_group": {"last": 0.2}},
             }  # fmt: skip
             (run / "summary.json").write_text(json.dumps(summary))
     per_seed, rows = costs(folder, [0, 1]), rows_of(folder, [0, 1])
     assert per_seed["0"]["seconds"] == dict.fromkeys(LABELS, 600)
     assert per_seed["1"]["memory"] == {"sft": 3.21, "fedavg": 3.21, "fedmosaic": 3.21}
-    assert list(rows) == ["sft", "fedavg", "fedmosaic"] and rows["fedmosaic"]["Self"]["values"] == [70.0, 72.0]
+    assert list(rows) == ["sft", "fedavg", "fedmosaic"] and rows["fedmosaic"]["Self"]["values"] == [60.0, 62.0]
     tried = [{"settings": [lr], "self": own, "others": 40.0} for lr, own in (("a", 50.0), ("b", 60.0))]
     choices = {"sft": {"candidates": [*tried, {"settings": ["c"], "failed": "NaN"}], "chosen": ["b"]}}
     content = {
@@ -39,11 +42,17 @@ def test_time_memory_and_choices_are_told(tmp_path: Path) -> None:
         "scenarios": {SCENARIO: rows},
         "runs": per_seed,
         "learned": {},
+        "claims": judged(values_of(rows), CLAIMS, COLUMNS),
+        "own group": {"equal": 21.4, "fedmosaic": 30.04},
         "choices": choices,
     }
     lines = table(content).splitlines()
-    assert "| 0 | 600 s, 3.2 GB | 600 s, 3.2 GB | 600 s, 3.2 GB | 600 s, 3.2 GB | 40 |" in lines
-    assert "| 1 | 601 s, 3.2 GB | 601 s, 3.2 GB | 601 s, 3.2 GB |  | 30 |" in lines
+    assert "| 0 | " + "600 s, 3.2 GB | " * 6 + "60 |" in lines
+    assert "| 1 | " + "601 s, 3.2 GB | " * 3 + " |  |  | 30 |" in lines
+    judgement = (
+        "holds (+10.0 ± 0.0) | cannot be told (+0.0 ± 0.0) | cannot be told (+0.0 ± 0.0) | cannot be told (+0.0 ± 0.0)"
+    )
+    assert f"| FedMosaic above local training | {judgement} |" in lines
     assert "| sft | 50.0 / 40.0 | **60.0 / 40.0** | failed |" in lines
 
 
