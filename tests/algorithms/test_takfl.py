@@ -150,7 +150,7 @@ def test_distillation_brings_the_student_nearer_and_its_own_past_holds_it(world:
             with torch.no_grad():
                 return float(distillation_loss(spoken(student.model, backbone, batch)[0], told, temperature))
 
-        learned = student.learn(start, own, taught, "x")
+        learned = student.learn(start, own, taught, LLAMA)
         return distance(start, taught, 3.0), distance(learned, taught, 3.0), distance(learned, own, 20.0)
 
     before, free, strayed = learn(0.0)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from fedmosaic.adapters import read_state
+from fedmosaic.algorithms.lora import build_lora
+from fedmosaic.config import AdapterSettings
 from fedmosaic.data import Example, Image, Turn
 from fedmosaic.errors import DataError, ModelError
 from fedmosaic.models.backbone import Backbone
@@ -153,6 +157,17 @@ def test_too_long_an_example_is_named() -> None:
 def test_bundled_models_have_a_name() -> None:
     assert set(MODELS) <= set(bundled_names())
     assert all(locate(name)[0] for name in bundled_names())
+
+
+def test_what_is_drawn_for_a_model_does_not_depend_on_where_its_folder_is(tmp_path: Path) -> None:
+    """A run moved to another folder or machine gives the same numbers; bundled models keep the draws of their names."""
+    name = MODELS[0]
+    copies = [shutil.copytree(locate(name)[0], tmp_path / place / "model") for place in ("here", "there")]
+    models = [Backbone.load(str(copied)) for copied in copies]
+    assert models[0].identity == models[1].identity == Backbone.load(name).fingerprint
+    first, second = (read_state(build_lora(model, AdapterSettings(rank=2), 0), "local") for model in models)
+    assert first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+    assert Backbone.load(name).identity == name
 
 
 def test_bfloat16_on_the_cpu_when_asked_for() -> None:

@@ -114,7 +114,7 @@ class FedMosaic(Algorithm):
         )
         model = build_pair(backbone.fork(), config)
         if aligned is not None:
-            own = turned(aligned.tensors, self.seed, backbone.name) if self.options.turned else aligned.tensors
+            own = turned(aligned.tensors, self.seed, backbone.identity) if self.options.turned else aligned.tensors
             load_shared(model, own)
         if config.shared_scale == "unit":
             calibrate(model, model_inputs(backbone, public))

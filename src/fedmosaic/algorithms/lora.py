@@ -43,7 +43,7 @@ def build_lora(backbone: Backbone, settings: AdapterSettings, seed: int, names: 
         bias="none",
     )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_for(seed, "lora", backbone.name))
+        torch.manual_seed(seed_for(seed, "lora", backbone.identity))
         model = get_peft_model(backbone.fork(), config, adapter_name=names[0])
         for name in names[1:]:
             model.add_adapter(name, config)

@@ -68,7 +68,7 @@ class PerAda(Ditto):
         backbone = server.backbone(architecture)
         student = self.built(backbone, server.public())
         write_state(student, "global", averaged(server, architecture))
-        draw = server.generator(f"public batches of {architecture}")
+        draw = server.generator(f"public batches of {backbone.identity}")
         batches = PublicBatches(backbone, server.public(), train.batch_size, draw)
 
         def loss(model: Any, backbone: Any, batch: Any) -> Tensor:

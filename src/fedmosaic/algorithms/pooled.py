@@ -54,7 +54,7 @@ class Pooled(FedAvg):
             Optimiser(self.parameters(client.model), self.scenario.train),
             lambda: next(batches),
             steps,
-            dropout_seed=seed_for(self.seed, "pooled", client.backbone.name, client.round),
+            dropout_seed=seed_for(self.seed, "pooled", client.backbone.identity, client.round),
             first_step=client.round * steps,
             total_steps=self.scenario.rounds * steps,
         )

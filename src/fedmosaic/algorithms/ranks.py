@@ -52,7 +52,7 @@ class RankedLora(FedAvg):
     def build(self, backbone: Backbone, public: Sequence[Example]) -> Any:
         model = super().build(backbone, public)
         rows = {
-            key: first_rows(*value.shape, self.seed, backbone.name, key)
+            key: first_rows(*value.shape, self.seed, backbone.identity, key)
             for key, value in read_state(model, "local").items()
             if key.endswith(".A")
         }

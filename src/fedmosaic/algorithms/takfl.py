@@ -109,7 +109,7 @@ class TAKFL(FedAvg):
             return tried[0]
         sizes = {name: sum(p.numel() for p in server.backbone(name).model.parameters()) for name in teachers}
         smallest_first = sorted(teachers, key=lambda name: sizes[name])
-        noise = server.generator(f"weights of {student.backbone.name}")
+        noise = server.generator(f"weights of {student.backbone.identity}")
         for index in range(self.options.candidates):
             draw = 1 - (1 - torch.rand(len(teachers), generator=noise, dtype=torch.float64)) ** (
                 1 / 100
@@ -139,7 +139,7 @@ class Prototype:
         """The weights after distillation that begins with ``start`` and is held near ``own``, what that says."""
         options, server, train = self.options, self.server, self.algorithm.scenario.train
         write_state(self.model, "local", start)
-        purpose = f"{teacher} teaches {self.backbone.name}"
+        purpose = f"{server.backbone(teacher).identity} teaches {self.backbone.identity}"
         batches = PublicBatches(self.backbone, server.public(), train.batch_size, server.generator(purpose))
 
         def loss(model: Any, backbone: Backbone, batch: Batch) -> Tensor:

@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -139,6 +140,12 @@ class Backbone:
     def fingerprint(self) -> str:
         """Names what the model is (see :func:`fedmosaic.models.fingerprint.fingerprint`)."""
         return fingerprint(self)
+
+    @property
+    def identity(self) -> str:
+        """What random draws for this model are seeded with: its name, where that means the same everywhere; of a folder or file, whose
+        path differs from machine to machine, the fingerprint."""
+        return self.fingerprint if Path(self.name).expanduser().exists() else self.name
 
     # --- examples to tensors ----------------------------------------------------------------------------------------
     def encode(self, example: Example, answer: bool = True) -> Encoded:
