@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="only write the result from the rows that are complete")
     arguments = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    folder, seeds, compared = arguments.runs / "ablations", SEEDS[0], scenario("static", 0, Path())
+    folder, seeds, compared = arguments.runs / "ablations", SEEDS[0], scenario("static", 0)
     if not arguments.table:
         chosen = published_rates()
         # Local training under half participation has the rate of local training.

@@ -1,6 +1,6 @@
 """Fast adaptation: how soon the clients of the evidence's runs learn the seven tasks that none of them trained on.
 
-Run:  python benchmarks/evidence.py static --only sft fedavg fedsim fedmosaic alone beside      (20 minutes on 2 cores)
+Run:  python benchmarks/evidence.py static --only sft fedavg fedsim fedmosaic alone beside --pretraining 0   (20 minutes on 2 cores)
       python benchmarks/adaptation.py      (25 minutes on 2 cores; the same command goes on)
 
 ``fedmosaic adapt`` on the runs with seeds 0, 1, 2: one client of each architecture, the benchmark's unseen tasks, 50 local steps each, 50

@@ -1,18 +1,17 @@
 """Every algorithm at equal compute on the miniature benchmark, FedMosaic's ablations and controls beside them: the paper's claims.
 
-Run:  fedmosaic miniature pretrain --out BASES --seed 1      (once, half an hour: the three models of another pretraining)
-      python benchmarks/evidence.py static --bases BASES     (hours; the same command goes on)
-      python benchmarks/evidence.py dynamic --bases BASES    (after it, with the rates it chose; hours)
-      python benchmarks/evidence_table.py                    (the tables, from whatever is finished)
-      python benchmarks/evidence.py static --only sft fedmosaic     (some rows alone, at the published rates; without --bases on the
-                                                                     bundled models alone; then evidence_table.py --keep)
+Run:  python benchmarks/evidence.py static        (hours; the same command goes on)
+      python benchmarks/evidence.py dynamic       (after it, with the rates it chose; hours)
+      python benchmarks/evidence_table.py         (the tables, from whatever is finished)
+      python benchmarks/evidence.py static --only sft fedmosaic --pretraining 0     (some rows, or the seeds of one pretraining, alone, at
+                                                                                     the published rates; then evidence_table.py --keep)
 
 miniature/hetero (dynamic: miniature/dynamic), eight rounds, as many local steps as cost what 12 of local training cost (``budget:
-flops``, counted). Seeds 0, 1, 2 on the bundled pretraining, 3 and 4 on the other. Every algorithm chooses its learning rate among the
-same three on a validation split of the training data, with a seed of its own on the bundled pretraining, by the mean of Self and Others;
-FedMosaic's variants take what FedMosaic chose. FedMosaic is as in miniature/cross-family: Co-LoRA (rank 64) on o_proj of eight layers,
-A and B refined together, ordinary LoRA elsewhere; ``as published`` is the paper's form (Co-LoRA on all projections of the last layer of
-each of two blocks, the closed form of alignment, gradients).
+flops``, counted). Seeds 0, 1, 2 on the bundled models' first pretraining, 3 and 4 on the other. Every algorithm chooses its learning
+rate among the same three on a validation split of the training data, with a seed of its own on the first pretraining, by the mean of Self
+and Others; FedMosaic's variants take what FedMosaic chose. FedMosaic is as in miniature/cross-family: Co-LoRA (rank 64) on o_proj of
+eight layers, A and B refined together, ordinary LoRA elsewhere; ``as published`` is the paper's form (Co-LoRA on all projections of the
+last layer of each of two blocks, the closed form of alignment, gradients).
 """
 
 from __future__ import annotations
@@ -28,11 +27,10 @@ from fedmosaic.comparison.compare import SWEEP
 from fedmosaic.comparison.variants import Variant
 from fedmosaic.config import Scenario
 from fedmosaic.configfile import load_scenario
-from fedmosaic.miniature.architectures import folder_name
 
 RESULTS = Path(__file__).parent / "results"
 SCENARIOS = {"static": "miniature/hetero", "dynamic": "miniature/dynamic"}
-SEEDS = {0: (0, 1, 2), 1: (3, 4)}  # by pretraining
+SEEDS = {0: (0, 1, 2), 1: (3, 4)}  # by pretraining of the bundled models
 CHOICES = {"train.lr": ["2e-3", "4e-3", "8e-3"]}
 CHOOSING_SEEDS = (1000,)
 SET = ["rounds=8", "evaluation.every=8", "evaluation.last_items=30", "budget=flops"]
@@ -79,15 +77,12 @@ DYNAMIC = (
 )
 
 
-def scenario(part: str, pretraining: int, bases: Path) -> Scenario:
-    """The scenario of a part, with the models of a pretraining; ``bases`` has those of all but the bundled one."""
+def scenario(part: str, pretraining: int) -> Scenario:
+    """The scenario of a part, with the bundled models of a pretraining."""
     found = load_scenario(SCENARIOS[part], SET)
     if pretraining:
         clients = tuple(
-            client.model_copy(
-                update={"model": str((bases / folder_name(Path(client.model).name, pretraining)).absolute())}
-            )
-            for client in found.clients
+            client.model_copy(update={"model": f"{client.model}@{pretraining}"}) for client in found.clients
         )
         found = found.model_copy(update={"clients": clients})
     return found
@@ -119,23 +114,22 @@ def published_rates() -> dict[str, list[str]]:
     return chosen
 
 
-def run_only(part: str, labels: Sequence[str], folder: Path, bases: Path | None, jobs: int) -> None:
-    """Some variants at the published rates, on the bundled models and, where ``bases`` has them, on those of the other pretraining."""
+def run_only(part: str, labels: Sequence[str], pretrainings: Sequence[int], folder: Path, jobs: int) -> None:
+    """Some variants on the models of some pretrainings, at the published rates."""
     variants = [variant for variant in labelled(part) if variant.label in labels]
-    for pretraining, seeds in SEEDS.items():
-        if bases or not pretraining:
-            fedmosaic.compare(
-                scenario(part, pretraining, bases or Path()), algorithms=with_rates(variants, published_rates()),
-                seeds=seeds, out=folder / f"{part}-{pretraining}", jobs=jobs,
-            )  # fmt: skip
+    for pretraining in pretrainings:
+        fedmosaic.compare(
+            scenario(part, pretraining), algorithms=with_rates(variants, published_rates()), seeds=SEEDS[pretraining],
+            out=folder / f"{part}-{pretraining}", jobs=jobs,
+        )  # fmt: skip
 
 
-def run(part: str, folder: Path, bases: Path, jobs: int) -> None:
+def run(part: str, folder: Path, jobs: int) -> None:
     """Whatever of a part is not done yet."""
     field = [variant for variant in labelled("static") if variant not in VARIANTS]
     if part == "static":
         fedmosaic.compare(
-            scenario(part, 0, bases), algorithms=field, seeds=SEEDS[0], sweep=CHOICES, sweep_seeds=CHOOSING_SEEDS,
+            scenario(part, 0), algorithms=field, seeds=SEEDS[0], sweep=CHOICES, sweep_seeds=CHOOSING_SEEDS,
             out=folder / "static-0", jobs=jobs,
         )  # fmt: skip
     chosen = chosen_rates(folder)
@@ -144,29 +138,29 @@ def run(part: str, folder: Path, bases: Path, jobs: int) -> None:
         left = [variant for variant in labelled(part) if pretraining or variant.label not in done]
         name = f"{part}-{pretraining}" + ("-variants" if done and not pretraining else "")
         fedmosaic.compare(
-            scenario(part, pretraining, bases), algorithms=with_rates(left, chosen), seeds=seeds,
-            out=folder / name, jobs=jobs,
-        )  # fmt: skip
+            scenario(part, pretraining), algorithms=with_rates(left, chosen), seeds=seeds, out=folder / name, jobs=jobs
+        )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=list(SCENARIOS))
-    parser.add_argument("--bases", type=Path, help="the folder with the other pretraining's models")
     parser.add_argument("--only", nargs="+", metavar="LABEL", help="these rows alone, at the published rates")
+    parser.add_argument(
+        "--pretraining", type=int, choices=list(SEEDS), help="the seeds of this one alone, at the published rates"
+    )
     parser.add_argument("--runs", type=Path, default=Path("runs/evidence"), help="where the comparisons go")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
     arguments = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    if arguments.only:
-        known = [variant.label for variant in labelled(arguments.part)]
-        if unknown := [label for label in arguments.only if label not in known]:
-            parser.error(f"--only {unknown[0]!r}: the {arguments.part} part has {', '.join(map(repr, known))}")
-        run_only(arguments.part, arguments.only, arguments.runs, arguments.bases, arguments.jobs)
-    elif arguments.bases is None:
-        parser.error("--bases is missing: the folder with the other pretraining's models (see above)")
+    known = [variant.label for variant in labelled(arguments.part)]
+    if unknown := [label for label in arguments.only or () if label not in known]:
+        parser.error(f"--only {unknown[0]!r}: the {arguments.part} part has {', '.join(map(repr, known))}")
+    if arguments.only or arguments.pretraining is not None:
+        pretrainings = list(SEEDS) if arguments.pretraining is None else [arguments.pretraining]
+        run_only(arguments.part, arguments.only or known, pretrainings, arguments.runs, arguments.jobs)
     else:
-        run(arguments.part, arguments.runs, arguments.bases, arguments.jobs)
+        run(arguments.part, arguments.runs, arguments.jobs)
 
 
 if __name__ == "__main__":

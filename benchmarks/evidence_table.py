@@ -87,30 +87,31 @@ def summaries_in(row: Mapping[str, Any]) -> dict[int, Any]:
     return found
 
 
-def rows_of(part: str, runs: Mapping[str, Mapping[int, Any]], kept: Mapping[str, Any]) -> dict[str, Any]:
-    """The figures of a comparison, and accuracy on contradicted tasks beside them; ``kept`` are rows of labels without a run."""
+def contradicted(part: str, summary: Mapping[str, Any]) -> float:
+    """Accuracy on those own tasks that another client's contradict, mean over them, in percent."""
     own = {client.name: client.tasks for client in load_scenario(SCENARIOS[part]).clients}
-    kept = {label: row for label, row in kept.items() if label not in runs}
-    order = [variant.label for variant in labelled(part)]
-    everything = {**runs, **{label: summaries_in(row) for label, row in kept.items()}}
+    return 100 * fmean(
+        summary["clients"][client]["tasks"][task.name]
+        for client, tasks in own.items()
+        for task in tasks
+        if task.name.removeprefix("miniature/").partition("-")[0] in CONTRADICTING
+    )
+
+
+def rows_of(part: str, runs: Mapping[str, Mapping[int, Any]], kept: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures of a comparison, and accuracy on contradicted tasks beside them; of rows of the result (``kept``) those seeds that no
+    run is there of stay."""
+    order = [variant.label for variant in labelled(part) if variant.label in {*runs, *kept}]
+    before = {label: summaries_in(row) for label, row in kept.items()}
     rows: dict[str, Any] = compare_summaries(
-        {label: everything[label] for label in sorted(everything, key=order.index)}
+        {label: {**before.get(label, {}), **runs.get(label, {})} for label in order}
     )
     for label, row in rows.items():
-        if label in kept:
-            row[CONTRADICTED] = kept[label][CONTRADICTED]
-            continue
-        values = [
-            100
-            * fmean(
-                runs[label][seed]["clients"][client]["tasks"][task.name]
-                for client, tasks in own.items()
-                for task in tasks
-                if task.name.removeprefix("miniature/").partition("-")[0] in CONTRADICTING
-            )
-            for seed in row["seeds"]
-        ]
-        row[CONTRADICTED] = {"values": [round(value, 3) for value in values]}
+        known = (
+            dict(zip(kept[label]["seeds"], kept[label][CONTRADICTED]["values"], strict=True)) if label in kept else {}
+        )
+        known |= {seed: round(contradicted(part, summary), 3) for seed, summary in runs.get(label, {}).items()}
+        row[CONTRADICTED] = {"values": [known[seed] for seed in row["seeds"]]}
     return rows
 
 
@@ -185,7 +186,9 @@ def short_table(parts: Mapping[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs/evidence"), help="where the comparisons are")
-    parser.add_argument("--keep", action="store_true", help="rows of which no run is there stay as the result has them")
+    parser.add_argument(
+        "--keep", action="store_true", help="figures of which no run is there stay as the result has them"
+    )
     arguments = parser.parse_args()
     runs: Path = arguments.runs
     before = json.loads((RESULTS / "evidence.json").read_text()) if arguments.keep else {}

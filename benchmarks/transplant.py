@@ -1,10 +1,9 @@
 """The transplant test: P and Q learned for a task by one model, put into a model of another architecture, which is not trained.
 
-Run:  python benchmarks/transplant.py --choose --bases FOLDER --job 0 --job 1 --job 2 --job 3 --job 4   (one thread; about 15 minutes
-      a job, which can run side by side), then  python benchmarks/transplant_table.py
+Run:  python benchmarks/transplant.py --choose --job 0 --job 1 --job 2 --job 3 --job 4   (one thread; about 15 minutes a job, which can
+      run side by side), then  python benchmarks/transplant_table.py
 
-FOLDER holds the miniatures of another pretraining seed, as ``fedmosaic miniature pretrain --out FOLDER --seed 1`` makes them; seed 0 is the
-bundled one. A job is one seed of data and training on one pretraining; A and B are the same in all jobs of a pretraining. In it,
+A job is one seed of data and training on one pretraining of the bundled models; A and B are the same in all jobs of a pretraining. In it,
 for every *variant* of A and B (random, fitted to outputs, fitted to output gradients, refined), at equal sites (o_proj of 8 layers, rank
 64) and equal strength (as refinement scales its own), from equal public data, each of the three models learns each task (80 steps of 4
 examples; P, Q alone are trained) and gives its P, Q to the two others: six directions. Scores are accuracies on 100 test items, of the
@@ -41,7 +40,6 @@ from fedmosaic.alignment.refinement.start import agreement, balance
 from fedmosaic.alignment.sites import Injection, sites_of
 from fedmosaic.data.example import Example, Turn
 from fedmosaic.data.miniature.benchmark import load_task, public_set
-from fedmosaic.miniature.architectures import folder_name
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.seeding import generator
 
@@ -201,12 +199,8 @@ def subspaces(models: Sequence[Model], variant: str) -> tuple[list[dict[str, Ten
     return [balance(pair, own, shares) for pair, own in zip(pairs, looked, strict=True)], reports
 
 
-def backbones(pretraining: int, bases: Path | None) -> list[Backbone]:
-    if pretraining == 0:
-        return [Backbone.load(f"miniature/{name}") for name in MODELS]
-    if bases is None:
-        raise SystemExit("transplant: this job needs --bases FOLDER with miniatures of another pretraining seed")
-    return [Backbone.load(str(bases / folder_name(name, pretraining))) for name in MODELS]
+def backbones(pretraining: int) -> list[Backbone]:
+    return [Backbone.load(f"miniature/{name}" + (f"@{pretraining}" if pretraining else "")) for name in MODELS]
 
 
 def directions(models: Sequence[Model]) -> Iterator[tuple[str, int, int]]:
@@ -214,9 +208,9 @@ def directions(models: Sequence[Model]) -> Iterator[tuple[str, int, int]]:
         yield f"{MODELS[giver]} -> {MODELS[taker]}", giver, taker
 
 
-def choose(bases: Path | None) -> dict[str, Any]:
+def choose() -> dict[str, Any]:
     """For each variant the rate, moment and scale at which most moves; ``best``: those at which a model itself learns most."""
-    models = [Model(backbone, CHOOSE, CHOOSING_SEED) for backbone in backbones(0, bases)]
+    models = [Model(backbone, CHOOSE, CHOOSING_SEED) for backbone in backbones(0)]
     chosen: dict[str, Any] = {}
     for variant in VARIANTS:
         for model, pair in zip(models, subspaces(models, variant)[0], strict=True):
@@ -247,9 +241,9 @@ def mean(rows: Sequence[Sequence[float]]) -> float:
     return sum(map(sum, rows)) / sum(map(len, rows))
 
 
-def job(pretraining: int, seed: int, bases: Path | None, chosen: Mapping[str, Any]) -> dict[str, Any]:
+def job(pretraining: int, seed: int, chosen: Mapping[str, Any]) -> dict[str, Any]:
     tasks = (*NEAR, *FAR)
-    models = [Model(backbone, tasks, seed) for backbone in backbones(pretraining, bases)]
+    models = [Model(backbone, tasks, seed) for backbone in backbones(pretraining)]
     found: dict[str, Any] = {"pretraining": pretraining, "seed": seed, "tasks": tasks, "variants": {}}
     found["zero"] = {name: model.accuracy(model.zero()) for name, model in zip(MODELS, models, strict=True)}
     for variant in VARIANTS:
@@ -292,7 +286,6 @@ def job(pretraining: int, seed: int, bases: Path | None, chosen: Mapping[str, An
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bases", type=Path)
     parser.add_argument("--choose", action="store_true", help="choose rates and scales first")
     parser.add_argument("--job", type=int, action="append", default=[], choices=range(len(JOBS)))
     arguments = parser.parse_args()
@@ -300,10 +293,10 @@ def main() -> None:
     folder = RESULTS / "transplant"
     folder.mkdir(parents=True, exist_ok=True)
     if arguments.choose:
-        (folder / "chosen.json").write_text(json.dumps(choose(arguments.bases), indent=1) + "\n")
+        (folder / "chosen.json").write_text(json.dumps(choose(), indent=1) + "\n")
     chosen = json.loads((folder / "chosen.json").read_text())
     for number in arguments.job:
-        found = job(*JOBS[number], arguments.bases, chosen)
+        found = job(*JOBS[number], chosen)
         (folder / f"{number}.json").write_text(json.dumps(found, indent=1) + "\n")
 
 

@@ -21,7 +21,7 @@ from fedmosaic.evaluation.comparison import compare_summaries
 def test_every_ablation_changes_one_setting_of_fedmosaic() -> None:
     rates = {"fedmosaic": ["train.lr=4e-3"], "sft": ["train.lr=2e-3"], ablations.LOCAL_HALF: ["train.lr=2e-3"]}
     variants = {variant.label: variant for variant in evidence.with_rates(ablations.variants(), rates)}
-    plan = Plan("ablations", evidence.scenario("static", 0, Path()), list(variants.values()), (0,))
+    plan = Plan("ablations", evidence.scenario("static", 0), list(variants.values()), (0,))
     found = {label: plan.settings(variant).scenario.model_dump() for label, variant in variants.items()}
     for label in (*ablations.CHANGED, *ablations.PIVOTS):
         reference = ablations.AGAINST.get(label, "fedmosaic")

@@ -1,4 +1,4 @@
-"""The bundled bases: they load like any Hugging Face model, are small, share one tower, and have their skills."""
+"""The bundled bases: they load like any Hugging Face model, are small, share one tower a pretraining, and have their skills."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ FOLDERS = sorted(path.parent for path in BUNDLED.glob("*/config.json"))
 BASES = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 
 
-def test_every_architecture_is_bundled_and_named_by_its_folder():
-    assert {f"miniature/{name}" for name in ARCHITECTURES} <= set(bundled_names())
+def test_every_architecture_is_bundled_in_two_pretrainings_and_named_by_its_folder():
+    assert {f"miniature/{name}{seed}" for name in ARCHITECTURES for seed in ("", "@1")} == set(bundled_names())
     for folder in FOLDERS:
         report = json.loads((folder / "report.json").read_text())
         assert folder.name == folder_name(report["architecture"], report["seed"])
@@ -41,10 +41,13 @@ def test_weights_load_with_plain_transformers(folder: Path):
     assert all(bool(torch.isfinite(weight).all()) for weight in model.parameters())
 
 
-def test_all_share_one_tower():
+@pytest.mark.parametrize("seed", [0, 1])
+def test_those_of_one_pretraining_share_one_tower(seed: int):
     towers = [
-        LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).model.vision_tower.state_dict()
-        for folder in FOLDERS
+        LlavaForConditionalGeneration.from_pretrained(
+            BUNDLED / folder_name(name, seed), dtype=torch.float32
+        ).model.vision_tower.state_dict()
+        for name in ARCHITECTURES
     ]
     for tower in towers[1:]:
         assert all(torch.equal(weight, tower[name]) for name, weight in towers[0].items())
