@@ -134,14 +134,14 @@ def short_claims(parts: Mapping[str, Any]) -> str:
 def main_table(rows: Mapping[str, Any], chosen: Mapping[str, Sequence[str]]) -> str:
     """All algorithms, then FedMosaic's variants, with what FedMosaic has more than each of them."""
     values = values_of(rows)
-    head = [*COLUMNS, f"Self: {OURS} −", f"Others: {OURS} −", "steps", "rate"]
+    head = [*COLUMNS, f"Self: {OURS} −", f"Others: {OURS} −", "seeds", "steps", "rate"]
     text = ["| algorithm | " + " | ".join(head) + " |", "|---|" + "---|" * len(head)]
     for label, row in rows.items():
         cells = [mean(row[c]) for c in COLUMNS]
         mine = label == OURS or OURS not in values
         cells += ["" if mine else shown(paired(values[OURS][c], values[label][c]), "+") for c in MAIN]
         rate = ", ".join(setting.partition("=")[2] for setting in chosen.get(label, ()))
-        text.append(f"| {label} | " + " | ".join([*cells, str(row["steps"]), rate]) + " |")
+        text.append(f"| {label} | " + " | ".join([*cells, str(len(row["seeds"])), str(row["steps"]), rate]) + " |")
     return "\n".join(text)
 
 
