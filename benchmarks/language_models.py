@@ -1,6 +1,6 @@
 """Two real pretrained language models of different families in one federation: SmolLM2 135M and Gemma 3 270M, text tasks, several seeds.
 
-    python benchmarks/language_models.py              # everything; three hours and a half on 2 cores
+    python benchmarks/language_models.py              # everything; three hours on 2 cores
     python benchmarks/language_models.py --table      # only write the result again from what is finished
     python benchmarks/language_models.py --small      # one round of two clients, to see that everything is there; only prints
 
@@ -8,12 +8,11 @@ Needs what ``reference/hetero`` needs (``pip install 'fedmosaic[reference]'`` an
 (``fedmosaic compare``) are in folders below --runs; runs are done two at a time, each on one core, and the same command again goes on
 where it was stopped, within a run too. FedAvg averages within an architecture; FedMosaic shares across both, with A and B of Gemma aligned
 to SmolLM2's (once: the alignment is stored) and gradient signatures from SmolLM2. Beside it stand FedMosaic whose clients listen to their
-own architecture alone (``within``) or to all alike (``uniform``), and the extension ``pull``, in which a fifth of what is received enters a
-client's own adapter. Every algorithm has the local steps that cost what local training costs, counted (``budget=flops``), and chooses its
-learning rate among the same three on a validation split of the training data with a seed of its own, by the mean of Self and Others;
-FedMosaic's variants take what FedMosaic chose. P, Q and the gates keep the scenario's own rates. Accuracies are those of choices by
-likelihood, on 100 items of a client's own task and 30 of each other one. The result is ``benchmarks/results/language_models.json`` and
-``language_models.md``.
+own architecture alone (``within``), and the extension ``pull``, in which a fifth of what is received enters a client's own adapter. Every
+algorithm has the local steps that cost what local training costs, counted (``budget=flops``), and chooses its learning rate among the same
+three on a validation split of the training data with a seed of its own, by the mean of Self and Others; FedMosaic's variants take what
+FedMosaic chose. P, Q and the gates keep the scenario's own rates. Accuracies are those of choices by likelihood, on 100 items of a client's
+own task and 30 of each other one. The result is ``benchmarks/results/language_models.json`` and ``language_models.md``.
 """
 
 from __future__ import annotations
@@ -44,13 +43,12 @@ HERE = Path(__file__).parent
 NAME = "language_models"
 SCENARIO = "reference/hetero"
 ALGORITHMS = ("sft", "fedavg", "fedmosaic")
-VARIANTS = [Variant(name, f"fedmosaic-{name}") for name in ("within", "pull", "uniform")]
+VARIANTS = [Variant(name, f"fedmosaic-{name}") for name in ("within", "pull")]
 LABELS = (*ALGORITHMS, *(variant.label for variant in VARIANTS))
 SEEDS = (0, 1, 2, 3, 4)
 CLAIMS: tuple[Claim, ...] = (
     ("FedMosaic above local training", "fedmosaic", ("sft",)),
     ("FedMosaic above FedAvg", "fedmosaic", ("fedavg",)),
-    ("RELA above uniform weights", "fedmosaic", ("uniform",)),
     ("Sharing across architectures above sharing within", "fedmosaic", ("within",)),
     ("Extension *pull*: a fifth of what is received enters one's own, above FedMosaic", "pull", ("fedmosaic",)),
     ("*pull* above local training", "pull", ("sft",)),

@@ -47,8 +47,8 @@ def test_time_memory_and_choices_are_told(tmp_path: Path) -> None:
         "choices": choices,
     }
     lines = table(content).splitlines()
-    assert "| 0 | " + "600 s, 3.2 GB | " * 6 + "60 |" in lines
-    assert "| 1 | " + "601 s, 3.2 GB | " * 3 + " |  |  | 30 |" in lines
+    assert "| 0 | " + "600 s, 3.2 GB | " * 5 + "50 |" in lines
+    assert "| 1 | " + "601 s, 3.2 GB | " * 3 + " |  | 30 |" in lines
     judgement = (
         "holds (+10.0 ± 0.0) | cannot be told (+0.0 ± 0.0) | cannot be told (+0.0 ± 0.0) | cannot be told (+0.0 ± 0.0)"
     )
