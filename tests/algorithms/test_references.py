@@ -67,7 +67,12 @@ class ToyClient:
         self.algorithm, self.index, self.name, self.round = algorithm, index, f"c{index}", 0
         self.kept: State = {}
         self.backbone = SimpleNamespace(
-            name="net", layers_prefix="layers", fork=lambda: copy.deepcopy(base), num_layers=DEPTH, tower=None
+            name="net",
+            identity="net",
+            layers_prefix="layers",
+            fork=lambda: copy.deepcopy(base),
+            num_layers=DEPTH,
+            tower=None,
         )
         self.backbone.device = torch.device("cpu")
         self.backbone.encode = lambda example: example
