@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
+
+import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
@@ -24,6 +27,17 @@ import federation
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+SECTIONS = re.split(r"^#+ ", README[README.index("## Results") : README.index("## Where to go next")], flags=re.M)[1:]
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.partition("\n")[0])
+def test_every_interval_that_the_readme_quotes_stands_in_a_result_that_it_links(section: str) -> None:
+    figure = re.compile(r"(\d*\.\d) ± (\d+\.\d)")
+    linked = set(re.findall(r"benchmarks/results/[\w-]+\.md", section))
+    known = {found for file in linked for found in figure.findall((ROOT / file).read_text())}
+    prose = "\n".join(line for line in section.splitlines() if not line.startswith("|"))
+    quoted = figure.findall(prose)
+    assert quoted and not [found for found in quoted if found not in known]
 
 
 def test_the_transplant_table_is_what_the_jobs_give() -> None:
