@@ -73,6 +73,12 @@ def variants() -> list[Variant]:
     ]
 
 
+def published_variants() -> list[Variant]:
+    """These at the published rates of the evidence; local training under half participation has the rate of local training."""
+    chosen = published_rates()
+    return with_rates(variants(), {**chosen, LOCAL_HALF: chosen[LOCAL]})
+
+
 def run_of(folder: Path, label: str, seed: int) -> RunFolder:
     """Where a run is."""
     return RunFolder(folder / slug(label) / f"seed-{seed}")
@@ -126,9 +132,7 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     folder, seeds, compared = arguments.runs / "ablations", SEEDS[0], scenario("static", 0)
     if not arguments.table:
-        chosen = published_rates()
-        # Local training under half participation has the rate of local training.
-        rated = with_rates(variants(), {**chosen, LOCAL_HALF: chosen[LOCAL]})
+        rated = published_variants()
         for end in range(2, len(rated) + 2, 2):
             fedmosaic.compare(compared, algorithms=rated[:end], seeds=seeds, out=folder, jobs=arguments.jobs)
     rows = complete_rows(partial(run_of, folder), [variant.label for variant in variants()], seeds)

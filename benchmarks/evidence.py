@@ -114,12 +114,17 @@ def published_rates() -> dict[str, list[str]]:
     return chosen
 
 
+def published_variants(part: str) -> list[Variant]:
+    """All variants of a part at the published rates."""
+    return with_rates(labelled(part), published_rates())
+
+
 def run_only(part: str, labels: Sequence[str], pretrainings: Sequence[int], folder: Path, jobs: int) -> None:
     """Some variants on the models of some pretrainings, at the published rates."""
-    variants = [variant for variant in labelled(part) if variant.label in labels]
+    variants = [variant for variant in published_variants(part) if variant.label in labels]
     for pretraining in pretrainings:
         fedmosaic.compare(
-            scenario(part, pretraining), algorithms=with_rates(variants, published_rates()), seeds=SEEDS[pretraining],
+            scenario(part, pretraining), algorithms=variants, seeds=SEEDS[pretraining],
             out=folder / f"{part}-{pretraining}", jobs=jobs,
         )  # fmt: skip
 

@@ -35,7 +35,7 @@ from fedmosaic.comparison.variants import Variant
 from fedmosaic.evaluation.statistics import interval, paired
 
 RESULTS = Path(__file__).parent / "results"
-SEEDS = (0, 1, 2, 3, 4)
+SCENARIO, SEEDS = "miniature/hetero", (0, 1, 2, 3, 4)
 SET = [
     "rounds=8", "evaluation.every=8", "evaluation.last_items=30",
     "adapter.blocks=8", "adapter.shared_targets=[o_proj]", "adapter.shared_rank=64",
@@ -58,7 +58,7 @@ def table(rows: dict[str, Any], command: str) -> tuple[dict[str, Any], str]:
     values = values_of(rows)
     lines = [
         "# P, Q across architectures, in a federation", "",
-        f"Accuracy in percent on miniature/hetero, mean ± half of a 95 % interval over {len(SEEDS)} seeds. Made by `{command}`, "
+        f"Accuracy in percent on {SCENARIO}, mean ± half of a 95 % interval over {len(SEEDS)} seeds. Made by `{command}`, "
         "which tells what the variants are.", "",
         "| A, B | " + " | ".join(COLUMNS) + " |", "|---|" + "---|" * len(COLUMNS),
     ]  # fmt: skip
@@ -97,9 +97,7 @@ def main() -> None:
     arguments = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     if not arguments.table:
-        fedmosaic.compare(
-            "miniature/hetero", algorithms=VARIANTS, seeds=SEEDS, set=SET, out=arguments.runs, jobs=arguments.jobs
-        )
+        fedmosaic.compare(SCENARIO, algorithms=VARIANTS, seeds=SEEDS, set=SET, out=arguments.runs, jobs=arguments.jobs)
     command = "python benchmarks/federation.py"
     found, text = table(fedmosaic.show(arguments.runs)["algorithms"], command)
     (RESULTS / "federation.json").write_text(json.dumps({"command": command, "set": SET, **found}, indent=1) + "\n")
