@@ -75,6 +75,8 @@ def main() -> None:
     variant = next(found for found in variants if found.label == label)
     with TemporaryDirectory() as folder:
         made = fedmosaic.compare(scenario, algorithms=[variant], seeds=[seed], out=Path(folder) / "again")
+    if made.failures:
+        sys.exit(f"{benchmark}, {label}, seed {seed}: {made.failures[0].reason}")
     text, equal = beside(rows[label], seed, made.result["algorithms"][label])
     print(text)
     sys.exit(0 if equal else f"{benchmark}, {label}, seed {seed}: not what is published")
