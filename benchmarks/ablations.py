@@ -21,22 +21,31 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from evidence import CLOSED, COLORA, FEDMOSAIC, REFINED, SEEDS, published_rates, scenario, with_rates
+from evidence import (
+    CLOSED,
+    COLORA,
+    FEDMOSAIC,
+    REFINED,
+    SEEDS,
+    published_rates,
+    scenario,
+    with_rates,
+)
 from readme import put
 from tables import complete_rows, shown, values_of, weights_after
 
 import fedmosaic
-from fedmosaic.comparison.variants import Variant, slug
-from fedmosaic.evaluation.statistics import interval, paired
-from fedmosaic.federation.runfolder import RunFolder
+from fedmosaic.experiments.statistics import interval, paired
+from fedmosaic.experiments.variants import Variant, slug
+from fedmosaic.federation.run_folder import RunFolder
 
 RESULTS = Path(__file__).parent / "results"
 SHOWN = ("Self", "Others", "in-group")
 PARTICIPATION, HALF = "participation 50 %", "participation=0.5"
 # What is changed, by label: blocks N_B, rank r of Co-LoRA, temperature and number of peers, weight of a new signature, its interval m …
 CHANGED = {
-    "N_B = 2": "adapter.blocks=2",
-    "r = 16": "adapter.shared_rank=16",
+    "N_B = 2": "adapter.num_blocks=2",
+    "r = 16": "adapter.shared_r=16",
     "gate of the input": "adapter.gate=input",
     "no gate": "adapter.gate=none",
     "tau = 0.1": "relevance.tau=0.1",
@@ -46,8 +55,8 @@ CHANGED = {
     "alpha = 0.1": "relevance.ema=0.1",
     "kept 5 %": "relevance.keep=0.05",
     "noise 1e-2": "relevance.noise_std=1e-2",
-    "N_B = 4": "adapter.blocks=4",
-    "r = 32": "adapter.shared_rank=32",
+    "N_B = 4": "adapter.num_blocks=4",
+    "r = 32": "adapter.shared_r=32",
     "tau = 2": "relevance.tau=2",
     "alpha = 1": "relevance.ema=1",
     "kept 100 %": "relevance.keep=1",
@@ -57,7 +66,12 @@ PIVOTS = {"pivot random": "alignment.pivot_init=random", "pivot svd": "alignment
 CLOSED_FORM = "closed form, pivot principal"
 LOCAL, LOCAL_HALF = "sft", f"sft, {PARTICIPATION}"
 # What a row is compared with; all others with FedMosaic unchanged.
-AGAINST = {**dict.fromkeys(PIVOTS, CLOSED_FORM), LOCAL_HALF: LOCAL, LOCAL: None, FEDMOSAIC.label: LOCAL}
+AGAINST = {
+    **dict.fromkeys(PIVOTS, CLOSED_FORM),
+    LOCAL_HALF: LOCAL,
+    LOCAL: None,
+    FEDMOSAIC.label: LOCAL,
+}
 
 
 def variants() -> list[Variant]:
@@ -67,9 +81,15 @@ def variants() -> list[Variant]:
         Variant(LOCAL, "sft"),
         FEDMOSAIC,
         Variant(CLOSED_FORM, "fedmosaic", COLORA + CLOSED),
-        *(Variant(label, "fedmosaic", (*COLORA, *CLOSED, setting)) for label, setting in PIVOTS.items()),
+        *(
+            Variant(label, "fedmosaic", (*COLORA, *CLOSED, setting))
+            for label, setting in PIVOTS.items()
+        ),
         Variant(LOCAL_HALF, "sft", (HALF,)),
-        *(Variant(label, "fedmosaic", (*COLORA, *REFINED, setting)) for label, setting in CHANGED.items()),
+        *(
+            Variant(label, "fedmosaic", (*COLORA, *REFINED, setting))
+            for label, setting in CHANGED.items()
+        ),
     ]
 
 
@@ -84,10 +104,18 @@ def run_of(folder: Path, label: str, seed: int) -> RunFolder:
     return RunFolder(folder / slug(label) / f"seed-{seed}")
 
 
-def table(rows: Mapping[str, Any], listened: Mapping[str, float], seeds: Sequence[int], command: str) -> str:
+def table(
+    rows: Mapping[str, Any], listened: Mapping[str, float], seeds: Sequence[int], command: str
+) -> str:
     """The result in Markdown."""
     values = values_of(rows)
-    head = [*SHOWN, "compared with", *(f"{column}, difference" for column in SHOWN), "own group, %", "steps"]
+    head = [
+        *SHOWN,
+        "compared with",
+        *(f"{column}, difference" for column in SHOWN),
+        "own group, %",
+        "steps",
+    ]
     lines = [
         "# FedMosaic's settings, one by one", "",
         f"Made by `{command}`, which tells what is run; all figures in `ablations.json`. Accuracy in percent on miniature/hetero, mean ± "
@@ -99,11 +127,17 @@ def table(rows: Mapping[str, Any], listened: Mapping[str, float], seeds: Sequenc
         against = AGAINST.get(label, FEDMOSAIC.label)
         cells = [shown(interval(row[c]["values"])) for c in SHOWN]
         cells.append(against or "")
-        cells += [shown(paired(values[label][c], values[against][c]), "+") if against in values else "" for c in SHOWN]
+        cells += [
+            shown(paired(values[label][c], values[against][c]), "+") if against in values else ""
+            for c in SHOWN
+        ]
         cells += [f"{listened[label]:.1f}" if label in listened else "", str(row["steps"])]
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
     if {PARTICIPATION, LOCAL_HALF} <= rows.keys():
-        gaps = [f"{c} {shown(paired(values[PARTICIPATION][c], values[LOCAL_HALF][c]), '+')}" for c in SHOWN]
+        gaps = [
+            f"{c} {shown(paired(values[PARTICIPATION][c], values[LOCAL_HALF][c]), '+')}"
+            for c in SHOWN
+        ]
         lines += ["", f"Half participation, FedMosaic minus local training: {', '.join(gaps)}."]
     return "\n".join([*lines, ""])
 
@@ -114,27 +148,41 @@ def short_table(rows: Mapping[str, Any], listened: Mapping[str, float]) -> str:
     head = [*SHOWN, "own group, %"]
     lines = ["| changed | " + " | ".join(head) + " |", "|---|" + "---|" * len(head)]
     for label in rows:
-        if (against := AGAINST.get(label, FEDMOSAIC.label)) in values and label not in (FEDMOSAIC.label, LOCAL_HALF):
+        if (against := AGAINST.get(label, FEDMOSAIC.label)) in values and label not in (
+            FEDMOSAIC.label,
+            LOCAL_HALF,
+        ):
             cells = [shown(paired(values[label][c], values[against][c]), "+") for c in SHOWN]
             of = f", to {against}" if label in PIVOTS else ""
-            lines.append(f"| {label}{of} | " + " | ".join([*cells, f"{listened[label]:.1f}"]) + " |")
+            lines.append(
+                f"| {label}{of} | " + " | ".join([*cells, f"{listened[label]:.1f}"]) + " |"
+            )
     return "\n".join(lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
-        "--runs", type=Path, default=Path("runs/evidence"), help="the comparison goes into its folder ablations"
+        "--runs",
+        type=Path,
+        default=Path("runs/evidence"),
+        help="the comparison goes into its folder ablations",
     )
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
-    parser.add_argument("--table", action="store_true", help="only write the result from the rows that are complete")
+    parser.add_argument(
+        "--table", action="store_true", help="only write the result from the rows that are complete"
+    )
     arguments = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     folder, seeds, compared = arguments.runs / "ablations", SEEDS[0], scenario("static", 0)
     if not arguments.table:
         rated = published_variants()
         for end in range(2, len(rated) + 2, 2):
-            fedmosaic.compare(compared, algorithms=rated[:end], seeds=seeds, out=folder, jobs=arguments.jobs)
+            fedmosaic.compare(
+                compared, algorithms=rated[:end], seeds=seeds, out=folder, jobs=arguments.jobs
+            )
     rows = complete_rows(partial(run_of, folder), [variant.label for variant in variants()], seeds)
     listened = weights_after(partial(run_of, folder), compared, list(rows), seeds)
     command = "python benchmarks/ablations.py"

@@ -26,10 +26,10 @@ from readme import put
 from tables import shown
 
 import fedmosaic
-from fedmosaic.comparison.variants import slug
-from fedmosaic.data.miniature.benchmark import unseen_names
-from fedmosaic.evaluation.statistics import interval, paired
-from fedmosaic.federation.adapt import ADAPTED, FRESH, RECEIVED, mean_curve
+from fedmosaic.experiments.adaptation import ADAPTED, FRESH, RECEIVED, mean_curve
+from fedmosaic.experiments.statistics import interval, paired
+from fedmosaic.experiments.variants import slug
+from fedmosaic.miniature.benchmark.load import unseen_names
 
 RESULTS = Path(__file__).parent / "results"
 # With the algorithm whose untrained adapters a row is compared with: variants of FedMosaic begin and learn as it does.
@@ -43,7 +43,11 @@ LABELS = {
 }
 CLIENTS = ("client-0", "client-1", "client-3")  # one of each architecture
 EVERY, POINTS, ITEMS = 10, 5, 50
-RECEIVING = ("fedsim", "fedmosaic", "beside")  # algorithms that keep an adapter of their own beside what they receive
+RECEIVING = (
+    "fedsim",
+    "fedmosaic",
+    "beside",
+)  # algorithms that keep an adapter of their own beside what they receive
 STEPS = [str(EVERY * point) for point in range(POINTS + 1)]
 HEAD = ("| | " + " | ".join(STEPS) + " |", "|---|" + "---|" * len(STEPS))
 Curves = Mapping[str, Mapping[str, Sequence[float]]]  # accuracy in percent by label, seed and point
@@ -71,10 +75,14 @@ def measured(folder: Path, label: str) -> dict[str, Any]:
 
 def curves(runs: Path, seeds: Sequence[int], jobs: int) -> dict[str, dict[str, list[float]]]:
     """What every run's clients learn."""
-    found: dict[str, dict[str, list[float]]] = {label: {} for label in (*untrained(), *untrained().values())}
+    found: dict[str, dict[str, list[float]]] = {
+        label: {} for label in (*untrained(), *untrained().values())
+    }
     with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
         started = {
-            (label, seed): pool.submit(measured, runs / "static-0" / slug(label) / f"seed-{seed}", label)
+            (label, seed): pool.submit(
+                measured, runs / "static-0" / slug(label) / f"seed-{seed}", label
+            )
             for seed in seeds
             for label in LABELS
         }
@@ -92,7 +100,10 @@ def curves(runs: Path, seeds: Sequence[int], jobs: int) -> dict[str, dict[str, l
 def by_point(found: Curves) -> dict[str, list[dict[int, float]]]:
     """By label: for every point the accuracies by seed."""
     return {
-        label: [{int(seed): values[point] for seed, values in seeds.items()} for point in range(POINTS + 1)]
+        label: [
+            {int(seed): values[point] for seed, values in seeds.items()}
+            for point in range(POINTS + 1)
+        ]
         for label, seeds in found.items()
     }
 
@@ -101,7 +112,11 @@ def short_table(found: Curves) -> str:
     """The curves, mean and interval at every point; for the README, too."""
     lines = list(HEAD)
     for label, points in by_point(found).items():
-        lines.append(f"| {label} | " + " | ".join(shown(interval(list(each.values()))) for each in points) + " |")
+        lines.append(
+            f"| {label} | "
+            + " | ".join(shown(interval(list(each.values()))) for each in points)
+            + " |"
+        )
     return "\n".join(lines)
 
 
@@ -120,21 +135,33 @@ def table(found: Curves, command: str) -> str:
     for name, others in against.items():
         lines += ["", f"Minus {name}, paired:", "", *HEAD]
         for label, other in others.items():
-            gaps = [paired(each, base) for each, base in zip(columns[label], columns[other], strict=True)]
+            gaps = [
+                paired(each, base)
+                for each, base in zip(columns[label], columns[other], strict=True)
+            ]
             lines.append(f"| {label} | " + " | ".join(shown(gap, "+") for gap in gaps) + " |")
     return "\n".join([*lines, ""])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=Path, default=Path("runs/evidence"), help="where evidence.py's comparisons are")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--runs",
+        type=Path,
+        default=Path("runs/evidence"),
+        help="where evidence.py's comparisons are",
+    )
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
     arguments = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     command, seeds = "python benchmarks/adaptation.py", SEEDS[0]
     found = curves(arguments.runs, seeds, arguments.jobs)
     text = table(found, command)
-    (RESULTS / "adaptation.json").write_text(json.dumps({"command": command, "curves": found}, indent=1) + "\n")
+    (RESULTS / "adaptation.json").write_text(
+        json.dumps({"command": command, "curves": found}, indent=1) + "\n"
+    )
     (RESULTS / "adaptation.md").write_text(text)
     put("adaptation", short_table(found))
     print(text)

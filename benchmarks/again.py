@@ -24,9 +24,9 @@ from tables import COLUMNS
 
 import federation
 import fedmosaic
-from fedmosaic.comparison.variants import Variant
 from fedmosaic.config import Scenario
-from fedmosaic.configfile import load_scenario
+from fedmosaic.config.load import load_scenario
+from fedmosaic.experiments.variants import Variant
 
 RESULTS = Path(__file__).parent / "results"
 BENCHMARKS = (*evidence.SCENARIOS, "federation", "ablations")
@@ -53,13 +53,19 @@ def run_of(benchmark: str, seed: int) -> tuple[Scenario, list[Variant]]:
 def beside(row: Mapping[str, Any], seed: int, again: Mapping[str, Any]) -> tuple[str, bool]:
     """Figures of a row as they are published and as they came out again, and whether all are equal."""
     place = row["seeds"].index(seed)
-    pairs = {column: (row[column]["values"][place], again[column]["values"][0]) for column in COLUMNS}
+    pairs = {
+        column: (row[column]["values"][place], again[column]["values"][0]) for column in COLUMNS
+    }
     lines = [f"| {column} | {before} | {now} |" for column, (before, now) in pairs.items()]
-    return "\n".join(["| | published | again |", "|---|---|---|", *lines]), all(a == b for a, b in pairs.values())
+    return "\n".join(["| | published | again |", "|---|---|---|", *lines]), all(
+        a == b for a, b in pairs.values()
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("benchmark", nargs="?", choices=BENCHMARKS, default="static")
     parser.add_argument("label", nargs="?", default="sft", help="the row (default: sft)")
     parser.add_argument("--seed", type=int, default=0)
@@ -70,11 +76,15 @@ def main() -> None:
     if label not in rows:
         parser.error(f"{benchmark} has no row {label!r}; it has {', '.join(map(repr, rows))}")
     if seed not in rows[label]["seeds"]:
-        parser.error(f"{label!r} has no seed {seed}; it has {', '.join(map(str, rows[label]['seeds']))}")
+        parser.error(
+            f"{label!r} has no seed {seed}; it has {', '.join(map(str, rows[label]['seeds']))}"
+        )
     scenario, variants = run_of(benchmark, seed)
     variant = next(found for found in variants if found.label == label)
     with TemporaryDirectory() as folder:
-        made = fedmosaic.compare(scenario, algorithms=[variant], seeds=[seed], out=Path(folder) / "again")
+        made = fedmosaic.compare(
+            scenario, algorithms=[variant], seeds=[seed], out=Path(folder) / "again"
+        )
     if made.failures:
         sys.exit(f"{benchmark}, {label}, seed {seed}: {made.failures[0].reason}")
     text, equal = beside(rows[label], seed, made.result["algorithms"][label])

@@ -27,12 +27,12 @@ import torch
 
 from fedmosaic.adapters import block_ends
 from fedmosaic.alignment import AlignmentSettings, align
-from fedmosaic.alignment.descent import Descent
-from fedmosaic.alignment.moments import Matched, Moments
-from fedmosaic.alignment.observe import Observation, observe
-from fedmosaic.alignment.pivot import Pivot, random_subspaces
-from fedmosaic.alignment.sites import sites_of
-from fedmosaic.alignment.solve import fit_ridge, residual
+from fedmosaic.alignment.closed_form.descent import Descent
+from fedmosaic.alignment.closed_form.moments import Matched, Moments
+from fedmosaic.alignment.closed_form.observe import Observation, observe
+from fedmosaic.alignment.closed_form.pivot import Pivot, random_subspaces
+from fedmosaic.alignment.closed_form.solve import fit_ridge, residual
+from fedmosaic.alignment.hooks import sites_of
 from fedmosaic.data import Example, public_examples
 from fedmosaic.models.backbone import Backbone
 
@@ -57,7 +57,10 @@ class Pair:
         settings = SETTINGS.model_copy(update={"batch_size": size})
         passes = [
             observe(backbone, sites, examples, settings, gradients=False)
-            for backbone, sites in ((self.model, self.sites), (self.pivot.backbone, self.pivot.sites))
+            for backbone, sites in (
+                (self.model, self.sites),
+                (self.pivot.backbone, self.pivot.sites),
+            )
         ]
         for own, seen in zip(*passes, strict=True):
             shown = {
@@ -74,7 +77,9 @@ class Pair:
         return sums
 
     def closed(self, examples: Sequence[Example], strength: float) -> dict[str, torch.Tensor]:
-        return {key: fit_ridge(moments, strength) for key, moments in self.moments(examples).items()}
+        return {
+            key: fit_ridge(moments, strength) for key, moments in self.moments(examples).items()
+        }
 
     def descent(self, examples: Sequence[Example], lr: float) -> dict[str, torch.Tensor]:
         descent = Descent(self.before, lr)
@@ -101,14 +106,26 @@ def compare(model: Backbone, pivot: Backbone, examples: Sequence[Example]) -> di
         return mean(residual(judge[key], value) for key, value in maps.items())
 
     random = {site.key: pair.before[f"{site.key}.A"] for site in pair.sites}
-    lines: list[dict[str, Any]] = [{"how": "random", "examples": 0, "seconds": 0.0, "residual": left(random)}]
-    for size, strength in [*((size, SETTINGS.ridge) for size in SIZES), *((SIZES[-1], ridge) for ridge in RIDGES)]:
+    lines: list[dict[str, Any]] = [
+        {"how": "random", "examples": 0, "seconds": 0.0, "residual": left(random)}
+    ]
+    for size, strength in [
+        *((size, SETTINGS.ridge) for size in SIZES),
+        *((SIZES[-1], ridge) for ridge in RIDGES),
+    ]:
         spent, maps = seconds(pair.closed, fitted[:size], strength)
         how = f"closed form, ridge {strength:g}"
         lines.append({"how": how, "examples": size, "seconds": spent, "residual": left(maps)})
     for lr in RATES:
         spent, maps = seconds(pair.descent, fitted, lr)
-        lines.append({"how": f"descent, lr {lr:g}", "examples": len(fitted), "seconds": spent, "residual": left(maps)})
+        lines.append(
+            {
+                "how": f"descent, lr {lr:g}",
+                "examples": len(fitted),
+                "seconds": spent,
+                "residual": left(maps),
+            }
+        )
     paper = next(line for line in lines if line["how"] == f"descent, lr {RATES[0]:g}")
     for line in lines:
         line["share_of_descents_time"] = line["seconds"] / paper["seconds"]
@@ -129,7 +146,10 @@ def whole(models: Sequence[Backbone], pivot: Backbone) -> dict[str, Any]:
             ends[what] = time.process_time()
 
         spent, _ = seconds(align, [pivot, *models], pivot, examples, AlignmentSettings(), mark)
-    stages = {what: later - earlier for (_, earlier), (what, later) in pairwise([("", started), *ends.items()])}
+    stages = {
+        what: later - earlier
+        for (_, earlier), (what, later) in pairwise([("", started), *ends.items()])
+    }
     print(f"  {len(models) + 1} models, 256 examples: {spent:.1f} s, of which {stages}")
     return {
         "models": [pivot.name, *(model.name for model in models)],
@@ -140,9 +160,13 @@ def whole(models: Sequence[Backbone], pivot: Backbone) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--examples", type=int, default=5000)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "alignment_cost.json")
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parent / "results" / "alignment_cost.json"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     pivot, models = Backbone.load(PIVOT), [Backbone.load(name) for name in MODELS]
@@ -152,7 +176,12 @@ def main() -> None:
     for model in models:
         print(f"{model.name} to {pivot.name}")
         found["comparisons"].append(compare(model, pivot, examples))
-    setting = {"torch": torch.__version__, "threads": torch.get_num_threads(), "dtype": "float32", "device": "cpu"}
+    setting = {
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "dtype": "float32",
+        "device": "cpu",
+    }
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps({"setting": setting, **found}, indent=2) + "\n")
 

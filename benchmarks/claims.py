@@ -12,7 +12,7 @@ from typing import Any
 
 from tables import Values, shown
 
-from fedmosaic.evaluation.statistics import Interval, paired
+from fedmosaic.experiments.statistics import Interval, paired
 
 # The claim in words, who, above whom.
 Claim = tuple[str, str, tuple[str, ...]]
@@ -20,7 +20,10 @@ Claim = tuple[str, str, tuple[str, ...]]
 
 def verdict(gaps: Sequence[Interval]) -> str:
     """Of a claim that every one of these differences is above zero."""
-    sides = [0 if gap.half is None or abs(gap.mean) <= gap.half else 1 if gap.mean > 0 else -1 for gap in gaps]
+    sides = [
+        0 if gap.half is None or abs(gap.mean) <= gap.half else 1 if gap.mean > 0 else -1
+        for gap in gaps
+    ]
     if any(side < 0 for side in sides):
         return "does not hold"
     return "holds" if all(side > 0 for side in sides) else "cannot be told"
@@ -60,5 +63,8 @@ def claim_cell(line: Mapping[str, Any], column: str) -> str:
 
 def claims_table(lines: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
     text = ["| claim | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
-    text += [f"| {line['claim']} | " + " | ".join(claim_cell(line, c) for c in columns) + " |" for line in lines]
+    text += [
+        f"| {line['claim']} | " + " | ".join(claim_cell(line, c) for c in columns) + " |"
+        for line in lines
+    ]
     return "\n".join(text)

@@ -39,11 +39,11 @@ from transformers.utils import logging
 
 from fedmosaic.algorithms import TABLE, algorithm_class
 from fedmosaic.config import RunSettings
-from fedmosaic.configfile import load_scenario
-from fedmosaic.federation.budget import REFERENCE, equal_steps
-from fedmosaic.federation.rehearsal import RoundCost, rehearse
+from fedmosaic.config.load import load_scenario
+from fedmosaic.experiments.equal_compute import REFERENCE, equal_steps
+from fedmosaic.experiments.rehearsal import RoundCost, rehearse
 from fedmosaic.federation.run import resolve
-from fedmosaic.federation.site import Site
+from fedmosaic.federation.runtime import Runtime
 from fedmosaic.models.source import locate
 
 HERE = Path(__file__).parent
@@ -134,7 +134,12 @@ def design(folder: Path, scale: int, steps: int) -> Path:
         ],
         # Some algorithms distil on public data; the task's own items stand in for it.
         "data": {"root": str(folder), "public": "train/questions.json", "public_size": PUBLIC},
-        "adapter": {"rank": RANK // scale, "alpha": 2 * RANK // scale, "dropout": 0.05, "blocks": 4},
+        "adapter": {
+            "r": RANK // scale,
+            "alpha": 2 * RANK // scale,
+            "dropout": 0.05,
+            "num_blocks": 4,
+        },
         "train": {"steps": steps, "batch_size": 4},
         "relevance": {"every": 10},
     }
@@ -146,7 +151,9 @@ def design(folder: Path, scale: int, steps: int) -> Path:
 def over(cost: RoundCost, steps: int) -> RoundCost:
     """The cost of a round of 100 steps from that of one of ``steps``."""
     in_steps = {model: flops * 100 // steps for model, flops in cost.in_steps.items()}
-    flops = {model: flops - cost.in_steps[model] + in_steps[model] for model, flops in cost.flops.items()}
+    flops = {
+        model: flops - cost.in_steps[model] + in_steps[model] for model, flops in cost.flops.items()
+    }
     return replace(cost, flops=flops, in_steps=in_steps)
 
 
@@ -158,20 +165,23 @@ def measure(scale: int, steps: int, algorithms: list[str]) -> dict[str, Any]:
         folder = Path(name)
         scenario = load_scenario(design(folder, scale, steps))
         clients = Counter(client.model for client in scenario.clients)
-        site = Site(RunSettings(name="design", algorithm=REFERENCE, scenario=scenario))
-        site.use(resolve(site))
-        reference = rehearse(site, REFERENCE, steps)
+        runtime = Runtime(RunSettings(name="design", algorithm=REFERENCE, scenario=scenario))
+        runtime.use(resolve(runtime))
+        reference = rehearse(runtime, REFERENCE, steps)
         reference_100 = over(reference, steps)
         for algorithm in algorithms:
-            own = reference if algorithm == REFERENCE else rehearse(site, algorithm, steps)
+            own = reference if algorithm == REFERENCE else rehearse(runtime, algorithm, steps)
             own_100 = over(own, steps)
-            limited = not algorithm_class(algorithm).unlimited
+            limited = not algorithm_class(algorithm).oracle
             local = sum(reference_100.flops[client.model] for client in scenario.clients)
             found[algorithm] = {
-                "steps for 100": round(equal_steps(100, reference_100, own_100, clients), 2) if limited else None,
+                "steps for 100": round(equal_steps(100, reference_100, own_100, clients), 2)
+                if limited
+                else None,
                 "paper": PAPER.get(algorithm),
                 "100 steps relative to sft": {
-                    Path(model).name: round(own_100.flops[model] / reference_100.flops[model], 4) for model in own.flops
+                    Path(model).name: round(own_100.flops[model] / reference_100.flops[model], 4)
+                    for model in own.flops
                 },
                 "of these once a round": {
                     Path(model).name: round(1 - own_100.in_steps[model] / own_100.flops[model], 4)
@@ -202,10 +212,15 @@ def table(result: dict[str, Any]) -> str:
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--scale", type=int, default=32, help="divides every extent")
     parser.add_argument(
-        "--steps", type=int, default=10, help="measured steps of local training; a signature period tells all"
+        "--steps",
+        type=int,
+        default=10,
+        help="measured steps of local training; a signature period tells all",
     )
     parser.add_argument("--algorithms", nargs="+", default=list(TABLE), choices=list(TABLE))
     parser.add_argument("--only-print", action="store_true", help="write no result")

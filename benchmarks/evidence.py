@@ -23,10 +23,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import fedmosaic
-from fedmosaic.comparison.compare import SWEEP
-from fedmosaic.comparison.variants import Variant
 from fedmosaic.config import Scenario
-from fedmosaic.configfile import load_scenario
+from fedmosaic.config.load import load_scenario
+from fedmosaic.experiments.compare import SWEEP
+from fedmosaic.experiments.variants import Variant
 
 RESULTS = Path(__file__).parent / "results"
 SCENARIOS = {"static": "miniature/hetero", "dynamic": "miniature/dynamic"}
@@ -36,7 +36,7 @@ CHOOSING_SEEDS = (1000,)
 SET = ["rounds=8", "evaluation.every=8", "evaluation.last_items=30", "budget=flops"]
 REFINED = ("alignment={method: gradients, refine: {}, layers: even, size: 1500}",)
 COLORA = (
-    "adapter.blocks=8", "adapter.shared_targets=[o_proj]", "adapter.shared_rank=64",
+    "adapter.num_blocks=8", "adapter.shared_modules=[o_proj]", "adapter.shared_r=64",
     "train.moment_shared=tensor", "train.lr_shared=1e-2",
 )  # fmt: skip
 CLOSED = ("alignment={method: gradients, refine: null, layers: even, size: 512}",)
@@ -66,14 +66,28 @@ VARIANTS = [
     ),
     Variant("beside, sharp", "fedmosaic-beside", (*COLORA, *REFINED, "relevance.relative_tau=0.5")),
     # What alignment carries where foreign P, Q take nobody's place.
-    Variant("beside, turned", "fedmosaic", (*COLORA, *REFINED, "algorithms.fedmosaic={foreign: 2.0, turned: true}")),
+    Variant(
+        "beside, turned",
+        "fedmosaic",
+        (*COLORA, *REFINED, "algorithms.fedmosaic={foreign: 2.0, turned: true}"),
+    ),
     Variant("as published", "fedmosaic", ("alignment={method: gradients, size: 512}",)),
 ]
 # In the dynamic part: every baseline but FedMKT, of which even one step a round costs more than local training there, and what the claims
 # need.
 DYNAMIC = (
     *(name for name in BASELINES if name != "fedmkt"),
-    *("fedmosaic", "within", "uniform", "permuted", "oracle", "sharp", "unaligned", "beside", "alone"),
+    *(
+        "fedmosaic",
+        "within",
+        "uniform",
+        "permuted",
+        "oracle",
+        "sharp",
+        "unaligned",
+        "beside",
+        "alone",
+    ),
 )
 
 
@@ -82,7 +96,8 @@ def scenario(part: str, pretraining: int) -> Scenario:
     found = load_scenario(SCENARIOS[part], SET)
     if pretraining:
         clients = tuple(
-            client.model_copy(update={"model": f"{client.model}@{pretraining}"}) for client in found.clients
+            client.model_copy(update={"model": f"{client.model}@{pretraining}"})
+            for client in found.clients
         )
         found = found.model_copy(update={"clients": clients})
     return found
@@ -91,13 +106,19 @@ def scenario(part: str, pretraining: int) -> Scenario:
 def labelled(part: str) -> list[Variant]:
     """All variants of a part."""
     everything = [*(Variant(name, name) for name in BASELINES), FEDMOSAIC, *VARIANTS]
-    return everything if part == "static" else [variant for variant in everything if variant.label in DYNAMIC]
+    return (
+        everything
+        if part == "static"
+        else [variant for variant in everything if variant.label in DYNAMIC]
+    )
 
 
 def with_rates(variants: Sequence[Variant], chosen: dict[str, list[str]]) -> list[Variant]:
     """The variants with the rates that were chosen; variants of FedMosaic with FedMosaic's."""
     return [
-        Variant(v.label, v.algorithm, v.settings + tuple(chosen.get(v.label, chosen[FEDMOSAIC.label])))
+        Variant(
+            v.label, v.algorithm, v.settings + tuple(chosen.get(v.label, chosen[FEDMOSAIC.label]))
+        )
         for v in variants
     ]
 
@@ -110,7 +131,9 @@ def chosen_rates(runs: Path) -> dict[str, list[str]]:
 
 def published_rates() -> dict[str, list[str]]:
     """What every algorithm chose in the published runs."""
-    chosen: dict[str, list[str]] = json.loads((RESULTS / "evidence.json").read_text())["static"]["chosen"]
+    chosen: dict[str, list[str]] = json.loads((RESULTS / "evidence.json").read_text())["static"][
+        "chosen"
+    ]
     return chosen
 
 
@@ -119,7 +142,9 @@ def published_variants(part: str) -> list[Variant]:
     return with_rates(labelled(part), published_rates())
 
 
-def run_only(part: str, labels: Sequence[str], pretrainings: Sequence[int], folder: Path, jobs: int) -> None:
+def run_only(
+    part: str, labels: Sequence[str], pretrainings: Sequence[int], folder: Path, jobs: int
+) -> None:
     """Some variants on the models of some pretrainings, at the published rates."""
     variants = [variant for variant in published_variants(part) if variant.label in labels]
     for pretraining in pretrainings:
@@ -143,27 +168,44 @@ def run(part: str, folder: Path, jobs: int) -> None:
         left = [variant for variant in labelled(part) if pretraining or variant.label not in done]
         name = f"{part}-{pretraining}" + ("-variants" if done and not pretraining else "")
         fedmosaic.compare(
-            scenario(part, pretraining), algorithms=with_rates(left, chosen), seeds=seeds, out=folder / name, jobs=jobs
+            scenario(part, pretraining),
+            algorithms=with_rates(left, chosen),
+            seeds=seeds,
+            out=folder / name,
+            jobs=jobs,
         )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=list(SCENARIOS))
-    parser.add_argument("--only", nargs="+", metavar="LABEL", help="these rows alone, at the published rates")
-    parser.add_argument(
-        "--pretraining", type=int, choices=list(SEEDS), help="the seeds of this one alone, at the published rates"
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--runs", type=Path, default=Path("runs/evidence"), help="where the comparisons go")
+    parser.add_argument("part", choices=list(SCENARIOS))
+    parser.add_argument(
+        "--only", nargs="+", metavar="LABEL", help="these rows alone, at the published rates"
+    )
+    parser.add_argument(
+        "--pretraining",
+        type=int,
+        choices=list(SEEDS),
+        help="the seeds of this one alone, at the published rates",
+    )
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs/evidence"), help="where the comparisons go"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
     arguments = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     known = [variant.label for variant in labelled(arguments.part)]
     if unknown := [label for label in arguments.only or () if label not in known]:
-        parser.error(f"--only {unknown[0]!r}: the {arguments.part} part has {', '.join(map(repr, known))}")
+        parser.error(
+            f"--only {unknown[0]!r}: the {arguments.part} part has {', '.join(map(repr, known))}"
+        )
     if arguments.only or arguments.pretraining is not None:
         pretrainings = list(SEEDS) if arguments.pretraining is None else [arguments.pretraining]
-        run_only(arguments.part, arguments.only or known, pretrainings, arguments.runs, arguments.jobs)
+        run_only(
+            arguments.part, arguments.only or known, pretrainings, arguments.runs, arguments.jobs
+        )
     else:
         run(arguments.part, arguments.runs, arguments.jobs)
 

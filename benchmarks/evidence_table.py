@@ -20,12 +20,12 @@ from evidence import BASELINES, FEDMOSAIC, SCENARIOS, SEEDS, VARIANTS, chosen_ra
 from readme import put
 from tables import COLUMNS, shown, values_of
 
-from fedmosaic.comparison.variants import slug
-from fedmosaic.configfile import load_scenario
-from fedmosaic.evaluation.comparison import COLUMNS as MEASURED
-from fedmosaic.evaluation.comparison import compare_summaries
-from fedmosaic.evaluation.statistics import interval, paired
-from fedmosaic.federation.runfolder import RunFolder
+from fedmosaic.config.load import load_scenario
+from fedmosaic.experiments.statistics import interval, paired
+from fedmosaic.experiments.summaries import COLUMNS as MEASURED
+from fedmosaic.experiments.summaries import compare_summaries
+from fedmosaic.experiments.variants import slug
+from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.reporting.comparison import mean
 
 RESULTS = Path(__file__).parent / "results"
@@ -43,17 +43,29 @@ CLAIMS = (
     ("RELA above uniform weights", OURS, ("uniform",)),
     ("Bound of that: weights of an oracle above uniform ones", "oracle", ("uniform",)),
     ("RELA above its weights at the wrong peers", OURS, ("permuted",)),
-    ("Extension *sharp*: tau in deviations of the similarities, above uniform weights", "sharp", ("uniform",)),
+    (
+        "Extension *sharp*: tau in deviations of the similarities, above uniform weights",
+        "sharp",
+        ("uniform",),
+    ),
     ("*sharp* above RELA as it is", "sharp", (OURS,)),
     ("Aligned A, B above random ones", OURS, ("unaligned",)),
     ("Aligned A, B above the same ones turned apart", OURS, ("turned",)),
     ("Sharing across architectures above sharing within", OURS, ("within",)),
-    ("Extension *beside*: P, Q of others beside the mix of one's own, above sharing within", "beside", ("within",)),
+    (
+        "Extension *beside*: P, Q of others beside the mix of one's own, above sharing within",
+        "beside",
+        ("within",),
+    ),
     ("*beside* above the same with A, B turned apart", "beside", ("beside, turned",)),
     ("*beside* above local training", "beside", ("sft",)),
     ("*beside* above every baseline", "beside", BASELINES[1:]),
     ("*beside* and *sharp* together, above *beside*", "beside, sharp", ("beside",)),
-    ("Extension *pull*: a fifth of what is received enters one's own, above FedMosaic", "pull", (OURS,)),
+    (
+        "Extension *pull*: a fifth of what is received enters one's own, above FedMosaic",
+        "pull",
+        (OURS,),
+    ),
     ("*pull* above local training", "pull", ("sft",)),
     ("*pull* above every baseline", "pull", BASELINES[1:]),
 )
@@ -66,7 +78,9 @@ def summaries(part: str, runs: Path) -> dict[str, dict[int, Any]]:
         for pretraining, seeds in SEEDS.items():
             for folder in sorted(runs.glob(f"{part}-{pretraining}*")):
                 for seed in seeds:
-                    if summary := RunFolder(folder / slug(variant.label) / f"seed-{seed}").summary():
+                    if summary := RunFolder(
+                        folder / slug(variant.label) / f"seed-{seed}"
+                    ).summary():
                         found.setdefault(variant.label, {})[seed] = summary
     return found
 
@@ -76,7 +90,11 @@ def summaries_in(row: Mapping[str, Any]) -> dict[int, Any]:
     found: dict[int, Any] = {}
     for place, seed in enumerate(row["seeds"]):
         costs = {name: row[name] for name in ("algorithm", "steps", "flops", "bytes")}
-        summary: dict[str, Any] = {**costs, "rounds": {"of": row["rounds"]}, "seconds": {"total": row["seconds"]}}
+        summary: dict[str, Any] = {
+            **costs,
+            "rounds": {"of": row["rounds"]},
+            "seconds": {"total": row["seconds"]},
+        }
         for column, (*inner, last) in MEASURED.items():
             if column in row:
                 at = summary
@@ -98,7 +116,9 @@ def contradicted(part: str, summary: Mapping[str, Any]) -> float:
     )
 
 
-def rows_of(part: str, runs: Mapping[str, Mapping[int, Any]], kept: Mapping[str, Any]) -> dict[str, Any]:
+def rows_of(
+    part: str, runs: Mapping[str, Mapping[int, Any]], kept: Mapping[str, Any]
+) -> dict[str, Any]:
     """The figures of a comparison, and accuracy on contradicted tasks beside them; of rows of the result (``kept``) those seeds that no
     run is there of stay."""
     order = [variant.label for variant in labelled(part) if variant.label in {*runs, *kept}]
@@ -108,9 +128,14 @@ def rows_of(part: str, runs: Mapping[str, Mapping[int, Any]], kept: Mapping[str,
     )
     for label, row in rows.items():
         known = (
-            dict(zip(kept[label]["seeds"], kept[label][CONTRADICTED]["values"], strict=True)) if label in kept else {}
+            dict(zip(kept[label]["seeds"], kept[label][CONTRADICTED]["values"], strict=True))
+            if label in kept
+            else {}
         )
-        known |= {seed: round(contradicted(part, summary), 3) for seed, summary in runs.get(label, {}).items()}
+        known |= {
+            seed: round(contradicted(part, summary), 3)
+            for seed, summary in runs.get(label, {}).items()
+        }
         row[CONTRADICTED] = {"values": [known[seed] for seed in row["seeds"]]}
     return rows
 
@@ -122,11 +147,17 @@ def claims(rows: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def short_claims(parts: Mapping[str, Any]) -> str:
     """Self and Others of every claim and part, for the README."""
-    told = {part: {line["claim"]: line for line in content["claims"]} for part, content in parts.items()}
+    told = {
+        part: {line["claim"]: line for line in content["claims"]} for part, content in parts.items()
+    }
     head = [f"{column}, {part}" for part in parts for column in MAIN]
     text = ["| claim | " + " | ".join(head) + " |", "|---|" + "---|" * len(head)]
     for claim in next(iter(told.values())):
-        cells = [claim_cell(found[claim], c) if claim in found else "" for found in told.values() for c in MAIN]
+        cells = [
+            claim_cell(found[claim], c) if claim in found else ""
+            for found in told.values()
+            for c in MAIN
+        ]
         text.append(f"| {claim} | " + " | ".join(cells) + " |")
     return "\n".join(text)
 
@@ -139,9 +170,15 @@ def main_table(rows: Mapping[str, Any], chosen: Mapping[str, Sequence[str]]) -> 
     for label, row in rows.items():
         cells = [mean(row[c]) for c in COLUMNS]
         mine = label == OURS or OURS not in values
-        cells += ["" if mine else shown(paired(values[OURS][c], values[label][c]), "+") for c in MAIN]
+        cells += [
+            "" if mine else shown(paired(values[OURS][c], values[label][c]), "+") for c in MAIN
+        ]
         rate = ", ".join(setting.partition("=")[2] for setting in chosen.get(label, ()))
-        text.append(f"| {label} | " + " | ".join([*cells, str(len(row["seeds"])), str(row["steps"]), rate]) + " |")
+        text.append(
+            f"| {label} | "
+            + " | ".join([*cells, str(len(row["seeds"])), str(row["steps"]), rate])
+            + " |"
+        )
     return "\n".join(text)
 
 
@@ -161,7 +198,12 @@ def page(parts: Mapping[str, Any]) -> str:
             ("Algorithms", [k for k in rows if k not in own]),
             (f"{OURS} with one thing changed", [k for k in rows if k in own or k == OURS]),
         ):
-            lines += ["", f"{title}:", "", main_table({k: rows[k] for k in group}, content["chosen"])]
+            lines += [
+                "",
+                f"{title}:",
+                "",
+                main_table({k: rows[k] for k in group}, content["chosen"]),
+            ]
     return "\n".join(lines) + "\n"
 
 
@@ -179,15 +221,23 @@ def short_table(parts: Mapping[str, Any]) -> str:
             for found in values.values()
             for c in MAIN
         ]
-        lines.append(f"| {f'{OURS}, {label}' if label in own else label} | " + " | ".join(cells) + " |")
+        lines.append(
+            f"| {f'{OURS}, {label}' if label in own else label} | " + " | ".join(cells) + " |"
+        )
     return "\n".join(lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=Path, default=Path("runs/evidence"), help="where the comparisons are")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
-        "--keep", action="store_true", help="figures of which no run is there stay as the result has them"
+        "--runs", type=Path, default=Path("runs/evidence"), help="where the comparisons are"
+    )
+    parser.add_argument(
+        "--keep",
+        action="store_true",
+        help="figures of which no run is there stay as the result has them",
     )
     arguments = parser.parse_args()
     runs: Path = arguments.runs

@@ -14,7 +14,7 @@ elsewhere, shared within an architecture:
                   what moves most in transplant.md)
 
 lr_shared 0.01 with one second moment a tensor, for all alike; the rate was looked at under seed 1000 alone. Random and closed-form
-pairs have the strength that adapters give them (``kappa``), refined ones their own: what lies between them is not direction alone. Paired
+pairs have the strength that adapters give them (``b_scale``), refined ones their own: what lies between them is not direction alone. Paired
 differences with 95 % intervals. Writes results/federation.json and federation.md.
 """
 
@@ -31,14 +31,14 @@ from readme import put
 from tables import COLUMNS, shown, values_of
 
 import fedmosaic
-from fedmosaic.comparison.variants import Variant
-from fedmosaic.evaluation.statistics import interval, paired
+from fedmosaic.experiments.statistics import interval, paired
+from fedmosaic.experiments.variants import Variant
 
 RESULTS = Path(__file__).parent / "results"
 SCENARIO, SEEDS = "miniature/hetero", (0, 1, 2, 3, 4)
 SET = [
     "rounds=8", "evaluation.every=8", "evaluation.last_items=30",
-    "adapter.blocks=8", "adapter.shared_targets=[o_proj]", "adapter.shared_rank=64",
+    "adapter.num_blocks=8", "adapter.shared_modules=[o_proj]", "adapter.shared_r=64",
     "train.moment_shared=tensor", "train.lr_shared=0.01",
     "alignment={method: gradients, refine: {}, layers: even, size: 1500}",
 ]  # fmt: skip
@@ -63,7 +63,11 @@ def table(rows: dict[str, Any], command: str) -> tuple[dict[str, Any], str]:
         "| A, B | " + " | ".join(COLUMNS) + " |", "|---|" + "---|" * len(COLUMNS),
     ]  # fmt: skip
     for label, row in values.items():
-        lines.append(f"| {label} | " + " | ".join(shown(interval(list(row[c].values()))) for c in COLUMNS) + " |")
+        lines.append(
+            f"| {label} | "
+            + " | ".join(shown(interval(list(row[c].values()))) for c in COLUMNS)
+            + " |"
+        )
     gaps: dict[str, Any] = {}
     for other in AGAINST:
         lines += [
@@ -75,9 +79,16 @@ def table(rows: dict[str, Any], command: str) -> tuple[dict[str, Any], str]:
         ]
         for label in values:
             if label != other:
-                found = {column: paired(values[label][column], values[other][column]) for column in COLUMNS}
-                gaps[f"{label} - {other}"] = {c: None if gap is None else vars(gap) for c, gap in found.items()}
-                lines.append(f"| {label} | " + " | ".join(shown(gap, "+") for gap in found.values()) + " |")
+                found = {
+                    column: paired(values[label][column], values[other][column])
+                    for column in COLUMNS
+                }
+                gaps[f"{label} - {other}"] = {
+                    c: None if gap is None else vars(gap) for c, gap in found.items()
+                }
+                lines.append(
+                    f"| {label} | " + " | ".join(shown(gap, "+") for gap in found.values()) + " |"
+                )
     return {"rows": rows, "differences": gaps}, "\n".join(lines) + "\n"
 
 
@@ -85,22 +96,41 @@ def short_table(found: Mapping[str, Any]) -> str:
     """For the README."""
     lines = ["| A, B | Self | Others |", "|---|---|---|"]
     for label, row in found["rows"].items():
-        lines.append(f"| {label} | " + " | ".join(shown(interval(row[c]["values"])) for c in ("Self", "Others")) + " |")
+        lines.append(
+            f"| {label} | "
+            + " | ".join(shown(interval(row[c]["values"])) for c in ("Self", "Others"))
+            + " |"
+        )
     return "\n".join(lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=Path, default=Path("runs/federation"), help="where the runs go")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs/federation"), help="where the runs go"
+    )
     parser.add_argument("--jobs", type=int, default=0, help="runs at a time (default: chosen)")
-    parser.add_argument("--table", action="store_true", help="only write the result from the finished comparison")
+    parser.add_argument(
+        "--table", action="store_true", help="only write the result from the finished comparison"
+    )
     arguments = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     if not arguments.table:
-        fedmosaic.compare(SCENARIO, algorithms=VARIANTS, seeds=SEEDS, set=SET, out=arguments.runs, jobs=arguments.jobs)
+        fedmosaic.compare(
+            SCENARIO,
+            algorithms=VARIANTS,
+            seeds=SEEDS,
+            set=SET,
+            out=arguments.runs,
+            jobs=arguments.jobs,
+        )
     command = "python benchmarks/federation.py"
     found, text = table(fedmosaic.show(arguments.runs)["algorithms"], command)
-    (RESULTS / "federation.json").write_text(json.dumps({"command": command, "set": SET, **found}, indent=1) + "\n")
+    (RESULTS / "federation.json").write_text(
+        json.dumps({"command": command, "set": SET, **found}, indent=1) + "\n"
+    )
     (RESULTS / "federation.md").write_text(text)
     put("federation", short_table(found))
     print(text)

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import fedmosaic
-from fedmosaic.federation.observer import Observer
+from fedmosaic.federation.callbacks import Callback
 
 HERE = Path(__file__).parent
 
 
-class Memory(Observer):
+class Memory(Callback):
     """Resident memory of this process after every round, in MB."""
 
     def __init__(self) -> None:
@@ -51,12 +51,18 @@ def groups(lines: Sequence[Mapping[str, Any]], group: Mapping[str, str]) -> dict
                     same = group[one] == group[other]
                     (within if same else between).append(relevance["similarity"][i][j])
     inside, outside = statistics.mean(within), statistics.mean(between)
-    return {"within": round(inside, 4), "between": round(outside, 4), "margin": round(inside - outside, 4)}
+    return {
+        "within": round(inside, 4),
+        "between": round(outside, 4),
+        "margin": round(inside - outside, 4),
+    }
 
 
 def main() -> None:
     """Run, measure, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--scenario", default="miniature/hetero")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -67,13 +73,17 @@ def main() -> None:
             seed=arguments.seed,
             out=Path(folder) / "run",
             workers=1,
-            observers=[memory],
+            callbacks=[memory],
             trackers=(),
         )
-        lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+        lines = [
+            json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()
+        ]
     turns = [line for line in lines if line["kind"] == "client"]
     seconds = run.summary["seconds"]
-    computing = sum(line["parts"].get(part, 0.0) for line in turns for part in ("compute", "tower", "hook"))
+    computing = sum(
+        line["parts"].get(part, 0.0) for line in turns for part in ("compute", "tower", "hook")
+    )
     overhead = seconds["total"] - computing - seconds["evaluate"]
     scenario = fedmosaic.load_scenario(arguments.scenario)
     result = {

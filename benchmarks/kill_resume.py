@@ -22,7 +22,12 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1"}
+ENVIRONMENT = {
+    **os.environ,
+    "OMP_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "HF_HUB_OFFLINE": "1",
+}
 TIMINGS = ("seconds", "parts", "memory")
 
 
@@ -63,7 +68,9 @@ def killed(arguments: list[str], after: float, everything: bool) -> bool:
     Args:
         everything: its worker processes too; else they live on for a moment, while the run is resumed already.
     """
-    process = subprocess.Popen(command(*arguments), env=ENVIRONMENT, stdout=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(
+        command(*arguments), env=ENVIRONMENT, stdout=subprocess.DEVNULL, start_new_session=True
+    )
     try:
         process.wait(timeout=after)
     except subprocess.TimeoutExpired:
@@ -77,15 +84,23 @@ def place(folder: Path) -> str:
     """Where in the run death came, from what it left."""
     if not (folder / "config.yaml").is_file():
         return "before the run folder"
-    done = max((int(path.name[-4:]) for path in (folder / "checkpoints").glob("round-*")), default=0)
+    done = max(
+        (int(path.name[-4:]) for path in (folder / "checkpoints").glob("round-*")), default=0
+    )
     if list((folder / "checkpoints").glob(".*")):
         return f"writing checkpoint {done + 1}"
     metrics = folder / "metrics.jsonl"
-    rounds = sum('"kind": "round"' in line for line in metrics.read_text().splitlines()) if metrics.is_file() else 0
+    rounds = (
+        sum('"kind": "round"' in line for line in metrics.read_text().splitlines())
+        if metrics.is_file()
+        else 0
+    )
     return f"between metrics and checkpoint {rounds}" if rounds > done else f"in round {done}"
 
 
-def experiment(scenario: str, settings: list[str], kills: int, seed: int, folder: Path) -> dict[str, Any]:
+def experiment(
+    scenario: str, settings: list[str], kills: int, seed: int, folder: Path
+) -> dict[str, Any]:
     """The undisturbed run, the killed one, and whether they are the same.
 
     A moment is drawn for each kill, from loading models and data to one and a half rounds later. Should a run end before its
@@ -106,7 +121,9 @@ def experiment(scenario: str, settings: list[str], kills: int, seed: int, folder
         after = draw.uniform(0.7 * beginning, beginning + 1.5 * (length - beginning) / rounds)
         everything = draw.random() < 0.5
         if killed(arguments(), after, everything):
-            deaths.append({"seconds": round(after, 2), "workers too": everything, "place": place(cut)})
+            deaths.append(
+                {"seconds": round(after, 2), "workers too": everything, "place": place(cut)}
+            )
         else:
             shutil.rmtree(cut)
             deaths.clear()
@@ -126,14 +143,18 @@ def experiment(scenario: str, settings: list[str], kills: int, seed: int, folder
 
 def main() -> None:
     """Run the experiment and write its result; exit 1 if anything differs."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--scenario", default="miniature/quickstart")
     parser.add_argument("--set", action="append", default=[])
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        result = experiment(arguments.scenario, arguments.set, arguments.kills, arguments.seed, Path(folder))
+        result = experiment(
+            arguments.scenario, arguments.set, arguments.kills, arguments.seed, Path(folder)
+        )
     settings = "".join(f" --set {setting}" for setting in arguments.set)
     result = {
         "command": f"python benchmarks/kill_resume.py --kills {arguments.kills} --seed {arguments.seed}{settings}",

@@ -33,10 +33,10 @@ from readme import put
 from tables import COLUMNS, complete_rows, short_table, values_of, weights_after
 
 import fedmosaic
-from fedmosaic.comparison.compare import SWEEP
-from fedmosaic.comparison.variants import Variant
-from fedmosaic.configfile import load_scenario
-from fedmosaic.federation.runfolder import RunFolder
+from fedmosaic.config.load import load_scenario
+from fedmosaic.experiments.compare import SWEEP
+from fedmosaic.experiments.variants import Variant
+from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.reporting.comparison import LEGEND, markdown_tables
 
 HERE = Path(__file__).parent
@@ -50,7 +50,11 @@ CLAIMS: tuple[Claim, ...] = (
     ("FedMosaic above local training", "fedmosaic", ("sft",)),
     ("FedMosaic above FedAvg", "fedmosaic", ("fedavg",)),
     ("Sharing across architectures above sharing within", "fedmosaic", ("within",)),
-    ("Extension *pull*: a fifth of what is received enters one's own, above FedMosaic", "pull", ("fedmosaic",)),
+    (
+        "Extension *pull*: a fifth of what is received enters one's own, above FedMosaic",
+        "pull",
+        ("fedmosaic",),
+    ),
     ("*pull* above local training", "pull", ("sft",)),
     ("*pull* above FedAvg", "pull", ("fedavg",)),
 )
@@ -94,12 +98,22 @@ def learned(folder: Path, seeds: Sequence[int]) -> dict[str, dict[str, Any]]:
     for seed in seeds:
         lines = {name: run_of(folder, name, seed).lines() for name in LABELS}
         losses = {name: _last_losses(run) for name, run in lines.items() if run}
-        signed = [line["relevance"]["similarity"] for line in lines["fedmosaic"] if "relevance" in line]
-        pairs: dict[str, list[float]] = {"same kind": [], "other convention": [], "other question": []}
+        signed = [
+            line["relevance"]["similarity"] for line in lines["fedmosaic"] if "relevance" in line
+        ]
+        pairs: dict[str, list[float]] = {
+            "same kind": [],
+            "other convention": [],
+            "other question": [],
+        }
         for i, j in combinations(range(len(clients)), 2) if signed else ():
             same = "same kind" if clients[i].group == clients[j].group else "other convention"
             pairs[same if asked[i] == asked[j] else "other question"].append(signed[-1][i][j])
-        similar = {kind: [round(f(each), 2) for f in (fmean, min, max)] for kind, each in pairs.items() if each}
+        similar = {
+            kind: [round(f(each), 2) for f in (fmean, min, max)]
+            for kind, each in pairs.items()
+            if each
+        }
         found[str(seed)] = {"loss": losses, "similarity": similar}
     return found
 
@@ -145,10 +159,14 @@ def table(content: Mapping[str, Any]) -> str:
     ]
     for seed, took in per_seed.items():
         cells = [
-            f"{took['seconds'][name]} s, {took['memory'][name]:.1f} GB" if name in took["seconds"] else ""
+            f"{took['seconds'][name]} s, {took['memory'][name]:.1f} GB"
+            if name in took["seconds"]
+            else ""
             for name in LABELS
         ]
-        lines.append(f"| {seed} | " + " | ".join(cells) + f" | {sum(took['seconds'].values()) / 60:.0f} |")
+        lines.append(
+            f"| {seed} | " + " | ".join(cells) + f" | {sum(took['seconds'].values()) / 60:.0f} |"
+        )
     kinds = list(dict.fromkeys(kind for each in learned.values() for kind in each["similarity"]))
     head = [*(f"loss, {name}" for name in LABELS), *(f"similarity, {kind}" for kind in kinds)]
     lines += [
@@ -184,13 +202,23 @@ def choices_of(folder: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Parse, compare, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=Path, default=Path("runs/benchmark"), help="where the comparison goes")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs/benchmark"), help="where the comparison goes"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, each with its share of the cores")
+    parser.add_argument(
+        "--jobs", type=int, default=2, help="runs at a time, each with its share of the cores"
+    )
     parser.add_argument("--set", action="append", default=[], help="further settings of every run")
-    parser.add_argument("--table", action="store_true", help="only write the result from what is finished")
-    parser.add_argument("--small", action="store_true", help="one round of two clients; prints the figures alone")
+    parser.add_argument(
+        "--table", action="store_true", help="only write the result from what is finished"
+    )
+    parser.add_argument(
+        "--small", action="store_true", help="one round of two clients; prints the figures alone"
+    )
     arguments = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     folder = arguments.runs / (f"{NAME}-small" if arguments.small else NAME)
@@ -201,21 +229,30 @@ def main() -> None:
         return
     if not arguments.table:
         compare = partial(
-            fedmosaic.compare, SCENARIO, seeds=arguments.seeds, set=[EQUAL, *arguments.set], jobs=arguments.jobs
+            fedmosaic.compare,
+            SCENARIO,
+            seeds=arguments.seeds,
+            set=[EQUAL, *arguments.set],
+            jobs=arguments.jobs,
         )
         compare(algorithms=ALGORITHMS, out=folder, sweep=CHOICES, sweep_seeds=CHOOSING_SEEDS)
         rate = tuple(choices_of(folder)["fedmosaic"]["chosen"])
-        for number in range(1, len(VARIANTS) + 1):  # one after another, so that what is complete can be told
+        for number in range(
+            1, len(VARIANTS) + 1
+        ):  # one after another, so that what is complete can be told
             variants = [replace(variant, settings=rate) for variant in VARIANTS[:number]]
             compare(algorithms=variants, out=folder.with_name(f"{NAME}-variants"))
     rows = rows_of(folder, arguments.seeds)
     content = {
-        "command": f"python benchmarks/{NAME}.py" + "".join(f" --set {setting}" for setting in arguments.set),
+        "command": f"python benchmarks/{NAME}.py"
+        + "".join(f" --set {setting}" for setting in arguments.set),
         "seeds": arguments.seeds,
         "choices": choices_of(folder),
         "scenarios": {SCENARIO: rows},
         "claims": judged(values_of(rows), CLAIMS, COLUMNS),
-        "own group": weights_after(partial(run_of, folder), load_scenario(SCENARIO), ["fedmosaic"], arguments.seeds),
+        "own group": weights_after(
+            partial(run_of, folder), load_scenario(SCENARIO), ["fedmosaic"], arguments.seeds
+        ),
         "runs": costs(folder, arguments.seeds),
         "learned": learned(folder, arguments.seeds),
     }

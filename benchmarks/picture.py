@@ -12,9 +12,9 @@ from typing import Any
 
 from evidence import FEDMOSAIC, VARIANTS
 
-from fedmosaic.evaluation.statistics import interval
-from fedmosaic.reporting.report.figures import AXES, WIDE, ranking
-from fedmosaic.reporting.report.ink import styles, svg
+from fedmosaic.experiments.statistics import interval
+from fedmosaic.reporting.html.figures import AXES, WIDE, ranking
+from fedmosaic.reporting.html.ink import styles, svg
 
 HERE = Path(__file__).parent
 PICTURE = HERE.parent / "docs" / "evidence.svg"
@@ -24,7 +24,10 @@ def draw(rows: Mapping[str, Any]) -> str:
     """The algorithms of a part of the evidence as an SVG file; FedMosaic's variants stand in tables."""
     own = {variant.label for variant in VARIANTS}
     labels = [label for label in rows if label not in own or label == FEDMOSAIC.label]
-    estimates = {label: {column: interval(rows[label][column]["values"]) for column in AXES} for label in labels}
+    estimates = {
+        label: {column: interval(rows[label][column]["values"]) for column in AXES}
+        for label in labels
+    }
     figure = ranking(estimates, "sft", styles(labels), WIDE)
     figure.set_facecolor("white")  # it is looked at on dark pages, too
     return svg(figure)

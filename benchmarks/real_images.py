@@ -28,14 +28,22 @@ SCENARIO, SEEDS, ALGORITHMS = "easy-vqa", (0, 1, 2), ("sft", "fedavg", "fedmosai
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=Path, default=Path("runs/easy-vqa"), help="where the comparison goes")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs/easy-vqa"), help="where the comparison goes"
+    )
     parser.add_argument("--jobs", type=int, default=0, help="runs at a time (default: chosen)")
-    parser.add_argument("--table", action="store_true", help="only write the result from the finished comparison")
+    parser.add_argument(
+        "--table", action="store_true", help="only write the result from the finished comparison"
+    )
     arguments = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     if not arguments.table:
-        fedmosaic.compare(SCENARIO, algorithms=ALGORITHMS, seeds=SEEDS, out=arguments.runs, jobs=arguments.jobs)
+        fedmosaic.compare(
+            SCENARIO, algorithms=ALGORITHMS, seeds=SEEDS, out=arguments.runs, jobs=arguments.jobs
+        )
     rows = fedmosaic.show(arguments.runs)["algorithms"]
     command = "python benchmarks/real_images.py"
     content = {"command": command, "seeds": SEEDS, "scenarios": {SCENARIO: rows}}

@@ -32,12 +32,36 @@ CASES = [
     ("miniature qwen2", Qwen2ForCausalLM, Qwen2Config, 128, 352, 1024, 8, 8, 64, 8),
     ("medium, long answers", LlamaForCausalLM, LlamaConfig, 512, 1408, 8192, 8, 4, 192, 191),
     ("medium, short answers", LlamaForCausalLM, LlamaConfig, 512, 1408, 8192, 8, 4, 192, 24),
-    ("as Qwen2.5-0.5B, fewer words", Qwen2ForCausalLM, Qwen2Config, 896, 4864, 65536, 1, 4, 192, 48),
-    ("as Llama-3.2-1B, fewer words", LlamaForCausalLM, LlamaConfig, 2048, 8192, 32000, 1, 4, 192, 64),
+    (
+        "as Qwen2.5-0.5B, fewer words",
+        Qwen2ForCausalLM,
+        Qwen2Config,
+        896,
+        4864,
+        65536,
+        1,
+        4,
+        192,
+        48,
+    ),
+    (
+        "as Llama-3.2-1B, fewer words",
+        LlamaForCausalLM,
+        LlamaConfig,
+        2048,
+        8192,
+        32000,
+        1,
+        4,
+        192,
+        64,
+    ),
 ]
 
 
-def build(model_class: Any, config_class: Any, d: int, d_ff: int, vocabulary: int, layers: int) -> Backbone:
+def build(
+    model_class: Any, config_class: Any, d: int, d_ff: int, vocabulary: int, layers: int
+) -> Backbone:
     torch.manual_seed(0)
     config = config_class(
         vocab_size=vocabulary, hidden_size=d, intermediate_size=d_ff, num_hidden_layers=layers, num_attention_heads=8,
@@ -81,7 +105,9 @@ def softmax_alone(model: SignatureModel, seen: ForwardPass) -> float:
 def by_autograd(shared: Backbone, batch: Batch) -> tuple[float, torch.Tensor]:
     """Seconds of the backward alone, and the gradient."""
     weight = shared.language_layers[-1].mlp.down_proj.weight.requires_grad_(True)
-    logits = shared.model(inputs_embeds=shared.embed(batch), attention_mask=batch.attention_mask).logits
+    logits = shared.model(
+        inputs_embeds=shared.embed(batch), attention_mask=batch.attention_mask
+    ).logits
     mask = batch.labels[:, 1:] != -100
     loss = nn.functional.cross_entropy(logits[:, :-1][mask], batch.labels[:, 1:][mask])
     spent, (grad,) = seconds(lambda: torch.autograd.grad(loss, weight))
@@ -92,7 +118,9 @@ def by_autograd(shared: Backbone, batch: Batch) -> tuple[float, torch.Tensor]:
 def measure(case: tuple[Any, ...], repeats: int) -> dict[str, Any]:
     name, model_class, config_class, d, d_ff, vocabulary, layers, samples, tokens, labelled = case
     shared = build(model_class, config_class, d, d_ff, vocabulary, layers)
-    ids = torch.randint(3, vocabulary, (samples, tokens), generator=torch.Generator().manual_seed(1))
+    ids = torch.randint(
+        3, vocabulary, (samples, tokens), generator=torch.Generator().manual_seed(1)
+    )
     labels = torch.full_like(ids, -100)
     labels[:, -labelled:] = ids[:, -labelled:]
     batch = Batch(ids, torch.ones_like(ids), labels, None)
@@ -103,7 +131,13 @@ def measure(case: tuple[Any, ...], repeats: int) -> dict[str, Any]:
     def forward() -> torch.Tensor:
         return whole.logits(whole.forward(batch).hidden)
 
-    times: dict[str, list[float]] = {"forward": [], "autograd": [], "softmax": [], "whole": [], "kept": []}
+    times: dict[str, list[float]] = {
+        "forward": [],
+        "autograd": [],
+        "softmax": [],
+        "whole": [],
+        "kept": [],
+    }
     grad = torch.empty(0)
     for _ in range(max(3, repeats // 3)):
         times["forward"].append(seconds(forward)[0])
@@ -113,10 +147,14 @@ def measure(case: tuple[Any, ...], repeats: int) -> dict[str, Any]:
     for _ in range(repeats):
         times["softmax"].append(softmax_alone(whole, seen))
         for key in ("whole", "kept", "kept", "whole"):
-            times[key].append(beyond(whole if key == "whole" else kept, seen) - times["softmax"][-1])
+            times[key].append(
+                beyond(whole if key == "whole" else kept, seen) - times["softmax"][-1]
+            )
     least = {key: min(values) for key, values in times.items()}
     error = ((whole.gradient(batch).view(d, d_ff) - grad).norm() / grad.norm()).item()
-    error_kept = ((kept.gradient(batch).view(-1, d_ff) - grad[kept.rows]).norm() / grad[kept.rows].norm()).item()
+    error_kept = (
+        (kept.gradient(batch).view(-1, d_ff) - grad[kept.rows]).norm() / grad[kept.rows].norm()
+    ).item()
     return {
         "case": name,
         "sizes": {"d": d, "d_ff": d_ff, "vocabulary": vocabulary, "layers": layers,
@@ -131,9 +169,13 @@ def measure(case: tuple[Any, ...], repeats: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--repeats", type=int, default=10)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "signature_cost.json")
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parent / "results" / "signature_cost.json"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     results = []
@@ -145,10 +187,16 @@ def main() -> None:
             f"{row['case']:28s} {spent}  kept/whole {row['kept_over_whole']:.3f} "
             f"({row['kept_over_whole_softmax_in_both']:.3f} with softmax)  error {row['relative_error']['whole']:.1e}"
         )
-    setting = {"torch": torch.__version__, "threads": torch.get_num_threads(), "dtype": "float32", "device": "cpu"}
+    setting = {
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "dtype": "float32",
+        "device": "cpu",
+    }
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(
-        json.dumps({"setting": setting, "repeats": arguments.repeats, "results": results}, indent=2) + "\n"
+        json.dumps({"setting": setting, "repeats": arguments.repeats, "results": results}, indent=2)
+        + "\n"
     )
 
 

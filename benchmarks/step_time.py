@@ -62,9 +62,13 @@ def build(kind: str) -> Callable[[], tuple[float, float]]:
         )
     else:
         block_layers = "all" if kind == "colora" else None
-        model = build_pair(base, CoLoraConfig(r=RANK, lora_alpha=2 * RANK, num_blocks=4, block_layers=block_layers))
+        model = build_pair(
+            base, CoLoraConfig(r=RANK, lora_alpha=2 * RANK, num_blocks=4, block_layers=block_layers)
+        )
     model.train()
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4, fused=True)
+    optimizer = torch.optim.AdamW(
+        [p for p in model.parameters() if p.requires_grad], lr=1e-4, fused=True
+    )
     ids = torch.randint(0, VOCABULARY, (BATCH, TOKENS), generator=torch.Generator().manual_seed(1))
 
     def step() -> tuple[float, float]:
@@ -97,9 +101,12 @@ def compare(kind: str, pairs: int) -> dict[str, Any]:
         for name, step in (("lora", lora), (kind, ours))[:: 1 if i % 2 else -1]:
             times[name].append(step())
     gc.enable()
-    walls, processors = ({name: [step[which] for step in steps] for name, steps in times.items()} for which in (0, 1))
+    walls, processors = (
+        {name: [step[which] for step in steps] for name, steps in times.items()} for which in (0, 1)
+    )
     ratios, processor_ratios = (
-        [b / a for a, b in zip(seconds["lora"], seconds[kind], strict=True)] for seconds in (walls, processors)
+        [b / a for a, b in zip(seconds["lora"], seconds[kind], strict=True)]
+        for seconds in (walls, processors)
     )
     return {
         "ratio": {**quartiles(ratios), "target": TARGETS[kind]},
@@ -137,7 +144,9 @@ def memory(kind: str) -> dict[str, float]:
 def in_own_process(kind: str, threads: int) -> dict[str, float]:
     """``memory`` in a fresh interpreter, so that no other model's peak is counted."""
     command = [sys.executable, __file__, "--memory-of", kind, "--threads", str(threads)]
-    answer: dict[str, float] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    answer: dict[str, float] = json.loads(
+        subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    )
     return answer
 
 
@@ -145,9 +154,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=60, help="alternating pairs of steps")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--only", choices=sorted(TARGETS), help="compare this one alone, print, write nothing")
+    parser.add_argument(
+        "--only", choices=sorted(TARGETS), help="compare this one alone, print, write nothing"
+    )
     parser.add_argument("--memory-of", choices=("lora", *sorted(TARGETS)), help=argparse.SUPPRESS)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "step_time.json")
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parent / "results" / "step_time.json"
+    )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.memory_of:
@@ -167,14 +180,22 @@ def main() -> int:
             "transformers": transformers.__version__,
             "peft": peft.__version__,
         },
-        "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "threads": options.threads},
+        "machine": {
+            "processor": platform.machine(),
+            "cores": os.cpu_count(),
+            "threads": options.threads,
+        },
         "step": {kind: compare(kind, options.pairs) for kind in TARGETS},
         "memory": memories,
     }
     write_atomic(options.out, json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))
     kinds = ("ratio", "ratio_of_processor_time")
-    met = all(result["step"][kind][ratio]["median"] <= target for kind, target in TARGETS.items() for ratio in kinds)
+    met = all(
+        result["step"][kind][ratio]["median"] <= target
+        for kind, target in TARGETS.items()
+        for ratio in kinds
+    )
     print("targets met" if met else "TARGETS MISSED")
     return 0 if met else 1
 

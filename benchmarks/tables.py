@@ -7,9 +7,9 @@ from statistics import fmean
 from typing import Any
 
 from fedmosaic.config import Scenario
-from fedmosaic.evaluation.comparison import compare_summaries
-from fedmosaic.evaluation.statistics import Interval
-from fedmosaic.federation.runfolder import RunFolder
+from fedmosaic.experiments.statistics import Interval
+from fedmosaic.experiments.summaries import compare_summaries
+from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.reporting.comparison import difference, mean
 
 COLUMNS = ("Self", "Others", "in-group", "out-group")
@@ -25,7 +25,10 @@ def shown(found: Interval | None, sign: str = "") -> str:
 def values_of(rows: Mapping[str, Any], columns: Sequence[str] = COLUMNS) -> Values:
     """The figures of a comparison's rows by label, column and seed."""
     return {
-        label: {column: dict(zip(row["seeds"], row[column]["values"], strict=True)) for column in columns}
+        label: {
+            column: dict(zip(row["seeds"], row[column]["values"], strict=True))
+            for column in columns
+        }
         for label, row in rows.items()
     }
 
@@ -44,12 +47,18 @@ def complete_rows(
 
 def own_group(groups: Sequence[str], weights: Sequence[Sequence[float]]) -> float:
     """Share of a client's weights that goes to peers of its own group, mean over clients (whose groups these are), in percent."""
-    alike = [sum(w for j, w in enumerate(row) if j != i and groups[j] == groups[i]) for i, row in enumerate(weights)]
+    alike = [
+        sum(w for j, w in enumerate(row) if j != i and groups[j] == groups[i])
+        for i, row in enumerate(weights)
+    ]
     return 100 * fmean(alike)
 
 
 def weights_after(
-    run_of: Callable[[str, int], RunFolder], compared: Scenario, labels: Sequence[str], seeds: Sequence[int]
+    run_of: Callable[[str, int], RunFolder],
+    compared: Scenario,
+    labels: Sequence[str],
+    seeds: Sequence[int],
 ) -> dict[str, float]:
     """``own_group`` after the last round, mean over seeds, of every label whose runs have weights; and of equal weights as "equal"."""
     groups = {client.name: client.group for client in compared.clients}
@@ -60,7 +69,11 @@ def weights_after(
         for seed in seeds:
             run = run_of(label, seed)
             if signed := [line["relevance"] for line in run.lines() if "relevance" in line]:
-                shares.append(own_group([groups[name] for name in signed[-1]["clients"]], signed[-1]["weights"]))
+                shares.append(
+                    own_group(
+                        [groups[name] for name in signed[-1]["clients"]], signed[-1]["weights"]
+                    )
+                )
         if shares:
             found[label] = round(fmean(shares), 1)
     return found
@@ -71,6 +84,10 @@ def short_table(scenarios: Mapping[str, Mapping[str, Any]]) -> str:
     lines = ["| scenario | algorithm | Self | Others | Others − sft |", "|---|---|---|---|---|"]
     for scenario, rows in scenarios.items():
         for label, row in rows.items():
-            cells = [mean(row["Self"]), mean(row["Others"]), difference(row["Others"].get("minus sft"))]
+            cells = [
+                mean(row["Self"]),
+                mean(row["Others"]),
+                difference(row["Others"].get("minus sft")),
+            ]
             lines.append(f"| {scenario} | {label} | " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -32,14 +32,14 @@ import torch
 from torch import Tensor
 
 from fedmosaic.alignment import REFINED, AlignmentSettings, align
-from fedmosaic.alignment.depth import depth_ends
-from fedmosaic.alignment.pivot import random_subspaces
+from fedmosaic.alignment.closed_form.pivot import random_subspaces
+from fedmosaic.alignment.correspondence.depth import depth_ends
+from fedmosaic.alignment.hooks import Injection, sites_of
+from fedmosaic.alignment.refinement.closed_form import agreement, balance
 from fedmosaic.alignment.refinement.effects import trace
-from fedmosaic.alignment.refinement.models import Questions
-from fedmosaic.alignment.refinement.start import agreement, balance
-from fedmosaic.alignment.sites import Injection, sites_of
+from fedmosaic.alignment.refinement.traces import Questions
 from fedmosaic.data.example import Example, Turn
-from fedmosaic.data.miniature.benchmark import load_task, public_set
+from fedmosaic.miniature.benchmark.load import load_task, public_set
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.seeding import generator
 
@@ -70,7 +70,9 @@ class Batch:
     @classmethod
     def of(cls, model: Backbone, examples: Sequence[Example]) -> Batch:
         batch = model.collate([model.encode(example, answer=False) for example in examples])
-        options = torch.tensor([[model.answer_ids(word)[0] for word in example.options] for example in examples])
+        options = torch.tensor(
+            [[model.answer_ids(word)[0] for word in example.options] for example in examples]
+        )
         right = torch.tensor([example.options.index(example.answer) for example in examples])
         return cls(model.embed(batch).detach(), batch.attention_mask, options, right)
 
@@ -83,12 +85,16 @@ class Model:
 
     def __init__(self, backbone: Backbone, tasks: Sequence[str], seed: int) -> None:
         self.backbone, self.tasks = backbone, tasks
-        self.sites = sites_of(depth_ends(backbone.num_layers, settings("gradients")), REFINED["modules"])
+        self.sites = sites_of(
+            depth_ends(backbone.num_layers, settings("gradients")), REFINED["modules"]
+        )
         data = [load_task(name, seed=seed, train=ITEMS, test=ITEMS) for name in tasks]
         train = [example for task in data for example in task.train]
         self.test = Batch.of(backbone, [example for task in data for example in task.test])
         self.train = {"own": Batch.of(backbone, train)}
-        self.train["other"] = Batch.of(backbone, [each for task in data for each in exchanged(task.train)])
+        self.train["other"] = Batch.of(
+            backbone, [each for task in data for each in exchanged(task.train)]
+        )
         pair = random_subspaces(backbone, self.sites, REFINED["rank"], 0)
         self.subspaces: Mapping[str, Tensor] = {key: value.float() for key, value in pair.items()}
 
@@ -96,7 +102,10 @@ class Model:
         """Of each example's options."""
         with Injection(self.backbone, self.sites, self.subspaces)(*pair):
             output = self.backbone.model(
-                inputs_embeds=batch.embedded, attention_mask=batch.mask, logits_to_keep=1, use_cache=False
+                inputs_embeds=batch.embedded,
+                attention_mask=batch.mask,
+                logits_to_keep=1,
+                use_cache=False,
             )
         logits: Tensor = output.logits[:, -1]
         return logits
@@ -108,7 +117,9 @@ class Model:
     @torch.no_grad()
     def accuracy(self, pair: Pair, scale: float = 1.0) -> list[float]:
         """For each task."""
-        logits = self.logits(self.test, (pair[0] * scale, pair[1] * scale)).gather(1, self.test.options)
+        logits = self.logits(self.test, (pair[0] * scale, pair[1] * scale)).gather(
+            1, self.test.options
+        )
         hits = logits.argmax(1).eq(self.test.right).float().view(len(self.tasks), -1)
         return [round(value, 4) for value in hits.mean(1).tolist()]
 
@@ -127,9 +138,13 @@ class Model:
         draw = generator("transplant", seed, which)
         first = ITEMS * torch.arange(len(self.tasks))[:, None]
         for _ in range(steps):
-            batch = self.train[which][(torch.randint(items, (len(self.tasks), PER), generator=draw) + first).flatten()]
+            batch = self.train[which][
+                (torch.randint(items, (len(self.tasks), PER), generator=draw) + first).flatten()
+            ]
             right = batch.options.gather(1, batch.right[:, None])[:, 0]
-            loss = torch.nn.functional.cross_entropy(self.logits(batch, pair), right, reduction="none")
+            loss = torch.nn.functional.cross_entropy(
+                self.logits(batch, pair), right, reduction="none"
+            )
             loss.view(len(self.tasks), PER).mean(1).sum().backward()
             adam.step()
         return pair[0].detach(), pair[1].detach()
@@ -146,9 +161,15 @@ class Adam:
     def step(self) -> None:
         self.count += 1
         gradients = [value.grad for value in self.pair if value.grad is not None]
-        norm = torch.stack([gradient.square().flatten(2).sum((0, 2)) for gradient in gradients]).sum(0).sqrt()
+        norm = (
+            torch.stack([gradient.square().flatten(2).sum((0, 2)) for gradient in gradients])
+            .sum(0)
+            .sqrt()
+        )
         factor = (1 / (norm + 1e-6)).clamp(max=1.0)
-        for value, gradient, (first, second) in zip(self.pair, gradients, self.moments, strict=True):
+        for value, gradient, (first, second) in zip(
+            self.pair, gradients, self.moments, strict=True
+        ):
             clipped = gradient * factor.view(1, -1, *[1] * (gradient.dim() - 2))
             square = clipped.square()
             if self.whole:
@@ -169,7 +190,11 @@ def exchanged(examples: Sequence[Example]) -> list[Example]:
         options = tuple(other[word] for word in example.options)
         text = example.question.replace(", ".join(example.options), ", ".join(options))
         found.append(
-            replace(example, turns=(Turn("user", text), Turn("assistant", other[example.answer])), options=options)
+            replace(
+                example,
+                turns=(Turn("user", text), Turn("assistant", other[example.answer])),
+                options=options,
+            )
         )
     return found
 
@@ -186,21 +211,33 @@ def subspaces(models: Sequence[Model], variant: str) -> tuple[list[dict[str, Ten
     public = list(public_set(PUBLIC, 0))
     reports: list[Any] = [None] * len(models)
     if variant == "random":
-        pairs = [random_subspaces(model.backbone, model.sites, REFINED["rank"], 0) for model in models]
+        pairs = [
+            random_subspaces(model.backbone, model.sites, REFINED["rank"], 0) for model in models
+        ]
     else:
         aligned = align(backbones, backbones[0], public, settings(variant))
-        pairs, reports = [dict(one.tensors) for one in aligned], [dict(one.report) for one in aligned]
+        pairs, reports = (
+            [dict(one.tensors) for one in aligned],
+            [dict(one.report) for one in aligned],
+        )
     pairs = [{key: value.float() for key, value in pair.items()} for pair in pairs]
     if variant == "refined":
         return pairs, reports
-    questions = Questions.of(backbones[0], public, settings("refined", refine={"questions": 20})).fitted
-    looked = [[trace(model.backbone, model.sites, question) for question in questions] for model in models]
+    questions = Questions.of(
+        backbones[0], public, settings("refined", refine={"questions": 20})
+    ).fitted
+    looked = [
+        [trace(model.backbone, model.sites, question) for question in questions] for model in models
+    ]
     shares = agreement(pairs, looked)
     return [balance(pair, own, shares) for pair, own in zip(pairs, looked, strict=True)], reports
 
 
 def backbones(pretraining: int) -> list[Backbone]:
-    return [Backbone.load(f"miniature/{name}" + (f"@{pretraining}" if pretraining else "")) for name in MODELS]
+    return [
+        Backbone.load(f"miniature/{name}" + (f"@{pretraining}" if pretraining else ""))
+        for name in MODELS
+    ]
 
 
 def directions(models: Sequence[Model]) -> Iterator[tuple[str, int, int]]:
@@ -217,12 +254,18 @@ def choose() -> dict[str, Any]:
             model.subspaces = pair
         moved, own = {}, {}
         for rate, moment in RATES:
-            learned = [model.learn("own", {"rate": rate, "moment": moment}, CHOOSING_SEED) for model in models]
+            learned = [
+                model.learn("own", {"rate": rate, "moment": moment}, CHOOSING_SEED)
+                for model in models
+            ]
             each = [model.accuracy(pair) for model, pair in zip(models, learned, strict=True)]
             own[rate, moment] = mean(each)
             for scale in SCALES:
                 moved[rate, moment, scale] = mean(
-                    [models[to].accuracy(learned[giver], scale) for _, giver, to in directions(models)]
+                    [
+                        models[to].accuracy(learned[giver], scale)
+                        for _, giver, to in directions(models)
+                    ]
                 )
         (rate, moment, scale), (best_rate, best_moment) = (
             max(moved, key=moved.__getitem__),
@@ -244,15 +287,27 @@ def mean(rows: Sequence[Sequence[float]]) -> float:
 def job(pretraining: int, seed: int, chosen: Mapping[str, Any]) -> dict[str, Any]:
     tasks = (*NEAR, *FAR)
     models = [Model(backbone, tasks, seed) for backbone in backbones(pretraining)]
-    found: dict[str, Any] = {"pretraining": pretraining, "seed": seed, "tasks": tasks, "variants": {}}
-    found["zero"] = {name: model.accuracy(model.zero()) for name, model in zip(MODELS, models, strict=True)}
+    found: dict[str, Any] = {
+        "pretraining": pretraining,
+        "seed": seed,
+        "tasks": tasks,
+        "variants": {},
+    }
+    found["zero"] = {
+        name: model.accuracy(model.zero()) for name, model in zip(MODELS, models, strict=True)
+    }
     for variant in VARIANTS:
         pairs, reports = subspaces(models, variant)
         for model, pair in zip(models, pairs, strict=True):
             model.subspaces = pair
         choice, best = chosen[variant]["moved"], chosen[variant]["best"]
-        learned = {which: [model.learn(which, choice, seed) for model in models] for which in ("own", "other")}
-        again = {key: best[key] for key in ("rate", "moment")} != {key: choice[key] for key in ("rate", "moment")}
+        learned = {
+            which: [model.learn(which, choice, seed) for model in models]
+            for which in ("own", "other")
+        }
+        again = {key: best[key] for key in ("rate", "moment")} != {
+            key: choice[key] for key in ("rate", "moment")
+        }
         most = [model.learn("own", best, seed) for model in models] if again else learned["own"]
         warm = {"steps": WARM_STEPS, "items": WARM_ITEMS}
         lines: dict[str, Any] = {
@@ -266,13 +321,17 @@ def job(pretraining: int, seed: int, chosen: Mapping[str, Any]) -> dict[str, Any
             p, q = learned["own"][giver]
             lines["moved"][name] = model.accuracy((p, q), scale)
             lines["other"][name] = model.accuracy(learned["other"][giver], scale)
-            lines["warm"][name] = model.accuracy(model.learn("own", choice, seed, start=(p * scale, q * scale), **warm))
+            lines["warm"][name] = model.accuracy(
+                model.learn("own", choice, seed, start=(p * scale, q * scale), **warm)
+            )
             similar = torch.nn.functional.cosine_similarity(
                 p.transpose(0, 1).flatten(1), learned["own"][taker][0].transpose(0, 1).flatten(1)
             )
             lines["cosine"][name] = [round(value, 4) for value in similar.tolist()]
         if variant == "refined":
-            lines["refinement"] = {n: report["refinement"] for n, report in zip(MODELS, reports, strict=True)}
+            lines["refinement"] = {
+                n: report["refinement"] for n, report in zip(MODELS, reports, strict=True)
+            }
         found["variants"][variant] = lines
         print(
             pretraining,
@@ -285,7 +344,9 @@ def job(pretraining: int, seed: int, chosen: Mapping[str, Any]) -> dict[str, Any
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--choose", action="store_true", help="choose rates and scales first")
     parser.add_argument("--job", type=int, action="append", default=[], choices=range(len(JOBS)))
     arguments = parser.parse_args()

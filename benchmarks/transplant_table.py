@@ -18,22 +18,32 @@ from typing import Any
 from readme import put
 from transplant import FAR, JOBS, NEAR, RESULTS, VARIANTS
 
-from fedmosaic.evaluation.statistics import Interval, interval
+from fedmosaic.experiments.statistics import Interval, interval
 
 KINDS = {"near": range(len(NEAR)), "far": range(len(NEAR), len(NEAR) + len(FAR))}
 SCORES = ("zero", "other", "moved", "own", "best", "cold", "warm")
 
 
-def score(job: Mapping[str, Any], variant: str, which: str, kind: str, direction: str | None = None) -> float:
+def score(
+    job: Mapping[str, Any], variant: str, which: str, kind: str, direction: str | None = None
+) -> float:
     """The mean over the kind's tasks, and over directions or models; of the taker of one direction where that is given."""
     lines = job["zero"] if which == "zero" else job["variants"][variant][which]
     if direction is not None:
-        lines = {name: row for name, row in lines.items() if name == direction or name == direction.split(" -> ")[1]}
+        lines = {
+            name: row
+            for name, row in lines.items()
+            if name == direction or name == direction.split(" -> ")[1]
+        }
     return mean(row[task] for row in lines.values() for task in KINDS[kind])
 
 
-def fraction(job: Mapping[str, Any], variant: str, kind: str, direction: str | None = None) -> float:
-    zero, moved, own = (score(job, variant, which, kind, direction) for which in ("zero", "moved", "own"))
+def fraction(
+    job: Mapping[str, Any], variant: str, kind: str, direction: str | None = None
+) -> float:
+    zero, moved, own = (
+        score(job, variant, which, kind, direction) for which in ("zero", "moved", "own")
+    )
     return (moved - zero) / (own - zero)
 
 
@@ -43,7 +53,9 @@ def shown(found: Interval, percent: bool = True) -> str:
     return f"{scale * found.mean:.{digits}f}{half}"
 
 
-def summary(jobs: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+def summary(
+    jobs: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any]
+) -> tuple[dict[str, Any], str]:
     found: dict[str, Any] = {}
     lines = [
         "# P, Q of one architecture in another",
@@ -67,17 +79,36 @@ def summary(jobs: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any]) -> tup
                 ("start", "warm", "cold"),
                 ("gain", "moved", "zero"),
             ):
-                row[name] = interval([a - b for a, b in zip(values[one], values[other], strict=True)])
+                row[name] = interval(
+                    [a - b for a, b in zip(values[one], values[other], strict=True)]
+                )
             found.setdefault(variant, {})[kind] = {name: vars(value) for name, value in row.items()}
-            order = ("zero", "other", "moved", "own", "best", "fraction", "specific", "cold", "warm", "start")
-            lines.append(f"| {variant} | " + " | ".join(shown(row[n], n != "fraction") for n in order) + " |")
+            order = (
+                "zero",
+                "other",
+                "moved",
+                "own",
+                "best",
+                "fraction",
+                "specific",
+                "cold",
+                "warm",
+                "start",
+            )
+            lines.append(
+                f"| {variant} | " + " | ".join(shown(row[n], n != "fraction") for n in order) + " |"
+            )
     lines += ["", "## Steps of the ladder", "", "| step | near | far |", "|---|---|---|"]
     for lower, upper in itertools.pairwise(VARIANTS):
         steps = {}
         for kind in KINDS:
-            gaps = [score(job, upper, "moved", kind) - score(job, lower, "moved", kind) for job in jobs]
+            gaps = [
+                score(job, upper, "moved", kind) - score(job, lower, "moved", kind) for job in jobs
+            ]
             steps[kind] = interval(gaps)
-        found.setdefault("steps", {})[f"{upper} - {lower}"] = {kind: vars(value) for kind, value in steps.items()}
+        found.setdefault("steps", {})[f"{upper} - {lower}"] = {
+            kind: vars(value) for kind, value in steps.items()
+        }
         lines.append(f"| {upper} − {lower} | {shown(steps['near'])} | {shown(steps['far'])} |")
     lines += ["", "## Refined, by direction", ""]
     lines += [
@@ -91,21 +122,32 @@ def summary(jobs: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any]) -> tup
                 shown(interval([score(job, "refined", which, kind, direction) for job in jobs]))
                 for which in ("moved", "own")
             ]
-            cells.append(shown(interval([fraction(job, "refined", kind, direction) for job in jobs]), percent=False))
+            cells.append(
+                shown(
+                    interval([fraction(job, "refined", kind, direction) for job in jobs]),
+                    percent=False,
+                )
+            )
         lines.append(f"| {direction} | " + " | ".join(cells) + " |")
     lines += ["", "## What was chosen on two other tasks", ""]
     lines += ["| A, B | rate | second moment | scale of what is moved |", "|---|---|---|---|"]
     for variant in VARIANTS:
         choice = chosen[variant]["moved"]
-        lines.append(f"| {variant} | {choice['rate']} | for each {choice['moment']} | {choice['scale']:g} |")
+        lines.append(
+            f"| {variant} | {choice['rate']} | for each {choice['moment']} | {choice['scale']:g} |"
+        )
     cosine = {
-        v: mean(value for job in jobs for row in job["variants"][v]["cosine"].values() for value in row)
+        v: mean(
+            value for job in jobs for row in job["variants"][v]["cosine"].values() for value in row
+        )
         for v in VARIANTS
     }
     found["cosine"] = cosine
     lines += [
         "",
-        "Cosine of two models' P for the same task: " + ", ".join(f"{v} {cosine[v]:.2f}" for v in VARIANTS) + ".",
+        "Cosine of two models' P for the same task: "
+        + ", ".join(f"{v} {cosine[v]:.2f}" for v in VARIANTS)
+        + ".",
     ]
     return found, "\n".join(lines) + "\n"
 
@@ -114,7 +156,11 @@ def short_table(found: Mapping[str, Any]) -> str:
     """For the README."""
     lines = ["| A, B | near: moved | own | far: moved | own |", "|---|---|---|---|---|"]
     for variant in VARIANTS:
-        cells = [shown(Interval(**found[variant][kind][which])) for kind in KINDS for which in ("moved", "own")]
+        cells = [
+            shown(Interval(**found[variant][kind][which]))
+            for kind in KINDS
+            for which in ("moved", "own")
+        ]
         lines.append(f"| {variant} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

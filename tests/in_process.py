@@ -6,9 +6,9 @@ import queue
 from pathlib import Path
 from typing import Any
 
-from fedmosaic.comparison.grid import Job
-from fedmosaic.comparison.job import Reporter, perform
 from fedmosaic.errors import FedMosaicError
+from fedmosaic.experiments.grid import Job
+from fedmosaic.experiments.job import Reporter, perform
 
 
 class Here:
@@ -18,7 +18,9 @@ class Here:
         self.job, self.memory, self.of, self.failed = job, 0, job.settings.scenario.rounds, ""
         job.folder.parent.mkdir(parents=True, exist_ok=True)
         try:
-            perform(job.folder, job.settings, Reporter(lambda event: events.put((self, dict(event)))))
+            perform(
+                job.folder, job.settings, Reporter(lambda event: events.put((self, dict(event))))
+            )
         except FedMosaicError as error:
             events.put((self, {"failed": str(error)}))
         events.put((self, None))

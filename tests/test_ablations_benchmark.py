@@ -14,15 +14,23 @@ import ablations
 import evidence
 from tables import own_group
 
-from fedmosaic.comparison.compare import Plan
-from fedmosaic.evaluation.comparison import compare_summaries
+from fedmosaic.experiments.compare import Plan
+from fedmosaic.experiments.summaries import compare_summaries
 
 
 def test_every_ablation_changes_one_setting_of_fedmosaic() -> None:
-    rates = {"fedmosaic": ["train.lr=4e-3"], "sft": ["train.lr=2e-3"], ablations.LOCAL_HALF: ["train.lr=2e-3"]}
-    variants = {variant.label: variant for variant in evidence.with_rates(ablations.variants(), rates)}
+    rates = {
+        "fedmosaic": ["train.lr=4e-3"],
+        "sft": ["train.lr=2e-3"],
+        ablations.LOCAL_HALF: ["train.lr=2e-3"],
+    }
+    variants = {
+        variant.label: variant for variant in evidence.with_rates(ablations.variants(), rates)
+    }
     plan = Plan("ablations", evidence.scenario("static", 0), list(variants.values()), (0,))
-    found = {label: plan.settings(variant).scenario.model_dump() for label, variant in variants.items()}
+    found = {
+        label: plan.settings(variant).scenario.model_dump() for label, variant in variants.items()
+    }
     for label in (*ablations.CHANGED, *ablations.PIVOTS):
         reference = ablations.AGAINST.get(label, "fedmosaic")
         assert reference is not None
@@ -61,7 +69,11 @@ def test_rows_are_compared_with_their_own_reference() -> None:
         {label: {seed: summary(mean, seed) for seed in (0, 1, 2)} for label, mean in means.items()}
     )
     text = ablations.table(rows, {"equal": 22.2, "fedmosaic": 40.0}, (0, 1, 2), "the command")
-    lines = {line.split(" | ")[0].strip("| "): line.split(" | ") for line in text.splitlines() if line.startswith("| ")}
+    lines = {
+        line.split(" | ")[0].strip("| "): line.split(" | ")
+        for line in text.splitlines()
+        if line.startswith("| ")
+    }
     assert lines["sft"][4] == ""
     assert lines["fedmosaic"][4:8] == ["sft", "+10.0 ± 0.0", "+10.0 ± 0.0", "+10.0 ± 0.0"]
     assert lines["N_B = 4"][4:6] == ["fedmosaic", "-2.0 ± 0.0"]

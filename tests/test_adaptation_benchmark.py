@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import adaptation
 
-from fedmosaic.configfile import load_scenario
+from fedmosaic.config.load import load_scenario
 
 
 def test_one_client_of_each_architecture() -> None:
@@ -20,10 +20,15 @@ def test_one_client_of_each_architecture() -> None:
 def test_differences_are_paired_by_seed() -> None:
     flat = {str(seed): [30.0 + seed] * 6 for seed in (0, 1, 2)}
     found = {label: flat for label in (*adaptation.untrained(), *adaptation.untrained().values())}
-    found["fedmosaic"] = {str(seed): [30.0 + seed + 2 * point for point in range(6)] for seed in (2, 1, 0)}
+    found["fedmosaic"] = {
+        str(seed): [30.0 + seed + 2 * point for point in range(6)] for seed in (2, 1, 0)
+    }
     text = adaptation.table(found, "the command")
     assert "| | 0 | 10 | 20 | 30 | 40 | 50 |" in text
     assert "| sft | 31.0 ± 2.5 |" in text
     assert (
-        text.count("| fedmosaic | +0.0 ± 0.0 | +2.0 ± 0.0 | +4.0 ± 0.0 | +6.0 ± 0.0 | +8.0 ± 0.0 | +10.0 ± 0.0 |") == 3
+        text.count(
+            "| fedmosaic | +0.0 ± 0.0 | +2.0 ± 0.0 | +4.0 ± 0.0 | +6.0 ± 0.0 | +8.0 ± 0.0 | +10.0 ± 0.0 |"
+        )
+        == 3
     )

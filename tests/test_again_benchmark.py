@@ -24,7 +24,10 @@ def test_every_row_and_seed_of_a_result_can_be_run_again(benchmark: str) -> None
 
 
 def test_one_digit_that_differs_is_told() -> None:
-    row = {"seeds": [0, 3], **{column: {"values": [10.0, 20.0 + n]} for n, column in enumerate(COLUMNS)}}
+    row = {
+        "seeds": [0, 3],
+        **{column: {"values": [10.0, 20.0 + n]} for n, column in enumerate(COLUMNS)},
+    }
     same = {column: {"values": [20.0 + n]} for n, column in enumerate(COLUMNS)}
     text, equal = again.beside(row, 3, same)
     assert equal and "| Self | 20.0 | 20.0 |" in text

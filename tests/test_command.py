@@ -17,7 +17,9 @@ from fedmosaic.models.backbone import Backbone
 
 def test_help_does_not_load_torch() -> None:
     code = "import sys; from fedmosaic.cli import build_parser; build_parser().format_help(); print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ
+    )
     assert done.stdout.strip() == "False"
 
 
@@ -25,7 +27,12 @@ def test_help_does_not_load_torch() -> None:
 def test_lists(what: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", what]) == 0
     shown = capsys.readouterr().out
-    expected = {"algorithms": "fedmosaic", "scenarios": "quickstart", "models": "8x96", "datasets": "reference/<name>"}
+    expected = {
+        "algorithms": "fedmosaic",
+        "scenarios": "quickstart",
+        "models": "8x96",
+        "datasets": "reference/<name>",
+    }
     assert expected[what] in shown.replace("\n", "")
 
 
@@ -43,13 +50,21 @@ def test_lists(what: str, capsys: pytest.CaptureFixture[str]) -> None:
         (["miniature", "pretrain", "--out", "x", "--model", "llama-9x96"], "llama-8x96"),
     ],
 )
-def test_mistakes_are_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_are_one_line(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(arguments) == 2
     error = capsys.readouterr().err
-    assert message in error and error.startswith("fedmosaic: ") and len(error.strip().splitlines()) == 1
+    assert (
+        message in error
+        and error.startswith("fedmosaic: ")
+        and len(error.strip().splitlines()) == 1
+    )
 
 
-def test_a_run_is_shown_and_exported(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_is_shown_and_exported(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder, out = tmp_path / "run", tmp_path / "lora"
     assert main(["run", str(tiny), "--out", str(folder), "--rounds", "2", "--workers", "1"]) == 0
     table = capsys.readouterr().out
@@ -68,15 +83,15 @@ def assert_same_logits(folder: Path, exported: Path) -> None:
     """The gated pair and the exported LoRA on the same input; the export is loaded by PEFT alone."""
     from peft import PeftModel
 
-    from fedmosaic.configfile import load_scenario
-    from fedmosaic.federation.runfolder import RunFolder
-    from fedmosaic.federation.site import Site
+    from fedmosaic.config.load import load_scenario
+    from fedmosaic.federation.run_folder import RunFolder
+    from fedmosaic.federation.runtime import Runtime
     from fedmosaic.federation.transport import InProcess
 
     opened, settings = RunFolder.open(folder)
     client = next(c for c in settings.scenario.clients if c.name == "b")
     assert load_scenario("miniature/quickstart")
-    clients = InProcess(Site(settings), {"b"})
+    clients = InProcess(Runtime(settings), {"b"})
     latest = opened.latest()
     assert latest is not None
     clients.load(latest / "clients")

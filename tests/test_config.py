@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fedmosaic.config import Scenario
-from fedmosaic.configfile import load_scenario, merge, parse, scenario_names
+from fedmosaic.config.load import load_scenario, merge, parse, scenario_names
 from fedmosaic.errors import ConfigError
 
 CLIENT = {"name": "a", "model": "m", "tasks": ["x"]}
@@ -24,7 +24,10 @@ def test_shipped_scenarios_load(name: str) -> None:
     [
         ({"clients": [CLIENT], "trian": {}}, r"unknown key 'trian'. Did you mean 'train'"),
         ({"clients": [CLIENT], "train": {"lrr": 1}}, r"unknown key 'train.lrr'. Did you mean 'lr'"),
-        ({"clients": [{**CLIENT, "modle": "m"}]}, r"unknown key 'clients.0.modle'. Did you mean 'model'"),
+        (
+            {"clients": [{**CLIENT, "modle": "m"}]},
+            r"unknown key 'clients.0.modle'. Did you mean 'model'",
+        ),
         ({"clients": [CLIENT, CLIENT]}, r"clients: two clients are named 'a'"),
         ({"clients": []}, r"clients = \[\]"),
         ({"clients": [{**CLIENT, "tasks": []}]}, r"clients.0.tasks = \[\]"),
@@ -45,9 +48,15 @@ def test_unknown_scenario_names_the_nearest() -> None:
 
 def test_overrides_change_single_values() -> None:
     scenario = load_scenario(
-        "miniature/quickstart", ["train.lr=1e-3", "rounds=2", "relevance.top_k=1", "evaluation.items=null"]
+        "miniature/quickstart",
+        ["train.lr=1e-3", "rounds=2", "relevance.top_k=1", "evaluation.items=null"],
     )
-    assert (scenario.train.lr, scenario.rounds, scenario.relevance.top_k, scenario.evaluation.items) == (
+    assert (
+        scenario.train.lr,
+        scenario.rounds,
+        scenario.relevance.top_k,
+        scenario.evaluation.items,
+    ) == (
         1e-3,
         2,
         1,

@@ -14,13 +14,18 @@ import evidence
 import evidence_table
 from claims import verdict
 
-from fedmosaic.comparison.compare import Plan
-from fedmosaic.data.miniature.benchmark import task_names
-from fedmosaic.evaluation.statistics import Interval
-from fedmosaic.miniature.architectures import ARCHITECTURES
+from fedmosaic.experiments.compare import Plan
+from fedmosaic.experiments.statistics import Interval
+from fedmosaic.miniature.benchmark.load import task_names
+from fedmosaic.miniature.pretraining.architectures import ARCHITECTURES
 from fedmosaic.models.source import bundled_names
 
-UP, DOWN, UNCLEAR, LONE = Interval(2, 1, 5), Interval(-2, 1, 5), Interval(1, 1, 5), Interval(9, None, 1)
+UP, DOWN, UNCLEAR, LONE = (
+    Interval(2, 1, 5),
+    Interval(-2, 1, 5),
+    Interval(1, 1, 5),
+    Interval(9, None, 1),
+)
 
 
 @pytest.mark.parametrize(
@@ -40,13 +45,19 @@ def test_verdicts(gaps: list[Interval], expected: str) -> None:
 
 def runs() -> dict[str, dict[int, Any]]:
     """Local training, two baselines and FedMosaic on three seeds; ditto is clearly above FedMosaic on Self."""
-    means = {"sft": (0.5, 0.3), "fedavg": (0.4, 0.36), "ditto": (0.7, 0.31), "fedmosaic": (0.6, 0.4)}
+    means = {
+        "sft": (0.5, 0.3),
+        "fedavg": (0.4, 0.36),
+        "ditto": (0.7, 0.31),
+        "fedmosaic": (0.6, 0.4),
+    }
 
     def summary(own: float, others: float, seed: int) -> dict[str, Any]:
         shift = seed / 100
         # Contradicted tasks lie a tenth above the others.
         scored = {
-            name: own + shift + (name.split("-")[0] in evidence_table.CONTRADICTING) / 10 for name in task_names()
+            name: own + shift + (name.split("-")[0] in evidence_table.CONTRADICTING) / 10
+            for name in task_names()
         }
         tasks = {"tasks": {f"miniature/{name}": score for name, score in scored.items()}}
         groups = {name: {"last": others + shift} for name in ("in_group", "out_group")}
@@ -56,7 +67,9 @@ def runs() -> dict[str, dict[int, Any]]:
             "self": {"last": own + shift + seed**2 / 1000}, "others": {"last": others + shift, **groups},
         }  # fmt: skip
 
-    return {label: {seed: summary(*mean, seed) for seed in (0, 1, 2)} for label, mean in means.items()}
+    return {
+        label: {seed: summary(*mean, seed) for seed in (0, 1, 2)} for label, mean in means.items()
+    }
 
 
 def rows() -> dict[str, Any]:
@@ -65,7 +78,11 @@ def rows() -> dict[str, Any]:
 
 def test_figures_without_a_run_stay_and_are_compared_with_those_that_have_one() -> None:
     everything, finished = rows(), runs()
-    kept = {label: row for label, row in evidence_table.rows_of("static", finished, {}).items() if label != "ditto"}
+    kept = {
+        label: row
+        for label, row in evidence_table.rows_of("static", finished, {}).items()
+        if label != "ditto"
+    }
     for column in evidence_table.CLAIMED:
         kept["fedmosaic"][column]["values"][1] = 1.0  # of a seed that has a run now
     again = evidence_table.rows_of(
@@ -90,17 +107,28 @@ def test_a_claim_about_every_baseline_names_the_one_that_comes_closest() -> None
     assert baselines["of"] == 2
     assert (baselines["Self"]["verdict"], baselines["Self"]["least"]) == ("does not hold", "ditto")
     assert (baselines["Others"]["verdict"], baselines["Others"]["above"]) == ("holds", 2)
-    text = evidence_table.page({"static": {"rows": rows(), "chosen": {}, "claims": [local, baselines]}})
-    assert "does not hold (surely above 1 of 2, surely below 1; least -10.0 ± 0.0, against ditto)" in text
+    text = evidence_table.page(
+        {"static": {"rows": rows(), "chosen": {}, "claims": [local, baselines]}}
+    )
+    assert (
+        "does not hold (surely above 1 of 2, surely below 1; least -10.0 ± 0.0, against ditto)"
+        in text
+    )
 
 
 @pytest.mark.parametrize("part", list(evidence.SCENARIOS))
 @pytest.mark.parametrize("pretraining", list(evidence.SEEDS))
 def test_all_variants_can_be_run(part: str, pretraining: int) -> None:
-    variants = evidence.with_rates(evidence.labelled(part), {"fedmosaic": ["train.lr=4e-3"], "sft": ["train.lr=2e-3"]})
-    plan = Plan("evidence", evidence.scenario(part, pretraining), variants, evidence.SEEDS[pretraining])
+    variants = evidence.with_rates(
+        evidence.labelled(part), {"fedmosaic": ["train.lr=4e-3"], "sft": ["train.lr=2e-3"]}
+    )
+    plan = Plan(
+        "evidence", evidence.scenario(part, pretraining), variants, evidence.SEEDS[pretraining]
+    )
     found = {variant.label: plan.settings(variant).scenario for variant in variants}
     assert found["sft"].train.lr == 2e-3 and found["within"].train.lr == 4e-3
     assert all(each.budget.kind == "flops" and each.rounds == 8 for each in found.values())
-    bases = {f"miniature/{name}@1" if pretraining else f"miniature/{name}" for name in ARCHITECTURES}
+    bases = {
+        f"miniature/{name}@1" if pretraining else f"miniature/{name}" for name in ARCHITECTURES
+    }
     assert {client.model for client in found["fedmosaic"].clients} == bases <= set(bundled_names())

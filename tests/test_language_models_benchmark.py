@@ -9,7 +9,17 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 from claims import judged
-from language_models import CLAIMS, LABELS, SCENARIO, costs, learned, rows_of, run_of, small_scenario, table
+from language_models import (
+    CLAIMS,
+    LABELS,
+    SCENARIO,
+    costs,
+    learned,
+    rows_of,
+    run_of,
+    small_scenario,
+    table,
+)
 from tables import COLUMNS, values_of
 
 
@@ -34,9 +44,16 @@ def test_time_memory_and_choices_are_told(tmp_path: Path) -> None:
     per_seed, rows = costs(folder, [0, 1]), rows_of(folder, [0, 1])
     assert per_seed["0"]["seconds"] == dict.fromkeys(LABELS, 600)
     assert per_seed["1"]["memory"] == {"sft": 3.21, "fedavg": 3.21, "fedmosaic": 3.21}
-    assert list(rows) == ["sft", "fedavg", "fedmosaic"] and rows["fedmosaic"]["Self"]["values"] == [60.0, 62.0]
-    tried = [{"settings": [lr], "self": own, "others": 40.0} for lr, own in (("a", 50.0), ("b", 60.0))]
-    choices = {"sft": {"candidates": [*tried, {"settings": ["c"], "failed": "NaN"}], "chosen": ["b"]}}
+    assert list(rows) == ["sft", "fedavg", "fedmosaic"] and rows["fedmosaic"]["Self"]["values"] == [
+        60.0,
+        62.0,
+    ]
+    tried = [
+        {"settings": [lr], "self": own, "others": 40.0} for lr, own in (("a", 50.0), ("b", 60.0))
+    ]
+    choices = {
+        "sft": {"candidates": [*tried, {"settings": ["c"], "failed": "NaN"}], "chosen": ["b"]}
+    }
     content = {
         "command": "the command",
         "scenarios": {SCENARIO: rows},
@@ -49,9 +66,7 @@ def test_time_memory_and_choices_are_told(tmp_path: Path) -> None:
     lines = table(content).splitlines()
     assert "| 0 | " + "600 s, 3.2 GB | " * 5 + "50 |" in lines
     assert "| 1 | " + "601 s, 3.2 GB | " * 3 + " |  | 30 |" in lines
-    judgement = (
-        "holds (+10.0 ± 0.0) | cannot be told (+0.0 ± 0.0) | cannot be told (+0.0 ± 0.0) | cannot be told (+0.0 ± 0.0)"
-    )
+    judgement = "holds (+10.0 ± 0.0) | cannot be told (+0.0 ± 0.0) | cannot be told (+0.0 ± 0.0) | cannot be told (+0.0 ± 0.0)"
     assert f"| FedMosaic above local training | {judgement} |" in lines
     assert "| sft | 50.0 / 40.0 | **60.0 / 40.0** | failed |" in lines
 
@@ -59,10 +74,15 @@ def test_time_memory_and_choices_are_told(tmp_path: Path) -> None:
 def test_losses_of_the_last_rounds_and_similarities_by_kind_are_told(tmp_path: Path) -> None:
     run = tmp_path / "fedmosaic" / "seed-0"
     run.mkdir(parents=True)
-    turns = [{"kind": "client", "round": number, "loss": loss} for number, loss in ((0, 9.0), (1, 3.0), (2, 1.0))]
+    turns = [
+        {"kind": "client", "round": number, "loss": loss}
+        for number, loss in ((0, 9.0), (1, 3.0), (2, 1.0))
+    ]
     similarity = [[i + j / 10 for j in range(8)] for i in range(8)]
     aggregated = {"kind": "round", "round": 2, "relevance": {"similarity": similarity}}
-    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in [*turns, aggregated]))
+    (run / "metrics.jsonl").write_text(
+        "".join(json.dumps(line) + "\n" for line in [*turns, aggregated])
+    )
     found = learned(tmp_path, [0])["0"]
     assert found["loss"] == {"fedmosaic": 2.0}
     # Clients 0-2 ask for latitudes, 3-5 what a word is; 6 and 7 ask the same and answer by other conventions.

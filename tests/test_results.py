@@ -27,11 +27,15 @@ import federation
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-SECTIONS = re.split(r"^#+ ", README[README.index("## Results") : README.index("## Where to go next")], flags=re.M)[1:]
+SECTIONS = re.split(
+    r"^#+ ", README[README.index("## Results") : README.index("## Where to go next")], flags=re.M
+)[1:]
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.partition("\n")[0])
-def test_every_interval_that_the_readme_quotes_stands_in_a_result_that_it_links(section: str) -> None:
+def test_every_interval_that_the_readme_quotes_stands_in_a_result_that_it_links(
+    section: str,
+) -> None:
     figure = re.compile(r"(\d*\.\d) ± (\d+\.\d)")
     linked = set(re.findall(r"benchmarks/results/[\w-]+\.md", section))
     known = {found for file in linked for found in figure.findall((ROOT / file).read_text())}
@@ -41,8 +45,13 @@ def test_every_interval_that_the_readme_quotes_stands_in_a_result_that_it_links(
 
 
 def test_the_transplant_table_is_what_the_jobs_give() -> None:
-    jobs = [json.loads((RESULTS / "transplant" / f"{number}.json").read_text()) for number in range(len(JOBS))]
-    found, text = transplant_table.summary(jobs, json.loads((RESULTS / "transplant" / "chosen.json").read_text()))
+    jobs = [
+        json.loads((RESULTS / "transplant" / f"{number}.json").read_text())
+        for number in range(len(JOBS))
+    ]
+    found, text = transplant_table.summary(
+        jobs, json.loads((RESULTS / "transplant" / "chosen.json").read_text())
+    )
     assert text == (RESULTS / "transplant.md").read_text()
     assert json.loads(json.dumps(found)) == json.loads((RESULTS / "transplant.json").read_text())
     assert transplant_table.short_table(found) in README
@@ -56,7 +65,8 @@ def test_the_evidence_is_what_the_runs_gave() -> None:
         assert evidence_table.claims(rows) == content["claims"]
         assert set(rows) == {variant.label for variant in evidence.labelled(part)}
         assert all(
-            row["seeds"] == [seed for seeds in evidence.SEEDS.values() for seed in seeds] for row in rows.values()
+            row["seeds"] == [seed for seeds in evidence.SEEDS.values() for seed in seeds]
+            for row in rows.values()
         )
     assert evidence_table.page(parts) == (RESULTS / "evidence.md").read_text()
     assert evidence_table.short_table(parts) in README
@@ -91,7 +101,9 @@ def test_the_language_models_table_is_what_the_runs_gave() -> None:
     assert claims.judged(values_of(rows), language_models.CLAIMS, COLUMNS) == content["claims"]
     assert claims.claims_table(content["claims"], COLUMNS) in README
     assert all(len(row["seeds"]) >= 5 for row in rows.values())
-    assert all(sum(run["seconds"].values()) < 2 * 45 * 60 for run in content["runs"].values())  # on two cores
+    assert all(
+        sum(run["seconds"].values()) < 2 * 45 * 60 for run in content["runs"].values()
+    )  # on two cores
 
 
 def test_the_table_of_fast_adaptation_is_what_the_runs_gave() -> None:
@@ -100,15 +112,20 @@ def test_the_table_of_fast_adaptation_is_what_the_runs_gave() -> None:
     assert adaptation.table(curves, content["command"]) == (RESULTS / "adaptation.md").read_text()
     assert adaptation.short_table(curves) in README
     assert set(curves) == {*adaptation.untrained(), *adaptation.untrained().values()}
-    assert all(len(seeds) >= 3 and seeds.keys() == curves["sft"].keys() for seeds in curves.values())
+    assert all(
+        len(seeds) >= 3 and seeds.keys() == curves["sft"].keys() for seeds in curves.values()
+    )
 
 
 def test_the_ablations_are_what_the_runs_gave() -> None:
     content = json.loads((RESULTS / "ablations.json").read_text())
     rows, listened = content["rows"], content["own group"]
     assert (
-        ablations.table(rows, listened, content["seeds"], content["command"]) == (RESULTS / "ablations.md").read_text()
+        ablations.table(rows, listened, content["seeds"], content["command"])
+        == (RESULTS / "ablations.md").read_text()
     )
     assert ablations.short_table(rows, listened) in README
     assert list(rows) == [variant.label for variant in ablations.variants()]
-    assert len(content["seeds"]) >= 3 and all(row["seeds"] == content["seeds"] for row in rows.values())
+    assert len(content["seeds"]) >= 3 and all(
+        row["seeds"] == content["seeds"] for row in rows.values()
+    )

@@ -15,10 +15,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fedmosaic.api import adapt, align, compare, export, report, resume, run, show
-    from fedmosaic.configfile import load_scenario
+    from fedmosaic.config.load import load_scenario
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "adapt", "align", "compare", "export", "load_scenario", "report", "resume", "run", "show"]
+__all__ = [
+    "__version__",
+    "adapt",
+    "align",
+    "compare",
+    "export",
+    "load_scenario",
+    "report",
+    "resume",
+    "run",
+    "show",
+]
 
 _HOMES = {
     "run": "fedmosaic.api",
@@ -29,7 +40,7 @@ _HOMES = {
     "report": "fedmosaic.api",
     "adapt": "fedmosaic.api",
     "align": "fedmosaic.api",
-    "load_scenario": "fedmosaic.configfile",
+    "load_scenario": "fedmosaic.config.load",
 }
 
 

@@ -8,22 +8,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedmosaic.comparison.compare import RESULT, Comparison, Plan, run_comparison
-from fedmosaic.comparison.sweep import SEEDS, By, Sweep
-from fedmosaic.comparison.variants import Variant, distinct
 from fedmosaic.config import RunSettings, Scenario
-from fedmosaic.configfile import apply_override, load_scenario, override, parse
+from fedmosaic.config.load import apply_override, load_scenario, override, parse
 from fedmosaic.errors import CheckpointError, ConfigError, nearest
-from fedmosaic.federation.observer import Observer, Observers
+from fedmosaic.experiments.compare import RESULT, Comparison, Plan, run_comparison
+from fedmosaic.experiments.sweep import SEEDS, By, Sweep
+from fedmosaic.experiments.variants import Variant, distinct
+from fedmosaic.federation.callbacks import Callback, Callbacks
 from fedmosaic.federation.run import Run, new_run, summary_of
 from fedmosaic.federation.run import resume as resume_run
-from fedmosaic.federation.runfolder import RunFolder
+from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.files import write_atomic
 from fedmosaic.reporting.comparison import markdown
 
 if TYPE_CHECKING:
     from fedmosaic.alignment.store import Alignment
-    from fedmosaic.federation.adapt import Told
+    from fedmosaic.experiments.adaptation import Told
 
 
 def run(
@@ -35,7 +35,7 @@ def run(
     set: Sequence[str] = (),
     out: str | Path | None = None,
     progress: bool = True,
-    observers: Sequence[Observer] = (),
+    callbacks: Sequence[Callback] = (),
     **options: Any,
 ) -> Run:
     """Run a scenario from beginning to end.
@@ -48,7 +48,7 @@ def run(
         set: changes of single values, ``["train.lr=1e-3"]``.
         out: the run folder; by default a new one under ``runs/``.
         progress: show progress in the terminal.
-        observers: further listeners.
+        callbacks: further listeners.
         options: further fields of :class:`~fedmosaic.config.RunSettings`: ``threads``, ``workers``, ``trackers``.
 
     Returns:
@@ -60,7 +60,9 @@ def run(
     overrides = [*set, *([f"rounds={rounds}"] if rounds is not None else [])]
     if isinstance(scenario, Scenario):
         if overrides:
-            raise ConfigError("set and rounds apply to scenario names and files; change the Scenario itself instead")
+            raise ConfigError(
+                "set and rounds apply to scenario names and files; change the Scenario itself instead"
+            )
         name = scenario.title or "scenario"
         chosen = scenario
     else:
@@ -69,14 +71,14 @@ def run(
     content = {"name": name, "algorithm": algorithm, "seed": seed, "scenario": chosen, **options}
     settings = parse(RunSettings, content, "run")
     folder = Path(out) if out is not None else default_folder(settings)
-    return new_run(settings, folder, _observer(settings, folder, progress, observers))
+    return new_run(settings, folder, _callback(settings, folder, progress, callbacks))
 
 
-def resume(folder: str | Path, *, progress: bool = True, observers: Sequence[Observer] = ()) -> Run:
+def resume(folder: str | Path, *, progress: bool = True, callbacks: Sequence[Callback] = ()) -> Run:
     """Continue a run that was interrupted; a finished one is returned as it is. Raises CheckpointError."""
     path = Path(folder)
     _, settings = RunFolder.open(path)
-    return resume_run(path, _observer(settings, path, progress, observers))
+    return resume_run(path, _callback(settings, path, progress, callbacks))
 
 
 def compare(
@@ -97,30 +99,34 @@ def compare(
     Args:
         scenario: as for :func:`run`.
         algorithms: names, ``"fedmosaic:pull=0.2"``, ``"label=fedmosaic:relevance.kind=permuted"``, or
-            :class:`~fedmosaic.comparison.variants.Variant`.
+            :class:`~fedmosaic.experiments.variants.Variant`.
         seeds: of the runs, the same for every algorithm, so that differences are paired.
         set: settings of all runs, ``["train.lr=1e-3"]``.
         sweep: values to choose from for every algorithm, ``{"train.lr": ["1e-3", "2e-3"]}``, on a validation split.
-        sweep_by, sweep_seeds: see :class:`~fedmosaic.comparison.sweep.Sweep`.
+        sweep_by, sweep_seeds: see :class:`~fedmosaic.experiments.sweep.Sweep`.
         out: the folder; by default ``runs/<scenario>-comparison``.
         jobs: runs at a time; 0: chosen. Never more than memory allows.
         progress: show progress in the terminal.
 
     Returns:
-        folder, figures (see :func:`~fedmosaic.evaluation.comparison.compare_summaries`) and the runs that failed.
+        folder, figures (see :func:`~fedmosaic.experiments.summaries.compare_summaries`) and the runs that failed.
 
     Raises:
         FedMosaicError: anything wrong with the call or the folder, before anything runs.
     """
     name = str(scenario) if not isinstance(scenario, Scenario) else scenario.title or "scenario"
-    common = override(scenario, set, name) if isinstance(scenario, Scenario) else load_scenario(scenario, set)
+    common = (
+        override(scenario, set, name)
+        if isinstance(scenario, Scenario)
+        else load_scenario(scenario, set)
+    )
     variants = distinct([v if isinstance(v, Variant) else Variant.parse(v) for v in algorithms])
     choice = Sweep(dict(sweep), sweep_by, tuple(sweep_seeds)) if sweep else None
     plan = Plan(name, common, variants, list(seeds), list(set), choice)
     folder = Path(out) if out is not None else Path("runs") / f"{_stem(name)}-comparison"
     listener = None
     if progress:
-        from fedmosaic.reporting.gridprogress import GridProgress
+        from fedmosaic.reporting.comparison_progress import GridProgress
 
         listener = GridProgress()
     comparison = run_comparison(plan, folder, jobs=jobs, listener=listener)
@@ -151,7 +157,10 @@ def show(folder: str | Path) -> Mapping[str, Any]:
 
 
 def report(
-    folders: str | Path | Sequence[str | Path], *, out: str | Path | None = None, export: str | Path | None = None
+    folders: str | Path | Sequence[str | Path],
+    *,
+    out: str | Path | None = None,
+    export: str | Path | None = None,
 ) -> Path:
     """One page that shows what runs and comparisons found; it opens from disk without a network.
 
@@ -169,15 +178,19 @@ def report(
     Raises:
         CheckpointError: a folder that holds neither, or nothing that can be shown.
     """
-    from fedmosaic.reporting.report.collect import collect
-    from fedmosaic.reporting.report.export import export as export_files
-    from fedmosaic.reporting.report.page import page
-    from fedmosaic.reporting.report.sections import sections
+    from fedmosaic.reporting.html.collect import collect
+    from fedmosaic.reporting.html.export import export as export_files
+    from fedmosaic.reporting.html.page import page
+    from fedmosaic.reporting.html.sections import sections
 
-    paths = [Path(folders)] if isinstance(folders, str | Path) else [Path(folder) for folder in folders]
+    paths = (
+        [Path(folders)] if isinstance(folders, str | Path) else [Path(folder) for folder in folders]
+    )
     collected = collect(paths)
     found = sections(collected)
-    path = Path(out) if out is not None else (paths[0] if len(paths) == 1 else Path()) / "report.html"
+    path = (
+        Path(out) if out is not None else (paths[0] if len(paths) == 1 else Path()) / "report.html"
+    )
     write_atomic(path, page(found, collected.notes).encode("utf-8", "replace"))
     if export is not None:
         export_files(found, Path(export))
@@ -215,7 +228,7 @@ def adapt(
     received: bool = False,
     told: Told | None = None,
 ) -> dict[str, Any]:
-    """How soon a finished run's clients learn tasks that none of them trained on (see :func:`fedmosaic.federation.adapt.adapt`).
+    """How soon a finished run's clients learn tasks that none of them trained on (see :func:`fedmosaic.experiments.adaptation.adapt`).
 
     The result stands in ``adaptation.json`` in the run folder and in reports; the same call again goes on where it was stopped.
 
@@ -231,8 +244,8 @@ def adapt(
     Raises:
         ConfigError: no tasks, or an unknown client. CheckpointError: no finished run. FedMosaicError: what training can meet.
     """
-    from fedmosaic.federation.adapt import adapt as adapt_run
-    from fedmosaic.federation.adapt import planned
+    from fedmosaic.experiments.adaptation import adapt as adapt_run
+    from fedmosaic.experiments.adaptation import planned
 
     opened, settings = RunFolder.open(Path(folder))
     plan = planned(settings, tasks, clients, every=every, points=points, items=items)
@@ -285,11 +298,18 @@ def align(
 
     content = {"seed": seed, **settings}
     if content.get("refine") is True or join is not None:
-        content = {**alignment.REFINED, **content, "refine": {} if join is None else {"join": str(join)}}
+        content = {
+            **alignment.REFINED,
+            **content,
+            "refine": {} if join is None else {"join": str(join)},
+        }
     for change in set:
         apply_override(content, change)
     chosen = parse(alignment.AlignmentSettings, content, "align")
-    loaded = {name: Backbone.load(name, ModelOptions(dtype, device)) for name in dict.fromkeys([*models, pivot])}
+    loaded = {
+        name: Backbone.load(name, ModelOptions(dtype, device))
+        for name in dict.fromkeys([*models, pivot])
+    }
     if public == "synthetic" and any(backbone.tower is None for backbone in loaded.values()):
         public = "synthetic/text"
     examples = public_examples(public, size, seed, root=Path(root) if root is not None else None)
@@ -319,8 +339,10 @@ def _stem(name: str) -> str:
     return Path(name).with_suffix("").as_posix().strip("/.").replace("/", "-").replace(" ", "-")
 
 
-def _observer(settings: RunSettings, folder: Path, progress: bool, more: Sequence[Observer]) -> Observer:
-    found: list[Observer] = []
+def _callback(
+    settings: RunSettings, folder: Path, progress: bool, more: Sequence[Callback]
+) -> Callback:
+    found: list[Callback] = []
     if progress:
         from fedmosaic.reporting.progress import ConsoleProgress
 
@@ -330,4 +352,4 @@ def _observer(settings: RunSettings, folder: Path, progress: bool, more: Sequenc
 
         found += [make_tracker(name, folder) for name in settings.trackers]
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    return Observers([*found, *more])
+    return Callbacks([*found, *more])

@@ -26,7 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except OSError as error:
         print(
-            f"fedmosaic: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""), file=sys.stderr
+            f"fedmosaic: {error.strerror or error}"
+            + (f": {error.filename}" if error.filename else ""),
+            file=sys.stderr,
         )
         return 2
     except Interrupted as stop:
@@ -49,19 +51,32 @@ def _run(arguments: argparse.Namespace) -> None:
 
     if arguments.resume:
         given = [
-            name for name in ("scenario", "algorithm", "seed", "rounds", "out") if getattr(arguments, name) is not None
+            name
+            for name in ("scenario", "algorithm", "seed", "rounds", "out")
+            if getattr(arguments, name) is not None
         ]
         if given or arguments.set:
             raise ConfigError(
-                "--resume takes everything from the run folder; leave out " + ", ".join(given or ["--set"])
+                "--resume takes everything from the run folder; leave out "
+                + ", ".join(given or ["--set"])
             )
         finished = api.resume(arguments.resume, progress=not arguments.quiet)
     else:
         if not arguments.scenario:
-            raise ConfigError("which scenario? `fedmosaic list scenarios` shows them; start with miniature/quickstart")
+            raise ConfigError(
+                "which scenario? `fedmosaic list scenarios` shows them; start with miniature/quickstart"
+            )
         overrides = list(arguments.set)
-        overrides += [f"models.{key}={value}" for key in ("device", "dtype") if (value := getattr(arguments, key))]
-        options = {key: value for key in ("workers", "threads") if (value := getattr(arguments, key)) is not None}
+        overrides += [
+            f"models.{key}={value}"
+            for key in ("device", "dtype")
+            if (value := getattr(arguments, key))
+        ]
+        options = {
+            key: value
+            for key in ("workers", "threads")
+            if (value := getattr(arguments, key)) is not None
+        }
         if arguments.tracker:
             options["trackers"] = [name for name in arguments.tracker if name != "none"]
         finished = api.run(
@@ -80,7 +95,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
 def _compare(arguments: argparse.Namespace) -> int:
     from fedmosaic import api
-    from fedmosaic.comparison.variants import parse_choices, parse_seeds, parse_variants
+    from fedmosaic.experiments.variants import parse_choices, parse_seeds, parse_variants
     from fedmosaic.reporting.comparison import print_comparison
 
     options = {"sweep_seeds": parse_seeds(arguments.sweep_seeds)} if arguments.sweep_seeds else {}
@@ -156,14 +171,18 @@ def _export(arguments: argparse.Namespace) -> None:
     from fedmosaic import api
 
     folder = api.export(arguments.folder, arguments.client, arguments.out)
-    print(f"wrote {folder}; load it with peft.PeftModel.from_pretrained(base_model, {str(folder)!r})")
+    print(
+        f"wrote {folder}; load it with peft.PeftModel.from_pretrained(base_model, {str(folder)!r})"
+    )
 
 
 def _align(arguments: argparse.Namespace) -> None:
     from fedmosaic import api
     from fedmosaic.reporting.alignment import print_alignments
 
-    settings = {name: value for name in ("method", "refine", "join") if (value := getattr(arguments, name))}
+    settings = {
+        name: value for name in ("method", "refine", "join") if (value := getattr(arguments, name))
+    }
     found = api.align(
         arguments.models,
         pivot=arguments.pivot,
@@ -184,7 +203,7 @@ def _align(arguments: argparse.Namespace) -> None:
 def _miniature(arguments: argparse.Namespace) -> None:
     from pathlib import Path
 
-    from fedmosaic.miniature.pretrain import pretrain
+    from fedmosaic.miniature.pretraining.pretrain import pretrain
 
     for folder in pretrain(Path(arguments.out), seed=arguments.seed, names=arguments.model):
         print(f"wrote {folder}")

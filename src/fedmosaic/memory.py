@@ -29,14 +29,18 @@ def _of_machine() -> int | None:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
         return None
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None)
+    return next(
+        (1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None
+    )
 
 
 def _of_container() -> int | None:
     try:
         limit = (CGROUP / "memory.max").read_text().strip()
         used = int((CGROUP / "memory.current").read_text())
-        cached = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())["inactive_file"]
+        cached = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())[
+            "inactive_file"
+        ]
     except (OSError, ValueError, KeyError):
         return None
     return None if limit == "max" else max(0, int(limit) - used + int(cached))

@@ -66,15 +66,20 @@ def read_some(path: Path, wanted: Callable[[str], bool]) -> tuple[list[str], dic
         raise ValueError(str(error)) from error
 
 
-def _flatten(tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _flatten(
+    tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]
+) -> tuple[dict[str, Tensor], dict[str, str]]:
     """One flat vector for each type, and the metadata that says what they hold."""
     kinds: dict[str, list[str]] = {}
     for name, value in tensors.items():
         kinds.setdefault(str(value.dtype).removeprefix("torch."), []).append(name)
     vectors = {
-        kind: torch.cat([tensors[name].detach().reshape(-1).cpu() for name in names]) for kind, names in kinds.items()
+        kind: torch.cat([tensors[name].detach().reshape(-1).cpu() for name in names])
+        for kind, names in kinds.items()
     }
-    manifest = {kind: [[name, list(tensors[name].shape)] for name in names] for kind, names in kinds.items()}
+    manifest = {
+        kind: [[name, list(tensors[name].shape)] for name in names] for kind, names in kinds.items()
+    }
     # One entry: safetensors writes several in no fixed order, and equal messages must be equal bytes.
     content = json.dumps({"manifest": manifest, "scalars": dict(scalars)}, sort_keys=True)
     return vectors, {CONTENT: content}
@@ -87,7 +92,10 @@ def _split(vectors: Mapping[str, Tensor], manifest: Mapping[str, Any]) -> dict[s
     tensors: dict[str, Tensor] = {}
     for kind, entries in manifest.items():
         sizes = [math.prod(shape) for _, shape in entries]
-        if any(extent < 0 for _, shape in entries for extent in shape) or sum(sizes) != vectors[kind].numel():
+        if (
+            any(extent < 0 for _, shape in entries for extent in shape)
+            or sum(sizes) != vectors[kind].numel()
+        ):
             raise ValueError("its manifest does not add up to what it holds")
         for (name, shape), part in zip(entries, vectors[kind].split(sizes), strict=True):
             if name in tensors:

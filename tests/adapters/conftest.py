@@ -45,9 +45,16 @@ def build_base(family: str, *, layers: int = LAYERS, width: int = 32) -> nn.Modu
     if not family.startswith("llava"):
         return (LlamaForCausalLM if family == "llama" else Qwen2ForCausalLM)(text).eval()
     vision = CLIPVisionConfig(
-        hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=16, patch_size=4
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=16,
+        patch_size=4,
     )
-    config = LlavaConfig(vision_config=vision, text_config=text, image_token_index=IMAGE, vision_feature_layer=-1)
+    config = LlavaConfig(
+        vision_config=vision, text_config=text, image_token_index=IMAGE, vision_feature_layer=-1
+    )
     return LlavaForConditionalGeneration(config).eval()
 
 

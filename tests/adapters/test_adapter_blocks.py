@@ -12,7 +12,13 @@ from fedmosaic.errors import ModelError
 
 @pytest.mark.parametrize(
     ("layers", "ends"),
-    [(16, (3, 7, 11, 15)), (28, (6, 13, 20, 27)), (24, (5, 11, 17, 23)), (10, (1, 3, 5, 9)), (4, (0, 1, 2, 3))],
+    [
+        (16, (3, 7, 11, 15)),
+        (28, (6, 13, 20, 27)),
+        (24, (5, 11, 17, 23)),
+        (10, (1, 3, 5, 9)),
+        (4, (0, 1, 2, 3)),
+    ],
 )
 def test_block_ends_are_those_of_the_paper(layers: int, ends: tuple[int, ...]) -> None:
     assert block_ends(layers, 4) == ends
@@ -33,7 +39,11 @@ def test_too_few_layers_names_both_numbers(base) -> None:
 
 def test_default_targets_are_the_language_model_alone(base, family: str) -> None:
     model = get_peft_model(base(family), CoLoraConfig(r=4, num_blocks=3))
-    found = {path: layer for path, layer in model.named_modules() if isinstance(layer, CoLoraLinear | LoraLinear)}
+    found = {
+        path: layer
+        for path, layer in model.named_modules()
+        if isinstance(layer, CoLoraLinear | LoraLinear)
+    }
     assert len(found) == 6 * len(PROJECTIONS)
     assert not any("vision" in path or "projector" in path for path in found)
     by_block = {layer.colora_place.block: layer.colora_place.layer for layer in found.values()}
@@ -45,14 +55,22 @@ def test_default_targets_are_the_language_model_alone(base, family: str) -> None
 
 
 def test_vision_tower_is_never_adapted_even_when_named(base) -> None:
-    model = get_peft_model(base("llava-llama"), CoLoraConfig(r=4, num_blocks=2, target_modules=["q_proj", "fc1"]))
-    paths = [path for path, layer in model.named_modules() if isinstance(layer, CoLoraLinear | LoraLinear)]
+    model = get_peft_model(
+        base("llava-llama"), CoLoraConfig(r=4, num_blocks=2, target_modules=["q_proj", "fc1"])
+    )
+    paths = [
+        path
+        for path, layer in model.named_modules()
+        if isinstance(layer, CoLoraLinear | LoraLinear)
+    ]
     assert len(paths) == 6 and all("language_model" in path for path in paths)
 
 
 def test_block_layers_override(base) -> None:
     def colora_layers(block_layers: object) -> list[int]:
-        model = get_peft_model(base("llama"), CoLoraConfig(r=4, target_modules=["o_proj"], block_layers=block_layers))
+        model = get_peft_model(
+            base("llama"), CoLoraConfig(r=4, target_modules=["o_proj"], block_layers=block_layers)
+        )
         return [m.colora_place.layer for m in model.modules() if isinstance(m, CoLoraLinear)]
 
     assert colora_layers("all") == [0, 1, 2, 3, 4, 5]
@@ -66,9 +84,13 @@ def test_adapters_of_one_model_must_agree_on_blocks_and_rank(base) -> None:
         model.add_adapter("b", CoLoraConfig(r=4, num_blocks=3))
     model = get_peft_model(base("llama"), CoLoraConfig(r=4, num_blocks=2), adapter_name="a")
     with pytest.raises(ModelError, match="same r"):
-        model.add_adapter("b", CoLoraConfig(r=8, num_blocks=2, target_modules=["q_proj"], layers_to_transform=[2]))
+        model.add_adapter(
+            "b", CoLoraConfig(r=8, num_blocks=2, target_modules=["q_proj"], layers_to_transform=[2])
+        )
 
 
 def test_only_linear_layers(base) -> None:
     with pytest.raises(ModelError, match="Embedding"):
-        get_peft_model(base("llama"), CoLoraConfig(target_modules=["embed_tokens"], block_layers="all"))
+        get_peft_model(
+            base("llama"), CoLoraConfig(target_modules=["embed_tokens"], block_layers="all")
+        )

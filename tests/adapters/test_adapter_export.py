@@ -16,7 +16,9 @@ from fedmosaic.errors import ModelError
 
 @pytest.mark.parametrize("adapter", [("local", "global"), "local", "global"])
 @pytest.mark.parametrize("mix", ["plain", "full"])
-def test_exported_lora_gives_the_same_logits(pair, base, inputs, family: str, adapter, mix: str, tmp_path) -> None:
+def test_exported_lora_gives_the_same_logits(
+    pair, base, inputs, family: str, adapter, mix: str, tmp_path
+) -> None:
     batch = inputs(family)
     model = pair(family, mix=mix, gate_init=0.4)
     calibrate(model, [batch])
@@ -46,7 +48,9 @@ def test_exported_folder_loads_without_this_library(pair, inputs, tmp_path) -> N
         assert error < 1e-5, error
         assert not any(name.startswith("fedmosaic") for name in sys.modules)
     """
-    subprocess.run([sys.executable, "-W", "ignore", "-c", textwrap.dedent(code)], check=True, cwd=tmp_path)
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code)], check=True, cwd=tmp_path
+    )
 
 
 def test_ranks_of_the_exported_pair(pair) -> None:
@@ -67,7 +71,10 @@ def test_what_cannot_be_exported(pair, base) -> None:
         export_lora(pair("llama"), "other")
     with pytest.raises(ModelError, match="modules_to_save"):
         export_lora(
-            get_peft_model(base("llama"), CoLoraConfig(r=4, num_blocks=2, modules_to_save=["lm_head"])), "default"
+            get_peft_model(
+                base("llama"), CoLoraConfig(r=4, num_blocks=2, modules_to_save=["lm_head"])
+            ),
+            "default",
         )
     merged = pair("llama")
     merged.merge_adapter()
@@ -77,7 +84,9 @@ def test_what_cannot_be_exported(pair, base) -> None:
 
 def test_pefts_own_lora_passes_through(base, inputs, tmp_path) -> None:
     batch = inputs("llama")
-    model = get_peft_model(base("llama"), LoraConfig(r=3, target_modules=["q_proj"], init_lora_weights=False)).eval()
+    model = get_peft_model(
+        base("llama"), LoraConfig(r=3, target_modules=["q_proj"], init_lora_weights=False)
+    ).eval()
     folder = export_to_folder(model, tmp_path / "lora", "default")
     again = PeftModel.from_pretrained(base("llama"), folder).eval()
     torch.testing.assert_close(again(**batch).logits, model(**batch).logits)
@@ -113,10 +122,14 @@ def test_merge_and_unload_refuses_to_make_biases(pair, base, inputs) -> None:
     torch.testing.assert_close(merged(**batch).logits, expected, rtol=1e-5, atol=1e-5)
     lora_only = pair("llama", block_layers=[])
     expected = lora_only(**batch).logits
-    torch.testing.assert_close(lora_only.merge_and_unload()(**batch).logits, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        lora_only.merge_and_unload()(**batch).logits, expected, rtol=1e-5, atol=1e-5
+    )
     with_bias = pair("qwen2", target_modules=["q_proj", "v_proj"])
     expected = with_bias(**batch).logits
-    torch.testing.assert_close(with_bias.merge_and_unload()(**batch).logits, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        with_bias.merge_and_unload()(**batch).logits, expected, rtol=1e-5, atol=1e-5
+    )
 
 
 def test_input_gate_cannot_be_merged(pair) -> None:

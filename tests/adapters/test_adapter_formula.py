@@ -9,7 +9,14 @@ import torch
 from peft import get_peft_model
 from torch import Tensor, nn
 
-from fedmosaic.adapters import CoLoraConfig, CoLoraLinear, LoraLinear, activate, adapter_parameters, build_pair
+from fedmosaic.adapters import (
+    CoLoraConfig,
+    CoLoraLinear,
+    LoraLinear,
+    activate,
+    adapter_parameters,
+    build_pair,
+)
 from fedmosaic.adapters.functional import CoLoraPass, LoraPass
 
 
@@ -44,21 +51,30 @@ def adapted(model: nn.Module) -> list[CoLoraLinear | LoraLinear]:
 
 @pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize(("mix", "gate_init"), [("plain", 0.0), ("plain", -1.0), ("full", 0.0), ("full", 0.7)])
+@pytest.mark.parametrize(
+    ("mix", "gate_init"), [("plain", 0.0), ("plain", -1.0), ("full", 0.0), ("full", 0.7)]
+)
 @pytest.mark.parametrize("names", [("local",), ("local", "global")])
-def test_output_and_gradients_equal_the_naive_formula(base, filled, names, mix, gate_init, bias, fused) -> None:
+def test_output_and_gradients_equal_the_naive_formula(
+    base, filled, names, mix, gate_init, bias, fused
+) -> None:
     model = base("qwen2" if bias else "llama").double()
     config = CoLoraConfig(r=4, lora_alpha=12.0, num_blocks=2, mix=mix, gate_init=gate_init)
     model = build_pair(model, config)
     filled(model)
     activate(model, *names)
     for layer in adapted(model)[:: 1 if not fused else 3]:
-        if not fused:  # a hook on the base layer must be honoured, so the pass may not do its matmul
+        if (
+            not fused
+        ):  # a hook on the base layer must be honoured, so the pass may not do its matmul
             layer.base_layer.register_forward_hook(lambda *_: None)
         x = torch.randn(2, 5, layer.in_features, dtype=torch.float64, requires_grad=True)
         weights = torch.randn(2, 5, layer.out_features, dtype=torch.float64)
         trained = [
-            p for name in layer.adapter_layer_names for key, p in getattr(layer, name).items() if p.requires_grad
+            p
+            for name in layer.adapter_layer_names
+            for key, p in getattr(layer, name).items()
+            if p.requires_grad
         ]
         assert len(trained) == 3
         used = trained if len(names) == 2 else trained[:2]
@@ -104,7 +120,9 @@ def test_input_gate_is_one_gate_per_sequence(pair) -> None:
         beta = layer.colora_beta["local"]
         g = torch.sigmoid(beta[0] + (x @ beta[1:]).mean(1))[:, None, None]
         base = layer.base_layer(x)
-        local, received = (naive(layer, x, (name,), "plain", 0.0) - base for name in ("local", "global"))
+        local, received = (
+            naive(layer, x, (name,), "plain", 0.0) - base for name in ("local", "global")
+        )
         torch.testing.assert_close(layer(x), base + strength * ((1 - g) * local + g * received))
 
 
@@ -130,7 +148,8 @@ def test_two_adapters_without_gate_are_added(base, filled) -> None:
 
 
 @pytest.mark.parametrize(
-    ("gate", "mix"), [("scalar", "plain"), ("scalar", "full"), ("input", "plain"), ("none", "plain")]
+    ("gate", "mix"),
+    [("scalar", "plain"), ("scalar", "full"), ("input", "plain"), ("none", "plain")],
 )
 def test_starts_as_exactly_nothing(base, inputs, family: str, gate: str, mix: str) -> None:
     batch = inputs(family)
@@ -138,9 +157,19 @@ def test_starts_as_exactly_nothing(base, inputs, family: str, gate: str, mix: st
     model = build_pair(base(family), CoLoraConfig(r=4, num_blocks=2, gate=gate, mix=mix))
     torch.testing.assert_close(model(**batch).logits, before, rtol=0, atol=1e-6)
     model(**batch).logits.square().sum().backward()
-    moved = [key for key, p in adapter_parameters(model, "local").items() if p.grad is not None and bool(p.grad.any())]
-    expected = {key for key in adapter_parameters(model, "local", gates=False) if key.rsplit(".", 1)[1] in "PQB"}
-    assert set(moved) == expected, "at the start P, Q and LoRA's B learn; A and the gate follow once these are not zero"
+    moved = [
+        key
+        for key, p in adapter_parameters(model, "local").items()
+        if p.grad is not None and bool(p.grad.any())
+    ]
+    expected = {
+        key
+        for key in adapter_parameters(model, "local", gates=False)
+        if key.rsplit(".", 1)[1] in "PQB"
+    }
+    assert set(moved) == expected, (
+        "at the start P, Q and LoRA's B learn; A and the gate follow once these are not zero"
+    )
 
 
 def test_full_mix_starts_at_full_local_strength(base, inputs, filled) -> None:
@@ -154,6 +183,8 @@ def test_full_mix_starts_at_full_local_strength(base, inputs, filled) -> None:
             for parameter in adapter_parameters(model, "local", gates=False).values():
                 parameter.copy_(0.3 * torch.randn(parameter.shape, generator=draw))
         if build is build_pair:  # LoRA's A of the global adapter is drawn, but its B is zero
-            assert not any(v.any() for k, v in adapter_parameters(model, "global").items() if k[-1] in "BPQ")
+            assert not any(
+                v.any() for k, v in adapter_parameters(model, "global").items() if k[-1] in "BPQ"
+            )
         logits.append(model(**batch).logits)
     torch.testing.assert_close(logits[0], logits[1], rtol=1e-5, atol=5e-5)

@@ -94,6 +94,9 @@ def test_disable_and_delete(pair, base, inputs) -> None:
         for key, parameter in adapter_parameters(fresh, "only").items():
             parameter.copy_(theirs[key])
     assert not torch.allclose(alone, mixed)
-    torch.testing.assert_close(fresh(**batch).logits, alone), "one adapter has no gate, whatever its name"
+    (
+        torch.testing.assert_close(fresh(**batch).logits, alone),
+        "one adapter has no gate, whatever its name",
+    )
     with pytest.raises(ModelError, match="'global'"):
         activate(model, "local", "global")

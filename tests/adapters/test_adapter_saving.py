@@ -13,19 +13,31 @@ from peft import PeftConfig, PeftModel, get_peft_model
 from peft.utils import PeftType
 from safetensors.torch import load_file
 
-from fedmosaic.adapters import CoLoraConfig, activate, calibrate, load_shared, read_state, register, shared_state
+from fedmosaic.adapters import (
+    CoLoraConfig,
+    activate,
+    calibrate,
+    load_shared,
+    read_state,
+    register,
+    shared_state,
+)
 from fedmosaic.adapters.register import peft_type
 from fedmosaic.errors import ConfigError, ModelError
 
 
 def reload(base, family: str, folder) -> PeftModel:
-    model = PeftModel.from_pretrained(base(family), folder / "local", adapter_name="local", is_trainable=True)
+    model = PeftModel.from_pretrained(
+        base(family), folder / "local", adapter_name="local", is_trainable=True
+    )
     model.load_adapter(folder / "global", "global")
     activate(model, "local", "global")
     return model.eval()
 
 
-@pytest.mark.parametrize("options", [{}, {"shared_init": "svd"}, {"gate": "input"}, {"mix": "full", "gate_init": 0.5}])
+@pytest.mark.parametrize(
+    "options", [{}, {"shared_init": "svd"}, {"gate": "input"}, {"mix": "full", "gate_init": 0.5}]
+)
 def test_saved_and_loaded_exactly(pair, base, inputs, family: str, options, tmp_path) -> None:
     batch = inputs(family)
     model = pair(family, **options)
@@ -63,7 +75,12 @@ def test_adapter_of_another_subspace_is_refused(pair, base, tmp_path) -> None:
 
 def test_config_roundtrip(tmp_path) -> None:
     config = CoLoraConfig(
-        r=5, block_layers=[3, 1], mix="full", gate="input", kappa=0.5, target_modules=["q_proj", "o_proj"]
+        r=5,
+        block_layers=[3, 1],
+        mix="full",
+        gate="input",
+        b_scale=0.5,
+        target_modules=["q_proj", "o_proj"],
     )
     config.save_pretrained(tmp_path)
     again = PeftConfig.from_pretrained(tmp_path)
@@ -81,7 +98,7 @@ def test_config_roundtrip(tmp_path) -> None:
         ({"r": 0}, "r is 0"),
         ({"lora_dropout": 1.0}, "lora_dropout is 1.0"),
         ({"block_layers": "some"}, "block_layers is 'some'"),
-        ({"kappa": 0.0}, "kappa is 0.0"),
+        ({"b_scale": 0.0}, "b_scale is 0.0"),
         ({"local_name": "global"}, "must differ"),
     ],
 )
@@ -95,7 +112,9 @@ def test_registering_twice_changes_nothing() -> None:
     register()
     assert peft_type() is PeftType.COLORA is PeftType("COLORA") is PeftType["COLORA"]
     assert list(PeftType) == members and members.count(PeftType.COLORA) == 1
-    assert PeftType.COLORA.value == "COLORA" == PeftType.COLORA and isinstance(PeftType.COLORA, PeftType)
+    assert PeftType.COLORA.value == "COLORA" == PeftType.COLORA and isinstance(
+        PeftType.COLORA, PeftType
+    )
     assert pickle.loads(pickle.dumps(PeftType.COLORA)) is PeftType.COLORA
     assert json.dumps(PeftType.COLORA) == '"COLORA"'
 
@@ -107,12 +126,16 @@ def test_importing_the_package_is_enough_for_peft(pair, tmp_path) -> None:
         "config = peft.PeftConfig.from_pretrained(sys.argv[1])\n"
         "assert type(config).__name__ == 'CoLoraConfig' and config.r == 4, config"
     )
-    subprocess.run([sys.executable, "-W", "ignore", "-c", code, str(tmp_path / "local")], check=True)
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, str(tmp_path / "local")], check=True
+    )
 
 
 def test_loading_under_another_name_and_a_single_adapter(base, filled, inputs, tmp_path) -> None:
     batch = inputs("llama")
-    model = filled(get_peft_model(base("llama"), CoLoraConfig(r=4, num_blocks=2), adapter_name="mine"), "mine").eval()
+    model = filled(
+        get_peft_model(base("llama"), CoLoraConfig(r=4, num_blocks=2), adapter_name="mine"), "mine"
+    ).eval()
     model.save_pretrained(tmp_path)
     again = PeftModel.from_pretrained(base("llama"), tmp_path / "mine", adapter_name="yours")
     assert torch.equal(again(**batch).logits, model(**batch).logits)

@@ -26,7 +26,10 @@ def test_keys_and_shapes(pair, family: str) -> None:
     assert blocks == {"block.0", "block.1"} and layers == {f"layer.{i}" for i in (0, 1, 3, 4)}
     assert len(state) == 6 * 7 * 2
     assert state["block.1.down_proj.P"].shape == (4, 4) and state["block.0.q_proj.Q"].shape == (4,)
-    assert state["layer.3.down_proj.A"].shape == (4, 48) and state["layer.0.k_proj.B"].shape == (16, 4)
+    assert state["layer.3.down_proj.A"].shape == (4, 48) and state["layer.0.k_proj.B"].shape == (
+        16,
+        4,
+    )
     assert read_state(model, "global").keys() == state.keys()
 
 
@@ -63,7 +66,9 @@ def test_p_and_q_fit_every_model(base) -> None:
     small = build_pair(base("llama", layers=6, width=32), CoLoraConfig(r=4, num_blocks=2))
     large = build_pair(base("qwen2", layers=9, width=64), CoLoraConfig(r=4, num_blocks=2))
     sent = {
-        key: torch.randn_like(value) for key, value in read_state(small, "local").items() if key.startswith("block")
+        key: torch.randn_like(value)
+        for key, value in read_state(small, "local").items()
+        if key.startswith("block")
     }
     write_state(large, "global", sent, partial=True)
     received = read_state(large, "global")
@@ -74,13 +79,18 @@ def test_roundtrip_in_place_keeps_the_optimiser(pair, inputs) -> None:
     model, batch = pair("llama"), inputs("llama")
     parameters = adapter_parameters(model, "local")
     optimizer = torch.optim.AdamW(parameters.values(), lr=0.01)
-    new = {key: torch.randn_like(value) for key, value in read_state(model, "local", gates=True).items()}
+    new = {
+        key: torch.randn_like(value)
+        for key, value in read_state(model, "local", gates=True).items()
+    }
     write_state(model, "local", new, gates=True)
     assert all(torch.equal(parameters[key], value) for key, value in new.items())
     model(**batch).logits.sum().backward()
     optimizer.step()
     after = read_state(model, "local", gates=True)
-    assert all(not torch.equal(after[key], value) for key, value in new.items()), "the optimiser moves what was written"
+    assert all(not torch.equal(after[key], value) for key, value in new.items()), (
+        "the optimiser moves what was written"
+    )
 
 
 def test_read_state_is_a_copy(pair) -> None:
@@ -96,10 +106,22 @@ def test_read_state_is_a_copy(pair) -> None:
     ("change", "message"),
     [
         (lambda s: s.pop("block.1.q_proj.P"), r"lacks 'block\.1\.q_proj\.P'"),
-        (lambda s: s.update({"block.7.q_proj.P": torch.zeros(4, 4)}), r"'block\.7\.q_proj\.P'.*Did you mean"),
-        (lambda s: s.update({"block.1.q_proj.P": torch.zeros(4, 5)}), r"block\.1\.q_proj\.P is \[4, 5\]"),
-        (lambda s: s["layer.0.o_proj.B"].__setitem__((0, 0), float("nan")), r"layer\.0\.o_proj\.B holds NaN"),
-        (lambda s: s["block.0.o_proj.Q"].__setitem__(0, float("inf")), r"block\.0\.o_proj\.Q holds NaN or Inf"),
+        (
+            lambda s: s.update({"block.7.q_proj.P": torch.zeros(4, 4)}),
+            r"'block\.7\.q_proj\.P'.*Did you mean",
+        ),
+        (
+            lambda s: s.update({"block.1.q_proj.P": torch.zeros(4, 5)}),
+            r"block\.1\.q_proj\.P is \[4, 5\]",
+        ),
+        (
+            lambda s: s["layer.0.o_proj.B"].__setitem__((0, 0), float("nan")),
+            r"layer\.0\.o_proj\.B holds NaN",
+        ),
+        (
+            lambda s: s["block.0.o_proj.Q"].__setitem__(0, float("inf")),
+            r"block\.0\.o_proj\.Q holds NaN or Inf",
+        ),
         (lambda s: s.update({"block.1.q_proj.P": torch.zeros(4, 4, dtype=torch.int64)}), "int64"),
         (lambda s: s.update({"block.1.q_proj.P": [0.0]}), "is list"),
     ],
@@ -111,14 +133,18 @@ def test_bad_state_changes_nothing(pair, change, message: str) -> None:
     change(bad)
     with pytest.raises(UpdateError, match=message):
         write_state(model, "global", bad)
-    assert all(torch.equal(value, before[key]) for key, value in read_state(model, "global").items())
+    assert all(
+        torch.equal(value, before[key]) for key, value in read_state(model, "global").items()
+    )
 
 
 def test_shared_state_is_checked_and_shared_by_both(pair, inputs) -> None:
     model, batch = pair("llama"), inputs("llama")
     shared = shared_state(model)
     assert {key.rsplit(".", 1)[1] for key in shared} == {"A", "B"} and len(shared) == 2 * 7 * 2
-    assert shared["block.0.down_proj.A"].shape == (4, 48) and shared["block.1.gate_proj.B"].shape == (48, 4)
+    assert shared["block.0.down_proj.A"].shape == (4, 48) and shared[
+        "block.1.gate_proj.B"
+    ].shape == (48, 4)
     outputs = []
     for factor in (1.0, 2.0):
         load_shared(model, {key: factor * value for key, value in shared.items()})
@@ -131,7 +157,9 @@ def test_shared_state_is_checked_and_shared_by_both(pair, inputs) -> None:
 
 
 def test_pefts_own_lora(base, inputs) -> None:
-    model = get_peft_model(base("llama"), LoraConfig(r=3, target_modules=["q_proj", "down_proj"]), adapter_name="first")
+    model = get_peft_model(
+        base("llama"), LoraConfig(r=3, target_modules=["q_proj", "down_proj"]), adapter_name="first"
+    )
     model.add_adapter("second", model.peft_config["first"])
     state = {key: torch.randn_like(value) for key, value in read_state(model, "first").items()}
     assert len(state) == 6 * 2 * 2 and state["layer.5.down_proj.A"].shape == (3, 48)

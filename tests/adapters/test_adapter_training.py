@@ -18,14 +18,18 @@ def gradients(model, batch) -> dict[str, torch.Tensor]:
 def similar(one: torch.Tensor, other: torch.Tensor) -> float:
     """The cosine between two tensors: what half precision should keep."""
     return float(
-        torch.nn.functional.cosine_similarity(one.detach().float().flatten(), other.detach().float().flatten(), dim=0)
+        torch.nn.functional.cosine_similarity(
+            one.detach().float().flatten(), other.detach().float().flatten(), dim=0
+        )
     )
 
 
 @pytest.mark.parametrize("reentrant", [True, False])
 @pytest.mark.parametrize("gate", ["scalar", "input"])
 @pytest.mark.parametrize("family", ["llava-llama", "qwen2"])
-def test_gradient_checkpointing_gives_the_same_gradients(pair, inputs, family: str, gate: str, reentrant: bool) -> None:
+def test_gradient_checkpointing_gives_the_same_gradients(
+    pair, inputs, family: str, gate: str, reentrant: bool
+) -> None:
     model, batch = pair(family, gate=gate).train(), inputs(family)
     expected = gradients(model, batch)
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": reentrant})
@@ -50,12 +54,17 @@ def test_dropout_only_in_training_and_on_the_low_rank_branch(pair, inputs) -> No
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("autocast_adapter", [True, False])
-def test_half_precision_base(base, inputs, filled, dtype: torch.dtype, autocast_adapter: bool) -> None:
+def test_half_precision_base(
+    base, inputs, filled, dtype: torch.dtype, autocast_adapter: bool
+) -> None:
     batch = inputs("llama")
     config = CoLoraConfig(r=4, num_blocks=2)
     exact = filled(build_pair(base("llama"), config), size=0.1)
     model = get_peft_model(
-        base("llama").to(dtype), config, adapter_name="local", autocast_adapter_dtype=autocast_adapter
+        base("llama").to(dtype),
+        config,
+        adapter_name="local",
+        autocast_adapter_dtype=autocast_adapter,
     )
     model.add_adapter("global", config, autocast_adapter_dtype=autocast_adapter)
     model.base_model.set_adapter(["local", "global"])
@@ -67,7 +76,10 @@ def test_half_precision_base(base, inputs, filled, dtype: torch.dtype, autocast_
     assert logits.dtype == dtype
     assert similar(logits, exact(**batch).logits) > 0.99
     logits.float().square().mean().backward()
-    assert all(p.grad is not None and p.grad.dtype == p.dtype for p in adapter_parameters(model, "local").values())
+    assert all(
+        p.grad is not None and p.grad.dtype == p.dtype
+        for p in adapter_parameters(model, "local").values()
+    )
 
 
 def test_everything_in_bfloat16_uses_one_pass(pair, inputs) -> None:
@@ -127,7 +139,9 @@ def test_training_lowers_the_loss_and_keeps_less_than_lora(pair, inputs) -> None
     layer = model.base_model.model.model.layers[0].mlp.down_proj
     kept: list[int] = []
     x = torch.randn(5, 7, layer.in_features, requires_grad=True)
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.data_ptr()) or t, lambda t: t):
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda t: kept.append(t.data_ptr()) or t, lambda t: t
+    ):
         layer(x)
     assert x.data_ptr() not in kept
     calibrate(model, [batch])

@@ -10,36 +10,46 @@ from torch import Tensor
 
 from fedmosaic.algorithms import Message, make_algorithm
 from fedmosaic.algorithms.base import Member
-from fedmosaic.algorithms.ledger import Ledger
+from fedmosaic.algorithms.state import ServerState
 from fedmosaic.config import Scenario
-from fedmosaic.configfile import parse
+from fedmosaic.config.load import parse
 from fedmosaic.seeding import generator
 
 SHAPES = {"layer.0.q_proj": (7, 5), "layer.1.down_proj": (6, 11)}
 SCALE = 2.5
 
 
-def federation(algorithm: str, ranks: list[int], models: list[str] | None = None, **sections: Any) -> tuple[Any, Any]:
+def federation(
+    algorithm: str, ranks: list[int], models: list[str] | None = None, **sections: Any
+) -> tuple[Any, Any]:
     """An algorithm and its server; client ``c<i>`` has ``ranks[i]`` and 10 + i samples."""
     models = models or ["m"] * len(ranks)
     clients = [
-        {"name": f"c{i}", "model": model, "tasks": ["t"], "rank": rank}
+        {"name": f"c{i}", "model": model, "tasks": ["t"], "r": rank}
         for i, (rank, model) in enumerate(zip(ranks, models, strict=True))
     ]
-    content = {"clients": clients, "rounds": 3, "adapter": {"rank": 4, "alpha": 4 * SCALE}, **sections}
+    content = {"clients": clients, "rounds": 3, "adapter": {"r": 4, "alpha": 4 * SCALE}, **sections}
     scenario = parse(Scenario, content, "test")
-    members = [Member(name=f"c{i}", architecture=model, samples=10 + i) for i, model in enumerate(models)]
-    server = SimpleNamespace(members=members, ledger=Ledger([m.name for m in members]), round=0, report={})
+    members = [
+        Member(name=f"c{i}", architecture=model, samples=10 + i) for i, model in enumerate(models)
+    ]
+    server = SimpleNamespace(
+        members=members, ledger=ServerState([m.name for m in members]), round=0, report={}
+    )
     return make_algorithm(algorithm, scenario, 0), server
 
 
-def updates_of(algorithm: Any, ranks: list[int], architecture: str = "m", seed: int = 0) -> dict[str, Message]:
+def updates_of(
+    algorithm: Any, ranks: list[int], architecture: str = "m", seed: int = 0
+) -> dict[str, Message]:
     """Random updates as the algorithm's clients would send them; where A is frozen, it is left out."""
     shared = getattr(algorithm, "shared", ("A", "B"))
     found = {}
     for index, rank in enumerate(ranks):
         tensors = adapter(rank, index, seed)
-        found[f"c{index}"] = Message({key: value for key, value in tensors.items() if key[-1] in shared})
+        found[f"c{index}"] = Message(
+            {key: value for key, value in tensors.items() if key[-1] in shared}
+        )
     return found
 
 
@@ -60,4 +70,7 @@ def deltas(tensors: dict[str, Tensor], scale: float = SCALE) -> dict[str, Tensor
 def mean(each: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     """The mean of the clients' ΔW, weighted by 10 + i samples."""
     samples = [10 + i for i in range(len(each))]
-    return {m: sum(n * delta[m] for n, delta in zip(samples, each, strict=True)) / sum(samples) for m in SHAPES}
+    return {
+        m: sum(n * delta[m] for n, delta in zip(samples, each, strict=True)) / sum(samples)
+        for m in SHAPES
+    }

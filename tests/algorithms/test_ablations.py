@@ -14,13 +14,20 @@ from torch import Tensor
 
 import fedmosaic
 from fedmosaic.adapters import adapter_parameters, read_state
-from fedmosaic.algorithms import PRESETS, Message, algorithm_class, algorithm_names, make_algorithm, pooled
+from fedmosaic.algorithms import (
+    PRESETS,
+    Message,
+    algorithm_class,
+    algorithm_names,
+    make_algorithm,
+    pooled,
+)
 from fedmosaic.algorithms.base import Member
 from fedmosaic.config import RunSettings
-from fedmosaic.configfile import load_scenario
+from fedmosaic.config.load import load_scenario
 from fedmosaic.errors import ConfigError
-from fedmosaic.federation.runfolder import RunFolder
-from fedmosaic.federation.site import Site
+from fedmosaic.federation.run_folder import RunFolder
+from fedmosaic.federation.runtime import Runtime
 from fedmosaic.federation.transport import InProcess
 from fedmosaic.federation.wire import read_tensors
 from fedmosaic.relevance import overlap_weights, relevance_weights, spread
@@ -33,17 +40,21 @@ def stage(tiny: Path, algorithm: str, *overrides: str) -> dict[str, Any]:
     """The clients before the first round."""
     scenario = load_scenario(tiny, [f"relevance.model={MODELS[0]}", *overrides])
     settings = RunSettings(name="stage", algorithm=algorithm, scenario=scenario)
-    return InProcess(Site(settings)).clients
+    return InProcess(Runtime(settings)).clients
 
 
-def start(tiny: Path, out: Path, algorithm: str, *overrides: str, rounds: int = 2, **options: Any) -> Any:
+def start(
+    tiny: Path, out: Path, algorithm: str, *overrides: str, rounds: int = 2, **options: Any
+) -> Any:
     sets = ["evaluation={every: 0, items: 1, others: false}", *overrides]
     options = {"workers": 1, "progress": False, "trackers": (), "set": sets, **options}
     return fedmosaic.run(tiny, algorithm=algorithm, out=out, rounds=rounds, **options)
 
 
 def state_of(run: Any, client: str, round: int) -> dict[str, Tensor]:
-    return read_tensors(run.folder / "checkpoints" / f"round-{round:04d}" / "clients" / f"{client}.safetensors")[0]
+    return read_tensors(
+        run.folder / "checkpoints" / f"round-{round:04d}" / "clients" / f"{client}.safetensors"
+    )[0]
 
 
 # --- presets ------------------------------------------------------------------------------------------------------------
@@ -52,7 +63,10 @@ def test_all_are_listed_with_a_line_of_their_own() -> None:
     listing("algorithms", Console(file=out, width=250))
     shown = out.getvalue()
     summaries = [algorithm_class(name).summary for name in algorithm_names()]
-    assert all(name in shown and summary in shown for name, summary in zip(algorithm_names(), summaries, strict=True))
+    assert all(
+        name in shown and summary in shown
+        for name, summary in zip(algorithm_names(), summaries, strict=True)
+    )
     assert len(set(summaries)) == len(summaries)
     assert all(algorithm_class(name).name == name for name in algorithm_names())
 
@@ -66,7 +80,9 @@ def test_a_preset_changes_its_settings_and_nothing_else(name: str) -> None:
     before, after = plain.scenario.model_dump(), changed.scenario.model_dump()
     for section, values in chosen.settings.items():
         assert {**before[section], **values} == after.pop(section) != before.pop(section)
-    assert {**before.pop("algorithms"), name: {"steps": 11, **chosen.options}} == after.pop("algorithms")
+    assert {**before.pop("algorithms"), name: {"steps": 11, **chosen.options}} == after.pop(
+        "algorithms"
+    )
     assert before == after and (chosen.settings or chosen.options)
     assert changed.options.model_dump() == {**plain.options.model_dump(), **chosen.options}
     again = make_algorithm(name, changed.scenario, 0)
@@ -81,7 +97,11 @@ def test_options_under_a_presets_own_name_win() -> None:
     assert make_algorithm("fedmosaic", scenario, 0).options.pull == 0.1
     assert make_algorithm("fedmosaic-top2", scenario, 0).options.pull == 0.1
     with pytest.raises(ConfigError, match="Did you mean 'pull'"):
-        make_algorithm("fedmosaic-pull", load_scenario("miniature/hetero", ["algorithms.fedmosaic-pull.pul=1"]), 0)
+        make_algorithm(
+            "fedmosaic-pull",
+            load_scenario("miniature/hetero", ["algorithms.fedmosaic-pull.pul=1"]),
+            0,
+        )
     with pytest.raises(ConfigError, match="fedmosaic-uniform"):
         algorithm_class("fedmosaic-unifrom")
 
@@ -91,8 +111,15 @@ def test_the_run_folder_says_what_a_preset_set(tiny: Path, tmp_path: Path) -> No
     folder, settings = RunFolder.open(run.folder)
     assert settings.algorithm == run.summary["algorithm"] == "fedmosaic-oracle"
     assert settings.scenario.relevance.kind == "oracle"
-    weights = next(line["relevance"]["weights"] for line in folder.lines() if line["kind"] == "round")
-    assert weights == [[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]]  # stages, stages, idiom, idiom
+    weights = next(
+        line["relevance"]["weights"] for line in folder.lines() if line["kind"] == "round"
+    )
+    assert weights == [
+        [0, 1, 0, 0],
+        [1, 0, 0, 0],
+        [0, 0, 0, 1],
+        [0, 0, 1, 0],
+    ]  # stages, stages, idiom, idiom
 
 
 # --- what is shared -----------------------------------------------------------------------------------------------------
@@ -114,7 +141,9 @@ def test_foreign_p_is_added_to_the_own_architectures_mix() -> None:
     updates = updates_of(ARCHITECTURES)
     sent = {}
     for foreign in (0.0, 2.0):
-        algorithm, server = federation("fedmosaic", ARCHITECTURES, algorithms={"fedmosaic": {"foreign": foreign}})
+        algorithm, server = federation(
+            "fedmosaic", ARCHITECTURES, algorithms={"fedmosaic": {"foreign": foreign}}
+        )
         algorithm.aggregate(server, updates)
         sent[foreign] = [algorithm.download(server, member).tensors for member in server.members]
     weights = torch.tensor(server.report["relevance"]["weights"])
@@ -126,14 +155,20 @@ def test_foreign_p_is_added_to_the_own_architectures_mix() -> None:
             expected = updates[own].tensors[key].clone()
             assert torch.equal(sent[0.0][place][key], expected), (index, key)
             if key.startswith("block"):
-                expected += 2 * sum(w * updates[f"c{k}"].tensors[key] for w, k in zip(share, others, strict=True))
+                expected += 2 * sum(
+                    w * updates[f"c{k}"].tensors[key] for w, k in zip(share, others, strict=True)
+                )
             torch.testing.assert_close(value, expected)
 
 
-@pytest.mark.parametrize(("name", "private"), [("fedmosaic-private", "block"), ("fedmosaic-partial", "layer")])
-def test_what_is_not_shared_stays_at_home_and_is_its_own_global(tiny: Path, name: str, private: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "private"), [("fedmosaic-private", "block"), ("fedmosaic-partial", "layer")]
+)
+def test_what_is_not_shared_stays_at_home_and_is_its_own_global(
+    tiny: Path, name: str, private: str
+) -> None:
     client = stage(tiny, name)["a"]
-    algorithm = client.site.algorithm
+    algorithm = client.runtime.algorithm
     noise = torch.Generator().manual_seed(1)
     with client.turn():
         for adapter in ("local", "global"):
@@ -142,28 +177,48 @@ def test_what_is_not_shared_stays_at_home_and_is_its_own_global(tiny: Path, name
         sent = algorithm.upload(client).tensors
         own = read_state(client.model, "local")
         assert set(sent) == {key for key in own if not key.startswith(private)} | {"signature"}
-        algorithm.receive(client, Message({k: torch.zeros_like(v) for k, v in sent.items() if k != "signature"}))
+        algorithm.receive(
+            client, Message({k: torch.zeros_like(v) for k, v in sent.items() if k != "signature"})
+        )
         for key, value in read_state(client.model, "global").items():
-            assert torch.equal(value, own[key] if key.startswith(private) else torch.zeros_like(value))
-        assert all(torch.equal(value, own[key]) for key, value in read_state(client.model, "local").items())
+            assert torch.equal(
+                value, own[key] if key.startswith(private) else torch.zeros_like(value)
+            )
+        assert all(
+            torch.equal(value, own[key]) for key, value in read_state(client.model, "local").items()
+        )
 
 
-@pytest.mark.parametrize(("name", "kind"), [("fedmosaic-private", "layer."), ("fedmosaic-partial", "block.")])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("fedmosaic-private", "layer."), ("fedmosaic-partial", "block.")]
+)
 def test_the_server_mixes_what_is_shared_as_before(name: str, kind: str) -> None:
     algorithm, server = federation(name, ARCHITECTURES)
     plain, beside = federation("fedmosaic", ARCHITECTURES)
     updates = updates_of(ARCHITECTURES)
     plain.aggregate(beside, updates)
-    less = {c: Message({**u.select(kind), "signature": u.tensors["signature"]}) for c, u in updates.items()}
+    less = {
+        c: Message({**u.select(kind), "signature": u.tensors["signature"]})
+        for c, u in updates.items()
+    }
     algorithm.aggregate(server, less)
     for member in server.members:
-        sent, whole = algorithm.download(server, member).tensors, plain.download(beside, member).select(kind)
-        assert sent.keys() == whole.keys() and all(torch.equal(value, whole[key]) for key, value in sent.items())
+        sent, whole = (
+            algorithm.download(server, member).tensors,
+            plain.download(beside, member).select(kind),
+        )
+        assert sent.keys() == whole.keys() and all(
+            torch.equal(value, whole[key]) for key, value in sent.items()
+        )
 
 
 def test_to_share_nothing_is_another_algorithm() -> None:
     with pytest.raises(ConfigError, match="fedmosaic-alone"):
-        federation("fedmosaic", ARCHITECTURES, algorithms={"fedmosaic": {"share": "none", "share_layers": "none"}})
+        federation(
+            "fedmosaic",
+            ARCHITECTURES,
+            algorithms={"fedmosaic": {"share": "none", "share_layers": "none"}},
+        )
 
 
 # --- whom one listens to ------------------------------------------------------------------------------------------------
@@ -172,26 +227,38 @@ def test_oracle_weights_are_the_overlap_of_families() -> None:
     groups = ["one", "one", "two", "two", ""]
     weights = overlap_weights(families, groups)
     assert torch.allclose(weights.sum(1), torch.ones(5)) and not weights.diagonal().any()
-    assert torch.allclose(weights[0], torch.tensor([0, 0.5, 0.5, 0, 0]))  # two x with c1; x and y with c2
+    assert torch.allclose(
+        weights[0], torch.tensor([0, 0.5, 0.5, 0, 0])
+    )  # two x with c1; x and y with c2
     assert torch.allclose(weights[1], torch.tensor([2 / 3, 0, 1 / 3, 0, 0]))
-    assert torch.equal(weights[3], torch.tensor([0, 0, 1.0, 0, 0]))  # no family in common: its group
-    assert torch.equal(weights[4], torch.tensor([0.25, 0.25, 0.25, 0.25, 0]))  # nor a group: everybody
+    assert torch.equal(
+        weights[3], torch.tensor([0, 0, 1.0, 0, 0])
+    )  # no family in common: its group
+    assert torch.equal(
+        weights[4], torch.tensor([0.25, 0.25, 0.25, 0.25, 0])
+    )  # nor a group: everybody
     assert torch.equal(overlap_weights([["x"]], [""]), torch.ones(1, 1))
-    order = [3, 0, 4, 2, 1]
-    permuted = overlap_weights([families[i] for i in order], [groups[i] for i in order])
-    assert torch.allclose(permuted, weights[order][:, order])
+    instruction = [3, 0, 4, 2, 1]
+    permuted = overlap_weights([families[i] for i in instruction], [groups[i] for i in instruction])
+    assert torch.allclose(permuted, weights[instruction][:, instruction])
 
 
 def test_the_oracle_looks_at_families_not_at_signatures() -> None:
     algorithm, server = federation("fedmosaic-oracle", ["small"] * 4)
     families = {"c0": ("x",), "c1": ("y",), "c2": ("x",), "c3": ("x",)}
-    server.members = [Member(**{**m.model_dump(), "families": families[m.name]}) for m in server.members]
+    server.members = [
+        Member(**{**m.model_dump(), "families": families[m.name]}) for m in server.members
+    ]
     updates = updates_of(["small"] * 4)
-    algorithm.aggregate(server, {name: updates[name] for name in ("c1", "c2", "c3")})  # c0 is not there yet
+    algorithm.aggregate(
+        server, {name: updates[name] for name in ("c1", "c2", "c3")}
+    )  # c0 is not there yet
     assert server.report["relevance"]["weights"] == [[0, 0.5, 0.5], [0, 0, 1], [0, 1, 0]]
     algorithm.aggregate(server, updates)
     expected = [[0, 0, 0.5, 0.5], [1 / 3, 0, 1 / 3, 1 / 3], [0.5, 0, 0, 0.5], [0.5, 0, 0.5, 0]]
-    assert torch.allclose(torch.tensor(server.report["relevance"]["weights"]), torch.tensor(expected))
+    assert torch.allclose(
+        torch.tensor(server.report["relevance"]["weights"]), torch.tensor(expected)
+    )
 
 
 @pytest.mark.parametrize(
@@ -210,7 +277,9 @@ def test_a_sharp_temperature_counts_in_deviations_of_the_similarities() -> None:
     for name in ("fedmosaic", "fedmosaic-sharp"):
         algorithm, server = federation(name, ARCHITECTURES)
         algorithm.aggregate(server, updates_of(ARCHITECTURES))
-        reports[name] = {key: torch.tensor(server.report["relevance"][key]) for key in ("weights", "similarity")}
+        reports[name] = {
+            key: torch.tensor(server.report["relevance"][key]) for key in ("weights", "similarity")
+        }
     alike = reports["fedmosaic-sharp"]["similarity"]
     assert torch.equal(alike, reports["fedmosaic"]["similarity"]) and 0.01 < spread(alike) < 0.9
     for name, tau in (("fedmosaic", 0.5), ("fedmosaic-sharp", 0.5 * spread(alike))):
@@ -223,7 +292,9 @@ def test_alone_is_a_federation_of_one(tiny: Path, tmp_path: Path) -> None:
     federated, alone = (start(tiny, tmp_path / n, n, one) for n in ("fedmosaic", "fedmosaic-alone"))
     left, right = state_of(federated, "a", 2), state_of(alone, "a", 2)
     assert all(torch.equal(value, left[key]) for key, value in right.items())
-    assert any(value.any() for key, value in right.items() if key.startswith("adapter/global/block."))
+    assert any(
+        value.any() for key, value in right.items() if key.startswith("adapter/global/block.")
+    )
     assert "kept/signature" in left and "kept/signature" not in right
     assert alone.summary["bytes"]["up"] < 1000 < federated.summary["bytes"]["up"]
 
@@ -235,20 +306,35 @@ def test_homogeneous_is_ordinary_lora_on_every_layer(tiny: Path, tmp_path: Path)
     assert {key.split("/")[2].split(".")[1] for key in got} == {str(layer) for layer in range(8)}
     assert all("/layer." in key for key in got)
     # a and d share an architecture, so that each receives the other's; b is alone in its and receives its own
-    assert all(torch.equal(value, a[key.replace("/global/", "/local/")]) for key, value in got.items())
+    assert all(
+        torch.equal(value, a[key.replace("/global/", "/local/")]) for key, value in got.items()
+    )
     before, b = state_of(run, "b", 1), state_of(run, "b", 2)
     own = {key: value for key, value in b.items() if key.startswith("adapter/global/")}
-    assert own and all(torch.equal(value, before[key.replace("/global/", "/local/")]) for key, value in own.items())
+    assert own and all(
+        torch.equal(value, before[key.replace("/global/", "/local/")]) for key, value in own.items()
+    )
 
 
-def test_without_a_gate_both_branches_add_and_only_the_local_one_trains(tiny: Path, tmp_path: Path) -> None:
+def test_without_a_gate_both_branches_add_and_only_the_local_one_trains(
+    tiny: Path, tmp_path: Path
+) -> None:
     run = start(tiny, tmp_path / "run", "fedmosaic-no-gate", rounds=3)
     two, three = state_of(run, "a", 2), state_of(run, "a", 3)
     assert not any("/gate." in key for key in three)
-    assert any(not torch.equal(three[key], two[key]) for key in three if key.startswith("adapter/local/"))
-    weights = [line["relevance"]["weights"] for line in RunFolder(run.folder).lines() if line["kind"] == "round"][1]
+    assert any(
+        not torch.equal(three[key], two[key]) for key in three if key.startswith("adapter/local/")
+    )
+    weights = [
+        line["relevance"]["weights"]
+        for line in RunFolder(run.folder).lines()
+        if line["kind"] == "round"
+    ][1]
     key = "block.0.q_proj.P"
-    expected = sum(w * state_of(run, c, 2)[f"adapter/local/{key}"] for w, c in zip(weights[0], "abcd", strict=True))
+    expected = sum(
+        w * state_of(run, c, 2)[f"adapter/local/{key}"]
+        for w, c in zip(weights[0], "abcd", strict=True)
+    )
     torch.testing.assert_close(three[f"adapter/global/{key}"], expected, rtol=1e-4, atol=1e-7)
     client = stage(tiny, "fedmosaic-no-gate")["a"]
     layer = client.model.base_model.model.model.language_model.layers[3].self_attn.q_proj
@@ -262,7 +348,9 @@ def test_pooled_trains_one_adapter_on_what_all_clients_would_draw(
     seen: list[tuple[str, int, list[str]]] = []
     real = pooled.fit
 
-    def fit(model: Any, backbone: Any, optimiser: Any, draw: Any, steps: int, **options: Any) -> Any:
+    def fit(
+        model: Any, backbone: Any, optimiser: Any, draw: Any, steps: int, **options: Any
+    ) -> Any:
         ids: list[str] = []
         seen.append((backbone.name, options["first_step"] // steps, ids))
 
@@ -276,7 +364,9 @@ def test_pooled_trains_one_adapter_on_what_all_clients_would_draw(
     monkeypatch.setattr(pooled, "fit", fit)
     run = start(tiny, tmp_path / "run", "pooled")
     # once an architecture and round, though two clients share the first
-    assert sorted((name, round) for name, round, _ in seen) == sorted((m, r) for m in MODELS for r in (0, 1))
+    assert sorted((name, round) for name, round, _ in seen) == sorted(
+        (m, r) for m in MODELS for r in (0, 1)
+    )
     for round in (0, 1):
         drawn = []
         for client in stage(tiny, "sft", "rounds=2").values():
@@ -284,8 +374,11 @@ def test_pooled_trains_one_adapter_on_what_all_clients_would_draw(
                 client.stream.begin_round(number)
                 batches = [client.stream.next_batch() for _ in range(3)]
             drawn += [example.id for batch in batches for example in client.stream.examples(batch)]
-        orders = [ids for _, number, ids in seen if number == round]
-        assert all(ids == orders[0] and sorted(ids) == sorted(drawn) and ids != drawn for ids in orders)
+        instructions = [ids for _, number, ids in seen if number == round]
+        assert all(
+            ids == instructions[0] and sorted(ids) == sorted(drawn) and ids != drawn
+            for ids in instructions
+        )
     a, d = state_of(run, "a", 2), state_of(run, "d", 2)
     adapters = {key: value for key, value in a.items() if key.startswith("adapter/")}
     assert adapters and all(torch.equal(value, d[key]) for key, value in adapters.items())
@@ -302,11 +395,15 @@ def test_pooled_does_not_depend_on_who_trains_where(tiny: Path) -> None:
             client.round = round
             with client.turn():
                 if round:
-                    received = received if received.tensors else client.site.algorithm.upload(client)
-                    client.site.algorithm.receive(client, received)
-                client.site.algorithm.train(client)
+                    received = (
+                        received if received.tensors else client.runtime.algorithm.upload(client)
+                    )
+                    client.runtime.algorithm.receive(client, received)
+                client.runtime.algorithm.train(client)
                 found.append(read_state(client.model, "local"))
-        assert all(torch.equal(value, other[key]) for other in found for key, value in found[0].items())
+        assert all(
+            torch.equal(value, other[key]) for other in found for key, value in found[0].items()
+        )
     assert any(value.any() for key, value in found[0].items() if key.endswith(".B"))
 
 

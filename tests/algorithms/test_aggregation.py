@@ -10,20 +10,25 @@ import torch
 
 from fedmosaic.algorithms import Message, make_algorithm
 from fedmosaic.algorithms.base import Member
-from fedmosaic.algorithms.ledger import Ledger
+from fedmosaic.algorithms.state import ServerState
 from fedmosaic.config import Scenario
-from fedmosaic.configfile import parse
+from fedmosaic.config.load import parse
 
 ARCHITECTURES = ["small", "large", "small", "large", "alone"]
 
 
 def federation(algorithm: str, architectures: list[str], **sections: Any) -> tuple[Any, Any]:
-    clients = [{"name": f"c{i}", "model": model, "tasks": ["t"]} for i, model in enumerate(architectures)]
+    clients = [
+        {"name": f"c{i}", "model": model, "tasks": ["t"]} for i, model in enumerate(architectures)
+    ]
     scenario = parse(Scenario, {"clients": clients, **sections}, "test")
-    members = [Member(name=f"c{i}", architecture=model, samples=10 + i) for i, model in enumerate(architectures)]
+    members = [
+        Member(name=f"c{i}", architecture=model, samples=10 + i)
+        for i, model in enumerate(architectures)
+    ]
     server = SimpleNamespace(
         members=members,
-        ledger=Ledger([m.name for m in members]),
+        ledger=ServerState([m.name for m in members]),
         round=0,
         report={},
         generator=lambda purpose: torch.Generator().manual_seed(3),
@@ -68,7 +73,9 @@ def test_the_global_adapter_is_the_weighted_sum_of_the_others() -> None:
     algorithm.aggregate(server, updates)
     weights = torch.tensor(server.report["relevance"]["weights"], dtype=torch.float64)
     sent = algorithm.download(server, server.members[0]).tensors
-    expected = sum(weights[0, j] * updates[f"c{j}"].tensors["block.0.q_proj.P"].double() for j in range(1, 5))
+    expected = sum(
+        weights[0, j] * updates[f"c{j}"].tensors["block.0.q_proj.P"].double() for j in range(1, 5)
+    )
     assert torch.allclose(sent["block.0.q_proj.P"].double(), expected, atol=1e-6)
     # c2 is the only other client of c0's architecture: its layers arrive as they are; P and Q cross, layers do not
     assert torch.equal(sent["layer.0.q_proj.A"], updates["c2"].tensors["layer.0.q_proj.A"])
@@ -112,7 +119,9 @@ def test_equal_updates_give_the_equal() -> None:
         algorithm, server = federation(name, ["small"] * 4)
         same = update(7, "small")
         if name == "fedavg":
-            same = Message({key: value for key, value in same.tensors.items() if key.startswith("layer.")})
+            same = Message(
+                {key: value for key, value in same.tensors.items() if key.startswith("layer.")}
+            )
         algorithm.aggregate(server, {f"c{i}": same for i in range(4)})
         for member in server.members:
             for key, value in algorithm.download(server, member).tensors.items():
@@ -155,7 +164,9 @@ def test_absent_clients_count_with_what_they_sent_last() -> None:
 def test_fedavg_weighs_by_samples_within_an_architecture() -> None:
     algorithm, server = federation("fedavg", ARCHITECTURES)
     updates = {
-        name: Message({key: value for key, value in message.tensors.items() if key.startswith("layer.")})
+        name: Message(
+            {key: value for key, value in message.tensors.items() if key.startswith("layer.")}
+        )
         for name, message in updates_of(ARCHITECTURES).items()
     }
     algorithm.aggregate(server, updates)
@@ -164,7 +175,9 @@ def test_fedavg_weighs_by_samples_within_an_architecture() -> None:
     assert torch.allclose(sent.double(), (10 * a + 12 * b) / 22, atol=1e-6)
     alone = algorithm.download(server, server.members[4]).tensors["layer.0.q_proj.A"]
     assert torch.equal(alone, updates["c4"].tensors["layer.0.q_proj.A"])
-    assert not any(server.ledger.clients(kind) for kind in server.ledger.kinds()), "no client's own weights are kept"
+    assert not any(server.state.clients(kind) for kind in server.state.kinds()), (
+        "no client's own weights are kept"
+    )
     # next round c0 is away: the mean is over those who took part
     algorithm.aggregate(server, {"c2": updates["c2"]})
     sent = algorithm.download(server, server.members[0]).tensors["layer.0.q_proj.A"]

@@ -12,7 +12,7 @@ import torch
 from tokenizers import AddedToken
 from torch import Tensor, nn
 
-from fedmosaic.algorithms.bridge import Bridge, Bridges, Script, blend
+from fedmosaic.algorithms.common.token_bridge import Bridge, Bridges, Script, blend
 from fedmosaic.data import public_examples
 from fedmosaic.data.example import Example, Turn
 from fedmosaic.models.backbone import Backbone
@@ -31,7 +31,10 @@ class Reader:
         self.lm_head = nn.Linear(1, len(self.vocabulary), device="meta")
         added = {0: AddedToken(END, special=True)}
         self.tokenizer = SimpleNamespace(
-            get_vocab=lambda: self.vocabulary, added_tokens_decoder=added, eos_token_id=0, eos_token=END
+            get_vocab=lambda: self.vocabulary,
+            added_tokens_decoder=added,
+            eos_token_id=0,
+            eos_token=END,
         )
 
     def encode(self, example: Example) -> Any:
@@ -51,13 +54,18 @@ class Reader:
         padded = [[*said.items(), *[(END, 0.0)] * (width - len(said))] for said in positions]
         return Predictions(
             torch.tensor([[value for _, value in said] for said in padded]),
-            torch.tensor([[self.vocabulary[token] for token, _ in said] for said in padded], dtype=torch.int32),
+            torch.tensor(
+                [[self.vocabulary[token] for token, _ in said] for said in padded],
+                dtype=torch.int32,
+            ),
         )
 
     def read(self, predictions: Predictions) -> list[dict[str, float]]:
         names = {index: token for token, index in self.vocabulary.items()}
         found = []
-        for tokens, values in zip(predictions.tokens.tolist(), predictions.probabilities.tolist(), strict=True):
+        for tokens, values in zip(
+            predictions.tokens.tolist(), predictions.probabilities.tolist(), strict=True
+        ):
             row: dict[str, float] = {}
             for token, value in zip(tokens, values, strict=True):
                 if value:
@@ -67,7 +75,10 @@ class Reader:
 
 
 def examples(*answers: str) -> list[Example]:
-    return [Example(str(i), (Turn("user", "?"), Turn("assistant", answer))) for i, answer in enumerate(answers)]
+    return [
+        Example(str(i), (Turn("user", "?"), Turn("assistant", answer)))
+        for i, answer in enumerate(answers)
+    ]
 
 
 def bridge(source: Any, target: Any, *answers: str) -> Bridge:
@@ -76,7 +87,8 @@ def bridge(source: Any, target: Any, *answers: str) -> Bridge:
 
 
 WORDS = Reader(
-    ["▁wardrobe", "▁red", "▁zoo"], {"red wardrobe": ["▁red", "▁wardrobe"], "wardrobe": ["▁wardrobe"], "red": ["▁red"]}
+    ["▁wardrobe", "▁red", "▁zoo"],
+    {"red wardrobe": ["▁red", "▁wardrobe"], "wardrobe": ["▁wardrobe"], "red": ["▁red"]},
 )
 PIECES = Reader(
     ["Ġward", "robe", "Ġred", "Ġr", "x"],
@@ -85,10 +97,19 @@ PIECES = Reader(
 
 
 def test_positions_answer_where_the_same_text_stands_before_them() -> None:
-    to_pieces, to_words = bridge(WORDS, PIECES, "red wardrobe", "red"), bridge(PIECES, WORDS, "red wardrobe", "red")
+    to_pieces, to_words = (
+        bridge(WORDS, PIECES, "red wardrobe", "red"),
+        bridge(PIECES, WORDS, "red wardrobe", "red"),
+    )
     # red | ward | robe | end, red | end
-    assert (to_pieces.rows_from.tolist(), to_pieces.rows_to.tolist()) == ([0, 1, 2, 3, 4], [0, 1, 3, 4, 5])
-    assert (to_words.rows_from.tolist(), to_words.rows_to.tolist()) == ([0, 1, 3, 4, 5], [0, 1, 2, 3, 4])
+    assert (to_pieces.rows_from.tolist(), to_pieces.rows_to.tolist()) == (
+        [0, 1, 2, 3, 4],
+        [0, 1, 3, 4, 5],
+    )
+    assert (to_words.rows_from.tolist(), to_words.rows_to.tolist()) == (
+        [0, 1, 3, 4, 5],
+        [0, 1, 2, 3, 4],
+    )
     assert to_pieces.matched == 5 / 6 and to_words.matched == 1.0
 
 
@@ -135,7 +156,10 @@ def test_nonsense_from_a_client_counts_as_nothing_said() -> None:
     tokens = torch.tensor([[2, 99, -5], [0, 2, 1]], dtype=torch.int32)
     said = Predictions(torch.tensor([[0.5, 0.25, 0.25], [-3.0, 8.0, 2.0]]), tokens)
     found = bridge(WORDS, WORDS, "red").carry(said)
-    assert WORDS.read(found.predictions) == [{"▁red": 1.0}, pytest.approx({"▁red": 0.8, "▁wardrobe": 0.2})]
+    assert WORDS.read(found.predictions) == [
+        {"▁red": 1.0},
+        pytest.approx({"▁red": 0.8, "▁wardrobe": 0.2}),
+    ]
 
 
 def test_models_that_read_alike_take_over_what_is_said() -> None:
@@ -148,10 +172,15 @@ def test_models_that_read_alike_take_over_what_is_said() -> None:
 def test_a_blend_is_the_mean_over_those_who_say_something() -> None:
     one = PIECES.say({"Ġr": 0.5, "x": 0.25}, {})
     two = PIECES.say({"Ġr": 0.5, END: 0.5}, {"x": 0.5})
-    two = Predictions(torch.cat([two.probabilities, two.probabilities], 1), torch.cat([two.tokens, two.tokens], 1))
+    two = Predictions(
+        torch.cat([two.probabilities, two.probabilities], 1), torch.cat([two.tokens, two.tokens], 1)
+    )
     found = PIECES.read(blend([one, two], 6, 10))
     assert found == [pytest.approx({"Ġr": 0.75, END: 0.5, "x": 0.125}), pytest.approx({"x": 1.0})]
-    assert PIECES.read(blend([one, two], 6, 1)) == [pytest.approx({"Ġr": 0.75}), pytest.approx({"x": 1.0})]
+    assert PIECES.read(blend([one, two], 6, 1)) == [
+        pytest.approx({"Ġr": 0.75}),
+        pytest.approx({"x": 1.0}),
+    ]
     distinct = blend([one, two], 6, 10).tokens
     assert all(len(set(row)) == 6 for row in distinct.tolist())
 
@@ -159,8 +188,12 @@ def test_a_blend_is_the_mean_over_those_who_say_something() -> None:
 def test_what_the_miniatures_say_survives_the_crossing() -> None:
     """The same by a loop over strings in float64 (byte tokens aside), for every position of real predictions."""
     public = public_examples("miniature/public", 10)
-    llama, qwen = (Backbone.load(name) for name in ("miniature/llama-8x96", "miniature/qwen2-10x112"))
-    server: Any = SimpleNamespace(backbone={"llama": llama, "qwen": qwen}.__getitem__, public=lambda: public)
+    llama, qwen = (
+        Backbone.load(name) for name in ("miniature/llama-8x96", "miniature/qwen2-10x112")
+    )
+    server: Any = SimpleNamespace(
+        backbone={"llama": llama, "qwen": qwen}.__getitem__, public=lambda: public
+    )
     bridges = Bridges()
     there = bridges.between(server, "llama", "qwen")
     assert bridges.between(server, "llama", "qwen") is there
@@ -171,10 +204,16 @@ def test_what_the_miniatures_say_survives_the_crossing() -> None:
     vocabulary = qwen.tokenizer.get_vocab()
     for source, target in zip(there.rows_from.tolist(), there.rows_to.tolist(), strict=True):
         expected: dict[int, float] = {}
-        for token, p in zip(said.tokens[source].tolist(), said.probabilities[source].double().tolist(), strict=True):
+        for token, p in zip(
+            said.tokens[source].tolist(), said.probabilities[source].double().tolist(), strict=True
+        ):
             text = {"</s>": "<|end|>"}.get(words[token], words[token].replace("▁", "Ġ"))
             prefixes = [text[:end] for end in range(len(text), 0, -1) if text[:end] in vocabulary]
-            if prefixes and (prefixes[0] != "Ġ" or text == "Ġ") and not words[token].startswith("<0x"):
+            if (
+                prefixes
+                and (prefixes[0] != "Ġ" or text == "Ġ")
+                and not words[token].startswith("<0x")
+            ):
                 expected[vocabulary[prefixes[0]]] = expected.get(vocabulary[prefixes[0]], 0.0) + p
         missing = float(said.probabilities[source].double().sum()) - sum(expected.values())
         dense = torch.zeros(842).scatter_add(

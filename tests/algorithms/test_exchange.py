@@ -16,12 +16,12 @@ import fedmosaic
 from fedmosaic.adapters import read_state
 from fedmosaic.algorithms import Message, make_algorithm
 from fedmosaic.algorithms.base import Member
-from fedmosaic.algorithms.exchange import PublicExchange
+from fedmosaic.algorithms.common.public_predictions import PublicExchange
 from fedmosaic.algorithms.feddistill import FedDistill
 from fedmosaic.algorithms.fedmkt import FedMKT
-from fedmosaic.algorithms.ledger import Ledger
+from fedmosaic.algorithms.state import ServerState
 from fedmosaic.config import Scenario
-from fedmosaic.configfile import parse
+from fedmosaic.config.load import parse
 from fedmosaic.data import public_examples
 from fedmosaic.errors import ConfigError
 from fedmosaic.federation.wire import read_tensors
@@ -35,16 +35,24 @@ LLAMA, QWEN, LARGE = "miniature/llama-8x96", "miniature/qwen2-10x112", "miniatur
 def world() -> Any:
     """Three backbones and six public examples."""
     public = public_examples("miniature/public", 6)
-    return SimpleNamespace(backbones={name: Backbone.load(name) for name in (LLAMA, QWEN, LARGE)}, public=public)
+    return SimpleNamespace(
+        backbones={name: Backbone.load(name) for name in (LLAMA, QWEN, LARGE)}, public=public
+    )
 
 
-def federation(world: Any, algorithm: str, models: Sequence[str], **options: Any) -> tuple[Any, Any]:
+def federation(
+    world: Any, algorithm: str, models: Sequence[str], **options: Any
+) -> tuple[Any, Any]:
     clients = [{"name": f"c{i}", "model": model, "tasks": ["t"]} for i, model in enumerate(models)]
-    content = {"clients": clients, "data": {"public": "miniature/public"}, "algorithms": {algorithm: options}}
+    content = {
+        "clients": clients,
+        "data": {"public": "miniature/public"},
+        "algorithms": {algorithm: options},
+    }
     members = [Member(name=f"c{i}", architecture=model) for i, model in enumerate(models)]
     server = SimpleNamespace(
         members=members,
-        ledger=Ledger([member.name for member in members]),
+        ledger=ServerState([member.name for member in members]),
         report={},
         backbone=world.backbones.__getitem__,
         public=lambda: world.public,
@@ -76,7 +84,10 @@ def without_losses(message: Message) -> Message:
 
 def test_feddistill_teaches_the_mean_of_the_others(world: Any) -> None:
     algorithm, server = federation(world, "feddistill", [LLAMA, LLAMA, LARGE, LLAMA], top_k=610)
-    sent = {f"c{i}": without_losses(say(world, model, i)) for i, model in enumerate([LLAMA, LLAMA, LARGE, LLAMA])}
+    sent = {
+        f"c{i}": without_losses(say(world, model, i))
+        for i, model in enumerate([LLAMA, LLAMA, LARGE, LLAMA])
+    }
     assert not algorithm.download(server, server.members[0]).tensors
     algorithm.aggregate(server, sent)
     for index, member in enumerate(server.members):
@@ -89,7 +100,9 @@ def test_feddistill_teaches_the_mean_of_the_others(world: Any) -> None:
 
 def test_between_families_the_others_count_in_ones_own_tokens(world: Any) -> None:
     algorithm, server = federation(world, "feddistill", [LLAMA, QWEN, QWEN], top_k=900)
-    sent = {f"c{i}": without_losses(say(world, model, i)) for i, model in enumerate([LLAMA, QWEN, QWEN])}
+    sent = {
+        f"c{i}": without_losses(say(world, model, i)) for i, model in enumerate([LLAMA, QWEN, QWEN])
+    }
     algorithm.aggregate(server, sent)
     carried = [
         algorithm.bridges.between(server, QWEN, LLAMA).carry(
@@ -98,7 +111,9 @@ def test_between_families_the_others_count_in_ones_own_tokens(world: Any) -> Non
         for name in ("c1", "c2")
     ]  # fmt: skip
     expected = torch.stack([dense(Message(vars(part)), 610) for part in carried]).mean(0)
-    assert torch.allclose(dense(algorithm.download(server, server.members[0]), 610), expected, atol=1e-6)
+    assert torch.allclose(
+        dense(algorithm.download(server, server.members[0]), 610), expected, atol=1e-6
+    )
     pair = server.report["mapped"]
     assert set(pair) == {f"{LLAMA} -> {QWEN}", f"{QWEN} -> {LLAMA}"} and all(
         0.5 < share < 1.0 for share in pair.values()
@@ -109,11 +124,17 @@ def test_a_client_that_is_away_counts_with_what_it_said_last(world: Any) -> None
     algorithm, server = federation(world, "feddistill", [LLAMA, LLAMA, LLAMA], top_k=610)
     sent = {f"c{i}": without_losses(say(world, LLAMA, i)) for i in range(4)}
     algorithm.aggregate(server, {"c0": sent["c0"]})
-    assert not algorithm.download(server, server.members[0]).tensors  # nobody else has said anything
-    assert torch.equal(dense(algorithm.download(server, server.members[1]), 610), dense(sent["c0"], 610))
+    assert not algorithm.download(
+        server, server.members[0]
+    ).tensors  # nobody else has said anything
+    assert torch.equal(
+        dense(algorithm.download(server, server.members[1]), 610), dense(sent["c0"], 610)
+    )
     algorithm.aggregate(server, {"c1": sent["c1"], "c2": sent["c3"]})
     both = (dense(sent["c0"], 610) + dense(sent["c3"], 610)) / 2
-    assert torch.allclose(dense(algorithm.download(server, server.members[1]), 610), both, atol=1e-6)
+    assert torch.allclose(
+        dense(algorithm.download(server, server.members[1]), 610), both, atol=1e-6
+    )
 
 
 def test_fedmkt_teaches_each_example_by_who_answers_it_best(world: Any) -> None:
@@ -127,9 +148,13 @@ def test_fedmkt_teaches_each_example_by_who_answers_it_best(world: Any) -> None:
     # for c0 the choice is between c1 and c2; for c1 between c0 and c2, whose losses may be less than its own or not
     for member, best in ((0, [2, 1, 1, 2, 2, 1]), (1, [2, 0, 0, 2, 2, 0])):
         lesson = algorithm.download(server, server.members[member])
-        expected = torch.stack([dense(sent[f"c{best[e]}"], 610)[row] for row, e in enumerate(owner.tolist())])
+        expected = torch.stack(
+            [dense(sent[f"c{best[e]}"], 610)[row] for row, e in enumerate(owner.tolist())]
+        )
         assert torch.allclose(dense(lesson, 610), expected, atol=1e-6)
-        assert torch.equal(lesson.tensors["losses"], torch.stack([losses[who, e] for e, who in enumerate(best)]))
+        assert torch.equal(
+            lesson.tensors["losses"], torch.stack([losses[who, e] for e, who in enumerate(best)])
+        )
 
 
 class Pupil:
@@ -138,7 +163,7 @@ class Pupil:
     def __init__(self, world: Any, model: str, kept: dict[str, Tensor]) -> None:
         self.backbone = world.backbones[model]
         self.model = self.backbone.model
-        self.kept = kept
+        self.state = kept
         self.public = lambda: world.public
         self.generator = lambda purpose: torch.Generator().manual_seed(1)
         self.losses: list[float] = []
@@ -159,7 +184,9 @@ def test_fedmkt_learns_only_from_who_knows_better(world: Any) -> None:
     )
     lesson = say(world, LLAMA, 5).tensors
     better = torch.tensor([True, False, True, True, False, False])
-    own = torch.where(better, lesson["losses"] + 0.1, lesson["losses"])  # equally good is not better
+    own = torch.where(
+        better, lesson["losses"] + 0.1, lesson["losses"]
+    )  # equally good is not better
     client = Pupil(world, LLAMA, {"losses": own})
     algorithm.receive(client, Message(lesson))
     algorithm.train(client)
@@ -168,17 +195,27 @@ def test_fedmkt_learns_only_from_who_knows_better(world: Any) -> None:
     logits, _ = spoken(backbone.model, backbone, batch)
     owner = algorithm.bridges.between(server, LLAMA, LLAMA).target.example
     kept = better[owner]
-    expected = distillation_loss(logits[kept], Predictions(lesson["probabilities"], lesson["tokens"]).at(kept))
+    expected = distillation_loss(
+        logits[kept], Predictions(lesson["probabilities"], lesson["tokens"]).at(kept)
+    )
     assert client.losses == pytest.approx([float(expected)], rel=1e-4)
-    assert set(client.kept) == {"losses"}  # the lesson is gone
+    assert set(client.state) == {"losses"}  # the lesson is gone
     algorithm.train(client)
     assert len(client.losses) == 1
 
 
 @pytest.mark.parametrize("algorithm", ["feddistill", "fedmkt", "takfl"])
-def test_without_public_examples_it_says_so_at_once(tiny: Path, tmp_path: Path, algorithm: str) -> None:
+def test_without_public_examples_it_says_so_at_once(
+    tiny: Path, tmp_path: Path, algorithm: str
+) -> None:
     with pytest.raises(ConfigError, match=rf"data\.public: {algorithm} .*none"):
-        fedmosaic.run(tiny, algorithm=algorithm, set=["data.public=none"], out=tmp_path / "run", progress=False)
+        fedmosaic.run(
+            tiny,
+            algorithm=algorithm,
+            set=["data.public=none"],
+            out=tmp_path / "run",
+            progress=False,
+        )
     assert not (tmp_path / "run").exists()
 
 
@@ -192,15 +229,23 @@ def test_the_others_are_listened_to_and_weights_stay_at_home(
     real = kind.train
 
     def train(self: Any, client: Any) -> Any:
-        taught = {name: client.kept[f"taught.{name}"] for name in ("probabilities", "tokens") if client.round}
+        taught = {
+            name: client.state[f"taught.{name}"]
+            for name in ("probabilities", "tokens")
+            if client.round
+        }
         before = weights.get((client.round - 1, client.name))
         state = read_state(client.model, "local")
         assert before is None or all(torch.equal(state[name], before[name]) for name in state)
         if client.round:
-            assert client.host.optimiser.state()["step"][0] > 0  # Adam goes on, for no weight was replaced
+            assert (
+                client.adapted.optimiser.state()["step"][0] > 0
+            )  # Adam goes on, for no weight was replaced
 
         def distance() -> float:
-            public = client.backbone.collate([client.backbone.encode(example) for example in client.public()])
+            public = client.backbone.collate(
+                [client.backbone.encode(example) for example in client.public()]
+            )
             with torch.no_grad():
                 logits, _ = spoken(client.model, client.backbone, public)
             return float(distillation_loss(logits, Predictions(**taught)))
@@ -240,6 +285,8 @@ def test_the_others_are_listened_to_and_weights_stay_at_home(
     server = read_tensors(run.folder / "checkpoints" / "round-0003" / "server.safetensors")[1]
     names = {name for entries in json.loads(server["layout"]).values() for name, _ in entries}
     assert names == {"probabilities", "tokens"} | ({"losses"} if kind is FedMKT else set())
-    client = read_tensors(run.folder / "checkpoints" / "round-0003" / "clients" / "a.safetensors")[0]
+    client = read_tensors(run.folder / "checkpoints" / "round-0003" / "clients" / "a.safetensors")[
+        0
+    ]
     assert not any(key.startswith("kept/taught") for key in client)
     assert run.summary["bytes"]["up"] < 150_000 and run.summary["refused"] == 0

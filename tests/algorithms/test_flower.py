@@ -27,9 +27,15 @@ def test_the_average_is_flowers(ours: str, theirs: str, tmp_path: Path) -> None:
     algorithm.aggregate(server, updates)
     for architecture in ("small", "large"):
         members = [member for member in server.members if member.architecture == architecture]
-        sent = {f"{m.name}/{key}": value for m in members for key, value in updates[m.name].tensors.items()}
+        sent = {
+            f"{m.name}/{key}": value
+            for m in members
+            for key, value in updates[m.name].tensors.items()
+        }
         samples = {m.name: m.samples for m in members}
-        found, told = flower(theirs, {"proximal_mu": MU} if ours == "fedprox" else {}, sent, samples, tmp_path)
+        found, told = flower(
+            theirs, {"proximal_mu": MU} if ours == "fedprox" else {}, sent, samples, tmp_path
+        )
         mine = algorithm.download(server, members[0]).tensors
         assert mine.keys() == found.keys() and len(mine) > 2
         for key, value in mine.items():
@@ -38,12 +44,24 @@ def test_the_average_is_flowers(ours: str, theirs: str, tmp_path: Path) -> None:
 
 
 def flower(
-    strategy: str, options: dict[str, Any], tensors: dict[str, Tensor], samples: dict[str, int], folder: Path
+    strategy: str,
+    options: dict[str, Any],
+    tensors: dict[str, Tensor],
+    samples: dict[str, int],
+    folder: Path,
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
     """What Flower's strategy makes of one round of replies, and what it had told the clients."""
     source, target = folder / "updates.safetensors", folder / "aggregated.safetensors"
     save_file(tensors, source, {"samples": json.dumps(samples)})
-    command = [FLOWER, ROOT / "tests/flower/aggregate.py", strategy, json.dumps(options), source, target]
+    command = [
+        FLOWER,
+        ROOT / "tests/flower/aggregate.py",
+        strategy,
+        json.dumps(options),
+        source,
+        target,
+    ]
     subprocess.run(command, check=True, capture_output=True)
     with safe_open(target, "pt") as file:
-        return {key: file.get_tensor(key) for key in file.keys()}, json.loads(file.metadata()["told"])  # noqa: SIM118
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        return tensors, json.loads(file.metadata()["told"])

@@ -10,7 +10,7 @@ from peft import LoraConfig, get_peft_model
 from ranked_factory import SCALE, SHAPES, adapter, deltas, federation, mean, updates_of
 from torch import Tensor, nn
 
-from fedmosaic.algorithms.ranks import factors, first_rows, padded_mean, resize
+from fedmosaic.algorithms.common.ranks import factors, first_rows, padded_mean, resize
 from fedmosaic.errors import ConfigError
 
 RANKS = [2, 4, 3]
@@ -35,7 +35,9 @@ def test_a_smaller_rank_starts_with_the_first_rows_of_a_larger_one() -> None:
 def test_resizing_cuts_and_fills_with_zeros() -> None:
     tensors = adapter(4, 0)
     larger, smaller = resize(tensors, 6), resize(tensors, 2)
-    assert torch.equal(larger["layer.0.q_proj.A"][4:], torch.zeros(2, 5)) and larger["layer.0.q_proj.B"].shape == (7, 6)
+    assert torch.equal(larger["layer.0.q_proj.A"][4:], torch.zeros(2, 5)) and larger[
+        "layer.0.q_proj.B"
+    ].shape == (7, 6)
     assert torch.equal(smaller["layer.0.q_proj.B"], tensors["layer.0.q_proj.B"][:, :2])
     assert all(torch.equal(resize(larger, 4)[key], value) for key, value in tensors.items())
 
@@ -77,7 +79,11 @@ def test_flora_adds_the_mean_of_every_round() -> None:
             total[module] += delta
         sent = algorithm.download(server, server.members[0]).tensors
         assert all(close(delta, total[module]) for module, delta in deltas(sent, scale=1.0).items())
-        assert all(value.shape[0] <= min(SHAPES[key[:-2]]) for key, value in sent.items() if key.endswith("A"))
+        assert all(
+            value.shape[0] <= min(SHAPES[key[:-2]])
+            for key, value in sent.items()
+            if key.endswith("A")
+        )
     assert server.report["lost"]["m"] == pytest.approx(0.0, abs=1e-12)
 
 
@@ -90,7 +96,9 @@ def test_flora_is_the_plain_stack_while_it_fits() -> None:
     for module in SHAPES:
         stacked = torch.cat([one[f"{module}.A"] * 10 / 21, two[f"{module}.A"] * 11 / 21])
         torch.testing.assert_close(sent[f"{module}.A"], stacked)
-        torch.testing.assert_close(sent[f"{module}.B"], SCALE * torch.cat([one[f"{module}.B"], two[f"{module}.B"]], 1))
+        torch.testing.assert_close(
+            sent[f"{module}.B"], SCALE * torch.cat([one[f"{module}.B"], two[f"{module}.B"]], 1)
+        )
 
 
 def test_flora_says_what_a_small_rank_loses() -> None:
@@ -111,16 +119,21 @@ def test_ffa_lora_gives_the_mean_to_the_largest_rank() -> None:
     algorithm.aggregate(server, updates)
     start = {f"{m}.A": first_rows(4, d_in, 0, "m", f"{m}.A") for m, (_, d_in) in SHAPES.items()}
     each = [
-        deltas({**resize(start, rank), **update.tensors}) for rank, update in zip(RANKS, updates.values(), strict=True)
+        deltas({**resize(start, rank), **update.tensors})
+        for rank, update in zip(RANKS, updates.values(), strict=True)
     ]
     sent = algorithm.download(server, server.members[1]).tensors
     assert set(sent) == {f"{module}.B" for module in SHAPES}
-    assert all(close(delta, mean(each)[module]) for module, delta in deltas({**start, **sent}).items())
+    assert all(
+        close(delta, mean(each)[module]) for module, delta in deltas({**start, **sent}).items()
+    )
     smaller = algorithm.download(server, server.members[0]).tensors
     assert all(torch.equal(value, sent[key][:, :2]) for key, value in smaller.items())
 
 
-@pytest.mark.parametrize(("name", "ranks"), [("fedavg", [4, 4, 4]), ("hetlora", RANKS), ("hetlora", [4, 4, 4])])
+@pytest.mark.parametrize(
+    ("name", "ranks"), [("fedavg", [4, 4, 4]), ("hetlora", RANKS), ("hetlora", [4, 4, 4])]
+)
 def test_averages_of_factors_are_not_the_average(name: str, ranks: list[int]) -> None:
     algorithm, server = federation(name, ranks)
     updates = updates_of(algorithm, ranks)
@@ -135,7 +148,9 @@ def test_hetlora_weighs_by_norm_pads_and_cuts() -> None:
     algorithm, server = federation("hetlora", RANKS)
     updates = updates_of(algorithm, RANKS)
     algorithm.aggregate(server, updates)
-    norms = [sum(d.square().sum() for d in deltas(u.tensors).values()).sqrt() for u in updates.values()]
+    norms = [
+        sum(d.square().sum() for d in deltas(u.tensors).values()).sqrt() for u in updates.values()
+    ]
     sent = algorithm.download(server, server.members[1]).tensors
     for key, value in sent.items():
         expected = torch.zeros(value.shape, dtype=torch.float64)
@@ -155,7 +170,9 @@ def test_hetlora_of_adapters_that_do_nothing_weighs_by_samples() -> None:
             update.tensors[f"{module}.B"].zero_()
     algorithm.aggregate(server, updates)
     sent = algorithm.download(server, server.members[0]).tensors
-    expected = padded_mean([u.tensors for u in updates.values()], torch.tensor([10, 11]).double() / 21, 2)
+    expected = padded_mean(
+        [u.tensors for u in updates.values()], torch.tensor([10, 11]).double() / 21, 2
+    )
     assert all(torch.equal(value, expected[key].float()) for key, value in sent.items())
 
 
@@ -167,14 +184,18 @@ def test_fedsa_lora_averages_each_row_of_a_over_those_who_have_it() -> None:
     assert set(sent) == {f"{module}.A" for module in SHAPES}
     for key, value in sent.items():
         a = [update.tensors[key].double() for update in updates.values()]
-        torch.testing.assert_close(value[:2].double(), (10 * a[0][:2] + 11 * a[1][:2] + 12 * a[2][:2]) / 33)
+        torch.testing.assert_close(
+            value[:2].double(), (10 * a[0][:2] + 11 * a[1][:2] + 12 * a[2][:2]) / 33
+        )
         torch.testing.assert_close(value[2].double(), (11 * a[1][2] + 12 * a[2][2]) / 23)
         assert torch.equal(value[3], updates["c1"].tensors[key][3])
     # rows whose owners are away stay as they are
     algorithm.aggregate(server, {"c0": updates["c0"]})
     later = algorithm.download(server, server.members[1]).tensors
     for key, value in later.items():
-        assert torch.equal(value[:2], updates["c0"].tensors[key]) and torch.equal(value[2:], sent[key][2:])
+        assert torch.equal(value[:2], updates["c0"].tensors[key]) and torch.equal(
+            value[2:], sent[key][2:]
+        )
 
 
 def test_rows_of_a_that_nobody_sent_are_those_of_the_start() -> None:
@@ -201,7 +222,8 @@ def test_architectures_share_nothing(name: str) -> None:
 def test_the_others_refuse_mixed_ranks_and_name_the_clients() -> None:
     for name in ("fedavg", "fedmosaic"):
         with pytest.raises(
-            ConfigError, match=r"clients\.1\.rank: 'c1' has rank 4 and 'c0' rank 2 on m, but .* hetlora"
+            ConfigError,
+            match=r"clients\.1\.r: 'c1' has rank 4 and 'c0' rank 2 on m, but .* hetlora",
         ):
             federation(name, RANKS)
         federation(name, [2, 2, 3], ["m", "m", "n"])
@@ -233,7 +255,10 @@ def peft_combination(updates: dict[str, Any], kind: str, **options: Any) -> dict
     samples = [10 + i for i in range(len(names))]
     weights = [count / sum(samples) for count in samples]
     model.base_model.add_weighted_adapter(names, weights, "mean", combination_type=kind, **options)
-    return {m: model.base_model.model.get_submodule(m.split(".")[2]).get_delta_weight("mean") for m in SHAPES}
+    return {
+        m: model.base_model.model.get_submodule(m.split(".")[2]).get_delta_weight("mean")
+        for m in SHAPES
+    }
 
 
 @pytest.mark.parametrize("rank", [2, 4, 5])

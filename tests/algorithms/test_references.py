@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from fedmosaic.adapters import read_state
 from fedmosaic.algorithms import make_algorithm
 from fedmosaic.algorithms.base import Member
-from fedmosaic.algorithms.ledger import Ledger
+from fedmosaic.algorithms.state import ServerState
 from fedmosaic.config import Scenario
-from fedmosaic.configfile import parse
+from fedmosaic.config.load import parse
 from fedmosaic.training.loop import FitReport, fit
 from fedmosaic.training.optimiser import Optimiser
 
@@ -65,7 +65,7 @@ class ToyClient:
 
     def __init__(self, algorithm: Any, base: nn.Module, index: int) -> None:
         self.algorithm, self.index, self.name, self.round = algorithm, index, f"c{index}", 0
-        self.kept: State = {}
+        self.state: State = {}
         self.backbone = SimpleNamespace(
             name="net",
             identity="net",
@@ -99,7 +99,9 @@ class ToyClient:
         )
 
 
-def ours(name: str, options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch) -> list[dict[str, State]]:
+def ours(
+    name: str, options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> list[dict[str, State]]:
     """Every client's adapters after the last round."""
     if name in ("fedprox", "ditto"):
         monkeypatch.setattr(f"fedmosaic.algorithms.{name}.answer_loss", mean_square)
@@ -113,8 +115,13 @@ def ours(name: str, options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch)
     torch.manual_seed(0)
     base = Net().requires_grad_(False)
     clients = [ToyClient(algorithm, base, i) for i in range(len(SAMPLES))]
-    members = [Member(name=c.name, architecture="net", samples=n) for c, n in zip(clients, SAMPLES, strict=True)]
-    server: Any = SimpleNamespace(members=members, ledger=Ledger([m.name for m in members]), round=0, report={})
+    members = [
+        Member(name=c.name, architecture="net", samples=n)
+        for c, n in zip(clients, SAMPLES, strict=True)
+    ]
+    server: Any = SimpleNamespace(
+        members=members, ledger=ServerState([m.name for m in members]), round=0, report={}
+    )
     for round, present in enumerate(PRESENT):
         updates = {}
         for i in present:
@@ -125,7 +132,9 @@ def ours(name: str, options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch)
             algorithm.train(client)
             updates[client.name] = algorithm.upload(client)
         algorithm.aggregate(server, updates)
-    return [{adapter: read_state(c.model, adapter) for adapter in algorithm.adapters} for c in clients]
+    return [
+        {adapter: read_state(c.model, adapter) for adapter in algorithm.adapters} for c in clients
+    ]
 
 
 def start(name: str) -> tuple[list[Tensor], dict[str, State]]:
@@ -138,7 +147,10 @@ def start(name: str) -> tuple[list[Tensor], dict[str, State]]:
     }
     algorithm = make_algorithm(name, parse(Scenario, content, "test"), 0)
     client = ToyClient(algorithm, base, 0)
-    adapters = {a: {k: v.double() for k, v in read_state(client.model, a).items()} for a in algorithm.adapters}
+    adapters = {
+        a: {k: v.double() for k, v in read_state(client.model, a).items()}
+        for a in algorithm.adapters
+    }
     return [layer.attn["q_proj"].weight.double() for layer in base.layers], adapters
 
 
@@ -163,7 +175,10 @@ class Adam:
 def gradients(base: list[Tensor], adapters: list[State], x: Tensor, y: Tensor) -> list[State]:
     """∇ of ½ mean ‖W_2 W_1 x − y‖² with W_l = W_l + Σ s B A, for each adapter: dB = s G Aᵀ, dA = s Bᵀ G."""
     keys = [f"layer.{i}.q_proj" for i in range(DEPTH)]
-    whole = [w + sum(SCALE * a[f"{k}.B"] @ a[f"{k}.A"] for a in adapters) for k, w in zip(keys, base, strict=True)]
+    whole = [
+        w + sum(SCALE * a[f"{k}.B"] @ a[f"{k}.A"] for a in adapters)
+        for k, w in zip(keys, base, strict=True)
+    ]
     hidden = x @ whole[0].T
     error = (hidden @ whole[1].T - y) / len(x)
     outer = [whole[1].T @ error.T @ x, error.T @ hidden]
@@ -178,10 +193,15 @@ def gradients(base: list[Tensor], adapters: list[State], x: Tensor, y: Tensor) -
 
 def weighted(states: Sequence[State], weights: Sequence[float]) -> State:
     total = sum(weights)
-    return {key: sum(w / total * s[key] for w, s in zip(weights, states, strict=True)) for key in states[0]}
+    return {
+        key: sum(w / total * s[key] for w, s in zip(weights, states, strict=True))
+        for key in states[0]
+    }
 
 
-def single(correct: Callable[..., State], weigh: bool = True, after: Callable[..., None] = lambda *_: None) -> Any:
+def single(
+    correct: Callable[..., State], weigh: bool = True, after: Callable[..., None] = lambda *_: None
+) -> Any:
     """FedAvg, with the gradient that ``correct`` makes of (gradient, θ, received θ, client)."""
 
     def run(name: str) -> list[dict[str, State]]:
@@ -196,7 +216,9 @@ def single(correct: Callable[..., State], weigh: bool = True, after: Callable[..
                     adam.step(clients[i], correct(g, clients[i], common, i))
                 after(i, raw)
             after(None, None)
-            common = weighted([clients[i] for i in present], [SAMPLES[i] if weigh else 1 for i in present])
+            common = weighted(
+                [clients[i] for i in present], [SAMPLES[i] if weigh else 1 for i in present]
+            )
         return [{"local": state} for state in clients]
 
     return run
@@ -271,7 +293,11 @@ REFERENCES: dict[str, tuple[dict[str, Any], Any]] = {
     "fedavg": ({}, single(lambda g, *_: g)),
     "fedprox": (
         {"mu": 0.7},
-        single(lambda g, theta, received, _: {k: v + 0.7 * (theta[k] - received[k]) for k, v in g.items()}),
+        single(
+            lambda g, theta, received, _: {
+                k: v + 0.7 * (theta[k] - received[k]) for k, v in g.items()
+            }
+        ),
     ),
     "scaffold": ({}, scaffold),
     "fedper": ({}, fedper),
@@ -288,10 +314,17 @@ def test_same_numbers_as_the_reference(name: str, monkeypatch: pytest.MonkeyPatc
         assert mine.keys() == theirs.keys()
         for adapter, state in theirs.items():
             for key, value in state.items():
-                assert torch.allclose(mine[adapter][key].double(), value, atol=2e-5), (client, adapter, key)
+                assert torch.allclose(mine[adapter][key].double(), value, atol=2e-5), (
+                    client,
+                    adapter,
+                    key,
+                )
 
 
 def test_the_references_differ_from_one_another() -> None:
-    results = [reference(name)[0]["local"]["layer.1.q_proj.B"] for name, (_, reference) in REFERENCES.items()]
+    results = [
+        reference(name)[0]["local"]["layer.1.q_proj.B"]
+        for name, (_, reference) in REFERENCES.items()
+    ]
     for i, one in enumerate(results):
         assert all(not torch.allclose(one, two, atol=1e-3) for two in results[i + 1 :])

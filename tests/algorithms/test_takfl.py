@@ -15,10 +15,10 @@ import fedmosaic
 from fedmosaic.adapters import read_state, write_state
 from fedmosaic.algorithms import Message, make_algorithm
 from fedmosaic.algorithms.base import Member
-from fedmosaic.algorithms.ledger import Ledger
+from fedmosaic.algorithms.state import ServerState
 from fedmosaic.algorithms.takfl import TAKFL, Prototype
 from fedmosaic.config import Scenario
-from fedmosaic.configfile import parse
+from fedmosaic.config.load import parse
 from fedmosaic.data import public_examples
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.seeding import generator
@@ -32,21 +32,27 @@ State = Mapping[str, Tensor]
 def world() -> Any:
     """Two backbones and four public examples."""
     public = public_examples("miniature/public", 4)
-    return SimpleNamespace(backbones={name: Backbone.load(name) for name in (LLAMA, QWEN)}, public=public)
+    return SimpleNamespace(
+        backbones={name: Backbone.load(name) for name in (LLAMA, QWEN)}, public=public
+    )
 
 
 def federation(world: Any, models: Sequence[str], **options: Any) -> tuple[Any, Any]:
     content = {
-        "clients": [{"name": f"c{i}", "model": model, "tasks": ["t"]} for i, model in enumerate(models)],
+        "clients": [
+            {"name": f"c{i}", "model": model, "tasks": ["t"]} for i, model in enumerate(models)
+        ],
         "data": {"public": "miniature/public"},
         "adapter": {"rank": 2, "alpha": 4, "dropout": 0.0, "targets": ["q_proj", "down_proj"]},
         "train": {"batch_size": 4, "lr": 1e-3},
         "algorithms": {"takfl": {"public_steps": 2, **options}},
     }
-    members = [Member(name=f"c{i}", architecture=model, samples=1 + i) for i, model in enumerate(models)]
+    members = [
+        Member(name=f"c{i}", architecture=model, samples=1 + i) for i, model in enumerate(models)
+    ]
     server = SimpleNamespace(
         members=members,
-        ledger=Ledger([member.name for member in members]),
+        ledger=ServerState([member.name for member in members]),
         report={},
         round=0,
         backbone=world.backbones.__getitem__,
@@ -63,14 +69,20 @@ def updates(algorithm: Any, world: Any, models: Sequence[str]) -> dict[str, Mess
         state = read_state(algorithm.built(world.backbones[model], world.public), "local")
         noise = torch.Generator().manual_seed(index)
         found[f"c{index}"] = Message(
-            {name: value + 0.05 * torch.randn(value.shape, generator=noise) for name, value in state.items()}
+            {
+                name: value + 0.05 * torch.randn(value.shape, generator=noise)
+                for name, value in state.items()
+            }
         )
     return found
 
 
 def mean(states: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> dict[str, Tensor]:
     total = sum(weights)
-    return {n: sum(w * s[n].double() for w, s in zip(weights, states, strict=True)) / total for n in states[0]}
+    return {
+        n: sum(w * s[n].double() for w, s in zip(weights, states, strict=True)) / total
+        for n in states[0]
+    }
 
 
 class Watch:
@@ -88,23 +100,32 @@ class Watch:
         monkeypatch.setattr(Prototype, "learn", learn)
 
 
-def test_task_vectors_are_something_and_their_sum_is_sent(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_task_vectors_are_something_and_their_sum_is_sent(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     models, watch = [LLAMA, QWEN, LLAMA], Watch(monkeypatch)
     algorithm, server = federation(world, models)
     sent = updates(algorithm, world, models)
     algorithm.aggregate(server, sent)
     # qwen's one client is its own ensemble, from which it has nothing to learn
     assert set(watch.learned) == {(LLAMA, LLAMA), (LLAMA, QWEN), (QWEN, LLAMA)}
-    averages = {LLAMA: mean([sent["c0"].tensors, sent["c2"].tensors], [1, 3]), QWEN: mean([sent["c1"].tensors], [1])}
+    averages = {
+        LLAMA: mean([sent["c0"].tensors, sent["c2"].tensors], [1, 3]),
+        QWEN: mean([sent["c1"].tensors], [1]),
+    }
     for model, member in ((LLAMA, 0), (QWEN, 1), (LLAMA, 2)):
         expected = {name: value.clone() for name, value in averages[model].items()}
         for (student, teacher), (start, learned) in watch.learned.items():
             if student == model:
-                assert all(torch.allclose(start[n].double(), averages[model][n], atol=1e-6) for n in start)
+                assert all(
+                    torch.allclose(start[n].double(), averages[model][n], atol=1e-6) for n in start
+                )
                 vector = {n: learned[n].double() - averages[model][n] for n in start}
                 norm = float(torch.cat([v.flatten() for v in vector.values()]).norm())
                 assert norm > 0.1
-                assert server.report["task_vectors"][student]["norms"][teacher] == pytest.approx(norm, rel=1e-3)
+                assert server.report["task_vectors"][student]["norms"][teacher] == pytest.approx(
+                    norm, rel=1e-3
+                )
                 for n in expected:
                     expected[n] += vector[n] / 2
         download = algorithm.download(server, server.members[member]).tensors
@@ -114,7 +135,9 @@ def test_task_vectors_are_something_and_their_sum_is_sent(world: Any, monkeypatc
     assert server.report["task_vectors"][QWEN]["weights"] == {LLAMA: 0.5, QWEN: 0.5}
     mapped = server.report["mapped"]
     assert mapped.pop(f"{LLAMA} -> {LLAMA}") == 1.0
-    assert set(mapped) == {f"{LLAMA} -> {QWEN}", f"{QWEN} -> {LLAMA}"} and min(mapped.values()) > 0.9
+    assert (
+        set(mapped) == {f"{LLAMA} -> {QWEN}", f"{QWEN} -> {LLAMA}"} and min(mapped.values()) > 0.9
+    )
 
 
 def test_an_ensemble_says_the_mean_of_its_members_logits(world: Any) -> None:
@@ -138,8 +161,12 @@ def test_an_ensemble_says_the_mean_of_its_members_logits(world: Any) -> None:
 def test_distillation_brings_the_student_nearer_and_its_own_past_holds_it(world: Any) -> None:
     def learn(self_weight: float, **options: Any) -> tuple[float, float, float]:
         """Distance to the teacher before and after, and to itself as it was."""
-        algorithm, server = federation(world, [LLAMA, LLAMA], public_steps=8, self_weight=self_weight, **options)
-        start, other = (message.tensors for message in updates(algorithm, world, [LLAMA, LLAMA]).values())
+        algorithm, server = federation(
+            world, [LLAMA, LLAMA], public_steps=8, self_weight=self_weight, **options
+        )
+        start, other = (
+            message.tensors for message in updates(algorithm, world, [LLAMA, LLAMA]).values()
+        )
         student = Prototype(algorithm, server, LLAMA)
         taught, own = student.predict([other], 3.0), student.predict([start], 20.0)
         backbone = world.backbones[LLAMA]
@@ -148,10 +175,16 @@ def test_distillation_brings_the_student_nearer_and_its_own_past_holds_it(world:
         def distance(state: State, told: Predictions, temperature: float) -> float:
             write_state(student.model, "local", state)
             with torch.no_grad():
-                return float(distillation_loss(spoken(student.model, backbone, batch)[0], told, temperature))
+                return float(
+                    distillation_loss(spoken(student.model, backbone, batch)[0], told, temperature)
+                )
 
         learned = student.learn(start, own, taught, LLAMA)
-        return distance(start, taught, 3.0), distance(learned, taught, 3.0), distance(learned, own, 20.0)
+        return (
+            distance(start, taught, 3.0),
+            distance(learned, taught, 3.0),
+            distance(learned, own, 20.0),
+        )
 
     before, free, strayed = learn(0.0)
     assert free < 0.5 * before
@@ -169,11 +202,15 @@ def test_teachers_do_not_build_on_one_another(world: Any) -> None:
     other.members = [other.members[index] for index in (1, 3, 0, 2)]
     turned.aggregate(other, sent)
     for member in server.members:
-        one, two = (a.download(s, member).tensors for a, s in ((algorithm, server), (turned, other)))
+        one, two = (
+            a.download(s, member).tensors for a, s in ((algorithm, server), (turned, other))
+        )
         assert all(torch.allclose(one[n], two[n], atol=1e-5) for n in one)
 
 
-def test_prototypes_that_are_away_neither_teach_nor_learn(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prototypes_that_are_away_neither_teach_nor_learn(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     models, watch = [LLAMA, QWEN], Watch(monkeypatch)
     algorithm, server = federation(world, models)
     sent = updates(algorithm, world, models)
@@ -183,7 +220,9 @@ def test_prototypes_that_are_away_neither_teach_nor_learn(world: Any, monkeypatc
     assert all(torch.equal(download[n], value) for n, value in sent["c0"].tensors.items())
 
 
-def test_weightings_are_chosen_by_what_they_do_on_public_examples(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weightings_are_chosen_by_what_they_do_on_public_examples(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     models = [LLAMA, QWEN]
     tried: list[float] = []
     real = Prototype.loss
@@ -198,9 +237,13 @@ def test_weightings_are_chosen_by_what_they_do_on_public_examples(world: Any, mo
     assert len(tried) == 8
     report = server.report["task_vectors"]
     sent = algorithm.download(server, server.members[0]).tensors
-    assert real(Prototype(algorithm, server, LLAMA), sent) == pytest.approx(min(tried[:4]), rel=1e-5)
+    assert real(Prototype(algorithm, server, LLAMA), sent) == pytest.approx(
+        min(tried[:4]), rel=1e-5
+    )
     for weights in (entry["weights"] for entry in report.values()):
-        assert sum(weights.values()) == pytest.approx(1.0) and weights[QWEN] >= weights[LLAMA] > 0  # qwen is larger
+        assert (
+            sum(weights.values()) == pytest.approx(1.0) and weights[QWEN] >= weights[LLAMA] > 0
+        )  # qwen is larger
 
 
 def test_what_was_merged_is_what_the_first_step_starts_from(
@@ -213,7 +256,7 @@ def test_what_was_merged_is_what_the_first_step_starts_from(
 
     def watched_train(self: Any, client: Any) -> Any:
         starts[client.round, client.name] = read_state(client.model, "local")
-        assert not any(value.any() for value in client.host.optimiser.state().values())
+        assert not any(value.any() for value in client.adapted.optimiser.state().values())
         return train(self, client)
 
     def watched_download(self: Any, server: Any, member: Any) -> Message:
@@ -227,7 +270,7 @@ def test_what_was_merged_is_what_the_first_step_starts_from(
         tiny,
         algorithm="takfl",
         rounds=2,
-        set=["evaluation.every=0", "evaluation.last_items=1", "adapter.targets=[q_proj]"],
+        set=["evaluation.every=0", "evaluation.last_items=1", "adapter.target_modules=[q_proj]"],
         out=tmp_path / "run",
         workers=1,
         progress=False,
@@ -236,5 +279,7 @@ def test_what_was_merged_is_what_the_first_step_starts_from(
     assert run.summary["refused"] == 0
     assert not any(sent[0, name] for name in "abcd")
     for name in "abcd":
-        assert sent[1, name] and all(torch.equal(starts[1, name][n], v) for n, v in sent[1, name].items())
+        assert sent[1, name] and all(
+            torch.equal(starts[1, name][n], v) for n, v in sent[1, name].items()
+        )
     assert all(torch.equal(v, starts[1, "d"][n]) for n, v in starts[1, "a"].items())

@@ -16,9 +16,13 @@ from fedmosaic import algorithms
 from fedmosaic.federation.wire import read_tensors
 
 
-def test_the_example_of_the_contributing_page_runs(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_of_the_contributing_page_runs(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     page = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text()
-    source = next(code for code in re.findall(r"```python\n(.*?)```", page, re.S) if "class FedAvgM" in code)
+    source = next(
+        code for code in re.findall(r"```python\n(.*?)```", page, re.S) if "class FedAvgM" in code
+    )
     assert len(source.splitlines()) < 80
     module = types.ModuleType("fedmosaic.algorithms.fedavgm")
     exec(compile(source, "CONTRIBUTING.md", "exec"), module.__dict__)  # our own page, not data
@@ -28,7 +32,13 @@ def test_the_example_of_the_contributing_page_runs(tiny: Path, tmp_path: Path, m
     def means(algorithm: str, *change: str) -> list[Tensor]:
         """The average of llama-8x96's two clients after the second and the third round."""
         quick = ("evaluation={every: 0, items: 1, others: false}", *change)
-        options = {"algorithm": algorithm, "set": quick, "workers": 1, "progress": False, "trackers": ()}
+        options = {
+            "algorithm": algorithm,
+            "set": quick,
+            "workers": 1,
+            "progress": False,
+            "trackers": (),
+        }
         run = fedmosaic.run(tiny, out=tmp_path / f"{algorithm}{change}".replace("/", ""), **options)
         key = "mean@miniature/llama-8x96\nminiature/llama-8x96"
         folders = [run.folder / "checkpoints" / f"round-000{rounds}" for rounds in (2, 3)]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fedmosaic.adapters import CoLoraConfig, load_shared, write_state
-from fedmosaic.alignment.sites import Site
+from fedmosaic.alignment.hooks import AdapterSite
 from fedmosaic.models.backbone import Backbone
 
 MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -37,7 +37,9 @@ def fold_norms(model: Any, language: Any) -> None:
     pairs = [(language.norm, [head])]
     for layer in language.layers:
         attention, mlp = layer.self_attn, layer.mlp
-        pairs.append((layer.input_layernorm, [attention.q_proj, attention.k_proj, attention.v_proj]))
+        pairs.append(
+            (layer.input_layernorm, [attention.q_proj, attention.k_proj, attention.v_proj])
+        )
         pairs.append((layer.post_attention_layernorm, [mlp.gate_proj, mlp.up_proj]))
     for norm, linears in pairs:
         for linear in linears:
@@ -68,10 +70,19 @@ def make_twin(pivot: Backbone, identities: Sequence[int] = (), seed: int = 0) ->
     order = torch.eye(text.intermediate_size, dtype=torch.float64)[
         torch.randperm(text.intermediate_size, generator=draw)
     ]
-    same_q, same_k = (torch.eye(count * width, dtype=torch.float64) for count in (text.num_attention_heads, len(small)))
+    same_q, same_k = (
+        torch.eye(count * width, dtype=torch.float64)
+        for count in (text.num_attention_heads, len(small))
+    )
     inputs = dict.fromkeys(("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"), turn)
     inputs |= {"o_proj": heads, "down_proj": order}
-    outputs = {"q_proj": same_q, "k_proj": same_k, "v_proj": values, "gate_proj": order, "up_proj": order}
+    outputs = {
+        "q_proj": same_q,
+        "k_proj": same_k,
+        "v_proj": values,
+        "gate_proj": order,
+        "up_proj": order,
+    }
     outputs |= {"o_proj": turn, "down_proj": turn}
 
     def change(linear: Any, left: Tensor | None, right: Tensor | None) -> None:
@@ -105,12 +116,14 @@ def make_twin(pivot: Backbone, identities: Sequence[int] = (), seed: int = 0) ->
     return Twin(Backbone("twin", model.eval(), pivot.tokenizer, processor), inputs, outputs)
 
 
-def true_pair(twin: Twin, site: Site, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+def true_pair(twin: Twin, site: AdapterSite, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """A and B of the twin that are the pivot's."""
     return a.double() @ twin.inputs[site.module].t(), twin.outputs[site.module] @ b.double()
 
 
-def random_state(sites: Sequence[Site], rank: int, size: float, seed: int = 0) -> dict[str, Tensor]:
+def random_state(
+    sites: Sequence[AdapterSite], rank: int, size: float, seed: int = 0
+) -> dict[str, Tensor]:
     """P and Q for all sites: knowledge that means something only together with A and B."""
     draw = torch.Generator().manual_seed(seed)
     state = {}
@@ -120,14 +133,21 @@ def random_state(sites: Sequence[Site], rank: int, size: float, seed: int = 0) -
     return state
 
 
-def adapted(backbone: Backbone, blocks: int, shared: Mapping[str, Tensor] | None, state: dict[str, Tensor]) -> Any:
+def adapted(
+    backbone: Backbone, blocks: int, shared: Mapping[str, Tensor] | None, state: dict[str, Tensor]
+) -> Any:
     """The backbone with P, Q on A, B (None: the model's own random pair)."""
     from peft import get_peft_model
 
     rank = next(value.shape[0] for key, value in state.items() if key.endswith(".Q"))
     modules = {key.split(".")[2] for key in state}
     config = CoLoraConfig(
-        r=rank, lora_alpha=rank, num_blocks=blocks, shared_scale="raw", gate="none", target_modules=modules
+        r=rank,
+        lora_alpha=rank,
+        num_blocks=blocks,
+        shared_scale="raw",
+        gate="none",
+        target_modules=modules,
     )
     model = get_peft_model(backbone.fork(), config, adapter_name="local").eval()
     if shared is not None:
@@ -137,4 +157,6 @@ def adapted(backbone: Backbone, blocks: int, shared: Mapping[str, Tensor] | None
 
 
 def correlation(one: Tensor, two: Tensor) -> float:
-    return float(torch.corrcoef(torch.stack((one.double().flatten(), two.double().flatten())))[0, 1])
+    return float(
+        torch.corrcoef(torch.stack((one.double().flatten(), two.double().flatten())))[0, 1]
+    )

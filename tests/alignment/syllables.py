@@ -35,7 +35,11 @@ TEMPLATE = (
 
 
 def tokenizer(tokens: list[str], pieces: str) -> Any:
-    raw = Tokenizer(WordLevel({token: index for index, token in enumerate((*SPECIAL, *tokens))}, unk_token="<pad>"))
+    raw = Tokenizer(
+        WordLevel(
+            {token: index for index, token in enumerate((*SPECIAL, *tokens))}, unk_token="<pad>"
+        )
+    )
     raw.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex(pieces), "isolated")]
     )
@@ -79,8 +83,12 @@ def spoken(count: int, seed: int = 0) -> list[Example]:
     examples = []
     for index in range(count):
         draw = rng("syllables", seed, index)
-        *asked, answer = (SAID[int(k)] for k in draw.integers(len(SAID), size=int(draw.integers(7, 14))))
-        examples.append(Example(f"{seed}/{index}", (Turn("user", " ".join(asked)), Turn("assistant", answer))))
+        *asked, answer = (
+            SAID[int(k)] for k in draw.integers(len(SAID), size=int(draw.integers(7, 14)))
+        )
+        examples.append(
+            Example(f"{seed}/{index}", (Turn("user", " ".join(asked)), Turn("assistant", answer)))
+        )
     return examples
 
 
@@ -88,5 +96,9 @@ def spoken(count: int, seed: int = 0) -> list[Example]:
 def word_logits(backbone: Backbone, example: Example, model: Any = None) -> Tensor:
     """Logits of all words wherever a word has ended, [words, vocabulary of words]."""
     ids = torch.tensor([backbone.encode(example, answer=False).input_ids])
-    logits: Tensor = (backbone.model if model is None else model)(input_ids=ids).logits[0, :, len(SPECIAL) :]
-    return logits if backbone.name == "words" or logits.shape[-1] == len(WORDS) else logits[1::2, ::2]
+    logits: Tensor = (backbone.model if model is None else model)(input_ids=ids).logits[
+        0, :, len(SPECIAL) :
+    ]
+    return (
+        logits if backbone.name == "words" or logits.shape[-1] == len(WORDS) else logits[1::2, ::2]
+    )

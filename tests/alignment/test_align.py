@@ -13,15 +13,22 @@ from planted import MODULES, fold_norms, make_twin
 from syllables import spoken, syllable_model, word_model
 
 from fedmosaic.alignment import Alignment, AlignmentSettings, align, align_to_published, publish
-from fedmosaic.alignment.exchange import Published, pack_published, unpack_published
-from fedmosaic.alignment.fit import Fitting
-from fedmosaic.alignment.moments import Matched
-from fedmosaic.alignment.observe import batches, observe
-from fedmosaic.alignment.pivot import Pivot
-from fedmosaic.alignment.sites import sites_of
+from fedmosaic.alignment.closed_form.fit import Fitting
+from fedmosaic.alignment.closed_form.moments import Matched
+from fedmosaic.alignment.closed_form.observe import batches, observe
+from fedmosaic.alignment.closed_form.pivot import Pivot
+from fedmosaic.alignment.deployment.published import Published, pack_published, unpack_published
+from fedmosaic.alignment.hooks import sites_of
 from fedmosaic.alignment.store import cache_folder, find_alignment
 from fedmosaic.data import Example, Turn, public_examples
-from fedmosaic.errors import CheckpointError, ConfigError, DataError, FedMosaicError, ModelError, UpdateError
+from fedmosaic.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    FedMosaicError,
+    ModelError,
+    UpdateError,
+)
 from fedmosaic.models.backbone import Backbone
 
 EXAMPLES = spoken(40)
@@ -54,13 +61,17 @@ def forget() -> None:
 
 
 @pytest.mark.parametrize("init", ["principal", "random", "svd"])
-def test_rows_of_a_and_columns_of_b_are_orthonormal(words: Backbone, syllables: Backbone, init: str) -> None:
+def test_rows_of_a_and_columns_of_b_are_orthonormal(
+    words: Backbone, syllables: Backbone, init: str
+) -> None:
     """Of the pivot and, for every method and fit, of the model: in the float32 that they are kept in."""
     known = Pivot.of(words, EXAMPLES, settings(method="outputs", pivot_init=init))
     ends = [1, 4], [1, 3]
     fittings = {
         (method, fit): Fitting(syllables, *ends, settings(method=method, fit=fit), len(EXAMPLES))
-        for method, fit in product(("gradients", "outputs", "release"), ("ridge", "procrustes", "descent"))
+        for method, fit in product(
+            ("gradients", "outputs", "release"), ("ridge", "procrustes", "descent")
+        )
     }
     passes = observe(syllables, sites_of(ends[0], MODULES), EXAMPLES, known.settings, known.words)
     for own, seen in zip(passes, known.observe(EXAMPLES), strict=True):
@@ -85,7 +96,9 @@ def test_order_and_batch_size_do_not_matter(method: str) -> None:
     near = 2e-5 if method == "gradients" else 3e-4
     models = [Backbone.load(f"miniature/{name}") for name in ("qwen2-10x112", "llama-8x96")]
     examples = list(public_examples("miniature/public", 20))
-    shuffled = [examples[k] for k in torch.randperm(20, generator=torch.Generator().manual_seed(0)).tolist()]
+    shuffled = [
+        examples[k] for k in torch.randperm(20, generator=torch.Generator().manual_seed(0)).tolist()
+    ]
     (base,) = align(models[:1], models[1], examples, settings(method=method, batch_size=64))
     for other in (
         align(models[:1], models[1], examples, settings(method=method, batch_size=1)),
@@ -113,9 +126,19 @@ def test_a_model_that_joins_later_finds_the_others_in_the_cache(
 ) -> None:
     (first,) = align([syllables], words, EXAMPLES, settings())
     steps: list[tuple[str, int, int]] = []
-    again = align([syllables, make_twin(words).backbone], words, EXAMPLES, settings(), lambda *step: steps.append(step))
-    assert furthest(first, again[0]) == 0 and steps[0] == ("comparing layers", 1, 1) and steps[-1][1:] == (40, 40)
-    monkeypatch.setattr("fedmosaic.alignment.run._align", None)
+    again = align(
+        [syllables, make_twin(words).backbone],
+        words,
+        EXAMPLES,
+        settings(),
+        lambda *step: steps.append(step),
+    )
+    assert (
+        furthest(first, again[0]) == 0
+        and steps[0] == ("comparing layers", 1, 1)
+        and steps[-1][1:] == (40, 40)
+    )
+    monkeypatch.setattr("fedmosaic.alignment.align_models._align", None)
     assert furthest(align([syllables], words, EXAMPLES, settings())[0], first) == 0
 
 
@@ -126,12 +149,19 @@ def test_the_report_is_of_examples_held_out(words: Backbone, syllables: Backbone
     held = [EXAMPLES[index] for part in parts for index in part][28:]
     known = Pivot.of(words, EXAMPLES, chosen)
     site, partner = found.report["sites"][8], known.sites[8]
-    assert (site["block"], site["module"], site["layer"], site["pivot_layer"]) == (1, "k_proj", 4, 3)
+    assert (site["block"], site["module"], site["layer"], site["pivot_layer"]) == (
+        1,
+        "k_proj",
+        4,
+        3,
+    )
     x, z = [], []
     for example in held:
         (own,) = observe(syllables, [replace(partner, layer=4)], [example], chosen, known.words)
         (seen,) = known.observe([example])
-        for rows, side in zip((x, z), Matched(own, known.show(seen)).rows(partner.key, "input"), strict=True):
+        for rows, side in zip(
+            (x, z), Matched(own, known.show(seen)).rows(partner.key, "input"), strict=True
+        ):
             rows.append(side.double())
     mapped, target = torch.cat(x) @ found.tensors[f"{partner.key}.A"].double().t(), torch.cat(z)
     cosine = (mapped * target).sum() / mapped.norm() / target.norm()
@@ -153,7 +183,9 @@ def test_the_report_is_of_examples_held_out(words: Backbone, syllables: Backbone
     [{}, {"method": "outputs"}, {"method": "release"}, {"fit": "descent"}, {"tokens": "answer", "batch_size": 3},
      {"probe": "likelihood", "probes": 2}],
 )  # fmt: skip
-def test_at_home_it_is_the_same(words: Backbone, syllables: Backbone, changes: dict[str, Any]) -> None:
+def test_at_home_it_is_the_same(
+    words: Backbone, syllables: Backbone, changes: dict[str, Any]
+) -> None:
     (here,) = align([syllables], words, EXAMPLES, settings(**changes))
     forget()
     payload = pack_published(publish(words, EXAMPLES, settings(**changes)))
@@ -174,7 +206,10 @@ def test_pictures_at_home() -> None:
     (here,) = align([qwen], llama, examples, settings())
     forget()
     payload = pack_published(publish(llama, examples, settings()))
-    assert furthest(here, align_to_published(qwen, unpack_published(payload), examples, settings())) == 0
+    assert (
+        furthest(here, align_to_published(qwen, unpack_published(payload), examples, settings()))
+        == 0
+    )
 
 
 @pytest.fixture(scope="module")
@@ -183,13 +218,17 @@ def published(words: Backbone) -> Published:
 
 
 def test_what_is_published_is_as_narrow_as_the_rank(published: Published, words: Backbone) -> None:
-    assert set(map(tuple, (kinds.items() for kinds in published.schema.values()))) == {(("z", 4), ("y", 4), ("u", 16))}
+    assert set(map(tuple, (kinds.items() for kinds in published.schema.values()))) == {
+        (("z", 4), ("y", 4), ("u", 16))
+    }
     assert list(published.example_ids) == [example.id for example in EXAMPLES]
     known = Pivot.of(words, EXAMPLES, settings())
     for index in (0, 7, 39):  # rows lie in the order of the examples, whatever the batches
         (alone,) = known.observe([EXAMPLES[index]])
         z = published.sites["block.1.down_proj"]["z"][published.rows(index)]
-        torch.testing.assert_close(z, known.show(alone).sites["block.1.down_proj"]["z"], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(
+            z, known.show(alone).sites["block.1.down_proj"]["z"], atol=1e-4, rtol=1e-4
+        )
         assert torch.equal(published.origins[index], words.origins(EXAMPLES[index]))
 
 
@@ -199,7 +238,8 @@ def test_other_data_or_settings_at_home(published: Published, syllables: Backbon
     with pytest.raises(DataError, match="published 40 public examples, but there are 39"):
         align_to_published(syllables, published, EXAMPLES[1:])
     with pytest.raises(
-        ConfigError, match="words published with other alignment settings: rank is 4, here 8; seed is 0, here 1"
+        ConfigError,
+        match="words published with other alignment settings: rank is 4, here 8; seed is 0, here 1",
     ):
         align_to_published(syllables, published, EXAMPLES, settings(rank=8, seed=1))
 
@@ -274,13 +314,17 @@ def test_no_text_in_common(words: Backbone, syllables: Backbone) -> None:
         align([deaf], words, EXAMPLES, settings())
 
 
-def test_a_damaged_or_renamed_file_in_the_cache_is_not_taken(words: Backbone, syllables: Backbone) -> None:
+def test_a_damaged_or_renamed_file_in_the_cache_is_not_taken(
+    words: Backbone, syllables: Backbone
+) -> None:
     align([syllables], words, EXAMPLES, settings())
     (path,) = cache_folder().glob("*.safetensors")
     align([syllables], words, EXAMPLES, settings(seed=1))
     (other,) = (each for each in cache_folder().glob("*.safetensors") if each != path)
     path.write_bytes(other.read_bytes())
-    with pytest.raises(CheckpointError, match=r"out of date, changed since: the setting 'seed' \(1 -> 0\)"):
+    with pytest.raises(
+        CheckpointError, match=r"out of date, changed since: the setting 'seed' \(1 -> 0\)"
+    ):
         align([syllables], words, EXAMPLES, settings())
     path.write_bytes(b"nothing")
     with pytest.raises(CheckpointError, match="damaged"):

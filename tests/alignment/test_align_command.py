@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fedmosaic import alignment
-from fedmosaic.alignment.depth import compare_rules
+from fedmosaic.alignment.correspondence.depth import compare_rules
 from fedmosaic.alignment.store import Alignment, Identity, load_alignment
 from fedmosaic.cli import main
 from fedmosaic.config import Settings
@@ -45,9 +45,16 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         made.append(([model.name for model in models], pivot.name, examples, settings))
         progress("fitting", 1, 2)
         matrix = torch.eye(4, dtype=torch.float64)
-        cka = {"matrix": matrix.tolist(), "tokens": 9, "captured": 1.0, "blocks": compare_rules(matrix, 2)}
+        cka = {
+            "matrix": matrix.tolist(),
+            "tokens": 9,
+            "captured": 1.0,
+            "blocks": compare_rules(matrix, 2),
+        }
         tensors = {"block.0.o_proj.A": torch.eye(2), "block.0.o_proj.B": torch.eye(2)}
-        identities = [Identity.of(model, pivot, examples, settings.model_dump()) for model in models]
+        identities = [
+            Identity.of(model, pivot, examples, settings.model_dump()) for model in models
+        ]
         return [Alignment(tensors, identity, {"cka": cka, "sites": []}) for identity in identities]
 
     monkeypatch.setattr(alignment, "align", align, raising=False)
@@ -55,9 +62,13 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return made
 
 
-def test_files_and_tables(calls: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_and_tables(
+    calls: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     options = ["--size", "5", "--seed", "3", "--method", "quick", "--refine", "--set", "rank=8"]
-    assert main(["align", LLAMA, QWEN, "--pivot", QWEN, "--out", str(tmp_path / "out"), *options]) == 0
+    assert (
+        main(["align", LLAMA, QWEN, "--pivot", QWEN, "--out", str(tmp_path / "out"), *options]) == 0
+    )
     ((models, pivot, examples, settings),) = calls
     assert (models, pivot, len(examples)) == ([LLAMA, QWEN], QWEN, 5)
     assert settings == SomeSettings(
@@ -69,12 +80,35 @@ def test_files_and_tables(calls: list[Any], tmp_path: Path, capsys: pytest.Captu
     stored = [load_alignment(path) for path in (tmp_path / "out").glob("*.safetensors")]
     assert {one.identity.model for one in stored} == {LLAMA, QWEN}
     shown = capsys.readouterr().out
-    assert f"{LLAMA} → {QWEN}" in shown and "lost by depth" in shown and "wrote 2 alignments" in shown
+    assert (
+        f"{LLAMA} → {QWEN}" in shown and "lost by depth" in shown and "wrote 2 alignments" in shown
+    )
 
 
-@pytest.mark.parametrize(("public", "begins"), [("synthetic", "synthetic/0/"), ("synthetic/text", "synthetic/text/0/")])
-def test_public_data_from_nothing(calls: list[Any], tmp_path: Path, public: str, begins: str) -> None:
-    assert main(["align", LLAMA, "-p", QWEN, "--public", public, "-n", "3", "--out", str(tmp_path), "-q"]) == 0
+@pytest.mark.parametrize(
+    ("public", "begins"), [("synthetic", "synthetic/0/"), ("synthetic/text", "synthetic/text/0/")]
+)
+def test_public_data_from_nothing(
+    calls: list[Any], tmp_path: Path, public: str, begins: str
+) -> None:
+    assert (
+        main(
+            [
+                "align",
+                LLAMA,
+                "-p",
+                QWEN,
+                "--public",
+                public,
+                "-n",
+                "3",
+                "--out",
+                str(tmp_path),
+                "-q",
+            ]
+        )
+        == 0
+    )
     assert calls[0][2][0].id.startswith(begins)
 
 
@@ -90,7 +124,24 @@ def test_synthetic_is_text_where_a_model_takes_no_pictures(
         return backbone
 
     monkeypatch.setattr(Backbone, "load", load)
-    assert main(["align", LLAMA, "-p", QWEN, "--public", "synthetic", "-n", "3", "--out", str(tmp_path), "-q"]) == 0
+    assert (
+        main(
+            [
+                "align",
+                LLAMA,
+                "-p",
+                QWEN,
+                "--public",
+                "synthetic",
+                "-n",
+                "3",
+                "--out",
+                str(tmp_path),
+                "-q",
+            ]
+        )
+        == 0
+    )
     assert calls[0][2][0].id.startswith("synthetic/text/")
 
 
@@ -105,7 +156,11 @@ def test_synthetic_is_text_where_a_model_takes_no_pictures(
     ],
 )
 def test_mistakes_are_one_line(
-    calls: list[Any], tmp_path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    calls: list[Any],
+    tmp_path: Path,
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["align", *arguments, "--pivot", QWEN, "--out", str(tmp_path)]) == 2
     error = capsys.readouterr().err

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedmosaic.alignment.cka import (
+from fedmosaic.alignment.correspondence.cka import (
     StreamedCka,
     layer_cka,
     layer_outputs,
     principal_bases,
 )
-from fedmosaic.alignment.depth import cka_monotone_matching
+from fedmosaic.alignment.correspondence.depth import cka_monotone_matching
 from fedmosaic.data import public_examples
 from fedmosaic.errors import DataError, ModelError
 from fedmosaic.models.backbone import Backbone
@@ -33,7 +33,9 @@ def by_definition(x: Tensor, y: Tensor) -> float:
     return float((one * two).sum() / (one.norm() * two.norm()))
 
 
-def streamed(first: list[Tensor], second: list[Tensor], sizes: tuple[int, ...], bases: Any = None) -> StreamedCka:
+def streamed(
+    first: list[Tensor], second: list[Tensor], sizes: tuple[int, ...], bases: Any = None
+) -> StreamedCka:
     shape = (len(first), len(second)), (first[0].shape[1], second[0].shape[1])
     cka = StreamedCka(*shape, bases)
     for one, two in zip(
@@ -54,7 +56,9 @@ def spectrum(n: int, width: int, seed: int) -> Tensor:
 def test_streaming_is_the_definition_for_any_split() -> None:
     first = [spectrum(60, 8, seed) for seed in (1, 2)]
     second = [first[1] @ draw(8, 5, seed=7), spectrum(60, 5, 9), spectrum(60, 5, 11)]
-    expected = torch.tensor([[by_definition(x, y) for y in second] for x in first], dtype=torch.float64)
+    expected = torch.tensor(
+        [[by_definition(x, y) for y in second] for x in first], dtype=torch.float64
+    )
     for sizes in ((60,), (1,) * 60, (17, 43)):
         found = streamed(first, second, sizes).matrix()
         assert torch.allclose(found, expected, atol=1e-12, rtol=0)
@@ -69,7 +73,9 @@ def test_planted_layers_are_found() -> None:
     rotation = torch.linalg.qr(draw(24, 24, seed=5))[0][:16]
     planted = {1: 0, 4: 1, 5: 2}
     deep = [
-        (k + 1) * shallow[planted[k]] @ rotation + k if k in planted else spectrum(400, 24, 1000 + 10 * k)
+        (k + 1) * shallow[planted[k]] @ rotation + k
+        if k in planted
+        else spectrum(400, 24, 1000 + 10 * k)
         for k in range(6)
     ]
     cka = streamed(deep, shallow, (100, 300)).matrix()
@@ -84,7 +90,9 @@ def test_planted_layers_are_found() -> None:
 def test_principal_directions_hold_what_counts() -> None:
     base = spectrum(3000, 96, 1)
     first = [base + level * spectrum(3000, 96, 5) for level in (0.0, 0.5, 1.0, 2.0)]
-    second = [base @ draw(96, 80, seed=8) / 10 + level * spectrum(3000, 80, 9) for level in (0.1, 1.0)]
+    second = [
+        base @ draw(96, 80, seed=8) / 10 + level * spectrum(3000, 80, 9) for level in (0.1, 1.0)
+    ]
     exact = streamed(first, second, (3000,))
     bases = tuple(principal_bases([layer[:1000] for layer in side], 32) for side in (first, second))
     reduced = streamed(first, second, (3000,), bases)
@@ -99,7 +107,9 @@ def test_bases_are_the_leading_singular_vectors(tokens: int) -> None:
     (basis,) = principal_bases([sample], 6)
     expected = torch.linalg.svd(sample - sample.mean(0))[2][:6].t()
     assert torch.allclose(basis.t() @ basis, torch.eye(6, dtype=torch.float64), atol=1e-12)
-    assert torch.allclose((basis * expected).sum(0).abs(), torch.ones(6, dtype=torch.float64), atol=1e-9)
+    assert torch.allclose(
+        (basis * expected).sum(0).abs(), torch.ones(6, dtype=torch.float64), atol=1e-9
+    )
     with pytest.raises(DataError, match="too few to find 20"):
         principal_bases([sample[:20]], 20)
 
@@ -109,7 +119,15 @@ def test_memory_does_not_grow_with_the_samples() -> None:
     sizes = []
     for seed in range(3):
         cka.update([draw(50, 4, seed=seed)] * 2, [draw(50, 5, seed=seed)] * 3)
-        tensors = [cka.cross, *(value for side in cka.sides for value in vars(side).values() if torch.is_tensor(value))]
+        tensors = [
+            cka.cross,
+            *(
+                value
+                for side in cka.sides
+                for value in vars(side).values()
+                if torch.is_tensor(value)
+            ),
+        ]
         sizes.append(sum(tensor.untyped_storage().nbytes() for tensor in tensors))
     assert len(set(sizes)) == 1
 
@@ -143,7 +161,7 @@ def test_two_real_models_in_batches_of_any_size(models: list[Backbone]) -> None:
 def test_models_too_wide_are_compared_in_their_principal_directions(
     models: list[Backbone], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fedmosaic.alignment.cka.SAMPLE_TOKENS", 200)
+    monkeypatch.setattr("fedmosaic.alignment.correspondence.cka.SAMPLE_TOKENS", 200)
     examples = public_examples("miniature/public", 16)
     exact = layer_cka(*models, examples).matrix()
     reduced = layer_cka(*models, examples, limit=80 * 40 * 40)
@@ -159,8 +177,13 @@ def test_a_model_resembles_itself_layer_by_layer(models: list[Backbone]) -> None
     examples = public_examples("miniature/public", 6)
     streamed = layer_cka(models[0], copy.copy(models[0]), examples)
     cka = streamed.matrix()
-    template = sum(int((models[0].origins(example)[:, 0] == Kind.TEMPLATE).sum()) for example in examples)
-    assert streamed.tokens == sum(len(models[0].encode(example).input_ids) for example in examples) - template
+    template = sum(
+        int((models[0].origins(example)[:, 0] == Kind.TEMPLATE).sum()) for example in examples
+    )
+    assert (
+        streamed.tokens
+        == sum(len(models[0].encode(example).input_ids) for example in examples) - template
+    )
     assert template > 0
     assert torch.allclose(cka.diagonal(), torch.ones(8, dtype=torch.float64), atol=1e-9)
     assert torch.allclose(cka, cka.t(), atol=1e-9)
@@ -168,11 +191,15 @@ def test_a_model_resembles_itself_layer_by_layer(models: list[Backbone]) -> None
 
 def test_layer_outputs_are_the_hidden_states(models: list[Backbone]) -> None:
     model = models[1]
-    batch = model.collate([model.encode(example) for example in public_examples("miniature/public", 3)])
+    batch = model.collate(
+        [model.encode(example) for example in public_examples("miniature/public", 3)]
+    )
     outputs = layer_outputs(model, batch)
     with torch.no_grad():
         theirs = model.model(
-            inputs_embeds=model.embed(batch), attention_mask=batch.attention_mask, output_hidden_states=True
+            inputs_embeds=model.embed(batch),
+            attention_mask=batch.attention_mask,
+            output_hidden_states=True,
         ).hidden_states
     assert len(outputs) == model.num_layers
     for ours, expected in zip(outputs[:-1], theirs[1:-1], strict=True):

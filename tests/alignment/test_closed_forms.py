@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedmosaic.alignment.moments import Moments
-from fedmosaic.alignment.solve import (
+from fedmosaic.alignment.closed_form.moments import Moments
+from fedmosaic.alignment.closed_form.solve import (
     canonical_correlations,
     coordinate_correlation,
     enough,
@@ -48,7 +48,9 @@ def moments(x: Tensor, z: Tensor) -> Moments:
 def inverse_root(x: Tensor, strength: float = 0.0) -> Tensor:
     """A whitening that is not the symmetric one: of a Cholesky factor."""
     covariance = x.t() @ x
-    covariance += strength * covariance.diagonal().mean() * torch.eye(len(covariance), dtype=torch.float64)
+    covariance += (
+        strength * covariance.diagonal().mean() * torch.eye(len(covariance), dtype=torch.float64)
+    )
     return torch.linalg.inv(torch.linalg.cholesky(covariance))
 
 
@@ -76,7 +78,9 @@ def test_moments_are_sums_in_any_order() -> None:
 @pytest.mark.parametrize("strength", [0.0, 1e-3, 0.5])
 def test_ridge_is_least_squares_with_penalty_rows(strength: float) -> None:
     penalty = (strength * X.square().sum() / D).sqrt() * torch.eye(D, dtype=torch.float64)
-    expected = torch.linalg.lstsq(torch.cat((X, penalty)), torch.cat((Y, torch.zeros(D, E, dtype=torch.float64))))
+    expected = torch.linalg.lstsq(
+        torch.cat((X, penalty)), torch.cat((Y, torch.zeros(D, E, dtype=torch.float64)))
+    )
     close(ridge(moments(X, Y), strength), expected.solution.t())
 
 
@@ -90,7 +94,10 @@ def test_the_nearest_orthonormal_rows() -> None:
     close(polar @ polar.t(), torch.eye(R, dtype=torch.float64))
     values, vectors = torch.linalg.eigh(MAP @ MAP.t())
     close(polar, vectors @ torch.diag(values**-0.5) @ vectors.t() @ MAP)
-    close(fit_ridge(moments(X, Y[:, :R]), 0.01), nearest_orthonormal(ridge(moments(X, Y[:, :R]), 0.01)))
+    close(
+        fit_ridge(moments(X, Y[:, :R]), 0.01),
+        nearest_orthonormal(ridge(moments(X, Y[:, :R]), 0.01)),
+    )
 
 
 def test_procrustes_is_the_best_of_all_orthonormal_maps() -> None:
@@ -111,7 +118,14 @@ def test_b_from_outputs_is_cca_and_back(strength: float) -> None:
     """With y_i = C_i q in the shared space, the pivot's B_p v is C_i U Vᵀ W_p B_p v: whatever square roots are taken."""
     whiten_own, whiten_pivot = inverse_root(X, strength), inverse_root(Y, strength)
     u, s, vh = torch.linalg.svd(whiten_own @ X.t() @ Y @ whiten_pivot.t(), full_matrices=False)
-    expected = torch.linalg.inv(whiten_own) @ u @ torch.diag((s > strength).double()) @ vh @ whiten_pivot @ B
+    expected = (
+        torch.linalg.inv(whiten_own)
+        @ u
+        @ torch.diag((s > strength).double())
+        @ vh
+        @ whiten_pivot
+        @ B
+    )
     values, vectors = torch.linalg.eigh(expected.t() @ expected)
     expected = expected @ vectors @ torch.diag(values**-0.5) @ vectors.t()
     found = output_map(moments(X, Y), B, strength)
@@ -148,7 +162,9 @@ def test_the_releases_b_stays_in_the_span_of_its_own_and_is_not_orthonormal() ->
     inside = OWN_B.t() @ found
     whiten = inverse_root(own, 1e-3)
     mapped = torch.linalg.inv(whiten.t()) @ inside
-    covariance = pivot.t() @ pivot + 1e-3 * (pivot.square().sum() / R) * torch.eye(R, dtype=torch.float64)
+    covariance = pivot.t() @ pivot + 1e-3 * (pivot.square().sum() / R) * torch.eye(
+        R, dtype=torch.float64
+    )
     close(mapped.t() @ mapped, covariance)
 
 

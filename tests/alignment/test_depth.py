@@ -9,9 +9,14 @@ import pytest
 import torch
 
 from fedmosaic.adapters import block_ends
-from fedmosaic.adapters.blocks import even_block_ends
-from fedmosaic.alignment.cka import StreamedCka
-from fedmosaic.alignment.depth import cka_monotone_matching, cka_report, compare_rules, relative_depth_pairs
+from fedmosaic.adapters.placement import even_block_ends
+from fedmosaic.alignment.correspondence.cka import StreamedCka
+from fedmosaic.alignment.correspondence.depth import (
+    cka_monotone_matching,
+    cka_report,
+    compare_rules,
+    relative_depth_pairs,
+)
 from fedmosaic.errors import ModelError
 
 
@@ -23,7 +28,10 @@ def test_the_matching_is_the_best_of_all(seed: int) -> None:
     value = sum(float(cka[pair]) for pair in found)
     assert [pivot for _, pivot in found] == ends
     assert all(left[0] < right[0] for left, right in pairwise(found))
-    best = max(sum(float(cka[i, p]) for i, p in zip(chosen, ends, strict=True)) for chosen in combinations(range(7), 3))
+    best = max(
+        sum(float(cka[i, p]) for i, p in zip(chosen, ends, strict=True))
+        for chosen in combinations(range(7), 3)
+    )
     assert value == pytest.approx(best, abs=1e-12)
 
 
@@ -52,7 +60,10 @@ def test_what_the_rule_loses() -> None:
 def test_the_report_is_plain_numbers() -> None:
     streamed = StreamedCka((4, 5), (6, 6))
     draw = torch.Generator().manual_seed(0)
-    streamed.update([torch.randn(30, 6, generator=draw) for _ in range(4)], [torch.randn(30, 6, generator=draw)] * 5)
+    streamed.update(
+        [torch.randn(30, 6, generator=draw) for _ in range(4)],
+        [torch.randn(30, 6, generator=draw)] * 5,
+    )
     report = cka_report(streamed, 2)
     assert json.loads(json.dumps(report)) == report
     assert (
@@ -64,7 +75,18 @@ def test_the_report_is_plain_numbers() -> None:
 
 
 def test_even_ends_are_the_papers_where_blocks_divide_the_layers() -> None:
-    assert all(even_block_ends(n * k, k) == block_ends(n * k, k) for n in (1, 2, 7) for k in (1, 4, 8))
-    assert block_ends(10, 8) == (0, 1, 2, 3, 4, 5, 6, 9) and even_block_ends(10, 8) == (0, 1, 3, 4, 5, 7, 8, 9)
+    assert all(
+        even_block_ends(n * k, k) == block_ends(n * k, k) for n in (1, 2, 7) for k in (1, 4, 8)
+    )
+    assert block_ends(10, 8) == (0, 1, 2, 3, 4, 5, 6, 9) and even_block_ends(10, 8) == (
+        0,
+        1,
+        3,
+        4,
+        5,
+        7,
+        8,
+        9,
+    )
     with pytest.raises(ModelError, match="cannot be cut into 4 blocks"):
         even_block_ends(3, 4)

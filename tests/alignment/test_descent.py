@@ -9,12 +9,12 @@ from syllables import spoken, syllable_model, word_model
 
 from fedmosaic.adapters import block_ends
 from fedmosaic.alignment import AlignmentSettings
-from fedmosaic.alignment.descent import Descent
-from fedmosaic.alignment.fit import Fitting
-from fedmosaic.alignment.moments import Matched
-from fedmosaic.alignment.observe import Observation, observe
-from fedmosaic.alignment.pivot import Pivot
-from fedmosaic.alignment.solve import nearest_orthonormal
+from fedmosaic.alignment.closed_form.descent import Descent
+from fedmosaic.alignment.closed_form.fit import Fitting
+from fedmosaic.alignment.closed_form.moments import Matched
+from fedmosaic.alignment.closed_form.observe import Observation, observe
+from fedmosaic.alignment.closed_form.pivot import Pivot
+from fedmosaic.alignment.closed_form.solve import nearest_orthonormal
 
 EXAMPLES = spoken(30)
 KEY = "block.1.o_proj"
@@ -40,7 +40,9 @@ def test_one_step_for_every_four_examples_whatever_the_batches(passes: Passes) -
     rows: list[tuple[torch.Tensor, torch.Tensor]] = []  # of each example
     for one, two in zip(own, shown, strict=True):
         matched = Matched(one, two)
-        rows += list(zip(*(side.split(matched.counts) for side in matched.rows(KEY, "input")), strict=True))
+        rows += list(
+            zip(*(side.split(matched.counts) for side in matched.rows(KEY, "input")), strict=True)
+        )
     assert len(rows) == 30
     a = fitting.before[f"{KEY}.A"].float().requires_grad_()
     mean, square = torch.zeros_like(a), torch.zeros_like(a)
@@ -48,7 +50,9 @@ def test_one_step_for_every_four_examples_whatever_the_batches(passes: Passes) -
         x, z = (torch.cat(side) for side in zip(*rows[4 * step : 4 * step + 4], strict=True))
         (gradient,) = torch.autograd.grad(((x @ a.t() - z) ** 2).mean(), a)
         mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient**2
-        moved = mean / (1 - 0.9 ** (step + 1)) / ((square / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8)
+        moved = (
+            mean / (1 - 0.9 ** (step + 1)) / ((square / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8)
+        )
         a = (a - 5e-5 * moved).detach().requires_grad_()
     assert fitting.descent is not None
     torch.testing.assert_close(fitting.descent.maps[KEY], a, atol=1e-7, rtol=0)
@@ -63,11 +67,15 @@ def test_with_enough_steps_it_comes_near_the_closed_form(passes: Passes) -> None
     for _ in range(60):
         for matched in pairs:
             descent.update(matched)
-    closed = Fitting(word_model(), (1, 3), (1, 3), fitting.settings.model_copy(update={"fit": "ridge"}), 30)
+    closed = Fitting(
+        word_model(), (1, 3), (1, 3), fitting.settings.model_copy(update={"fit": "ridge"}), 30
+    )
     for one, two in zip(own, shown, strict=True):
         closed.update(one, two)
     solved = closed.solve()
-    by_descent = solved | {f"block.{k}.{m}.A": descent.solve(f"block.{k}.{m}") for k in range(2) for m in MODULES}
+    by_descent = solved | {
+        f"block.{k}.{m}.A": descent.solve(f"block.{k}.{m}") for k in range(2) for m in MODULES
+    }
     for near, best in zip(closed.report(by_descent), closed.report(solved), strict=True):
         assert best["residual_after"] < near["residual_after"] + 0.02
         assert near["residual_after"] < best["residual_after"] + 0.05 < 0.2

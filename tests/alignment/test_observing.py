@@ -14,11 +14,11 @@ from torch import Tensor
 
 from fedmosaic.adapters import block_ends
 from fedmosaic.alignment import AlignmentSettings
-from fedmosaic.alignment.moments import PAIRS, Matched, add, new_moments
-from fedmosaic.alignment.observe import Observation, batches, fitted_count, observe
-from fedmosaic.alignment.pivot import Pivot
-from fedmosaic.alignment.probes import answer_words, choose_probe
-from fedmosaic.alignment.sites import linear_at, sites_of
+from fedmosaic.alignment.closed_form.moments import PAIRS, Matched, add, new_moments
+from fedmosaic.alignment.closed_form.observe import Observation, batches, fitted_count, observe
+from fedmosaic.alignment.closed_form.pivot import Pivot
+from fedmosaic.alignment.closed_form.probes import answer_words, choose_probe
+from fedmosaic.alignment.hooks import linear_at, sites_of
 from fedmosaic.data import Example, Turn, public_examples
 from fedmosaic.errors import DataError, ModelError
 from fedmosaic.models.backbone import Backbone
@@ -51,17 +51,24 @@ def whole(seen: Sequence[Observation], key: str, kind: str) -> dict[str, Tensor]
     return found
 
 
-def by_autograd(model: Backbone, example: Example, sites: Any, scalar: Callable[[Tensor, Tensor], Tensor]) -> Any:
+def by_autograd(
+    model: Backbone, example: Example, sites: Any, scalar: Callable[[Tensor, Tensor], Tensor]
+) -> Any:
     """Gradients at zero shifts of the outputs of all sites, of ``scalar``(logits [T, v], labels [T]): one example, unpadded."""
     batch = model.collate([model.encode(example)])
     shifts = {
-        site.key: torch.zeros(1, batch.input_ids.shape[1], linear_at(model, site).out_features, requires_grad=True)
+        site.key: torch.zeros(
+            1, batch.input_ids.shape[1], linear_at(model, site).out_features, requires_grad=True
+        )
         for site in sites
     }
     hooks = [
-        linear_at(model, site).register_forward_hook(lambda _, __, y, key=site.key: y + shifts[key]) for site in sites
+        linear_at(model, site).register_forward_hook(lambda _, __, y, key=site.key: y + shifts[key])
+        for site in sites
     ]
-    logits = model.model(inputs_embeds=model.embed(batch), attention_mask=batch.attention_mask).logits[0]
+    logits = model.model(
+        inputs_embeds=model.embed(batch), attention_mask=batch.attention_mask
+    ).logits[0]
     for hook in hooks:
         hook.remove()
     gradients = torch.autograd.grad(scalar(logits, batch.labels[0]), list(shifts.values()))
@@ -81,7 +88,10 @@ def test_gradients_are_those_of_the_probe_alone(model: Backbone, kind: str) -> N
         def scalar(logits: Tensor, labels: Tensor) -> Tensor:
             spoken = (labels >= 0).nonzero().flatten().tolist()
             first = max(at for at in spoken if at - 1 not in spoken)  # of the last answer
-            return sum(c * logits[first - 1, model.answer_ids(word)[0]] for c, word in zip(weights, WORDS, strict=True))
+            return sum(
+                c * logits[first - 1, model.answer_ids(word)[0]]
+                for c, word in zip(weights, WORDS, strict=True)
+            )
 
         return scalar
 
@@ -119,14 +129,20 @@ def test_gradients_are_those_of_the_probe_alone(model: Backbone, kind: str) -> N
                 torch.testing.assert_close(found, expected[site.key], atol=1e-4 * size, rtol=1e-3)
 
 
-def test_large_vocabularies_go_through_in_parts(model: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_vocabularies_go_through_in_parts(
+    model: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sites = sites_of(block_ends(model.num_layers, 2), ["o_proj"])
     whole_batch = list(observe(model, sites, EXAMPLES, settings(), WORDS))
-    monkeypatch.setattr("fedmosaic.alignment.observe.LOGITS_LIMIT", 1)
+    monkeypatch.setattr("fedmosaic.alignment.closed_form.observe.LOGITS_LIMIT", 1)
     sizes: list[int] = []
     collate = Backbone.collate
-    monkeypatch.setattr(Backbone, "collate", lambda self, items: (sizes.append(len(items)), collate(self, items))[1])
-    for one, two in zip(whole_batch, observe(model, sites, EXAMPLES, settings(), WORDS), strict=True):
+    monkeypatch.setattr(
+        Backbone, "collate", lambda self, items: (sizes.append(len(items)), collate(self, items))[1]
+    )
+    for one, two in zip(
+        whole_batch, observe(model, sites, EXAMPLES, settings(), WORDS), strict=True
+    ):
         assert one.names == two.names and list(map(len, one.origins)) == list(map(len, two.origins))
         for key, kinds in one.sites.items():
             for kind, values in kinds.items():
@@ -141,7 +157,9 @@ def test_inputs_and_outputs_are_what_runs_through_the_layer(model: Backbone) -> 
     for example in EXAMPLES:
         batch = model.collate([model.encode(example)])
         states = model.model(
-            inputs_embeds=model.embed(batch), attention_mask=batch.attention_mask, output_hidden_states=True
+            inputs_embeds=model.embed(batch),
+            attention_mask=batch.attention_mask,
+            output_hidden_states=True,
         ).hidden_states
         for site in sites:
             x, y = (whole(seen, site.key, kind)[example.id] for kind in ("x", "y"))
@@ -155,7 +173,9 @@ def test_inputs_and_outputs_are_what_runs_through_the_layer(model: Backbone) -> 
 def test_gradients_that_are_not_finite_are_named() -> None:
     model = word_model()
     model.lm_head.weight.data[3] = float("nan")
-    with pytest.raises(ModelError, match=r"words: the output gradients at block\.0\.q_proj are not finite"):
+    with pytest.raises(
+        ModelError, match=r"words: the output gradients at block\.0\.q_proj are not finite"
+    ):
         list(observe(model, sites_of((1, 3), MODULES), spoken(3), settings()))
 
 
@@ -179,12 +199,16 @@ def test_what_is_held_out_does_not_depend_on_order_or_batches() -> None:
         return set(joined[35:])
 
     assert held(names, 1) == held(names[::-1], 7) == held(names, 64)
-    assert len({frozenset(part) for part in (set(names[:15]), set(names[-15:]), held(names, 4))}) == 3
+    assert (
+        len({frozenset(part) for part in (set(names[:15]), set(names[-15:]), held(names, 4))}) == 3
+    )
     assert list(batches(["only"], settings())) == [[0]]
 
 
 # --- which tokens -------------------------------------------------------------------------------------------------------
-def both(examples: Sequence[Example], **changes: Any) -> tuple[Pivot, list[Observation], list[Observation]]:
+def both(
+    examples: Sequence[Example], **changes: Any
+) -> tuple[Pivot, list[Observation], list[Observation]]:
     words = word_model()
     syllables = syllable_model(words)
     chosen = settings(**changes)
@@ -202,12 +226,22 @@ def test_rows_are_means_of_values_and_sums_of_gradients(answer_only: bool) -> No
             key = "block.0.o_proj"  # not the last layer, where only the predicting token has a gradient
             expected: tuple[list[Tensor], list[Tensor]] = ([], [])
             for number, matching in enumerate(one.matchings(two)):
-                sides = zip((one, two), (mine, theirs), (matching.first, matching.second), expected, strict=True)
+                sides = zip(
+                    (one, two),
+                    (mine, theirs),
+                    (matching.first, matching.second),
+                    expected,
+                    strict=True,
+                )
                 for seen, kind, side, rows in sides:
                     start = sum(len(table) for table in seen.origins[:number])
                     values = seen.sites[key][kind][start : start + len(side)]
                     for group in range(matching.count):
-                        if answer_only and matching.kind[group] not in (Kind.ANSWER, Kind.PREDICT, Kind.END):
+                        if answer_only and matching.kind[group] not in (
+                            Kind.ANSWER,
+                            Kind.PREDICT,
+                            Kind.END,
+                        ):
                             continue
                         members = values[side == group]
                         rows.append(members.sum(0) if pair == "gradient" else members.mean(0))
@@ -225,18 +259,24 @@ def test_rows_are_means_of_values_and_sums_of_gradients(answer_only: bool) -> No
 
 def test_what_a_pivot_shows(model: Backbone) -> None:
     for method, width in (("gradients", 4), ("outputs", None)):
-        pivot = Pivot.of(model, EXAMPLES, settings(method=method, pivot_init="random", probe="likelihood"))
+        pivot = Pivot.of(
+            model, EXAMPLES, settings(method=method, pivot_init="random", probe="likelihood")
+        )
         seen = next(pivot.observe(EXAMPLES))
         shown = pivot.show(seen)
         for site in pivot.sites:
             a, b = (pivot.subspaces[f"{site.key}.{which}"].float() for which in "AB")
             raw, told = seen.sites[site.key], shown.sites[site.key]
             torch.testing.assert_close(told["z"], raw["x"] @ a.t())
-            torch.testing.assert_close(told["u"], torch.einsum("tkd,dr->tkr", raw["g"], b), atol=1e-4, rtol=1e-3)
+            torch.testing.assert_close(
+                told["u"], torch.einsum("tkd,dr->tkr", raw["g"], b), atol=1e-4, rtol=1e-3
+            )
             torch.testing.assert_close(told["y"][:, :4], raw["y"] @ b, atol=1e-4, rtol=1e-3)
             assert told["y"].shape[1] == (width or raw["y"].shape[1])
             if width is None:  # the same outputs in other coordinates
-                torch.testing.assert_close(told["y"] @ told["y"].t(), raw["y"] @ raw["y"].t(), atol=1e-3, rtol=1e-3)
+                torch.testing.assert_close(
+                    told["y"] @ told["y"].t(), raw["y"] @ raw["y"].t(), atol=1e-3, rtol=1e-3
+                )
 
 
 def test_the_pivots_principal_directions() -> None:
@@ -246,16 +286,26 @@ def test_the_pivots_principal_directions() -> None:
     for site in pivot.sites:
         x = torch.cat([one.sites[site.key]["x"] for one in seen]).double()
         g = torch.cat([one.sites[site.key]["g"].flatten(0, 1) for one in seen]).double()
-        for rows, found in ((x, pivot.subspaces[f"{site.key}.A"]), (g, pivot.subspaces[f"{site.key}.B"].t())):
-            torch.testing.assert_close(found @ found.t(), torch.eye(6, dtype=torch.float64), atol=1e-9, rtol=0)
+        for rows, found in (
+            (x, pivot.subspaces[f"{site.key}.A"]),
+            (g, pivot.subspaces[f"{site.key}.B"].t()),
+        ):
+            torch.testing.assert_close(
+                found @ found.t(), torch.eye(6, dtype=torch.float64), atol=1e-9, rtol=0
+            )
             directions = torch.linalg.svd(rows, full_matrices=False).Vh[:6]
-            torch.testing.assert_close((found * directions).sum(1).abs(), torch.ones(6, dtype=torch.float64))
+            torch.testing.assert_close(
+                (found * directions).sum(1).abs(), torch.ones(6, dtype=torch.float64)
+            )
             assert (found.gather(1, found.abs().argmax(1, keepdim=True)) > 0).all()
 
 
 # --- answer words -------------------------------------------------------------------------------------------------------
 def said(*answers: str) -> list[Example]:
-    return [Example(str(k), (Turn("user", "q"), Turn("assistant", answer))) for k, answer in enumerate(answers)]
+    return [
+        Example(str(k), (Turn("user", "q"), Turn("assistant", answer)))
+        for k, answer in enumerate(answers)
+    ]
 
 
 def test_answer_words_are_those_the_pivot_tells_apart() -> None:
@@ -263,7 +313,9 @@ def test_answer_words_are_those_the_pivot_tells_apart() -> None:
     examples = said("red", "red", "blue sky", "xylo", "xenon", "yes", "no", "xenon", "yes")
     # Words that the tokenizer does not know begin with one token, a space: the most frequent one stands for it.
     assert answer_words(examples, model) == ["red", "xenon", "yes", "blue", "no"]
-    with pytest.raises(DataError, match=r"begin with 2 words that miniature/llama-8x96 tells apart"):
+    with pytest.raises(
+        DataError, match=r"begin with 2 words that miniature/llama-8x96 tells apart"
+    ):
         answer_words(said("red", "xylo", "xenon", "red"), model)
 
 
@@ -271,12 +323,18 @@ def test_a_model_that_cannot_tell_the_words_apart_is_named() -> None:
     model = Backbone.load("miniature/llama-8x96")
     sites = sites_of((3, 7), MODULES)
     with pytest.raises(
-        DataError, match=r"miniature/llama-8x96 begins the pivot's 5 answer words with 2 different tokens"
+        DataError,
+        match=r"miniature/llama-8x96 begins the pivot's 5 answer words with 2 different tokens",
     ):
         list(observe(model, sites, said("red"), settings(), ["red", "xylo", "xenon", "xen", "xy"]))
 
 
 def test_the_probe_fits_the_answers() -> None:
-    short, long = said("red", "the red one"), said("a long answer of words", "yes", "it is a long one")
+    short, long = (
+        said("red", "the red one"),
+        said("a long answer of words", "yes", "it is a long one"),
+    )
     assert choose_probe(short, "auto") == "words" and choose_probe(long, "auto") == "likelihood"
-    assert choose_probe(short, "likelihood") == "likelihood" and choose_probe(long, "words") == "words"
+    assert (
+        choose_probe(short, "likelihood") == "likelihood" and choose_probe(long, "words") == "words"
+    )

@@ -7,13 +7,22 @@ from typing import Any
 
 import pytest
 import torch
-from planted import MODULES, Twin, adapted, correlation, fold_norms, make_twin, random_state, true_pair
+from planted import (
+    MODULES,
+    Twin,
+    adapted,
+    correlation,
+    fold_norms,
+    make_twin,
+    random_state,
+    true_pair,
+)
 from syllables import spoken, syllable_model, word_logits, word_model
 from torch import Tensor
 
 from fedmosaic.adapters import block_ends
 from fedmosaic.alignment import Alignment, AlignmentSettings, align
-from fedmosaic.alignment.sites import forward, sites_of
+from fedmosaic.alignment.hooks import forward, sites_of
 from fedmosaic.data import Example, public_examples
 from fedmosaic.errors import DataError
 from fedmosaic.models.backbone import Backbone
@@ -35,8 +44,12 @@ def twin(pivot: Backbone) -> Twin:
     return make_twin(pivot, identities=(3, 6))
 
 
-def aligned(pivot: Backbone, other: Backbone, examples: list[Example], **settings: Any) -> list[Alignment]:
-    return align([pivot, other], pivot, examples, AlignmentSettings(rank=RANK, blocks=BLOCKS, **settings))
+def aligned(
+    pivot: Backbone, other: Backbone, examples: list[Example], **settings: Any
+) -> list[Alignment]:
+    return align(
+        [pivot, other], pivot, examples, AlignmentSettings(rank=RANK, blocks=BLOCKS, **settings)
+    )
 
 
 def logits(backbone: Backbone, model: Any = None) -> Tensor:
@@ -47,16 +60,25 @@ def logits(backbone: Backbone, model: Any = None) -> Tensor:
     return found[batch.labels[:, -found.shape[1] :] >= 0]
 
 
-def effect(backbone: Backbone, shared: Mapping[str, Tensor] | None, seed: int, modules: tuple[str, ...]) -> Tensor:
+def effect(
+    backbone: Backbone, shared: Mapping[str, Tensor] | None, seed: int, modules: tuple[str, ...]
+) -> Tensor:
     """What P and Q drawn from a seed change in the logits."""
     state = random_state(sites_of(range(BLOCKS), modules), RANK, 0.3, seed)
     return logits(backbone, adapted(backbone, BLOCKS, shared, state)) - logits(backbone)
 
 
-def agreement(pivot: Backbone, other: Backbone, pair: list[Any], modules: tuple[str, ...] = MODULES) -> list[float]:
+def agreement(
+    pivot: Backbone, other: Backbone, pair: list[Any], modules: tuple[str, ...] = MODULES
+) -> list[float]:
     """Correlation of the effects in both models, for several P and Q."""
     return [
-        correlation(*(effect(model, shared, seed, modules) for model, shared in zip((pivot, other), pair, strict=True)))
+        correlation(
+            *(
+                effect(model, shared, seed, modules)
+                for model, shared in zip((pivot, other), pair, strict=True)
+            )
+        )
         for seed in SEEDS
     ]
 
@@ -82,14 +104,18 @@ def test_the_twins_subspaces_are_found(pivot: Backbone, twin: Twin) -> None:
         assert line["residual_before"] > 0.9 and abs(line["gradient_correlation_before"]) < 0.4
 
 
-def test_without_alignment_the_same_knowledge_means_something_else(pivot: Backbone, twin: Twin) -> None:
+def test_without_alignment_the_same_knowledge_means_something_else(
+    pivot: Backbone, twin: Twin
+) -> None:
     (own,) = align([pivot], pivot, EXAMPLES, AlignmentSettings(rank=RANK, blocks=BLOCKS))
     found = agreement(pivot, twin.backbone, [own.tensors, None])
     assert abs(sum(found) / len(found)) < 0.3 and max(map(abs, found)) < 0.5
 
 
 @pytest.mark.parametrize("init", ["random", "svd"])
-def test_b_from_outputs_is_exact_where_outputs_tell_it(pivot: Backbone, twin: Twin, init: str) -> None:
+def test_b_from_outputs_is_exact_where_outputs_tell_it(
+    pivot: Backbone, twin: Twin, init: str
+) -> None:
     """Outputs of gate and up are wider than what goes in: they tell of B only what lies in the weight's range."""
     modules = MODULES if init == "svd" else ("q_proj", "k_proj", "v_proj", "o_proj", "down_proj")
     settings = {"method": "outputs", "pivot_init": init, "modules": modules, "ridge": 1e-5}
@@ -110,7 +136,8 @@ def test_layers_by_cka_find_the_planted_depth(pivot: Backbone) -> None:
     """Identity layers at the wrong end: relative depth would pair layer 4 with what is layer 1 of the pivot."""
     shifted = make_twin(pivot, identities=(2, 3, 4)).backbone
     with pytest.raises(
-        DataError, match=r"aligning twin at block\.0\.q_proj: the model's output gradients are all zero"
+        DataError,
+        match=r"aligning twin at block\.0\.q_proj: the model's output gradients are all zero",
     ):
         aligned(pivot, shifted, EXAMPLES)
     own, found = aligned(pivot, shifted, EXAMPLES, layers="cka")
@@ -129,7 +156,9 @@ def test_tokenizers_that_cut_the_same_text_differently() -> None:
 
     def told(backbone: Backbone, shared: Mapping[str, Tensor] | None, seed: int) -> Tensor:
         model = adapted(backbone, BLOCKS, shared, random_state(modules, RANK, 0.3, seed))
-        return torch.cat([word_logits(backbone, one, model) - word_logits(backbone, one) for one in unseen])
+        return torch.cat(
+            [word_logits(backbone, one, model) - word_logits(backbone, one) for one in unseen]
+        )
 
     for seed in SEEDS:
         there = told(words, own.tensors, seed)

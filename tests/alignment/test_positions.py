@@ -17,7 +17,7 @@ from tokenizers import models as cores
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from fedmosaic.alignment.positions import Matching, _cuts, match, match_origins, pool
+from fedmosaic.alignment.correspondence.positions import Matching, _cuts, match, match_origins, pool
 from fedmosaic.data import Example, Image, Turn
 from fedmosaic.errors import DataError, ModelError
 from fedmosaic.models.backbone import Backbone
@@ -42,13 +42,22 @@ def example(*texts: str) -> Example:
     """Turns of user and assistant by turns, the assistant last; one picture a mark."""
     roles = ("user", "assistant") if len(texts) % 2 == 0 else ("assistant", "user")
     turns = tuple(Turn(roles[index % 2], text) for index, text in enumerate(texts))  # type: ignore[arg-type]
-    return Example("e", turns, tuple(picture(k) for k in range(sum(text.count("<image>") for text in texts))))
+    return Example(
+        "e", turns, tuple(picture(k) for k in range(sum(text.count("<image>") for text in texts)))
+    )
 
 
 EXAMPLES = {
     "question": example("<image> what colour is it? Options: red,  blue", "red"),
-    "two images": example("<image><image>same shape?\n<image> and naïve 日本 🙂x?", "not at all, zyx"),
-    "turns": example("which one?", "the first", "  <image>\nare you\tsure? \n", " yes \U0001f468‍\U0001f469‍\U0001f467"),
+    "two images": example(
+        "<image><image>same shape?\n<image> and naïve 日本 🙂x?", "not at all, zyx"
+    ),
+    "turns": example(
+        "which one?",
+        "the first",
+        "  <image>\nare you\tsure? \n",
+        " yes \U0001f468‍\U0001f469‍\U0001f467",
+    ),
     "text": example("A plain text, with nobody asking; a b  c."),
     "template words": example("us", "a"),
 }
@@ -67,8 +76,19 @@ def qwen() -> Backbone:
 def byte_level(template: str = CHATML, trim: bool = True) -> Any:
     """As GPT-2's and Qwen's: byte-level BPE with a few merges, offsets with or without the leading space."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    merges = [("t", "h"), ("Ġ", "th"), ("Ġth", "e"), ("Ġ", "Ġ"), ("r", "e"), ("Ġ", "re"), ("i", "m"), ("Ċ", "a")]
-    vocab = {token: index for index, token in enumerate([*alphabet, *("".join(pair) for pair in merges)])}
+    merges = [
+        ("t", "h"),
+        ("Ġ", "th"),
+        ("Ġth", "e"),
+        ("Ġ", "Ġ"),
+        ("r", "e"),
+        ("Ġ", "re"),
+        ("i", "m"),
+        ("Ċ", "a"),
+    ]
+    vocab = {
+        token: index for index, token in enumerate([*alphabet, *("".join(pair) for pair in merges)])
+    }
     raw = Tokenizer(cores.BPE(vocab=vocab, merges=merges))
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     raw.post_processor = processors.ByteLevel(trim_offsets=trim)
@@ -80,13 +100,28 @@ def byte_level(template: str = CHATML, trim: bool = True) -> Any:
 def sentencepiece(template: str = TRIMMED) -> Any:
     """As Gemma's and GGUF files': spaces become U+2581 in the normaliser, unknown characters become bytes."""
     letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.,;:?!_\n\t▁"
-    tokens = [*letters, *(f"<0x{byte:02X}>" for byte in range(256)), "▁t", "▁th", "▁the", "▁r", "▁re", "▁red"]
+    tokens = [
+        *letters,
+        *(f"<0x{byte:02X}>" for byte in range(256)),
+        "▁t",
+        "▁th",
+        "▁the",
+        "▁r",
+        "▁re",
+        "▁red",
+    ]
     merges = [("▁", "t"), ("▁t", "h"), ("▁th", "e"), ("▁", "r"), ("▁r", "e"), ("▁re", "d")]
     raw = Tokenizer(
-        cores.BPE(vocab={token: index for index, token in enumerate(tokens)}, merges=merges, byte_fallback=True)
+        cores.BPE(
+            vocab={token: index for index, token in enumerate(tokens)},
+            merges=merges,
+            byte_fallback=True,
+        )
     )
     raw.normalizer = normalizers.Replace(" ", "▁")
-    raw.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    raw.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
     raw.add_special_tokens(["<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>"])
     return fast(raw, template, "<bos>", "<eos>")
 
@@ -102,9 +137,13 @@ def plain(turn: Turn) -> str:
     return "".join(turn.text.replace("<image>", "").split())
 
 
-def check_groups(matching: Matching, ids: tuple[list[int], list[int]], tables: tuple[Tensor, Tensor]) -> None:
+def check_groups(
+    matching: Matching, ids: tuple[list[int], list[int]], tables: tuple[Tensor, Tensor]
+) -> None:
     """Numbered in reading order on both sides, none empty, kinds alike (text may be any mixture of one turn)."""
-    for side, count, table in zip((matching.first, matching.second), map(len, ids), tables, strict=True):
+    for side, count, table in zip(
+        (matching.first, matching.second), map(len, ids), tables, strict=True
+    ):
         assert len(side) == count == len(table)
         used = side[side >= 0]
         assert used.unique().tolist() == list(range(matching.count))
@@ -168,13 +207,19 @@ def test_origins_are_of_the_tokens_that_are_encoded(llama: Backbone, qwen: Backb
         for item in EXAMPLES.values():
             encoded, table = backbone.encode(item), backbone.origins(item)
             learned = torch.tensor([label != IGNORE for label in encoded.labels])
-            assert torch.equal(learned, torch.isin(table[:, 0], torch.tensor([Kind.ANSWER, Kind.END])))
+            assert torch.equal(
+                learned, torch.isin(table[:, 0], torch.tensor([Kind.ANSWER, Kind.END]))
+            )
             image = torch.tensor(encoded.input_ids) == backbone.image_token_id
             assert torch.equal(image, table[:, 0] == Kind.IMAGE)
-            assert table[image, 1:3].tolist() == [[k // 9, k % 9] for k in range(9 * len(item.images))]
+            assert table[image, 1:3].tolist() == [
+                [k // 9, k % 9] for k in range(9 * len(item.images))
+            ]
 
 
-def test_the_token_that_predicts_an_answer_has_a_counterpart(llama: Backbone, qwen: Backbone) -> None:
+def test_the_token_that_predicts_an_answer_has_a_counterpart(
+    llama: Backbone, qwen: Backbone
+) -> None:
     item = EXAMPLES["turns"]
     matching = match(llama, qwen, item)
     for backbone, side in ((llama, matching.first), (qwen, matching.second)):
@@ -190,7 +235,9 @@ def test_the_token_that_predicts_an_answer_has_a_counterpart(llama: Backbone, qw
 @pytest.mark.parametrize("trim", [True, False])
 @pytest.mark.parametrize("name", ["turns", "template words"])
 def test_byte_level_and_sentencepiece_with_templates_of_their_own(name: str, trim: bool) -> None:
-    turns = tuple(Turn(turn.role, turn.text.replace("<image>", "the red, ")) for turn in EXAMPLES[name].turns)
+    turns = tuple(
+        Turn(turn.role, turn.text.replace("<image>", "the red, ")) for turn in EXAMPLES[name].turns
+    )
     item = Example("e", turns)
     tokenizers = byte_level(trim=trim), sentencepiece()
     tables = tuple(origins(item, tokenizer, None, 0) for tokenizer in tokenizers)
@@ -204,7 +251,9 @@ def test_byte_level_and_sentencepiece_with_templates_of_their_own(name: str, tri
 
 def test_a_middle_turn_without_an_end_token_gets_one() -> None:
     item = example("a?", "b", "c?", "d")
-    tokenizer = sentencepiece()  # its template ends turns with another token than the end of a sequence
+    tokenizer = (
+        sentencepiece()
+    )  # its template ends turns with another token than the end of a sequence
     encoded = encode(item, tokenizer, None, 0, True)
     assert len(encoded.labels) == len(encoded.input_ids) == len(origins(item, tokenizer, None, 0))
     assert encoded.input_ids.count(tokenizer.eos_token_id) == 2
@@ -223,7 +272,9 @@ WORD = (Kind.TEXT, 0, 0, 4)
 
 
 def sides(first: int, second: int) -> tuple[list[int], list[int]]:
-    matching = match_origins(rows(*image(first), WORD), rows((Kind.TEMPLATE,), *image(second), WORD))
+    matching = match_origins(
+        rows(*image(first), WORD), rows((Kind.TEMPLATE,), *image(second), WORD)
+    )
     return matching.first[:-1].tolist(), matching.second[1:-1].tolist()
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from fedmosaic.alignment.exchange import Published, pack_published, unpack_published
-from fedmosaic.alignment.positions import match, pool
+from fedmosaic.alignment.correspondence.positions import match, pool
+from fedmosaic.alignment.deployment.published import Published, pack_published, unpack_published
 from fedmosaic.data import Example, Turn, public_examples
 from fedmosaic.data.example import fingerprint
 from fedmosaic.errors import DataError, UpdateError
@@ -38,7 +38,9 @@ def published(models: list[Backbone]) -> Published:
         for block in range(2)
     }
     ids = [example.id for example in EXAMPLES]
-    return Published(sites, origins, ids, fingerprint(EXAMPLES), {"pivot": models[1].name, "rank": 3})
+    return Published(
+        sites, origins, ids, fingerprint(EXAMPLES), {"pivot": models[1].name, "rank": 3}
+    )
 
 
 def test_it_arrives_as_it_was_sent(published: Published) -> None:
@@ -51,14 +53,21 @@ def test_it_arrives_as_it_was_sent(published: Published) -> None:
             assert torch.equal(back.sites[site][kind], value)
     assert all(torch.equal(a, b) for a, b in zip(back.origins, published.origins, strict=True))
     assert pack_published(back) == payload
-    half = {site: {kind: value.bfloat16() for kind, value in kinds.items()} for site, kinds in published.sites.items()}
+    half = {
+        site: {kind: value.bfloat16() for kind, value in kinds.items()}
+        for site, kinds in published.sites.items()
+    }
     assert (
-        unpack_published(pack_published(replace(published, sites=half))).sites["block.0.o_proj"]["z"].dtype
+        unpack_published(pack_published(replace(published, sites=half)))
+        .sites["block.0.o_proj"]["z"]
+        .dtype
         == torch.bfloat16
     )
 
 
-def test_it_serves_as_well_as_the_pivot_itself(models: list[Backbone], published: Published) -> None:
+def test_it_serves_as_well_as_the_pivot_itself(
+    models: list[Backbone], published: Published
+) -> None:
     back = unpack_published(pack_published(published))
     back.check_examples(EXAMPLES)
     for index, example in enumerate(EXAMPLES):
@@ -95,8 +104,14 @@ def changed(published: Published, row: int, column: int, value: int) -> list[tor
             lambda p: {"sites": {"block.0.o_proj": {"z": p.sites["block.0.o_proj"]["z"][1:]}}},
             r"expected floats \[\d+, width",
         ),
-        (lambda p: {"sites": {"block.0.o_proj": {"z": p.sites["block.0.o_proj"]["z"].long()}}}, "expected floats"),
-        (lambda p: {"sites": {"block.0.o_proj": {"z": p.sites["block.0.o_proj"]["z"] / 0}}}, "NaN or Inf"),
+        (
+            lambda p: {"sites": {"block.0.o_proj": {"z": p.sites["block.0.o_proj"]["z"].long()}}},
+            "expected floats",
+        ),
+        (
+            lambda p: {"sites": {"block.0.o_proj": {"z": p.sites["block.0.o_proj"]["z"] / 0}}},
+            "NaN or Inf",
+        ),
         (lambda p: {"sites": {"../x": {"z": p.sites["block.0.o_proj"]["z"]}}}, "no name"),
         (lambda p: {"example_ids": p.example_ids[:3]}, "3 example ids for 4"),
         (lambda p: {"example_ids": [p.example_ids[0]] * 4}, "one of its own"),
@@ -106,7 +121,9 @@ def changed(published: Published, row: int, column: int, value: int) -> list[tor
         (lambda p: {"origins": [table[:, :3] for table in p.origins]}, "not what they should be"),
     ],
 )
-def test_nonsense_is_neither_sent_nor_taken(published: Published, change: Any, message: str) -> None:
+def test_nonsense_is_neither_sent_nor_taken(
+    published: Published, change: Any, message: str
+) -> None:
     with pytest.raises(UpdateError, match=message):
         pack_published(replace(published, **change(published)))
 
@@ -137,6 +154,8 @@ def test_tampered_bytes_are_refused(published: Published) -> None:
         {f"block.{k}.o_proj": {"z": 3, "u": 2} for k in range(3)},
     ],
 )
-def test_only_what_was_agreed_on_is_taken(published: Published, expected: dict[str, dict[str, int]]) -> None:
+def test_only_what_was_agreed_on_is_taken(
+    published: Published, expected: dict[str, dict[str, int]]
+) -> None:
     with pytest.raises(UpdateError, match="expected"):
         unpack_published(pack_published(published), expected)

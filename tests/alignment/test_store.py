@@ -24,7 +24,12 @@ from fedmosaic.errors import CheckpointError
 from fedmosaic.models.backbone import Backbone
 
 IDENTITY = Identity(
-    "miniature/llama-8x96", "miniature/qwen2-10x112", "m" * 32, "p" * 32, "d" * 32, {"rank": 4, "b": "gradient"}
+    "miniature/llama-8x96",
+    "miniature/qwen2-10x112",
+    "m" * 32,
+    "p" * 32,
+    "d" * 32,
+    {"rank": 4, "b": "gradient"},
 )
 TENSORS = {
     f"block.{block}.{module}.{which}": torch.arange(12.0).view(shape) / 7
@@ -32,7 +37,10 @@ TENSORS = {
     for module in ("o_proj", "down_proj")
     for which, shape in (("A", (2, 6)), ("B", (6, 2)))
 }
-REPORT = {"sites": [{"block": 0, "module": "o_proj", "residual_after": 0.25}], "cka": {"matrix": [[0.5, 1.0]]}}
+REPORT = {
+    "sites": [{"block": 0, "module": "o_proj", "residual_after": 0.25}],
+    "cka": {"matrix": [[0.5, 1.0]]},
+}
 ALIGNMENT = Alignment(TENSORS, IDENTITY, REPORT)
 
 
@@ -47,7 +55,9 @@ def test_what_is_written_comes_back(tmp_path: Path) -> None:
     path = save_alignment(ALIGNMENT, tmp_path)
     assert path.name == f"miniature-llama-8x96--miniature-qwen2-10x112--{IDENTITY.key}.safetensors"
     back = load_alignment(path, IDENTITY)
-    assert back.identity == IDENTITY and back.report == REPORT and back.settings == IDENTITY.settings
+    assert (
+        back.identity == IDENTITY and back.report == REPORT and back.settings == IDENTITY.settings
+    )
     assert set(back.tensors) == set(TENSORS)
     assert all(torch.equal(back.tensors[key], value) for key, value in TENSORS.items())
     shuffled = Alignment(dict(reversed(TENSORS.items())), IDENTITY, REPORT)
@@ -64,7 +74,9 @@ def test_it_is_found_in_the_package_then_in_the_cache(tmp_path: Path, cache: Pat
     found = find_alignment(IDENTITY)
     assert found is not None and found.report == {"from": "package"}
     assert find_alignment(replace(IDENTITY, public="e" * 32)) is None
-    assert find_alignment(IDENTITY, [tmp_path / "elsewhere"]) is not None  # the package is always looked in
+    assert (
+        find_alignment(IDENTITY, [tmp_path / "elsewhere"]) is not None
+    )  # the package is always looked in
 
 
 def test_names_do_not_count(cache: Path) -> None:
@@ -72,7 +84,9 @@ def test_names_do_not_count(cache: Path) -> None:
     assert find_alignment(replace(IDENTITY, model="a-copy-of-it", pivot="x")) is not None
 
 
-def test_without_the_variable_the_cache_is_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_variable_the_cache_is_in_the_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("FEDMOSAIC_CACHE")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache_folder() == tmp_path / ".cache" / "fedmosaic" / "alignments"
@@ -84,8 +98,14 @@ def test_without_the_variable_the_cache_is_in_the_home_folder(tmp_path: Path, mo
         (replace(IDENTITY, model_weights="x"), "changed since: the model's weights. Align again"),
         (replace(IDENTITY, pivot_weights="x"), "the pivot's weights"),
         (replace(IDENTITY, public="x"), "the public data"),
-        (replace(IDENTITY, settings={"rank": 8, "b": "gradient"}), r"the setting 'rank' \(4 -> 8\)"),
-        (replace(IDENTITY, settings={"rank": 4, "b": "gradient", "new": 1}), r"the setting 'new' \(None -> 1\)"),
+        (
+            replace(IDENTITY, settings={"rank": 8, "b": "gradient"}),
+            r"the setting 'rank' \(4 -> 8\)",
+        ),
+        (
+            replace(IDENTITY, settings={"rank": 4, "b": "gradient", "new": 1}),
+            r"the setting 'new' \(None -> 1\)",
+        ),
     ],
 )
 def test_a_stale_one_says_what_changed(tmp_path: Path, other: Identity, message: str) -> None:
@@ -100,7 +120,9 @@ def test_a_stale_one_says_what_changed(tmp_path: Path, other: Identity, message:
 
 def test_what_names_things_known_by_their_content_does_not_count() -> None:
     settings = AlignmentSettings(refine=RefineSettings(join="a"))
-    other = settings.model_copy(update={"pivot": "x", "size": 7, "refine": RefineSettings(join="b")})
+    other = settings.model_copy(
+        update={"pivot": "x", "size": 7, "refine": RefineSettings(join="b")}
+    )
     assert counted(settings) == counted(other) != counted(other.model_copy(update={"rank": 5}))
 
 
@@ -122,13 +144,18 @@ def test_damage_is_noticed(tmp_path: Path) -> None:
     [
         ({}, "no A and B"),
         ({"block.0.o_proj.A": torch.ones(2, 6)}, r"needs both block\.0\.o_proj\.A and"),
-        ({"block.0.o_proj.A": torch.ones(2, 6), "block.0.o_proj.B": torch.ones(6, 3)}, "of one rank"),
+        (
+            {"block.0.o_proj.A": torch.ones(2, 6), "block.0.o_proj.B": torch.ones(6, 3)},
+            "of one rank",
+        ),
         ({"block.0.o_proj.P": torch.ones(2, 2)}, "expected block"),
         ({"block.0.o_proj.A": torch.ones(2)}, "expected block"),
         ({"block.0.o_proj.A": torch.full((2, 2), float("nan"))}, "NaN"),
     ],
 )
-def test_only_a_and_b_are_taken(tmp_path: Path, tensors: dict[str, torch.Tensor], message: str) -> None:
+def test_only_a_and_b_are_taken(
+    tmp_path: Path, tensors: dict[str, torch.Tensor], message: str
+) -> None:
     with pytest.raises(CheckpointError, match=message):
         save_alignment(Alignment(tensors, IDENTITY), tmp_path)
 
@@ -137,7 +164,9 @@ def test_identity_of_real_models() -> None:
     models = [Backbone.load(f"miniature/{name}") for name in ("llama-8x96", "qwen2-10x112")]
     examples = public_examples("miniature/public", 5)
     one = Identity.of(*models, examples, {"rank": 4, "layers": (1, 2)})
-    assert one == Identity.of(*models, public_examples("miniature/public", 5), {"rank": 4, "layers": [1, 2]})
+    assert one == Identity.of(
+        *models, public_examples("miniature/public", 5), {"rank": 4, "layers": [1, 2]}
+    )
     assert one.key != Identity.of(*models, examples[:4], {"rank": 4, "layers": (1, 2)}).key
     assert one.key != Identity.of(*models[::-1], examples, {"rank": 4, "layers": (1, 2)}).key
     models[0].name = "/some/private/folder/model"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from fedmosaic.alignment.turned import turned
+from fedmosaic.alignment.rotation import turned
 
 GENERATOR = torch.Generator().manual_seed(0)
 PAIR = {
@@ -22,12 +22,16 @@ def test_subspaces_and_strength_stay() -> None:
     # Whatever a P does, another does after turning.
     p = torch.randn(6, 6, generator=GENERATOR)
     back_a, back_b = a @ torch.linalg.pinv(before_a), torch.linalg.pinv(before_b) @ b
-    torch.testing.assert_close(b @ (back_b.T @ p @ back_a.T) @ a, before_b @ p @ before_a, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        b @ (back_b.T @ p @ back_a.T) @ a, before_b @ p @ before_a, atol=1e-4, rtol=1e-4
+    )
 
 
 def test_what_two_models_share_goes() -> None:
     p = torch.randn(6, 6, generator=GENERATOR)
-    one, other = ([pair[key] for key in PAIR] for pair in (turned(PAIR, 1, "one"), turned(PAIR, 1, "other")))
+    one, other = (
+        [pair[key] for key in PAIR] for pair in (turned(PAIR, 1, "one"), turned(PAIR, 1, "other"))
+    )
     effects = [(b @ p @ a).flatten() for a, b in (one, other, PAIR.values())]
     assert torch.cosine_similarity(effects[0], effects[1], dim=0).abs() < 0.5
     assert torch.cosine_similarity(effects[0], effects[2], dim=0).abs() < 0.5

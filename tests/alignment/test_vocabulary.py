@@ -9,7 +9,12 @@ import torch
 from tokenizers import AddedToken
 from torch import nn
 
-from fedmosaic.alignment.vocabulary import NONE, map_vocabulary, match_texts, token_texts
+from fedmosaic.alignment.correspondence.vocabulary import (
+    NONE,
+    map_vocabulary,
+    match_texts,
+    token_texts,
+)
 from fedmosaic.models.backbone import Backbone
 
 
@@ -18,7 +23,9 @@ class Words:
 
     def __init__(self, *tokens: str, special: tuple[str, ...] = ("<end>",)) -> None:
         self.vocabulary = {token: index for index, token in enumerate([*special, *tokens])}
-        self.added_tokens_decoder = {index: AddedToken(token, special=True) for index, token in enumerate(special)}
+        self.added_tokens_decoder = {
+            index: AddedToken(token, special=True) for index, token in enumerate(special)
+        }
         self.eos_token_id = 0
 
     def get_vocab(self) -> dict[str, int]:
@@ -43,9 +50,27 @@ def test_the_marks_of_a_words_beginning_mean_the_same() -> None:
         Words("▁red", "red", "\n", "é"),
         Words("red", "##red"),
     )
-    assert pairs(byte_level, metaspace) == {"<end>": "<end>", "Ġred": "▁red", "red": "red", "Ċ": "\n", "Ã©": "é"}
-    assert pairs(metaspace, byte_level) == {"<end>": "<end>", "▁red": "Ġred", "red": "red", "\n": "Ċ", "é": "Ã©"}
-    assert pairs(byte_level, pieces) == {"<end>": "<end>", "Ġred": "red", "red": "##red", "Ċ": None, "Ã©": None}
+    assert pairs(byte_level, metaspace) == {
+        "<end>": "<end>",
+        "Ġred": "▁red",
+        "red": "red",
+        "Ċ": "\n",
+        "Ã©": "é",
+    }
+    assert pairs(metaspace, byte_level) == {
+        "<end>": "<end>",
+        "▁red": "Ġred",
+        "red": "red",
+        "\n": "Ċ",
+        "é": "Ã©",
+    }
+    assert pairs(byte_level, pieces) == {
+        "<end>": "<end>",
+        "Ġred": "red",
+        "red": "##red",
+        "Ċ": None,
+        "Ã©": None,
+    }
 
 
 def test_a_longer_text_goes_to_its_longest_beginning_and_never_to_the_bare_space() -> None:
@@ -79,15 +104,29 @@ def test_of_equal_texts_the_first_counts() -> None:
 
 
 def test_ends_answer_to_one_another_and_other_special_tokens_to_nothing() -> None:
-    source, target = Words("a", special=("<stop>", "<image>")), Words("a", special=("<image>", "<stop>"))
+    source, target = (
+        Words("a", special=("<stop>", "<image>")),
+        Words("a", special=("<image>", "<stop>")),
+    )
     target.eos_token_id = 1
     assert pairs(source, target) == {"<stop>": "<stop>", "<image>": None, "a": "a"}
 
 
 def test_equal_vocabularies_are_the_identity_even_for_tokens_of_equal_text() -> None:
     words = Words("▁a", "a", "<0x61>", special=("<end>", "<image>"))
-    assert torch.equal(map_vocabulary(model(words, spare=3), model(words, spare=3)), torch.arange(8))
-    assert map_vocabulary(model(words, spare=3), model(words)).tolist() == [0, 1, 2, 3, 4, NONE, NONE, NONE]
+    assert torch.equal(
+        map_vocabulary(model(words, spare=3), model(words, spare=3)), torch.arange(8)
+    )
+    assert map_vocabulary(model(words, spare=3), model(words)).tolist() == [
+        0,
+        1,
+        2,
+        3,
+        4,
+        NONE,
+        NONE,
+        NONE,
+    ]
 
 
 def test_spare_logits_have_no_counterpart() -> None:
@@ -96,12 +135,16 @@ def test_spare_logits_have_no_counterpart() -> None:
 
 
 def test_the_two_miniature_families() -> None:
-    llama, qwen = (Backbone.load(name) for name in ("miniature/llama-8x96", "miniature/qwen2-10x112"))
+    llama, qwen = (
+        Backbone.load(name) for name in ("miniature/llama-8x96", "miniature/qwen2-10x112")
+    )
     there, back = map_vocabulary(llama, qwen), map_vocabulary(qwen, llama)
     ids = llama.tokenizer(" purple moon", add_special_tokens=False)["input_ids"]
     assert qwen.tokenizer.decode(there[ids].tolist()).strip() == "purple moon"
     assert back[there[ids]].tolist() == ids
     assert there[llama.tokenizer.eos_token_id] == qwen.tokenizer.eos_token_id
-    assert int((there == NONE).sum()) == 5 + 95  # special tokens, and byte tokens of printable characters
+    assert (
+        int((there == NONE).sum()) == 5 + 95
+    )  # special tokens, and byte tokens of printable characters
     assert int((back == NONE).sum()) < 150
     assert int(there.max()) < 842 and int(back.max()) < 610

@@ -44,14 +44,18 @@ def write_drake(root: Path, dataset: str, subset: int, count: int = 6, prefix: s
             name = f"{dataset}/images/{split}-{index}.png"
             write_image(root / name, shade=index)
             question = f"<image>\nHow many in {index}? Choice list:[one, two]. Your answer is:"
-            items.append(item(question, ("one", "two")[index % 2], [prefix + name], id=f"{split}-{index}"))
+            items.append(
+                item(question, ("one", "two")[index % 2], [prefix + name], id=f"{split}-{index}")
+            )
         write_json(root / dataset / split / f"dataset-{subset}.json", items)
 
 
 def text_task(name: str, count: int) -> Task:
     """A task of ``count`` training questions without images."""
     examples = [
-        Example(f"{name}-{index}", (Turn("user", f"question {index}"), Turn("assistant", str(index))))
+        Example(
+            f"{name}-{index}", (Turn("user", f"question {index}"), Turn("assistant", str(index)))
+        )
         for index in range(count)
     ]
     return Task(name, examples, examples[:1], kind="open", metric="f1")

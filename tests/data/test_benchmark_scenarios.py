@@ -8,11 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from fedmosaic.configfile import load_scenario
+from fedmosaic.config.load import load_scenario
 from fedmosaic.data.easy_vqa import TASKS
 
 # The research release's scenario files, where somebody has them.
-OFFICIAL = Path(os.environ.get("FEDMOSAIC_OFFICIAL_SCENARIOS", Path(__file__).parents[3] / "shared/official-scenarios"))
+OFFICIAL = Path(
+    os.environ.get(
+        "FEDMOSAIC_OFFICIAL_SCENARIOS", Path(__file__).parents[3] / "shared/official-scenarios"
+    )
+)
 METRICS = {"F1": "f1", "RougeL": "rouge_l"}
 SAME = {
     "drake/hetero-llama-1b-3b": "DRAKE_hetero_llava_llama_1B_3B",
@@ -34,7 +38,13 @@ SAME = {
     "fed-aya": "Fed-aya_hetero_llama_1B_3B",
     "fed-llm-large": "Fed-LLM_hetero_llama_1B_3B",
 }
-SIZES = {"drake": (10, 40), "hflb": (9, 36), "fed-scope": (5, 20), "fed-aya": (8, 32), "fed-llm-large": (52, 104)}
+SIZES = {
+    "drake": (10, 40),
+    "hflb": (9, 36),
+    "fed-scope": (5, 20),
+    "fed-aya": (8, 32),
+    "fed-llm-large": (52, 104),
+}
 
 
 @pytest.mark.parametrize("name", SAME)
@@ -46,7 +56,9 @@ def test_clients_tasks_and_settings(name: str) -> None:
     assert scenario.stream == "dynamic" and scenario.rounds == 5 * tasks // clients
     assert scenario.data.root is not None
     text = name.startswith("fed-")
-    assert (scenario.adapter.rank, scenario.train.schedule) == ((16, "cosine") if text else (128, "constant"))
+    assert (scenario.adapter.r, scenario.train.schedule) == (
+        (16, "cosine") if text else (128, "constant")
+    )
     assert len(scenario.unseen) == (7 if name.startswith("drake") else 0)
 
 
@@ -57,7 +69,9 @@ def test_equal_to_the_published_scenario(name: str) -> None:
         pytest.skip("the published scenario files are not here")
     scenario = load_scenario(name)
     published = json.loads(path.read_text())
-    assert [client.name for client in scenario.clients] == [f"client-{entry['client_id']}" for entry in published]
+    assert [client.name for client in scenario.clients] == [
+        f"client-{entry['client_id']}" for entry in published
+    ]
     for client, entry in zip(scenario.clients, published, strict=True):
         assert client.model == entry["model_id"]
         ours = [(task.name, task.kind or "choice", task.metric) for task in client.tasks]
@@ -76,14 +90,25 @@ def test_unseen_tasks_are_the_published_ones() -> None:
     paths = [OFFICIAL / f"DRAKE_unseen_{kind}.json" for kind in ("newtasktype", "newvisualdomain")]
     if not all(path.is_file() for path in paths):
         pytest.skip("the published scenario files are not here")
-    published = [task for path in paths for client in json.loads(path.read_text()) for task in client["datasets"]]
+    published = [
+        task
+        for path in paths
+        for client in json.loads(path.read_text())
+        for task in client["datasets"]
+    ]
     unseen = load_scenario("drake/hetero-llama-1b-3b").unseen
-    assert [task.name for task in unseen] == [f"{task['dataset']}-{task['subset_id']}" for task in published]
+    assert [task.name for task in unseen] == [
+        f"{task['dataset']}-{task['subset_id']}" for task in published
+    ]
 
 
 def test_easy_vqa_names_tasks_that_exist_and_all_architectures() -> None:
     scenario = load_scenario("easy-vqa")
-    assert set(scenario.models_used) == {"miniature/llama-8x96", "miniature/llama-12x128", "miniature/qwen2-10x112"}
+    assert set(scenario.models_used) == {
+        "miniature/llama-8x96",
+        "miniature/llama-12x128",
+        "miniature/qwen2-10x112",
+    }
     names = [task.name for client in scenario.clients for task in client.tasks]
     assert len(names) == len(set(names)) and set(names) <= {f"easy-vqa/{name}" for name in TASKS}
     groups = {client.group: set[str]() for client in scenario.clients}

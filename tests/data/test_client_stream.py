@@ -116,7 +116,9 @@ def test_the_memory_limit_holds_throughout() -> None:
 
 @pytest.mark.parametrize("mode", ["static", "dynamic"])
 @pytest.mark.parametrize("memory_size", [None, 15])
-def test_resuming_at_any_round_draws_what_an_undisturbed_run_draws(mode: Any, memory_size: int | None) -> None:
+def test_resuming_at_any_round_draws_what_an_undisturbed_run_draws(
+    mode: Any, memory_size: int | None
+) -> None:
     whole = build(mode=mode, memory_size=memory_size)
     expected = run(whole)
     for stop in range(1, 6):
@@ -150,7 +152,10 @@ def test_state_is_arrays_and_plain_integers() -> None:
 
 
 def test_clients_seeds_and_rounds_draw_differently() -> None:
-    runs = [run(build(seed_parts=parts)) for parts in ((0, "client-1"), (0, "client-2"), (1, "client-1"))]
+    runs = [
+        run(build(seed_parts=parts))
+        for parts in ((0, "client-1"), (0, "client-2"), (1, "client-1"))
+    ]
     assert runs[0] != runs[1] and runs[0] != runs[2]
     assert runs[0] == run(build())
 
@@ -183,7 +188,9 @@ def test_a_longer_run_than_planned_goes_on() -> None:
     ],
 )
 def test_states_of_other_data_are_refused(change: dict[str, Any], message: str) -> None:
-    state = {key: value for key, value in {**build().state_dict(), **change}.items() if value is not None}
+    state = {
+        key: value for key, value in {**build().state_dict(), **change}.items() if value is not None
+    }
     with pytest.raises(CheckpointError, match=message):
         build().load_state_dict(state)
 

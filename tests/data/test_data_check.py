@@ -40,13 +40,19 @@ def test_corrupt_png_is_found(task: Task, tmp_path: Path, damage: str) -> None:
     path = tmp_path / "VSR/images/train-2.png"
     whole = path.read_bytes()
     flipped = whole[:100] + bytes([whole[100] ^ 255]) + whole[101:]
-    path.write_bytes({"text": b"no image", "empty": b"", "truncated": whole[:200], "flipped": flipped}[damage])
-    with pytest.raises(DataError, match=r"item 2 \(id 'train-2'\), field 'image': .*train-2.png is corrupt"):
+    path.write_bytes(
+        {"text": b"no image", "empty": b"", "truncated": whole[:200], "flipped": flipped}[damage]
+    )
+    with pytest.raises(
+        DataError, match=r"item 2 \(id 'train-2'\), field 'image': .*train-2.png is corrupt"
+    ):
         check(task)
 
 
 @pytest.mark.parametrize("size", [16, 128])
-def test_jpeg_cut_short_is_found_and_a_tail_of_other_bytes_is_not(tmp_path: Path, size: int) -> None:
+def test_jpeg_cut_short_is_found_and_a_tail_of_other_bytes_is_not(
+    tmp_path: Path, size: int
+) -> None:
     path = write_image(tmp_path / "a.jpg", size=size)
     turns = (Turn("user", "<image>?"), Turn("assistant", "yes"))
     examples = [Example("e", turns, (Image(path),), ("yes", "no"))]
@@ -55,7 +61,9 @@ def test_jpeg_cut_short_is_found_and_a_tail_of_other_bytes_is_not(tmp_path: Path
     path.write_bytes(whole + b"\0\0\0")
     check(task)
     path.write_bytes(whole[: len(whole) * 2 // 3])
-    with pytest.raises(DataError, match=r"task 't': train item 0 \(id 'e'\), field 'image': .*a.jpg is corrupt"):
+    with pytest.raises(
+        DataError, match=r"task 't': train item 0 \(id 'e'\), field 'image': .*a.jpg is corrupt"
+    ):
         check(task)
 
 
@@ -65,13 +73,17 @@ def test_the_first_bad_image_is_reported_and_the_others_counted_once(tmp_path: P
     tasks = [load_task(name, root=tmp_path) for name in ("VSR-0", "TQA-0", "VSR-0")]
     for name in ("VSR/images/train-3.png", "VSR/images/test-0.png", "TQA/images/train-0.png"):
         (tmp_path / name).write_bytes(b"")
-    with pytest.raises(DataError, match=r"item 3 \(id 'train-3'\).*\(2 more image files are bad\)$"):
+    with pytest.raises(
+        DataError, match=r"item 3 \(id 'train-3'\).*\(2 more image files are bad\)$"
+    ):
         check(*tasks)
 
 
 def test_images_in_memory_are_left_alone() -> None:
     image = Image(np.zeros((4, 4, 3), np.uint8))
-    examples = [Example("e", (Turn("user", "<image>?"), Turn("assistant", "yes")), (image,), ("yes", "no"))]
+    examples = [
+        Example("e", (Turn("user", "<image>?"), Turn("assistant", "yes")), (image,), ("yes", "no"))
+    ]
     check(Task("t", examples, examples))
 
 
@@ -98,14 +110,19 @@ def test_empty_task(split: str) -> None:
 
 
 def test_choice_task_without_options() -> None:
-    with pytest.raises(DataError, match="task 'words' is of kind 'choice', but no test example lists options"):
+    with pytest.raises(
+        DataError, match="task 'words' is of kind 'choice', but no test example lists options"
+    ):
         check(replace(text_task("words", 3), kind="choice"))
 
 
 def test_one_test_example_without_options_is_named(task: Task) -> None:
-    bare = FileExamples.build(task.test.path, task.test.positions, [*task.test[:2], replace(task.test[2], options=())])
+    bare = FileExamples.build(
+        task.test.path, task.test.positions, [*task.test[:2], replace(task.test[2], options=())]
+    )
     with pytest.raises(
-        DataError, match=r"test/dataset-0.json: item 2 \(id 'test-2'\), field 'options': .* but 1 of its 3 test"
+        DataError,
+        match=r"test/dataset-0.json: item 2 \(id 'test-2'\), field 'options': .* but 1 of its 3 test",
     ):
         check(replace(task, test=bare))
     check(replace(task, test=bare, kind="open", metric="f1"))
@@ -113,7 +130,12 @@ def test_one_test_example_without_options_is_named(task: Task) -> None:
 
 def test_images_of_other_examples_are_checked_too(task: Task, tmp_path: Path) -> None:
     (tmp_path / "VSR/images/train-1.png").write_bytes(b"no image")
-    with pytest.raises(DataError, match=r"train/dataset-0.json: item 1 \(id 'train-1'\), field 'image': .* is corrupt"):
+    with pytest.raises(
+        DataError,
+        match=r"train/dataset-0.json: item 1 \(id 'train-1'\), field 'image': .* is corrupt",
+    ):
         check_images({"public": task.train})
-    with pytest.raises(DataError, match=r"^public item 1 \(id 'train-1'\), field 'image': .* is corrupt"):
+    with pytest.raises(
+        DataError, match=r"^public item 1 \(id 'train-1'\), field 'image': .* is corrupt"
+    ):
         check_images({"public": list(task.train)})

@@ -17,10 +17,15 @@ package = pytest.importorskip("easy_vqa")
 def test_every_question_is_in_exactly_one_task() -> None:
     assert len(set(TASKS)) == len(TASKS) == 35
     tasks = [load_easy_vqa(name) for name in TASKS]
-    for split, questions in (("train", package.get_train_questions()), ("test", package.get_test_questions())):
+    for split, questions in (
+        ("train", package.get_train_questions()),
+        ("test", package.get_test_questions()),
+    ):
         ids = [example.id for task in tasks for example in getattr(task, split)]
         assert len(ids) == len(set(ids)) == len(questions[0])
-        assert all(example.answer in example.options for task in tasks for example in getattr(task, split))
+        assert all(
+            example.answer in example.options for task in tasks for example in getattr(task, split)
+        )
     assert min(len(task.test) for task in tasks) >= 30
 
 
@@ -52,7 +57,9 @@ def test_prompt_options_and_sampling() -> None:
         "easy-vqa/presence-red", "choice", "presence", 30, 10,
     )  # fmt: skip
     example = task.train[0]
-    assert example.question.startswith("<image> ") and example.question.endswith(" Options: yes, no")
+    assert example.question.startswith("<image> ") and example.question.endswith(
+        " Options: yes, no"
+    )
     assert example.images[0].load().size == (64, 64)
     check(task)
     again, other = (load_easy_vqa("presence-red", train_limit=30, seed=seed) for seed in (0, 1))

@@ -19,7 +19,9 @@ def read_one(tmp_path: Path, record: dict[str, Any], **options: Any) -> Any:
 
 def test_reads_images_turns_and_options(tmp_path: Path) -> None:
     first, second = write_image(tmp_path / "img/a.png", 1), write_image(tmp_path / "img/b.png", 2)
-    record = item("<image> or <image>? Choice list:[left, right]", "right", ["img/a.png", "img/b.png"], id=7)
+    record = item(
+        "<image> or <image>? Choice list:[left, right]", "right", ["img/a.png", "img/b.png"], id=7
+    )
     example = read_one(tmp_path, record)
     assert example.id == "7"
     assert [image.source for image in example.images] == [first, second]
@@ -30,7 +32,10 @@ def test_reads_images_turns_and_options(tmp_path: Path) -> None:
 def test_one_path_one_image_and_marks_put_in_front(tmp_path: Path) -> None:
     write_image(tmp_path / "a.png")
     assert read_one(tmp_path, item("What?", "A cat", "a.png")).question == "<image>\nWhat?"
-    assert read_one(tmp_path, item("What?", "A cat", ["a.png", "a.png"])).question == "<image><image>\nWhat?"
+    assert (
+        read_one(tmp_path, item("What?", "A cat", ["a.png", "a.png"])).question
+        == "<image><image>\nWhat?"
+    )
     assert read_one(tmp_path, item("What?", "A cat")).question == "What?"
 
 
@@ -38,7 +43,9 @@ def test_marks_of_several_turns_count_together(tmp_path: Path) -> None:
     turns = ["<image> What?", "A cat.", "And <image>?", "A dog."]
     record = {
         "image": ["a.png", "b.png"],
-        "conversations": [{"from": ("human", "gpt")[i % 2], "value": text} for i, text in enumerate(turns)],
+        "conversations": [
+            {"from": ("human", "gpt")[i % 2], "value": text} for i, text in enumerate(turns)
+        ],
     }
     example = read_one(tmp_path, record)
     assert [turn.role for turn in example.turns] == ["user", "assistant"] * 2
@@ -76,7 +83,9 @@ def test_limits_take_the_first_or_a_seeded_sample(tmp_path: Path) -> None:
         read_llava(path, limit=0)
 
 
-def test_image_paths_are_tried_in_the_order_of_the_roots_then_beside_the_file(tmp_path: Path) -> None:
+def test_image_paths_are_tried_in_the_order_of_the_roots_then_beside_the_file(
+    tmp_path: Path,
+) -> None:
     root, folder = tmp_path / "root", tmp_path / "root/VSR"
     path = write_json(folder / "train/dataset-0.json", [item("What?", "A cat", "a.png")])
 
@@ -100,7 +109,9 @@ def test_an_image_path_may_repeat_folder_names(tmp_path: Path, name: str) -> Non
 
 
 def test_shared_pictures_are_one_image(tmp_path: Path) -> None:
-    examples = read_llava(write_json(tmp_path / "set.json", [item("a?", "a", "p.png"), item("b?", "b", "p.png")]))
+    examples = read_llava(
+        write_json(tmp_path / "set.json", [item("a?", "a", "p.png"), item("b?", "b", "p.png")])
+    )
     assert examples[0].images[0] is examples[1].images[0]
 
 
@@ -125,15 +136,27 @@ def test_explicit_options_are_taken_and_the_answer_written_as_its_option(tmp_pat
         ({"image": "p.png"}, "conversations", "missing"),
         ({"conversations": []}, "conversations", "list of turns"),
         ({"conversations": ["hello"]}, "conversations", "turn 0 is not an object"),
-        ({"conversations": [{"from": "human", "value": "a?"}]}, "conversations", "last turn must be the assistant's"),
+        (
+            {"conversations": [{"from": "human", "value": "a?"}]},
+            "conversations",
+            "last turn must be the assistant's",
+        ),
         ({"conversations": [{"from": "gpt", "value": "a"}]}, "conversations", "must alternate"),
         ({"conversations": [{"from": "bob", "value": "a"}]}, "conversations", "no known speaker"),
-        ({"conversations": [{"from": "system", "value": "a"}]}, "conversations", "last turn must be the assistant's"),
+        (
+            {"conversations": [{"from": "system", "value": "a"}]},
+            "conversations",
+            "last turn must be the assistant's",
+        ),
     ],
 )
-def test_errors_name_file_item_and_field(tmp_path: Path, record: dict[str, Any], field: str, message: str) -> None:
+def test_errors_name_file_item_and_field(
+    tmp_path: Path, record: dict[str, Any], field: str, message: str
+) -> None:
     path = write_json(tmp_path / "set.json", [item("a?", "a"), {"id": "bad", **record}])
-    expected = re.escape(f"{path}: item 1 (id 'bad'), field '{field}': ") + ".*" + re.escape(message)
+    expected = (
+        re.escape(f"{path}: item 1 (id 'bad'), field '{field}': ") + ".*" + re.escape(message)
+    )
     with pytest.raises(DataError, match=expected):
         read_llava(path)
 

@@ -34,7 +34,9 @@ def test_invariants(sizes: list[int], batch: int, limit: int | None, seed: int) 
         start += size
         items = memory.items.tolist()
         assert len(memory) == min(start, max(len(before) + size, 0) if limit is None else limit)
-        assert items == sorted(set(items)) and set(items) <= before | set(range(start - size, start))
+        assert items == sorted(set(items)) and set(items) <= before | set(
+            range(start - size, start)
+        )
         newest = range(max(start - size, start - (limit or start)), start)
         assert set(newest) <= set(items), "samples that have just arrived are all there"
         assert (memory.counts[np.isin(memory.items, newest)] == 0).all()
@@ -49,7 +51,9 @@ def test_invariants(sizes: list[int], batch: int, limit: int | None, seed: int) 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.floats(0, 1e4), min_size=1, max_size=20), st.floats(0.01, 10))
-def test_probabilities_are_the_softmax_for_any_counts(counts: list[float], temperature: float) -> None:
+def test_probabilities_are_the_softmax_for_any_counts(
+    counts: list[float], temperature: float
+) -> None:
     memory = OnlineMemory(temperature=temperature)
     memory.add(range(len(counts)), np.random.default_rng(0))
     memory.counts[:] = counts
@@ -151,13 +155,18 @@ def test_state_continues_identically_and_is_a_copy() -> None:
         ({"counts": np.zeros(2)}, "damaged"),
         ({"counts": np.array([0, 0, np.nan])}, "damaged"),
         ({"counts": np.array([0, 0, -1.0])}, "damaged"),
-        ({"items": np.arange(9), "counts": np.zeros(9), "tags": np.zeros(9)}, "holds 9 samples, but memory_size is 4"),
+        (
+            {"items": np.arange(9), "counts": np.zeros(9), "tags": np.zeros(9)},
+            "holds 9 samples, but memory_size is 4",
+        ),
     ],
 )
 def test_bad_states(change: dict[str, np.ndarray | None], message: str) -> None:
     memory = OnlineMemory(4)
     memory.add(range(3), np.random.default_rng(0))
-    state = {key: value for key, value in {**memory.state_dict(), **change}.items() if value is not None}
+    state = {
+        key: value for key, value in {**memory.state_dict(), **change}.items() if value is not None
+    }
     with pytest.raises(CheckpointError, match=message):
         memory.load_state_dict(state)
 

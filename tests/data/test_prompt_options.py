@@ -11,7 +11,11 @@ from fedmosaic.data.options import match_option, options_in_prompt
     ("prompt", "answer", "options"),
     [
         ("How many?\nChoice list:[one, two]. Your answer is:", "two", ("one", "two")),
-        ("Which? Choice list:[View 1,View 2,View 3]. Your answer is: ", "View 2", ("View 1", "View 2", "View 3")),
+        (
+            "Which? Choice list:[View 1,View 2,View 3]. Your answer is: ",
+            "View 2",
+            ("View 1", "View 2", "View 3"),
+        ),
         ("Choice List: [red, dark red]", "dark red", ("red", "dark red")),
         ("Choice list:[A to B, B to A].", "B to A", ("A to B", "B to A")),
         ("Which? Choice list:[a, b] Now again. Choice list:[c, d]", "d", ("c", "d")),
@@ -20,7 +24,11 @@ from fedmosaic.data.options import match_option, options_in_prompt
         ("Choice list:[tie [blue], hat]", "hat", ("tie [blue]", "hat")),
         ("Choice list:[a cat, black, a dog]", "a cat, black", ("a cat, black", "a dog")),
         ("Choice list:[A: mix flour| B: add eggs, milk]. Answer with the letter.", "B", ("A", "B")),
-        ("Choice list:[A: mix flour| B: add eggs, milk].", "add eggs, milk", ("mix flour", "add eggs, milk")),
+        (
+            "Choice list:[A: mix flour| B: add eggs, milk].",
+            "add eggs, milk",
+            ("mix flour", "add eggs, milk"),
+        ),
         ("Choice list:[A: <image>| B: <image>]", "A", ("A", "B")),
         ("<image> what is it? Options: cat, dog, red fox", "red fox", ("cat", "dog", "red fox")),
         ("Is it? Options: yes, no.", "no", ("yes", "no")),

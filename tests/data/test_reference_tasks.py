@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fedmosaic.configfile import load_scenario
+from fedmosaic.config.load import load_scenario
 from fedmosaic.data import load_task, public_examples
 from fedmosaic.data.check import check
 from fedmosaic.data.reference import sources, tasks
@@ -31,9 +31,15 @@ def _installed(package: str) -> bool:
 
 
 missing = [package for package in PACKAGES if not _installed(package)]
-real_data = pytest.mark.skipif(bool(missing), reason=f"not installed (extra 'reference'): {', '.join(missing)}")
+real_data = pytest.mark.skipif(
+    bool(missing), reason=f"not installed (extra 'reference'): {', '.join(missing)}"
+)
 
-CUSCO, OSLO, PERTH = City("Cusco", -13.5, -72.0), City("Oslo", 60.2, 11.1), City("Perth", -31.9, 116.0)
+CUSCO, OSLO, PERTH = (
+    City("Cusco", -13.5, -72.0),
+    City("Oslo", 60.2, 11.1),
+    City("Perth", -31.9, 116.0),
+)
 
 
 # --- what a family answers --------------------------------------------------------------------------------------------
@@ -87,23 +93,27 @@ LEXICON = ("cat,noun,cats", "rice,noun,rices/rice", "new,noun,news", "walk,noun,
 @pytest.fixture
 def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The packages with a handful of entries each; their code would fail if anything ran it."""
-    site = tmp_path / "site"
+    runtime = tmp_path / "runtime"
     for package in PACKAGES:
-        (site / package).mkdir(parents=True)
-        (site / package / "__init__.py").write_text("raise RuntimeError('the code of a data package was run')")
-        about = site / f"{package}-1.0.dist-info"
+        (runtime / package).mkdir(parents=True)
+        (runtime / package / "__init__.py").write_text(
+            "raise RuntimeError('the code of a data package was run')"
+        )
+        about = runtime / f"{package}-1.0.dist-info"
         about.mkdir()
         (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
-    (site / "lemminflect/resources").mkdir()
-    with gzip.open(site / "lemminflect/resources/infl_lu.csv.gz", "wt") as lines:
+    (runtime / "lemminflect/resources").mkdir()
+    with gzip.open(runtime / "lemminflect/resources/infl_lu.csv.gz", "wt") as lines:
         lines.write("\n".join(LEXICON) + "\n")
     rows = [f"{icao},{iata},a name,{city},{lat},{lon}\n" for city, icao, iata, lat, lon in AIRPORTS]
-    (site / "airportsdata/airports.csv").write_text("icao,iata,name,city,lat,lon\n" + "".join(rows), encoding="utf-8")
-    monkeypatch.syspath_prepend(site)
+    (runtime / "airportsdata/airports.csv").write_text(
+        "icao,iata,name,city,lat,lon\n" + "".join(rows), encoding="utf-8"
+    )
+    monkeypatch.syspath_prepend(runtime)
     caches = (sources.words, sources.cities)
     for cache in caches:
         cache.cache_clear()
-    yield site
+    yield runtime
     for cache in caches:
         cache.cache_clear()
 
@@ -121,7 +131,9 @@ def test_cities_have_scheduled_flights_and_a_plain_name(packages: Path) -> None:
 
 def test_a_file_that_is_not_there(packages: Path) -> None:
     (packages / "airportsdata/airports.csv").unlink()
-    with pytest.raises(DataError, match=r"package airportsdata 1\.0 has no file airportsdata/airports\.csv"):
+    with pytest.raises(
+        DataError, match=r"package airportsdata 1\.0 has no file airportsdata/airports\.csv"
+    ):
         sources.cities()
 
 
@@ -131,12 +143,16 @@ def test_a_package_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(sources, "distribution", absent)
     sources.words.cache_clear()
-    with pytest.raises(DataError, match=r"need the package lemminflect; .*pip install 'fedmosaic\[reference\]'"):
+    with pytest.raises(
+        DataError, match=r"need the package lemminflect; .*pip install 'fedmosaic\[reference\]'"
+    ):
         load_task("reference/word-kind-0")
 
 
 def test_unknown_names_get_the_nearest() -> None:
-    with pytest.raises(DataError, match=r"have no 'where-latitude-7'\. Did you mean 'where-latitude-\d'"):
+    with pytest.raises(
+        DataError, match=r"have no 'where-latitude-7'\. Did you mean 'where-latitude-\d'"
+    ):
         load_task("reference/where-latitude-7")
 
 
@@ -152,7 +168,9 @@ def test_every_slice_is_balanced_and_answerable(family: str) -> None:
         for examples in (task.train, task.test):
             answers = Counter(example.answer for example in examples)
             assert set(answers) == set(FAMILIES[family].options)
-            assert max(answers.values()) <= 1.5 * len(examples) / len(answers)  # always the same answer is worth little
+            assert max(answers.values()) <= 1.5 * len(examples) / len(
+                answers
+            )  # always the same answer is worth little
     questions = [example.question for task in loaded for example in (*task.train, *task.test)]
     assert len(set(questions)) == len(questions)
 
@@ -163,14 +181,19 @@ def test_nothing_tested_anywhere_is_trained_on_or_public() -> None:
     for entities in (sources.words(), sources.cities()):
         for entity in entities:
             texts[tasks._part(entity, 0)].add(entity.text)
-    assert not texts["train"] & texts["test"] and not texts["public"] & (texts["train"] | texts["test"])
+    assert not texts["train"] & texts["test"] and not texts["public"] & (
+        texts["train"] | texts["test"]
+    )
     sizes = {part: len(found) for part, found in texts.items()}
     assert 0.38 < sizes["test"] / sum(sizes.values()) < 0.42
     # ... and what a task asks about is of its part, in whichever family.
     for name in ("where-latitude-1", "where-longitude-1"):
         task = load_task(f"reference/{name}")
         for part in ("train", "test"):
-            named = {example.question.removeprefix("Where is ").rstrip("?") for example in getattr(task, part)}
+            named = {
+                example.question.removeprefix("Where is ").rstrip("?")
+                for example in getattr(task, part)
+            }
             assert named and named <= texts[part]
 
 
@@ -197,12 +220,18 @@ def test_the_public_set_asks_what_no_family_asks() -> None:
 def test_the_scenario() -> None:
     """Both groups live in both models, each client has a slice of its own, and the others are related to nobody."""
     scenario = load_scenario("reference/hetero")
-    used = [task.name.removeprefix("reference/") for client in scenario.clients for task in client.tasks]
+    used = [
+        task.name.removeprefix("reference/") for client in scenario.clients for task in client.tasks
+    ]
     assert len(set(used)) == len(used) == len(scenario.clients) and set(used) <= set(TASKS)
     families: dict[str, set[str]] = {}
     for client in scenario.clients:
-        families.setdefault(client.group, set()).update(t.name.rpartition("-")[0] for t in client.tasks)
-    assert all(len(found) == 1 for found in families.values()) and len(set.union(*families.values())) == len(families)
+        families.setdefault(client.group, set()).update(
+            t.name.rpartition("-")[0] for t in client.tasks
+        )
+    assert all(len(found) == 1 for found in families.values()) and len(
+        set.union(*families.values())
+    ) == len(families)
     models = {group: [c.model for c in scenario.clients if c.group == group] for group in families}
     assert sorted(map(len, models.values())) == [1, 1, 3, 3]
     assert all(len(set(found)) == 2 for found in models.values() if len(found) == 3)

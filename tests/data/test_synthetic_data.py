@@ -22,7 +22,11 @@ def content(example: Example) -> tuple[object, ...]:
 
 @pytest.mark.parametrize("ref", ["synthetic", "synthetic/text"])
 def test_a_seed_names_the_set_and_a_longer_one_begins_with_the_shorter(ref: str) -> None:
-    short, long, other = public_examples(ref, 9), public_examples(ref, 30), public_examples(ref, 9, seed=1)
+    short, long, other = (
+        public_examples(ref, 9),
+        public_examples(ref, 30),
+        public_examples(ref, 9, seed=1),
+    )
     assert [content(example) for example in short] == [content(example) for example in long[:9]]
     assert not {example.turns for example in short} & {example.turns for example in other}
     assert len({example.turns for example in long}) == 30
@@ -61,7 +65,10 @@ def test_kinds_and_sizes() -> None:
     with_options = [example for example in examples if example.options]
     assert 15 < len(with_options) < 50
     for example in with_options:
-        assert example.answer in example.options and len(set(example.options)) == len(example.options) > 1
+        assert (
+            example.answer in example.options
+            and len(set(example.options)) == len(example.options) > 1
+        )
     text = synthetic_examples(50, text=True)
     assert not any(example.images for example in text)
     assert sum(len(example.turns) == 1 for example in text) == 10

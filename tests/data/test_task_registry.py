@@ -43,7 +43,10 @@ def test_text_in_drake_layout(root: Path) -> None:
 
 def test_open_questions_about_images_are_scored_by_f1(root: Path) -> None:
     for split in ("train", "test"):
-        write_json(root / f"iconqa/{split}/dataset-2.json", [item("<image> How many?", "3", "VSR/images/test-0.png")])
+        write_json(
+            root / f"iconqa/{split}/dataset-2.json",
+            [item("<image> How many?", "3", "VSR/images/test-0.png")],
+        )
     assert load_task("iconqa-2", root=root).metric == "f1"
     assert load_task("iconqa-2", root=root, kind="choice").metric == "accuracy"
 
@@ -60,11 +63,17 @@ def test_limits_are_seeded_and_differ_between_splits(root: Path) -> None:
 @pytest.mark.parametrize(
     ("ref", "message"),
     [
-        ("VSR-0", r"unknown task 'VSR-0' \(looked for .*VSR/train/dataset-0.json\). Did you mean 'VSR-1'"),
+        (
+            "VSR-0",
+            r"unknown task 'VSR-0' \(looked for .*VSR/train/dataset-0.json\). Did you mean 'VSR-1'",
+        ),
         ("SEED-Bench-0", "Did you mean 'SEED-Bench-2-0'"),
         ("VSR", "unknown task 'VSR'. Did you mean 'VSR-1'"),
         ("easy-vqa/shape-rad", "no task 'shape-rad'. Did you mean 'shape-red'"),
-        ("VSR/train/dataset-2.json", "dataset-2.json does not exist. Did you mean 'dataset-1.json'"),
+        (
+            "VSR/train/dataset-2.json",
+            "dataset-2.json does not exist. Did you mean 'dataset-1.json'",
+        ),
     ],
 )
 def test_unknown_names_get_the_nearest(root: Path, ref: str, message: str) -> None:
@@ -73,7 +82,9 @@ def test_unknown_names_get_the_nearest(root: Path, ref: str, message: str) -> No
 
 
 def test_missing_folders(root: Path) -> None:
-    with pytest.raises(DataError, match=r"task 'VSR-1': the folder .*nowhere does not exist; set data.root"):
+    with pytest.raises(
+        DataError, match=r"task 'VSR-1': the folder .*nowhere does not exist; set data.root"
+    ):
         load_task("VSR-1", root=root / "nowhere")
     (root / "empty").mkdir()
     with pytest.raises(DataError, match="Other sources: miniature/<name>"):
@@ -136,5 +147,7 @@ def test_public_examples(root: Path) -> None:
 
 def test_mixed_items_of_a_conversation_file_name_their_field(tmp_path: Path) -> None:
     path = write_json(tmp_path / "set.json", [item("a?", "a"), {"instruction": "b", "output": "b"}])
-    with pytest.raises(DataError, match=re.escape("item 1 (id '1'), field 'conversations': missing")):
+    with pytest.raises(
+        DataError, match=re.escape("item 1 (id '1'), field 'conversations': missing")
+    ):
         read_examples(path)

@@ -18,7 +18,11 @@ from fedmosaic.errors import DataError
     [
         ({"instruction": "Add.", "input": "1 2", "output": " 3 "}, "Add.\n\n1 2", "3"),
         ({"instruction": "Say hi.", "input": "", "output": "hi"}, "Say hi.", "hi"),
-        ({"instruction": "Who?", "context": "It was I.", "response": "You"}, "Who?\n\nIt was I.", "You"),
+        (
+            {"instruction": "Who?", "context": "It was I.", "response": "You"},
+            "Who?\n\nIt was I.",
+            "You",
+        ),
         ({"inputs": "¿Qué?", "targets": "Nada"}, "¿Qué?", "Nada"),
         (item("Why?", "Because."), "Why?", "Because."),
         ({"text": "Once upon a time."}, "", "Once upon a time."),
@@ -60,14 +64,22 @@ def test_plain_text(tmp_path: Path, content: str, texts: list[str]) -> None:
         ({"instruction": "Add.", "output": " "}, "output", "not empty"),
         ({"instruction": 3, "output": "a"}, "instruction", "text"),
         ({"instruction": "Add.", "input": [1], "output": "a"}, "input", "expected text"),
-        ({"instruction": "Is it?", "output": "c", "options": ["a", "b"]}, "options", "'c' is not among"),
+        (
+            {"instruction": "Is it?", "output": "c", "options": ["a", "b"]},
+            "options",
+            "'c' is not among",
+        ),
         ({"text": ""}, "text", "not empty"),
         (item("<image>?", "a"), "image", "1 <image> marks"),
     ],
 )
-def test_errors_name_file_item_and_field(tmp_path: Path, record: dict[str, Any], field: str, message: str) -> None:
+def test_errors_name_file_item_and_field(
+    tmp_path: Path, record: dict[str, Any], field: str, message: str
+) -> None:
     path = write_json(tmp_path / "set.json", [{"text": "fine"}, record])
-    with pytest.raises(DataError, match=re.escape(f"{path}: item 1 (id '1'), field '{field}': ") + ".*" + message):
+    with pytest.raises(
+        DataError, match=re.escape(f"{path}: item 1 (id '1'), field '{field}': ") + ".*" + message
+    ):
         read_text(path)
 
 

@@ -20,7 +20,10 @@ def ids(examples: object) -> list[str]:
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     write_drake(tmp_path, "VSR", 0, count=10)
-    write_json(tmp_path / "lone.json", [item(f"how many in {k}?", str(k), id=f"lone-{k}") for k in range(20)])
+    write_json(
+        tmp_path / "lone.json",
+        [item(f"how many in {k}?", str(k), id=f"lone-{k}") for k in range(20)],
+    )
     return tmp_path
 
 
@@ -32,7 +35,9 @@ def test_it_takes_a_fifth_of_the_training_examples_and_no_test_item(ref: str, ro
     held = hold_out(task, seed=7)
     assert sorted(ids(held.train) + ids(held.test)) == sorted(ids(task.train))
     assert len(held.test) == round(len(task.train) / 5)
-    assert not set(ids(held.test)) & set(ids(task.test)) and not set(ids(held.train)) & set(ids(task.test))
+    assert not set(ids(held.test)) & set(ids(task.test)) and not set(ids(held.train)) & set(
+        ids(task.test)
+    )
     assert (held.name, held.kind, held.metric) == (task.name, task.kind, task.metric)
     check(held)
     assert ids(hold_out(task, seed=7).test) == ids(held.test) != ids(hold_out(task, seed=8).test)

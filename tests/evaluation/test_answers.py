@@ -130,7 +130,16 @@ def test_reads(text: str, options: tuple[str, ...], expected: str | None) -> Non
 
 
 @pytest.mark.parametrize(
-    "text,expected", [("B", 1), ("(a)", 0), ("answer: c", 2), ("a cat", 2), ("A dog", 0), ("C. cat", 2), ("bird", None)]
+    "text,expected",
+    [
+        ("B", 1),
+        ("(a)", 0),
+        ("answer: c", 2),
+        ("a cat", 2),
+        ("A dog", 0),
+        ("C. cat", 2),
+        ("bird", None),
+    ],
 )
 def test_letters_of_the_prompt(text: str, expected: int | None) -> None:
     assert read_choice(text, ("dog", "fish", "cat"), lettered=True) == expected
@@ -171,26 +180,42 @@ DENIALS = {
 @settings(max_examples=300, deadline=None)
 def test_an_option_is_read_in_any_dress(options: list[str], data: st.DataObject) -> None:
     index = data.draw(st.integers(0, len(options) - 1))
-    dress = data.draw(st.sampled_from(["{}", "{}.", " {} ", '"{}"', "({})", "**{}**", "Answer: {}", "answer is {}."]))
+    dress = data.draw(
+        st.sampled_from(
+            ["{}", "{}.", " {} ", '"{}"', "({})", "**{}**", "Answer: {}", "answer is {}."]
+        )
+    )
     case = data.draw(st.sampled_from([str.lower, str.upper, str.title]))
     assume(not any(DENIALS & set(option.split()) for option in options))
     assert read_choice(dress.format(case(options[index])), options) == index
     # In a sentence it is read, too, unless a longer option or another one can be seen there.
     sentence = f"9 {options[index]} 9"
-    assert read_choice(sentence, options) in {index, *(i for i, o in enumerate(options) if o in options[index])}
+    assert read_choice(sentence, options) in {
+        index,
+        *(i for i, o in enumerate(options) if o in options[index]),
+    }
 
 
-@given(text=st.text(max_size=60), options=st.lists(st.text(max_size=8), max_size=5), lettered=st.booleans())
+@given(
+    text=st.text(max_size=60),
+    options=st.lists(st.text(max_size=8), max_size=5),
+    lettered=st.booleans(),
+)
 @settings(max_examples=300, deadline=None)
 def test_any_text_gives_an_index_or_none(text: str, options: list[str], lettered: bool) -> None:
     index = read_choice(text, options, lettered)
     assert index is None or 0 <= index < len(options)
 
 
-@given(text=st.text(string.digits + " ", max_size=20), options=st.lists(phrase, min_size=1, max_size=5))
+@given(
+    text=st.text(string.digits + " ", max_size=20), options=st.lists(phrase, min_size=1, max_size=5)
+)
 @settings(max_examples=100, deadline=None)
 def test_a_text_without_any_option_is_unreadable(text: str, options: list[str]) -> None:
-    assume(not {"zero", *DENIALS} & set(options) and not set(normalise(text).split()) & set("0123456789"))
+    assume(
+        not {"zero", *DENIALS} & set(options)
+        and not set(normalise(text).split()) & set("0123456789")
+    )
     assert read_choice(text, options) is None
 
 

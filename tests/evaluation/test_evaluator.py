@@ -26,7 +26,9 @@ def likelihood(backbone: Backbone, example: Example, option: str) -> float:
     turns = (*example.turns[:-1], Turn("assistant", option))
     batch = backbone.collate([backbone.encode(Example("x", turns, example.images))])
     with torch.no_grad():
-        logs = backbone.model(inputs_embeds=backbone.embed(batch), attention_mask=batch.attention_mask).logits
+        logs = backbone.model(
+            inputs_embeds=backbone.embed(batch), attention_mask=batch.attention_mask
+        ).logits
     logs = logs[0, :-1].double().log_softmax(-1)
     labels = batch.labels[0, 1:]
     used = labels != IGNORE
@@ -35,7 +37,10 @@ def likelihood(backbone: Backbone, example: Example, option: str) -> float:
 
 def test_the_likeliest_option_is_chosen(backbone: Backbone) -> None:
     examples = held_out("miniature/idiom-3")
-    long = [Example(e.id, e.turns, e.images, (*e.options[:1], f"{e.options[0]} and {e.options[1]}")) for e in examples]
+    long = [
+        Example(e.id, e.turns, e.images, (*e.options[:1], f"{e.options[0]} and {e.options[1]}"))
+        for e in examples
+    ]
     for group in (long,):
         score = evaluate(backbone, backbone.model, group)
         for example, value in zip(group, score.values, strict=True):
@@ -48,15 +53,16 @@ def test_one_token_options_are_ranked_by_the_next_token(backbone: Backbone) -> N
     if any(len(backbone.answer_ids(word)) != 1 for word in words):
         pytest.skip("this tokenizer splits the colours")
     examples = [
-        Example(e.id, (*e.turns[:-1], Turn("assistant", "red")), e.images, words) for e in held_out("miniature/icon-0")
+        Example(e.id, (*e.turns[:-1], Turn("assistant", "red")), e.images, words)
+        for e in held_out("miniature/icon-0")
     ]
     score = evaluate(backbone, backbone.model, examples)
     for example, value in zip(examples, score.values, strict=True):
         batch = backbone.collate([backbone.encode(example, answer=False)])
         with torch.no_grad():
-            logits = backbone.model(inputs_embeds=backbone.embed(batch), attention_mask=batch.attention_mask).logits[
-                0, -1
-            ]
+            logits = backbone.model(
+                inputs_embeds=backbone.embed(batch), attention_mask=batch.attention_mask
+            ).logits[0, -1]
         best = max(words, key=lambda word: float(logits[backbone.answer_ids(word)[0]]))
         assert value == float(best == "red")
 
@@ -85,7 +91,9 @@ def test_generation_is_the_models_own_greedy_decoding(backbone: Backbone) -> Non
         assert backbone.tokenizer.decode(tokens[0], skip_special_tokens=True).strip() == text
 
 
-def test_one_sample_that_ends_does_not_end_the_batch(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_sample_that_ends_does_not_end_the_batch(
+    backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A model that ends the first sample at once, babbles on after its end, and lets the second speak."""
     eos, word = backbone.tokenizer.eos_token_id, backbone.answer_ids("red")[0]
     vocabulary = backbone.lm_head.weight.shape[0]
@@ -129,12 +137,20 @@ def test_mean_length_divides_by_the_tokens(backbone: Backbone) -> None:
 
 def test_accuracy_without_options_is_refused(backbone: Backbone) -> None:
     with pytest.raises(DataError, match="'open-1'"):
-        evaluate(backbone, backbone.model, [Example("open-1", (Turn("user", "x"), Turn("assistant", "y")))])
+        evaluate(
+            backbone,
+            backbone.model,
+            [Example("open-1", (Turn("user", "x"), Turn("assistant", "y")))],
+        )
 
 
-def test_every_end_token_of_the_model_ends_an_answer(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_end_token_of_the_model_ends_an_answer(
+    backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
     examples = held_out("miniature/icon-2", 1)
     first = generate(backbone, backbone.model, examples, max_new_tokens=1)[0]
     assert first
-    monkeypatch.setattr(backbone.model.generation_config, "eos_token_id", backbone.answer_ids(first)[:1])
+    monkeypatch.setattr(
+        backbone.model.generation_config, "eos_token_id", backbone.answer_ids(first)[:1]
+    )
     assert generate(backbone, backbone.model, examples, max_new_tokens=3) == [""]

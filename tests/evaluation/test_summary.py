@@ -24,7 +24,15 @@ LAST = {
 
 def records(**changes: Any) -> list[Record]:
     return [
-        Record(round=number, client=client, task=task, metric="accuracy", value=value * factor, n=10, **changes)
+        Record(
+            round=number,
+            client=client,
+            task=task,
+            metric="accuracy",
+            value=value * factor,
+            n=10,
+            **changes,
+        )
         for number, factor in ((4, 0.5), (9, 1.0))
         for client, tasks in LAST.items()
         for task, value in tasks.items()
@@ -46,7 +54,11 @@ def test_self_and_others() -> None:
     assert found["self"]["worst"] == pytest.approx(0.7)
     assert found["self"]["std"] == pytest.approx((2 * 0.1**2 + 0.2**2) ** 0.5 / 3**0.5)
     assert found["others"]["in_group"]["last"] == pytest.approx((0.4 + 0.2) / 2)
-    assert found["tasks"]["t1"] == {"owners": ["a", "b"], "self": pytest.approx(0.65), "others": pytest.approx(0.0)}
+    assert found["tasks"]["t1"] == {
+        "owners": ["a", "b"],
+        "self": pytest.approx(0.65),
+        "others": pytest.approx(0.0),
+    }
     assert "unseen" not in found
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 import fedmosaic
-from fedmosaic.federation import client, runfolder
+from fedmosaic.federation import client, run_folder
 from fedmosaic.federation.client import LocalClient
-from fedmosaic.federation.runfolder import RunFolder
+from fedmosaic.federation.run_folder import RunFolder
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
@@ -24,11 +24,19 @@ DEAD = 9
 
 def test_a_killed_run_resumes_bit_by_bit(tiny: Path, tmp_path: Path) -> None:
     result = experiment(str(tiny), ["train.steps=6"], kills=1, seed=1, folder=tmp_path)
-    assert result["metrics identical"] and result["files identical"] and not result["left over"], result
+    assert result["metrics identical"] and result["files identical"] and not result["left over"], (
+        result
+    )
     assert result["files"] > 10 and result["metrics"] > 10
 
 
-def dies(run: Callable[[], Any], owner: Any, name: str, call: int, half: Callable[..., Any] = lambda *_: None) -> None:
+def dies(
+    run: Callable[[], Any],
+    owner: Any,
+    name: str,
+    call: int,
+    half: Callable[..., Any] = lambda *_: None,
+) -> None:
     """Run in a process of its own that ends like a killed one at the ``call``-th call of a function, when half of it is done."""
     pid = os.fork()
     if pid == 0:
@@ -72,7 +80,11 @@ def test_death_while_writing_leaves_nothing_half_done(tiny: Path, tmp_path: Path
         return fedmosaic.resume(cut, progress=False)
 
     dies(
-        lambda: start(cut), runfolder, "write_atomic", 1, lambda path, _: half_a_file(path.with_name(f".{path.name}.x"))
+        lambda: start(cut),
+        run_folder,
+        "write_atomic",
+        1,
+        lambda path, _: half_a_file(path.with_name(f".{path.name}.x")),
     )
     assert place(cut) == "before the run folder"
     dies(lambda: start(cut), client, "write_tensors", 3, half_a_file)
@@ -81,7 +93,7 @@ def test_death_while_writing_leaves_nothing_half_done(tiny: Path, tmp_path: Path
     assert place(cut) == "in round 0"
     dies(resumed, RunFolder, "checkpoint", 2)
     assert place(cut) == "between metrics and checkpoint 2"
-    dies(resumed, runfolder.shutil, "rmtree", 1)
+    dies(resumed, run_folder.shutil, "rmtree", 1)
     assert len(list((cut / "checkpoints").iterdir())) == 3
     dies(resumed, LocalClient, "save_adapter", 2)
     assert list(cut.glob(".adapters.*"))

@@ -20,8 +20,8 @@ from fedmosaic.algorithms.fedmosaic import FedMosaic
 from fedmosaic.algorithms.message import Message
 from fedmosaic.errors import CheckpointError, ConfigError, DataError, FedMosaicError, ModelError
 from fedmosaic.federation import workers
-from fedmosaic.federation.observer import Observer
-from fedmosaic.federation.site import Site
+from fedmosaic.federation.callbacks import Callback
+from fedmosaic.federation.runtime import Runtime
 from fedmosaic.federation.wire import read_tensors, write_tensors
 from fedmosaic.memory import peak_memory
 from tiny_scenario import TINY
@@ -34,14 +34,20 @@ def start(tiny: Path, out: Path, **options: Any) -> Any:
 def numbers(folder: Path) -> list[dict[str, Any]]:
     """The metrics without timings."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key not in ("seconds", "parts", "memory")} for line in lines]
+    return [
+        {key: value for key, value in line.items() if key not in ("seconds", "parts", "memory")}
+        for line in lines
+    ]
 
 
 def files(folder: Path) -> dict[str, bytes]:
     """Checkpoints and adapters, byte by byte."""
     parts = [folder / "checkpoints", folder / "adapters"]
     return {
-        str(p.relative_to(folder)): p.read_bytes() for part in parts for p in sorted(part.rglob("*")) if p.is_file()
+        str(p.relative_to(folder)): p.read_bytes()
+        for part in parts
+        for p in sorted(part.rglob("*"))
+        if p.is_file()
     }
 
 
@@ -50,27 +56,40 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
     """Undisturbed runs of three rounds by algorithm, each made once; nobody changes them."""
     folder = tmp_path_factory.mktemp("whole")
     (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY))
-    return cache(lambda algorithm: start(folder / "tiny.yaml", folder / algorithm, algorithm=algorithm))
+    return cache(
+        lambda algorithm: start(folder / "tiny.yaml", folder / algorithm, algorithm=algorithm)
+    )
 
 
 @pytest.mark.parametrize("algorithm", ["fedmosaic", "fedavg", "sft"])
 def test_a_run_leaves_what_it_promises(whole: Callable[[str], Any], algorithm: str) -> None:
     run = whole(algorithm)
-    assert json.loads((run.folder / "summary.json").read_text()) == json.loads(json.dumps(run.summary))
+    assert json.loads((run.folder / "summary.json").read_text()) == json.loads(
+        json.dumps(run.summary)
+    )
     assert set(run.summary["clients"]) == {"a", "b", "c", "d"}
     for part in ("self", "others"):
         assert 0 <= run.summary[part]["last"] <= 1 and 0 <= run.summary[part]["auc"] <= 1
     assert {"total", "train", "evaluate", "server"} <= set(run.summary["seconds"])
     assert 100e6 < run.summary["memory"] <= peak_memory()
     sent = run.summary["bytes"]
-    assert (sent["up"] > 100_000 and sent["down"] > 100_000) if algorithm != "sft" else sent["up"] < 10_000
+    assert (
+        (sent["up"] > 100_000 and sent["down"] > 100_000)
+        if algorithm != "sft"
+        else sent["up"] < 10_000
+    )
     assert sorted(p.name for p in (run.folder / "adapters").iterdir()) == ["a", "b", "c", "d"]
-    assert sorted(p.name for p in (run.folder / "checkpoints").iterdir()) == ["round-0002", "round-0003"]
+    assert sorted(p.name for p in (run.folder / "checkpoints").iterdir()) == [
+        "round-0002",
+        "round-0003",
+    ]
     assert fedmosaic.show(run.folder) == run.summary
     assert fedmosaic.resume(run.folder, progress=False).summary == run.summary
 
 
-def test_the_same_seed_gives_the_same_numbers_and_another_does_not(tiny: Path, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_numbers_and_another_does_not(
+    tiny: Path, tmp_path: Path
+) -> None:
     one, two = (start(tiny, tmp_path / name, seed=1, rounds=2) for name in ("one", "two"))
     assert numbers(one.folder) == numbers(two.folder)
     assert files(one.folder) == files(two.folder)
@@ -85,7 +104,7 @@ def test_workers_give_the_numbers_of_one_process(tiny: Path, tmp_path: Path) -> 
     assert files(alone.folder) == files(spread.folder)
 
 
-class StopAt(Observer):
+class StopAt(Callback):
     """Raises in the middle of a round, as Ctrl-C does."""
 
     def __init__(self, round: int, client: str) -> None:
@@ -102,7 +121,7 @@ def test_an_interrupted_run_goes_on_bit_by_bit(
     tiny: Path, tmp_path: Path, whole: Callable[[str], Any], at: tuple[int, str], algorithm: str
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
-        start(tiny, tmp_path / "cut", algorithm=algorithm, observers=[StopAt(*at)])
+        start(tiny, tmp_path / "cut", algorithm=algorithm, callbacks=[StopAt(*at)])
     if at[0]:
         assert fedmosaic.show(tmp_path / "cut")["rounds"] == {"done": at[0], "of": 3}
     with (tmp_path / "cut" / "metrics.jsonl").open("a") as stream:
@@ -137,12 +156,20 @@ def test_what_was_aggregated_is_what_the_first_step_starts_from(
             assert torch.equal(seen[key][name], value), (key, name)
 
 
-def test_the_received_adapter_does_not_train_and_gates_stay_at_home(tiny: Path, tmp_path: Path) -> None:
+def test_the_received_adapter_does_not_train_and_gates_stay_at_home(
+    tiny: Path, tmp_path: Path
+) -> None:
     run = start(tiny, tmp_path / "run", rounds=1)
     state = read_tensors(run.folder / "checkpoints" / "round-0001" / "clients" / "a.safetensors")[0]
-    changed = [key for key in state if key.startswith("adapter/local/block.") and state[key].abs().sum() > 0]
+    changed = [
+        key
+        for key in state
+        if key.startswith("adapter/local/block.") and state[key].abs().sum() > 0
+    ]
     assert changed
-    assert all(state[key].abs().sum() == 0 for key in state if key.startswith("adapter/global/block."))
+    assert all(
+        state[key].abs().sum() == 0 for key in state if key.startswith("adapter/global/block.")
+    )
     assert any(key.startswith("adapter/local/gate.") for key in state)
     server = read_tensors(run.folder / "checkpoints" / "round-0001" / "server.safetensors")[0]
     assert server and not any("gate" in key for key in server)
@@ -175,7 +202,7 @@ def test_a_client_that_diverges_has_no_update_and_starts_again_from_before(
     def train(self: FedMosaic, client: Any) -> Any:
         fitted = real(self, client)
         if client.name == "b" and client.round in bad:
-            next(iter(client.host.parameters.values())).data.fill_(float("nan"))
+            next(iter(client.adapted.parameters.values())).data.fill_(float("nan"))
         return fitted
 
     monkeypatch.setattr(FedMosaic, "train", train)
@@ -183,47 +210,62 @@ def test_a_client_that_diverges_has_no_update_and_starts_again_from_before(
     assert run.summary["refused"] == 2
     rounds = [line for line in numbers(run.folder) if line["kind"] == "round"]
     assert (
-        all("client 'b' has no update: 'local/" in rounds[n]["refused"]["b"] for n in bad) and not rounds[1]["refused"]
+        all("client 'b' has no update: 'local/" in rounds[n]["refused"]["b"] for n in bad)
+        and not rounds[1]["refused"]
     )
     before, after = (
-        read_tensors(run.folder / "checkpoints" / f"round-{n:04d}" / "clients" / "b.safetensors")[0] for n in (2, 3)
+        read_tensors(run.folder / "checkpoints" / f"round-{n:04d}" / "clients" / "b.safetensors")[0]
+        for n in (2, 3)
     )
     own = [key for key in before if key.startswith(("adapter/", "moment/", "kept/"))]
     assert len(own) > 100 and [key for key in own if not torch.equal(before[key], after[key])] == []
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_run_in_which_everybody_diverges_ends_with_the_reason(tiny: Path, tmp_path: Path, workers: int) -> None:
+def test_a_run_in_which_everybody_diverges_ends_with_the_reason(
+    tiny: Path, tmp_path: Path, workers: int
+) -> None:
     settings = ["train.lr=1e30", "train.lr_shared=1e30", "train.clip=0"]
-    with pytest.raises(FedMosaicError, match=r"round 0: no usable update\. client 'a' .* lower train\.lr"):
+    with pytest.raises(
+        FedMosaicError, match=r"round 0: no usable update\. client 'a' .* lower train\.lr"
+    ):
         start(tiny, tmp_path / "run", workers=workers, set=settings)
 
 
-def test_a_worker_that_dies_is_told(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_dies_is_told(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made: list[Any] = []
     real = workers._Worker.__init__
-    monkeypatch.setattr(workers._Worker, "__init__", lambda self, *a: (made.append(self), real(self, *a))[1])
+    monkeypatch.setattr(
+        workers._Worker, "__init__", lambda self, *a: (made.append(self), real(self, *a))[1]
+    )
 
-    class Murderer(Observer):
+    class Murderer(Callback):
         def client_finished(self, round: int, client: str, report: Any) -> None:
             made[1].process.kill()
 
-    with pytest.raises(FedMosaicError, match=r"worker process of clients b, d ended unexpectedly .*--resume"):
-        start(tiny, tmp_path / "run", workers=2, observers=[Murderer()])
+    with pytest.raises(
+        FedMosaicError, match=r"worker process of clients b, d ended unexpectedly .*--resume"
+    ):
+        start(tiny, tmp_path / "run", workers=2, callbacks=[Murderer()])
 
 
-def test_a_text_model_is_not_shown_pictures(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Site.backbone
+def test_a_text_model_is_not_shown_pictures(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Runtime.backbone
 
-    def blind(self: Site, name: str) -> Any:
+    def blind(self: Runtime, name: str) -> Any:
         backbone = real(self, name)
         if "qwen2" in name:
             backbone.tower = None
         return backbone
 
-    monkeypatch.setattr(Site, "backbone", blind)
+    monkeypatch.setattr(Runtime, "backbone", blind)
     with pytest.raises(
-        ModelError, match=r"tiny\.yaml: clients\.1\.model: .*text only, but task 'miniature/stages-2' shows"
+        ModelError,
+        match=r"tiny\.yaml: clients\.1\.model: .*text only, but task 'miniature/stages-2' shows",
     ):
         start(tiny, tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -250,7 +292,7 @@ def test_partial_participation_is_seeded(tiny: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ("adapter.blocks=9", ModelError, r"tiny\.yaml: clients\.0\.model: .*8 layers"),
+        ("adapter.num_blocks=9", ModelError, r"tiny\.yaml: clients\.0\.model: .*8 layers"),
         (
             "clients=[{name: a, model: miniature/lama-8x96, tasks: [miniature/stages-0]}]",
             ModelError,
@@ -285,7 +327,7 @@ def test_folders_that_are_no_runs(tiny: Path, tmp_path: Path) -> None:
 
 def test_damaged_checkpoints_are_named(tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        start(tiny, tmp_path / "run", observers=[StopAt(1, "d")])
+        start(tiny, tmp_path / "run", callbacks=[StopAt(1, "d")])
     path = tmp_path / "run" / "checkpoints" / "round-0001" / "clients" / "c.safetensors"
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(CheckpointError, match=r"c\.safetensors"):
@@ -299,9 +341,11 @@ def test_damaged_checkpoints_are_named(tiny: Path, tmp_path: Path) -> None:
         (lambda state: state["adapter/local/gate.0.q_proj"].fill_(float("nan")), "NaN or Inf"),
     ],
 )
-def test_checkpoints_of_another_adapter_are_named(tiny: Path, tmp_path: Path, change: Any, reason: str) -> None:
+def test_checkpoints_of_another_adapter_are_named(
+    tiny: Path, tmp_path: Path, change: Any, reason: str
+) -> None:
     with pytest.raises(KeyboardInterrupt):
-        start(tiny, tmp_path / "run", observers=[StopAt(1, "d")])
+        start(tiny, tmp_path / "run", callbacks=[StopAt(1, "d")])
     path = tmp_path / "run" / "checkpoints" / "round-0001" / "clients" / "c.safetensors"
     tensors, scalars = read_tensors(path)
     change(tensors)
@@ -310,7 +354,9 @@ def test_checkpoints_of_another_adapter_are_named(tiny: Path, tmp_path: Path, ch
         fedmosaic.resume(tmp_path / "run", progress=False)
 
 
-def test_what_a_killed_run_left_half_done_is_cleared_and_blocks_nothing(tiny: Path, tmp_path: Path) -> None:
+def test_what_a_killed_run_left_half_done_is_cleared_and_blocks_nothing(
+    tiny: Path, tmp_path: Path
+) -> None:
     """A temporary of config.yaml; and, after the last checkpoint, an old one not yet pruned and half a folder of adapters."""
     out = tmp_path / "run"
     out.mkdir()

@@ -14,7 +14,8 @@ from fedmosaic.errors import UpdateError
 from fedmosaic.federation.wire import check, pack, schema_of, unpack
 
 MESSAGE = Message(
-    {"block.0.q_proj.P": torch.arange(4.0).view(2, 2), "x": torch.ones(3)}, {"loss": 0.5, "name": "ä", "n": 3}
+    {"block.0.q_proj.P": torch.arange(4.0).view(2, 2), "x": torch.ones(3)},
+    {"loss": 0.5, "name": "ä", "n": 3},
 )
 
 
@@ -27,7 +28,9 @@ def test_roundtrip_is_exact() -> None:
     assert len({pack(MESSAGE) for _ in range(20)}) == 1
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.int32, torch.int64])
+@pytest.mark.parametrize(
+    "dtype", [torch.float16, torch.bfloat16, torch.float64, torch.int32, torch.int64]
+)
 def test_types_survive(dtype: torch.dtype) -> None:
     assert unpack(pack(Message({"x": torch.ones(2, dtype=dtype)}))).tensors["x"].dtype == dtype
 
@@ -65,15 +68,26 @@ def test_bad_updates_are_refused(tensors: dict[str, torch.Tensor], reason: str) 
 
 
 def test_whole_numbers_travel_where_they_are_declared() -> None:
-    message = Message({"tokens": torch.tensor([[3, 7]], dtype=torch.int32), "weights": torch.ones(2)})
+    message = Message(
+        {"tokens": torch.tensor([[3, 7]], dtype=torch.int32), "weights": torch.ones(2)}
+    )
     schema = schema_of(unpack(pack(message)))
-    assert {name: expected.kind for name, expected in schema.items()} == {"tokens": "integer", "weights": "float"}
+    assert {name: expected.kind for name, expected in schema.items()} == {
+        "tokens": "integer",
+        "weights": "float",
+    }
     check(message, schema)
     check(Message({**message.tensors, "tokens": message.tensors["tokens"].long()}), schema)
     for tensors, reason in (
         ({"tokens": torch.ones(1, 2)}, "'tokens' is torch.float32, expected an integer"),
-        ({"weights": torch.ones(2, dtype=torch.int64)}, "'weights' is torch.int64, expected floating point"),
-        ({"tokens": torch.ones(1, 2, dtype=torch.bool)}, "'tokens' is torch.bool; only numbers travel"),
+        (
+            {"weights": torch.ones(2, dtype=torch.int64)},
+            "'weights' is torch.int64, expected floating point",
+        ),
+        (
+            {"tokens": torch.ones(1, 2, dtype=torch.bool)},
+            "'tokens' is torch.bool; only numbers travel",
+        ),
     ):
         with pytest.raises(UpdateError, match=reason):
             check(Message({**message.tensors, **tensors}), schema)

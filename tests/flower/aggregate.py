@@ -41,7 +41,11 @@ def main(name: str, options: str, source: str, target: str) -> None:
     TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1
     strategy = getattr(strategies, name)(**json.loads(options))
     own = {
-        client: {key.partition("/")[2]: value for key, value in tensors.items() if key.startswith(f"{client}/")}
+        client: {
+            key.partition("/")[2]: value
+            for key, value in tensors.items()
+            if key.startswith(f"{client}/")
+        }
         for client in samples
     }
     first = next(iter(own.values()))
@@ -49,10 +53,18 @@ def main(name: str, options: str, source: str, target: str) -> None:
     replies = []
     for message, (client, arrays) in zip(asked, own.items(), strict=True):
         metrics = MetricRecord({"num-examples": samples[client], "loss": 0.0})
-        replies.append(Message(RecordDict({"arrays": _arrays(arrays), "metrics": metrics}), reply_to=message))
+        replies.append(
+            Message(RecordDict({"arrays": _arrays(arrays), "metrics": metrics}), reply_to=message)
+        )
     aggregated, _ = strategy.aggregate_train(1, replies)
-    told = {key: value for key, value in asked[0].content["config"].items() if isinstance(value, float)}
-    save_file({key: value.numpy() for key, value in aggregated.items()}, target, {"told": json.dumps(told)})
+    told = {
+        key: value for key, value in asked[0].content["config"].items() if isinstance(value, float)
+    }
+    save_file(
+        {key: value.numpy() for key, value in aggregated.items()},
+        target,
+        {"told": json.dumps(told)},
+    )
 
 
 def _arrays(tensors: dict[str, np.ndarray]) -> ArrayRecord:

@@ -10,9 +10,9 @@ import torch
 from transformers import AutoTokenizer, LlavaForConditionalGeneration
 
 from fedmosaic.data.example import Example, Image, Turn
-from fedmosaic.data.miniature.render import Scene, Thing, render
-from fedmosaic.miniature.architectures import ARCHITECTURES, folder_name
-from fedmosaic.miniature.pretrain import skill_report
+from fedmosaic.miniature.pretraining.architectures import ARCHITECTURES, folder_name
+from fedmosaic.miniature.pretraining.pretrain import skill_report
+from fedmosaic.miniature.world.render import Scene, Thing, render
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.models.source import BUNDLED, bundled_names
 
@@ -21,7 +21,9 @@ BASES = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.nam
 
 
 def test_every_architecture_is_bundled_in_two_pretrainings_and_named_by_its_folder():
-    assert {f"miniature/{name}{seed}" for name in ARCHITECTURES for seed in ("", "@1")} == set(bundled_names())
+    assert {f"miniature/{name}{seed}" for name in ARCHITECTURES for seed in ("", "@1")} == set(
+        bundled_names()
+    )
     for folder in FOLDERS:
         report = json.loads((folder / "report.json").read_text())
         assert folder.name == folder_name(report["architecture"], report["seed"])
@@ -37,7 +39,9 @@ def test_weights_load_with_plain_transformers(folder: Path):
     architecture = ARCHITECTURES[json.loads((folder / "report.json").read_text())["architecture"]]
     assert len(model.model.language_model.layers) == architecture.layers
     assert model.config.text_config.model_type == architecture.family
-    assert len(AutoTokenizer.from_pretrained(folder)) == model.get_input_embeddings().weight.shape[0]
+    assert (
+        len(AutoTokenizer.from_pretrained(folder)) == model.get_input_embeddings().weight.shape[0]
+    )
     assert all(bool(torch.isfinite(weight).all()) for weight in model.parameters())
 
 
@@ -57,11 +61,15 @@ def test_those_of_one_pretraining_share_one_tower(seed: int):
 def test_bases_have_the_skills_of_their_report(folder: Path):
     """Floors on a small held-out sample; the full table is in each ``report.json``."""
     model = LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
-    report = skill_report(model, AutoTokenizer.from_pretrained(folder), model.model.vision_tower, checks=1280, seed=9)
+    report = skill_report(
+        model, AutoTokenizer.from_pretrained(folder), model.model.vision_tower, checks=1280, seed=9
+    )
     promised = json.loads((folder / "report.json").read_text())["skills"]["all"]
     for form in ("choice", "open"):
         assert report["all"][form] > promised[form] - 0.06
-    low = {skill: report[skill] for skill, floor in FLOORS.items() if report[skill]["choice"] < floor}
+    low = {
+        skill: report[skill] for skill, floor in FLOORS.items() if report[skill]["choice"] < floor
+    }
     assert not low
 
 
@@ -76,9 +84,16 @@ FLOORS = {
 def test_a_base_answers_a_plain_question(name: str):
     backbone = Backbone.load(name)
     picture = Image(render(Scene((Thing("shape", "circle", "red", cell=4),)), "plain"))
-    turns = (Turn("user", "<image> what colour is it? Options: blue, red, green"), Turn("assistant", "red"))
-    batch = backbone.collate([backbone.encode(Example("one", turns, (picture,), ("blue", "red", "green")))])
+    turns = (
+        Turn("user", "<image> what colour is it? Options: blue, red, green"),
+        Turn("assistant", "red"),
+    )
+    batch = backbone.collate(
+        [backbone.encode(Example("one", turns, (picture,), ("blue", "red", "green")))]
+    )
     with torch.no_grad():
-        out = backbone.model(inputs_embeds=backbone.embed(batch), attention_mask=batch.attention_mask)
+        out = backbone.model(
+            inputs_embeds=backbone.embed(batch), attention_mask=batch.attention_mask
+        )
     column = int((batch.labels[0] != -100).nonzero()[0, 0])
     assert int(out.logits[0, column - 1].argmax()) == int(batch.labels[0, column])

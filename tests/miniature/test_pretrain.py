@@ -10,13 +10,13 @@ import torch
 from transformers import AutoImageProcessor, AutoTokenizer, LlavaForConditionalGeneration
 
 from fedmosaic.errors import ModelError
-from fedmosaic.miniature import pretrain as recipe
-from fedmosaic.miniature.architectures import ARCHITECTURES, build_model, folder_name
-from fedmosaic.miniature.batches import ConversationEncoder, answer_logits
-from fedmosaic.miniature.corpus import VOCABULARY
-from fedmosaic.miniature.growth import GrowingDecoder, trained_first
-from fedmosaic.miniature.pretrain import pretrain
-from fedmosaic.miniature.tokenizers import build_tokenizer
+from fedmosaic.miniature.pretraining import pretrain as recipe
+from fedmosaic.miniature.pretraining.architectures import ARCHITECTURES, build_model, folder_name
+from fedmosaic.miniature.pretraining.batches import ConversationEncoder, answer_logits
+from fedmosaic.miniature.pretraining.corpus import VOCABULARY
+from fedmosaic.miniature.pretraining.growth import GrowingDecoder, trained_first
+from fedmosaic.miniature.pretraining.pretrain import pretrain
+from fedmosaic.miniature.pretraining.tokenizers import build_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,9 @@ def runs(small_recipe, tmp_path_factory) -> list[Path]:
     folders = []
     for name in ("one", "two"):
         out = tmp_path_factory.mktemp(name)
-        folders += pretrain(out, seed=3, names=["llama-8x96"], minutes=minutes, progress=lambda *_: None)
+        folders += pretrain(
+            out, seed=3, names=["llama-8x96"], minutes=minutes, progress=lambda *_: None
+        )
     return folders
 
 
@@ -60,10 +62,14 @@ def test_a_written_base_loads_as_any_model_does(runs):
     model = LlavaForConditionalGeneration.from_pretrained(runs[0], dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(runs[0])
     processor = AutoImageProcessor.from_pretrained(runs[0], backend="pil")
-    pixels = processor(torch.zeros(3, 90, 90, dtype=torch.uint8), return_tensors="pt")["pixel_values"]
+    pixels = processor(torch.zeros(3, 90, 90, dtype=torch.uint8), return_tensors="pt")[
+        "pixel_values"
+    ]
     assert pixels.shape == (1, 3, 60, 60) and float(pixels.min()) == -1.0
     text = tokenizer.apply_chat_template(
-        [{"role": "user", "content": "<image>" * 9 + "is it red?"}], tokenize=False, add_generation_prompt=True
+        [{"role": "user", "content": "<image>" * 9 + "is it red?"}],
+        tokenize=False,
+        add_generation_prompt=True,
     )
     inputs = tokenizer(text, return_tensors="pt", add_special_tokens=False)
     out = model.generate(**inputs, pixel_values=pixels, max_new_tokens=3, do_sample=False)
@@ -73,7 +79,9 @@ def test_a_written_base_loads_as_any_model_does(runs):
 def test_another_seed_starts_elsewhere():
     tokenizer = build_tokenizer("llama", VOCABULARY, ())
     architecture = ARCHITECTURES["llama-8x96"]
-    first, again, other = (build_model(architecture, tokenizer, seed).lm_head.weight for seed in (0, 0, 1))
+    first, again, other = (
+        build_model(architecture, tokenizer, seed).lm_head.weight for seed in (0, 0, 1)
+    )
     assert torch.equal(first, again) and not torch.equal(first, other)
     assert [folder_name("llama-8x96", seed) for seed in (0, 1)] == ["llama-8x96", "llama-8x96-1"]
 

@@ -10,12 +10,12 @@ from transformers import AutoTokenizer
 
 from fedmosaic.data.example import Example, Image, Turn
 from fedmosaic.errors import ModelError
-from fedmosaic.miniature.architectures import IMAGE_TOKENS
-from fedmosaic.miniature.batches import ConversationEncoder
-from fedmosaic.miniature.comparisons import PicturePool
-from fedmosaic.miniature.corpus import ANSWER_WORDS, VOCABULARY, Corpus, tokenizer_texts
-from fedmosaic.miniature.scenes import draw_picture
-from fedmosaic.miniature.tokenizers import FAMILIES, build_tokenizer
+from fedmosaic.miniature.pretraining.architectures import IMAGE_TOKENS
+from fedmosaic.miniature.pretraining.batches import ConversationEncoder
+from fedmosaic.miniature.pretraining.corpus import ANSWER_WORDS, VOCABULARY, Corpus, tokenizer_texts
+from fedmosaic.miniature.pretraining.image_pairs import PicturePool
+from fedmosaic.miniature.pretraining.scenes import draw_picture
+from fedmosaic.miniature.pretraining.tokenizers import FAMILIES, build_tokenizer
 from fedmosaic.models.chat import encode
 
 
@@ -35,7 +35,8 @@ def ids(tokenizer, text):
 
 
 @pytest.mark.parametrize(
-    "text", ["what colour is it?", "Options: red, blick", "Zürich 42% naïve 日本 foo-bar  two", "a_b\n c"]
+    "text",
+    ["what colour is it?", "Options: red, blick", "Zürich 42% naïve 日本 foo-bar  two", "a_b\n c"],
 )
 def test_any_text_survives_a_round_trip(tokenizer, text):
     decoded = tokenizer.decode(ids(tokenizer, text))
@@ -61,7 +62,10 @@ def test_an_answer_is_encoded_like_the_same_word_among_the_options(tokenizer):
 def test_families_have_templates_of_their_own(pool):
     texts = tokenizer_texts(pool, 0, count=200)
     turns = [{"role": "user", "content": "hi"}]
-    rendered = {build_tokenizer(f, VOCABULARY, texts).apply_chat_template(turns, tokenize=False) for f in FAMILIES}
+    rendered = {
+        build_tokenizer(f, VOCABULARY, texts).apply_chat_template(turns, tokenize=False)
+        for f in FAMILIES
+    }
     assert len(rendered) == 2
 
 
@@ -69,21 +73,31 @@ def test_a_saved_tokenizer_reads_the_same(tokenizer, tmp_path: Path):
     tokenizer.save_pretrained(tmp_path)
     again = AutoTokenizer.from_pretrained(tmp_path)
     text = tokenizer.apply_chat_template(
-        [{"role": "user", "content": "<image>is it red? Options: yes, no"}, {"role": "assistant", "content": "no"}],
+        [
+            {"role": "user", "content": "<image>is it red? Options: yes, no"},
+            {"role": "assistant", "content": "no"},
+        ],
         tokenize=False,
     )
     assert ids(again, text) == ids(tokenizer, text)
     assert again.chat_template == tokenizer.chat_template
-    assert (again.eos_token_id, again.pad_token_id) == (tokenizer.eos_token_id, tokenizer.pad_token_id)
+    assert (again.eos_token_id, again.pad_token_id) == (
+        tokenizer.eos_token_id,
+        tokenizer.pad_token_id,
+    )
 
 
 def test_pretraining_writes_conversations_as_federated_training_does(tokenizer, pool):
     corpus, encoder = Corpus(pool, random.Random(3)), ConversationEncoder(tokenizer)
     for k in range(60):
         item = corpus.item(k / 60)
-        turns = tuple(turn for q, a in item.turns for turn in (Turn("user", q), Turn("assistant", a)))
+        turns = tuple(
+            turn for q, a in item.turns for turn in (Turn("user", q), Turn("assistant", a))
+        )
         pictures = tuple(Image(pool[index].pixels()) for index in item.images)
-        wanted = encode(Example(str(k), turns, pictures), tokenizer, "<image>", IMAGE_TOKENS, answer=True)
+        wanted = encode(
+            Example(str(k), turns, pictures), tokenizer, "<image>", IMAGE_TOKENS, answer=True
+        )
         got, labels = encoder.encode(item.images, item.turns)
         assert got == list(wanted.input_ids)
         # Where a template closes every turn, only the last turn's labels may differ in what follows the end token.
@@ -92,7 +106,10 @@ def test_pretraining_writes_conversations_as_federated_training_does(tokenizer, 
 
 def test_conversations_stay_short(tokenizer, pool):
     corpus, encoder = Corpus(pool, random.Random(4)), ConversationEncoder(tokenizer)
-    lengths = [len(encoder.encode(item.images, item.turns)[0]) for item in (corpus.item(k / 400) for k in range(400))]
+    lengths = [
+        len(encoder.encode(item.images, item.turns)[0])
+        for item in (corpus.item(k / 400) for k in range(400))
+    ]
     assert sum(lengths) / len(lengths) < 75
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fedmosaic.adapters import read_state
-from fedmosaic.algorithms.lora import build_lora
+from fedmosaic.algorithms.common.lora import build_lora
 from fedmosaic.config import AdapterSettings
 from fedmosaic.data import Example, Image, Turn
 from fedmosaic.errors import DataError, ModelError
@@ -26,10 +26,14 @@ def picture(seed: int) -> Image:
     return Image(np.random.default_rng(seed).integers(0, 255, (60, 60, 3), dtype=np.uint8))
 
 
-def example(question: str = "what colour? Options: red, blue", answer: str = "red", images: int = 1) -> Example:
+def example(
+    question: str = "what colour? Options: red, blue", answer: str = "red", images: int = 1
+) -> Example:
     marks = "<image>" * images
     return Example(
-        "e", (Turn("user", f"{marks} {question}"), Turn("assistant", answer)), tuple(map(picture, range(images)))
+        "e",
+        (Turn("user", f"{marks} {question}"), Turn("assistant", answer)),
+        tuple(map(picture, range(images))),
     )
 
 
@@ -47,7 +51,9 @@ def test_embeddings_give_the_logits_of_the_models_own_forward(backbone: Backbone
         theirs = backbone.model(
             input_ids=batch.input_ids, attention_mask=batch.attention_mask, pixel_values=pixels
         ).logits
-        ours = backbone.model(inputs_embeds=backbone.embed(batch), attention_mask=batch.attention_mask).logits
+        ours = backbone.model(
+            inputs_embeds=backbone.embed(batch), attention_mask=batch.attention_mask
+        ).logits
     assert torch.allclose(ours, theirs, atol=1e-5)
 
 
@@ -63,9 +69,16 @@ def test_labels_are_the_answer_and_its_end(backbone: Backbone) -> None:
 
 
 def test_every_assistant_turn_is_learned(backbone: Backbone) -> None:
-    turns = (Turn("user", "red?"), Turn("assistant", "yes"), Turn("user", "blue?"), Turn("assistant", "no"))
+    turns = (
+        Turn("user", "red?"),
+        Turn("assistant", "yes"),
+        Turn("user", "blue?"),
+        Turn("assistant", "no"),
+    )
     encoded = backbone.encode(Example("m", turns))
-    spoken = backbone.tokenizer.decode([token for token in encoded.labels if token != IGNORE], skip_special_tokens=True)
+    spoken = backbone.tokenizer.decode(
+        [token for token in encoded.labels if token != IGNORE], skip_special_tokens=True
+    )
     assert spoken.split() == ["yes", "no"] or spoken.replace(" ", "") == "yesno"
 
 
@@ -77,8 +90,12 @@ def test_padding_does_not_change_an_answer(backbone: Backbone) -> None:
     alone = backbone.collate([backbone.encode(short)])
     both = backbone.collate([backbone.encode(short), backbone.encode(long)])
     with torch.no_grad():
-        one = backbone.model(inputs_embeds=backbone.embed(alone), attention_mask=alone.attention_mask).logits[0, -3:]
-        two = backbone.model(inputs_embeds=backbone.embed(both), attention_mask=both.attention_mask).logits[0, -3:]
+        one = backbone.model(
+            inputs_embeds=backbone.embed(alone), attention_mask=alone.attention_mask
+        ).logits[0, -3:]
+        two = backbone.model(
+            inputs_embeds=backbone.embed(both), attention_mask=both.attention_mask
+        ).logits[0, -3:]
     assert torch.allclose(one, two, atol=1e-4)
     assert both.labels[0, -1] == backbone.tokenizer.eos_token_id
     assert both.answer_width == int((both.labels != IGNORE).sum(1).max())
@@ -92,7 +109,9 @@ def test_kept_columns_go_through_the_head_at_once(backbone: Backbone) -> None:
     seen: list[torch.Tensor] = []
     handle = backbone.lm_head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     with torch.no_grad():
-        whole = backbone.model(inputs_embeds=backbone.embed(batch), attention_mask=batch.attention_mask).logits
+        whole = backbone.model(
+            inputs_embeds=backbone.embed(batch), attention_mask=batch.attention_mask
+        ).logits
         kept, labels = answer_logits(backbone.model, backbone, batch)
     handle.remove()
     assert seen[1].shape[:2] == (2, width) and seen[1].is_contiguous()
@@ -105,7 +124,8 @@ def test_a_fork_shares_the_weights_and_leaves_the_base_bare(backbone: Backbone) 
 
     fork = backbone.fork()
     assert all(
-        a.data_ptr() == b.data_ptr() for a, b in zip(fork.parameters(), backbone.model.parameters(), strict=True)
+        a.data_ptr() == b.data_ptr()
+        for a, b in zip(fork.parameters(), backbone.model.parameters(), strict=True)
     )
     get_peft_model(fork, LoraConfig(target_modules=["q_proj"]))
     assert any("lora" in name for name, _ in fork.named_parameters())
@@ -162,11 +182,17 @@ def test_bundled_models_have_a_name() -> None:
 def test_what_is_drawn_for_a_model_does_not_depend_on_where_its_folder_is(tmp_path: Path) -> None:
     """A run moved to another folder or machine gives the same numbers; bundled models keep the draws of their names."""
     name = MODELS[0]
-    copies = [shutil.copytree(locate(name)[0], tmp_path / place / "model") for place in ("here", "there")]
+    copies = [
+        shutil.copytree(locate(name)[0], tmp_path / place / "model") for place in ("here", "there")
+    ]
     models = [Backbone.load(str(copied)) for copied in copies]
     assert models[0].identity == models[1].identity == Backbone.load(name).fingerprint
-    first, second = (read_state(build_lora(model, AdapterSettings(rank=2), 0), "local") for model in models)
-    assert first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+    first, second = (
+        read_state(build_lora(model, AdapterSettings(rank=2), 0), "local") for model in models
+    )
+    assert first.keys() == second.keys() and all(
+        torch.equal(first[key], second[key]) for key in first
+    )
     assert Backbone.load(name).identity == name
 
 

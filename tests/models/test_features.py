@@ -20,7 +20,10 @@ from fedmosaic.models.features import FeatureCache
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_features_come_back_as_they_were(dtype: torch.dtype) -> None:
     cache = FeatureCache()
-    values = {str(k): torch.randn(4, 6, generator=torch.Generator().manual_seed(k)).to(dtype) for k in range(5)}
+    values = {
+        str(k): torch.randn(4, 6, generator=torch.Generator().manual_seed(k)).to(dtype)
+        for k in range(5)
+    }
     for key, value in values.items():
         cache[key] = value
     values["turned"] = torch.arange(24).view(6, 4).T.to(dtype)

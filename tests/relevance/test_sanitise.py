@@ -44,7 +44,9 @@ def test_noise_is_reproducible_and_none_is_a_copy() -> None:
     assert torch.equal(plain, signature) and plain is not signature
 
 
-@pytest.mark.parametrize("arguments", [{"noise": "uniform"}, {"std": -1.0}, {"std": math.nan}, {"clip": 0.0}])
+@pytest.mark.parametrize(
+    "arguments", [{"noise": "uniform"}, {"std": -1.0}, {"std": math.nan}, {"clip": 0.0}]
+)
 def test_bad_settings_are_refused(arguments: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
         Sanitiser(**arguments)  # type: ignore[arg-type]
@@ -71,28 +73,38 @@ def test_exact_delta_known_values() -> None:
     sensitivity=st.sampled_from([1.0, 2.0]),
 )
 @settings(max_examples=200, deadline=None)
-def test_bound_is_valid_and_not_vacuous(sigma: float, releases: int, delta: float, sensitivity: float) -> None:
+def test_bound_is_valid_and_not_vacuous(
+    sigma: float, releases: int, delta: float, sensitivity: float
+) -> None:
     epsilon = gaussian_epsilon(sigma, releases, delta, sensitivity)
     assert gaussian_delta(epsilon, sigma, releases, sensitivity) <= delta
     # The exact epsilon, by bisection: the bound must not be more than half as large again, plus a little.
     low, high = 0.0, epsilon
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if gaussian_delta(middle, sigma, releases, sensitivity) > delta else (low, middle)
+        low, high = (
+            (middle, high)
+            if gaussian_delta(middle, sigma, releases, sensitivity) > delta
+            else (low, middle)
+        )
     assert epsilon <= 1.5 * high + 0.3
 
 
 def test_bound_on_one_release_by_hand() -> None:
     rho = 2.0**2 / (2 * 4.0**2)
     assert gaussian_epsilon(4.0, 1, 1e-5) == pytest.approx(rho + 2 * math.sqrt(rho * math.log(1e5)))
-    assert gaussian_epsilon(4.0, 20, 1e-5) == pytest.approx(20 * rho + 2 * math.sqrt(20 * rho * math.log(1e5)))
+    assert gaussian_epsilon(4.0, 20, 1e-5) == pytest.approx(
+        20 * rho + 2 * math.sqrt(20 * rho * math.log(1e5))
+    )
 
 
 def test_epsilon_is_infinite_without_a_guarantee() -> None:
     assert math.isinf(Sanitiser("gaussian", std=1e-4).epsilon(1))
     assert math.isinf(Sanitiser("laplace", std=1.0, clip=1.0).epsilon(1))
     assert math.isinf(Sanitiser("gaussian", std=0.0, clip=1.0).epsilon(1))
-    assert Sanitiser("gaussian", std=4.0, clip=1.0).epsilon(3, 1e-6) == gaussian_epsilon(4.0, 3, 1e-6)
+    assert Sanitiser("gaussian", std=4.0, clip=1.0).epsilon(3, 1e-6) == gaussian_epsilon(
+        4.0, 3, 1e-6
+    )
     assert gaussian_epsilon(1.0, 0) == 0.0
     with pytest.raises(ConfigError):
         gaussian_epsilon(1.0, 1, delta=0.0)

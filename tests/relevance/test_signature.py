@@ -55,8 +55,12 @@ def by_autograd(shared: Backbone, data: Batch) -> Tensor:
     """The whole d x d_ff gradient of the mean cross-entropy over labelled tokens."""
     weight = shared.language_layers[-1].mlp.down_proj.weight
     weight.requires_grad_(True)
-    logits = shared.model(inputs_embeds=shared.embed(data), attention_mask=data.attention_mask).logits
-    loss = nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), data.labels[:, 1:].flatten(), ignore_index=-100)
+    logits = shared.model(
+        inputs_embeds=shared.embed(data), attention_mask=data.attention_mask
+    ).logits
+    loss = nn.functional.cross_entropy(
+        logits[:, :-1].flatten(0, 1), data.labels[:, 1:].flatten(), ignore_index=-100
+    )
     (grad,) = torch.autograd.grad(loss, weight)
     weight.requires_grad_(False)
     return grad
@@ -68,7 +72,9 @@ def error(ours: Tensor, theirs: Tensor) -> float:
 
 @pytest.mark.parametrize("family", ["Llama", "Qwen2", "Mistral", "Gemma", "Cohere"])
 @pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("lengths,answers", [([12], [11]), ([40, 25, 7, 3], [1, 9, 3, 2]), ([130, 64], [40, 2])])
+@pytest.mark.parametrize(
+    "lengths,answers", [([12], [11]), ([40, 25, 7, 3], [1, 9, 3, 2]), ([130, 64], [40, 2])]
+)
 def test_equals_autograd(family: str, tied: bool, lengths: list[int], answers: list[int]) -> None:
     extra = {"head_dim": 8} if family == "Gemma" else {}
     shared = backbone(family, tie_word_embeddings=tied, **extra)
@@ -139,15 +145,21 @@ def test_leaves_the_model_as_it_was() -> None:
     shared = backbone()
     before = {name: value.clone() for name, value in shared.model.state_dict().items()}
     SignatureModel(shared).gradient(batch([9], [4]))
-    assert all(torch.equal(value, before[name]) for name, value in shared.model.state_dict().items())
+    assert all(
+        torch.equal(value, before[name]) for name, value in shared.model.state_dict().items()
+    )
     assert not any(parameter.requires_grad for parameter in shared.model.parameters())
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in shared.model.modules())
+    assert not any(
+        module._forward_hooks or module._forward_pre_hooks for module in shared.model.modules()
+    )
 
 
 def test_active_adapter_is_refused_and_a_disabled_one_changes_nothing() -> None:
     shared, data = backbone(), batch([15], [6])
     expected = SignatureModel(shared).gradient(data)
-    wrapped = get_peft_model(shared.model, LoraConfig(target_modules=["down_proj", "q_proj"], init_lora_weights=False))
+    wrapped = get_peft_model(
+        shared.model, LoraConfig(target_modules=["down_proj", "q_proj"], init_lora_weights=False)
+    )
     with wrapped.disable_adapter():
         assert torch.equal(SignatureModel(shared).gradient(data), expected)
     with pytest.raises(ModelError, match="active adapter"):

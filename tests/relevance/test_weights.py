@@ -60,14 +60,23 @@ def test_weights_by_hand() -> None:
     s = torch.tensor([[1.0, 0.5, 0.0], [0.5, 1.0, -0.5], [0.0, -0.5, 1.0]])
     e = math.e
     expected = torch.tensor(
-        [[0, e / (e + 1), 1 / (e + 1)], [e**2 / (e**2 + 1), 0, 1 / (e**2 + 1)], [e / (e + 1), 1 / (e + 1), 0]]
+        [
+            [0, e / (e + 1), 1 / (e + 1)],
+            [e**2 / (e**2 + 1), 0, 1 / (e**2 + 1)],
+            [e / (e + 1), 1 / (e + 1), 0],
+        ]
     )
     assert torch.allclose(relevance_weights(s, tau=0.5), expected)
     with_self = relevance_weights(s, tau=0.5, exclude_self=False)
     assert torch.allclose(with_self, torch.softmax(s / 0.5, dim=1))
 
 
-@given(n=st.integers(1, 9), seed=st.integers(0, 50), tau=st.floats(0.01, 10), top_k=st.none() | st.integers(1, 9))
+@given(
+    n=st.integers(1, 9),
+    seed=st.integers(0, 50),
+    tau=st.floats(0.01, 10),
+    top_k=st.none() | st.integers(1, 9),
+)
 @settings(max_examples=150, deadline=None)
 def test_rows_sum_to_one_and_exclude_self(n: int, seed: int, tau: float, top_k: int | None) -> None:
     weights = relevance_weights(similarity(draw(n, seed=seed)), tau, top_k)
@@ -101,15 +110,22 @@ def test_missing_signature_receives_uniformly_and_counts_as_average() -> None:
     assert torch.allclose(weights[1], torch.tensor([1 / 3, 0, 1 / 3, 1 / 3]))
     s = similarity(signatures)
     average = (s[0, 2] + s[0, 3]) / 2
-    assert weights[0, 1] / weights[0, 2] == pytest.approx(math.exp((average - s[0, 2]) / 0.5), rel=1e-5)
-    named = relevance_weights(similarity(draw(4)), missing=torch.tensor([False, True, False, False]))
+    assert weights[0, 1] / weights[0, 2] == pytest.approx(
+        math.exp((average - s[0, 2]) / 0.5), rel=1e-5
+    )
+    named = relevance_weights(
+        similarity(draw(4)), missing=torch.tensor([False, True, False, False])
+    )
     assert torch.allclose(named[1], weights[1])
 
 
 def test_missing_signature_with_top_k_is_still_uniform() -> None:
     signatures = draw(4)
     signatures[1] = 0
-    assert torch.allclose(relevance_weights(similarity(signatures), top_k=1)[1], torch.tensor([1 / 3, 0, 1 / 3, 1 / 3]))
+    assert torch.allclose(
+        relevance_weights(similarity(signatures), top_k=1)[1],
+        torch.tensor([1 / 3, 0, 1 / 3, 1 / 3]),
+    )
 
 
 def test_no_signature_at_all_is_uniform() -> None:
@@ -129,7 +145,9 @@ def test_permuting_clients_permutes_results(n: int, seed: int) -> None:
 
 def test_equals_give_the_equal() -> None:
     values = draw(1, 9).expand(6, 9)
-    assert torch.allclose(mix(relevance_weights(similarity(draw(6))), values), values, rtol=1e-6, atol=1e-7)
+    assert torch.allclose(
+        mix(relevance_weights(similarity(draw(6))), values), values, rtol=1e-6, atol=1e-7
+    )
 
 
 def test_mix_is_the_weighted_sum_in_the_dtype_of_the_values() -> None:
@@ -145,10 +163,14 @@ def test_restrict() -> None:
     kept = restrict(weights, mask)
     assert torch.allclose(kept.sum(1), torch.ones(5))
     assert (kept[~mask] == 0).all()
-    assert kept[0, 2] / kept[0, 4] == pytest.approx((weights[0, 2] / weights[0, 4]).item(), rel=1e-5)
+    assert kept[0, 2] / kept[0, 4] == pytest.approx(
+        (weights[0, 2] / weights[0, 4]).item(), rel=1e-5
+    )
     assert kept[1].tolist() == [0, 1, 0, 0, 0] and kept[3].tolist() == [0, 0, 0, 1, 0]
     values = draw(5, 4)
-    assert torch.equal(mix(kept, values)[1], values[1]), "alone in its architecture: its own, exactly"
+    assert torch.equal(mix(kept, values)[1], values[1]), (
+        "alone in its architecture: its own, exactly"
+    )
     pair = restrict(weights, same("aabbb"))
     assert torch.equal(mix(pair, values)[0], values[1]), "one peer: that peer's, exactly"
     assert torch.allclose(restrict(weights, torch.ones(5, 5, dtype=torch.bool)), weights)
@@ -200,12 +222,19 @@ def test_the_spread_is_the_deviation_of_what_different_clients_have_in_common() 
     assert spread(unknown) == spread(s)
 
 
-@pytest.mark.parametrize("alike", [torch.eye(1), torch.eye(2), torch.zeros(3, 3), torch.full((3, 3), 0.7)])
+@pytest.mark.parametrize(
+    "alike", [torch.eye(1), torch.eye(2), torch.zeros(3, 3), torch.full((3, 3), 0.7)]
+)
 def test_where_nothing_can_be_told_apart_the_unit_is_one(alike: Tensor) -> None:
     assert spread(alike) == 1.0
 
 
-@given(n=st.integers(3, 9), seed=st.integers(0, 20), noise=st.floats(0.01, 1.0), shift=st.floats(-0.3, 0.3))
+@given(
+    n=st.integers(3, 9),
+    seed=st.integers(0, 20),
+    noise=st.floats(0.01, 1.0),
+    shift=st.floats(-0.3, 0.3),
+)
 @settings(max_examples=50, deadline=None)
 def test_weights_at_a_temperature_in_that_unit_do_not_depend_on_noise(
     n: int, seed: int, noise: float, shift: float
@@ -214,5 +243,7 @@ def test_weights_at_a_temperature_in_that_unit_do_not_depend_on_noise(
     noisy = noise * s + shift
     noisy.fill_diagonal_(1.0)
     assert torch.allclose(
-        relevance_weights(s, 0.5 * spread(s)), relevance_weights(noisy, 0.5 * spread(noisy)), atol=1e-6
+        relevance_weights(s, 0.5 * spread(s)),
+        relevance_weights(noisy, 0.5 * spread(noisy)),
+        atol=1e-6,
     )

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 import fedmosaic
-from fedmosaic.comparison import grid
+from fedmosaic.experiments import grid
 from in_process import Here
 from tiny_scenario import TINY
 
@@ -21,14 +21,23 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Local training and FedMosaic, four clients in two groups, two rounds, two seeds; a hostile title and group."""
     place = tmp_path_factory.mktemp("report")
     groups = ["one", "one", HOSTILE, HOSTILE]
-    clients = [{**client, "group": group} for client, group in zip(TINY["clients"], groups, strict=True)]
+    clients = [
+        {**client, "group": group} for client, group in zip(TINY["clients"], groups, strict=True)
+    ]
     scenario = place / "tiny.yaml"
-    scenario.write_text(yaml.safe_dump({**TINY, "title": f"<b>&{HOSTILE}", "clients": clients, "rounds": 2}))
+    scenario.write_text(
+        yaml.safe_dump({**TINY, "title": f"<b>&{HOSTILE}", "clients": clients, "rounds": 2})
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FEDMOSAIC_CACHE", str(place / "cache"))
         patch.setattr(grid, "_Process", Here)
         fedmosaic.compare(
-            scenario, algorithms=["sft", "fedmosaic"], seeds=[0, 1], out=place / "made", jobs=1, progress=False
+            scenario,
+            algorithms=["sft", "fedmosaic"],
+            seeds=[0, 1],
+            out=place / "made",
+            jobs=1,
+            progress=False,
         )
     return place / "made"
 

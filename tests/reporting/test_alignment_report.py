@@ -12,26 +12,38 @@ import PIL.Image
 import torch
 from rich.console import Console
 
-from fedmosaic.alignment.depth import compare_rules
+from fedmosaic.alignment.correspondence.depth import compare_rules
 from fedmosaic.alignment.store import Alignment, Identity
 from fedmosaic.reporting.alignment import print_alignments, write_heat_map
 
-MATRIX = torch.tensor([[0.9, 0.2, 0.1], [0.3, 0.8, 0.2], [0.4, 0.35, 0.3], [0.1, 0.2, 0.7]], dtype=torch.float64)
+MATRIX = torch.tensor(
+    [[0.9, 0.2, 0.1], [0.3, 0.8, 0.2], [0.4, 0.35, 0.3], [0.1, 0.2, 0.7]], dtype=torch.float64
+)
 
 
 def site(block: int, module: str, value: float, **more: Any) -> dict[str, Any]:
-    measures = {f"{name}_after": value for name in ("residual", "output_correlation", "gradient_correlation")}
+    measures = {
+        f"{name}_after": value
+        for name in ("residual", "output_correlation", "gradient_correlation")
+    }
     layers = {"layer": 2 * block + 1, "pivot_layer": block + 1}
     return {"block": block, "module": module, **layers, "residual_before": 1.5, **measures, **more}
 
 
-CKA = {"matrix": MATRIX.tolist(), "tokens": 12345, "captured": 1.0, "blocks": compare_rules(MATRIX, 2)}
+CKA = {
+    "matrix": MATRIX.tolist(),
+    "tokens": 12345,
+    "captured": 1.0,
+    "blocks": compare_rules(MATRIX, 2),
+}
 SITES = [
     site(0, "o_proj", 0.25, gradient_correlation_before=0.0625),
     site(0, "down_proj", 0.75),
     site(1, "o_proj", 0.5, gradient_correlation_before=0.1875),
 ]
-ALIGNMENT = Alignment({}, Identity("a/model", "b/pivot", "m", "p", "d", {}), {"sites": SITES, "cka": CKA})
+ALIGNMENT = Alignment(
+    {}, Identity("a/model", "b/pivot", "m", "p", "d", {}), {"sites": SITES, "cka": CKA}
+)
 
 
 def printed(alignment: Alignment) -> list[str]:
@@ -64,7 +76,9 @@ def test_what_the_rule_of_depth_loses() -> None:
 
 def test_a_report_without_cka_is_shown_too() -> None:
     lines = printed(replace(ALIGNMENT, report={"sites": SITES}))
-    assert not any("CKA" in line for line in lines) and any(line.startswith("mean") for line in lines)
+    assert not any("CKA" in line for line in lines) and any(
+        line.startswith("mean") for line in lines
+    )
 
 
 def picture(path: Path, alignment: Alignment) -> np.ndarray:
@@ -84,8 +98,12 @@ def test_the_heat_map_marks_both_choices(tmp_path: Path) -> None:
     pixels = picture(tmp_path / "a.png", ALIGNMENT)
     assert min(pixels.shape[:2]) > 400
     moved = [{**block, "best_layer": 3 - block["best_layer"]} for block in CKA["blocks"]]
-    other = picture(tmp_path / "b.png", replace(ALIGNMENT, report={"cka": {**CKA, "blocks": moved[:1]}}))
+    other = picture(
+        tmp_path / "b.png", replace(ALIGNMENT, report={"cka": {**CKA, "blocks": moved[:1]}})
+    )
     assert accents(pixels).min() == accents(other).min()  # layer 3 is in both, the uppermost row
     assert accents(other).max() < accents(pixels).max()  # layer 0 only in the first
     hotter = {**CKA, "matrix": (1 - MATRIX).tolist()}
-    assert not np.array_equal(pixels, picture(tmp_path / "c.png", replace(ALIGNMENT, report={"cka": hotter})))
+    assert not np.array_equal(
+        pixels, picture(tmp_path / "c.png", replace(ALIGNMENT, report={"cka": hotter}))
+    )

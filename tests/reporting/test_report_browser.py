@@ -15,8 +15,13 @@ import pytest
 
 import fedmosaic
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here (apt-get install chromium)")
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))),
+    None,
+)
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium here (apt-get install chromium)"
+)
 
 # Stands around the report: a frame as wide as a phone or a desk, measured from outside when it is loaded.
 FRAME = """<!DOCTYPE html><body style="margin:0"><iframe src="{page}" style="border:0;width:{width}px;height:900px"></iframe>
@@ -59,23 +64,50 @@ def opened(page: Path, width: int, place: Path) -> tuple[dict[str, Any], list[st
     """What the frame saw, and what came to the console."""
     frame = place / f"frame-{width}.html"
     frame.write_text(FRAME.format(page=page.as_uri(), width=width))
-    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+    command = [
+        str(CHROMIUM),
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+    ]
     command += ["--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={place / 'profile'}"]
-    command += ["--allow-file-access-from-files", "--hide-scrollbars", "--enable-logging=stderr", "--v=0"]
-    command += ["--virtual-time-budget=5000", f"--window-size={max(width, 600)},1000", "--dump-dom", frame.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env={**os.environ, "HOME": str(place)})
+    command += [
+        "--allow-file-access-from-files",
+        "--hide-scrollbars",
+        "--enable-logging=stderr",
+        "--v=0",
+    ]
+    command += [
+        "--virtual-time-budget=5000",
+        f"--window-size={max(width, 600)},1000",
+        "--dump-dom",
+        frame.as_uri(),
+    ]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=240, env={**os.environ, "HOME": str(place)}
+    )
     found = re.search(r"<pre>(.*)</pre></body>", done.stdout, re.S)
     assert found, done.stderr[-2000:]
-    return json.loads(html.unescape(found[1])), [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    return json.loads(html.unescape(found[1])), [
+        line for line in done.stderr.splitlines() if "CONSOLE" in line
+    ]
 
 
 def test_it_reads_at_phone_and_desktop_width(made: Path, tmp_path: Path) -> None:
     page = fedmosaic.report(made)
     lines = [
-        [json.loads(line) for line in (made / "fedmosaic" / f"seed-{seed}" / "metrics.jsonl").read_text().splitlines()]
+        [
+            json.loads(line)
+            for line in (made / "fedmosaic" / f"seed-{seed}" / "metrics.jsonl")
+            .read_text()
+            .splitlines()
+        ]
         for seed in (0, 1)
     ]
-    first = [next(x for x in found if x["kind"] == "round")["relevance"]["weights"] for found in lines]
+    first = [
+        next(x for x in found if x["kind"] == "round")["relevance"]["weights"] for found in lines
+    ]
     for width, shown in ((390, "narrow"), (1280, "wide")):
         seen, console = opened(page, width, tmp_path)
         assert console == []
@@ -86,7 +118,10 @@ def test_it_reads_at_phone_and_desktop_width(made: Path, tmp_path: Path) -> None
         assert seen["figures"] == [shown] * 3
         before, mean, seed = seen["frames"]
         assert seen["round"] == "round 1" and before != mean != seed
-        for cells, weights in ((mean, 0.5 * (first[0][0][1] + first[1][0][1])), (seed, first[1][0][1])):
+        for cells, weights in (
+            (mean, 0.5 * (first[0][0][1] + first[1][0][1])),
+            (seed, first[1][0][1]),
+        ):
             assert int(cells[1]) == pytest.approx(100 * weights, abs=0.6) and cells[0] == ""
 
 
@@ -97,5 +132,7 @@ def test_an_error_on_the_console_would_be_seen(made: Path, tmp_path: Path) -> No
     )
     page.write_text(text.replace("<main>", '<main><div style="width:500px">wide</div>', 1))
     seen, console = opened(page, 390, tmp_path)
-    assert any("planted" in line for line in console) and any("Content Security Policy" in line for line in console)
+    assert any("planted" in line for line in console) and any(
+        "Content Security Policy" in line for line in console
+    )
     assert seen["scroll"] == 516

@@ -14,12 +14,12 @@ import yaml
 import fedmosaic
 from fedmosaic.cli import main
 from fedmosaic.errors import CheckpointError
-from fedmosaic.evaluation.statistics import Interval
+from fedmosaic.experiments.statistics import Interval
 from fedmosaic.packing import read_some, unpack, write
-from fedmosaic.reporting.report.collect import collect
-from fedmosaic.reporting.report.figures import WIDE, pictures, ranking
-from fedmosaic.reporting.report.ink import styles
-from fedmosaic.reporting.report.sections import Section, sections
+from fedmosaic.reporting.html.collect import collect
+from fedmosaic.reporting.html.figures import WIDE, pictures, ranking
+from fedmosaic.reporting.html.ink import styles
+from fedmosaic.reporting.html.sections import Section, sections
 
 
 def the_section(*folders: Path) -> Section:
@@ -52,23 +52,43 @@ def test_a_run_is_read_as_it_was_written(made: Path) -> None:
         assert run.curves[column][1] == pytest.approx(100 * run.summary[column.lower()]["last"])
     assert run.curves["Others"][0] != run.curves["Others"][1]
 
-    tensors, _ = unpack((folder / "checkpoints" / "round-0002" / "clients" / "b.safetensors").read_bytes())
-    betas = {key.removeprefix("adapter/local/gate."): float(v) for key, v in tensors.items() if "local/gate." in key}
+    tensors, _ = unpack(
+        (folder / "checkpoints" / "round-0002" / "clients" / "b.safetensors").read_bytes()
+    )
+    betas = {
+        key.removeprefix("adapter/local/gate."): float(v)
+        for key, v in tensors.items()
+        if "local/gate." in key
+    }
     for layer, gate in run.gates["b"].items():
-        own = [1 / (1 + math.exp(-beta)) for key, beta in betas.items() if key.split(".")[0] == str(layer)]
+        own = [
+            1 / (1 + math.exp(-beta))
+            for key, beta in betas.items()
+            if key.split(".")[0] == str(layer)
+        ]
         assert gate.share == pytest.approx(sum(own) / len(own)) and len(own) == 2
     # Ten layers in two blocks: their last ones are shared by all architectures.
     assert [layer for layer, gate in run.gates["b"].items() if gate.block_end] == [4, 9]
-    assert not the_section(made).runs["sft"][0].gates and not the_section(made).runs["sft"][0].relevance
+    assert (
+        not the_section(made).runs["sft"][0].gates
+        and not the_section(made).runs["sft"][0].relevance
+    )
 
 
 def test_some_tensors_of_a_file(made: Path, tmp_path: Path) -> None:
-    path = next((made / "fedmosaic" / "seed-0").glob("checkpoints/round-0002/clients/a.safetensors"))
+    path = next(
+        (made / "fedmosaic" / "seed-0").glob("checkpoints/round-0002/clients/a.safetensors")
+    )
     tensors, _ = unpack(path.read_bytes())
     names, found = read_some(path, lambda name: name.endswith((".Q", ".B")))
     assert set(names) == set(tensors)
-    assert set(found) == {name for name in tensors if name.endswith((".Q", ".B"))} and len(found) > 4
-    assert all((found[name] == tensors[name]).all() and found[name].shape == tensors[name].shape for name in found)
+    assert (
+        set(found) == {name for name in tensors if name.endswith((".Q", ".B"))} and len(found) > 4
+    )
+    assert all(
+        (found[name] == tensors[name]).all() and found[name].shape == tensors[name].shape
+        for name in found
+    )
     (tmp_path / "damaged").write_bytes(path.read_bytes()[:-9])
     with pytest.raises(ValueError):
         read_some(tmp_path / "damaged", lambda name: True)
@@ -98,7 +118,9 @@ def test_runs_of_their_own_join_those_of_equal_settings(made: Path, tmp_path: Pa
     assert list(copied.runs["sft"]) == [0, 1, 7] and "copy is left out" in copied.notes[0]
 
 
-def test_runs_that_measure_other_things_are_sections_of_their_own(made: Path, tmp_path: Path) -> None:
+def test_runs_that_measure_other_things_are_sections_of_their_own(
+    made: Path, tmp_path: Path
+) -> None:
     other = tmp_path / "other"
     shutil.copytree(made / "sft" / "seed-0", other)
     content = yaml.safe_load((other / "config.yaml").read_text())
@@ -111,20 +133,31 @@ def test_runs_that_measure_other_things_are_sections_of_their_own(made: Path, tm
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda run: (run / "summary.json").unlink(), "it has finished 2 of 2 rounds; continue it with"),
+        (
+            lambda run: (run / "summary.json").unlink(),
+            "it has finished 2 of 2 rounds; continue it with",
+        ),
         (lambda run: (run / "summary.json").write_text("{"), "is damaged"),
         (lambda run: (run / "summary.json").write_text("[]"), "is damaged"),
-        (lambda run: (run / "summary.json").write_text('{"algorithm": "sft", "seed": 1}'), "there is no 'clients'"),
+        (
+            lambda run: (run / "summary.json").write_text('{"algorithm": "sft", "seed": 1}'),
+            "there is no 'clients'",
+        ),
         (lambda run: (run / "config.yaml").write_text("- x: ["), "cannot be read"),
         (lambda run: (run / "config.yaml").write_text("algorithm: 3"), "config.yaml"),
         (lambda run: (run / "metrics.jsonl").write_text('{"kind": "score"}\n'), "is damaged"),
         (lambda run: (run / "metrics.jsonl").write_bytes(b"\xff\xfe\n"), "is damaged"),
-        (lambda run: shutil.copy(run.parent / "seed-0" / "summary.json", run), "belongs to another run"),
+        (
+            lambda run: shutil.copy(run.parent / "seed-0" / "summary.json", run),
+            "belongs to another run",
+        ),
         (lambda run: _replace(run / "summary.json", '"auc": ', '"auc": NaN, "x": '), "not finite"),
         (lambda run: shutil.rmtree(run), "not a run folder"),
     ],
 )
-def test_what_cannot_be_used_is_named_and_the_rest_is_shown(made: Path, spoil: object, said: str) -> None:
+def test_what_cannot_be_used_is_named_and_the_rest_is_shown(
+    made: Path, spoil: object, said: str
+) -> None:
     assert callable(spoil)
     spoil(made / "sft" / "seed-1")
     collected = collect([made])
@@ -142,18 +175,24 @@ def _replace(path: Path, old: str, new: str) -> None:
 def test_the_page_says_what_is_left_out(made: Path) -> None:
     (made / "sft" / "seed-1" / "summary.json").unlink()
     page = fedmosaic.report(made).read_text()
-    assert "sft, seed 1 is left out: it has finished 2 of 2 rounds" in page and "1 of 2 seeds" in page
+    assert (
+        "sft, seed 1 is left out: it has finished 2 of 2 rounds" in page and "1 of 2 seeds" in page
+    )
 
 
 def test_a_damaged_checkpoint_is_named(made: Path) -> None:
-    path = next((made / "fedmosaic" / "seed-0").glob("checkpoints/round-0002/clients/a.safetensors"))
+    path = next(
+        (made / "fedmosaic" / "seed-0").glob("checkpoints/round-0002/clients/a.safetensors")
+    )
     path.write_bytes(b"12345678")
     assert "fedmosaic, seed 0 is damaged" in collect([made]).notes[0]
 
 
 def test_a_comparison_that_failed_in_part_or_is_not_finished(made: Path) -> None:
     result = json.loads((made / "comparison.json").read_text())
-    result["failed"] = [{"label": "sft", "seed": 1, "reason": "the loss is not finite", "lost": False}]
+    result["failed"] = [
+        {"label": "sft", "seed": 1, "reason": "the loss is not finite", "lost": False}
+    ]
     (made / "comparison.json").write_text(json.dumps(result))
     assert collect([made]).notes == ["sft, seed 1 failed and is left out: the loss is not finite"]
     (made / "comparison.json").unlink()
@@ -161,7 +200,9 @@ def test_a_comparison_that_failed_in_part_or_is_not_finished(made: Path) -> None
     assert "is not finished" in collected.notes[0] and len(collected.runs) == 4
 
 
-def test_nothing_to_show_is_one_line(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_to_show_is_one_line(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(CheckpointError, match="is not a folder; name folders"):
         collect([tmp_path / "nowhere"])
     with pytest.raises(CheckpointError, match="holds neither a run nor a comparison"):
@@ -170,7 +211,11 @@ def test_nothing_to_show_is_one_line(made: Path, tmp_path: Path, capsys: pytest.
     (run / "summary.json").unlink()
     assert main(["report", str(run)]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("fedmosaic: nothing to report: ") and "run --resume" in error and error.count("\n") == 1
+    assert (
+        error.startswith("fedmosaic: nothing to report: ")
+        and "run --resume" in error
+        and error.count("\n") == 1
+    )
     assert not (run / "report.html").exists()
     (made / "comparison.json").write_text("{")
     assert main(["report", str(made)]) == 2
@@ -179,8 +224,12 @@ def test_nothing_to_show_is_one_line(made: Path, tmp_path: Path, capsys: pytest.
 
 def test_many_labels_are_told_one_below_the_other(made: Path) -> None:
     (section,) = sections(collect([made]))
-    assert "ranking" not in [picture.name for picture in pictures(section, styles(list(section.runs)))]
-    many = Section(section.name, {f"x{index}": section.runs["sft"] for index in range(8)} | dict(section.runs))
+    assert "ranking" not in [
+        picture.name for picture in pictures(section, styles(list(section.runs)))
+    ]
+    many = Section(
+        section.name, {f"x{index}": section.runs["sft"] for index in range(8)} | dict(section.runs)
+    )
     named = {picture.name: picture.named for picture in pictures(many, styles(list(many.runs)))}
     assert named["ranking"] and not named["self-others"]
 
@@ -201,11 +250,21 @@ def test_the_ranking_is_by_self_and_long_bars_leave_the_means_apart() -> None:
 
 
 def test_fast_adaptation_is_shown_where_it_was_measured_alike(made: Path) -> None:
-    asked = {"tasks": ["miniature/cloze-0"], "clients": ["a"], "every": 4, "points": 1, "items": None}
+    asked = {
+        "tasks": ["miniature/cloze-0"],
+        "clients": ["a"],
+        "every": 4,
+        "points": 1,
+        "items": None,
+    }
 
     def measured(run: str, *values: float, **other: Any) -> None:
         curves = {"a": {"miniature/cloze-0": list(values)}}
-        content = {"settings": {**asked, **other}, "adapted": curves, "fresh": curves if run == "sft/seed-0" else {}}
+        content = {
+            "settings": {**asked, **other},
+            "adapted": curves,
+            "fresh": curves if run == "sft/seed-0" else {},
+        }
         if run == "sft/seed-1":  # files written by earlier versions lack it
             content["received"] = curves
         (made / run / "adaptation.json").write_text(json.dumps(content))
@@ -215,7 +274,10 @@ def test_fast_adaptation_is_shown_where_it_was_measured_alike(made: Path) -> Non
     measured("fedmosaic/seed-0", 0.1, 0.2, every=8)
     (section,) = sections(collect([made]))
     found = section.adaptation("sft")
-    assert [(steps, point.mean, point.n) for steps, point in found.items()] == [(0, 30, 2), (4, 70, 2)]
+    assert [(steps, point.mean, point.n) for steps, point in found.items()] == [
+        (0, 30, 2),
+        (4, 70, 2),
+    ]
     assert [point.mean for point in section.adaptation("sft", "fresh").values()] == [20, 60]
     assert [point.mean for point in section.adaptation("sft", "received").values()] == [40, 80]
     assert section.adaptation("fedmosaic") == {}
@@ -226,7 +288,11 @@ def test_fast_adaptation_is_shown_where_it_was_measured_alike(made: Path) -> Non
     ]  # fmt: skip
     assert len({axes.get_ylim() for axes in panels}) == 1
     lines = [line for axes in panels for line in axes.get_lines()]
-    assert [list(line.get_ydata()) for line in lines if len(line.get_ydata())] == [[30, 70], [40, 80], [20, 60]]
+    assert [list(line.get_ydata()) for line in lines if len(line.get_ydata())] == [
+        [30, 70],
+        [40, 80],
+        [20, 60],
+    ]
     # One that was stopped before all its tasks cannot be compared.
     asked["tasks"].append("miniature/caption-0")
     measured("sft/seed-1", 0.4, 0.8)
@@ -235,4 +301,7 @@ def test_fast_adaptation_is_shown_where_it_was_measured_alike(made: Path) -> Non
     assert [point.n for point in unfinished.adaptation("sft").values()] == [1, 1]
     (made / "sft" / "seed-1" / "adaptation.json").write_text("{")
     collected = collect([made])
-    assert any("adaptation.json is damaged" in note for note in collected.notes) and len(collected.runs) == 3
+    assert (
+        any("adaptation.json is damaged" in note for note in collected.notes)
+        and len(collected.runs) == 3
+    )

@@ -15,9 +15,9 @@ import yaml
 import fedmosaic
 from fedmosaic.cli import main
 from fedmosaic.reporting.comparison import difference, mean
-from fedmosaic.reporting.report.ink import plain, styles
-from fedmosaic.reporting.report.page import data
-from fedmosaic.reporting.report.tables import Table
+from fedmosaic.reporting.html.ink import plain, styles
+from fedmosaic.reporting.html.page import data
+from fedmosaic.reporting.html.tables import Table
 
 
 class Page(HTMLParser):
@@ -38,7 +38,9 @@ class Page(HTMLParser):
         given = dict(attributes)
         self.tags.append(tag)
         self.ids += [given["id"]] if given.get("id") else []
-        self.links += [value for name in ("src", "href", "xlink:href") if (value := given.get(name))]
+        self.links += [
+            value for name in ("src", "href", "xlink:href") if (value := given.get(name))
+        ]
         if tag == "table":
             self._table = f"{(given.get('class') or '').split()[0]} {len(self.tables)}"
             self.tables[self._table] = []
@@ -74,7 +76,11 @@ def test_a_scenario_without_a_name_of_its_own_is_named_once(made: Path) -> None:
         content = yaml.safe_load(path.read_text())
         path.write_text(
             yaml.safe_dump(
-                {**content, "name": "Six clients", "scenario": {**content["scenario"], "title": "Six clients"}}
+                {
+                    **content,
+                    "name": "Six clients",
+                    "scenario": {**content["scenario"], "title": "Six clients"},
+                }
             )
         )
     assert '<p class="where">Six clients · static</p>' in fedmosaic.report(made).read_text()
@@ -98,32 +104,63 @@ def test_the_matrices_hold_the_runs(made: Path) -> None:
     page = Page(fedmosaic.report(made).read_text())
     relevance, tasks, gates = (page.table("cells", place) for place in range(3))
     lines = [
-        [json.loads(line) for line in (made / "fedmosaic" / f"seed-{seed}" / "metrics.jsonl").read_text().splitlines()]
+        [
+            json.loads(line)
+            for line in (made / "fedmosaic" / f"seed-{seed}" / "metrics.jsonl")
+            .read_text()
+            .splitlines()
+        ]
         for seed in (0, 1)
     ]
     last = [
-        next(x for x in found if x["kind"] == "round" and x["round"] == 1)["relevance"]["weights"] for found in lines
+        next(x for x in found if x["kind"] == "round" and x["round"] == 1)["relevance"]["weights"]
+        for found in lines
     ]
     for i in range(4):
         for j in range(4):
             shown = relevance[1 + i][1 + j]
-            assert shown == "" if i == j else int(shown) == pytest.approx(50 * (last[0][i][j] + last[1][i][j]), abs=0.6)
-    summaries = [json.loads((made / "fedmosaic" / f"seed-{seed}" / "summary.json").read_text()) for seed in (0, 1)]
-    assert [row[0].split()[0] for row in tasks[1:]] == ["stages-0", "stages-2", "idiom-3", "idiom-1"]
+            assert (
+                shown == ""
+                if i == j
+                else int(shown) == pytest.approx(50 * (last[0][i][j] + last[1][i][j]), abs=0.6)
+            )
+    summaries = [
+        json.loads((made / "fedmosaic" / f"seed-{seed}" / "summary.json").read_text())
+        for seed in (0, 1)
+    ]
+    assert [row[0].split()[0] for row in tasks[1:]] == [
+        "stages-0",
+        "stages-2",
+        "idiom-3",
+        "idiom-1",
+    ]
     for row in tasks[1:]:
         for client, shown in zip("abcd", row[1:], strict=True):
-            values = [s["clients"][client]["tasks"][f"miniature/{row[0].split()[0]}"] for s in summaries]
+            values = [
+                s["clients"][client]["tasks"][f"miniature/{row[0].split()[0]}"] for s in summaries
+            ]
             assert int(shown) == pytest.approx(100 * sum(values) / 2, abs=0.6)
-    assert len(gates[1]) == 13 and gates[1][9:] == ["", "", "", ""]  # client a has eight layers of at most twelve
+    assert len(gates[1]) == 13 and gates[1][9:] == [
+        "",
+        "",
+        "",
+        "",
+    ]  # client a has eight layers of at most twelve
 
 
 def test_names_are_text_and_nothing_else(made: Path) -> None:
-    hostile = yaml.safe_load((made / "sft" / "seed-0" / "config.yaml").read_text())["scenario"]["clients"][2]["group"]
+    hostile = yaml.safe_load((made / "sft" / "seed-0" / "config.yaml").read_text())["scenario"][
+        "clients"
+    ][2]["group"]
     text = fedmosaic.report(made).read_text()
     page = Page(text)
     assert page.tags.count("b") == 2  # the two means on the cards
-    assert page.tags.count("script") == 4 and not any("alert" in s and "frames" not in s for s in page.scripts)
-    assert "&lt;b&gt;&amp;&lt;/script&gt;" in text and "</script>" in hostile and hostile not in text
+    assert page.tags.count("script") == 4 and not any(
+        "alert" in s and "frames" not in s for s in page.scripts
+    )
+    assert (
+        "&lt;b&gt;&amp;&lt;/script&gt;" in text and "</script>" in hostile and hostile not in text
+    )
     assert len(page.ids) == len(set(page.ids))
     inside = {link for link in page.links if link.startswith("#")}
     assert inside and all(link[1:] in page.ids for link in inside) and set(page.links) == inside
@@ -137,16 +174,26 @@ def test_data_cannot_end_its_script() -> None:
     assert json.loads(text) == content and not set("<>&\u2028") & set(text)
 
 
-def test_the_same_input_gives_the_same_bytes(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_same_input_gives_the_same_bytes(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     one, two = tmp_path / "one.html", tmp_path / "two.html"
     for out in (one, two):
-        assert main(["report", str(made), "--out", str(out), "--export", str(tmp_path / out.stem)]) == 0
+        assert (
+            main(["report", str(made), "--out", str(out), "--export", str(tmp_path / out.stem)])
+            == 0
+        )
     assert f"wrote {one}" in capsys.readouterr().out
     assert one.read_bytes() == two.read_bytes() and len(one.read_bytes()) < 5_000_000
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
     assert names == sorted(path.name for path in (tmp_path / "two").iterdir())
-    assert all((tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes() for name in names)
-    pictures = [f"{name}.{kind}" for name in ("self-others", "rounds", "costs") for kind in ("svg", "png")]
+    assert all(
+        (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+        for name in names
+    )
+    pictures = [
+        f"{name}.{kind}" for name in ("self-others", "rounds", "costs") for kind in ("svg", "png")
+    ]
     written = ["comparison", "costs", "rounds", "relevance", "tasks", "gates"]
     assert set(names) == {
         *pictures,
@@ -164,18 +211,24 @@ def test_the_same_input_gives_the_same_bytes(made: Path, tmp_path: Path, capsys:
     result = json.loads((made / "comparison.json").read_text())["algorithms"]
     for row in rows:
         figure = result[row["algorithm"]][row["figure"]]
-        assert float(row["mean"]) == figure["mean"] and row["values"].split() == [str(v) for v in figure["values"]]
+        assert float(row["mean"]) == figure["mean"] and row["values"].split() == [
+            str(v) for v in figure["values"]
+        ]
 
 
 def test_a_single_run_is_a_report_too(made: Path) -> None:
     text = fedmosaic.report(made / "fedmosaic" / "seed-0").read_text()
-    assert "there is nothing to compare it with" in text and "±" not in Page(text).table("main")[1][1]
+    assert (
+        "there is nothing to compare it with" in text and "±" not in Page(text).table("main")[1][1]
+    )
 
 
 def test_tables_for_a_paper() -> None:
     table = Table(["a", "b"], [["50 % of $x_1", "61.3 ± 4.3"], ["p|q", None]])
     assert r"50 \% of \$x\_1 & 61.3 $\pm$ 4.3 \\" in table.latex()
-    assert r"| p\|q |" in table.markdown() and table.markdown().startswith("| a | b |\n| --- | --- |\n")
+    assert r"| p\|q |" in table.markdown() and table.markdown().startswith(
+        "| a | b |\n| --- | --- |\n"
+    )
     assert table.csv().splitlines()[2] == "p|q,"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fedmosaic.config import RunSettings
-from fedmosaic.configfile import load_scenario
+from fedmosaic.config.load import load_scenario
 from fedmosaic.errors import ConfigError
 from fedmosaic.evaluation import Record
 from fedmosaic.reporting.trackers import make_tracker
@@ -21,7 +21,11 @@ ENTRY = {"bytes": {"up": 10, "down": 20}, "seconds": {"total": 1.5}}
 def recorder(calls: list[tuple[str, Any]], names: list[str]) -> types.ModuleType:
     module = types.ModuleType("fake")
     for name in names:
-        setattr(module, name, lambda *args, _name=name, **options: calls.append((_name, (args, options))))
+        setattr(
+            module,
+            name,
+            lambda *args, _name=name, **options: calls.append((_name, (args, options))),
+        )
     return module
 
 
@@ -30,11 +34,20 @@ def recorder(calls: list[tuple[str, Any]], names: list[str]) -> types.ModuleType
     [
         ("wandb", ["init", "log", "finish"], "log"),
         ("trackio", ["init", "log", "finish"], "log"),
-        ("mlflow", ["set_experiment", "start_run", "log_params", "log_metrics", "end_run"], "log_metrics"),
+        (
+            "mlflow",
+            ["set_experiment", "start_run", "log_params", "log_metrics", "end_run"],
+            "log_metrics",
+        ),
     ],
 )
 def test_numbers_arrive(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: str, names: list[str], log: str
+    tiny: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tracker: str,
+    names: list[str],
+    log: str,
 ) -> None:
     calls: list[tuple[str, Any]] = []
     monkeypatch.setitem(sys.modules, tracker, recorder(calls, names))
@@ -49,7 +62,11 @@ def test_numbers_arrive(
     made.closed()
     (numbers,), options = dict(calls)[log]
     assert options == {"step": 3}
-    assert numbers["loss/a"] == 0.25 and numbers["self/after/mixed"] == 0.5 and numbers["others/after/mixed/b"] == 1.0
+    assert (
+        numbers["loss/a"] == 0.25
+        and numbers["self/after/mixed"] == 0.5
+        and numbers["others/after/mixed/b"] == 1.0
+    )
     assert numbers["bytes/up"] == 10 and numbers["seconds/total"] == 1.5
     assert [name for name, _ in calls][-1] == names[-1]
 

@@ -12,11 +12,20 @@ from torch import Tensor
 from fedmosaic.data import public_examples
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.models.chat import IGNORE
-from fedmosaic.training.distil import Predictions, PublicBatches, distillation_loss, predict, soften, spoken
+from fedmosaic.training.distil import (
+    Predictions,
+    PublicBatches,
+    distillation_loss,
+    predict,
+    soften,
+    spoken,
+)
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
-    return 3 * torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return 3 * torch.randn(
+        *shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
 
 
 @pytest.mark.parametrize("temperature", [1.0, 3.0, 20.0])
@@ -40,7 +49,9 @@ def test_the_rest_of_the_vocabulary_is_one_outcome(top_k: int) -> None:
         p, q = ([math.exp(v / temperature) for v in row] for row in (z, s))
         p, q = [v / sum(p) for v in p], [v / sum(q) for v in q]
         named = sorted(range(11), key=lambda i: -p[i])[:top_k]
-        pairs = [(p[i], q[i]) for i in named] + [(1 - sum(p[i] for i in named), 1 - sum(q[i] for i in named))]
+        pairs = [(p[i], q[i]) for i in named] + [
+            (1 - sum(p[i] for i in named), 1 - sum(q[i] for i in named))
+        ]
         expected += temperature**2 / 4 * sum(a * math.log(a / b) for a, b in pairs)
     found = distillation_loss(student, soften(teacher, temperature, top_k), temperature)
     assert math.isclose(float(found), expected, rel_tol=1e-4)
@@ -54,7 +65,9 @@ def test_who_knows_it_all_learns_nothing(temperature: float, top_k: int) -> None
     loss = distillation_loss(student, soften(student.detach(), temperature, top_k), temperature)
     (gradient,) = torch.autograd.grad(loss, student)
     assert abs(float(loss.detach())) < 1e-5 and gradient.abs().max() < 1e-5
-    twice = distillation_loss(student, soften(student.detach().softmax(-1), temperature, top_k), temperature)
+    twice = distillation_loss(
+        student, soften(student.detach().softmax(-1), temperature, top_k), temperature
+    )
     assert float(twice.detach()) > 0.1
 
 
@@ -65,7 +78,10 @@ def test_positions_that_tell_nothing_count_for_nothing() -> None:
     loss = distillation_loss(student, told)
     assert torch.isclose(loss, distillation_loss(student[[0, 2]], taught.at(torch.tensor([0, 2]))))
     (gradient,) = torch.autograd.grad(loss, student)
-    assert torch.equal(gradient[1], torch.zeros(7, dtype=torch.float64)) and torch.isfinite(gradient).all()
+    assert (
+        torch.equal(gradient[1], torch.zeros(7, dtype=torch.float64))
+        and torch.isfinite(gradient).all()
+    )
     nothing = distillation_loss(student, Predictions(torch.zeros(3, 4), taught.tokens))
     assert float(nothing) == 0.0 and torch.autograd.grad(nothing, student)[0].abs().sum() == 0
 
@@ -76,7 +92,12 @@ def test_each_prediction_is_of_its_label(name: str) -> None:
     backbone = Backbone.load(name)
     examples = public_examples("miniature/public", 12)
     told, losses = predict(
-        partial(spoken, backbone.model, backbone), backbone, examples, temperature=2.0, top_k=10**6, batch_size=5
+        partial(spoken, backbone.model, backbone),
+        backbone,
+        examples,
+        temperature=2.0,
+        top_k=10**6,
+        batch_size=5,
     )
     position = 0
     for example, loss in zip(examples, losses.tolist(), strict=True):
@@ -105,12 +126,17 @@ def test_public_batches_take_turns() -> None:
     def drawn(seed: int) -> list[tuple[list[str], list[int]]]:
         batches = PublicBatches(backbone, examples, 4, torch.Generator().manual_seed(seed))
         assert batches.steps == 3
-        return [([example.id for example in batches.draw()], batches.rows.tolist()) for _ in range(5)]
+        return [
+            ([example.id for example in batches.draw()], batches.rows.tolist()) for _ in range(5)
+        ]
 
     found = drawn(1)
     ids = [name for names, _ in found for name in names]
     assert sorted(ids[:10]) == sorted(ids[10:]) == sorted(example.id for example in examples)
-    labels = [[label for label in backbone.encode(example).labels if label != IGNORE] for example in examples]
+    labels = [
+        [label for label in backbone.encode(example).labels if label != IGNORE]
+        for example in examples
+    ]
     flat = [label for row in labels for label in row]
     by_id = dict(zip((example.id for example in examples), labels, strict=True))
     for names, rows in found:

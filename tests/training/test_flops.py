@@ -51,9 +51,15 @@ def test_it_agrees_with_torch_on_what_torch_counts() -> None:
 def test_both_passes_of_the_gated_adapters_count_forward_and_backward() -> None:
     x = torch.randn(N, D, requires_grad=True)
     weight, a, b = torch.randn(H, D), torch.randn(R, D), torch.randn(H, R)
-    p, q, beta = torch.zeros(R, R, requires_grad=True), torch.zeros(R, requires_grad=True), torch.zeros(())
+    p, q, beta = (
+        torch.zeros(R, R, requires_grad=True),
+        torch.zeros(R, requires_grad=True),
+        torch.zeros(()),
+    )
     with FlopCounter() as counted:
-        CoLoraPass.apply(x, weight, None, a, b, p, q, p.detach(), q.detach(), beta, 2.0).sum().backward()
+        CoLoraPass.apply(
+            x, weight, None, a, b, p, q, p.detach(), q.detach(), beta, 2.0
+        ).sum().backward()
     base, shared, square = 2 * N * D * H, 2 * N * R * (D + H), 2 * N * R * R
     # Forward W x, A x, P z, B u; backward W, A, B again for x, P for x and for P's own gradient; two inner products for the gate.
     assert counted.total == 2 * base + 2 * shared + 3 * square + 2 * (R * R + R)

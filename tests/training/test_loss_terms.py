@@ -17,7 +17,9 @@ def test_divergence_is_the_mean_kl_times_the_squared_temperature(temperature: fl
     student, teacher = logits(0), logits(1)
     q, p = ((z.double() / temperature).softmax(-1) for z in (student, teacher))
     expected = temperature**2 * (p * (p / q).log()).sum(-1).mean()
-    assert float(divergence(student, teacher, temperature)) == pytest.approx(float(expected), rel=1e-5)
+    assert float(divergence(student, teacher, temperature)) == pytest.approx(
+        float(expected), rel=1e-5
+    )
     twice = temperature**2 * (p.softmax(-1) * (p.softmax(-1) / q).log()).sum(-1).mean()
     assert abs(float(expected - twice)) > 0.1  # a teacher that is softmaxed twice is another one
 
@@ -39,7 +41,10 @@ def test_equals_have_no_divergence_and_halves_are_computed_in_float32() -> None:
 
 
 def test_proximity_is_half_the_squared_distance() -> None:
-    theta = {"a": torch.tensor([1.0, 2.0], requires_grad=True), "b": torch.tensor([[3.0]], requires_grad=True)}
+    theta = {
+        "a": torch.tensor([1.0, 2.0], requires_grad=True),
+        "b": torch.tensor([[3.0]], requires_grad=True),
+    }
     anchor = {"a": torch.tensor([0.0, 4.0]), "b": torch.tensor([[1.0]])}
     value = proximity(theta, anchor)
     value.backward()

@@ -17,7 +17,9 @@ SETTINGS = TrainSettings(lr=0.1, lr_shared=0.2, clip=0.0)
 
 def optimiser(settings: TrainSettings = SETTINGS) -> tuple[Optimiser, dict[str, nn.Parameter]]:
     torch.manual_seed(0)
-    parameters = {name: nn.Parameter(torch.randn(3)) for name in ("layer.0.q.A", "block.0.q.P", "gate.0.q")}
+    parameters = {
+        name: nn.Parameter(torch.randn(3)) for name in ("layer.0.q.A", "block.0.q.P", "gate.0.q")
+    }
     groups = [
         ParameterGroup(role, {name: p})
         for role, (name, p) in zip(("lora", "shared", "gate"), parameters.items(), strict=True)
@@ -52,7 +54,11 @@ def test_loading_moments_touches_no_weight() -> None:
         parameter.data.fill_(5.0)
     made.load(state)
     assert all(torch.equal(p, torch.full((3,), 5.0)) for p in parameters.values())
-    assert {name: len(value) for name, value in state.items()} == {"exp_avg": 9, "exp_avg_sq": 9, "step": 3}
+    assert {name: len(value) for name, value in state.items()} == {
+        "exp_avg": 9,
+        "exp_avg_sq": 9,
+        "step": 3,
+    }
 
 
 def test_moments_that_leave_and_come_back_change_nothing() -> None:
@@ -69,14 +75,19 @@ def test_moments_that_leave_and_come_back_change_nothing() -> None:
 
 def test_restarting_forgets_all_but_personal_moments() -> None:
     one, two = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(3))
-    groups = [ParameterGroup("lora", {"one": one}), ParameterGroup("lora", {"two": two}, personal=True)]
+    groups = [
+        ParameterGroup("lora", {"one": one}),
+        ParameterGroup("lora", {"two": two}, personal=True),
+    ]
     made = Optimiser(groups, SETTINGS)
     step(made, {"one": one, "two": two})
     before = made.state()
     made.restart()
     after = made.state()
     assert after["step"].tolist() == [0, 1]
-    assert not after["exp_avg"][:2].any() and torch.equal(after["exp_avg"][2:], before["exp_avg"][2:])
+    assert not after["exp_avg"][:2].any() and torch.equal(
+        after["exp_avg"][2:], before["exp_avg"][2:]
+    )
 
 
 def test_a_parameter_without_gradient_stays_and_its_zero_moments_are_a_fresh_start() -> None:
@@ -96,12 +107,17 @@ def test_a_parameter_without_gradient_stays_and_its_zero_moments_are_a_fresh_sta
 
 def test_each_objective_is_clipped_by_itself() -> None:
     one, two = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(3))
-    groups = [ParameterGroup("lora", {"one": one}), ParameterGroup("lora", {"two": two}, objective="other")]
+    groups = [
+        ParameterGroup("lora", {"one": one}),
+        ParameterGroup("lora", {"two": two}, objective="other"),
+    ]
     made = Optimiser(groups, TrainSettings(lr=0.1, lr_shared=0.1, clip=1.0))
     (0.1 * one.sum() + 1000 * two.sum()).backward()
     made.step(1.0)
     moment = made.state()["exp_avg"]
-    assert torch.allclose(moment[:2], torch.full((2,), 0.01))  # below the limit: untouched by the other's size
+    assert torch.allclose(
+        moment[:2], torch.full((2,), 0.01)
+    )  # below the limit: untouched by the other's size
     assert float(moment[2:].norm()) == pytest.approx(0.1, rel=1e-3)
 
 

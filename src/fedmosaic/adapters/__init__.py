@@ -6,13 +6,20 @@ to know it.
 
 from __future__ import annotations
 
-from fedmosaic.adapters.blocks import block_ends
 from fedmosaic.adapters.config import CoLoraConfig
 from fedmosaic.adapters.export import export_lora, export_to_folder
 from fedmosaic.adapters.linear import CoLoraLinear, LoraLinear
 from fedmosaic.adapters.model import CoLoraModel, activate, build_pair
+from fedmosaic.adapters.placement import block_ends
 from fedmosaic.adapters.register import register
-from fedmosaic.adapters.state import adapter_parameters, load_shared, not_finite, read_state, shared_state, write_state
+from fedmosaic.adapters.state import (
+    adapter_parameters,
+    load_shared,
+    not_finite,
+    read_state,
+    shared_state,
+    write_state,
+)
 from fedmosaic.adapters.subspace import calibrate
 
 register()

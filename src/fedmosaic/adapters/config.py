@@ -51,9 +51,9 @@ class CoLoraConfig(PeftConfig):
             that the local adapter starts at full strength and is not under-trained by its own gate.
         shared_init: The frozen A and B: ``"random"`` orthonormal, or ``"svd"``: the leading singular vectors of the
             base weight (as in LoRA-XS, arXiv 2405.17604, with the singular values left to the scale).
-        shared_scale: ``"unit"``: ``calibrate`` scales A so that A x has unit RMS, and B so that its columns have kappa
+        shared_scale: ``"unit"``: ``calibrate`` scales A so that A x has unit RMS, and B so that its columns have b_scale
             times the RMS of W x. ``"raw"``: A and B stay orthonormal, as they are before any calibration.
-        kappa: Size of B's columns relative to W x after calibration; kappa times the learning rate of P sets the speed
+        b_scale: Size of B's columns relative to W x after calibration; b_scale times the learning rate of P sets the speed
             of learning.
         local_name: Name of the adapter that trains here; it owns the gate.
         global_name: Name of the adapter that is received; it is frozen, always.
@@ -62,48 +62,81 @@ class CoLoraConfig(PeftConfig):
     """
 
     r: int = field(default=16, metadata={"help": "Rank of P, Q and of the ordinary LoRA layers."})
-    lora_alpha: float = field(default=32.0, metadata={"help": "Scale of the adapter is lora_alpha / r."})
-    lora_dropout: float = field(default=0.0, metadata={"help": "Dropout before the low-rank branch while training."})
+    lora_alpha: float = field(
+        default=32.0, metadata={"help": "Scale of the adapter is lora_alpha / r."}
+    )
+    lora_dropout: float = field(
+        default=0.0, metadata={"help": "Dropout before the low-rank branch while training."}
+    )
     num_blocks: int = field(
-        default=4, metadata={"help": "Number of blocks N_B; Co-LoRA sits on the last layer of each."}
+        default=4,
+        metadata={"help": "Number of blocks N_B; Co-LoRA sits on the last layer of each."},
     )
     shared_r: int | None = field(default=None, metadata={"help": "Rank of P and Q; None: r."})
     shared_modules: list[str] | None = field(
-        default=None, metadata={"help": "Modules that carry Co-LoRA on block-end layers; None: all adapted ones."}
+        default=None,
+        metadata={
+            "help": "Modules that carry Co-LoRA on block-end layers; None: all adapted ones."
+        },
     )
     block_layers: list[int] | str | None = field(
-        default=None, metadata={"help": "None: by relative depth; 'all'; or a list of 0-based layers."}
+        default=None,
+        metadata={"help": "None: by relative depth; 'all'; or a list of 0-based layers."},
     )
     target_modules: list[str] | set[str] | str | None = field(
         default=None,
-        metadata={"help": "Names of the linear modules to adapt; None: all projections of the language model."},
+        metadata={
+            "help": "Names of the linear modules to adapt; None: all projections of the language model."
+        },
     )
-    exclude_modules: list[str] | str | None = field(default=None, metadata={"help": "Names of modules to leave alone."})
-    layers_to_transform: list[int] | int | None = field(default=None, metadata={"help": "Adapt only these layers."})
-    layers_pattern: list[str] | str | None = field(default=None, metadata={"help": "Name of the layer list."})
+    exclude_modules: list[str] | str | None = field(
+        default=None, metadata={"help": "Names of modules to leave alone."}
+    )
+    layers_to_transform: list[int] | int | None = field(
+        default=None, metadata={"help": "Adapt only these layers."}
+    )
+    layers_pattern: list[str] | str | None = field(
+        default=None, metadata={"help": "Name of the layer list."}
+    )
     modules_to_save: list[str] | None = field(
         default=None, metadata={"help": "Further modules to train and save whole."}
     )
-    bias: str = field(default="none", metadata={"help": "Base biases that train: 'none', 'all' or 'colora_only'."})
+    bias: str = field(
+        default="none", metadata={"help": "Base biases that train: 'none', 'all' or 'colora_only'."}
+    )
     gate: str = field(
-        default="scalar", metadata={"help": "How local and global are mixed: 'scalar', 'input' or 'none'."}
+        default="scalar",
+        metadata={"help": "How local and global are mixed: 'scalar', 'input' or 'none'."},
     )
     gate_init: float = field(default=0.0, metadata={"help": "beta at the start; 0 is an even mix."})
     gate_noise: float = field(
-        default=0.0, metadata={"help": "Noise on the input gate while training (standard deviation)."}
+        default=0.0,
+        metadata={"help": "Noise on the input gate while training (standard deviation)."},
     )
-    mix: str = field(default="plain", metadata={"help": "'plain', or 'full': local starts at full strength."})
+    mix: str = field(
+        default="plain", metadata={"help": "'plain', or 'full': local starts at full strength."}
+    )
     shared_init: str = field(
-        default="random", metadata={"help": "Frozen A, B: 'random' orthonormal or 'svd' of the weight."}
+        default="random",
+        metadata={"help": "Frozen A, B: 'random' orthonormal or 'svd' of the weight."},
     )
-    shared_scale: str = field(default="unit", metadata={"help": "'unit' (set by calibrate) or 'raw'."})
-    kappa: float = field(
-        default=1.0, metadata={"help": "RMS of B's columns relative to that of W x after calibration."}
+    shared_scale: str = field(
+        default="unit", metadata={"help": "'unit' (set by calibrate) or 'raw'."}
     )
-    local_name: str = field(default="local", metadata={"help": "Name of the adapter that trains and owns the gate."})
-    global_name: str = field(default="global", metadata={"help": "Name of the received, frozen adapter."})
+    b_scale: float = field(
+        default=1.0,
+        metadata={"help": "RMS of B's columns relative to that of W x after calibration."},
+    )
+    local_name: str = field(
+        default="local", metadata={"help": "Name of the adapter that trains and owns the gate."}
+    )
+    global_name: str = field(
+        default="global", metadata={"help": "Name of the received, frozen adapter."}
+    )
     seed: int = field(default=0, metadata={"help": "Seed of the frozen A and B and of LoRA's A."})
-    init_weights: bool = field(default=True, metadata={"help": "False: random instead of zero start, for tests."})
+    init_weights: bool = field(
+        default=True, metadata={"help": "False: random instead of zero start, for tests."}
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -115,7 +148,9 @@ class CoLoraConfig(PeftConfig):
         if isinstance(self.target_modules, str) and self.layers_pattern is not None:
             raise ValueError("`layers_pattern` cannot be used when `target_modules` is a str.")
         if self.layers_pattern and self.layers_to_transform is None:
-            raise ValueError("When `layers_pattern` is specified, `layers_to_transform` must also be specified.")
+            raise ValueError(
+                "When `layers_pattern` is specified, `layers_to_transform` must also be specified."
+            )
         if isinstance(self.block_layers, (tuple, set)):
             self.block_layers = sorted(self.block_layers)
         self._check()
@@ -123,7 +158,9 @@ class CoLoraConfig(PeftConfig):
     def _check(self) -> None:
         for name, valid in CHOICES.items():
             if getattr(self, name) not in valid:
-                raise ConfigError(f"{name} is {getattr(self, name)!r}.{nearest(str(getattr(self, name)), valid)}")
+                raise ConfigError(
+                    f"{name} is {getattr(self, name)!r}.{nearest(str(getattr(self, name)), valid)}"
+                )
         for name in ("r", "shared_r"):
             rank = getattr(self, name)
             if rank is not None and rank < 1:
@@ -131,11 +168,15 @@ class CoLoraConfig(PeftConfig):
         if not 0.0 <= self.lora_dropout < 1.0:
             raise ConfigError(f"lora_dropout is {self.lora_dropout}; it must lie in [0, 1).")
         if isinstance(self.block_layers, str) and self.block_layers != "all":
-            raise ConfigError(f"block_layers is {self.block_layers!r}; it must be None, 'all' or a list of layers.")
-        if self.kappa <= 0:
-            raise ConfigError(f"kappa is {self.kappa}; it must be positive.")
+            raise ConfigError(
+                f"block_layers is {self.block_layers!r}; it must be None, 'all' or a list of layers."
+            )
+        if self.b_scale <= 0:
+            raise ConfigError(f"b_scale is {self.b_scale}; it must be positive.")
         if self.local_name == self.global_name:
-            raise ConfigError(f"local_name and global_name are both {self.local_name!r}; they must differ.")
+            raise ConfigError(
+                f"local_name and global_name are both {self.local_name!r}; they must differ."
+            )
 
     @property
     def shared_rank(self) -> int:

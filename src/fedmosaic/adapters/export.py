@@ -25,7 +25,10 @@ from fedmosaic.files import atomic_folder
 
 
 def export_lora(
-    model: PeftModel, adapter: str | tuple[str, ...] = ("local", "global"), *, dtype: torch.dtype = torch.float32
+    model: PeftModel,
+    adapter: str | tuple[str, ...] = ("local", "global"),
+    *,
+    dtype: torch.dtype = torch.float32,
 ) -> tuple[LoraConfig, dict[str, Tensor]]:
     """One ordinary LoRA equal to one adapter, to the gated pair, or to the sum of several other adapters.
 
@@ -44,11 +47,15 @@ def export_lora(
     names = [adapter] if isinstance(adapter, str) else list(adapter)
     for name in names:
         if name not in model.peft_config:
-            raise ModelError(f"The model has no adapter {name!r}; it has {', '.join(map(repr, model.peft_config))}.")
+            raise ModelError(
+                f"The model has no adapter {name!r}; it has {', '.join(map(repr, model.peft_config))}."
+            )
     config = model.peft_config[names[0]]
     if config.peft_type == PeftType.LORA and len(names) == 1:
         state = get_peft_model_state_dict(model, adapter_name=names[0])
-        return copy.deepcopy(config), {key: value.detach().to("cpu", copy=True) for key, value in state.items()}
+        return copy.deepcopy(config), {
+            key: value.detach().to("cpu", copy=True) for key, value in state.items()
+        }
     if config.peft_type not in (PeftType.COLORA, PeftType.LORA):
         raise ModelError(
             f"Adapter {names[0]!r} is of type {config.peft_type.value}; only Co-LoRA and LoRA can be exported."
@@ -62,7 +69,9 @@ def export_lora(
     for path, layer in model.base_model.model.named_modules():
         if isinstance(layer, AdaptedLinear) and any(layer.has(name) for name in names):
             if layer.merged:
-                raise ModelError("Adapters are merged into the model: unmerge them before exporting.")
+                raise ModelError(
+                    "Adapters are merged into the model: unmerge them before exporting."
+                )
             parts[path] = _as_lora(layer, layer.coefficients(names))
         elif isinstance(layer, LoraLayer) and any(name in layer.lora_A for name in names):
             parts[path] = _stacked(layer, [name for name in names if name in layer.lora_A])
@@ -136,7 +145,9 @@ def _as_lora(layer: AdaptedLinear, factors: dict[str, float]) -> tuple[Tensor, T
         return p @ a, b, b @ q
     assert isinstance(layer, LoraLinear)
     a = torch.cat([layer.colora_A[name].detach().double() for name in weights])
-    b = torch.cat([weight * layer.colora_B[name].detach().double() for name, weight in weights.items()], dim=1)
+    b = torch.cat(
+        [weight * layer.colora_B[name].detach().double() for name, weight in weights.items()], dim=1
+    )
     return a, b, b.new_zeros(b.shape[0])
 
 
@@ -146,5 +157,7 @@ def _stacked(layer: LoraLayer, names: list[str]) -> tuple[Tensor, Tensor, Tensor
         if isinstance(layer.scaling[name], Tensor):
             raise ModelError(f"Adapter {name!r} has a scale for each input; that is not one LoRA.")
     a = torch.cat([layer.lora_A[name].weight.detach().double() for name in names])
-    b = torch.cat([layer.scaling[name] * layer.lora_B[name].weight.detach().double() for name in names], dim=1)
+    b = torch.cat(
+        [layer.scaling[name] * layer.lora_B[name].weight.detach().double() for name in names], dim=1
+    )
     return a, b, b.new_zeros(b.shape[0])

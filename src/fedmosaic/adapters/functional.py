@@ -24,7 +24,11 @@ from torch.autograd.function import once_differentiable
 
 def without_autocast(device: str) -> AbstractContextManager[Any]:
     """Switch autocast off inside: the passes get tensors of one dtype, and in-place products take no other."""
-    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
+    return (
+        torch.autocast(device, enabled=False)
+        if torch.is_autocast_enabled(device)
+        else nullcontext()
+    )
 
 
 def _base(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor | None:
@@ -36,7 +40,11 @@ def _base(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor | Non
 
 def _onto(target: Tensor | None, left: Tensor, right: Tensor, scale: float) -> Tensor:
     """``target + scale * left @ right`` in the memory of ``target``, or the product alone."""
-    return torch.mm(left, right).mul_(scale) if target is None else target.addmm_(left, right, alpha=scale)
+    return (
+        torch.mm(left, right).mul_(scale)
+        if target is None
+        else target.addmm_(left, right, alpha=scale)
+    )
 
 
 class CoLoraPass(Function):
@@ -89,7 +97,9 @@ class CoLoraPass(Function):
             if need_p or need_q or need_beta:
                 dp, dq = torch.mm(v.t(), z).mul_(ctx.scale), v.sum(0).mul_(ctx.scale)
                 if g is not None:
-                    dbeta = torch.dot(dp.view(-1), (p_global - p_local).view(-1)) + torch.dot(dq, q_global - q_local)
+                    dbeta = torch.dot(dp.view(-1), (p_global - p_local).view(-1)) + torch.dot(
+                        dq, q_global - q_local
+                    )
                     dbeta, dp, dq = dbeta * g * (1 - g), dp.mul_(1 - g), dq.mul_(1 - g)
             if need_x:
                 through_base = None if weight is None else torch.mm(grad, weight)
@@ -147,7 +157,9 @@ class LoraPass(Function):
             if need_beta:
                 g = torch.sigmoid(beta)
                 parts = (v * z).sum(0)
-                dbeta = (parts[r:].sum() * scale_global - parts[:r].sum() * scale_local) * g * (1 - g)
+                dbeta = (
+                    (parts[r:].sum() * scale_global - parts[:r].sum() * scale_local) * g * (1 - g)
+                )
             alpha = scale_local if factors is None else 1.0
             if factors is not None:
                 v.mul_(factors)
@@ -173,5 +185,12 @@ def _stacked(
     if a_global is None or b_global is None or beta is None:
         return a_local, b_local, None
     g = torch.sigmoid(beta).reshape(1)
-    local, received = ((1 - g) * scales[0]).expand(a_local.shape[0]), (g * scales[1]).expand(a_global.shape[0])
-    return torch.cat((a_local, a_global)), torch.cat((b_local, b_global), dim=1), torch.cat((local, received))
+    local, received = (
+        ((1 - g) * scales[0]).expand(a_local.shape[0]),
+        (g * scales[1]).expand(a_global.shape[0]),
+    )
+    return (
+        torch.cat((a_local, a_global)),
+        torch.cat((b_local, b_global), dim=1),
+        torch.cat((local, received)),
+    )

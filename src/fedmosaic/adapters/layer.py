@@ -65,7 +65,12 @@ class AdaptedLinear(nn.Module, BaseTunerLayer):
     low_rank_names: tuple[str, ...] = ()
 
     def __init__(
-        self, base_layer: nn.Module, adapter_name: str, config: CoLoraConfig, place: Place, quantization: dict[str, Any]
+        self,
+        base_layer: nn.Module,
+        adapter_name: str,
+        config: CoLoraConfig,
+        place: Place,
+        quantization: dict[str, Any],
     ) -> None:
         super().__init__()
         self.base_layer = base_layer
@@ -170,7 +175,10 @@ class AdaptedLinear(nn.Module, BaseTunerLayer):
                 "merge or export one of them, or train with gate='scalar'."
             )
         g = float(torch.sigmoid(self.colora_beta[self.colora_pair[0]].detach().double()))
-        return {self.colora_pair[0]: (1 - g) * self.colora_mix_scale, self.colora_pair[1]: g * self.colora_mix_scale}
+        return {
+            self.colora_pair[0]: (1 - g) * self.colora_mix_scale,
+            self.colora_pair[1]: g * self.colora_mix_scale,
+        }
 
     def _single(self, x: Tensor, linear: nn.Module | None, name: str) -> Tensor:
         """Output (with ``linear``) or change of output (without) for one adapter."""
@@ -189,7 +197,9 @@ class AdaptedLinear(nn.Module, BaseTunerLayer):
         if self._disable_adapters and self.merged:
             self.unmerge()
         names = (
-            [] if self._disable_adapters or self.merged else [name for name in self.active_adapters if self.has(name)]
+            []
+            if self._disable_adapters or self.merged
+            else [name for name in self.active_adapters if self.has(name)]
         )
         if not names:
             base: Tensor = self.base_layer(x, *args, **kwargs)
@@ -198,8 +208,15 @@ class AdaptedLinear(nn.Module, BaseTunerLayer):
         parameter = getattr(self, self.low_rank_names[0])[names[0]]
         dtype = torch.get_autocast_dtype(x.device.type) if autocast else parameter.dtype
         pair = self._is_pair(names)
-        one_pass = len(names) == 1 or (pair and self.colora_gate == "scalar" and not self._global_trains())
-        if one_pass and not (args or kwargs) and x.dtype == dtype == parameter.dtype and self._can_fuse(names, dtype):
+        one_pass = len(names) == 1 or (
+            pair and self.colora_gate == "scalar" and not self._global_trains()
+        )
+        if (
+            one_pass
+            and not (args or kwargs)
+            and x.dtype == dtype == parameter.dtype
+            and self._can_fuse(names, dtype)
+        ):
             linear = self.base_layer
             return self._scalar_pair(x, linear) if pair else self._single(x, linear, names[0])
         result: Tensor = self.base_layer(x, *args, **kwargs)
@@ -212,19 +229,29 @@ class AdaptedLinear(nn.Module, BaseTunerLayer):
             elif pair:
                 delta = self._general_pair(inner)
             else:
-                delta = sum(self._single(self.colora_dropout[name](inner), None, name) for name in names)  # type: ignore[assignment]
+                delta = sum(
+                    self._single(self.colora_dropout[name](inner), None, name) for name in names
+                )  # type: ignore[assignment]
             return result + delta.to(result.dtype)
 
     def _general_pair(self, x: Tensor) -> Tensor:
         """The pair in ordinary autograd operations: the input gate, or a global adapter that someone made trainable."""
         local, received = self.colora_pair
-        g: Tensor = self.input_gate(x) if self.colora_gate == "input" else torch.sigmoid(self.colora_beta[local])
+        g: Tensor = (
+            self.input_gate(x)
+            if self.colora_gate == "input"
+            else torch.sigmoid(self.colora_beta[local])
+        )
         g, inner = g.to(x.dtype), self.colora_dropout[local](x)
-        mixed: Tensor = (1 - g) * self._plain_delta(inner, local) + g * self._plain_delta(inner, received)
+        mixed: Tensor = (1 - g) * self._plain_delta(inner, local) + g * self._plain_delta(
+            inner, received
+        )
         return self.colora_mix_scale * mixed
 
     def _global_trains(self) -> bool:
-        return any(getattr(self, attr)[self.colora_pair[1]].requires_grad for attr in self.low_rank_names)
+        return any(
+            getattr(self, attr)[self.colora_pair[1]].requires_grad for attr in self.low_rank_names
+        )
 
     def _can_fuse(self, names: list[str], dtype: torch.dtype) -> bool:
         """Whether the base layer is a plain frozen linear layer, without hooks, whose matmul can be done inside the
@@ -235,11 +262,19 @@ class AdaptedLinear(nn.Module, BaseTunerLayer):
             return False
         if base.bias is not None and base.bias.requires_grad:
             return False
-        if base._forward_hooks or base._forward_pre_hooks or base._backward_hooks or base._backward_pre_hooks:
+        if (
+            base._forward_hooks
+            or base._forward_pre_hooks
+            or base._backward_hooks
+            or base._backward_pre_hooks
+        ):
             return False
         if "forward" in base.__dict__:  # replaced by accelerate, which moves weights in and out
             return False
-        return not (self.training and any(isinstance(self.colora_dropout[name], nn.Dropout) for name in names))
+        return not (
+            self.training
+            and any(isinstance(self.colora_dropout[name], nn.Dropout) for name in names)
+        )
 
     def get_delta_weight(self, adapter: str) -> Tensor:
         """The change of the weight ``[d_out, d_in]`` that one adapter makes, without the gate."""
@@ -266,8 +301,12 @@ class AdaptedLinear(nn.Module, BaseTunerLayer):
             weight = self.get_base_weight().clone() if safe_merge else self.get_base_weight()
             weight = weight + (factors[name] * self.get_delta_weight(name)).to(weight.dtype)
             bias = self._changed_bias(name, factors[name])
-            if safe_merge and not (torch.isfinite(weight).all() and (bias is None or torch.isfinite(bias).all())):
-                raise ValueError(f"NaNs detected in the merged weights. The adapter {name} seems to be broken")
+            if safe_merge and not (
+                torch.isfinite(weight).all() and (bias is None or torch.isfinite(bias).all())
+            ):
+                raise ValueError(
+                    f"NaNs detected in the merged weights. The adapter {name} seems to be broken"
+                )
             self.set_base_weight(weight)
             self._set_bias(bias)
             self.merged_adapters.append(name)
@@ -283,7 +322,9 @@ class AdaptedLinear(nn.Module, BaseTunerLayer):
             self.merged_adapters.remove(name)
             if self.has(name):
                 weight = self.get_base_weight()
-                self.set_base_weight(weight - (factor * self.get_delta_weight(name)).to(weight.dtype))
+                self.set_base_weight(
+                    weight - (factor * self.get_delta_weight(name)).to(weight.dtype)
+                )
                 self._set_bias(self._changed_bias(name, -factor))
         if self._added_bias:
             self.get_base_layer().register_parameter("bias", None)

@@ -38,8 +38,12 @@ class CoLoraLinear(AdaptedLinear):
                 f"Adapter {adapter_name!r} has r = {r}, but the frozen A and B of the layer, which all its adapters "
                 f"share, have r = {self.colora_shared['frozen_A'].shape[0]}: give all adapters of a model the same r."
             )
-        self.colora_P[adapter_name] = nn.Parameter(torch.zeros(r, r) if config.init_weights else torch.randn(r, r))
-        self.colora_Q[adapter_name] = nn.Parameter(torch.zeros(r) if config.init_weights else torch.randn(r))
+        self.colora_P[adapter_name] = nn.Parameter(
+            torch.zeros(r, r) if config.init_weights else torch.randn(r, r)
+        )
+        self.colora_Q[adapter_name] = nn.Parameter(
+            torch.zeros(r) if config.init_weights else torch.randn(r)
+        )
 
     def _make_shared(self, config: CoLoraConfig) -> None:
         weight = self.get_base_layer().weight
@@ -48,13 +52,15 @@ class CoLoraLinear(AdaptedLinear):
         else:
             place = self.colora_place
             rank = config.shared_rank
-            a, b = random_pair(self.in_features, self.out_features, rank, config.seed, place.layer, place.module)
+            a, b = random_pair(
+                self.in_features, self.out_features, rank, config.seed, place.layer, place.module
+            )
         dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
         device = weight.device if weight.device.type != "meta" else torch.device("cpu")
         self.colora_shared["frozen_A"] = a.to(device, dtype)
         self.colora_shared["frozen_B"] = b.to(device, dtype)
         self.colora_shared_scale = config.shared_scale
-        self.colora_kappa = config.kappa
+        self.colora_b_scale = config.b_scale
 
     def _shared(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         return self.colora_shared["frozen_A"].to(dtype), self.colora_shared["frozen_B"].to(dtype)
@@ -63,13 +69,21 @@ class CoLoraLinear(AdaptedLinear):
         p, q = self.colora_P[name].to(x.dtype), self.colora_Q[name].to(x.dtype)
         weight, bias = (None, None) if linear is None else (linear.weight, linear.bias)
         scale = self.colora_scaling[name]
-        return CoLoraPass.apply(x, weight, bias, *self._shared(x.dtype), p, q, None, None, None, scale)  # type: ignore[no-any-return]
+        shared = self._shared(x.dtype)
+        result: Tensor = CoLoraPass.apply(x, weight, bias, *shared, p, q, None, None, None, scale)
+        return result
 
     def _scalar_pair(self, x: Tensor, linear: nn.Module | None) -> Tensor:
         local, received = self.colora_pair
         p, q = self.colora_P[local].to(x.dtype), self.colora_Q[local].to(x.dtype)
-        p_global, q_global = self.colora_P[received].to(x.dtype), self.colora_Q[received].to(x.dtype)
-        scale, ratio = self.colora_scaling[local], self.colora_scaling[received] / self.colora_scaling[local]
+        p_global, q_global = (
+            self.colora_P[received].to(x.dtype),
+            self.colora_Q[received].to(x.dtype),
+        )
+        scale, ratio = (
+            self.colora_scaling[local],
+            self.colora_scaling[received] / self.colora_scaling[local],
+        )
         if ratio != 1.0:
             p_global, q_global = p_global * ratio, q_global * ratio
         weight, bias = (None, None) if linear is None else (linear.weight, linear.bias)
@@ -82,7 +96,9 @@ class CoLoraLinear(AdaptedLinear):
     def _plain_delta(self, x: Tensor, name: str) -> Tensor:
         a, b = self._shared(x.dtype)
         u = nn.functional.linear(
-            nn.functional.linear(x, a), self.colora_P[name].to(x.dtype), self.colora_Q[name].to(x.dtype)
+            nn.functional.linear(x, a),
+            self.colora_P[name].to(x.dtype),
+            self.colora_Q[name].to(x.dtype),
         )
         delta: Tensor = nn.functional.linear(u, b) * self.colora_scaling[name]
         return delta
@@ -122,7 +138,9 @@ class LoraLinear(AdaptedLinear):
         a = torch.empty(config.r, self.in_features).uniform_(-bound, bound, generator=draw)
         b = torch.zeros(self.out_features, config.r)
         self.colora_A[adapter_name] = nn.Parameter(a)
-        self.colora_B[adapter_name] = nn.Parameter(b if config.init_weights else torch.randn_like(b))
+        self.colora_B[adapter_name] = nn.Parameter(
+            b if config.init_weights else torch.randn_like(b)
+        )
 
     def _single(self, x: Tensor, linear: nn.Module | None, name: str) -> Tensor:
         a, b = self.colora_A[name].to(x.dtype), self.colora_B[name].to(x.dtype)
@@ -133,7 +151,10 @@ class LoraLinear(AdaptedLinear):
     def _scalar_pair(self, x: Tensor, linear: nn.Module | None) -> Tensor:
         local, received = self.colora_pair
         a, b = self.colora_A[local].to(x.dtype), self.colora_B[local].to(x.dtype)
-        a_global, b_global = self.colora_A[received].to(x.dtype), self.colora_B[received].to(x.dtype)
+        a_global, b_global = (
+            self.colora_A[received].to(x.dtype),
+            self.colora_B[received].to(x.dtype),
+        )
         weight, bias = (None, None) if linear is None else (linear.weight, linear.bias)
         beta = self.colora_beta[local].to(x.dtype)
         scales = [self.colora_scaling[name] * self.colora_mix_scale for name in (local, received)]
@@ -141,7 +162,9 @@ class LoraLinear(AdaptedLinear):
 
     def _plain_delta(self, x: Tensor, name: str) -> Tensor:
         inner = nn.functional.linear(x, self.colora_A[name].to(x.dtype))
-        delta: Tensor = nn.functional.linear(inner, self.colora_B[name].to(x.dtype)) * self.colora_scaling[name]
+        delta: Tensor = (
+            nn.functional.linear(inner, self.colora_B[name].to(x.dtype)) * self.colora_scaling[name]
+        )
         return delta
 
     def get_delta_weight(self, adapter: str) -> Tensor:

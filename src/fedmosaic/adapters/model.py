@@ -13,17 +13,28 @@ from peft.tuners.tuners_utils import BaseTuner
 from peft.utils.quantization_utils import get_quantization_kwargs
 from torch import Tensor, nn
 
-from fedmosaic.adapters.blocks import block_ends
 from fedmosaic.adapters.config import CoLoraConfig
 from fedmosaic.adapters.layer import AdaptedLinear, Place
 from fedmosaic.adapters.linear import CoLoraLinear, LoraLinear
+from fedmosaic.adapters.placement import block_ends
 from fedmosaic.errors import ModelError
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """The linear modules of a decoder layer of the Llama and Qwen families."""
 
 LANGUAGE_MODELS = (
-    *("llama", "mistral", "mixtral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "gemma3_text", "smollm3"),
+    *(
+        "llama",
+        "mistral",
+        "mixtral",
+        "qwen2",
+        "qwen3",
+        "gemma",
+        "gemma2",
+        "gemma3",
+        "gemma3_text",
+        "smollm3",
+    ),
     *(
         "llava",
         "llava_next",
@@ -57,7 +68,9 @@ class CoLoraModel(BaseTuner):
 
     prefix: str = "colora_"
     tuner_layer_cls = AdaptedLinear
-    target_module_mapping: ClassVar[dict[str, list[str]]] = {name: list(PROJECTIONS) for name in LANGUAGE_MODELS}
+    target_module_mapping: ClassVar[dict[str, list[str]]] = {
+        name: list(PROJECTIONS) for name in LANGUAGE_MODELS
+    }
 
     @staticmethod
     def _check_target_module_exists(peft_config: CoLoraConfig, key: str) -> Any:
@@ -104,7 +117,9 @@ class CoLoraModel(BaseTuner):
                     f"{key} is not inside a list of layers, so it has no depth: set block_layers to 'all' (Co-LoRA "
                     "everywhere), to a list of layers, or name other target_modules."
                 )
-            return Place(0, module, 0 if config.block_layers == "all" or 0 in config.block_layers else None)
+            return Place(
+                0, module, 0 if config.block_layers == "all" or 0 in config.block_layers else None
+            )
         layer = int(found["index"])
         if config.block_layers == "all":
             return Place(layer, module, layer)
@@ -123,7 +138,9 @@ class CoLoraModel(BaseTuner):
         for layer in self.model.modules():
             if isinstance(layer, CoLoraLinear) and adapter_name in layer.colora_P:
                 for name in ("frozen_A", "frozen_B"):
-                    layer.colora_shared[name] = layer.colora_shared[name].to(layer.colora_P[adapter_name].dtype)
+                    layer.colora_shared[name] = layer.colora_shared[name].to(
+                        layer.colora_P[adapter_name].dtype
+                    )
 
     @classmethod
     def _remap_adapter_state_dict_for_load(
@@ -139,7 +156,8 @@ class CoLoraModel(BaseTuner):
                 continue
             for which, own in layer.colora_shared.items():
                 loaded = state_dict.get(
-                    f"{name}.colora_shared.{which}", state_dict.get(f"base_model.model.{name}.colora_shared.{which}")
+                    f"{name}.colora_shared.{which}",
+                    state_dict.get(f"base_model.model.{name}.colora_shared.{which}"),
                 )
                 if loaded is None:
                     continue
@@ -153,7 +171,9 @@ class CoLoraModel(BaseTuner):
                         f"frozen {which[-1]} at {name} differs. Load adapters of one client together, or load this one "
                         "into a fresh model."
                     )
-        renamed: dict[str, Tensor] = super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
+        renamed: dict[str, Tensor] = super()._remap_adapter_state_dict_for_load(
+            model, config, adapter_name, state_dict
+        )
         return renamed
 
     def _unload_and_optionally_merge(
@@ -188,7 +208,10 @@ class CoLoraModel(BaseTuner):
             ModelError: when Q would become such a bias and ``new_bias`` is False.
         """
         return self._unload_and_optionally_merge(  # type: ignore[no-any-return]
-            progressbar=progressbar, safe_merge=safe_merge, adapter_names=adapter_names, new_bias=new_bias
+            progressbar=progressbar,
+            safe_merge=safe_merge,
+            adapter_names=adapter_names,
+            new_bias=new_bias,
         )
 
     def _refuse_new_bias(self, adapter_names: list[str] | None) -> None:
@@ -198,7 +221,9 @@ class CoLoraModel(BaseTuner):
             ):
                 continue
             merging = {*(adapter_names or layer.active_adapters), *layer.merged_adapters}
-            if any(layer.has(adapter) and bool(layer.colora_Q[adapter].any()) for adapter in merging):
+            if any(
+                layer.has(adapter) and bool(layer.colora_Q[adapter].any()) for adapter in merging
+            ):
                 raise ModelError(
                     f"Merging would give {name} a bias (s B Q) that its model class does not have and drops when "
                     "saving. Use fedmosaic.adapters.export_to_folder for an ordinary LoRA, or "
@@ -228,5 +253,7 @@ def activate(model: PeftModel, *names: str) -> None:
     """
     for name in names:
         if name not in model.peft_config:
-            raise ModelError(f"The model has no adapter {name!r}; it has {', '.join(map(repr, model.peft_config))}.")
+            raise ModelError(
+                f"The model has no adapter {name!r}; it has {', '.join(map(repr, model.peft_config))}."
+            )
     model.base_model.set_adapter(list(names))

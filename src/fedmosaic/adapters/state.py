@@ -27,7 +27,9 @@ _INDEX = re.compile(r"(?:^|\.)(\d+)\.")
 _Table = dict[str, tuple[nn.Module, str]]
 
 
-def adapter_parameters(model: nn.Module, adapter: str, *, gates: bool = True) -> dict[str, nn.Parameter]:
+def adapter_parameters(
+    model: nn.Module, adapter: str, *, gates: bool = True
+) -> dict[str, nn.Parameter]:
     """The parameters of an adapter themselves, by canonical key: for optimiser groups and for counting.
 
     Args:
@@ -40,7 +42,9 @@ def adapter_parameters(model: nn.Module, adapter: str, *, gates: bool = True) ->
     """
     table = _tables(model, adapter)
     return {
-        key: holder.get_parameter(name) for key, (holder, name) in table.items() if gates or not key.startswith("gate.")
+        key: holder.get_parameter(name)
+        for key, (holder, name) in table.items()
+        if gates or not key.startswith("gate.")
     }
 
 
@@ -51,12 +55,18 @@ def read_state(model: nn.Module, adapter: str, *, gates: bool = False) -> dict[s
         ModelError: as ``adapter_parameters``.
     """
     return {
-        key: parameter.detach().clone() for key, parameter in adapter_parameters(model, adapter, gates=gates).items()
+        key: parameter.detach().clone()
+        for key, parameter in adapter_parameters(model, adapter, gates=gates).items()
     }
 
 
 def write_state(
-    model: nn.Module, adapter: str, state: Mapping[str, Tensor], *, gates: bool = False, partial: bool = False
+    model: nn.Module,
+    adapter: str,
+    state: Mapping[str, Tensor],
+    *,
+    gates: bool = False,
+    partial: bool = False,
 ) -> None:
     """Copy tensors into an adapter, in place, so that optimisers keep what they hold. Nothing is written if anything is
     wrong.
@@ -72,7 +82,9 @@ def write_state(
         UpdateError: naming the first key that is unknown, missing, of another shape, or not finite.
         ModelError: as ``adapter_parameters``.
     """
-    _copy_into(adapter_parameters(model, adapter, gates=gates), state, f"adapter {adapter!r}", partial)
+    _copy_into(
+        adapter_parameters(model, adapter, gates=gates), state, f"adapter {adapter!r}", partial
+    )
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> str | None:
@@ -102,26 +114,34 @@ def load_shared(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     _copy_into(_shared(model), tensors, "the frozen A and B", False)
 
 
-def _copy_into(targets: Mapping[str, Tensor], state: Mapping[str, Tensor], what: str, partial: bool) -> None:
+def _copy_into(
+    targets: Mapping[str, Tensor], state: Mapping[str, Tensor], what: str, partial: bool
+) -> None:
     for key in state:
         if key not in targets:
             raise UpdateError(f"{what} has no tensor {key!r}.{nearest(key, targets)}")
     if not partial and len(state) != len(targets):
         missing = next(key for key in targets if key not in state)
-        raise UpdateError(f"The state for {what} lacks {missing!r} ({len(targets) - len(state)} tensors are missing).")
+        raise UpdateError(
+            f"The state for {what} lacks {missing!r} ({len(targets) - len(state)} tensors are missing)."
+        )
     for key, tensor in state.items():
         if not isinstance(tensor, Tensor) or tensor.shape != targets[key].shape:
             found = list(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
             raise UpdateError(f"{key} is {found}, but {what} has {list(targets[key].shape)} there.")
         if not tensor.is_floating_point():
-            raise UpdateError(f"{key} is of type {tensor.dtype}; a floating-point tensor is needed.")
+            raise UpdateError(
+                f"{key} is of type {tensor.dtype}; a floating-point tensor is needed."
+            )
     bad = not_finite(state)
     if bad is not None:
         raise UpdateError(f"{bad} holds NaN or Inf.")
     if not state:
         return
     with torch.no_grad():
-        torch._foreach_copy_([targets[key].data for key in state], [tensor.detach() for tensor in state.values()])
+        torch._foreach_copy_(
+            [targets[key].data for key in state], [tensor.detach() for tensor in state.values()]
+        )
 
 
 def _tables(model: nn.Module, adapter: str) -> _Table:
@@ -150,20 +170,28 @@ def _build(model: nn.Module, adapter: str) -> _Table:
 
     def add(target: _Table, key: str, holder: nn.Module, name: str) -> None:
         if key in target:
-            raise ModelError(f"Two adapted modules would both be called {key!r}; name them apart with target_modules.")
+            raise ModelError(
+                f"Two adapted modules would both be called {key!r}; name them apart with target_modules."
+            )
         target[key] = (holder, name)
 
     for path, layer in model.named_modules():
         if isinstance(layer, AdaptedLinear) and layer.has(adapter):
             place = layer.colora_place
-            prefix = f"block.{place.block}" if isinstance(layer, CoLoraLinear) else f"layer.{place.layer}"
+            prefix = (
+                f"block.{place.block}"
+                if isinstance(layer, CoLoraLinear)
+                else f"layer.{place.layer}"
+            )
             for attr in layer.low_rank_names:
                 add(table, f"{prefix}.{place.module}.{attr[-1]}", getattr(layer, attr), adapter)
             if adapter in layer.colora_beta:
                 add(gates, f"gate.{place.layer}.{place.module}", layer.colora_beta, adapter)
         elif isinstance(layer, LoraLayer) and adapter in layer.lora_A:
             if getattr(layer.lora_B[adapter], "bias", None) is not None:
-                raise ModelError(f"{path} has a LoRA bias, which has no canonical name: use lora_bias=False.")
+                raise ModelError(
+                    f"{path} has a LoRA bias, which has no canonical name: use lora_bias=False."
+                )
             found = _INDEX.search(path)
             prefix = f"layer.{found[1] if found else 0}.{path.rpartition('.')[2]}"
             add(table, f"{prefix}.A", layer.lora_A, f"{adapter}.weight")

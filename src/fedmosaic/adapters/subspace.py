@@ -12,7 +12,9 @@ from fedmosaic.errors import ConfigError, ModelError
 from fedmosaic.seeding import generator
 
 
-def random_pair(d_in: int, d_out: int, r: int, seed: int, layer: int, module: str) -> tuple[Tensor, Tensor]:
+def random_pair(
+    d_in: int, d_out: int, r: int, seed: int, layer: int, module: str
+) -> tuple[Tensor, Tensor]:
     """A ``[r, d_in]`` with orthonormal rows and B ``[d_out, r]`` with orthonormal columns, float64, drawn for (seed,
     layer, module).
 
@@ -49,7 +51,7 @@ def svd_pair(weight: Tensor, r: int) -> tuple[Tensor, Tensor]:
 def calibrate(model: nn.Module, batches: Iterable[Mapping[str, Any]]) -> int:
     """Scale every Co-LoRA layer's A and B, in place, to what the base model does on ``batches``.
 
-    Afterwards A x has unit RMS (over tokens and its r entries) and each column of B has kappa times the RMS of W x
+    Afterwards A x has unit RMS (over tokens and its r entries) and each column of B has b_scale times the RMS of W x
     (over tokens and outputs), so that an entry of P means the same strength in every layer and model. Calibrating again
     changes nothing but the data it is based on. Adapters are switched off meanwhile; only sums are kept, so memory does
     not grow with the data.
@@ -69,11 +71,15 @@ def calibrate(model: nn.Module, batches: Iterable[Mapping[str, Any]]) -> int:
     from fedmosaic.adapters.layer import AdaptedLinear
     from fedmosaic.adapters.linear import CoLoraLinear
 
-    layers = {name: module for name, module in model.named_modules() if isinstance(module, CoLoraLinear)}
+    layers = {
+        name: module for name, module in model.named_modules() if isinstance(module, CoLoraLinear)
+    }
     if not layers:
         raise ModelError("The model has no Co-LoRA layer to calibrate.")
     if any(layer.colora_shared_scale != "unit" for layer in layers.values()):
-        raise ConfigError("The adapter was made with shared_scale='raw': use shared_scale='unit' to calibrate it.")
+        raise ConfigError(
+            "The adapter was made with shared_scale='raw': use shared_scale='unit' to calibrate it."
+        )
     sums = {name: torch.zeros(2, dtype=torch.float64) for name in layers}
     counts = dict.fromkeys(layers, 0)
     mask: Tensor | None = None
@@ -87,12 +93,18 @@ def calibrate(model: nn.Module, batches: Iterable[Mapping[str, Any]]) -> int:
             bias = layer.get_base_layer().bias
             y = y.detach().float() if bias is None else y.detach().float() - bias.float()
             z = torch.nn.functional.linear(x.float(), layer.colora_shared["frozen_A"].float())
-            sums[name] += torch.stack((z.square().mean(-1).sum(), y.square().mean(-1).sum())).to("cpu", torch.float64)
+            sums[name] += torch.stack((z.square().mean(-1).sum(), y.square().mean(-1).sum())).to(
+                "cpu", torch.float64
+            )
             counts[name] += x.shape[:-1].numel()
 
         return hook
 
-    adapted = [(module, module._disable_adapters) for module in model.modules() if isinstance(module, AdaptedLinear)]
+    adapted = [
+        (module, module._disable_adapters)
+        for module in model.modules()
+        if isinstance(module, AdaptedLinear)
+    ]
     hooks = [layer.base_layer.register_forward_hook(watch(name)) for name, layer in layers.items()]
     training: bool = model.training  # type: ignore[assignment]
     model.eval()
@@ -101,7 +113,9 @@ def calibrate(model: nn.Module, batches: Iterable[Mapping[str, Any]]) -> int:
             layer._disable_adapters = True
         for batch in batches:
             attention = batch.get("attention_mask")
-            mask = attention.bool() if isinstance(attention, Tensor) and attention.dim() == 2 else None
+            mask = (
+                attention.bool() if isinstance(attention, Tensor) and attention.dim() == 2 else None
+            )
             model(**batch)
     finally:
         for handle in hooks:
@@ -111,7 +125,9 @@ def calibrate(model: nn.Module, batches: Iterable[Mapping[str, Any]]) -> int:
         model.train(training)
     for name, layer in layers.items():
         if counts[name] == 0:
-            raise ModelError(f"Calibration saw no token at {name}: give at least one batch that runs through it.")
+            raise ModelError(
+                f"Calibration saw no token at {name}: give at least one batch that runs through it."
+            )
         rms_z, rms_y = (float(v) for v in (sums[name] / counts[name]).sqrt())
         if not (0 < rms_z < float("inf") and 0 < rms_y < float("inf")):
             raise ModelError(
@@ -119,5 +135,5 @@ def calibrate(model: nn.Module, batches: Iterable[Mapping[str, Any]]) -> int:
             )
         a, b = layer.colora_shared["frozen_A"], layer.colora_shared["frozen_B"]
         a.mul_(1.0 / rms_z)
-        b.mul_(layer.colora_kappa * rms_y / b.float().square().mean().sqrt())
+        b.mul_(layer.colora_b_scale * rms_y / b.float().square().mean().sqrt())
     return len(layers)

@@ -10,7 +10,7 @@ from fedmosaic.algorithms.base import Algorithm
 from fedmosaic.algorithms.message import Message
 from fedmosaic.algorithms.presets import PRESETS, preset
 from fedmosaic.config import Scenario
-from fedmosaic.configfile import parse
+from fedmosaic.config.load import parse
 from fedmosaic.errors import ConfigError, nearest
 
 TABLE = {
@@ -37,7 +37,15 @@ TABLE = {
     "pooled": "pooled:Pooled",
 }
 
-__all__ = ["PRESETS", "TABLE", "Algorithm", "Message", "algorithm_class", "algorithm_names", "make_algorithm"]
+__all__ = [
+    "PRESETS",
+    "TABLE",
+    "Algorithm",
+    "Message",
+    "algorithm_class",
+    "algorithm_names",
+    "make_algorithm",
+]
 
 
 def algorithm_names() -> list[str]:
@@ -65,7 +73,9 @@ def make_algorithm(name: str, scenario: Scenario, seed: int) -> Algorithm:
     kind = algorithm_class(name)
     for other in scenario.algorithms:
         if other not in algorithm_names():
-            raise ConfigError(f"algorithms: unknown algorithm {other!r}.{nearest(other, algorithm_names())}")
+            raise ConfigError(
+                f"algorithms: unknown algorithm {other!r}.{nearest(other, algorithm_names())}"
+            )
     if name in PRESETS:
         scenario = preset(name, scenario)
     options = parse(kind.Options, scenario.algorithms.get(name, {}), f"algorithms.{name}")
@@ -78,7 +88,11 @@ def make_algorithm(name: str, scenario: Scenario, seed: int) -> Algorithm:
 def _preset_class(name: str) -> type[Algorithm]:
     """The class of the algorithm that the preset is one of, under the preset's name."""
     base = algorithm_class(PRESETS[name].of)
-    return type(base.__name__, (base,), {"name": name, "summary": PRESETS[name].summary, "__doc__": base.__doc__})
+    return type(
+        base.__name__,
+        (base,),
+        {"name": name, "summary": PRESETS[name].summary, "__doc__": base.__doc__},
+    )
 
 
 def _require_one_rank(name: str, scenario: Scenario) -> None:
@@ -89,6 +103,6 @@ def _require_one_rank(name: str, scenario: Scenario) -> None:
         if rank != expected:
             able = ", ".join(known for known in TABLE if algorithm_class(known).mixed_ranks)
             raise ConfigError(
-                f"clients.{number}.rank: {client.name!r} has rank {rank} and {other!r} rank {expected} on {client.model}, "
+                f"clients.{number}.r: {client.name!r} has rank {rank} and {other!r} rank {expected} on {client.model}, "
                 f"but {name} needs one rank an architecture; these take any: {able}"
             )

@@ -17,8 +17,8 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from fedmosaic.algorithms.ledger import Ledger
 from fedmosaic.algorithms.message import Message
+from fedmosaic.algorithms.state import ServerState
 from fedmosaic.alignment import Alignment
 from fedmosaic.config import Scenario, Settings
 from fedmosaic.data import ClientStream
@@ -47,12 +47,12 @@ class Client(Protocol):
     Attributes:
         model: the base model with the algorithm's adapters, holding *this* client's weights.
         backbone: tokenizer, image features and batching of that base.
-        kept: tensors the algorithm keeps for this client between rounds (in checkpoints; they never travel by themselves).
+        state: tensors the algorithm keeps for this client between rounds (in checkpoints; they never travel by themselves).
     """
 
     name: str
     round: int
-    kept: dict[str, Tensor]
+    state: dict[str, Tensor]
 
     @property
     def model(self) -> Any: ...
@@ -79,10 +79,10 @@ class Client(Protocol):
     def generator(self, purpose: str) -> torch.Generator:
         """Randomness for one purpose in this round of this client."""
 
-    def everyone(self) -> dict[str, ClientStream]:
+    def all_streams(self) -> dict[str, ClientStream]:
         """The streams of all clients as they are before the first round, by name: private data, for oracles in simulations."""
 
-    def once(self, key: str, make: Callable[[], Any]) -> Any:
+    def cached(self, key: str, make: Callable[[], Any]) -> Any:
         """An object that is costly to make and the same for all clients of the process."""
 
 
@@ -95,7 +95,7 @@ class Server(Protocol):
     """
 
     members: Sequence[Member]
-    ledger: Ledger
+    state: ServerState
     round: int
     report: dict[str, Any]
 
@@ -121,7 +121,7 @@ class Algorithm(ABC):
         views: models a client can be evaluated as; the first is the one it would use.
         needs_public: works on public examples and cannot run without.
         mixed_ranks: clients of one architecture may have adapters of different ranks.
-        unlimited: an oracle that no ``budget`` limits: it takes the scenario's steps and rounds, whatever they cost.
+        oracle: an oracle that no ``budget`` limits: it takes the scenario's steps and rounds, whatever they cost.
     """
 
     name: ClassVar[str]
@@ -133,7 +133,7 @@ class Algorithm(ABC):
     views: ClassVar[tuple[str, ...]] = ("mixed",)
     needs_public: ClassVar[bool] = False
     mixed_ranks: ClassVar[bool] = False
-    unlimited: ClassVar[bool] = False
+    oracle: ClassVar[bool] = False
 
     class Options(Settings):
         """Settings of the algorithm, under ``algorithms.<name>``. ``steps``: local steps a round, None: ``train.steps``."""
@@ -164,7 +164,9 @@ class Algorithm(ABC):
             the PEFT model.
         """
 
-    def build_aligned(self, backbone: Backbone, public: Sequence[Example], aligned: Alignment | None) -> Any:
+    def build_aligned(
+        self, backbone: Backbone, public: Sequence[Example], aligned: Alignment | None
+    ) -> Any:
         """As :meth:`build`, with the A and B that the model shares with other architectures; for algorithms that have such.
 
         Args:
@@ -172,7 +174,9 @@ class Algorithm(ABC):
         """
         return self.build(backbone, public)
 
-    def built(self, backbone: Backbone, public: Sequence[Example], aligned: Alignment | None = None) -> Any:
+    def built(
+        self, backbone: Backbone, public: Sequence[Example], aligned: Alignment | None = None
+    ) -> Any:
         """What :meth:`build_aligned` gives."""
         with warnings.catch_warnings():
             # PEFT 0.21 reads a name that transformers 5 deprecates; nothing a user could do about it.
@@ -187,7 +191,7 @@ class Algorithm(ABC):
     def receive(self, client: Client, download: Message) -> None:
         """Put what the server sent where it belongs. An empty download (first round) changes nothing."""
 
-    def adopt(self, client: Client) -> None:
+    def start_from_received(self, client: Client) -> None:
         """Begin anew with what was received in place of the client's own adapter, for a task that is like none of its own.
 
         By default nothing happens: where downloads overwrite what is trained, that is how every round begins. What an algorithm
@@ -211,7 +215,7 @@ class Algorithm(ABC):
     # --- server half ------------------------------------------------------------------------------------------------
     @abstractmethod
     def aggregate(self, server: Server, updates: Mapping[str, Message]) -> None:
-        """Turn the accepted updates of a round, by client, into what the next downloads need (in ``server.ledger``)."""
+        """Turn the accepted updates of a round, by client, into what the next downloads need (in ``server.state``)."""
 
     @abstractmethod
     def download(self, server: Server, member: Member) -> Message:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from fedmosaic.adapters import adapter_parameters, read_state, write_state
 from fedmosaic.algorithms.base import Client, FitReport
-from fedmosaic.algorithms.dual import Dual
-from fedmosaic.algorithms.mixture import activate
+from fedmosaic.algorithms.common.activation import activate
+from fedmosaic.algorithms.common.dual import Dual
 from fedmosaic.data.example import Example
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.training.loss import answer_loss, proximity
@@ -30,7 +30,9 @@ class Ditto(Dual):
     """
 
     name: ClassVar[str] = "ditto"
-    summary: ClassVar[str] = "a personal adapter trained with a proximal term towards the averaged one"
+    summary: ClassVar[str] = (
+        "a personal adapter trained with a proximal term towards the averaged one"
+    )
     paper: ClassVar[str] = "Li et al. 2021 (arXiv 2012.04221)"
 
     class Options(Dual.Options):
@@ -51,7 +53,9 @@ class Ditto(Dual):
             activate(model, {"global": 1.0}, train=("global",))
             answer_loss(model, backbone, batch).backward()
             activate(model, {"local": 1.0}, train=("local",))
-            whole: Tensor = answer_loss(model, backbone, batch) + self.options.lam * proximity(personal, received)
+            whole: Tensor = answer_loss(model, backbone, batch) + self.options.lam * proximity(
+                personal, received
+            )
             return whole
 
         return client.fit(self.steps, loss=loss)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from fedmosaic.adapters import read_state, write_state
-from fedmosaic.algorithms.average import average, averaged
 from fedmosaic.algorithms.base import Client, Member, Server
+from fedmosaic.algorithms.common.average import average, averaged
 from fedmosaic.algorithms.message import Message
 from fedmosaic.algorithms.sft import SFT
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from fedmosaic.algorithms.base import Client, FitReport
-from fedmosaic.algorithms.dual import Dual
-from fedmosaic.algorithms.mixture import activate
+from fedmosaic.algorithms.common.activation import activate
+from fedmosaic.algorithms.common.dual import Dual
 from fedmosaic.training.distil import spoken
 from fedmosaic.training.loss import divergence
 

@@ -9,8 +9,8 @@ from pydantic import Field
 from torch import Tensor
 
 from fedmosaic.algorithms.base import Client, FitReport
-from fedmosaic.algorithms.bridge import Script, blend
-from fedmosaic.algorithms.exchange import PublicExchange, as_tensors
+from fedmosaic.algorithms.common.public_predictions import PublicExchange, as_tensors
+from fedmosaic.algorithms.common.token_bridge import Script, blend
 from fedmosaic.training.distil import Predictions, distillation_loss, spoken
 from fedmosaic.training.loss import answer_loss
 
@@ -31,7 +31,9 @@ class FedDistill(PublicExchange):
     """
 
     name: ClassVar[str] = "feddistill"
-    summary: ClassVar[str] = "local training towards the mean of the others' predictions on public examples"
+    summary: ClassVar[str] = (
+        "local training towards the mean of the others' predictions on public examples"
+    )
     paper: ClassVar[str] = "Jeong et al. 2018 (arXiv 1811.11479)"
 
     class Options(PublicExchange.Options):

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from fedmosaic.algorithms.base import Client, FitReport
-from fedmosaic.algorithms.dual import Dual
-from fedmosaic.algorithms.mixture import activate
+from fedmosaic.algorithms.common.activation import activate
+from fedmosaic.algorithms.common.dual import Dual
 from fedmosaic.data.example import Example
 from fedmosaic.models.backbone import Backbone, Batch
 from fedmosaic.models.chat import IGNORE
@@ -69,7 +69,9 @@ class FedDPA(Dual):
         activate(client.model, {"global": 1.0}, train=("global",))
         shared = client.fit(self.steps - half, each_step=remember)
         order = torch.randperm(len(seen), generator=client.generator(REFERENCES)).tolist()
-        client.kept[REFERENCES] = self._represent(client, [seen[i] for i in order[: self.options.instances]]).cpu()
+        client.state[REFERENCES] = self._represent(
+            client, [seen[i] for i in order[: self.options.instances]]
+        ).cpu()
         return personal.beside(shared)
 
     def _represent(self, client: Client, examples: Sequence[Example]) -> Tensor:
@@ -81,7 +83,7 @@ class FedDPA(Dual):
     @contextmanager
     def view(self, client: Client, name: str) -> Iterator[Any]:
         with super().view(client, name) as model:
-            references = client.kept.get(REFERENCES)
+            references = client.state.get(REFERENCES)
             if name == "mixed" and references is not None:
                 yield InstanceWise(model, client.backbone, references, self.options.lam)
             else:
@@ -118,7 +120,9 @@ def represent(model: Any, backbone: Backbone, batch: Batch) -> Tensor:
     That is the last column without a label: answers, where there are any, end the sequences and are labelled.
     """
     caught: list[Tensor] = []
-    norm = model.get_base_model().get_submodule(backbone.layers_prefix.removesuffix("layers") + "norm")
+    norm = model.get_base_model().get_submodule(
+        backbone.layers_prefix.removesuffix("layers") + "norm"
+    )
     handle = norm.register_forward_hook(lambda _, __, output: caught.append(output))
     try:
         model(

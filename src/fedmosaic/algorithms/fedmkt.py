@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from fedmosaic.algorithms.base import Client, FitReport
-from fedmosaic.algorithms.bridge import Script, blend
-from fedmosaic.algorithms.exchange import PublicExchange, as_tensors
+from fedmosaic.algorithms.common.public_predictions import PublicExchange, as_tensors
+from fedmosaic.algorithms.common.token_bridge import Script, blend
 from fedmosaic.algorithms.message import Message
 from fedmosaic.training.distil import Predictions, distillation_loss, spoken
 
@@ -52,20 +52,24 @@ class FedMKT(PublicExchange):
         if not lesson:
             return client.fit(self.steps)
         batches = self.batches(client)
-        better = (lesson["losses"] < client.kept["losses"]).repeat_interleave(batches.counts)
+        better = (lesson["losses"] < client.state["losses"]).repeat_interleave(batches.counts)
         taught = Predictions(lesson["probabilities"] * better[:, None], lesson["tokens"])
 
         def loss(model: Any, backbone: Any, batch: Any) -> Tensor:
             logits, labels = spoken(model, backbone, batch)
             distilled = distillation_loss(logits, taught.at(batches.rows), self.options.temperature)
-            return torch.lerp(distilled, functional.cross_entropy(logits, labels), self.options.label_weight)
+            return torch.lerp(
+                distilled, functional.cross_entropy(logits, labels), self.options.label_weight
+            )
 
-        public = client.fit(self.options.public_steps or batches.steps, loss=loss, examples=batches.draw)
+        public = client.fit(
+            self.options.public_steps or batches.steps, loss=loss, examples=batches.draw
+        )
         return client.fit(self.steps).beside(public)
 
     def upload(self, client: Client) -> Message:
         predictions, losses = self.speak(client)
-        client.kept["losses"] = losses
+        client.state["losses"] = losses
         return Message({**as_tensors(predictions), "losses": losses})
 
     def lesson(
@@ -76,4 +80,7 @@ class FedMKT(PublicExchange):
             Predictions(said.probabilities * (best == index)[target.example, None], said.tokens)
             for index, said in enumerate(heard)
         ]
-        return {**as_tensors(blend(chosen, target.vocabulary, self.options.top_k)), "losses": losses}
+        return {
+            **as_tensors(blend(chosen, target.vocabulary, self.options.top_k)),
+            "losses": losses,
+        }

@@ -10,14 +10,22 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from fedmosaic.adapters import CoLoraConfig, activate, build_pair, calibrate, load_shared, read_state, write_state
-from fedmosaic.adapters.blocks import even_block_ends
+from fedmosaic.adapters import (
+    CoLoraConfig,
+    activate,
+    build_pair,
+    calibrate,
+    load_shared,
+    read_state,
+    write_state,
+)
+from fedmosaic.adapters.placement import even_block_ends
 from fedmosaic.algorithms.base import Algorithm, Client, FitReport, Member, Server
-from fedmosaic.algorithms.lora import model_inputs, parameter_groups, target_pattern
+from fedmosaic.algorithms.common.lora import model_inputs, parameter_groups, target_pattern
+from fedmosaic.algorithms.common.peer_weights import peer_weights
 from fedmosaic.algorithms.message import Message
-from fedmosaic.algorithms.rela import peer_weights
 from fedmosaic.alignment import Alignment
-from fedmosaic.alignment.turned import turned
+from fedmosaic.alignment.rotation import turned
 from fedmosaic.data.example import Example
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.relevance.sanitise import Sanitiser
@@ -68,7 +76,7 @@ class FedMosaic(Algorithm):
         ``share``: P and Q are mixed over ``all`` clients, those of one ``architecture``, or not at all (``none``). ``share_layers``: the
         same of ordinary LoRA. What is not shared does not leave the client, and its global branch has its own.
         ``foreign``: weight of the other architectures' P, Q beside the own one's; None: one mix of all, the paper.
-        ``turned``: a control: every architecture's aligned A, B turned away from the others' (:func:`fedmosaic.alignment.turned.turned`);
+        ``turned``: a control: every architecture's aligned A, B turned away from the others' (:func:`fedmosaic.alignment.rotation.turned`);
         without an alignment they are unrelated anyway.
         """
 
@@ -91,30 +99,39 @@ class FedMosaic(Algorithm):
     def build(self, backbone: Backbone, public: Sequence[Example]) -> Any:
         return self.build_aligned(backbone, public, None)
 
-    def build_aligned(self, backbone: Backbone, public: Sequence[Example], aligned: Alignment | None) -> Any:
+    def build_aligned(
+        self, backbone: Backbone, public: Sequence[Example], aligned: Alignment | None
+    ) -> Any:
         settings = self.scenario.adapter
         # Refined A and B carry the strength at which they were refined.
         scaled = aligned is not None and aligned.settings.get("refine") is not None
         config = CoLoraConfig(
-            r=settings.rank,
+            r=settings.r,
             lora_alpha=settings.alpha,
             lora_dropout=settings.dropout,
-            shared_r=settings.shared_rank,
-            shared_modules=None if settings.shared_targets is None else list(settings.shared_targets),
-            num_blocks=max(settings.blocks, 1),
+            shared_r=settings.shared_r,
+            shared_modules=None
+            if settings.shared_modules is None
+            else list(settings.shared_modules),
+            num_blocks=max(settings.num_blocks, 1),
             block_layers=self._block_layers(backbone, aligned),
             target_modules=target_pattern(backbone, settings),
             gate=settings.gate,
             gate_init=settings.gate_init,
-            mix=settings.mix,
             shared_init=settings.shared_init,
-            shared_scale=settings.shared_scale if public and settings.blocks and not scaled else "raw",
-            kappa=settings.kappa,
+            shared_scale=settings.shared_scale
+            if public and settings.num_blocks and not scaled
+            else "raw",
+            b_scale=settings.b_scale,
             seed=seed_for(self.seed, "colora") % 2**31,
         )
         model = build_pair(backbone.fork(), config)
         if aligned is not None:
-            own = turned(aligned.tensors, self.seed, backbone.identity) if self.options.turned else aligned.tensors
+            own = (
+                turned(aligned.tensors, self.seed, backbone.identity)
+                if self.options.turned
+                else aligned.tensors
+            )
             load_shared(model, own)
         if config.shared_scale == "unit":
             calibrate(model, model_inputs(backbone, public))
@@ -124,10 +141,14 @@ class FedMosaic(Algorithm):
 
     def _block_layers(self, backbone: Backbone, aligned: Alignment | None) -> list[int] | None:
         """The layers that end blocks; None for the rule of relative depth."""
-        blocks = self.scenario.adapter.blocks
+        blocks = self.scenario.adapter.num_blocks
         if aligned is not None or not blocks:
             return list(aligned.report["layers"]) if aligned else []
-        return list(even_block_ends(backbone.num_layers, blocks)) if self.scenario.alignment.layers == "even" else None
+        return (
+            list(even_block_ends(backbone.num_layers, blocks))
+            if self.scenario.alignment.layers == "even"
+            else None
+        )
 
     def parameters(self, model: Any) -> Sequence[ParameterGroup]:
         return parameter_groups(model, "local")
@@ -147,7 +168,7 @@ class FedMosaic(Algorithm):
             }
             write_state(client.model, "local", pulled)
 
-    def adopt(self, client: Client) -> None:
+    def start_from_received(self, client: Client) -> None:
         write_state(client.model, "local", read_state(client.model, "global"))
 
     def train(self, client: Client) -> FitReport:
@@ -159,19 +180,25 @@ class FedMosaic(Algorithm):
             if step % every == 0:
                 small = signatures.backbone
                 batch = small.collate([small.encode(example) for example in examples])
-                client.kept["signature"] = ema(client.kept.get("signature"), signatures.gradient(batch).cpu(), alpha)
+                client.state["signature"] = ema(
+                    client.state.get("signature"), signatures.gradient(batch).cpu(), alpha
+                )
 
         return client.fit(self.steps, each_step=observe)
 
     def upload(self, client: Client) -> Message:
         settings = self.scenario.relevance
-        signature = client.kept.get("signature")
+        signature = client.state.get("signature")
         if signature is None:
             signature = torch.zeros(self._signatures(client).size)
         sanitise = Sanitiser(settings.noise, settings.noise_std, settings.clip)
         sent = sanitise(signature, client.generator("signature noise"))
         private = self._private(client)
-        shared = {key: value for key, value in read_state(client.model, "local").items() if key not in private}
+        shared = {
+            key: value
+            for key, value in read_state(client.model, "local").items()
+            if key not in private
+        }
         return Message({**shared, "signature": sent})
 
     def _private(self, client: Client) -> dict[str, Tensor]:
@@ -180,7 +207,9 @@ class FedMosaic(Algorithm):
         if "none" not in shares.values():
             return {}
         local = read_state(client.model, "local")
-        return {key: value for key, value in local.items() if shares[key.partition(".")[0]] == "none"}
+        return {
+            key: value for key, value in local.items() if shares[key.partition(".")[0]] == "none"
+        }
 
     def _signatures(self, client: Client) -> SignatureModel:
         settings = self.scenario.relevance
@@ -188,7 +217,7 @@ class FedMosaic(Algorithm):
         def make() -> SignatureModel:
             return SignatureModel(client.other_backbone(settings.model), settings.keep, self.seed)
 
-        made: SignatureModel = client.once("signature model", make)
+        made: SignatureModel = client.cached("signature model", make)
         return made
 
     @contextmanager
@@ -201,28 +230,36 @@ class FedMosaic(Algorithm):
 
     # --- server half ------------------------------------------------------------------------------------------------
     def aggregate(self, server: Server, updates: Mapping[str, Message]) -> None:
-        ledger = server.ledger
+        state = server.state
         architecture = {member.name: member.architecture for member in server.members}
         for name, update in updates.items():
-            ledger.put("block", name, update.select("block."))
-            ledger.put(f"layer@{architecture[name]}", name, update.select("layer."))
-            ledger.put("signature", name, update.select("signature"))
-        names = ledger.clients("block")
-        alike = similarity(ledger.matrix("signature"))
+            state.put("block", name, update.select("block."))
+            state.put(f"layer@{architecture[name]}", name, update.select("layer."))
+            state.put("signature", name, update.select("signature"))
+        names = state.clients("block")
+        alike = similarity(state.matrix("signature"))
         weights = peer_weights(self.scenario, server, names, alike)
         alike_models = same([architecture[name] for name in names])
         within = restrict(weights, alike_models)
         across = within if self.options.share == "architecture" else weights
         if self.options.share == "all" and self.options.foreign is not None:
-            across = within + self.options.foreign * restrict(weights, ~alike_models) * ~alike_models
-        ledger.put_matrix("global block", "block", names, mix(across, ledger.matrix("block")))
+            across = (
+                within + self.options.foreign * restrict(weights, ~alike_models) * ~alike_models
+            )
+        state.put_matrix("global block", "block", names, mix(across, state.matrix("block")))
         for kind in dict.fromkeys(f"layer@{architecture[name]}" for name in names):
-            rows = [index for index, name in enumerate(names) if f"layer@{architecture[name]}" == kind]
-            mixed = mix(within[rows][:, rows], ledger.matrix(kind))
-            ledger.put_matrix(f"global {kind}", kind, [names[row] for row in rows], mixed)
-        server.report["relevance"] = {"clients": names, "weights": weights.tolist(), "similarity": alike.tolist()}
+            rows = [
+                index for index, name in enumerate(names) if f"layer@{architecture[name]}" == kind
+            ]
+            mixed = mix(within[rows][:, rows], state.matrix(kind))
+            state.put_matrix(f"global {kind}", kind, [names[row] for row in rows], mixed)
+        server.report["relevance"] = {
+            "clients": names,
+            "weights": weights.tolist(),
+            "similarity": alike.tolist(),
+        }
 
     def download(self, server: Server, member: Member) -> Message:
-        ledger = server.ledger
-        layers = ledger.get(f"global layer@{member.architecture}", member.name)
-        return Message({**ledger.get("global block", member.name), **layers})
+        state = server.state
+        layers = state.get(f"global layer@{member.architecture}", member.name)
+        return Message({**state.get("global block", member.name), **layers})

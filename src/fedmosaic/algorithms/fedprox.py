@@ -37,7 +37,9 @@ class FedProx(FedAvg):
         received = {name: parameter.detach().clone() for name, parameter in trained.items()}
 
         def loss(model: Any, backbone: Any, batch: Any) -> Tensor:
-            whole: Tensor = answer_loss(model, backbone, batch) + self.options.mu * proximity(trained, received)
+            whole: Tensor = answer_loss(model, backbone, batch) + self.options.mu * proximity(
+                trained, received
+            )
             return whole
 
         return client.fit(self.steps, loss=loss)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from fedmosaic.algorithms.base import Server
-from fedmosaic.algorithms.lora import parameter_groups
-from fedmosaic.algorithms.ranks import Adapter, RankedLora, first_rows, padded_mean, resize
+from fedmosaic.algorithms.common.lora import parameter_groups
+from fedmosaic.algorithms.common.ranks import Adapter, RankedLora, first_rows, padded_mean, resize
 from fedmosaic.training.optimiser import ParameterGroup
 
 
@@ -32,18 +32,27 @@ class FedSALoRA(RankedLora):
 
     def parameters(self, model: Any) -> Sequence[ParameterGroup]:
         (group,) = parameter_groups(model, "local")
-        halves = [{k: p for k, p in group.parameters.items() if k.endswith(part)} for part in (".A", ".B")]
+        halves = [
+            {k: p for k, p in group.parameters.items() if k.endswith(part)} for part in (".A", ".B")
+        ]
         return [ParameterGroup(group.role, half, personal=half is halves[1]) for half in halves]
 
     def combine(
-        self, server: Server, architecture: str, adapters: Sequence[Adapter], weights: Tensor, ranks: Sequence[int]
+        self,
+        server: Server,
+        architecture: str,
+        adapters: Sequence[Adapter],
+        weights: Tensor,
+        ranks: Sequence[int],
     ) -> Mapping[int, Adapter]:
         top = ranks[-1]
         mean = padded_mean(adapters, weights, top)
         present = padded_mean(
-            [{k: torch.ones_like(a) for k, a in adapter.items()} for adapter in adapters], weights, top
+            [{k: torch.ones_like(a) for k, a in adapter.items()} for adapter in adapters],
+            weights,
+            top,
         )
-        known = server.ledger.get(f"rank {top}@{architecture}", architecture)
+        known = server.state.get(f"rank {top}@{architecture}", architecture)
         for key, share in present.items():
             absent = known[key] if known else first_rows(*share.shape, self.seed, architecture, key)
             mean[key] = torch.where(share > 0, mean[key] / share, absent)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from fedmosaic.algorithms.base import Client, FitReport
-from fedmosaic.algorithms.dual import Dual
-from fedmosaic.algorithms.mixture import activate
+from fedmosaic.algorithms.common.activation import activate
+from fedmosaic.algorithms.common.dual import Dual
 
 
 class FedSim(Dual):
@@ -22,7 +22,9 @@ class FedSim(Dual):
     """
 
     name: ClassVar[str] = "fedsim"
-    summary: ClassVar[str] = "a shared and a personal adapter trained at once, the shared one averaged"
+    summary: ClassVar[str] = (
+        "a shared and a personal adapter trained at once, the shared one averaged"
+    )
     paper: ClassVar[str] = "Pillutla et al. 2022 (arXiv 2204.03809)"
     mixtures: ClassVar[Mapping[str, Mapping[str, float]]] = {
         "mixed": {"local": 1.0, "global": 1.0},

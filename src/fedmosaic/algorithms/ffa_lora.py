@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from fedmosaic.algorithms.base import Server
-from fedmosaic.algorithms.lora import parameter_groups
-from fedmosaic.algorithms.ranks import Adapter, RankedLora, padded_mean, resize
+from fedmosaic.algorithms.common.lora import parameter_groups
+from fedmosaic.algorithms.common.ranks import Adapter, RankedLora, padded_mean, resize
 from fedmosaic.training.optimiser import ParameterGroup
 
 
@@ -33,10 +33,19 @@ class FFALoRA(RankedLora):
         (group,) = parameter_groups(model, "local")
         for key, parameter in group.parameters.items():
             parameter.requires_grad_(key.endswith(".B"))
-        return [ParameterGroup(group.role, {k: p for k, p in group.parameters.items() if p.requires_grad})]
+        return [
+            ParameterGroup(
+                group.role, {k: p for k, p in group.parameters.items() if p.requires_grad}
+            )
+        ]
 
     def combine(
-        self, server: Server, architecture: str, adapters: Sequence[Adapter], weights: Tensor, ranks: Sequence[int]
+        self,
+        server: Server,
+        architecture: str,
+        adapters: Sequence[Adapter],
+        weights: Tensor,
+        ranks: Sequence[int],
     ) -> Mapping[int, Adapter]:
         mean = padded_mean(adapters, weights, ranks[-1])
         return {rank: resize(mean, rank) for rank in ranks}

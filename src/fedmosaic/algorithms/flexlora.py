@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fedmosaic.algorithms.base import Server
-from fedmosaic.algorithms.ranks import Adapter, RankedLora, factors, pairs
+from fedmosaic.algorithms.common.ranks import Adapter, RankedLora, factors, pairs
 
 
 class FlexLoRA(RankedLora):
@@ -23,16 +23,25 @@ class FlexLoRA(RankedLora):
     """
 
     name: ClassVar[str] = "flexlora"
-    summary: ClassVar[str] = "LoRA of any ranks: the products averaged, an SVD cuts the mean to each client's rank"
+    summary: ClassVar[str] = (
+        "LoRA of any ranks: the products averaged, an SVD cuts the mean to each client's rank"
+    )
     paper: ClassVar[str] = "FlexLoRA, NeurIPS 2024 (arXiv 2402.11505)"
 
     def combine(
-        self, server: Server, architecture: str, adapters: Sequence[Adapter], weights: Tensor, ranks: Sequence[int]
+        self,
+        server: Server,
+        architecture: str,
+        adapters: Sequence[Adapter],
+        weights: Tensor,
+        ranks: Sequence[int],
     ) -> Mapping[int, Adapter]:
         combined: dict[int, dict[str, Tensor]] = {rank: {} for rank in ranks}
         for modules in zip(*map(pairs, adapters), strict=True):
             name = modules[0][0]
-            stacked = torch.cat([weight * a for weight, (_, a, _) in zip(weights, modules, strict=True)])
+            stacked = torch.cat(
+                [weight * a for weight, (_, a, _) in zip(weights, modules, strict=True)]
+            )
             a, b = factors(stacked, torch.cat([b for _, _, b in modules], dim=1), ranks[-1])
             for rank, adapter in combined.items():
                 adapter |= {f"{name}.A": a[:rank], f"{name}.B": b[:, :rank]}

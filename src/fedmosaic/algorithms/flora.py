@@ -12,9 +12,17 @@ from torch import Tensor
 
 from fedmosaic.adapters import activate, adapter_parameters, read_state, write_state
 from fedmosaic.algorithms.base import Client, Member, Server
-from fedmosaic.algorithms.lora import target_pattern
+from fedmosaic.algorithms.common.lora import target_pattern
+from fedmosaic.algorithms.common.ranks import (
+    Adapter,
+    RankedLora,
+    factors,
+    first_rows,
+    pairs,
+    resize,
+    squared_norm,
+)
 from fedmosaic.algorithms.message import Message
-from fedmosaic.algorithms.ranks import Adapter, RankedLora, factors, first_rows, pairs, resize, squared_norm
 from fedmosaic.data.example import Example
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.seeding import seed_for
@@ -37,7 +45,9 @@ class FLoRA(RankedLora):
     """
 
     name: ClassVar[str] = "flora"
-    summary: ClassVar[str] = "LoRA of any ranks: adapters stacked without error into a frozen one, then begun anew"
+    summary: ClassVar[str] = (
+        "LoRA of any ranks: adapters stacked without error into a frozen one, then begun anew"
+    )
     paper: ClassVar[str] = "FLoRA, NeurIPS 2024 (arXiv 2409.05976)"
     adapters: ClassVar[tuple[str, ...]] = ("local", "global")
     views: ClassVar[tuple[str, ...]] = ("mixed", "global")
@@ -55,8 +65,14 @@ class FLoRA(RankedLora):
         # No projection of a decoder layer has a higher rank than the model's width.
         rank = min(self._limit(backbone.name), backbone.hidden_size)
         targets = target_pattern(backbone, self.scenario.adapter)
-        model.add_adapter("global", LoraConfig(r=rank, lora_alpha=rank, target_modules=targets, bias="none"))
-        write_state(model, "global", {key: torch.zeros_like(v) for key, v in read_state(model, "global").items()})
+        model.add_adapter(
+            "global", LoraConfig(r=rank, lora_alpha=rank, target_modules=targets, bias="none")
+        )
+        write_state(
+            model,
+            "global",
+            {key: torch.zeros_like(v) for key, v in read_state(model, "global").items()},
+        )
         _switch(model, "local", "global")
         return model.eval()
 
@@ -69,7 +85,8 @@ class FLoRA(RankedLora):
         fresh = seed_for(self.seed, client.name, client.round, "fresh adapter")
         local = read_state(client.model, "local")
         start = {
-            k: first_rows(*v.shape, fresh, k) if k.endswith(".A") else torch.zeros_like(v) for k, v in local.items()
+            k: first_rows(*v.shape, fresh, k) if k.endswith(".A") else torch.zeros_like(v)
+            for k, v in local.items()
         }
         write_state(client.model, "local", start)
 
@@ -83,18 +100,31 @@ class FLoRA(RankedLora):
 
     # --- server half ------------------------------------------------------------------------------------------------
     def combine(
-        self, server: Server, architecture: str, adapters: Sequence[Adapter], weights: Tensor, ranks: Sequence[int]
+        self,
+        server: Server,
+        architecture: str,
+        adapters: Sequence[Adapter],
+        weights: Tensor,
+        ranks: Sequence[int],
     ) -> Mapping[int, Adapter]:
-        limit, scale = self._limit(architecture), self.scenario.adapter.alpha / self.scenario.adapter.rank
-        merged = server.ledger.get(f"rank {limit}@{architecture}", architecture)
+        limit, scale = (
+            self._limit(architecture),
+            self.scenario.adapter.alpha / self.scenario.adapter.r,
+        )
+        merged = server.state.get(f"rank {limit}@{architecture}", architecture)
         before = {module: (a, b) for module, a, b in pairs(_used(merged))}
         result: dict[str, Tensor] = {}
         total = lost = 0.0
         for modules in zip(*map(pairs, adapters), strict=True):
             name, a, b = modules[0]
             held = [before[name]] if name in before else []
-            stacked = [(weight * a, scale * b) for weight, (_, a, b) in zip(weights, modules, strict=True)]
-            a, b = torch.cat([a for a, _ in held + stacked]), torch.cat([b for _, b in held + stacked], dim=1)
+            stacked = [
+                (weight * a, scale * b) for weight, (_, a, b) in zip(weights, modules, strict=True)
+            ]
+            a, b = (
+                torch.cat([a for a, _ in held + stacked]),
+                torch.cat([b for _, b in held + stacked], dim=1),
+            )
             rank = min(limit, a.shape[1], b.shape[0])
             whole = squared_norm(a, b)
             if a.shape[0] > rank:
@@ -106,7 +136,7 @@ class FLoRA(RankedLora):
 
     def download(self, server: Server, member: Member) -> Message:
         kind = f"rank {self._limit(member.architecture)}@{member.architecture}"
-        return Message(_used(server.ledger.get(kind, member.architecture)))
+        return Message(_used(server.state.get(kind, member.architecture)))
 
     def _limit(self, architecture: str) -> int:
         """The most rank that what has been merged may have."""

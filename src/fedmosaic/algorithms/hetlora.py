@@ -11,8 +11,15 @@ from torch import Tensor
 
 from fedmosaic.adapters import adapter_parameters, read_state, write_state
 from fedmosaic.algorithms.base import Client, FitReport, Server
+from fedmosaic.algorithms.common.ranks import (
+    Adapter,
+    RankedLora,
+    padded_mean,
+    pairs,
+    resize,
+    squared_norm,
+)
 from fedmosaic.algorithms.message import Message
-from fedmosaic.algorithms.ranks import Adapter, RankedLora, padded_mean, pairs, resize, squared_norm
 from fedmosaic.training.loss import answer_loss
 
 
@@ -34,7 +41,9 @@ class HetLoRA(RankedLora):
     """
 
     name: ClassVar[str] = "hetlora"
-    summary: ClassVar[str] = "LoRA of any ranks: zero-padded, weighted by norm, cut to size; ranks prune themselves"
+    summary: ClassVar[str] = (
+        "LoRA of any ranks: zero-padded, weighted by norm, cut to size; ranks prune themselves"
+    )
     paper: ClassVar[str] = "HetLoRA, EMNLP 2024 (arXiv 2401.06432)"
 
     class Options(RankedLora.Options):
@@ -60,7 +69,10 @@ class HetLoRA(RankedLora):
             norm = torch.linalg.vector_norm
             keys = [key.removesuffix(".A") for key in trained if key.endswith(".A")]
             return torch.stack(
-                [norm(trained[f"{k}.B"][:, kept:rank]) * norm(trained[f"{k}.A"][kept:rank]) for k in keys]
+                [
+                    norm(trained[f"{k}.B"][:, kept:rank]) * norm(trained[f"{k}.A"][kept:rank])
+                    for k in keys
+                ]
             ).sum()
 
         def loss(model: Any, backbone: Any, batch: Any) -> Tensor:
@@ -70,13 +82,13 @@ class HetLoRA(RankedLora):
         before = tail().item()
         report = client.fit(self.steps, loss=loss)
         if tail().item() < before:
-            client.kept["rank"] = torch.tensor(kept)
+            client.state["rank"] = torch.tensor(kept)
             self._drop(client)
         return report
 
     def _rank(self, client: Client) -> int:
         """What pruning has left of the client's rank."""
-        return int(client.kept.get("rank", self.scenario.rank_of(client.name)))
+        return int(client.state.get("rank", self.scenario.rank_of(client.name)))
 
     def _drop(self, client: Client) -> None:
         whole = self.scenario.rank_of(client.name)
@@ -86,7 +98,12 @@ class HetLoRA(RankedLora):
 
     # --- server half ------------------------------------------------------------------------------------------------
     def combine(
-        self, server: Server, architecture: str, adapters: Sequence[Adapter], weights: Tensor, ranks: Sequence[int]
+        self,
+        server: Server,
+        architecture: str,
+        adapters: Sequence[Adapter],
+        weights: Tensor,
+        ranks: Sequence[int],
     ) -> Mapping[int, Adapter]:
         squares = [[squared_norm(a, b) for _, a, b in pairs(adapter)] for adapter in adapters]
         norms = torch.tensor(squares, dtype=torch.float64).sum(1).sqrt()

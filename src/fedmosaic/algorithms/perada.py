@@ -10,12 +10,12 @@ from pydantic import Field
 from torch import Tensor
 
 from fedmosaic.adapters import read_state, write_state
-from fedmosaic.algorithms.average import averaged, taking_part
 from fedmosaic.algorithms.base import Server, fit
+from fedmosaic.algorithms.common.activation import activate
+from fedmosaic.algorithms.common.average import averaged, taking_part
+from fedmosaic.algorithms.common.lora import parameter_groups
 from fedmosaic.algorithms.ditto import Ditto
-from fedmosaic.algorithms.lora import parameter_groups
 from fedmosaic.algorithms.message import Message
-from fedmosaic.algorithms.mixture import activate
 from fedmosaic.training.distil import PublicBatches, spoken
 from fedmosaic.training.loss import divergence
 from fedmosaic.training.optimiser import Optimiser
@@ -37,7 +37,9 @@ class PerAda(Ditto):
     """
 
     name: ClassVar[str] = "perada"
-    summary: ClassVar[str] = "Ditto with the averaged adapter refined by ensemble distillation on public examples"
+    summary: ClassVar[str] = (
+        "Ditto with the averaged adapter refined by ensemble distillation on public examples"
+    )
     paper: ClassVar[str] = "Xie et al. 2024 (CVPR; arXiv 2302.06637)"
     needs_public: ClassVar[bool] = True
 
@@ -58,7 +60,11 @@ class PerAda(Ditto):
         for architecture, members in taking_part(server, updates).items():
             if len(members) > 1 and self.options.server_steps:
                 teachers = [updates[member.name].tensors for member in members]
-                server.ledger.put(f"mean@{architecture}", architecture, self._distilled(server, architecture, teachers))
+                server.state.put(
+                    f"mean@{architecture}",
+                    architecture,
+                    self._distilled(server, architecture, teachers),
+                )
 
     def _distilled(
         self, server: Server, architecture: str, teachers: Sequence[Mapping[str, Tensor]]

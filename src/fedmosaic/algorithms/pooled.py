@@ -32,11 +32,15 @@ class Pooled(FedAvg):
     """
 
     name: ClassVar[str] = "pooled"
-    summary: ClassVar[str] = "ORACLE, not federated, outside every budget: one LoRA an architecture trained on all data"
-    unlimited: ClassVar[bool] = True
+    summary: ClassVar[str] = (
+        "ORACLE, not federated, outside every budget: one LoRA an architecture trained on all data"
+    )
+    oracle: ClassVar[bool] = True
 
     def train(self, client: Client) -> FitReport:
-        trained: dict[str, tuple[int, dict[str, Tensor], FitReport]] = client.once("pooled adapters", dict)
+        trained: dict[str, tuple[int, dict[str, Tensor], FitReport]] = client.cached(
+            "pooled adapters", dict
+        )
         architecture = client.backbone.name
         if architecture not in trained or trained[architecture][0] != client.round:
             report = self._fit(client)
@@ -61,14 +65,21 @@ class Pooled(FedAvg):
 
     def _batches(self, client: Client) -> Iterator[Sequence[Example]]:
         """The round's examples of all clients, mixed. What earlier rounds drew is drawn again, since later draws depend on it."""
-        streams = [stream for _, stream in sorted(client.everyone().items())]
+        streams = [stream for _, stream in sorted(client.all_streams().items())]
         drawn: list[tuple[ClientStream, tuple[int, int]]] = []
         for round in range(client.round + 1):
             drawn = []
             for stream in streams:
                 stream.begin_round(round)
-                drawn += [(stream, sample) for _ in range(self.steps) for sample in stream.next_batch()]
-        order = torch.randperm(len(drawn), generator=generator(self.seed, "pooled", client.round)).tolist()
+                drawn += [
+                    (stream, sample) for _ in range(self.steps) for sample in stream.next_batch()
+                ]
+        order = torch.randperm(
+            len(drawn), generator=generator(self.seed, "pooled", client.round)
+        ).tolist()
         size = self.scenario.train.batch_size
         for start in range(0, len(order), size):
-            yield [drawn[index][0].examples([drawn[index][1]])[0] for index in order[start : start + size]]
+            yield [
+                drawn[index][0].examples([drawn[index][1]])[0]
+                for index in order[start : start + size]
+            ]

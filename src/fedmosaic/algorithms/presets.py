@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fedmosaic.config import Scenario
-from fedmosaic.configfile import merge, parse
+from fedmosaic.config.load import merge, parse
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,13 @@ class Preset:
 
 
 PRESETS = {
-    "fedmosaic-uniform": Preset("fedmosaic", "control: every peer weighs the same", {"relevance": {"kind": "uniform"}}),
+    "fedmosaic-uniform": Preset(
+        "fedmosaic", "control: every peer weighs the same", {"relevance": {"kind": "uniform"}}
+    ),
     "fedmosaic-permuted": Preset(
-        "fedmosaic", "control: RELA's weights handed to the wrong peers", {"relevance": {"kind": "permuted"}}
+        "fedmosaic",
+        "control: RELA's weights handed to the wrong peers",
+        {"relevance": {"kind": "permuted"}},
     ),
     "fedmosaic-random": Preset(
         "fedmosaic",
@@ -46,14 +50,18 @@ PRESETS = {
         "ORACLE: weights by the true overlap of the clients' task families",
         {"relevance": {"kind": "oracle"}},
     ),
-    "fedmosaic-top2": Preset("fedmosaic", "only the two most relevant peers", {"relevance": {"top_k": 2}}),
+    "fedmosaic-top2": Preset(
+        "fedmosaic", "only the two most relevant peers", {"relevance": {"top_k": 2}}
+    ),
     "fedmosaic-sharp": Preset(
         "fedmosaic",
         "extension: RELA's temperature in standard deviations of the similarities, however noisy they are",
         {"relevance": {"relative_tau": 0.5}},
     ),
     "fedmosaic-unaligned": Preset(
-        "fedmosaic", "ablation: every model keeps A and B of its own, none aligned", {"alignment": {"method": "none"}}
+        "fedmosaic",
+        "ablation: every model keeps A and B of its own, none aligned",
+        {"alignment": {"method": "none"}},
     ),
     "fedmosaic-turned": Preset(
         "fedmosaic",
@@ -61,7 +69,9 @@ PRESETS = {
         options={"turned": True},
     ),
     "fedmosaic-within": Preset(
-        "fedmosaic", "ablation: P, Q shared within an architecture only", options={"share": "architecture"}
+        "fedmosaic",
+        "ablation: P, Q shared within an architecture only",
+        options={"share": "architecture"},
     ),
     "fedmosaic-beside": Preset(
         "fedmosaic",
@@ -69,21 +79,29 @@ PRESETS = {
         options={"foreign": 2.0},
     ),
     "fedmosaic-private": Preset(
-        "fedmosaic", "ablation: P, Q not shared, only ordinary LoRA within an architecture", options={"share": "none"}
+        "fedmosaic",
+        "ablation: P, Q not shared, only ordinary LoRA within an architecture",
+        options={"share": "none"},
     ),
     "fedmosaic-partial": Preset(
-        "fedmosaic", "partial averaging: only P, Q shared, ordinary LoRA private", options={"share_layers": "none"}
+        "fedmosaic",
+        "partial averaging: only P, Q shared, ordinary LoRA private",
+        options={"share_layers": "none"},
     ),
     "fedmosaic-lora": Preset(
         "fedmosaic",
         "homogeneous: ordinary LoRA on every layer, mixed within an architecture",
-        {"adapter": {"blocks": 0}},
+        {"adapter": {"num_blocks": 0}},
     ),
     "fedmosaic-no-gate": Preset(
-        "fedmosaic", "ablation: local and global branch added, no gate", {"adapter": {"gate": "none"}}
+        "fedmosaic",
+        "ablation: local and global branch added, no gate",
+        {"adapter": {"gate": "none"}},
     ),
     "fedmosaic-pull": Preset(
-        "fedmosaic", "extension: a fifth of the global adapter enters the local one each round", options={"pull": 0.2}
+        "fedmosaic",
+        "extension: a fifth of the global adapter enters the local one each round",
+        options={"pull": 0.2},
     ),
 }
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from fedmosaic.adapters import adapter_parameters
-from fedmosaic.algorithms.average import average, averaged, taking_part
 from fedmosaic.algorithms.base import Client, FitReport, Member, Server
+from fedmosaic.algorithms.common.average import average, averaged, taking_part
 from fedmosaic.algorithms.fedavg import FedAvg
 from fedmosaic.algorithms.message import Message
 
@@ -40,7 +40,9 @@ class Scaffold(FedAvg):
     # --- client half ------------------------------------------------------------------------------------------------
     def receive(self, client: Client, download: Message) -> None:
         super().receive(client, Message(download.select(WEIGHTS)))
-        client.kept.update({COMMON + name.removeprefix(CONTROL): c for name, c in download.select(CONTROL).items()})
+        client.state.update(
+            {COMMON + name.removeprefix(CONTROL): c for name, c in download.select(CONTROL).items()}
+        )
 
     def train(self, client: Client) -> FitReport:
         trained = adapter_parameters(client.model, "local")
@@ -48,7 +50,9 @@ class Scaffold(FedAvg):
 
         def correct(name: str) -> Callable[[Tensor], Tensor]:
             zero = torch.zeros_like(sums[name])
-            common, own = (client.kept.get(kind + name, zero).to(zero) for kind in (COMMON, CONTROL))
+            common, own = (
+                client.state.get(kind + name, zero).to(zero) for kind in (COMMON, CONTROL)
+            )
 
             def hook(gradient: Tensor) -> Tensor:
                 sums[name] += gradient
@@ -62,12 +66,17 @@ class Scaffold(FedAvg):
         finally:
             for handle in hooks:
                 handle.remove()
-        client.kept.update({CONTROL + name: (total / self.steps).cpu() for name, total in sums.items()})
+        client.state.update(
+            {CONTROL + name: (total / self.steps).cpu() for name, total in sums.items()}
+        )
         return report
 
     def upload(self, client: Client) -> Message:
         sent = dict(super().upload(client).tensors)
-        control = {CONTROL + name: client.kept.get(CONTROL + name, torch.zeros_like(y)) for name, y in sent.items()}
+        control = {
+            CONTROL + name: client.state.get(CONTROL + name, torch.zeros_like(y))
+            for name, y in sent.items()
+        }
         return Message({**sent, **control})
 
     # --- server half ------------------------------------------------------------------------------------------------
@@ -76,10 +85,12 @@ class Scaffold(FedAvg):
         for architecture, members in taking_part(server, updates).items():
             kind = f"control@{architecture}"
             for member in members:
-                server.ledger.put(kind, member.name, updates[member.name].select(CONTROL))
+                server.state.put(kind, member.name, updates[member.name].select(CONTROL))
             everyone = sum(member.architecture == architecture for member in server.members)
-            mean = server.ledger.matrix(kind).sum(0) / everyone
-            server.ledger.put_matrix(f"mean control@{architecture}", kind, [architecture], mean[None])
+            mean = server.state.matrix(kind).sum(0) / everyone
+            server.state.put_matrix(
+                f"mean control@{architecture}", kind, [architecture], mean[None]
+            )
 
     def download(self, server: Server, member: Member) -> Message:
         control = averaged(server, member.architecture, into="mean control")

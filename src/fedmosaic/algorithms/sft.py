@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from fedmosaic.algorithms.base import Algorithm, Client, Member, Server
-from fedmosaic.algorithms.lora import build_lora, parameter_groups
+from fedmosaic.algorithms.common.lora import build_lora, parameter_groups
 from fedmosaic.algorithms.message import Message
 from fedmosaic.data.example import Example
 from fedmosaic.models.backbone import Backbone

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from fedmosaic.adapters import read_state, write_state
 from fedmosaic.algorithms.base import Server, fit
-from fedmosaic.algorithms.bridge import Bridges, blend
+from fedmosaic.algorithms.common.token_bridge import Bridges, blend
 from fedmosaic.algorithms.fedavg import FedAvg
 from fedmosaic.algorithms.message import Message
-from fedmosaic.alignment.vocabulary import vocabulary_size
+from fedmosaic.alignment.correspondence.vocabulary import vocabulary_size
 from fedmosaic.config import Scenario
 from fedmosaic.models.backbone import Backbone, Batch
 from fedmosaic.training.distil import Predictions, PublicBatches, distillation_loss, predict, spoken
@@ -43,7 +43,9 @@ class TAKFL(FedAvg):
     """
 
     name: ClassVar[str] = "takfl"
-    summary: ClassVar[str] = "FedAvg within architectures, task arithmetic of distilled knowledge between them"
+    summary: ClassVar[str] = (
+        "FedAvg within architectures, task arithmetic of distilled knowledge between them"
+    )
     paper: ClassVar[str] = "Morafah et al. 2024 (NeurIPS; arXiv 2409.18461)"
     needs_public: ClassVar[bool] = True
 
@@ -75,12 +77,13 @@ class TAKFL(FedAvg):
                 groups.setdefault(member.architecture, []).append(updates[member.name].tensors)
         prototypes = {name: Prototype(self, server, name) for name in groups}
         ensembles = {
-            name: prototypes[name].predict(states, self.options.temperature) for name, states in groups.items()
+            name: prototypes[name].predict(states, self.options.temperature)
+            for name, states in groups.items()
         }
         report: dict[str, Any] = {}
         mapped: dict[str, float] = {}
         for name, student in prototypes.items():
-            start = server.ledger.get(f"mean@{name}", name)
+            start = server.state.get(f"mean@{name}", name)
             own = student.predict([start], self.options.self_temperature)
             vectors: dict[str, State] = {}
             for teacher, said in ensembles.items():
@@ -88,11 +91,13 @@ class TAKFL(FedAvg):
                     bridge = self.bridges.between(server, teacher, name)
                     carried = bridge.carry(said)
                     mapped[f"{teacher} -> {name}"] = bridge.matched * carried.mapped
-                    taught = blend([carried.predictions], vocabulary_size(student.backbone), self.options.top_k)
+                    taught = blend(
+                        [carried.predictions], vocabulary_size(student.backbone), self.options.top_k
+                    )
                     learned = student.learn(start, own, taught, teacher)
                     vectors[teacher] = {key: learned[key] - value for key, value in start.items()}
             weights = self._weights(server, student, start, vectors, list(groups))
-            server.ledger.put(f"mean@{name}", name, _add(start, vectors, weights))
+            server.state.put(f"mean@{name}", name, _add(start, vectors, weights))
             norms = {
                 teacher: float(torch.stack([v.norm() for v in vector.values()]).norm())
                 for teacher, vector in vectors.items()
@@ -101,13 +106,21 @@ class TAKFL(FedAvg):
         server.report.update(task_vectors=report, mapped=mapped)
 
     def _weights(
-        self, server: Server, student: Prototype, start: State, vectors: Mapping[str, State], teachers: Sequence[str]
+        self,
+        server: Server,
+        student: Prototype,
+        start: State,
+        vectors: Mapping[str, State],
+        teachers: Sequence[str],
     ) -> dict[str, float]:
         """λ of each teacher: uniform, or of several candidates the one with the least loss on the public examples."""
         tried = [dict.fromkeys(teachers, 1 / len(teachers))]
         if not self.options.candidates:
             return tried[0]
-        sizes = {name: sum(p.numel() for p in server.backbone(name).model.parameters()) for name in teachers}
+        sizes = {
+            name: sum(p.numel() for p in server.backbone(name).model.parameters())
+            for name in teachers
+        }
         smallest_first = sorted(teachers, key=lambda name: sizes[name])
         noise = server.generator(f"weights of {student.backbone.identity}")
         for index in range(self.options.candidates):
@@ -140,7 +153,9 @@ class Prototype:
         options, server, train = self.options, self.server, self.algorithm.scenario.train
         write_state(self.model, "local", start)
         purpose = f"{server.backbone(teacher).identity} teaches {self.backbone.identity}"
-        batches = PublicBatches(self.backbone, server.public(), train.batch_size, server.generator(purpose))
+        batches = PublicBatches(
+            self.backbone, server.public(), train.batch_size, server.generator(purpose)
+        )
 
         def loss(model: Any, backbone: Backbone, batch: Batch) -> Tensor:
             logits, _ = spoken(model, backbone, batch)
@@ -156,7 +171,9 @@ class Prototype:
             Optimiser(self.algorithm.parameters(self.model), train),
             batches.draw,
             steps,
-            dropout_seed=int(torch.randint(2**31, (), generator=server.generator(f"{purpose}, dropout"))),
+            dropout_seed=int(
+                torch.randint(2**31, (), generator=server.generator(f"{purpose}, dropout"))
+            ),
             first_step=server.round * steps,
             total_steps=self.algorithm.scenario.rounds * steps,
             loss=loss,

@@ -6,8 +6,8 @@ load_shared(peft_model, aligned[0].tensors)
 
 from __future__ import annotations
 
-from fedmosaic.alignment.deployment import align_to_published, publish
-from fedmosaic.alignment.run import align
+from fedmosaic.alignment.align_models import align
+from fedmosaic.alignment.deployment.publish import align_to_published, publish
 from fedmosaic.alignment.store import Alignment
 from fedmosaic.config import AlignmentSettings
 

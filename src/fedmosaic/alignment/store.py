@@ -44,15 +44,25 @@ class Identity:
     settings: Mapping[str, Any]
 
     @classmethod
-    def of(cls, model: Backbone, pivot: Backbone, examples: Iterable[Example], settings: Mapping[str, Any]) -> Identity:
+    def of(
+        cls,
+        model: Backbone,
+        pivot: Backbone,
+        examples: Iterable[Example],
+        settings: Mapping[str, Any],
+    ) -> Identity:
         """The identity of the alignment of ``model`` to ``pivot`` on these examples."""
         names = plain_name(model.name), plain_name(pivot.name)
-        return cls(*names, model.fingerprint, pivot.fingerprint, fingerprint(examples), _as_json(settings))
+        return cls(
+            *names, model.fingerprint, pivot.fingerprint, fingerprint(examples), _as_json(settings)
+        )
 
     @property
     def key(self) -> str:
         """16 hex digits over all that counts; part of the file's name."""
-        return hashlib.blake2b(json.dumps(self._parts(), sort_keys=True).encode(), digest_size=8).hexdigest()
+        return hashlib.blake2b(
+            json.dumps(self._parts(), sort_keys=True).encode(), digest_size=8
+        ).hexdigest()
 
     @property
     def file_name(self) -> str:
@@ -74,14 +84,20 @@ class Identity:
         found = []
         for name in {**mine, **theirs}:
             if mine.get(name) != theirs.get(name):
-                values = f" ({mine.get(name)} -> {theirs.get(name)})" if name.startswith("the setting") else ""
+                values = (
+                    f" ({mine.get(name)} -> {theirs.get(name)})"
+                    if name.startswith("the setting")
+                    else ""
+                )
                 found.append(name + values)
         return found
 
 
 def counted(settings: AlignmentSettings) -> dict[str, Any]:
     """The settings that make an alignment another one: not those that name what an identity knows by its content."""
-    return settings.model_dump(mode="json", exclude={"size": True, "pivot": True, "refine": {"join"}})
+    return settings.model_dump(
+        mode="json", exclude={"size": True, "pivot": True, "refine": {"join"}}
+    )
 
 
 @dataclass(frozen=True)
@@ -114,7 +130,9 @@ def save_alignment(alignment: Alignment, folder: Path | None = None) -> Path:
 
     Equal alignments are equal bytes. Raises CheckpointError for tensors that are no A and B.
     """
-    tensors = {key: alignment.tensors[key].detach().cpu().contiguous() for key in sorted(alignment.tensors)}
+    tensors = {
+        key: alignment.tensors[key].detach().cpu().contiguous() for key in sorted(alignment.tensors)
+    }
     _check(tensors, "the alignment")
     identity = vars(alignment.identity) | {"settings": _as_json(alignment.settings)}
     content = {
@@ -171,7 +189,11 @@ def known_group(folder: Path, pivot: Identity) -> dict[str, Alignment]:
         CheckpointError: the folder holds none, or only one that was made otherwise, naming how; or more than one.
     """
     made = [load_alignment(path) for path in sorted(folder.glob("*.safetensors"))]
-    members = [one for one in made if "group" in one.settings and one.identity.pivot_weights == pivot.pivot_weights]
+    members = [
+        one
+        for one in made
+        if "group" in one.settings and one.identity.pivot_weights == pivot.pivot_weights
+    ]
     heads = [one for one in members if one.identity.model_weights == pivot.model_weights]
     if not heads:
         raise CheckpointError(
@@ -199,12 +221,16 @@ def known_group(folder: Path, pivot: Identity) -> dict[str, Alignment]:
 
 def _otherwise(made: Alignment, wanted: Identity) -> list[str]:
     """In what an alignment differs from what is wanted, whatever its group."""
-    return replace(made.identity, settings={k: v for k, v in made.settings.items() if k != "group"}).changes(wanted)
+    return replace(
+        made.identity, settings={k: v for k, v in made.settings.items() if k != "group"}
+    ).changes(wanted)
 
 
 def _groups(folder: Path) -> list[list[str]]:
     """The groups of the refined alignments in a folder."""
-    groups = [load_alignment(path).settings.get("group") for path in sorted(folder.glob("*.safetensors"))]
+    groups = [
+        load_alignment(path).settings.get("group") for path in sorted(folder.glob("*.safetensors"))
+    ]
     return [group for number, group in enumerate(groups) if group and group not in groups[:number]]
 
 
@@ -229,11 +255,15 @@ def load_alignment(path: Path, expected: Identity | None = None) -> Alignment:
     try:
         tensors, content = unpack(data)
         if content["format"] != FORMAT:
-            raise CheckpointError(f"alignment {path} has format {content['format']}, this version reads {FORMAT}")
+            raise CheckpointError(
+                f"alignment {path} has format {content['format']}, this version reads {FORMAT}"
+            )
         stored, report = Identity(**content["identity"]), dict(content["report"])
         intact = content["digest"] == _digest(tensors)
     except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is damaged or no alignment ({error}); delete it and align again") from error
+        raise CheckpointError(
+            f"{path} is damaged or no alignment ({error}); delete it and align again"
+        ) from error
     if not intact:
         raise CheckpointError(
             f"alignment {path} is damaged: its values are not those written; delete it and align again"
@@ -241,7 +271,9 @@ def load_alignment(path: Path, expected: Identity | None = None) -> Alignment:
     _check(tensors, f"alignment {path}")
     if expected is not None and stored.key != expected.key:
         changed = "; ".join(stored.changes(expected))
-        raise CheckpointError(f"alignment {path} is out of date, changed since: {changed}. Align again")
+        raise CheckpointError(
+            f"alignment {path} is out of date, changed since: {changed}. Align again"
+        )
     return Alignment(tensors, stored, report)
 
 
@@ -284,7 +316,9 @@ def _check(tensors: Mapping[str, Tensor], what: str) -> None:
             )
         if not bool(torch.isfinite(value).all()):
             raise CheckpointError(f"{what}: {key} holds NaN or Inf")
-        ranks.setdefault(found["site"], {})[found["which"]] = value.shape[0 if found["which"] == "A" else 1]
+        ranks.setdefault(found["site"], {})[found["which"]] = value.shape[
+            0 if found["which"] == "A" else 1
+        ]
     for site, both in ranks.items():
         if set(both) != {"A", "B"} or both["A"] != both["B"]:
             raise CheckpointError(f"{what} needs both {site}.A and {site}.B, of one rank")

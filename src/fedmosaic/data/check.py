@@ -37,7 +37,9 @@ def check(*tasks: Task) -> None:
         if task.kind == "choice":
             _check_options(task)
     splits = ("train", "test")
-    check_images({f"task {task.name!r}: {split}": getattr(task, split) for task in tasks for split in splits})
+    check_images(
+        {f"task {task.name!r}: {split}": getattr(task, split) for task in tasks for split in splits}
+    )
 
 
 def check_images(sets: Mapping[str, Sequence[Example]]) -> None:
@@ -61,7 +63,9 @@ def check_images(sets: Mapping[str, Sequence[Example]]) -> None:
                 verified.add(image.source)
                 fault = _fault(image.source)
                 if fault:
-                    faults[image.source] = f"{item.where('image')}: image file {image.source} {fault}"
+                    faults[image.source] = (
+                        f"{item.where('image')}: image file {image.source} {fault}"
+                    )
     if faults:
         more = f" ({len(faults) - 1} more image files are bad)" if len(faults) > 1 else ""
         raise DataError(next(iter(faults.values())) + more)
@@ -73,7 +77,9 @@ def _check_options(task: Task) -> None:
         raise DataError(
             f"task {task.name!r} is of kind 'choice', but no test example lists options that contain its answer; {way_out}"
         )
-    lacking = [item for item in _items(f"task {task.name!r}: test", task.test) if not item.example.options]
+    lacking = [
+        item for item in _items(f"task {task.name!r}: test", task.test) if not item.example.options
+    ]
     if lacking:
         raise DataError(
             f"{lacking[0].where('options')}: task {task.name!r} is of kind 'choice', but {len(lacking)} of its {len(task.test)} "
@@ -88,7 +94,9 @@ def _items(name: str, examples: Sequence[Example]) -> Iterator[_Item]:
         if isinstance(examples, FileExamples):
             yield _Item(Place(examples.path, examples.positions[index], example.id).field, example)
         else:
-            yield _Item(partial("{} item {} (id {!r}), field {!r}".format, name, index, example.id), example)
+            yield _Item(
+                partial("{} item {} (id {!r}), field {!r}".format, name, index, example.id), example
+            )
 
 
 def _fault(path: Path) -> str:

@@ -34,7 +34,9 @@ _OPTIONS = {"shape": SHAPES, "colour": COLOURS, "presence": ("yes", "no"), "abse
 _NAMED = re.compile(rf"\b({'|'.join((*COLOURS, *SHAPES))})\b")
 
 
-def load_easy_vqa(name: str, *, seed: int = 0, train_limit: int | None = None, test_limit: int | None = None) -> Task:
+def load_easy_vqa(
+    name: str, *, seed: int = 0, train_limit: int | None = None, test_limit: int | None = None
+) -> Task:
     """The task ``easy-vqa/<name>`` of this module's table; its group and family are the kind of question.
 
     Args:
@@ -50,10 +52,15 @@ def load_easy_vqa(name: str, *, seed: int = 0, train_limit: int | None = None, t
 
     def some(split: Literal["train", "test"], limit: int | None) -> tuple[Example, ...]:
         examples = _by_task(split)[name]
-        return tuple(examples[i] for i in choose(len(examples), limit, seed_for(seed, "easy-vqa", name, split)))
+        return tuple(
+            examples[i]
+            for i in choose(len(examples), limit, seed_for(seed, "easy-vqa", name, split))
+        )
 
     train, test = some("train", train_limit), some("test", test_limit)
-    return Task(f"easy-vqa/{name}", train, test, kind="choice", metric="accuracy", family=kind, group=kind)
+    return Task(
+        f"easy-vqa/{name}", train, test, kind="choice", metric="accuracy", family=kind, group=kind
+    )
 
 
 def task_of(question: str) -> str:
@@ -71,7 +78,9 @@ def task_of(question: str) -> str:
     else:
         name = ("absence" if re.search(r"\b(not|no)\b", question) else "presence") + named
     if name not in TASKS:
-        raise DataError(f"easy-VQA: question {question!r} fits no task; the package must be easy-vqa 1.0")
+        raise DataError(
+            f"easy-VQA: question {question!r} fits no task; the package must be easy-vqa 1.0"
+        )
     return name
 
 

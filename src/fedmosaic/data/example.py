@@ -34,7 +34,9 @@ class Image:
             try:
                 content = self.source.read_bytes()
             except OSError as error:
-                raise DataError(f"image file {self.source} cannot be read: {error.strerror}") from error
+                raise DataError(
+                    f"image file {self.source} cannot be read: {error.strerror}"
+                ) from error
         else:
             pixels = self._pixels()
             content = pixels.tobytes() + str(pixels.shape).encode()
@@ -77,7 +79,9 @@ class Example:
             raise DataError(f"example {self.id!r}: the last turn must be the assistant's answer")
         marks = sum(turn.text.count(IMAGE_MARK) for turn in self.turns)
         if marks != len(self.images):
-            raise DataError(f"example {self.id!r}: {marks} {IMAGE_MARK} marks for {len(self.images)} images")
+            raise DataError(
+                f"example {self.id!r}: {marks} {IMAGE_MARK} marks for {len(self.images)} images"
+            )
 
     @property
     def question(self) -> str:
@@ -122,7 +126,9 @@ def fingerprint(examples: Iterable[Example]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for example in examples:
         turns = [(turn.role, turn.text) for turn in example.turns]
-        digest.update(repr((turns, example.options, [image.key for image in example.images])).encode())
+        digest.update(
+            repr((turns, example.options, [image.key for image in example.images])).encode()
+        )
     return digest.hexdigest()
 
 

@@ -95,7 +95,9 @@ def _turns(record: Record, place: Place) -> list[Turn]:
             raise place.error(field, f"turn {number} is not an object with 'from' and 'value'")
         role = _ROLES.get(str(entry.get("from", entry.get("role", ""))).lower())
         if role is None:
-            raise place.error(field, f"turn {number} has no known speaker; 'from' must be 'human' or 'gpt'")
+            raise place.error(
+                field, f"turn {number} has no known speaker; 'from' must be 'human' or 'gpt'"
+            )
         text = _turn_text(entry.get("value", entry.get("content")))
         if text is None:
             raise place.error(field, f"turn {number} has no text in 'value'")
@@ -103,7 +105,9 @@ def _turns(record: Record, place: Place) -> list[Turn]:
             preface += text.strip() + "\n"
             continue
         if role != ("user", "assistant")[len(turns) % 2]:
-            raise place.error(field, f"turn {number} is the {role}'s, but turns must alternate, the user's first")
+            raise place.error(
+                field, f"turn {number} is the {role}'s, but turns must alternate, the user's first"
+            )
         turns.append(Turn(role, preface + text if role == "user" else text.strip()))
         preface = ""
         if role == "assistant" and not turns[-1].text:
@@ -130,7 +134,9 @@ def _turn_text(value: Any) -> str | None:
     return "".join(texts)
 
 
-def _images(record: Record, place: Place, folders: Sequence[Path], known: dict[str, Image]) -> tuple[Image, ...]:
+def _images(
+    record: Record, place: Place, folders: Sequence[Path], known: dict[str, Image]
+) -> tuple[Image, ...]:
     field = "images" if "images" in record and "image" not in record else "image"
     value = record.get(field)
     if value is None or value == "":
@@ -160,7 +166,9 @@ def _mark_images(turns: list[Turn], count: int, place: Place) -> list[Turn]:
     if marks == 0 and count:
         return [Turn("user", IMAGE_MARK * count + "\n" + turns[0].text), *turns[1:]]
     if marks != count:
-        raise place.error("image", f"{count} images, but {marks} {IMAGE_MARK} marks in the conversation")
+        raise place.error(
+            "image", f"{count} images, but {marks} {IMAGE_MARK} marks in the conversation"
+        )
     return turns
 
 
@@ -169,9 +177,13 @@ def _options(record: Record, place: Place, turns: Sequence[Turn]) -> tuple[str, 
     if field is None:
         return options_in_prompt(turns[-2].text, turns[-1].text)
     value = record[field]
-    if not isinstance(value, list) or not all(isinstance(option, str | int | float) for option in value):
+    if not isinstance(value, list) or not all(
+        isinstance(option, str | int | float) for option in value
+    ):
         raise place.error(field, "expected a list of texts")
     options = tuple(dict.fromkeys(str(option).strip() for option in value))
     if match_option(turns[-1].text, options) is None:
-        raise place.error(field, f"the answer {turns[-1].text!r} is not among {', '.join(map(repr, options))}")
+        raise place.error(
+            field, f"the answer {turns[-1].text!r} is not among {', '.join(map(repr, options))}"
+        )
     return options

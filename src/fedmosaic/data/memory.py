@@ -40,11 +40,17 @@ class OnlineMemory:
         ConfigError: an argument out of range.
     """
 
-    def __init__(self, size: int | None = None, *, temperature: float = 0.125, decay: float = 0.99) -> None:
+    def __init__(
+        self, size: int | None = None, *, temperature: float = 0.125, decay: float = 0.99
+    ) -> None:
         if size is not None and size < 1:
-            raise ConfigError(f"memory_size is {size}; it must be 1 or more, or null to keep all samples")
+            raise ConfigError(
+                f"memory_size is {size}; it must be 1 or more, or null to keep all samples"
+            )
         if not temperature > 0:
-            raise ConfigError(f"the memory's temperature is {temperature}; it must be greater than 0")
+            raise ConfigError(
+                f"the memory's temperature is {temperature}; it must be greater than 0"
+            )
         if not 0 < decay <= 1:
             raise ConfigError(f"the memory's decay is {decay}; it must be in (0, 1]")
         self.size = size
@@ -65,7 +71,11 @@ class OnlineMemory:
             excess = len(self) + len(arriving) - self.size
             if excess > 0:
                 staying = np.sort(np.argpartition(self.tags, excess - 1)[excess:])
-                self.items, self.counts, self.tags = self.items[staying], self.counts[staying], self.tags[staying]
+                self.items, self.counts, self.tags = (
+                    self.items[staying],
+                    self.counts[staying],
+                    self.tags[staying],
+                )
         self.items = np.concatenate([self.items, arriving])
         self.counts = np.concatenate([self.counts, np.zeros(len(arriving))])
         self.tags = np.concatenate([self.tags, rng.random(len(arriving))])
@@ -115,5 +125,7 @@ class OnlineMemory:
         if not sound or not np.isfinite([counts, tags]).all() or (counts < 0).any():
             raise CheckpointError("the saved memory is damaged: its arrays do not fit each other")
         if self.size is not None and len(items) > self.size:
-            raise CheckpointError(f"the saved memory holds {len(items)} samples, but memory_size is {self.size}")
+            raise CheckpointError(
+                f"the saved memory holds {len(items)} samples, but memory_size is {self.size}"
+            )
         self.items, self.counts, self.tags = items, counts, tags

@@ -92,7 +92,9 @@ def _forms(pieces: list[str]) -> list[list[str]]:
     lettered = [_LETTERED_PIECE.match(piece) for piece in pieces]
     forms = [pieces]
     matches = [match for match in lettered if match is not None]
-    if len(matches) == len(pieces) and [m[1] for m in matches] == [chr(ord("A") + i) for i in range(len(matches))]:
+    if len(matches) == len(pieces) and [m[1] for m in matches] == [
+        chr(ord("A") + i) for i in range(len(matches))
+    ]:
         forms += [[match[1] for match in matches], [match[2].strip() for match in matches]]
     return forms
 

@@ -44,7 +44,9 @@ class FileExamples(tuple[Example, ...]):
     positions: tuple[int, ...]
 
     @classmethod
-    def build(cls, path: Path, positions: Iterable[int], examples: Iterable[Example]) -> FileExamples:
+    def build(
+        cls, path: Path, positions: Iterable[int], examples: Iterable[Example]
+    ) -> FileExamples:
         """The examples that stand at these positions of the file."""
         built = cls(examples)
         built.path = path
@@ -73,7 +75,9 @@ def read_text_file(path: Path) -> str:
     except FileNotFoundError as error:
         raise DataError(f"data file {path} does not exist") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"data file {path} is not UTF-8 text: {error.reason} at byte {error.start}") from error
+        raise DataError(
+            f"data file {path} is not UTF-8 text: {error.reason} at byte {error.start}"
+        ) from error
     except OSError as error:
         raise DataError(f"data file {path} cannot be read: {error.strerror}") from error
 
@@ -97,7 +101,9 @@ def read_records(path: Path) -> list[Record]:
         raise DataError(f"{path} holds no items")
     for index, item in enumerate(items):
         if not isinstance(item, dict):
-            raise DataError(f"{path}: item {index}: expected an object with fields, found {type(item).__name__}")
+            raise DataError(
+                f"{path}: item {index}: expected an object with fields, found {type(item).__name__}"
+            )
     return items
 
 
@@ -106,7 +112,9 @@ def _parse(path: Path, text: str, first_line: int) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         line = first_line + error.lineno - 1
-        raise DataError(f"{path} is not valid JSON: {error.msg} (line {line}, column {error.colno})") from error
+        raise DataError(
+            f"{path} is not valid JSON: {error.msg} (line {line}, column {error.colno})"
+        ) from error
 
 
 def choose(count: int, limit: int | None, seed: int | None) -> list[int]:
@@ -121,7 +129,9 @@ def choose(count: int, limit: int | None, seed: int | None) -> list[int]:
         return list(range(count))
     if seed is None:
         return list(range(limit))
-    return sorted(int(index) for index in rng(seed, "sample").choice(count, size=limit, replace=False))
+    return sorted(
+        int(index) for index in rng(seed, "sample").choice(count, size=limit, replace=False)
+    )
 
 
 def item_id(record: Record, index: int) -> str:

@@ -64,9 +64,11 @@ def load_task(
     """
     source, _, name = ref.partition("/")
     if source == "miniature":
-        from fedmosaic.data.miniature.benchmark import load_task as load_miniature
+        from fedmosaic.miniature.benchmark.load import load_task as load_miniature
 
-        task = replace(load_miniature(name, seed=seed, train=train_limit, test=test_limit), name=ref)
+        task = replace(
+            load_miniature(name, seed=seed, train=train_limit, test=test_limit), name=ref
+        )
     elif source == "easy-vqa":
         task = load_easy_vqa(name, seed=seed, train_limit=train_limit, test_limit=test_limit)
     elif source == "reference":
@@ -79,11 +81,16 @@ def load_task(
         open_metric: Metric = "f1" if any(example.images for example in task.test) else "rouge_l"
         metric = metric or ("accuracy" if kind == "choice" else open_metric)
     return replace(
-        task, kind=kind or task.kind, metric=metric or task.metric, group=task.group if group is None else group
+        task,
+        kind=kind or task.kind,
+        metric=metric or task.metric,
+        group=task.group if group is None else group,
     )
 
 
-def public_examples(ref: str, n: int, seed: int = 0, *, root: Path | None = None) -> Sequence[Example]:
+def public_examples(
+    ref: str, n: int, seed: int = 0, *, root: Path | None = None
+) -> Sequence[Example]:
     """``n`` examples of public data (all, if there are fewer), for alignment and distillation.
 
     Args:
@@ -95,7 +102,7 @@ def public_examples(ref: str, n: int, seed: int = 0, *, root: Path | None = None
         DataError: as :func:`load_task`.
     """
     if ref == "miniature/public":
-        from fedmosaic.data.miniature.benchmark import public_set
+        from fedmosaic.miniature.benchmark.load import public_set
 
         public: Sequence[Example] = public_set(n, seed)
         return public
@@ -109,7 +116,9 @@ def public_examples(ref: str, n: int, seed: int = 0, *, root: Path | None = None
         return read_examples(path, roots=[folder], limit=n, seed=seed_for(seed, "public"))
     dataset, subset = _split_name(ref, folder)
     path = drake_file(folder, dataset, subset, "train")
-    return read_examples(path, roots=[folder, folder / dataset], limit=n, seed=seed_for(seed, "public"))
+    return read_examples(
+        path, roots=[folder, folder / dataset], limit=n, seed=seed_for(seed, "public")
+    )
 
 
 def read_examples(
@@ -129,18 +138,24 @@ def read_examples(
     return FileExamples.read(path, records, make, limit, seed)
 
 
-def _from_folder(ref: str, root: Path, seed: int, train_limit: int | None, test_limit: int | None) -> Task:
+def _from_folder(
+    ref: str, root: Path, seed: int, train_limit: int | None, test_limit: int | None
+) -> Task:
     dataset, subset = _split_name(ref, root)
     name = f"{dataset}-{subset}"
 
     def some(split: Split, limit: int | None) -> FileExamples:
         path = drake_file(root, dataset, subset, split)
-        return read_examples(path, roots=[root, root / dataset], limit=limit, seed=seed_for(seed, name, split))
+        return read_examples(
+            path, roots=[root, root / dataset], limit=limit, seed=seed_for(seed, name, split)
+        )
 
     return Task(name, some("train", train_limit), some("test", test_limit), family=dataset)
 
 
-def _from_file(ref: str, root: Path, seed: int, train_limit: int | None, test_limit: int | None) -> Task:
+def _from_file(
+    ref: str, root: Path, seed: int, train_limit: int | None, test_limit: int | None
+) -> Task:
     path = _existing(ref, root)
     train_seed, test_seed = seed_for(seed, ref, "train"), seed_for(seed, ref, "test")
     beside = path.with_name("test" + path.suffix) if path.stem == "train" else None
@@ -156,12 +171,19 @@ def _from_file(ref: str, root: Path, seed: int, train_limit: int | None, test_li
     shuffled = rng(seed, ref, "split").permutation(len(examples)).tolist()
     held_out = max(1, round(len(examples) * _TEST_SHARE))
     train = _some(examples, sorted(shuffled[held_out:]), train_limit, train_seed)
-    return Task(ref, train, _some(examples, sorted(shuffled[:held_out]), test_limit, test_seed), family=path.stem)
+    return Task(
+        ref,
+        train,
+        _some(examples, sorted(shuffled[:held_out]), test_limit, test_seed),
+        family=path.stem,
+    )
 
 
 def _some(examples: FileExamples, part: list[int], limit: int | None, seed: int) -> FileExamples:
     kept = [part[index] for index in choose(len(part), limit, seed)]
-    return FileExamples.build(examples.path, (examples.positions[i] for i in kept), (examples[i] for i in kept))
+    return FileExamples.build(
+        examples.path, (examples.positions[i] for i in kept), (examples[i] for i in kept)
+    )
 
 
 def _existing(ref: str, root: Path) -> Path:
@@ -170,18 +192,24 @@ def _existing(ref: str, root: Path) -> Path:
     if path is None:
         folder = candidates[0].parent
         beside = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
-        raise DataError(f"data file {candidates[0]} does not exist.{nearest(Path(ref).name, beside)}")
+        raise DataError(
+            f"data file {candidates[0]} does not exist.{nearest(Path(ref).name, beside)}"
+        )
     return path
 
 
 def _split_name(ref: str, root: Path) -> tuple[str, int]:
     """Dataset and subset of a name below ``root``; a DataError with the nearest names if there is no such thing."""
     if not root.is_dir():
-        raise DataError(f"task {ref!r}: the folder {root} does not exist; set data.root to where the datasets lie")
+        raise DataError(
+            f"task {ref!r}: the folder {root} does not exist; set data.root to where the datasets lie"
+        )
     match = _SUBSET.fullmatch(ref)
     if match and drake_file(root, match["dataset"], int(match["subset"]), "train").is_file():
         return match["dataset"], int(match["subset"])
-    known = [f"{file.parent.parent.name}-{file.stem[8:]}" for file in root.glob("*/train/dataset-*.json")]
+    known = [
+        f"{file.parent.parent.name}-{file.stem[8:]}" for file in root.glob("*/train/dataset-*.json")
+    ]
     expected = drake_file(root, match["dataset"], int(match["subset"]), "train") if match else None
     looked = f" (looked for {expected})" if expected else ""
     sources = " Other sources: miniature/<name>, easy-vqa/<name>, reference/<name>, or a path to a .json file."

@@ -63,7 +63,11 @@ class ClientStream:
     ) -> None:
         _require_one_of("stream", mode, MODES)
         _require_one_of("arrive", arrive, ARRIVALS)
-        for name, value in (("rounds", rounds), ("steps_per_round", steps_per_round), ("batch_size", batch_size)):
+        for name, value in (
+            ("rounds", rounds),
+            ("steps_per_round", steps_per_round),
+            ("batch_size", batch_size),
+        ):
             if value < 1:
                 raise ConfigError(f"{name} is {value}; it must be 1 or more")
         if not tasks:
@@ -72,7 +76,9 @@ class ClientStream:
             if not len(task.train):
                 raise DataError(f"task {task.name!r} has no train examples")
         if mode == "dynamic" and rounds * steps_per_round < len(tasks):
-            raise ConfigError(f"{rounds} rounds of {steps_per_round} steps are fewer steps than the {len(tasks)} tasks")
+            raise ConfigError(
+                f"{rounds} rounds of {steps_per_round} steps are fewer steps than the {len(tasks)} tasks"
+            )
         self.tasks = tuple(tasks)
         self.steps_per_round = steps_per_round
         self.batch_size = batch_size
@@ -116,7 +122,12 @@ class ClientStream:
 
     def state_dict(self) -> State:
         """All that changes: the memory's arrays and the scalars ``samples``, ``arrived``, ``round``, ``step``."""
-        position = {"samples": len(self._order), "arrived": self._arrived, "round": self._round, "step": self._step}
+        position = {
+            "samples": len(self._order),
+            "arrived": self._arrived,
+            "round": self._round,
+            "step": self._step,
+        }
         return {**self.memory.state_dict(), **position}
 
     def load_state_dict(self, state: State) -> None:
@@ -126,14 +137,20 @@ class ClientStream:
             CheckpointError: the state is damaged or belongs to other data.
         """
         try:
-            samples, arrived, round_, step = (int(state[key]) for key in ("samples", "arrived", "round", "step"))
+            samples, arrived, round_, step = (
+                int(state[key]) for key in ("samples", "arrived", "round", "step")
+            )
         except KeyError as error:
             raise CheckpointError(f"the saved stream lacks {error}") from error
         total = len(self._order)
         if samples != total:
-            raise CheckpointError(f"the saved stream has {samples} training samples, this one {total}: other data")
+            raise CheckpointError(
+                f"the saved stream has {samples} training samples, this one {total}: other data"
+            )
         numbers = np.asarray(state.get("items", ()))
-        if not 0 <= arrived <= total or (numbers.size and (numbers.min() < 0 or numbers.max() >= total)):
+        if not 0 <= arrived <= total or (
+            numbers.size and (numbers.min() < 0 or numbers.max() >= total)
+        ):
             raise CheckpointError("the saved stream is damaged: it names samples that do not exist")
         self.memory.load_state_dict(state)
         self._arrived, self._round, self._step = arrived, round_, step
@@ -157,7 +174,9 @@ class ClientStream:
             first, last = phase * steps // phases, (phase + 1) * steps // phases
             new = ends[phase + 1] - ends[phase]
             elapsed = np.arange(1, last - first + 1)
-            counts[first:last] = ends[phase] + (-(-new * elapsed // (last - first)) if arrive == "evenly" else new)
+            counts[first:last] = ends[phase] + (
+                -(-new * elapsed // (last - first)) if arrive == "evenly" else new
+            )
         return counts
 
 

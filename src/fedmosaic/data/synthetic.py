@@ -31,20 +31,54 @@ PLACES = (
 )  # fmt: skip
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 ORDINALS = ("first", "second")
-PEOPLE = ("Anna", "Ben", "Chloe", "David", "Elena", "Farid", "Grace", "Hugo", "Ines", "Jonas", "Keiko", "Liam")
+PEOPLE = (
+    "Anna",
+    "Ben",
+    "Chloe",
+    "David",
+    "Elena",
+    "Farid",
+    "Grace",
+    "Hugo",
+    "Ines",
+    "Jonas",
+    "Keiko",
+    "Liam",
+)
 THINGS = (
     "apple", "basket", "bicycle", "book", "bottle", "camera", "candle", "chair", "clock", "coat", "cup", "drum",
     "flower", "guitar", "hammer", "key", "lamp", "letter", "map", "mirror", "piano", "ring", "shoe", "spoon",
 )  # fmt: skip
-ROOMS = ("kitchen", "garden", "office", "library", "garage", "station", "school", "market", "harbour", "museum")
-MANNERS = ("quickly", "slowly", "carefully", "quietly", "early in the morning", "late at night", "before lunch")
+ROOMS = (
+    "kitchen",
+    "garden",
+    "office",
+    "library",
+    "garage",
+    "station",
+    "school",
+    "market",
+    "harbour",
+    "museum",
+)
+MANNERS = (
+    "quickly",
+    "slowly",
+    "carefully",
+    "quietly",
+    "early in the morning",
+    "late at night",
+    "before lunch",
+)
 
 T = TypeVar("T")
 Pixels = NDArray[np.uint8]
 Rng = np.random.Generator
 
 
-def synthetic_examples(n: int, seed: int = 0, *, text: bool = False, size: int = PICTURE_SIZE) -> Examples:
+def synthetic_examples(
+    n: int, seed: int = 0, *, text: bool = False, size: int = PICTURE_SIZE
+) -> Examples:
     """``n`` examples, made when first asked for; a longer set begins with the shorter one.
 
     Args:
@@ -101,7 +135,10 @@ def _sample(draw: Rng, values: Sequence[T], count: int) -> list[T]:
 def _things(draw: Rng, count: int) -> list[_Thing]:
     """So many different things in different places."""
     looks = _sample(draw, [(shape, colour) for shape in SHAPES for colour in COLOURS], count)
-    return [_Thing(*look, cell) for look, cell in zip(looks, _sample(draw, range(9), count), strict=True)]
+    return [
+        _Thing(*look, cell)
+        for look, cell in zip(looks, _sample(draw, range(9), count), strict=True)
+    ]
 
 
 def _paint(draw: Rng, things: Sequence[_Thing], size: int) -> Pixels:
@@ -127,12 +164,20 @@ _Asked = tuple[str, str, tuple[str, ...]]  # question, answer, options
 
 def _colour(draw: Rng, pictures: list[list[_Thing]]) -> _Asked:
     thing = pictures[0][0]
-    return f"What colour is the {thing.shape} at the {PLACES[thing.cell]}?", thing.colour, tuple(COLOURS)
+    return (
+        f"What colour is the {thing.shape} at the {PLACES[thing.cell]}?",
+        thing.colour,
+        tuple(COLOURS),
+    )
 
 
 def _shape(draw: Rng, pictures: list[list[_Thing]]) -> _Asked:
     thing = pictures[0][0]
-    return f"Which shape do you see at the {PLACES[thing.cell]} of the picture?", thing.shape, tuple(SHAPES)
+    return (
+        f"Which shape do you see at the {PLACES[thing.cell]} of the picture?",
+        thing.shape,
+        tuple(SHAPES),
+    )
 
 
 def _count(draw: Rng, pictures: list[list[_Thing]]) -> _Asked:
@@ -159,10 +204,22 @@ def _more(draw: Rng, pictures: list[list[_Thing]]) -> _Asked:
 def _either(draw: Rng, pictures: list[list[_Thing]]) -> _Asked:
     thing = pictures[1][0]
     answer = "no" if any(str(thing) == str(other) for other in pictures[0]) else "yes"
-    return f"Is there {thing.named} in the second picture but none in the first?", answer, ("yes", "no")
+    return (
+        f"Is there {thing.named} in the second picture but none in the first?",
+        answer,
+        ("yes", "no"),
+    )
 
 
-_QUESTIONS = ((_colour, 1), (_shape, 1), (_count, 1), (_place, 1), (_caption, 1), (_more, 2), (_either, 2))
+_QUESTIONS = (
+    (_colour, 1),
+    (_shape, 1),
+    (_count, 1),
+    (_place, 1),
+    (_caption, 1),
+    (_more, 2),
+    (_either, 2),
+)
 
 
 def _picture_example(seed: int, size: int, index: int) -> Example:

@@ -47,7 +47,10 @@ def text_example(record: Record, place: Place) -> Example:
         return conversation_example(record, place, folders=[place.path.parent])
     if not any(field in record for field in INSTRUCTION_FIELDS):
         if "text" not in record:
-            raise place.error("instruction", "missing; an item needs instruction and output, conversations, or text")
+            raise place.error(
+                "instruction",
+                "missing; an item needs instruction and output, conversations, or text",
+            )
         return Example(place.id, (Turn("assistant", _text(record, ("text",), place)),))
     question = _text(record, INSTRUCTION_FIELDS, place)
     context = next((record[name] for name in INPUT_FIELDS if record.get(name)), "")
@@ -60,7 +63,9 @@ def text_example(record: Record, place: Place) -> Example:
     if options:
         index = match_option(answer, options)
         if index is None:
-            raise place.error("options", f"the answer {answer!r} is not among {', '.join(map(repr, options))}")
+            raise place.error(
+                "options", f"the answer {answer!r} is not among {', '.join(map(repr, options))}"
+            )
         answer = options[index]
     return Example(place.id, (Turn("user", question), Turn("assistant", answer)), options=options)
 

@@ -32,18 +32,28 @@ def hold_out(task: Task, seed: int) -> Task:
     """
     count = len(task.train)
     if count < 2:
-        raise DataError(f"task {task.name!r} has {count} training example; a validation split takes 2 or more")
+        raise DataError(
+            f"task {task.name!r} has {count} training example; a validation split takes 2 or more"
+        )
     shuffled = rng(seed, "validation", task.name).permutation(count).tolist()
     held = max(1, round(SHARE * count))
-    return replace(task, train=part(task.train, shuffled[held:]), test=part(task.train, shuffled[:held]))
+    return replace(
+        task, train=part(task.train, shuffled[held:]), test=part(task.train, shuffled[:held])
+    )
 
 
 def part(examples: Sequence[Example], indices: Sequence[int]) -> Sequence[Example]:
     """The examples at ``indices``, in their own order; those of a file still know where they stand in it."""
     kept = sorted(indices)
     if isinstance(examples, FileExamples):
-        return FileExamples.build(examples.path, (examples.positions[i] for i in kept), (examples[i] for i in kept))
-    return Part(examples, kept) if not isinstance(examples, tuple | list) else tuple(examples[i] for i in kept)
+        return FileExamples.build(
+            examples.path, (examples.positions[i] for i in kept), (examples[i] for i in kept)
+        )
+    return (
+        Part(examples, kept)
+        if not isinstance(examples, tuple | list)
+        else tuple(examples[i] for i in kept)
+    )
 
 
 class Part(Sequence[Example]):

@@ -6,4 +6,13 @@ from fedmosaic.evaluation.metrics import rouge_l, token_f1
 from fedmosaic.evaluation.records import Record
 from fedmosaic.evaluation.summary import summarise
 
-__all__ = ["Record", "Score", "evaluate", "generate", "read_choice", "rouge_l", "summarise", "token_f1"]
+__all__ = [
+    "Record",
+    "Score",
+    "evaluate",
+    "generate",
+    "read_choice",
+    "rouge_l",
+    "summarise",
+    "token_f1",
+]

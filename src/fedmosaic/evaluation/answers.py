@@ -12,12 +12,28 @@ from collections.abc import Mapping, Sequence
 
 _LETTERED = re.compile(r"^\s*\(?([A-Z])\s*[).:]\s*(\S.*)$", re.S)
 _LEAD = r"\b(?:answer|option|choice)\b(?:\s+(?:is|would\s+be|should\s+be)\b)?\W*"
-_NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
+_NUMBERS = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+]
 _SAME_NUMBER = {word: str(value) for value, word in enumerate(_NUMBERS)} | {
     str(value): word for value, word in enumerate(_NUMBERS)
 }
 _DENIED = re.compile(r"(?:\bnot|n't|\bnever|\bneither|\bnor)\s+(?:an?\s+|the\s+)?$")
-_UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")  # kana and han: words without spaces between them
+_UNSPACED = re.compile(
+    r"[\u3040-\u30ff\u3400-\u9fff]"
+)  # kana and han: words without spaces between them
 _QUOTES = str.maketrans("‘’“”`", "''\"\"'")
 
 # A lone letter, from the surest form to the least sure. "A" and "I" are also words, and any letter in lower case may be
@@ -43,7 +59,9 @@ def normalise(text: str) -> str:
 def lists_letters(prompt: str, count: int) -> bool:
     """Whether a prompt letters its ``count`` options: "A. red", "(B) blue", "C: green" ..."""
     letters = [chr(ord("A") + index) for index in range(min(count, 26))]
-    return count > 1 and all(re.search(rf"(?:^|[\s\[(|,;]){letter}[.):]\s*\S", prompt) for letter in letters)
+    return count > 1 and all(
+        re.search(rf"(?:^|[\s\[(|,;]){letter}[.):]\s*\S", prompt) for letter in letters
+    )
 
 
 def read_choice(text: str, options: Sequence[str], lettered: bool = False) -> int | None:
@@ -60,7 +78,10 @@ def read_choice(text: str, options: Sequence[str], lettered: bool = False) -> in
     """
     parts = [_LETTERED.match(option) for option in options]
     bare = all(part is not None for part in parts) and len(options) > 1
-    words = [normalise(part[2] if bare and part else option) for part, option in zip(parts, options, strict=True)]
+    words = [
+        normalise(part[2] if bare and part else option)
+        for part, option in zip(parts, options, strict=True)
+    ]
     said = normalise(text)
     for whole in (said, _SAME_NUMBER.get(said, "")):
         if whole and whole in words:
@@ -70,15 +91,22 @@ def read_choice(text: str, options: Sequence[str], lettered: bool = False) -> in
     if only_letters:
         return _read_letter(text, {option.strip(): index for index, option in enumerate(options)})
     if bare or lettered:
-        letters = [part[1] if bare and part else chr(ord("A") + index) for index, part in enumerate(parts[:26])]
-        letter = _read_letter(text, {name: index for index, name in reversed(list(enumerate(letters)))})
+        letters = [
+            part[1] if bare and part else chr(ord("A") + index)
+            for index, part in enumerate(parts[:26])
+        ]
+        letter = _read_letter(
+            text, {name: index for index, name in reversed(list(enumerate(letters)))}
+        )
         if letter is not None:
             return letter
 
     lead = re.search(_LEAD, said)
     for start in ([said[lead.end() :]] if lead else []) + [said]:
         for index in sorted(range(len(words)), key=lambda i: -len(words[i])):
-            if words[index] and re.match(_bounded(words[index]) + r"(?=\s*(?:[.,;:!?)\n]|$))", start):
+            if words[index] and re.match(
+                _bounded(words[index]) + r"(?=\s*(?:[.,;:!?)\n]|$))", start
+            ):
                 return index
     for passage in (said, re.split(r"[.;!?](?:\s|$)|\n", text.strip(), maxsplit=1)[0]):
         found = _occurring(normalise(passage), words)
@@ -90,7 +118,9 @@ def read_choice(text: str, options: Sequence[str], lettered: bool = False) -> in
 def _read_letter(text: str, letters: Mapping[str, int]) -> int | None:
     plain = unicodedata.normalize("NFKC", text).replace("*", " ").strip()
     for form in _LETTER_FORMS:
-        named = {letters[found.upper()] for found in form.findall(plain) if found.upper() in letters}
+        named = {
+            letters[found.upper()] for found in form.findall(plain) if found.upper() in letters
+        }
         if named:
             return named.pop() if len(named) == 1 else None
     return None

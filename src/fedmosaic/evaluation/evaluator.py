@@ -73,26 +73,45 @@ def evaluate(
     if metric == "accuracy":
         for example in examples:
             if not example.options:
-                raise DataError(f"example {example.id!r}: accuracy needs options; use f1 or rouge_l for open answers")
+                raise DataError(
+                    f"example {example.id!r}: accuracy needs options; use f1 or rouge_l for open answers"
+                )
     if metric == "accuracy" and method == "likelihood":
         chosen = _by_likelihood(backbone, model, examples, batch_size, length)
-        values = [float(_is_answer(example, index)) for example, index in zip(examples, chosen, strict=True)]
+        values = [
+            float(_is_answer(example, index))
+            for example, index in zip(examples, chosen, strict=True)
+        ]
         return _score(values)
-    texts = generate(backbone, model, examples, batch_size=batch_size, max_new_tokens=max_new_tokens)
+    texts = generate(
+        backbone, model, examples, batch_size=batch_size, max_new_tokens=max_new_tokens
+    )
     if metric == "accuracy":
         read = [
-            read_choice(text, example.options, lists_letters(example.question, len(example.options)))
+            read_choice(
+                text, example.options, lists_letters(example.question, len(example.options))
+            )
             for text, example in zip(texts, examples, strict=True)
         ]
-        values = [float(index is not None and _is_answer(e, index)) for e, index in zip(examples, read, strict=True)]
+        values = [
+            float(index is not None and _is_answer(e, index))
+            for e, index in zip(examples, read, strict=True)
+        ]
         return _score(values, sum(index is None for index in read))
     measure = token_f1 if metric == "f1" else rouge_l
-    return _score([measure(text, example.answer) for text, example in zip(texts, examples, strict=True)])
+    return _score(
+        [measure(text, example.answer) for text, example in zip(texts, examples, strict=True)]
+    )
 
 
 @torch.no_grad()
 def generate(
-    backbone: Backbone, model: Any, examples: Sequence[Example], *, batch_size: int = 64, max_new_tokens: int = 16
+    backbone: Backbone,
+    model: Any,
+    examples: Sequence[Example],
+    *,
+    batch_size: int = 64,
+    max_new_tokens: int = 16,
 ) -> list[str]:
     """Greedy answers. Every sample ends by its own end-of-turn token; one that goes on never holds up what another said."""
     texts = [""] * len(examples)
@@ -112,7 +131,11 @@ def _greedy(backbone: Backbone, model: Any, batch: Batch, limit: int) -> list[li
     embedding = backbone.model.get_input_embeddings()
     for _ in range(limit):
         output = model(
-            inputs_embeds=embedded, attention_mask=mask, past_key_values=cache, use_cache=True, logits_to_keep=1
+            inputs_embeds=embedded,
+            attention_mask=mask,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
         )
         cache = output.past_key_values
         token = output.logits[:, -1].argmax(dim=-1)
@@ -148,15 +171,21 @@ def _by_likelihood(
     for part, batch in _batches(backbone, [examples[i] for i in single], batch_size):
         logits = _next_logits(backbone, model, batch)
         for row, position in enumerate(part):
-            options = [backbone.answer_ids(option)[0] for option in examples[single[position]].options]
+            options = [
+                backbone.answer_ids(option)[0] for option in examples[single[position]].options
+            ]
             chosen[single[position]] = int(logits[row, options].argmax())
     pairs = [(index, option) for index in several for option in examples[index].options]
     scores: dict[int, list[float]] = {index: [] for index in several}
     for start in range(0, len(pairs), batch_size):
         part_pairs = pairs[start : start + batch_size]
         items = [_with_answer(backbone, examples[index], option) for index, option in part_pairs]
-        for (index, option), value in zip(part_pairs, _log_likelihoods(backbone, model, items), strict=True):
-            scores[index].append(value / (_token_count(backbone, option) if length == "mean" else 1))
+        for (index, option), value in zip(
+            part_pairs, _log_likelihoods(backbone, model, items), strict=True
+        ):
+            scores[index].append(
+                value / (_token_count(backbone, option) if length == "mean" else 1)
+            )
     for index, values in scores.items():
         chosen[index] = max(range(len(values)), key=values.__getitem__)
     return chosen
@@ -188,7 +217,11 @@ def _next_logits(backbone: Backbone, model: Any, batch: Batch) -> Tensor:
 def _with_answer(backbone: Backbone, example: Example, option: str) -> Encoded:
     prompt = backbone.encode(example, answer=False)
     answer = array("i", [*backbone.answer_ids(option), backbone.tokenizer.eos_token_id])
-    return Encoded(prompt.input_ids + answer, array("i", [IGNORE]) * len(prompt.input_ids) + answer, prompt.images)
+    return Encoded(
+        prompt.input_ids + answer,
+        array("i", [IGNORE]) * len(prompt.input_ids) + answer,
+        prompt.images,
+    )
 
 
 def _log_likelihoods(backbone: Backbone, model: Any, items: Sequence[Encoded]) -> list[float]:
@@ -208,7 +241,9 @@ def _log_likelihoods(backbone: Backbone, model: Any, items: Sequence[Encoded]) -
     return sums
 
 
-def _batches(backbone: Backbone, examples: Sequence[Example], size: int) -> Iterator[tuple[list[int], Batch]]:
+def _batches(
+    backbone: Backbone, examples: Sequence[Example], size: int
+) -> Iterator[tuple[list[int], Batch]]:
     """Prompts of similar length together; yields their indices with each batch."""
     encoded = [backbone.encode(example, answer=False) for example in examples]
     order = sorted(range(len(encoded)), key=lambda index: len(encoded[index].input_ids))

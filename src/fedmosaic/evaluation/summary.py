@@ -26,7 +26,11 @@ Rounds = dict[int, float]
 
 
 def summarise(
-    records: Sequence[Record], clients: Sequence[ClientSpec], *, view: str = "mixed", stage: str = "after"
+    records: Sequence[Record],
+    clients: Sequence[ClientSpec],
+    *,
+    view: str = "mixed",
+    stage: str = "after",
 ) -> dict[str, Any]:
     """The figures of a run.
 
@@ -49,18 +53,36 @@ def summarise(
         parts[part] = _overall([_part(per_client[client.name], part) for client in clients])
     return {
         "self": parts["self"],
-        "others": {**parts["others"], "in_group": parts["in_group"], "out_group": parts["out_group"]},
+        "others": {
+            **parts["others"],
+            "in_group": parts["in_group"],
+            "out_group": parts["out_group"],
+        },
         **({"unseen": parts["unseen"]} if parts["unseen"]["last"] is not None else {}),
         "clients": per_client,
         "tasks": _tasks(clients, scores),
     }
 
 
-def _client(client: ClientSpec, clients: Sequence[ClientSpec], scores: Mapping[str, Rounds]) -> dict[str, Any]:
+def _client(
+    client: ClientSpec, clients: Sequence[ClientSpec], scores: Mapping[str, Rounds]
+) -> dict[str, Any]:
     own = {spec.name for spec in client.tasks}
-    inside = {s.name for c in clients if c.name != client.name and c.group == client.group for s in c.tasks} - own
+    inside = {
+        s.name
+        for c in clients
+        if c.name != client.name and c.group == client.group
+        for s in c.tasks
+    } - own
     outside = (
-        {s.name for c in clients if c.name != client.name and c.group != client.group for s in c.tasks} - own - inside
+        {
+            s.name
+            for c in clients
+            if c.name != client.name and c.group != client.group
+            for s in c.tasks
+        }
+        - own
+        - inside
     )
     unseen = set(scores) - own - inside - outside
     return {
@@ -89,7 +111,9 @@ def _figures(curves: Sequence[Rounds]) -> dict[str, float | None]:
     rounds = sorted(set.intersection(*(set(curve) for curve in curves)))
     if not rounds:
         return {"last": None, "auc": None}
-    means = {number: math.fsum(curve[number] for curve in curves) / len(curves) for number in rounds}
+    means = {
+        number: math.fsum(curve[number] for curve in curves) / len(curves) for number in rounds
+    }
     return {"last": means[rounds[-1]], "auc": area(means)}
 
 
@@ -115,10 +139,14 @@ def _overall(clients: Sequence[Mapping[str, float | None]]) -> dict[str, float |
     return {"last": mean, "auc": math.fsum(auc) / len(auc), "std": spread, "worst": min(last)}
 
 
-def _tasks(clients: Sequence[ClientSpec], scores: Mapping[str, Mapping[str, Rounds]]) -> dict[str, Any]:
+def _tasks(
+    clients: Sequence[ClientSpec], scores: Mapping[str, Mapping[str, Rounds]]
+) -> dict[str, Any]:
     """For every task: the mean of the last values at the clients that own it, and at the others."""
     names = sorted({task for curves in scores.values() for task in curves})
-    owners = {task: [c.name for c in clients if task in {spec.name for spec in c.tasks}] for task in names}
+    owners = {
+        task: [c.name for c in clients if task in {spec.name for spec in c.tasks}] for task in names
+    }
 
     def mean(task: str, among: Sequence[str]) -> float | None:
         values = [_last(scores[name][task]) for name in among if task in scores.get(name, {})]

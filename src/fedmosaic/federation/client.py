@@ -1,4 +1,4 @@
-"""A client: its private tasks and stream, its adapters and moments, and what it does with an order from the server."""
+"""A client: its private tasks and stream, its adapters and moments, and what it does with an instruction from the server."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fedmosaic.data.example import Example
 from fedmosaic.errors import CheckpointError, TrainingError, UpdateError
 from fedmosaic.evaluation import Record
 from fedmosaic.federation.measure import measure
-from fedmosaic.federation.site import Host, Site
+from fedmosaic.federation.runtime import AdaptedModel, Runtime
 from fedmosaic.federation.wire import check, pack, read_tensors, schema_of, unpack, write_tensors
 from fedmosaic.memory import peak_memory
 from fedmosaic.models.backbone import Backbone
@@ -32,7 +32,7 @@ from fedmosaic.training.loss import answer_loss
 
 
 @dataclass(frozen=True)
-class Order:
+class Instructions:
     """What the server asks of a client in a round, beside the download.
 
     Attributes:
@@ -50,7 +50,7 @@ class Order:
 
 
 @dataclass
-class Reply:
+class ClientResult:
     """What a client gives back: the packed update (None if it has none), its measurements, and what it cost.
 
     Attributes:
@@ -64,19 +64,19 @@ class Reply:
 
 
 class LocalClient:
-    """One client on its architecture's host. Implements :class:`fedmosaic.algorithms.base.Client`.
+    """One client on its architecture's adapted. Implements :class:`fedmosaic.algorithms.base.Client`.
 
     Between turns its state is here: adapters (gates included), Adam's moments, kept tensors and the stream's position.
     """
 
-    def __init__(self, site: Site, spec: ClientSpec, index: int) -> None:
-        self.site = site
+    def __init__(self, runtime: Runtime, spec: ClientSpec, index: int) -> None:
+        self.runtime = runtime
         self.spec = spec
         self.name = spec.name
         self.index = index
         self.round = 0
-        self.kept: dict[str, Tensor] = {}
-        self.tasks = site.tasks(spec)
+        self.state: dict[str, Tensor] = {}
+        self.tasks = runtime.tasks(spec)
         self.flops = FlopCounter()
         self.stream = self._new_stream()
         self._adapters: dict[str, Tensor] = {}
@@ -84,16 +84,16 @@ class LocalClient:
 
     # --- what an algorithm can use ----------------------------------------------------------------------------------
     @property
-    def host(self) -> Host:
-        return self.site.host(self.spec.model, self.site.scenario.rank_of(self.name))
+    def adapted(self) -> AdaptedModel:
+        return self.runtime.adapted(self.spec.model, self.runtime.scenario.rank_of(self.name))
 
     @property
     def model(self) -> Any:
-        return self.host.model
+        return self.adapted.model
 
     @property
     def backbone(self) -> Backbone:
-        return self.host.backbone
+        return self.adapted.backbone
 
     def fit(
         self,
@@ -108,45 +108,51 @@ class LocalClient:
             return fit(
                 self.model,
                 self.backbone,
-                self.host.optimiser,
+                self.adapted.optimiser,
                 examples or (lambda: self.stream.examples(self.stream.next_batch())),
                 steps,
                 dropout_seed=seed_for(
-                    self.site.settings.seed, self.name, self.round, "public dropout" if examples else "dropout"
+                    self.runtime.settings.seed,
+                    self.name,
+                    self.round,
+                    "public dropout" if examples else "dropout",
                 ),
                 first_step=self.round * steps,
-                total_steps=self.site.scenario.rounds * steps,
+                total_steps=self.runtime.scenario.rounds * steps,
                 loss=loss or answer_loss,
                 each_step=each_step,
             )
 
     def other_backbone(self, name: str) -> Backbone:
-        return self.site.backbone(name)
+        return self.runtime.backbone(name)
 
     def public(self) -> Sequence[Example]:
-        return self.site.public()
+        return self.runtime.public()
 
     def generator(self, purpose: str) -> torch.Generator:
-        return generator(self.site.settings.seed, self.name, self.round, purpose)
+        return generator(self.runtime.settings.seed, self.name, self.round, purpose)
 
-    def everyone(self) -> dict[str, ClientStream]:
-        specs = self.site.scenario.clients
-        return {spec.name: LocalClient(self.site, spec, index).stream for index, spec in enumerate(specs)}
+    def all_streams(self) -> dict[str, ClientStream]:
+        specs = self.runtime.scenario.clients
+        return {
+            spec.name: LocalClient(self.runtime, spec, index).stream
+            for index, spec in enumerate(specs)
+        }
 
-    def once(self, key: str, make: Callable[[], Any]) -> Any:
+    def cached(self, key: str, make: Callable[[], Any]) -> Any:
         with self.flops.paused():
-            return self.site.once(key, make)
+            return self.runtime.cached(key, make)
 
-    def take_up(self, stream: ClientStream) -> None:
+    def load_stream(self, stream: ClientStream) -> None:
         """From now on train on another stream, as something new: Adam's moments begin again."""
         self.stream, self._moments = stream, {}
 
     # --- turns ------------------------------------------------------------------------------------------------------
     def introduce(self) -> dict[str, Any]:
         """What the server must know beforehand: architecture, number of samples, and what the tensors of an update are."""
-        self.site.check_model(self.spec, [*self.spec.tasks, *self._measured()])
+        self.runtime.check_model(self.spec, [*self.spec.tasks, *self._measured()])
         with self.turn():
-            schema = schema_of(self.site.algorithm.upload(self))
+            schema = schema_of(self.runtime.algorithm.upload(self))
         samples = sum(len(task.train) for task in self.tasks)
         families = [task.family or task.name for task in self.tasks]
         return {
@@ -156,10 +162,10 @@ class LocalClient:
             "schema": {k: list(v) for k, v in schema.items()},
         }
 
-    def work(self, order: Order, download: bytes) -> Reply:
+    def work(self, instruction: Instructions, download: bytes) -> ClientResult:
         """One turn: receive, measure, train, measure, and pack the update."""
-        algorithm = self.site.algorithm
-        reply = Reply()
+        algorithm = self.runtime.algorithm
+        result = ClientResult()
         seconds = {"receive": 0.0, "train": 0.0, "evaluate": 0.0, "upload": 0.0}
         clock = time.perf_counter()
 
@@ -170,84 +176,86 @@ class LocalClient:
             clock = now
 
         with self.turn():
-            self.round = order.round
-            if order.train:
-                self.flops = FlopCounter(free=self.site.towers())
-                counting = self.flops if order.count else nullcontext()
+            self.round = instruction.round
+            if instruction.train:
+                self.flops = FlopCounter(free=self.runtime.towers())
+                counting = self.flops if instruction.count else nullcontext()
                 with counting:
                     algorithm.receive(self, unpack(download))
                 if algorithm.replaces_weights:
-                    self.host.optimiser.restart()
+                    self.adapted.optimiser.restart()
                 lap("receive")
-                if order.before:
-                    reply.records += self._evaluate(order, "before")
+                if instruction.before:
+                    result.records += self._evaluate(instruction, "before")
                     lap("evaluate")
-                self.stream.begin_round(order.round)
+                self.stream.begin_round(instruction.round)
                 try:
                     with counting:
-                        reply.report = asdict(self.trained())
+                        result.report = asdict(self.trained())
                     lap("train")
                     with counting:
                         update = algorithm.upload(self)
-                    reply.update = pack(update)
+                    result.update = pack(update)
                     lap("upload")
                 except TrainingError as error:
-                    reply.failure = str(error)
-                if order.count:
-                    reply.report["flops"] = {"total": self.flops.total, **self.flops.parts}
-            if order.after:
-                reply.records += self._evaluate(order, "after")
+                    result.failure = str(error)
+                if instruction.count:
+                    result.report["flops"] = {"total": self.flops.total, **self.flops.parts}
+            if instruction.after:
+                result.records += self._evaluate(instruction, "after")
                 lap("evaluate")
         lap("receive")
-        reply.report["parts"] = reply.report.pop("seconds", {})
-        reply.report["seconds"] = seconds
-        reply.report["memory"] = peak_memory()
-        return reply
+        result.report["parts"] = result.report.pop("seconds", {})
+        result.report["seconds"] = seconds
+        result.report["memory"] = peak_memory()
+        return result
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Put this client's weights and moments into the host, and take them back at the end."""
+        """Put this client's weights and moments into the adapted, and take them back at the end."""
         self._enter()
         yield
-        self._adapters = self.host.state()
-        self._moments = self.host.optimiser.state()
+        self._adapters = self.adapted.state()
+        self._moments = self.adapted.optimiser.state()
 
     def _enter(self) -> None:
-        self.host.load(self._adapters or self.host.fresh)
-        self.host.optimiser.load(self._moments)
+        self.adapted.load(self._adapters or self.adapted.fresh)
+        self.adapted.optimiser.load(self._moments)
 
     def trained(self) -> FitReport:
         """Local training, inside a turn. On TrainingError the client is again what it was before the turn, so that a next can be better."""
-        kept = dict(self.kept)
+        kept = dict(self.state)
         try:
-            fitted = self.site.algorithm.train(self)
-            bad = not_finite(self.host.parameters)
+            fitted = self.runtime.algorithm.train(self)
+            bad = not_finite(self.adapted.parameters)
             if bad is not None:
                 raise TrainingError(
                     f"{bad!r} holds NaN or Inf after local training; lower train.lr and train.lr_shared"
                 )
         except TrainingError:
-            self.kept = kept
+            self.state = kept
             self._enter()
             raise
         return fitted
 
-    def _evaluate(self, order: Order, stage: str) -> list[Record]:
+    def _evaluate(self, instruction: Instructions, stage: str) -> list[Record]:
         records = []
-        for view in self.site.scenario.evaluation.views:
-            if view not in self.site.algorithm.views:
+        for view in self.runtime.scenario.evaluation.views:
+            if view not in self.runtime.algorithm.views:
                 continue
-            with self.site.algorithm.view(self, view) as model:
+            with self.runtime.algorithm.view(self, view) as model:
                 for spec in self._measured():
                     started = time.perf_counter()
-                    score = measure(self.site, self.backbone, model, spec, self._items(spec, order))
+                    score = measure(
+                        self.runtime, self.backbone, model, spec, self._items(spec, instruction)
+                    )
                     elapsed = time.perf_counter() - started
                     records.append(
                         Record(
-                            round=order.round,
+                            round=instruction.round,
                             client=self.name,
                             task=spec.name,
-                            metric=self.site.task(spec, "tasks").metric,
+                            metric=self.runtime.task(spec, "tasks").metric,
                             value=score.score,
                             n=score.n,
                             unreadable=score.unreadable,
@@ -259,18 +267,20 @@ class LocalClient:
         return records
 
     def _measured(self) -> list[TaskSpec]:
-        scenario = self.site.scenario
+        scenario = self.runtime.scenario
         if not scenario.evaluation.others:
             return list(self.spec.tasks)
-        every = [spec for client in scenario.clients for spec in client.tasks] + list(scenario.unseen)
+        every = [spec for client in scenario.clients for spec in client.tasks] + list(
+            scenario.unseen
+        )
         return list({spec.name: spec for spec in every}.values())
 
-    def _items(self, spec: TaskSpec, order: Order) -> int | None:
+    def _items(self, spec: TaskSpec, instruction: Instructions) -> int | None:
         """Test items of a task; None for all."""
-        most = self.site.scenario.evaluation.others_items
+        most = self.runtime.scenario.evaluation.others_items
         if most is None or spec.name in {own.name for own in self.spec.tasks}:
-            return order.items
-        return most if order.items is None else min(most, order.items)
+            return instruction.items
+        return most if instruction.items is None else min(most, instruction.items)
 
     # --- on disk ----------------------------------------------------------------------------------------------------
     def save(self, path: Path) -> None:
@@ -278,9 +288,11 @@ class LocalClient:
         stream = self.stream.state_dict()
         arrays = {key: value for key, value in stream.items() if isinstance(value, np.ndarray)}
         plain = {key: value for key, value in stream.items() if key not in arrays}
-        tensors = {f"adapter/{key}": value for key, value in (self._adapters or self.host.fresh).items()}
+        tensors = {
+            f"adapter/{key}": value for key, value in (self._adapters or self.adapted.fresh).items()
+        }
         tensors |= {f"moment/{key}": value for key, value in self._moments.items()}
-        tensors |= {f"kept/{key}": value for key, value in self.kept.items()}
+        tensors |= {f"kept/{key}": value for key, value in self.state.items()}
         tensors |= {f"stream/{key}": torch.from_numpy(value) for key, value in arrays.items()}
         write_tensors(path, tensors, {"stream": plain, "round": self.round, "client": self.name})
 
@@ -288,18 +300,27 @@ class LocalClient:
         """Continue from :meth:`save`. Raises CheckpointError if the file is another client's or damaged."""
         tensors, scalars = read_tensors(path)
         if scalars.get("client") != self.name:
-            raise CheckpointError(f"{path} belongs to client {scalars.get('client')!r}, not to {self.name!r}")
-        parts: dict[str, dict[str, Tensor]] = {"adapter": {}, "moment": {}, "kept": {}, "stream": {}}
+            raise CheckpointError(
+                f"{path} belongs to client {scalars.get('client')!r}, not to {self.name!r}"
+            )
+        parts: dict[str, dict[str, Tensor]] = {
+            "adapter": {},
+            "moment": {},
+            "kept": {},
+            "stream": {},
+        }
         for key, value in tensors.items():
             part, _, name = key.partition("/")
             parts[part][name] = value
         try:
-            check(Message(parts["adapter"]), schema_of(Message(self.host.fresh)))
+            check(Message(parts["adapter"]), schema_of(Message(self.adapted.fresh)))
         except UpdateError as error:
             raise CheckpointError(f"{path} does not fit the client's adapter: {error}") from error
-        self._adapters, self._moments, self.kept = parts["adapter"], parts["moment"], parts["kept"]
+        self._adapters, self._moments, self.state = parts["adapter"], parts["moment"], parts["kept"]
         self.stream = self._new_stream()
-        self.stream.load_state_dict({**scalars["stream"], **{k: v.numpy() for k, v in parts["stream"].items()}})
+        self.stream.load_state_dict(
+            {**scalars["stream"], **{k: v.numpy() for k, v in parts["stream"].items()}}
+        )
         self.round = int(scalars["round"])
 
     def save_adapter(self, folder: Path) -> None:
@@ -307,19 +328,21 @@ class LocalClient:
         with self.turn():
             # Embeddings are frozen; saying so keeps PEFT from asking a hub whether they changed.
             self.model.save_pretrained(
-                str(folder), selected_adapters=list(self.site.algorithm.adapters), save_embedding_layers=False
+                str(folder),
+                selected_adapters=list(self.runtime.algorithm.adapters),
+                save_embedding_layers=False,
             )
 
     def _new_stream(self) -> ClientStream:
-        scenario = self.site.scenario
+        scenario = self.runtime.scenario
         return ClientStream(
             self.tasks,
             mode=scenario.stream,
             rounds=scenario.rounds,
-            steps_per_round=self.site.algorithm.steps,
+            steps_per_round=self.runtime.algorithm.steps,
             batch_size=scenario.train.batch_size,
             memory_size=scenario.memory.size,
             temperature=scenario.memory.temperature,
             decay=scenario.memory.decay,
-            seed_parts=(self.site.settings.seed, self.name),
+            seed_parts=(self.runtime.settings.seed, self.name),
         )

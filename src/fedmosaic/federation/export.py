@@ -9,8 +9,8 @@ from peft import PeftModel
 from fedmosaic.adapters import export_to_folder
 from fedmosaic.config import ClientSpec, RunSettings
 from fedmosaic.errors import CheckpointError, ConfigError, ModelError
-from fedmosaic.federation.runfolder import RunFolder
-from fedmosaic.federation.site import Site
+from fedmosaic.federation.run_folder import RunFolder
+from fedmosaic.federation.runtime import Runtime
 from fedmosaic.federation.transport import InProcess
 from fedmosaic.files import atomic_folder
 
@@ -26,11 +26,11 @@ def export_client(folder: RunFolder, settings: RunSettings, client: ClientSpec, 
     checkpoint = folder.latest()
     if checkpoint is None:
         raise CheckpointError(f"{folder.path} has no checkpoint yet")
-    site = Site(settings)
-    clients = InProcess(site, {client.name})
+    runtime = Runtime(settings)
+    clients = InProcess(runtime, {client.name})
     clients.load(checkpoint / "clients")
     local = clients.clients[client.name]
-    with local.turn(), site.algorithm.view(local, site.algorithm.views[0]) as model:
+    with local.turn(), runtime.algorithm.view(local, runtime.algorithm.views[0]) as model:
         if not isinstance(model, PeftModel):
             raise ModelError(
                 f"{settings.algorithm} mixes its adapters anew for every input, which no single LoRA does; each of them stands "

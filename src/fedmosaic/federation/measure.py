@@ -6,18 +6,20 @@ from typing import Any
 
 from fedmosaic.config import TaskSpec
 from fedmosaic.evaluation import Score, evaluate
-from fedmosaic.federation.site import Site
+from fedmosaic.federation.runtime import Runtime
 from fedmosaic.models.backbone import Backbone
 
 
-def measure(site: Site, backbone: Backbone, model: Any, spec: TaskSpec, items: int | None) -> Score:
+def measure(
+    runtime: Runtime, backbone: Backbone, model: Any, spec: TaskSpec, items: int | None
+) -> Score:
     """The model's score on at most ``items`` test examples (None: all), a sample that is the same for everyone."""
-    settings = site.scenario.evaluation
-    task = site.task(spec, "tasks")
+    settings = runtime.scenario.evaluation
+    task = runtime.task(spec, "tasks")
     return evaluate(
         backbone,
         model,
-        site.test_set(spec, items),
+        runtime.test_set(spec, items),
         method="generation" if task.kind == "open" else settings.method,
         metric=task.metric,
         batch_size=settings.batch_size,

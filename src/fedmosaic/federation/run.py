@@ -15,11 +15,11 @@ from fedmosaic.algorithms import algorithm_class, algorithm_names, make_algorith
 from fedmosaic.config import RunSettings
 from fedmosaic.errors import ConfigError, Interrupted, nearest
 from fedmosaic.evaluation import Record, summarise
-from fedmosaic.federation.budget import budgeted
-from fedmosaic.federation.observer import Observer
-from fedmosaic.federation.runfolder import RunFolder
-from fedmosaic.federation.server import FederationServer
-from fedmosaic.federation.site import Site, choose_workers, prepare_torch, smallest_model
+from fedmosaic.experiments.equal_compute import budgeted
+from fedmosaic.federation.callbacks import Callback
+from fedmosaic.federation.round_loop import FederationServer
+from fedmosaic.federation.run_folder import RunFolder
+from fedmosaic.federation.runtime import Runtime, choose_workers, prepare_torch, smallest_model
 from fedmosaic.federation.transport import InProcess, Transport
 from fedmosaic.federation.workers import Workers
 
@@ -34,7 +34,7 @@ class Run:
     summary: Mapping[str, Any]
 
 
-def new_run(settings: RunSettings, out: Path, observer: Observer | None = None) -> Run:
+def new_run(settings: RunSettings, out: Path, callback: Callback | None = None) -> Run:
     """Check everything, make the run folder and run.
 
     Raises:
@@ -44,15 +44,15 @@ def new_run(settings: RunSettings, out: Path, observer: Observer | None = None) 
     folder = RunFolder.vacant(out)
     _check_names(settings)
     prepare_torch(settings)
-    site = Site(settings)
-    site.use(resolve(site))
-    with _running(site, out, observer) as (transport, listener):
-        server = FederationServer(site, transport, folder, listener)
-        folder.create(site.settings)
+    runtime = Runtime(settings)
+    runtime.use(resolve(runtime))
+    with _running(runtime, out, callback) as (transport, listener):
+        server = FederationServer(runtime, transport, folder, listener)
+        folder.create(runtime.settings)
         return _finish(server)
 
 
-def resume(path: Path, observer: Observer | None = None) -> Run:
+def resume(path: Path, callback: Callback | None = None) -> Run:
     """Continue a run from its last checkpoint, or from its start if it was killed before the first one.
 
     A finished run is returned as it is.
@@ -66,9 +66,9 @@ def resume(path: Path, observer: Observer | None = None) -> Run:
         return Run(path, done)
     folder.clear_leftovers()
     prepare_torch(settings)
-    site = Site(settings)
-    with _running(site, path, observer) as (transport, listener):
-        server = FederationServer(site, transport, folder, listener)
+    runtime = Runtime(settings)
+    with _running(runtime, path, callback) as (transport, listener):
+        server = FederationServer(runtime, transport, folder, listener)
         checkpoint = folder.latest()
         if checkpoint is None:
             folder.truncate(0)
@@ -77,24 +77,24 @@ def resume(path: Path, observer: Observer | None = None) -> Run:
         return _finish(server)
 
 
-def resolve(site: Site) -> RunSettings:
+def resolve(runtime: Runtime) -> RunSettings:
     """Replace what is chosen automatically by what was chosen, so that a run folder says it: models, steps, rounds.
 
     What is to be aligned is aligned here, once, before worker processes could each do it.
     """
-    settings = site.settings
+    settings = runtime.settings
     scenario = settings.scenario
     if scenario.relevance.model == "smallest" or scenario.alignment.pivot == "smallest":
-        name = smallest_model(site, scenario.models_used)
+        name = smallest_model(runtime, scenario.models_used)
         changes: dict[str, Any] = {}
         if scenario.relevance.model == "smallest":
             changes["relevance"] = scenario.relevance.model_copy(update={"model": name})
         if scenario.alignment.pivot == "smallest":
             changes["alignment"] = scenario.alignment.model_copy(update={"pivot": name})
-        site.use(settings.model_copy(update={"scenario": scenario.model_copy(update=changes)}))
+        runtime.use(settings.model_copy(update={"scenario": scenario.model_copy(update=changes)}))
     for model in scenario.models_used:
-        site.alignment(model)
-    return budgeted(site)
+        runtime.alignment(model)
+    return budgeted(runtime)
 
 
 def versions() -> dict[str, str]:
@@ -120,10 +120,15 @@ def summary_of(settings: RunSettings, lines: Sequence[Mapping[str, Any]]) -> dic
     rounds = [line for line in lines if line["kind"] == "round"]
     turns = [line for line in lines if line["kind"] == "client"]
     scenario = settings.scenario
-    view = next((v for v in scenario.evaluation.views if v in algorithm_class(settings.algorithm).views), "mixed")
+    view = next(
+        (v for v in scenario.evaluation.views if v in algorithm_class(settings.algorithm).views),
+        "mixed",
+    )
     measured = summarise(scores, scenario.clients, view=view)
     kinds = sorted({(record.view, record.stage) for record in scores} - {(view, "after")})
-    also = {kind: summarise(scores, scenario.clients, view=kind[0], stage=kind[1]) for kind in kinds}
+    also = {
+        kind: summarise(scores, scenario.clients, view=kind[0], stage=kind[1]) for kind in kinds
+    }
     return {
         "scenario": settings.name,
         "algorithm": settings.algorithm,
@@ -131,7 +136,10 @@ def summary_of(settings: RunSettings, lines: Sequence[Mapping[str, Any]]) -> dic
         "evaluation": {"choice": scenario.evaluation.method, "stage": "after", "view": view},
         "rounds": {"done": len(rounds), "of": scenario.rounds},
         **measured,
-        "also": {f"{v}, {stage}": {p: found[p] for p in ("self", "others")} for (v, stage), found in also.items()},
+        "also": {
+            f"{v}, {stage}": {p: found[p] for p in ("self", "others")}
+            for (v, stage), found in also.items()
+        },
         "steps": make_algorithm(settings.algorithm, scenario, settings.seed).steps,
         "flops": _flops(rounds, turns),
         "refused": sum(len(line["refused"]) for line in rounds),
@@ -147,19 +155,27 @@ def summary_of(settings: RunSettings, lines: Sequence[Mapping[str, Any]]) -> dic
     }
 
 
-def _flops(rounds: Sequence[Mapping[str, Any]], turns: Sequence[Mapping[str, Any]]) -> dict[str, float] | None:
+def _flops(
+    rounds: Sequence[Mapping[str, Any]], turns: Sequence[Mapping[str, Any]]
+) -> dict[str, float] | None:
     """Operations of the round that was counted: of a client, evaluation apart (mean over clients), and of the server."""
     local = [turn["flops"]["total"] for turn in turns if "flops" in turn]
     server = [line["flops"]["server"] for line in rounds if "flops" in line]
-    return {"client_round": math.fsum(local) / len(local), "server_round": server[0]} if local and server else None
+    return (
+        {"client_round": math.fsum(local) / len(local), "server_round": server[0]}
+        if local and server
+        else None
+    )
 
 
 @contextmanager
-def _running(site: Site, folder: Path, observer: Observer | None) -> Iterator[tuple[Transport, Observer]]:
+def _running(
+    runtime: Runtime, folder: Path, callback: Callback | None
+) -> Iterator[tuple[Transport, Callback]]:
     """The transport of a run, closed at the end whatever happens; Ctrl-C says where to go on."""
-    listener = observer or Observer()
-    count = choose_workers(site.settings)
-    transport: Transport = Workers(site, count) if count > 1 else InProcess(site)
+    listener = callback or Callback()
+    count = choose_workers(runtime.settings)
+    transport: Transport = Workers(runtime, count) if count > 1 else InProcess(runtime)
     try:
         yield transport, listener
     except KeyboardInterrupt as stop:
@@ -178,14 +194,16 @@ def _finish(server: FederationServer) -> Run:
         server.transport.save_adapters(work)
     summary = summary_of(server.settings, folder.lines())
     folder.write_summary(summary)
-    server.observer.run_finished(summary)
+    server.callback.run_finished(summary)
     return Run(folder.path, summary)
 
 
 def _check_names(settings: RunSettings) -> None:
     """Names that only the algorithm and the scenario together can tell to be wrong."""
     algorithm = make_algorithm(settings.algorithm, settings.scenario, settings.seed)
-    known = {view for name in algorithm_names() for view in algorithm_class(name).views} | set(algorithm.views)
+    known = {view for name in algorithm_names() for view in algorithm_class(name).views} | set(
+        algorithm.views
+    )
     for view in settings.scenario.evaluation.views:
         if view not in known:
             raise ConfigError(f"evaluation.views: unknown view {view!r}.{nearest(view, known)}")

@@ -1,4 +1,4 @@
-"""How orders reach clients: the interface of a transport, and the in-process one."""
+"""How instructions reach clients: the interface of a transport, and the in-process one."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from fedmosaic.federation.client import LocalClient, Order, Reply
-from fedmosaic.federation.site import Site
+from fedmosaic.federation.client import ClientResult, Instructions, LocalClient
+from fedmosaic.federation.runtime import Runtime
 
 
 class Transport(Protocol):
@@ -16,8 +16,10 @@ class Transport(Protocol):
     def introduce(self) -> dict[str, dict[str, Any]]:
         """Every client's introduction, by name (see :meth:`LocalClient.introduce`)."""
 
-    def exchange(self, orders: Mapping[str, Order], downloads: Mapping[str, bytes]) -> Iterator[tuple[str, Reply]]:
-        """Send orders and downloads out; yield (client, reply) in roster order."""
+    def exchange(
+        self, instructions: Mapping[str, Instructions], downloads: Mapping[str, bytes]
+    ) -> Iterator[tuple[str, ClientResult]]:
+        """Send instructions and downloads out; yield (client, result) in roster order."""
 
     def save(self, folder: Path) -> None:
         """Write every client's state into a folder."""
@@ -35,20 +37,24 @@ class Transport(Protocol):
 class InProcess:
     """All clients in this process, one after another. Downloads and updates still pass through the wire format."""
 
-    def __init__(self, site: Site, names: set[str] | None = None) -> None:
-        site.unseen()  # a wrong name is told now, not at the first evaluation
-        specs = enumerate(site.scenario.clients)
+    def __init__(self, runtime: Runtime, names: set[str] | None = None) -> None:
+        runtime.unseen()  # a wrong name is told now, not at the first evaluation
+        specs = enumerate(runtime.scenario.clients)
         self.clients = {
-            spec.name: LocalClient(site, spec, index) for index, spec in specs if names is None or spec.name in names
+            spec.name: LocalClient(runtime, spec, index)
+            for index, spec in specs
+            if names is None or spec.name in names
         }
 
     def introduce(self) -> dict[str, dict[str, Any]]:
         return {name: client.introduce() for name, client in self.clients.items()}
 
-    def exchange(self, orders: Mapping[str, Order], downloads: Mapping[str, bytes]) -> Iterator[tuple[str, Reply]]:
+    def exchange(
+        self, instructions: Mapping[str, Instructions], downloads: Mapping[str, bytes]
+    ) -> Iterator[tuple[str, ClientResult]]:
         for name, client in self.clients.items():
-            if name in orders:
-                yield name, client.work(orders[name], downloads[name])
+            if name in instructions:
+                yield name, client.work(instructions[name], downloads[name])
 
     def save(self, folder: Path) -> None:
         for name, client in self.clients.items():

@@ -47,7 +47,10 @@ def unpack(payload: bytes, limit: int = SIZE_LIMIT) -> Message:
 
 def schema_of(message: Message) -> dict[str, Expected]:
     """Names, kinds and shapes of a message's tensors. Raises UpdateError for a type that may not travel (bool, complex)."""
-    return {name: Expected(_kind(name, value), tuple(value.shape)) for name, value in message.tensors.items()}
+    return {
+        name: Expected(_kind(name, value), tuple(value.shape))
+        for name, value in message.tensors.items()
+    }
 
 
 def check(message: Message, schema: Schema) -> None:
@@ -65,7 +68,9 @@ def check(message: Message, schema: Schema) -> None:
             raise UpdateError(
                 f"{name!r} is {value.dtype}, expected {'an integer' if kind == 'integer' else 'floating point'}"
             )
-    bad = not_finite({name: value for name, value in message.tensors.items() if value.is_floating_point()})
+    bad = not_finite(
+        {name: value for name, value in message.tensors.items() if value.is_floating_point()}
+    )
     if bad is not None:
         raise UpdateError(f"{bad!r} holds NaN or Inf")
 
@@ -74,11 +79,15 @@ def _kind(name: str, value: Tensor) -> Literal["float", "integer"]:
     if value.is_floating_point():
         return "float"
     if value.dtype == torch.bool or value.is_complex():
-        raise UpdateError(f"{name!r} is {value.dtype}; only numbers travel, whole or floating point")
+        raise UpdateError(
+            f"{name!r} is {value.dtype}; only numbers travel, whole or floating point"
+        )
     return "integer"
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any] | None = None) -> None:
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any] | None = None
+) -> None:
     """Write tensors and plain values (anything JSON takes) to a file of a checkpoint, inside an ``atomic_folder``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     packing.write(path, tensors, scalars or {})

@@ -24,8 +24,8 @@ from fedmosaic import errors
 from fedmosaic.config import RunSettings
 from fedmosaic.errors import FedMosaicError
 from fedmosaic.evaluation import Record
-from fedmosaic.federation.client import Order, Reply
-from fedmosaic.federation.site import Site, prepare_torch
+from fedmosaic.federation.client import ClientResult, Instructions
+from fedmosaic.federation.runtime import Runtime, prepare_torch
 from fedmosaic.federation.transport import InProcess
 
 Header = dict[str, Any]
@@ -37,12 +37,13 @@ class Workers:
     A client's own seeds decide its numbers, so they do not depend on ``count``.
     """
 
-    def __init__(self, site: Site, count: int) -> None:
-        self.roster = [client.name for client in site.scenario.clients]
+    def __init__(self, runtime: Runtime, count: int) -> None:
+        self.roster = [client.name for client in runtime.scenario.clients]
         self.owner = {name: index % count for index, name in enumerate(self.roster)}
-        settings = site.settings.model_dump_json()
+        settings = runtime.settings.model_dump_json()
         self.workers = [
-            _Worker(settings, [name for name in self.roster if self.owner[name] == index]) for index in range(count)
+            _Worker(settings, [name for name in self.roster if self.owner[name] == index])
+            for index in range(count)
         ]
 
     def introduce(self) -> dict[str, dict[str, Any]]:
@@ -51,33 +52,47 @@ class Workers:
             found |= header["introductions"]
         return {name: found[name] for name in self.roster}
 
-    def exchange(self, orders: Mapping[str, Order], downloads: Mapping[str, bytes]) -> Iterator[tuple[str, Reply]]:
-        ready: queue.Queue[tuple[str, Reply | BaseException]] = queue.Queue()
+    def exchange(
+        self, instructions: Mapping[str, Instructions], downloads: Mapping[str, bytes]
+    ) -> Iterator[tuple[str, ClientResult]]:
+        ready: queue.Queue[tuple[str, ClientResult | BaseException]] = queue.Queue()
 
         def serve(worker: _Worker) -> None:
             for name in worker.clients:
-                if name in orders:
+                if name in instructions:
                     try:
                         header, body = worker.ask(
-                            {"do": "work", "client": name, "order": asdict(orders[name])}, downloads[name]
+                            {
+                                "do": "work",
+                                "client": name,
+                                "instruction": asdict(instructions[name]),
+                            },
+                            downloads[name],
                         )
                         records = [Record(**record) for record in header["records"]]
                         update = body if header["update"] else None
-                        ready.put((name, Reply(update, header["failure"], records, header["report"])))
+                        ready.put(
+                            (
+                                name,
+                                ClientResult(update, header["failure"], records, header["report"]),
+                            )
+                        )
                     except BaseException as error:  # handed to the thread that waits for it
                         ready.put((name, error))
                         return
 
-        threads = [threading.Thread(target=serve, args=(worker,), daemon=True) for worker in self.workers]
+        threads = [
+            threading.Thread(target=serve, args=(worker,), daemon=True) for worker in self.workers
+        ]
         for thread in threads:
             thread.start()
-        waiting: dict[str, Reply] = {}
-        for name in [name for name in self.roster if name in orders]:
+        waiting: dict[str, ClientResult] = {}
+        for name in [name for name in self.roster if name in instructions]:
             while name not in waiting:
-                found, reply = ready.get()
-                if isinstance(reply, BaseException):
-                    raise reply
-                waiting[found] = reply
+                found, result = ready.get()
+                if isinstance(result, BaseException):
+                    raise result
+                waiting[found] = result
             yield name, waiting.pop(name)
         for thread in threads:
             thread.join()
@@ -169,7 +184,7 @@ def _read(stream: IO[bytes]) -> tuple[Header, bytes] | None:
     return (json.loads(header), content) if len(content) == body and len(header) == text else None
 
 
-def _serve(requests: IO[bytes], replies: IO[bytes]) -> None:
+def _serve(requests: IO[bytes], results: IO[bytes]) -> None:
     first = _read(requests)
     if first is None:
         return
@@ -180,12 +195,12 @@ def _serve(requests: IO[bytes], replies: IO[bytes]) -> None:
         try:
             if clients is None:
                 prepare_torch(settings)
-                clients = InProcess(Site(settings), set(first[0]["clients"]))
-            _write(replies, *_answer(clients, header, body))
+                clients = InProcess(Runtime(settings), set(first[0]["clients"]))
+            _write(results, *_answer(clients, header, body))
         except FedMosaicError as error:
-            _write(replies, {"error": type(error).__name__, "message": str(error)})
+            _write(results, {"error": type(error).__name__, "message": str(error)})
         except Exception:
-            _write(replies, {"error": "RuntimeError", "message": traceback.format_exc()})
+            _write(results, {"error": "RuntimeError", "message": traceback.format_exc()})
 
 
 def _answer(clients: InProcess, header: Header, body: bytes) -> tuple[Header, bytes]:
@@ -193,10 +208,16 @@ def _answer(clients: InProcess, header: Header, body: bytes) -> tuple[Header, by
         case "introduce":
             return {"introductions": clients.introduce()}, b""
         case "work":
-            reply = clients.clients[header["client"]].work(Order(**header["order"]), body)
-            records = [asdict(record) for record in reply.records]
-            told = {"update": reply.update is not None, "failure": reply.failure, "report": reply.report}
-            return {**told, "records": records}, reply.update or b""
+            result = clients.clients[header["client"]].work(
+                Instructions(**header["instruction"]), body
+            )
+            records = [asdict(record) for record in result.records]
+            told = {
+                "update": result.update is not None,
+                "failure": result.failure,
+                "report": result.report,
+            }
+            return {**told, "records": records}, result.update or b""
         case action:
             getattr(clients, action)(Path(header["folder"]))
             return {}, b""
@@ -204,10 +225,12 @@ def _answer(clients: InProcess, header: Header, body: bytes) -> tuple[Header, by
 
 def main() -> None:
     """Serve the parent until its end of the pipe closes."""
-    replies = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print goes to the terminal, not between the replies
-    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):  # the parent says what happened, or is gone
-        _serve(sys.stdin.buffer, replies)
+    results = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what libraries print goes to the terminal, not between the results
+    with contextlib.suppress(
+        KeyboardInterrupt, BrokenPipeError
+    ):  # the parent says what happened, or is gone
+        _serve(sys.stdin.buffer, results)
 
 
 if __name__ == "__main__":

@@ -77,7 +77,9 @@ class Backbone:
         self.image_tokens = self._count_image_tokens()
         self._language = model.model.language_model if self.tower else model.model
         self.text_config = model.config.get_text_config()
-        self._encoded: weakref.WeakKeyDictionary[Example, dict[bool, Encoded]] = weakref.WeakKeyDictionary()
+        self._encoded: weakref.WeakKeyDictionary[Example, dict[bool, Encoded]] = (
+            weakref.WeakKeyDictionary()
+        )
         self._answers: dict[str, list[int]] = {}
 
     @classmethod
@@ -118,7 +120,9 @@ class Backbone:
     @property
     def image_token(self) -> str | None:
         """The token that stands for a place of an image; None for text-only models."""
-        return str(self.tokenizer.convert_ids_to_tokens(self.image_token_id)) if self.tower else None
+        return (
+            str(self.tokenizer.convert_ids_to_tokens(self.image_token_id)) if self.tower else None
+        )
 
     @property
     def num_layers(self) -> int:
@@ -174,7 +178,11 @@ class Backbone:
     def collate(self, items: Sequence[Encoded]) -> Batch:
         """Pad on the left and fetch the image features; everything on the model's device."""
         width = max(len(item.input_ids) for item in items)
-        pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.tokenizer.eos_token_id
+        pad = (
+            self.tokenizer.pad_token_id
+            if self.tokenizer.pad_token_id is not None
+            else self.tokenizer.eos_token_id
+        )
         table = np.empty((3, len(items), width), dtype=np.int64)
         table[0], table[1], table[2] = pad, 0, IGNORE
         for row, item in enumerate(items):

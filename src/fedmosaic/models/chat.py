@@ -36,7 +36,9 @@ class Encoded:
     images: tuple[Image, ...]
 
 
-def encode(example: Example, tokenizer: Any, image_token: str | None, image_tokens: int, answer: bool) -> Encoded:
+def encode(
+    example: Example, tokenizer: Any, image_token: str | None, image_tokens: int, answer: bool
+) -> Encoded:
     """Apply the model's chat template (a plain one where it has none) and tokenize turn by turn.
 
     Args:
@@ -79,7 +81,9 @@ class Piece:
     last: bool
 
 
-def pieces(example: Example, tokenizer: Any, image_token: str | None, image_tokens: int) -> Iterator[Piece]:
+def pieces(
+    example: Example, tokenizer: Any, image_token: str | None, image_tokens: int
+) -> Iterator[Piece]:
     """The pieces of an example, alternately what is asked and what is spoken; joined they are the whole rendered text.
 
     Raises:
@@ -109,7 +113,8 @@ def widened(example: Example, image_token: str | None, image_tokens: int) -> lis
     if example.images and image_token is None:
         raise ModelError(f"example {example.id!r} has images, but the model takes text only")
     return [
-        Turn(turn.role, turn.text.replace(IMAGE_MARK, (image_token or "") * image_tokens)) for turn in example.turns
+        Turn(turn.role, turn.text.replace(IMAGE_MARK, (image_token or "") * image_tokens))
+        for turn in example.turns
     ]
 
 

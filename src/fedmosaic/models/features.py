@@ -40,7 +40,9 @@ class VisionTower:
     _caches: dict[str, FeatureCache] = {}  # noqa: RUF012 (shared by all towers of the process on purpose)
     shared: SharedFeatures | None = None
 
-    def __init__(self, tower: nn.Module, processor: Any, layer: int | list[int], drop_class_token: bool) -> None:
+    def __init__(
+        self, tower: nn.Module, processor: Any, layer: int | list[int], drop_class_token: bool
+    ) -> None:
         self.tower = tower
         self.processor = processor
         self.layers = [layer] if isinstance(layer, int) else list(layer)
@@ -50,8 +52,12 @@ class VisionTower:
         self.cache = self._caches.setdefault(self.fingerprint, FeatureCache())
 
     def _fingerprint(self) -> str:
-        digest = hashlib.blake2b(repr((self.layers, self.drop_class_token)).encode(), digest_size=16)
-        digest.update(repr(sorted(self.processor.to_dict().items(), key=lambda item: item[0])).encode())
+        digest = hashlib.blake2b(
+            repr((self.layers, self.drop_class_token)).encode(), digest_size=16
+        )
+        digest.update(
+            repr(sorted(self.processor.to_dict().items(), key=lambda item: item[0])).encode()
+        )
         for name, value in self.tower.state_dict().items():
             digest.update(name.encode())
             digest.update(value.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
@@ -65,7 +71,9 @@ class VisionTower:
         """
         missing = {image.key: image for image in images if image.key not in self.cache}
         fresh = {key: self._find(image) for key, image in missing.items()}
-        rows = [fresh[image.key] if image.key in fresh else self.cache[image.key] for image in images]
+        rows = [
+            fresh[image.key] if image.key in fresh else self.cache[image.key] for image in images
+        ]
         for key, value in fresh.items():
             self.cache[key] = value
         return torch.stack(rows)
@@ -86,7 +94,9 @@ class VisionTower:
         started = time.perf_counter()
         output = self.tower(pixels.to(first.device, first.dtype), output_hidden_states=True)
         states = [output.hidden_states[layer] for layer in self.layers]
-        joined = torch.cat([state[:, 1:] if self.drop_class_token else state for state in states], dim=-1)
+        joined = torch.cat(
+            [state[:, 1:] if self.drop_class_token else state for state in states], dim=-1
+        )
         features = joined[0].cpu()
         self.seconds += time.perf_counter() - started
         return features

@@ -32,7 +32,14 @@ def fingerprint(backbone: Backbone) -> str:
     shape = {name: getattr(backbone.text_config, name, None) for name in _SHAPE}
     tokenizer = backbone.tokenizer
     probe = tokenizer(_PROBE, add_special_tokens=False)["input_ids"]
-    about = [shape, len(tokenizer), tokenizer.eos_token, tokenizer.chat_template, list(probe), backbone.image_tokens]
+    about = [
+        shape,
+        len(tokenizer),
+        tokenizer.eos_token,
+        tokenizer.chat_template,
+        list(probe),
+        backbone.image_tokens,
+    ]
     digest.update(json.dumps(about, sort_keys=True, default=str).encode())
     for name, value in sorted(backbone.model.named_parameters()):
         flat = value.detach().reshape(-1)

@@ -98,24 +98,37 @@ class _Places:
 
     def extend(self, piece: Piece, tokenizer: Any) -> None:
         """Take the next piece: find the turns in it, each behind what the template writes before its text."""
-        self.turn, self.rank, self.counts = [-1] * len(piece.text), [0] * len(piece.text), [False] * len(piece.text)
+        self.turn, self.rank, self.counts = (
+            [-1] * len(piece.text),
+            [0] * len(piece.text),
+            [False] * len(piece.text),
+        )
         stop = piece.turn + 1 if piece.spoken else piece.turn
         whole = render(tokenizer, self.turns[:stop], generation=not piece.spoken)
         offset = len(whole) - len(piece.text)
         for index in range(self.next_turn, stop):
             turn = self.turns[index]
-            probe = render(tokenizer, [*self.turns[:index], Turn(turn.role, _PROBE)], generation=False)
+            probe = render(
+                tokenizer, [*self.turns[:index], Turn(turn.role, _PROBE)], generation=False
+            )
             body = turn.text.strip()
             indent = len(turn.text) - len(turn.text.lstrip())
             begin = probe.find(_PROBE)
             # A template keeps the white space around a text, or trims it. A text that it rewrites stays unknown.
-            start = next((at for at in (begin, begin + indent) if begin >= 0 and whole.startswith(body, at)), None)
+            start = next(
+                (at for at in (begin, begin + indent) if begin >= 0 and whole.startswith(body, at)),
+                None,
+            )
             if start is not None:
                 self._enter(index, body, start - offset)
         self.next_turn = stop
 
     def _enter(self, index: int, body: str, start: int) -> None:
-        masked = body.replace(self.image_token, " " * len(self.image_token)) if self.image_token else body
+        masked = (
+            body.replace(self.image_token, " " * len(self.image_token))
+            if self.image_token
+            else body
+        )
         counts = [not character.isspace() for character in masked]
         ranks = [0, *accumulate(counts)]
         stop = start + len(body)
@@ -128,9 +141,19 @@ class _Places:
         covered = [at for at in range(start, end) if self.turn[at] >= 0 and self.counts[at]]
         if covered:
             first, last = covered[0], covered[-1]
-            return [self._kind(self.turn[first]), self.turn[first], self.rank[first], self.rank[last] + 1]
+            return [
+                self._kind(self.turn[first]),
+                self.turn[first],
+                self.rank[first],
+                self.rank[last] + 1,
+            ]
         if start < len(self.turn) and self.turn[start] >= 0:
-            return [self._kind(self.turn[start]), self.turn[start], self.rank[start], self.rank[start]]
+            return [
+                self._kind(self.turn[start]),
+                self.turn[start],
+                self.rank[start],
+                self.rank[start],
+            ]
         return [Kind.TEMPLATE, 0, 0, 0]
 
     def _kind(self, turn: int) -> Kind:

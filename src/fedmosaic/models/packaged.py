@@ -122,7 +122,9 @@ def _make(name: str, model: Packaged, folder: Path) -> None:
             try:
                 _unpack(whole, made)
             except ImportError as error:
-                raise ModelError(f"model {name!r} needs the package gguf to be unpacked: pip install gguf") from error
+                raise ModelError(
+                    f"model {name!r} needs the package gguf to be unpacked: pip install gguf"
+                ) from error
             (made / "chat_template.jinja").write_text(model.template, encoding="utf-8")
 
 
@@ -130,9 +132,13 @@ def _source(name: str, model: Packaged, package: str, path: str) -> Path:
     try:
         found = Path(str(distribution(package).locate_file(path)))
     except PackageNotFoundError as error:
-        raise ModelError(f"model {name!r} needs the package {package}; get it with: {model.install}") from error
+        raise ModelError(
+            f"model {name!r} needs the package {package}; get it with: {model.install}"
+        ) from error
     if not found.is_file():
-        raise ModelError(f"model {name!r}: package {package} holds no {path}; get the version with: {model.install}")
+        raise ModelError(
+            f"model {name!r}: package {package} holds no {path}; get the version with: {model.install}"
+        )
     return found
 
 
@@ -142,7 +148,9 @@ def _unpack(gguf: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     where = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
-    AutoModelForCausalLM.from_pretrained(**where, dtype=torch.bfloat16, **plain_weights()).save_pretrained(folder)
+    AutoModelForCausalLM.from_pretrained(
+        **where, dtype=torch.bfloat16, **plain_weights()
+    ).save_pretrained(folder)
     AutoTokenizer.from_pretrained(**where).save_pretrained(folder)
 
 

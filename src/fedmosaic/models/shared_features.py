@@ -31,7 +31,9 @@ class SharedFeatures:
         self.limit = limit
         self._file: sqlite3.Connection | None = None
         try:
-            self._file = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
+            self._file = sqlite3.connect(
+                path, timeout=60, isolation_level=None, check_same_thread=False
+            )
             # Does not wait for the disk at every picture: what a crash of the machine loses is computed again, the file stays whole.
             self._file.execute("PRAGMA journal_mode = WAL")
             self._file.execute("PRAGMA synchronous = NORMAL")

@@ -37,7 +37,9 @@ def bundled_names() -> list[str]:
     """Names of the models that come with the package, e.g. ``miniature/llama-8x96`` and, for pretraining seed 1, ``…@1``."""
     if not BUNDLED.is_dir():
         return []
-    found = [_bundled_name(path.name) for path in BUNDLED.iterdir() if (path / "config.json").is_file()]
+    found = [
+        _bundled_name(path.name) for path in BUNDLED.iterdir() if (path / "config.json").is_file()
+    ]
     return sorted(found)
 
 
@@ -85,7 +87,9 @@ def resolve_device(device: str) -> torch.device:
         except RuntimeError as error:
             raise ModelError(f"device {device!r} is not a torch device: {error}") from error
         if chosen.type == "cuda" and not torch.cuda.is_available():
-            raise ModelError(f"device {device!r} was asked for, but this machine has no usable CUDA device")
+            raise ModelError(
+                f"device {device!r} was asked for, but this machine has no usable CUDA device"
+            )
         return chosen
     if torch.cuda.is_available():
         return torch.device("cuda")
@@ -99,7 +103,9 @@ def resolve_dtype(dtype: str, device: torch.device, name: str) -> torch.dtype:
     if dtype != "auto":
         chosen = getattr(torch, dtype, None)
         if not isinstance(chosen, torch.dtype) or not chosen.is_floating_point:
-            raise ModelError(f"dtype {dtype!r} is not valid.{nearest(dtype, ['float32', 'bfloat16', 'float16'])}")
+            raise ModelError(
+                f"dtype {dtype!r} is not valid.{nearest(dtype, ['float32', 'bfloat16', 'float16'])}"
+            )
         return chosen
     if device.type != "cuda" or name.startswith(PREFIX):
         return torch.float32
@@ -112,7 +118,12 @@ def load_pretrained(name: str, options: ModelOptions) -> tuple[Any, Any, Any | N
     Returns:
         ``(model, tokenizer, image_processor or None)``; the model is in eval mode, on its device, without gradients.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
+    from transformers import (
+        AutoConfig,
+        AutoModelForCausalLM,
+        AutoModelForImageTextToText,
+        AutoTokenizer,
+    )
     from transformers.utils import logging
 
     if name.startswith(PREFIX):

@@ -44,7 +44,9 @@ class FinalNorm:
         square = torch.linalg.vecdot(centred, centred).unsqueeze(-1)
         return mean, torch.rsqrt(square / hidden.shape[-1] + self.eps)
 
-    def pull_back(self, hidden: Tensor, grad_rows: Tensor, rows: Tensor, inner: Tensor, total: Tensor | None) -> Tensor:
+    def pull_back(
+        self, hidden: Tensor, grad_rows: Tensor, rows: Tensor, inner: Tensor, total: Tensor | None
+    ) -> Tensor:
         """Rows of the loss gradient before the norm from the same rows of the gradient after it.
 
         With x the normalised input, r = 1/rms, g the gradient after the norm and u = scale * g,
@@ -81,11 +83,16 @@ def recognise(norm: nn.Module, width: int) -> FinalNorm:
         ModelError: naming the class, if the module computes none of the supported norms.
     """
     weight, bias = getattr(norm, "weight", None), getattr(norm, "bias", None)
-    eps = next((float(getattr(norm, name)) for name in ("variance_epsilon", "eps") if hasattr(norm, name)), None)
+    eps = next(
+        (float(getattr(norm, name)) for name in ("variance_epsilon", "eps") if hasattr(norm, name)),
+        None,
+    )
     like = next(iter(norm.parameters()), torch.zeros(()))
     draw = generator("final norm probe")
     # Two scales, so that a wrong eps shows; an offset, so that centring shows.
-    probe = torch.cat([torch.randn(2, width, generator=draw) + 0.5, 1e-3 * torch.randn(2, width, generator=draw)])
+    probe = torch.cat(
+        [torch.randn(2, width, generator=draw) + 0.5, 1e-3 * torch.randn(2, width, generator=draw)]
+    )
     probe = probe.to(device=like.device, dtype=like.dtype)
     if eps is not None:
         base = torch.ones(width, device=like.device) if weight is None else weight.detach().float()

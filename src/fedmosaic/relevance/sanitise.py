@@ -34,7 +34,9 @@ class Sanitiser:
 
     def __post_init__(self) -> None:
         if self.noise not in ("none", "gaussian", "laplace"):
-            raise ConfigError(f"signature noise must be none, gaussian or laplace, got {self.noise!r}")
+            raise ConfigError(
+                f"signature noise must be none, gaussian or laplace, got {self.noise!r}"
+            )
         if not (self.std >= 0 and math.isfinite(self.std)):
             raise ConfigError(f"signature noise: std must be a number >= 0, got {self.std}")
         if self.clip is not None and not (self.clip > 0 and math.isfinite(self.clip)):
@@ -78,7 +80,9 @@ def laplace_noise(shape: torch.Size, std: float, generator: torch.Generator) -> 
     return size.mul_(sign).mul_(std / math.sqrt(2.0))
 
 
-def gaussian_epsilon(sigma: float, releases: int, delta: float = 1e-5, sensitivity: float = 2.0) -> float:
+def gaussian_epsilon(
+    sigma: float, releases: int, delta: float = 1e-5, sensitivity: float = 2.0
+) -> float:
     """Epsilon of ``releases`` Gaussian releases with noise ``sigma * C`` of vectors clipped to norm C.
 
     Renyi differential privacy composes by addition: at order a each release costs a s^2 / (2 sigma^2)
@@ -108,7 +112,9 @@ def gaussian_epsilon(sigma: float, releases: int, delta: float = 1e-5, sensitivi
     return rho + 2 * math.sqrt(rho * math.log(1 / delta))
 
 
-def gaussian_delta(epsilon: float, sigma: float, releases: int = 1, sensitivity: float = 2.0) -> float:
+def gaussian_delta(
+    epsilon: float, sigma: float, releases: int = 1, sensitivity: float = 2.0
+) -> float:
     """The exact delta at ``epsilon`` (Balle and Wang 2018, arXiv 1805.06530, theorem 8).
 
     delta = Phi(m/2 - eps/m) - e^eps Phi(-m/2 - eps/m) with m = s sqrt(releases) / sigma, because Gaussian releases

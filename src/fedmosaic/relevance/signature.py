@@ -77,7 +77,9 @@ class SignatureModel:
         weight = getattr(head, "weight", None)
         width = backbone.hidden_size
         if weight is None or weight.shape[-1] != width or not weight.is_floating_point():
-            raise ModelError(f"signature: {backbone.name} has no plain output head ({type(head).__name__})")
+            raise ModelError(
+                f"signature: {backbone.name} has no plain output head ({type(head).__name__})"
+            )
         self.logit_scale = _logit_scale(backbone)
         self.norm = recognise(backbone.final_norm, width)
 
@@ -97,7 +99,11 @@ class SignatureModel:
         if self.norm.bias is not None:
             offsets.append((weight.detach() @ self.norm.bias.to(weight.dtype)).float())
         self._offset = sum(offsets) if offsets else None
-        self._scale_sum = (weight.detach() @ self.norm.scale.to(weight.dtype)).float() if self.norm.centred else None
+        self._scale_sum = (
+            (weight.detach() @ self.norm.scale.to(weight.dtype)).float()
+            if self.norm.centred
+            else None
+        )
         self._verify()
 
     @torch.no_grad()
@@ -123,7 +129,9 @@ class SignatureModel:
         mask = batch.labels[:, 1:] != IGNORE
         targets = batch.labels[:, 1:][mask]
         if targets.numel() == 0:
-            raise DataError("signature: the batch has no labelled token; every example needs an answer")
+            raise DataError(
+                "signature: the batch has no labelled token; every example needs an answer"
+            )
         caught: dict[str, Tensor] = {}
 
         def catch(name: str) -> Any:
@@ -133,7 +141,10 @@ class SignatureModel:
             return hook
 
         with ExitStack() as hooks:
-            for name, module in (("activation", self.down_proj), ("hidden", self.backbone.final_norm)):
+            for name, module in (
+                ("activation", self.down_proj),
+                ("hidden", self.backbone.final_norm),
+            ):
                 hooks.callback(module.register_forward_pre_hook(catch(name)).remove)
             self.backbone.model(
                 inputs_embeds=self.backbone.embed(batch),
@@ -141,7 +152,9 @@ class SignatureModel:
                 logits_to_keep=1,
                 use_cache=False,
             )
-        return ForwardPass(caught["hidden"], caught["activation"], targets.to(caught["hidden"].device))
+        return ForwardPass(
+            caught["hidden"], caught["activation"], targets.to(caught["hidden"].device)
+        )
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Raw output of the head at positions [T, d] (input of the final norm): [T, V] in fp32."""
@@ -152,17 +165,25 @@ class SignatureModel:
         """Kept rows of dL/dh at positions [T, d] that predict ``targets`` [T]: [T, k] in fp32."""
         blocks = [
             self._head_gradient(self.logits(block), labels)
-            for block, labels in zip(hidden.split(self._block), targets.split(self._block), strict=True)
+            for block, labels in zip(
+                hidden.split(self._block), targets.split(self._block), strict=True
+            )
         ]
         grad_rows = torch.cat([block[0] for block in blocks])[:, : len(self.rows)]
         inner = torch.cat([block[1] for block in blocks])
         totals = [block[2] for block in blocks if block[2] is not None]
-        result = self.norm.pull_back(hidden, grad_rows, self.rows, inner, torch.cat(totals) if totals else None)
+        result = self.norm.pull_back(
+            hidden, grad_rows, self.rows, inner, torch.cat(totals) if totals else None
+        )
         return result.mul_(self.logit_scale / len(targets))
 
-    def _head_gradient(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _head_gradient(
+        self, logits: Tensor, targets: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """From the head's raw output [T, V]: kept rows of T * g, <T * g, n>, and the sum of scale * T * g (LayerNorm)."""
-        delta = torch.softmax(logits if self.logit_scale == 1 else logits * self.logit_scale, dim=-1)
+        delta = torch.softmax(
+            logits if self.logit_scale == 1 else logits * self.logit_scale, dim=-1
+        )
         inner = _row_products(delta, logits)
         at = targets.unsqueeze(-1)
         inner -= logits.gather(-1, at).squeeze(-1)
@@ -174,7 +195,9 @@ class SignatureModel:
 
     def _refuse_active_adapters(self) -> None:
         for module in self.backbone.model.modules():
-            if getattr(module, "disable_adapters", True) is False and getattr(module, "active_adapters", None):
+            if getattr(module, "disable_adapters", True) is False and getattr(
+                module, "active_adapters", None
+            ):
                 raise ModelError(
                     f"signature: {self.backbone.name} has an active adapter; compute signatures inside "
                     "disable_adapter() or with a model of its own, so that they stay comparable between clients"
@@ -207,8 +230,12 @@ class SignatureModel:
         handle = self.down_proj.register_forward_hook(add_zero)
         try:
             with torch.enable_grad():
-                logits = model(inputs_embeds=self.backbone.embed(batch), attention_mask=batch.attention_mask).logits
-                loss = nn.functional.cross_entropy(logits[0, :-1].float(), ids[0, 1:], reduction="mean")
+                logits = model(
+                    inputs_embeds=self.backbone.embed(batch), attention_mask=batch.attention_mask
+                ).logits
+                loss = nn.functional.cross_entropy(
+                    logits[0, :-1].float(), ids[0, 1:], reduction="mean"
+                )
                 (theirs,) = torch.autograd.grad(loss, zero[0])
         finally:
             handle.remove()

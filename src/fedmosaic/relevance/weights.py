@@ -129,12 +129,16 @@ def restrict(weights: Tensor, mask: Tensor) -> Tensor:
     kept = weights.double() * mask
     total = kept.sum(dim=1, keepdim=True)
     own = torch.eye(len(weights), dtype=kept.dtype, device=kept.device)
-    return torch.where(total > 0, kept / total.where(total > 0, torch.ones_like(total)), own).to(weights.dtype)
+    return torch.where(total > 0, kept / total.where(total > 0, torch.ones_like(total)), own).to(
+        weights.dtype
+    )
 
 
 def same(labels: Sequence[Hashable]) -> Tensor:
     """[n, n] bool, True where two clients bear the same label (such as their architecture)."""
-    return torch.tensor([[a == b for b in labels] for a in labels], dtype=torch.bool).reshape(len(labels), len(labels))
+    return torch.tensor([[a == b for b in labels] for a in labels], dtype=torch.bool).reshape(
+        len(labels), len(labels)
+    )
 
 
 def mix(weights: Tensor, values: Tensor) -> Tensor:
@@ -162,7 +166,9 @@ def permuted(weights: Tensor, generator: torch.Generator) -> Tensor:
     peers = ~torch.eye(n, dtype=torch.bool, device=weights.device)
     order = torch.rand(n, max(n - 1, 0), generator=generator).argsort(dim=1).to(weights.device)
     result = weights.clone()
-    result[peers] = weights[peers].reshape(n, -1).gather(1, order).flatten() if n > 1 else weights[peers]
+    result[peers] = (
+        weights[peers].reshape(n, -1).gather(1, order).flatten() if n > 1 else weights[peers]
+    )
     return result
 
 
@@ -196,8 +202,15 @@ def overlap_weights(families: Sequence[Sequence[str]], groups: Sequence[str]) ->
     """
     counts = [Counter(tasks) for tasks in families]
     peers = ~torch.eye(len(counts), dtype=torch.bool)
-    weights = torch.tensor([[float((a & b).total()) for b in counts] for a in counts]).reshape(peers.shape) * peers
+    weights = (
+        torch.tensor([[float((a & b).total()) for b in counts] for a in counts]).reshape(
+            peers.shape
+        )
+        * peers
+    )
     grouped = same(groups) & torch.tensor([group != "" for group in groups], dtype=torch.bool)
     for substitute in (grouped & peers, peers):
-        weights = torch.where(weights.sum(1, keepdim=True) > 0, weights, substitute.to(weights.dtype))
+        weights = torch.where(
+            weights.sum(1, keepdim=True) > 0, weights, substitute.to(weights.dtype)
+        )
     return restrict(weights, peers)

@@ -10,10 +10,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from fedmosaic.federation.adapt import ADAPTED, FRESH, RECEIVED, complete, mean_curve
+from fedmosaic.experiments.adaptation import ADAPTED, FRESH, RECEIVED, complete, mean_curve
 from fedmosaic.reporting.tables import percent
 
-STARTS = {ADAPTED: "where the run ended", RECEIVED: "what was received", FRESH: "untrained adapters"}
+STARTS = {
+    ADAPTED: "where the run ended",
+    RECEIVED: "what was received",
+    FRESH: "untrained adapters",
+}
 
 
 def print_curve(client: str, task: str, kind: str, values: Sequence[float]) -> None:
@@ -22,10 +26,14 @@ def print_curve(client: str, task: str, kind: str, values: Sequence[float]) -> N
     print(f"{client} · {task}{beside}  {' '.join(percent(value) for value in values)}", flush=True)
 
 
-def print_adaptations(found: Mapping[str, Mapping[str, Any]], console: Console | None = None) -> None:
+def print_adaptations(
+    found: Mapping[str, Mapping[str, Any]], console: Console | None = None
+) -> None:
     """Means over clients and tasks of every run, after so many local steps, the same in all of them."""
     table = Table(
-        title="accuracy in % on new tasks after so many local steps", box=box.SIMPLE_HEAD, title_justify="left"
+        title="accuracy in % on new tasks after so many local steps",
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
     )
     table.add_column("run", overflow="fold")
     table.add_column("start")
@@ -35,5 +43,7 @@ def print_adaptations(found: Mapping[str, Mapping[str, Any]], console: Console |
     for run, content in found.items():
         for kind, start in STARTS.items():
             if complete(content, kind):
-                table.add_row(escape(run), start, *(percent(value) for value in mean_curve(content[kind])))
+                table.add_row(
+                    escape(run), start, *(percent(value) for value in mean_curve(content[kind]))
+                )
     (console or Console()).print(table)

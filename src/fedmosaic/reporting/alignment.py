@@ -29,7 +29,10 @@ class AlignProgress:
 
     def __init__(self, shown: bool = True) -> None:
         self.bars = Progress(
-            TextColumn("{task.description}"), BarColumn(bar_width=24), TimeRemainingColumn(), disable=not shown
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TimeRemainingColumn(),
+            disable=not shown,
         )
         self.tasks: dict[str, TaskID] = {}
 
@@ -56,7 +59,10 @@ def alignment_table(alignment: Alignment) -> RenderableType:
     if "refinement" in report:
         return _refinement_table(alignment)
     table = Table(
-        title=f"{identity.model} → {identity.pivot}", box=box.SIMPLE_HEAD, title_justify="left", title_style="bold"
+        title=f"{identity.model} → {identity.pivot}",
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        title_style="bold",
     )
     for name in ("block", "module", "layers"):
         table.add_column(name, style="dim" if name == "layers" else None)
@@ -68,10 +74,17 @@ def alignment_table(alignment: Alignment) -> RenderableType:
         if new and index:
             table.add_section()
         layers = f"{site['layer']} ↔ {site['pivot_layer']}"
-        cells = [_change(site.get(f"{name}_before"), site.get(f"{name}_after")) for name, _ in _MEASURES]
-        table.add_row(str(site["block"]) if new else "", site["module"], layers if new else "", *cells)
+        cells = [
+            _change(site.get(f"{name}_before"), site.get(f"{name}_after")) for name, _ in _MEASURES
+        ]
+        table.add_row(
+            str(site["block"]) if new else "", site["module"], layers if new else "", *cells
+        )
     table.add_section()
-    means = [_change(_mean(sites, f"{name}_before"), _mean(sites, f"{name}_after")) for name, _ in _MEASURES]
+    means = [
+        _change(_mean(sites, f"{name}_before"), _mean(sites, f"{name}_after"))
+        for name, _ in _MEASURES
+    ]
     table.add_row("mean", "", "", *means, style="bold")
     return Group(table, *_cka_lines(report.get("cka")))
 
@@ -79,7 +92,12 @@ def alignment_table(alignment: Alignment) -> RenderableType:
 def _refinement_table(alignment: Alignment) -> RenderableType:
     """Held-out pseudo-tasks with random A and B and with these: right choices by whose P is used, and agreement block by block."""
     identity, found = alignment.identity, alignment.report["refinement"]
-    table = Table(title=f"{identity.model}, refined", box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    table = Table(
+        title=f"{identity.model}, refined",
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        title_style="bold",
+    )
     table.add_column("P learned in")
     table.add_column("right choices", justify="right")
     for name, (before, after) in {f"{identity.model} (own)": found["own"], **found["from"]}.items():
@@ -125,7 +143,9 @@ def _cka_lines(cka: Mapping[str, Any] | None) -> list[RenderableType]:
         )
     note = f"CKA over {cka['tokens']:,} tokens of the public set"
     if cka["captured"] < 0.9995:
-        note += f", in the directions that hold {100 * cka['captured']:.1f} % of the variance or more"
+        note += (
+            f", in the directions that hold {100 * cka['captured']:.1f} % of the variance or more"
+        )
     return [table, Text(note, style="dim")]
 
 
@@ -158,7 +178,9 @@ def write_heat_map(alignment: Alignment, path: Path) -> None:
     rows, columns = len(matrix), len(matrix[0])
     scale = 5.0 / max(rows, columns)
     figure = Figure(
-        figsize=(max(scale * columns, 2.6) + 2.0, max(scale * rows, 2.6) + 1.7), dpi=160, layout="constrained"
+        figsize=(max(scale * columns, 2.6) + 2.0, max(scale * rows, 2.6) + 1.7),
+        dpi=160,
+        layout="constrained",
     )
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from fedmosaic.evaluation.comparison import COLUMNS
+from fedmosaic.experiments.summaries import COLUMNS
 
 Rows = Mapping[str, Mapping[str, Any]]
 MAIN = ("Self", "Others", "Unseen")
@@ -31,7 +31,11 @@ def comparison_table(result: Mapping[str, Any]) -> RenderableType:
     for column in MAIN:
         if measured := {label: row for label, row in rows.items() if column in row}:
             parts.append(_main_table(column, measured, len(result["seeds"])))
-    beside = [column for column in COLUMNS if column not in MAIN and any(column in row for row in rows.values())]
+    beside = [
+        column
+        for column in COLUMNS
+        if column not in MAIN and any(column in row for row in rows.values())
+    ]
     parts.append(_beside_table(beside, rows))
     parts.append(Text(LEGEND, style="dim"))
     parts += [Text(line, style="dim") for line in notes(result)]
@@ -63,7 +67,9 @@ def _main_table(column: str, rows: Rows, seeds: int) -> Table:
 def _beside_table(columns: Sequence[str], rows: Rows) -> Table:
     table = _table("algorithm", *columns)
     for label, row in rows.items():
-        table.add_row(escape(label), *(mean(row[column]) if column in row else "" for column in columns))
+        table.add_row(
+            escape(label), *(mean(row[column]) if column in row else "" for column in columns)
+        )
     return table
 
 
@@ -71,15 +77,24 @@ def _table(first: str, *others: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column(first, overflow="fold", min_width=8)
     for name in others:
-        table.add_column(name, justify="right" if name else "left", style="" if name else "dim", overflow="fold")
+        table.add_column(
+            name, justify="right" if name else "left", style="" if name else "dim", overflow="fold"
+        )
     return table
 
 
 def notes(result: Mapping[str, Any]) -> list[str]:
     """What was chosen on the validation split, and what failed."""
-    chosen = [f"{label}: {', '.join(settings)}" for label, settings in result.get("chosen", {}).items() if settings]
+    chosen = [
+        f"{label}: {', '.join(settings)}"
+        for label, settings in result.get("chosen", {}).items()
+        if settings
+    ]
     lines = ["Chosen on the validation split: " + "; ".join(chosen)] if chosen else []
-    lines += [f"failed: {entry['label']}, seed {entry['seed']}: {entry['reason']}" for entry in result["failed"]]
+    lines += [
+        f"failed: {entry['label']}, seed {entry['seed']}: {entry['reason']}"
+        for entry in result["failed"]
+    ]
     return lines
 
 
@@ -88,7 +103,9 @@ def markdown(result: Mapping[str, Any], command: str = "") -> str:
     lines = [f"# {result['title'] or result['scenario']}", ""]
     lines += [f"Made by `{command}`; all figures in `comparison.json`.", ""] if command else []
     lines += (
-        [f"Settings: {', '.join(f'`{change}`' for change in result['settings'])}.", ""] if result["settings"] else []
+        [f"Settings: {', '.join(f'`{change}`' for change in result['settings'])}.", ""]
+        if result["settings"]
+        else []
     )
     lines += [f"Budget: {result['budget']}. Choices by {result['choice']}. {LEGEND}", ""]
     lines += markdown_tables(result["scenario"], result["algorithms"])
@@ -106,9 +123,17 @@ def markdown_tables(scenario: str, rows: Rows) -> list[str]:
         cells = []
         for column in columns:
             gap = row[column].get("minus sft") if column in row else None
-            cells.append((mean(row[column]) if column in row else "") + (f" ({difference(gap)})" if gap else ""))
+            cells.append(
+                (mean(row[column]) if column in row else "")
+                + (f" ({difference(gap)})" if gap else "")
+            )
         lines.append(_line([label, *cells]))
-    lines += ["", "Difference to the best of the other algorithms, and mean rank:", "", *_head(["algorithm", *columns])]
+    lines += [
+        "",
+        "Difference to the best of the other algorithms, and mean rank:",
+        "",
+        *_head(["algorithm", *columns]),
+    ]
     for label, row in rows.items():
         cells = []
         for column in columns:

@@ -38,12 +38,14 @@ def _algorithms() -> Table:
 
 
 def _scenarios() -> Table:
-    from fedmosaic.configfile import load_scenario, scenario_names
+    from fedmosaic.config.load import load_scenario, scenario_names
 
     table = _table("scenario", "title", "clients", "rounds", "stream")
     for name in scenario_names():
         scenario = load_scenario(name)
-        table.add_row(name, scenario.title, str(len(scenario.clients)), str(scenario.rounds), scenario.stream)
+        table.add_row(
+            name, scenario.title, str(len(scenario.clients)), str(scenario.rounds), scenario.stream
+        )
     return table
 
 
@@ -58,24 +60,44 @@ def _models() -> Table:
         folder, _ = locate(name)
         with open(f"{folder}/config.json", encoding="utf-8") as stream:
             text = json.load(stream)["text_config"]
-        row = [text["model_type"], text["num_hidden_layers"], text["hidden_size"], text["vocab_size"]]
+        row = [
+            text["model_type"],
+            text["num_hidden_layers"],
+            text["hidden_size"],
+            text["vocab_size"],
+        ]
         table.add_row(name, *map(str, row))
     for name, packaged in PACKAGED.items():
         table.add_row(name, *map(str, packaged.shape))
-    table.caption = "and any LLaVA-style or causal language model by Hugging Face id, folder or .gguf file"
+    table.caption = (
+        "and any LLaVA-style or causal language model by Hugging Face id, folder or .gguf file"
+    )
     return table
 
 
 def _datasets() -> Table:
     from fedmosaic.data import easy_vqa, reference
-    from fedmosaic.data.miniature.benchmark import task_names, unseen_names
+    from fedmosaic.miniature.benchmark.load import task_names, unseen_names
 
     table = _table("tasks", "how many", "what they are", "what they need")
     drawn = [*task_names(), *unseen_names()]
-    table.add_row("miniature/<name>", str(len(drawn)), "drawn pictures, in the structure of DRAKE", "nothing")
-    table.add_row("easy-vqa/<name>", str(len(easy_vqa.TASKS)), "pictures of one shape each", "extra examples")
-    table.add_row("reference/<name>", str(len(reference.TASKS)), "words, cities, countries; text", "extra reference")
-    table.add_row("<Dataset>-<k>", "", "DRAKE, HFLB and others in their layout", "the folder data.root")
+    table.add_row(
+        "miniature/<name>", str(len(drawn)), "drawn pictures, in the structure of DRAKE", "nothing"
+    )
+    table.add_row(
+        "easy-vqa/<name>", str(len(easy_vqa.TASKS)), "pictures of one shape each", "extra examples"
+    )
+    table.add_row(
+        "reference/<name>",
+        str(len(reference.TASKS)),
+        "words, cities, countries; text",
+        "extra reference",
+    )
+    table.add_row(
+        "<Dataset>-<k>", "", "DRAKE, HFLB and others in their layout", "the folder data.root"
+    )
     table.add_row("<path>.json, .jsonl", "", "your own conversations or instructions", "")
-    table.caption = "public sets: miniature/public, reference/public, synthetic, synthetic/text, or a file"
+    table.caption = (
+        "public sets: miniature/public, reference/public, synthetic, synthetic/text, or a file"
+    )
     return table

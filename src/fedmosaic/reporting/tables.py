@@ -59,7 +59,9 @@ def _footer(summary: Mapping[str, Any]) -> str:
     ]
     if flops := summary.get("flops"):
         local, server = operations(flops["client_round"]), operations(flops["server_round"])
-        parts.append(f"counted {local} a client and round in {summary['steps']} local steps, {server} on the server")
+        parts.append(
+            f"counted {local} a client and round in {summary['steps']} local steps, {server} on the server"
+        )
     parts += [
         f"{name}: self {percent(f['self']['last'])}, others {percent(f['others']['last'])}"
         for name, f in summary["also"].items()

@@ -15,7 +15,7 @@ from typing import Any
 from fedmosaic.config import RunSettings
 from fedmosaic.errors import ConfigError, nearest
 from fedmosaic.evaluation import Record
-from fedmosaic.federation.observer import Observer
+from fedmosaic.federation.callbacks import Callback
 
 
 def make_tracker(name: str, folder: Path) -> Tracker:
@@ -25,7 +25,7 @@ def make_tracker(name: str, folder: Path) -> Tracker:
     return TRACKERS[name](folder)
 
 
-class Tracker(Observer):
+class Tracker(Callback):
     """Turns the events of a run into named numbers by round.
 
     ``loss/<client>``, ``self|others/<stage>/<view>`` (mean over clients and tasks) and the same ``/<client>``,
@@ -41,7 +41,10 @@ class Tracker(Observer):
         self.opened = False
 
     def run_started(self, settings: RunSettings, first_round: int) -> None:
-        self.own = {client.name: {task.name for task in client.tasks} for client in settings.scenario.clients}
+        self.own = {
+            client.name: {task.name for task in client.tasks}
+            for client in settings.scenario.clients
+        }
         self.open(settings, first_round)
         self.opened = True
 
@@ -49,7 +52,9 @@ class Tracker(Observer):
         if report.get("steps"):
             self.losses[f"loss/{client}"] = float(report["loss"])
 
-    def round_finished(self, round: int, entry: Mapping[str, Any], records: Sequence[Record]) -> None:
+    def round_finished(
+        self, round: int, entry: Mapping[str, Any], records: Sequence[Record]
+    ) -> None:
         values: dict[str, list[float]] = defaultdict(list)
         for record in records:
             kind = "self" if record.task in self.own[record.client] else "others"
@@ -91,7 +96,9 @@ class TensorBoard(Tracker):
     package = "torch.utils.tensorboard"
 
     def open(self, settings: RunSettings, first_round: int) -> None:
-        self.writer = self.module.SummaryWriter(str(self.folder / "tensorboard"), purge_step=first_round or None)
+        self.writer = self.module.SummaryWriter(
+            str(self.folder / "tensorboard"), purge_step=first_round or None
+        )
 
     def log(self, numbers: Mapping[str, float], round: int) -> None:
         for name, value in numbers.items():
@@ -108,7 +115,9 @@ class WeightsAndBiases(Tracker):
     package = "wandb"
 
     def open(self, settings: RunSettings, first_round: int) -> None:
-        self.module.init(project="fedmosaic", name=self.folder.name, config=settings.model_dump(mode="json"))
+        self.module.init(
+            project="fedmosaic", name=self.folder.name, config=settings.model_dump(mode="json")
+        )
 
     def log(self, numbers: Mapping[str, float], round: int) -> None:
         self.module.log(dict(numbers), step=round)
@@ -131,7 +140,9 @@ class MLflow(Tracker):
     def open(self, settings: RunSettings, first_round: int) -> None:
         self.module.set_experiment("fedmosaic")
         self.module.start_run(run_name=self.folder.name)
-        self.module.log_params({"scenario": settings.name, "algorithm": settings.algorithm, "seed": settings.seed})
+        self.module.log_params(
+            {"scenario": settings.name, "algorithm": settings.algorithm, "seed": settings.seed}
+        )
 
     def log(self, numbers: Mapping[str, float], round: int) -> None:
         self.module.log_metrics(dict(numbers), step=round)

@@ -80,7 +80,9 @@ def predict(
         losses += [part.sum() for part in nll.split([_positions(item.labels) for item in encoded])]
         part = soften(logits, temperature, top_k)
         told.append(Predictions(part.probabilities.cpu(), part.tokens.cpu()))
-    whole = Predictions(torch.cat([t.probabilities for t in told]), torch.cat([t.tokens for t in told]))
+    whole = Predictions(
+        torch.cat([t.probabilities for t in told]), torch.cat([t.tokens for t in told])
+    )
     return whole, torch.stack(losses)
 
 
@@ -121,12 +123,16 @@ class PublicBatches:
         rows: int64, the positions of the last batch among those of all examples. counts: int64 [examples], positions of each.
     """
 
-    def __init__(self, backbone: Backbone, examples: Sequence[Example], size: int, generator: torch.Generator) -> None:
+    def __init__(
+        self, backbone: Backbone, examples: Sequence[Example], size: int, generator: torch.Generator
+    ) -> None:
         self.examples = examples
         self.size = min(size, len(examples))
         self.generator = generator
         self.rows = torch.empty(0, dtype=torch.int64)
-        self.counts = torch.tensor([_positions(backbone.encode(example).labels) for example in examples])
+        self.counts = torch.tensor(
+            [_positions(backbone.encode(example).labels) for example in examples]
+        )
         self._rows = torch.arange(int(self.counts.sum())).split(self.counts.tolist())
         self._waiting: list[int] = []
 

@@ -41,7 +41,9 @@ FORMULAS: dict[Any, Callable[..., int]] = {
     aten.addmv: _added_matrix_vector,
     aten.addmv_: _added_matrix_vector,
     aten.dot: _dot,
-    aten._scaled_dot_product_flash_attention_for_cpu: flop_registry[aten._scaled_dot_product_flash_attention],
+    aten._scaled_dot_product_flash_attention_for_cpu: flop_registry[
+        aten._scaled_dot_product_flash_attention
+    ],
     aten._scaled_dot_product_flash_attention_for_cpu_backward: flop_registry[
         aten._scaled_dot_product_flash_attention_backward
     ],

@@ -32,7 +32,9 @@ class FitReport:
     loss: float = 0.0
     samples: int = 0
     tokens: int = 0
-    seconds: dict[str, float] = field(default_factory=lambda: {"data": 0.0, "tower": 0.0, "compute": 0.0, "hook": 0.0})
+    seconds: dict[str, float] = field(
+        default_factory=lambda: {"data": 0.0, "tower": 0.0, "compute": 0.0, "hook": 0.0}
+    )
 
     def beside(self, other: FitReport) -> FitReport:
         """This training with the work of another added to its own; the loss stays this one's."""

@@ -33,7 +33,9 @@ def answer_logits(model: Any, backbone: Backbone, batch: Batch) -> tuple[Tensor,
 def answer_loss(model: Any, backbone: Backbone, batch: Batch) -> Tensor:
     """Mean cross-entropy over the labelled tokens of the batch, in float32."""
     logits, labels = answer_logits(model, backbone, batch)
-    return functional.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORE)
+    return functional.cross_entropy(
+        logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORE
+    )
 
 
 def divergence(logits: Tensor, taught: Tensor, temperature: float = 1.0) -> Tensor:
@@ -51,5 +53,7 @@ def divergence(logits: Tensor, taught: Tensor, temperature: float = 1.0) -> Tens
 
 def proximity(parameters: Mapping[str, Tensor], anchor: Mapping[str, Tensor]) -> Tensor:
     """½ ‖θ − θ̂‖², over all tensors of ``parameters``; those of ``anchor`` have the same names and no gradient."""
-    distances = [(parameter - anchor[name]).square().sum() for name, parameter in parameters.items()]
+    distances = [
+        (parameter - anchor[name]).square().sum() for name, parameter in parameters.items()
+    ]
     return 0.5 * torch.stack(distances).sum()

@@ -67,10 +67,14 @@ class Optimiser:
         self.objectives: dict[str, list[nn.Parameter]] = {}
         for group in self.groups:
             self.objectives.setdefault(group.objective, []).extend(group.parameters.values())
-        fused = all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in self.parameters)
+        fused = all(
+            p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in self.parameters
+        )
         # Parameters whose second moment is one number a tensor are stepped here, all others by torch.
         whole = settings.moment_shared == "tensor"
-        self.whole = [p for g in self.groups if whole and g.role == "shared" for p in g.parameters.values()]
+        self.whole = [
+            p for g in self.groups if whole and g.role == "shared" for p in g.parameters.values()
+        ]
         arguments: list[dict[str, Any]] = [
             {"params": list(group.parameters.values()), "lr": learning_rate(group.role, settings)}
             for group in self.groups
@@ -87,7 +91,9 @@ class Optimiser:
         for name, vector in self._moments.items():
             parts = vector.unbind() if name == "step" else vector.split(sizes)
             for parameter, part in zip(self.parameters, parts, strict=True):
-                self.adamw.state[parameter][name] = part if name == "step" else part.view_as(parameter)
+                self.adamw.state[parameter][name] = (
+                    part if name == "step" else part.view_as(parameter)
+                )
 
     def step(self, factor: float) -> None:
         """One update at ``factor`` times the learning rates, after clipping the gradient norm of each objective.

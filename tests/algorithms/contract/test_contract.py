@@ -23,7 +23,7 @@ from torch import Tensor
 import fedmosaic
 from fedmosaic.adapters import activate, adapter_parameters, read_state
 from fedmosaic.algorithms import PRESETS, algorithm_names
-from fedmosaic.algorithms.mixture import activate as activate_lora
+from fedmosaic.algorithms.common.activation import activate as activate_lora
 from fedmosaic.errors import ModelError
 from fedmosaic.federation.wire import pack, read_tensors, schema_of
 from fedmosaic.training.optimiser import Optimiser
@@ -90,16 +90,20 @@ def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 def visit(play: Play, name: str) -> Iterator[Any]:
     """The client's turn; whatever is done to its adapters and what it keeps is undone at the end."""
     client = play.client(name)
-    before = dict(client._adapters), dict(client._moments), dict(client.kept)
+    before = dict(client._adapters), dict(client._moments), dict(client.state)
     with client.turn():
         yield client
-    client._adapters, client._moments, client.kept = before
+    client._adapters, client._moments, client.state = before
 
 
 def adapters_of(client: Any) -> dict[str, Tensor]:
     """Copies of the adapter tensors in the model, by ``<adapter>/<key>``."""
-    names = client.site.algorithm.adapters
-    return {f"{a}/{key}": value for a in names for key, value in read_state(client.model, a, gates=True).items()}
+    names = client.runtime.algorithm.adapters
+    return {
+        f"{a}/{key}": value
+        for a in names
+        for key, value in read_state(client.model, a, gates=True).items()
+    }
 
 
 def personal(play: Play, key: str) -> bool:
@@ -113,7 +117,9 @@ def shake(play: Play, client: Any) -> bool:
     for name in play.algorithm.adapters:
         for key, parameter in adapter_parameters(client.model, name).items():
             if personal(play, f"{name}/{key}"):
-                parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+                parameter.add_(
+                    torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+                )
                 found = True
     return found
 
@@ -123,15 +129,27 @@ def test_different_architectures_train_and_all_is_finite(ran: Play) -> None:
     assert [line["refused"] for line in lines if line["kind"] == "round"] == [{}, {}]
     scores = [line for line in lines if line["kind"] == "score"]
     assert {line["client"] for line in scores} == {"a", "b", "c"}
-    assert {line["view"] for line in scores} == {"mixed", "local", "global"} & set(ran.algorithm.views)
+    assert {line["view"] for line in scores} == {"mixed", "local", "global"} & set(
+        ran.algorithm.views
+    )
     assert all(0 <= line["value"] <= 1 for line in scores)
     for name, client in ran.clients.items():
-        tensors, _ = read_tensors(ran.folder.checkpoints / "round-0002" / "clients" / f"{name}.safetensors")
+        tensors, _ = read_tensors(
+            ran.folder.checkpoints / "round-0002" / "clients" / f"{name}.safetensors"
+        )
         assert all(bool(torch.isfinite(value).all()) for value in tensors.values()), name
-        changed = [key for key, value in client.host.fresh.items() if not torch.equal(tensors[f"adapter/{key}"], value)]
+        changed = [
+            key
+            for key, value in client.adapted.fresh.items()
+            if not torch.equal(tensors[f"adapter/{key}"], value)
+        ]
         assert changed, f"nothing was learned at {name}"
     messages = itertools.chain(*(found.values() for found in (*ran.downloads, *ran.updates)))
-    assert all(bool(torch.isfinite(value).all()) for message in messages for value in message.tensors.values())
+    assert all(
+        bool(torch.isfinite(value).all())
+        for message in messages
+        for value in message.tensors.values()
+    )
 
 
 def test_schedules_fall_over_the_whole_run(ran: Play) -> None:
@@ -145,7 +163,9 @@ def test_one_architecture_trains(ran: Play, tmp_path: Path) -> None:
     clients = [{**client, "model": "tiny/qwen2"} for client in CLIENTS]
     play = Play(ran.algorithm.name, tmp_path / "run", clients, rounds=1).run()
     assert len(play.updates[0]) == 3
-    assert all(bool(torch.isfinite(v).all()) for m in play.updates[0].values() for v in m.tensors.values())
+    assert all(
+        bool(torch.isfinite(v).all()) for m in play.updates[0].values() for v in m.tensors.values()
+    )
 
 
 def test_only_what_was_declared_travels(ran: Play) -> None:
@@ -154,7 +174,9 @@ def test_only_what_was_declared_travels(ran: Play) -> None:
             assert schema_of(update) == ran.server.schemas[name], name
     for message in itertools.chain(*(found.values() for found in (*ran.downloads, *ran.updates))):
         assert not [key for key in message.tensors if "gate." in key]
-    assert all(not message.tensors for message in ran.downloads[0].values()), "the first round has nothing to send"
+    assert all(not message.tensors for message in ran.downloads[0].values()), (
+        "the first round has nothing to send"
+    )
 
 
 def test_personal_tensors_are_not_in_what_leaves(ran: Play) -> None:
@@ -173,10 +195,16 @@ def test_downloads_leave_personal_tensors_alone(ran: Play) -> None:
             before = adapters_of(client)
             ran.algorithm.receive(client, ran.algorithm.download(ran.server, member))
             after = adapters_of(client)
-            assert all(torch.equal(after[key], value) for key, value in before.items() if personal(ran, key))
+            assert all(
+                torch.equal(after[key], value)
+                for key, value in before.items()
+                if personal(ran, key)
+            )
 
 
-def test_personal_tensors_do_not_influence_what_is_trained_for_others(ran: Play, tmp_path: Path) -> None:
+def test_personal_tensors_do_not_influence_what_is_trained_for_others(
+    ran: Play, tmp_path: Path
+) -> None:
     if ran.algorithm.name not in INDEPENDENT:
         pytest.skip("not promised")
     other = ran.again(tmp_path / "again")
@@ -188,7 +216,9 @@ def test_personal_tensors_do_not_influence_what_is_trained_for_others(ran: Play,
         assert pack(update) == pack(ran.updates[1][name]), name
 
 
-def test_what_was_sent_is_what_training_starts_from(ran: Play, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_sent_is_what_training_starts_from(
+    ran: Play, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if ran.algorithm.name not in LANDS_IN:
         pytest.skip("not promised")
     kind, train = type(ran.algorithm), type(ran.algorithm).train
@@ -202,10 +232,17 @@ def test_what_was_sent_is_what_training_starts_from(ran: Play, tmp_path: Path, m
     monkeypatch.setattr(kind, "train", watched)
     other.run()
     for name, download in other.downloads[0].items():
-        weights = {key: value for key, value in download.tensors.items() if key.startswith(("layer.", "block."))}
+        weights = {
+            key: value
+            for key, value in download.tensors.items()
+            if key.startswith(("layer.", "block."))
+        }
         assert weights
         for adapter in LANDS_IN[kind.name]:
-            assert all(torch.equal(starts[name][f"{adapter}/{key}"], value) for key, value in weights.items()), name
+            assert all(
+                torch.equal(starts[name][f"{adapter}/{key}"], value)
+                for key, value in weights.items()
+            ), name
 
 
 def test_the_order_of_clients_does_not_matter(ran: Play, tmp_path: Path) -> None:
@@ -218,22 +255,30 @@ def test_the_order_of_clients_does_not_matter(ran: Play, tmp_path: Path) -> None
         ):
             assert one[name].tensors.keys() == two[name].tensors.keys()
             for key, value in one[name].tensors.items():
-                assert torch.allclose(value.float(), two[name].tensors[key].float(), atol=tolerance), (name, key)
+                assert torch.allclose(
+                    value.float(), two[name].tensors[key].float(), atol=tolerance
+                ), (name, key)
 
 
-def test_an_absent_client_stays_as_it_is(ran: Play, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_absent_client_stays_as_it_is(
+    ran: Play, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     other = ran.again(tmp_path / "again")
     monkeypatch.setattr(other.server, "participants", lambda _: ["a", "b"])
     other.run()
     states = [
-        read_tensors(other.folder.checkpoints / f"round-000{rounds}" / "clients" / "c.safetensors")[0]
+        read_tensors(other.folder.checkpoints / f"round-000{rounds}" / "clients" / "c.safetensors")[
+            0
+        ]
         for rounds in (1, 2)
     ]
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
     assert set(other.updates[0]) == {"a", "b"} and set(other.downloads[0]) == {"a", "b", "c"}
     for name in ("a", "b"):
-        assert pack(other.updates[0][name]) == pack(ran.updates[1][name]), "who was away changed what others trained"
+        assert pack(other.updates[0][name]) == pack(ran.updates[1][name]), (
+            "who was away changed what others trained"
+        )
 
 
 def test_a_resumed_run_goes_on_bit_by_bit(ran: Play, tmp_path: Path) -> None:
@@ -248,12 +293,19 @@ def test_saved_adapters_give_the_same_logits(ran: Play, tmp_path: Path) -> None:
         with visit(ran, name):
             for adapter in ran.algorithm.adapters:
                 lora = client.model.peft_config[adapter].peft_type == PeftType.LORA
-                activate_lora(client.model, {adapter: 1.0}) if lora else activate(client.model, adapter)
+                activate_lora(client.model, {adapter: 1.0}) if lora else activate(
+                    client.model, adapter
+                )
                 expected = logits(client.model, client.backbone)
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
-                    loaded = PeftModel.from_pretrained(client.backbone.fork(), str(tmp_path / name / adapter)).eval()
-                assert torch.allclose(logits(loaded, client.backbone), expected, atol=1e-5), (name, adapter)
+                    loaded = PeftModel.from_pretrained(
+                        client.backbone.fork(), str(tmp_path / name / adapter)
+                    ).eval()
+                assert torch.allclose(logits(loaded, client.backbone), expected, atol=1e-5), (
+                    name,
+                    adapter,
+                )
 
 
 def test_an_exported_client_gives_the_logits_of_what_it_uses(ran: Play, tmp_path: Path) -> None:
@@ -272,7 +324,9 @@ def test_an_exported_client_gives_the_logits_of_what_it_uses(ran: Play, tmp_path
 def logits(model: Any, backbone: Any) -> Tensor:
     ids = torch.arange(20, 40).view(2, 10)
     embedded = backbone.model.get_input_embeddings()(ids)
-    found: Tensor = model(inputs_embeds=embedded, attention_mask=torch.ones_like(ids), use_cache=False).logits
+    found: Tensor = model(
+        inputs_embeds=embedded, attention_mask=torch.ones_like(ids), use_cache=False
+    ).logits
     return found
 
 
@@ -280,7 +334,11 @@ def logits(model: Any, backbone: Any) -> Tensor:
 def test_alone_it_is_local_training(
     tmp_path: Path, name: str, adapter: str, rounds: int, options: dict[str, float]
 ) -> None:
-    changes = {"rounds": rounds, "adapter": {**SCENARIO["adapter"], "dropout": 0.0}, "algorithms": {name: options}}
+    changes = {
+        "rounds": rounds,
+        "adapter": {**SCENARIO["adapter"], "dropout": 0.0},
+        "algorithms": {name: options},
+    }
     reference = Play("sft", tmp_path / "sft", CLIENTS[:1], **changes).run().client("a")
     alone = Play(name, tmp_path / name, CLIENTS[:1], **changes).run().client("a")
     for key, value in reference._adapters.items():

@@ -16,9 +16,9 @@ from torch.nn import functional
 
 from fedmosaic.adapters import adapter_parameters, read_state, write_state
 from fedmosaic.algorithms import perada
+from fedmosaic.algorithms.common.activation import activate
 from fedmosaic.algorithms.feddpa import REFERENCES, InstanceWise, represent
 from fedmosaic.algorithms.message import Message
-from fedmosaic.algorithms.mixture import activate
 from fedmosaic.errors import ConfigError
 from fedmosaic.evaluation.evaluator import _log_likelihoods, _with_answer, evaluate, generate
 from fedmosaic.models.backbone import Batch
@@ -54,7 +54,9 @@ def randomise(model: Any, names: tuple[str, ...]) -> None:
 
 def said(model: Any, backbone: Any, batch: Batch) -> tuple[Tensor, Tensor]:
     """Logits and labels where labels are predicted, from all logits: those at t predict the token at t + 1."""
-    output = model(inputs_embeds=backbone.embed(batch), attention_mask=batch.attention_mask, use_cache=False)
+    output = model(
+        inputs_embeds=backbone.embed(batch), attention_mask=batch.attention_mask, use_cache=False
+    )
     rows, columns = (batch.labels[:, 1:] != -100).nonzero(as_tuple=True)
     return output.logits[rows, columns], batch.labels[rows, columns + 1]
 
@@ -83,7 +85,11 @@ def test_a_mixture_is_the_sum_of_scaled_changes(tmp_path: Path) -> None:
     merged = client.backbone.fork()
     state = {name: read_state(model, name) for name in ("local", "global")}
     for path, module in merged.named_modules():
-        key = f"layer.{path.split('.')[-3]}.{path.split('.')[-1]}" if "layers" in path and path.endswith("proj") else ""
+        key = (
+            f"layer.{path.split('.')[-3]}.{path.split('.')[-1]}"
+            if "layers" in path and path.endswith("proj")
+            else ""
+        )
         if key and "language_model" in path:
             change = sum(
                 factor * 2.0 * state[name][f"{key}.B"] @ state[name][f"{key}.A"]
@@ -97,7 +103,9 @@ def test_a_mixture_is_the_sum_of_scaled_changes(tmp_path: Path) -> None:
     assert all(p.requires_grad for p in adapter_parameters(model, "global").values())
     assert not any(p.requires_grad for p in adapter_parameters(model, "local").values())
     activate(model, {"local": 0.3, "global": 0.7}, train=("local",))
-    assert not any(p.requires_grad for p in adapter_parameters(model, "global").values()), "active, but not trained"
+    assert not any(p.requires_grad for p in adapter_parameters(model, "global").values()), (
+        "active, but not trained"
+    )
 
 
 @pytest.mark.parametrize("name", ["ditto", "feddat", "feddpa", "fedsim"])
@@ -105,14 +113,21 @@ def test_activation_checkpointing_changes_nothing(tmp_path: Path, name: str) -> 
     changes = {"adapter": NO_DROPOUT, "rounds": 2}
     plain = Play(name, tmp_path / "plain", CLIENTS[:1], **changes).run()
     checkpointed = Play(
-        name, tmp_path / "checkpointed", CLIENTS[:1], models={"gradient_checkpointing": True}, **changes
+        name,
+        tmp_path / "checkpointed",
+        CLIENTS[:1],
+        models={"gradient_checkpointing": True},
+        **changes,
     ).run()
     for key, value in plain.client("a")._adapters.items():
         assert torch.allclose(checkpointed.client("a")._adapters[key], value, atol=1e-5), key
 
 
 def test_where_two_adapters_start(tmp_path: Path) -> None:
-    starts = {name: Play(name, tmp_path / name).client("a").host.fresh for name in ("ditto", "fedsim", "feddat")}
+    starts = {
+        name: Play(name, tmp_path / name).client("a").adapted.fresh
+        for name in ("ditto", "fedsim", "feddat")
+    }
     key = "layer.0.q_proj.A"
     # Ditto's personal model begins as the common one; two adapters that are added up would stay equal if they began so.
     assert torch.equal(starts["ditto"][f"local/{key}"], starts["ditto"][f"global/{key}"])
@@ -123,7 +138,11 @@ def test_where_two_adapters_start(tmp_path: Path) -> None:
 # --- FedDAT -----------------------------------------------------------------------------------------------------------
 def test_feddat_teaches_both_ways_at_the_labels(tmp_path: Path) -> None:
     options = {"weight": 0.7, "temperature": 2.0}
-    changes = {"adapter": NO_DROPOUT, "algorithms": {"feddat": options}, "train": {**SCENARIO["train"], "clip": 0.0}}
+    changes = {
+        "adapter": NO_DROPOUT,
+        "algorithms": {"feddat": options},
+        "train": {**SCENARIO["train"], "clip": 0.0},
+    }
     client = Play("feddat", tmp_path / "run", CLIENTS[:1], **changes).client("a")
     model, backbone = client.model, client.backbone
     seen: list[Any] = []
@@ -134,8 +153,11 @@ def test_feddat_teaches_both_ways_at_the_labels(tmp_path: Path) -> None:
         start = {name: read_state(model, name) for name in ("local", "global", "received")}
         client.stream.begin_round(0)
         with first_gradients() as found:
-            client.site.algorithm.train(client)
-        assert all(torch.equal(value, start["received"][key]) for key, value in read_state(model, "received").items())
+            client.runtime.algorithm.train(client)
+        assert all(
+            torch.equal(value, start["received"][key])
+            for key, value in read_state(model, "received").items()
+        )
         for name, state in start.items():
             write_state(model, name, state)
 
@@ -146,13 +168,17 @@ def test_feddat_teaches_both_ways_at_the_labels(tmp_path: Path) -> None:
         student = said(model, backbone, seen[0])[0].detach()
         activate(model, {"local": 0.5, "received": 0.5}, train=("local",))
         taught = functional.cross_entropy(teacher, labels) + 0.7 * kl(student, teacher, 2.0)
-        for parameter, gradient in zip(local.values(), torch.autograd.grad(taught, list(local.values())), strict=True):
+        for parameter, gradient in zip(
+            local.values(), torch.autograd.grad(taught, list(local.values())), strict=True
+        ):
             assert torch.allclose(found[id(parameter)], gradient, rtol=1e-3, atol=1e-6)
 
         activate(model, {"global": 1.0}, train=("global",))
         student, _ = said(model, backbone, seen[0])
         shared = adapter_parameters(model, "global")
-        taught = functional.cross_entropy(student, labels) + 0.7 * kl(teacher.detach(), student, 2.0)
+        taught = functional.cross_entropy(student, labels) + 0.7 * kl(
+            teacher.detach(), student, 2.0
+        )
         for parameter, gradient in zip(
             shared.values(), torch.autograd.grad(taught, list(shared.values())), strict=True
         ):
@@ -173,16 +199,24 @@ class Distillation:
         for seed, name in enumerate(("a", "c")):
             noise = torch.Generator().manual_seed(0 if alike else seed)
             start = read_state(self.client.model, "global").items()
-            state = {key: value + 0.1 * torch.randn(value.shape, generator=noise) for key, value in start}
+            state = {
+                key: value + 0.1 * torch.randn(value.shape, generator=noise) for key, value in start
+            }
             self.updates[name] = Message(state)
         self.losses: list[float] = []
 
     def average(self) -> dict[str, Tensor]:
         divergence = perada.divergence
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(perada, "divergence", lambda *a: self.losses.append(float(divergence(*a))) or divergence(*a))
+            patch.setattr(
+                perada,
+                "divergence",
+                lambda *a: self.losses.append(float(divergence(*a))) or divergence(*a),
+            )
             self.play.algorithm.aggregate(self.play.server, self.updates)
-        return dict(self.play.algorithm.download(self.play.server, self.play.server.members[0]).tensors)
+        return dict(
+            self.play.algorithm.download(self.play.server, self.play.server.members[0]).tensors
+        )
 
     @torch.no_grad()
     def speak(self, state: Any, batch: Batch) -> Tensor:
@@ -197,18 +231,27 @@ def test_perada_distils_the_mean_of_the_logits_into_the_mean_of_the_weights(tmp_
     server = Distillation(tmp_path / "student", server_steps=30, server_lr=3e-3)
     student = server.average()
     uploads = [update.tensors for update in server.updates.values()]
-    assert all(torch.allclose(value, (uploads[0][key] + uploads[1][key]) / 2, atol=1e-6) for key, value in mean.items())
+    assert all(
+        torch.allclose(value, (uploads[0][key] + uploads[1][key]) / 2, atol=1e-6)
+        for key, value in mean.items()
+    )
 
-    backbone, public = server.client.backbone, server.play.site.public()
+    backbone, public = server.client.backbone, server.play.runtime.public()
     batch = backbone.collate([backbone.encode(example) for example in public])
     ensemble = torch.stack([server.speak(state, batch) for state in uploads]).mean(0)
-    before, after = (float(kl(ensemble, server.speak(state, batch), 1.0)) for state in (mean, student))
+    before, after = (
+        float(kl(ensemble, server.speak(state, batch), 1.0)) for state in (mean, student)
+    )
     assert 0 < after < before / 2
     # The first step's loss is the mean's on its batch, two of the four examples.
-    order = torch.randperm(len(public), generator=server.play.server.generator("public batches of tiny/llama")).tolist()
-    batch = backbone.collate([backbone.encode(public[index]) for index in order[:2]])
+    instruction = torch.randperm(
+        len(public), generator=server.play.server.generator("public batches of tiny/llama")
+    ).tolist()
+    batch = backbone.collate([backbone.encode(public[index]) for index in instruction[:2]])
     ensemble = torch.stack([server.speak(state, batch) for state in uploads]).mean(0)
-    assert server.losses[0] == pytest.approx(float(kl(ensemble, server.speak(mean, batch), 1.0)), rel=1e-3)
+    assert server.losses[0] == pytest.approx(
+        float(kl(ensemble, server.speak(mean, batch), 1.0)), rel=1e-3
+    )
 
 
 def test_perada_has_nothing_to_distil_from_one_client(tmp_path: Path) -> None:
@@ -237,49 +280,65 @@ def test_a_prompt_is_represented_by_its_last_token(tmp_path: Path) -> None:
     activate(model, {"local": 1.0})
     examples = [play.client(name).tasks[0].train[0] for name in ("a", "b", "c")]
     prompts = backbone.collate([backbone.encode(example, answer=False) for example in examples])
-    assert prompts.attention_mask.sum(1).unique().numel() > 1, "prompts of different lengths are needed here"
+    assert prompts.attention_mask.sum(1).unique().numel() > 1, (
+        "prompts of different lengths are needed here"
+    )
     found = represent(model, backbone, prompts)
     output = model(
-        inputs_embeds=backbone.embed(prompts), attention_mask=prompts.attention_mask, output_hidden_states=True
+        inputs_embeds=backbone.embed(prompts),
+        attention_mask=prompts.attention_mask,
+        output_hidden_states=True,
     )
     assert torch.allclose(found, output.hidden_states[-1][:, -1], atol=1e-5)
     answered = backbone.collate([backbone.encode(example) for example in examples])
     assert torch.allclose(represent(model, backbone, answered), found, atol=1e-4)
-    options = [_with_answer(backbone, examples[0], text) for text in ("yes", "a dark red circle of stone")]
+    options = [
+        _with_answer(backbone, examples[0], text) for text in ("yes", "a dark red circle of stone")
+    ]
     one, two = represent(model, backbone, backbone.collate(options))
     assert torch.allclose(one, found[0], atol=1e-4) and torch.allclose(two, found[0], atol=1e-4)
 
 
 def test_feddpa_weighs_every_input_by_its_likeness(tmp_path: Path) -> None:
-    play = Play("feddpa", tmp_path / "run", rounds=1, algorithms={"feddpa": {"instances": 3, "lam": 0.8}}).run()
+    play = Play(
+        "feddpa", tmp_path / "run", rounds=1, algorithms={"feddpa": {"instances": 3, "lam": 0.8}}
+    ).run()
     client = play.client("a")
     model, backbone = client.model, client.backbone
-    references = client.kept[REFERENCES]
+    references = client.state[REFERENCES]
     assert references.shape == (3, backbone.hidden_size)
     with client.turn():
         randomise(model, ("local", "received"))
         prompts = batch_of(client, count=3, answer=False)
         activate(model, {"local": 1.0})
         seen = represent(model, backbone, prompts)
-        cosines = [[float(functional.cosine_similarity(e, r, dim=0)) for r in references] for e in seen]
+        cosines = [
+            [float(functional.cosine_similarity(e, r, dim=0)) for r in references] for e in seen
+        ]
         alphas = [0.8 * sum(row) / 3 for row in cosines]
         assert max(alphas) - min(alphas) > 1e-3
         expected = []
         for row, alpha in enumerate(alphas):
             activate(model, {"local": alpha, "received": 1 - alpha})
-            expected.append(said_at_end(model, backbone, batch_of(client, start=row, count=1, answer=False)))
+            expected.append(
+                said_at_end(model, backbone, batch_of(client, start=row, count=1, answer=False))
+            )
         with play.algorithm.view(client, "mixed") as mixed:
             assert isinstance(mixed, InstanceWise)
             mixed.look_at(prompts)
             found = said_at_end(mixed, backbone, prompts)
         assert torch.allclose(found, torch.cat(expected), atol=1e-4)
-        scales = {layer.scaling["received"] for layer in model.modules() if isinstance(layer, LoraLayer)}
+        scales = {
+            layer.scaling["received"] for layer in model.modules() if isinstance(layer, LoraLayer)
+        }
         assert scales == {2.0} and model.active_adapters == ["received"]
 
 
 @torch.no_grad()
 def said_at_end(model: Any, backbone: Any, batch: Batch) -> Tensor:
-    output = model(inputs_embeds=backbone.embed(batch), attention_mask=batch.attention_mask, use_cache=False)
+    output = model(
+        inputs_embeds=backbone.embed(batch), attention_mask=batch.attention_mask, use_cache=False
+    )
     found: Tensor = output.logits[:, -1]
     return found
 
@@ -292,8 +351,14 @@ def test_feddpa_scores_do_not_depend_on_the_company(tmp_path: Path, method: Any)
     with client.turn():
         randomise(client.model, ("local", "received"))
         with play.algorithm.view(client, "mixed") as model:
-            scores = [evaluate(client.backbone, model, examples, method=method, batch_size=n).values for n in (1, 4)]
-            texts = [generate(client.backbone, model, examples, batch_size=n, max_new_tokens=6) for n in (1, 4)]
+            scores = [
+                evaluate(client.backbone, model, examples, method=method, batch_size=n).values
+                for n in (1, 4)
+            ]
+            texts = [
+                generate(client.backbone, model, examples, batch_size=n, max_new_tokens=6)
+                for n in (1, 4)
+            ]
         with play.algorithm.view(client, "local") as model:
             other = generate(client.backbone, model, examples, batch_size=4, max_new_tokens=6)
     assert scores[0] == scores[1] and texts[0] == texts[1] != other
@@ -303,15 +368,21 @@ def test_feddpa_weighs_options_of_several_tokens_by_their_prompt(tmp_path: Path)
     play = Play("feddpa", tmp_path / "run", rounds=1).run()
     client = play.client("a")
     backbone, first = client.backbone, client.tasks[0].train[0]
-    items = [_with_answer(backbone, first, text) for text in ("dark red", "a dark red circle", "blue")]
+    items = [
+        _with_answer(backbone, first, text) for text in ("dark red", "a dark red circle", "blue")
+    ]
     with client.turn():
         randomise(client.model, ("local", "received"))
         with play.algorithm.view(client, "mixed") as model:
-            generate(backbone, model, list(client.tasks[0].train[1:3]), max_new_tokens=1)  # weights of other prompts
+            generate(
+                backbone, model, list(client.tasks[0].train[1:3]), max_new_tokens=1
+            )  # weights of other prompts
             found = _log_likelihoods(backbone, model, items)
             model.look_at(backbone.collate([backbone.encode(first, answer=False)] * 3))
             scales = {
-                id(layer): dict(layer.scaling) for layer in client.model.modules() if isinstance(layer, LoraLayer)
+                id(layer): dict(layer.scaling)
+                for layer in client.model.modules()
+                if isinstance(layer, LoraLayer)
             }
         activate(client.model, {"local": 1.0, "received": 1.0})
         for layer in client.model.modules():

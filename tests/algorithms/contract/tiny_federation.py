@@ -13,13 +13,13 @@ from transformers import LlavaConfig, LlavaForConditionalGeneration
 
 from fedmosaic.algorithms.message import Message
 from fedmosaic.config import RunSettings
-from fedmosaic.configfile import parse
-from fedmosaic.federation.client import LocalClient, Order, Reply
-from fedmosaic.federation.observer import Observer
+from fedmosaic.config.load import parse
+from fedmosaic.federation.callbacks import Callback
+from fedmosaic.federation.client import ClientResult, Instructions, LocalClient
+from fedmosaic.federation.round_loop import FederationServer
 from fedmosaic.federation.run import resolve
-from fedmosaic.federation.runfolder import RunFolder
-from fedmosaic.federation.server import FederationServer
-from fedmosaic.federation.site import Site
+from fedmosaic.federation.run_folder import RunFolder
+from fedmosaic.federation.runtime import Runtime
 from fedmosaic.federation.transport import InProcess
 from fedmosaic.federation.wire import unpack
 from fedmosaic.models.backbone import Backbone
@@ -27,7 +27,12 @@ from fedmosaic.models.source import ModelOptions, load_pretrained
 
 LAYERS = 3
 FAMILIES = {"tiny/llama": "miniature/llama-8x96", "tiny/qwen2": "miniature/qwen2-10x112"}
-TEXT = {"num_hidden_layers": LAYERS, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16}
+TEXT = {
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 16,
+}
 CLIENTS = [
     {"name": "a", "model": "tiny/llama", "tasks": ["miniature/stages-0"]},
     {"name": "b", "model": "tiny/qwen2", "tasks": ["miniature/stages-2"]},
@@ -36,7 +41,7 @@ CLIENTS = [
 SCENARIO: dict[str, Any] = {
     "rounds": 2,
     "data": {"train": 6, "test": 2, "public": "miniature/public", "public_size": 4},
-    "adapter": {"rank": 2, "alpha": 4, "blocks": 2, "dropout": 0.1},
+    "adapter": {"r": 2, "alpha": 4, "num_blocks": 2, "dropout": 0.1},
     "train": {"steps": 2, "batch_size": 2, "lr": 1e-2, "lr_shared": 1e-2},
     "relevance": {"every": 1},
     "evaluation": {"every": 0, "others": False, "views": ["mixed", "local", "global"]},
@@ -69,30 +74,36 @@ class Play(InProcess):
     factors: dict[int, list[float]]
 
     def __init__(
-        self, algorithm: str, path: Path, clients: Sequence[Mapping[str, Any]] = CLIENTS, **changes: Any
+        self,
+        algorithm: str,
+        path: Path,
+        clients: Sequence[Mapping[str, Any]] = CLIENTS,
+        **changes: Any,
     ) -> None:
         scenario = {**SCENARIO, "clients": list(clients), **changes}
         content = {"name": "contract", "algorithm": algorithm, "scenario": scenario}
-        self.site = Site(parse(RunSettings, content, "contract"))
-        self.site.use(resolve(self.site))
-        super().__init__(self.site)
+        self.runtime = Runtime(parse(RunSettings, content, "contract"))
+        self.runtime.use(resolve(self.runtime))
+        super().__init__(self.runtime)
         self.downloads: list[dict[str, Message]] = []
         self.updates: list[dict[str, Message]] = []
         self.folder = RunFolder(path)
-        self.folder.create(self.site.settings)
-        self.server = FederationServer(self.site, self, self.folder, Observer())
+        self.folder.create(self.runtime.settings)
+        self.server = FederationServer(self.runtime, self, self.folder, Callback())
 
     @property
     def algorithm(self) -> Any:
-        return self.site.algorithm
+        return self.runtime.algorithm
 
-    def exchange(self, orders: Mapping[str, Order], downloads: Mapping[str, bytes]) -> Iterator[tuple[str, Reply]]:
+    def exchange(
+        self, instructions: Mapping[str, Instructions], downloads: Mapping[str, bytes]
+    ) -> Iterator[tuple[str, ClientResult]]:
         self.downloads.append({name: unpack(payload) for name, payload in downloads.items()})
         self.updates.append({})
-        for name, reply in super().exchange(orders, downloads):
-            if reply.update is not None:
-                self.updates[-1][name] = unpack(reply.update)
-            yield name, reply
+        for name, result in super().exchange(instructions, downloads):
+            if result.update is not None:
+                self.updates[-1][name] = unpack(result.update)
+            yield name, result
 
     def run(self) -> Play:
         self.server.run()
@@ -100,16 +111,16 @@ class Play(InProcess):
 
     def again(self, path: Path, rounds: int = 1) -> Play:
         """The same federation in another folder, as it was after so many rounds; not yet run on."""
-        settings = self.site.settings
+        settings = self.runtime.settings
         other = type(self).__new__(type(self))
         shutil.copytree(self.folder.path, path)
         for checkpoint in (path / "checkpoints").iterdir():
             if checkpoint.name > f"round-{rounds:04d}":
                 shutil.rmtree(checkpoint)
-        other.site = Site(settings)
-        InProcess.__init__(other, other.site)
+        other.runtime = Runtime(settings)
+        InProcess.__init__(other, other.runtime)
         other.downloads, other.updates, other.folder = [], [], RunFolder(path)
-        other.server = FederationServer(other.site, other, other.folder, Observer())
+        other.server = FederationServer(other.runtime, other, other.folder, Callback())
         latest = other.folder.latest()
         assert latest is not None
         other.server.restore(latest)
@@ -118,7 +129,11 @@ class Play(InProcess):
     def checkpoint(self, rounds: int) -> dict[str, bytes]:
         """The files of a checkpoint, byte by byte."""
         folder = self.folder.checkpoints / f"round-{rounds:04d}"
-        return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+        return {
+            str(p.relative_to(folder)): p.read_bytes()
+            for p in sorted(folder.rglob("*"))
+            if p.is_file()
+        }
 
     def client(self, name: str) -> LocalClient:
         return self.clients[name]

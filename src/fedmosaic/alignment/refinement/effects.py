@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedmosaic.alignment.refinement.pseudo import CONTRASTS, Question
-from fedmosaic.alignment.sites import Site, watching
+from fedmosaic.alignment.hooks import AdapterSite, watching
+from fedmosaic.alignment.refinement.pseudo_tasks import CONTRASTS, Question
 from fedmosaic.errors import ModelError
 from fedmosaic.models.backbone import Backbone
 
@@ -46,35 +46,56 @@ class Traces:
         return {key: x[:, -1].float() for key, x in self.x.items()}
 
 
-def trace(backbone: Backbone, sites: Sequence[Site], question: Question, unit: float = 1e-2) -> Traces:
+def trace(
+    backbone: Backbone, sites: Sequence[AdapterSite], question: Question, unit: float = 1e-2
+) -> Traces:
     """Look at a question: one forward and two backward passes.
 
     Raises:
         ModelError: a gradient is not finite.
     """
-    batch = backbone.collate([backbone.encode(example, answer=False) for example in question.examples])
+    batch = backbone.collate(
+        [backbone.encode(example, answer=False) for example in question.examples]
+    )
     real = batch.attention_mask.bool()
-    first = [[backbone.answer_ids(word)[0] for word in example.options] for example in question.examples]
+    first = [
+        [backbone.answer_ids(word)[0] for word in example.options] for example in question.examples
+    ]
     with watching(backbone, sites) as seen:
         embedded = backbone.embed(batch).requires_grad_()
         output = backbone.model(
-            inputs_embeds=embedded, attention_mask=batch.attention_mask, logits_to_keep=1, use_cache=False
+            inputs_embeds=embedded,
+            attention_mask=batch.attention_mask,
+            logits_to_keep=1,
+            use_cache=False,
         )
-    logits = output.logits[:, -1].float().gather(1, torch.tensor(first, device=output.logits.device))
+    logits = (
+        output.logits[:, -1].float().gather(1, torch.tensor(first, device=output.logits.device))
+    )
     contrasts = (logits @ CONTRASTS.t().to(logits)).sum(0)
     outputs = [seen[site.key].y for site in sites]
-    gradients = [torch.autograd.grad(value, outputs, retain_graph=number < 1) for number, value in enumerate(contrasts)]
+    gradients = [
+        torch.autograd.grad(value, outputs, retain_graph=number < 1)
+        for number, value in enumerate(contrasts)
+    ]
     x, g = {}, {}
     for number, site in enumerate(sites):
         kept = seen[site.key].x.detach() * real[..., None]
-        gradient = torch.stack([each[number] for each in gradients], 1) * real[:, None, :, None] / unit
+        gradient = (
+            torch.stack([each[number] for each in gradients], 1) * real[:, None, :, None] / unit
+        )
         for values in (kept, gradient):
             if not bool(torch.isfinite(values).all()):
                 raise ModelError(
                     f"{backbone.name}: inputs or gradients at {site.key} are not finite; use dtype float32"
                 )
-        x[site.key], g[site.key] = kept.to("cpu", torch.float16), gradient.clamp(-6e4, 6e4).to("cpu", torch.float16)
-    images = batch.input_ids.eq(-1 if backbone.image_token_id is None else backbone.image_token_id).cpu()
+        x[site.key], g[site.key] = (
+            kept.to("cpu", torch.float16),
+            gradient.clamp(-6e4, 6e4).to("cpu", torch.float16),
+        )
+    images = batch.input_ids.eq(
+        -1 if backbone.image_token_id is None else backbone.image_token_id
+    ).cpu()
     return Traces(x, g, images)
 
 

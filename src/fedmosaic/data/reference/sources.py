@@ -54,13 +54,16 @@ class City:
 def words() -> tuple[Word, ...]:
     """Plain words, in the order of the alphabet. Raises DataError if the package is missing."""
     forms: dict[str, dict[str, str]] = defaultdict(dict)
-    with gzip.open(_data_file("lemminflect", "lemminflect/resources/infl_lu.csv.gz"), "rt", encoding="utf-8") as lines:
+    with gzip.open(
+        _data_file("lemminflect", "lemminflect/resources/infl_lu.csv.gz"), "rt", encoding="utf-8"
+    ) as lines:
         for line in lines:
             word, part, inflected, *_ = line.strip("\n").split(",")
             if part in PARTS_OF_SPEECH and _WORD.fullmatch(word):
                 forms[word][part] = inflected
     return tuple(
-        Word(word, frozenset(forms[word]), word in forms[word].get("noun", "").split("/")) for word in sorted(forms)
+        Word(word, frozenset(forms[word]), word in forms[word].get("noun", "").split("/"))
+        for word in sorted(forms)
     )
 
 
@@ -68,10 +71,14 @@ def words() -> tuple[Word, ...]:
 def cities() -> tuple[City, ...]:
     """Cities with an airport, in the order of the alphabet; of two with one name the first. Raises DataError as :func:`words`."""
     found: dict[str, City] = {}
-    with _data_file("airportsdata", "airportsdata/airports.csv").open(encoding="utf-8", newline="") as lines:
+    with _data_file("airportsdata", "airportsdata/airports.csv").open(
+        encoding="utf-8", newline=""
+    ) as lines:
         for row in csv.DictReader(lines):
             if row["iata"] and _CITY.fullmatch(row["city"]):
-                found.setdefault(row["city"], City(row["city"], float(row["lat"]), float(row["lon"])))
+                found.setdefault(
+                    row["city"], City(row["city"], float(row["lat"]), float(row["lon"]))
+                )
     return tuple(found[name] for name in sorted(found))
 
 

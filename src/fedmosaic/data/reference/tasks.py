@@ -30,7 +30,9 @@ TRAIN, TEST = 100, 100
 TASKS = tuple(f"{name}-{number}" for name in FAMILIES for number in range(SLICES))
 
 
-def load_task(name: str, *, seed: int = 0, train: int | None = None, test: int | None = None) -> Task:
+def load_task(
+    name: str, *, seed: int = 0, train: int | None = None, test: int | None = None
+) -> Task:
     """One slice of a family.
 
     Args:
@@ -46,15 +48,23 @@ def load_task(name: str, *, seed: int = 0, train: int | None = None, test: int |
     family = FAMILIES[family_name]
 
     def some(part: Part, most: int) -> tuple[Example, ...]:
-        asked = ((entity.text, family.answer(entity)) for entity in _entities(family, part, int(number), seed))
+        asked = (
+            (entity.text, family.answer(entity))
+            for entity in _entities(family, part, int(number), seed)
+        )
         pairs = _in_turns((text, answer) for text, answer in asked if answer is not None)
         return tuple(
             _example(f"{name}/{part}/{index}", family.question.format(text), answer, family.options)
             for index, (text, answer) in enumerate(islice(pairs, most))
         )
 
-    examples = some("train", TRAIN if train is None else train), some("test", TEST if test is None else test)
-    return Task(f"reference/{name}", *examples, family=family_name, group=family_name.partition("-")[0])
+    examples = (
+        some("train", TRAIN if train is None else train),
+        some("test", TEST if test is None else test),
+    )
+    return Task(
+        f"reference/{name}", *examples, family=family_name, group=family_name.partition("-")[0]
+    )
 
 
 def public_set(n: int, seed: int = 0) -> tuple[Example, ...]:
@@ -63,7 +73,9 @@ def public_set(n: int, seed: int = 0) -> tuple[Example, ...]:
     texts = [entity.text for entity in entities if _part(entity, seed) == "public"]
     order = rng(seed, "reference", "public").permutation(len(texts)).tolist()
     asked = islice(pairwise(texts[index] for index in order), n)
-    return tuple(_example(f"public/{i}", *_LETTERS[i % len(_LETTERS)](*pair)) for i, pair in enumerate(asked))
+    return tuple(
+        _example(f"public/{i}", *_LETTERS[i % len(_LETTERS)](*pair)) for i, pair in enumerate(asked)
+    )
 
 
 def _entities(family: Family, part: Part, number: int, seed: int) -> Iterator[Entity]:
@@ -97,14 +109,19 @@ def _in_turns(pairs: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
 
 
 def _example(name: str, question: str, answer: str, options: tuple[str, ...] = ()) -> Example:
-    return Example(f"reference/{name}", (Turn("user", question), Turn("assistant", answer)), options=options)
+    return Example(
+        f"reference/{name}", (Turn("user", question), Turn("assistant", answer)), options=options
+    )
 
 
 # Question and answer about one text or two.
 _LETTERS = (
     lambda one, two: (f"Spell '{one}'.", "-".join(one)),
     lambda one, two: (f"Write '{one}' in capitals.", one.upper()),
-    lambda one, two: (f"Which comes first in the alphabet, '{one}' or '{two}'?", min(one, two, key=str.lower)),
+    lambda one, two: (
+        f"Which comes first in the alphabet, '{one}' or '{two}'?",
+        min(one, two, key=str.lower),
+    ),
     lambda one, two: (f"What is the first letter of '{one}'?", one[0]),
     lambda one, two: (f"Which is longer, '{one}' or '{two}'?", max(one, two, key=len)),
     lambda one, two: (f"Write '{one}' and '{two}' as a list.", f"- {one}\n- {two}"),

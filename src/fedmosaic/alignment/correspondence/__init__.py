@@ -1,0 +1,1 @@
+"""Match tokens and layers of different models."""

@@ -1,0 +1,1 @@
+"""Align models on different machines: publish the pivot once, align every other model where it is."""

@@ -1,0 +1,181 @@
+"""Scenario files: finding, extending and overriding them, and saying clearly what is wrong with one.
+
+A scenario is a YAML file, shipped with the package (``miniature/hetero``) or the user's own (a path). It may extend another one;
+mappings merge, everything else replaces. ``--set train.lr=1e-3`` changes one value by its dotted path.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from fedmosaic.config import Scenario, Settings
+from fedmosaic.errors import ConfigError, nearest
+
+SCENARIOS = Path(__file__).parents[1] / "scenarios"
+S = TypeVar("S", bound=BaseModel)
+
+
+def scenario_names() -> list[str]:
+    """Names of the scenarios that come with the package."""
+    return sorted(
+        str(path.relative_to(SCENARIOS).with_suffix("")) for path in SCENARIOS.rglob("*.yaml")
+    )
+
+
+def load_scenario(name: str | Path, overrides: Sequence[str] = ()) -> Scenario:
+    """Read a scenario by name or path, with ``extends`` and ``key=value`` overrides applied.
+
+    Raises:
+        ConfigError: unknown scenario or key (with the nearest valid names), a value of the wrong type or range, bad YAML.
+    """
+    content, origin = _read(str(name), ())
+    for override in overrides:
+        apply_override(content, override)
+    return parse(Scenario, content, origin)
+
+
+def override(scenario: Scenario, overrides: Sequence[str], origin: str) -> Scenario:
+    """The scenario with ``key=value`` overrides applied. Raises ConfigError, naming ``origin``, as :func:`load_scenario` does."""
+    content = scenario.model_dump(mode="json")
+    for change in overrides:
+        apply_override(content, change)
+    return parse(Scenario, content, origin)
+
+
+def parse(kind: type[S], content: Any, origin: str) -> S:
+    """Validate ``content`` as ``kind``; ConfigError names the file and field at fault."""
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        first = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+        raise ConfigError(f"{origin}: {_explain(kind, first)}") from None
+
+
+def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with ``change`` laid over it: mappings merge, everything else replaces."""
+    result = copy.deepcopy(dict(base))
+    for key, value in change.items():
+        if isinstance(value, Mapping) and isinstance(result.get(key), dict):
+            result[key] = merge(result[key], value)
+        else:
+            result[key] = copy.deepcopy(value)
+    return result
+
+
+def _read(name: str, seen: tuple[str, ...]) -> tuple[dict[str, Any], str]:
+    path = _find(name)
+    if str(path) in seen:
+        raise ConfigError(
+            f"{name}: scenarios extend each other in a circle: {' -> '.join([*seen, str(path)])}"
+        )
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except OSError as error:
+        raise ConfigError(f"scenario {path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"scenario {path} is not valid YAML: {str(error).splitlines()[0]} {_mark(error)}"
+        ) from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"scenario {path} must be a mapping of settings")
+    parent = content.pop("extends", None)
+    if parent is not None:
+        below = str(path.parent / parent) if (path.parent / parent).is_file() else str(parent)
+        content = merge(_read(below, (*seen, str(path)))[0], content)
+    root = content.get("data", {}).get("root") if isinstance(content.get("data"), dict) else None
+    if (
+        root
+        and SCENARIOS not in path.parents
+        and not Path(root).is_absolute()
+        and (path.parent / root).is_dir()
+    ):
+        content["data"]["root"] = str(path.parent / root)
+    return content, name
+
+
+def _find(name: str) -> Path:
+    if name.endswith((".yaml", ".yml")):
+        path = Path(name).expanduser()
+        if not path.is_file():
+            raise ConfigError(f"scenario file {name} does not exist")
+        return path
+    path = SCENARIOS / f"{name}.yaml"
+    if not path.is_file():
+        raise ConfigError(
+            f"unknown scenario {name!r}.{nearest(name, scenario_names())} "
+            "`fedmosaic list scenarios` shows all; a file of your own ends in .yaml"
+        )
+    return path
+
+
+def _mark(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    return f"(line {mark.line + 1})" if mark else ""
+
+
+def apply_override(content: dict[str, Any], override: str) -> None:
+    """Change one value of ``content`` by ``dotted.key=value``, in place; ConfigError for anything else."""
+    key, separator, text = override.partition("=")
+    if not separator or not key.strip():
+        raise ConfigError(f"--set {override}: write it as key=value, e.g. --set train.lr=1e-3")
+    *path, last = key.strip().split(".")
+    node = content
+    for part in path:
+        child = node.setdefault(part, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"--set {override}: {part!r} is not a section")
+        node = child
+    try:
+        node[last] = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override}: the value is not valid YAML") from error
+
+
+def _explain(kind: type[BaseModel], problem: Any) -> str:
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        parent = _model_at(kind, problem["loc"][:-1])
+        known = list(parent.model_fields) if parent else []
+        return f"unknown key {where!r}.{nearest(str(problem['loc'][-1]), known)}"
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    if problem["type"] == "missing":
+        return f"{where} is missing"
+    if not where:
+        return message
+    return f"{where} = {problem.get('input')!r}: {message[0].lower()}{message[1:]}"
+
+
+def _model_at(kind: type[BaseModel], path: Sequence[Any]) -> type[BaseModel] | None:
+    current: Any = kind
+    for part in path:
+        if isinstance(part, int):
+            continue
+        field = current.model_fields.get(part)
+        if field is None:
+            return None
+        found = re.findall(r"\w+", str(field.annotation))
+        sections = {cls.__name__: cls for cls in Settings.__subclasses__()}
+        current = next((sections[word] for word in found if word in sections), None)
+        if current is None:
+            return None
+    return current  # type: ignore[no-any-return]
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which ``1e-3`` is a number, as in JSON and Python."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(
+        r"^[-+]?(\d[\d_]*\.?\d*([eE][-+]?\d+)|\d*\.\d+([eE][-+]?\d+)?|\d+\.|\.(inf|Inf)|[-+]\.(inf|Inf)|\.(nan|NaN))$"
+    ),
+    list("-+0123456789."),
+)

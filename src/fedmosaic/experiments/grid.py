@@ -1,0 +1,239 @@
+"""Many runs in processes of their own, as many at a time as cores and memory allow.
+
+A run that is finished is left alone, one that was interrupted continues, one that had hardly begun starts again: so the same call goes
+on after whatever happened. A run that fails is told and the others go on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedmosaic.config import RunSettings
+from fedmosaic.federation.run_folder import RunFolder
+from fedmosaic.memory import available_memory
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One run of a grid: what it is called, its seed, its folder and its settings."""
+
+    label: str
+    seed: int
+    folder: Path
+    settings: RunSettings
+
+    @property
+    def log(self) -> Path:
+        """What the process writes to standard error; removed when the run is done."""
+        return self.folder.with_name(f"{self.folder.name}.log")
+
+    def summary(self) -> dict[str, Any] | None:
+        """The summary if the run is finished."""
+        return RunFolder(self.folder).summary()
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that did not finish, and why; ``lost`` if its process died instead of telling: another attempt may succeed."""
+
+    label: str
+    seed: int
+    reason: str
+    lost: bool = False
+
+
+class GridListener:
+    """Told how a grid goes; listeners override what they need."""
+
+    def grid_started(
+        self, title: str, jobs: Sequence[Job], finished: Sequence[Job], parallel: int
+    ) -> None:
+        """Which runs there are, and which of them were finished before."""
+
+    def job_started(self, job: Job) -> None:
+        """A process was started."""
+
+    def job_progress(self, job: Job, rounds: float, of: int, first: int | None) -> None:
+        """So many rounds are done; ``first`` is how many were before, when the run begins."""
+
+    def job_finished(self, job: Job, summary: Mapping[str, Any]) -> None:
+        """The run is finished."""
+
+    def job_failed(self, job: Job, reason: str) -> None:
+        """The run ended with an error."""
+
+    def grid_closed(self) -> None:
+        """Nothing more will come of this grid, whether it finished or not."""
+
+
+def run_grid(
+    title: str,
+    jobs: Sequence[Job],
+    parallel: int,
+    listener: GridListener,
+    features: Path | None = None,
+) -> list[Failure]:
+    """Do all jobs, at most ``parallel`` at a time. All processes have ended when this returns or raises.
+
+    ``features``: a file in which the jobs share image features (see :class:`fedmosaic.models.shared_features.SharedFeatures`).
+    """
+    finished = [job for job in jobs if job.summary() is not None]
+    grid = _Grid([job for job in jobs if job not in finished], parallel, listener, features)
+    listener.grid_started(title, jobs, finished, parallel)
+    try:
+        return grid.run()
+    finally:
+        grid.close()
+        listener.grid_closed()
+
+
+class _Grid:
+    """The processes of a grid, the events they send and what each of them was seen to need."""
+
+    def __init__(
+        self,
+        waiting: Sequence[Job],
+        parallel: int,
+        listener: GridListener,
+        features: Path | None = None,
+    ) -> None:
+        self.waiting = list(waiting)
+        self.features = features
+        self.parallel = parallel
+        self.listener = listener
+        self.running: list[_Process] = []
+        self.events: queue.Queue[tuple[_Process, dict[str, Any] | None]] = queue.Queue()
+        self.peak: int | None = None
+        self.failures: list[Failure] = []
+
+    def run(self) -> list[Failure]:
+        while self.waiting or self.running:
+            while self.waiting and self._has_room():
+                job = self.waiting.pop(0)
+                self.running.append(_Process(job, self.events, self.features))
+                self.listener.job_started(job)
+            self._take(*self.events.get())
+        return self.failures
+
+    def _has_room(self) -> bool:
+        """Whether one more may start: the first alone, to see what a run needs; then while all that run, and it, can grow so far."""
+        if not self.running:
+            return True
+        if len(self.running) >= self.parallel or self.peak is None:
+            return False
+        free = available_memory()
+        growth = self.peak + sum(max(0, self.peak - process.memory) for process in self.running)
+        return free is None or growth < free
+
+    def _take(self, process: _Process, event: dict[str, Any] | None) -> None:
+        if event is None:
+            self.running.remove(process)
+            self._ended(process)
+            return
+        if "memory" in event:
+            process.memory = event["memory"]
+            self.peak = max(self.peak or 0, process.memory)
+        process.failed = event.get("failed", process.failed)
+        if "rounds" in event:
+            process.of = event.get("of", process.of)
+            self.listener.job_progress(process.job, event["rounds"], process.of, event.get("first"))
+
+    def _ended(self, process: _Process) -> None:
+        job, code = process.job, process.close()
+        summary = job.summary()
+        if summary is not None:
+            job.log.unlink(missing_ok=True)
+            self.listener.job_finished(job, summary)
+            return
+        reason = process.failed or (
+            f"its process ended unexpectedly (exit {code}), perhaps for want of memory; see {job.log}. The same command goes on from here"
+        )
+        self.failures.append(Failure(job.label, job.seed, reason, lost=not process.failed))
+        self.listener.job_failed(job, reason)
+
+    def close(self) -> None:
+        for process in self.running:
+            process.close()
+
+
+class _Process:
+    """The process of one job. Its end of the pipe closes when this process is gone, however it goes, and then it ends too."""
+
+    def __init__(
+        self,
+        job: Job,
+        events: queue.Queue[tuple[_Process, dict[str, Any] | None]],
+        features: Path | None,
+    ) -> None:
+        self.job = job
+        self.memory = 0
+        self.of = job.settings.scenario.rounds
+        self.failed = ""
+        job.folder.parent.mkdir(parents=True, exist_ok=True)
+        threads = {"OMP_NUM_THREADS": str(job.settings.threads)} if job.settings.threads else {}
+        environment = {
+            "OMP_WAIT_POLICY": "PASSIVE",
+            "TOKENIZERS_PARALLELISM": "false",
+            **os.environ,
+            **threads,
+        }
+        with job.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "fedmosaic.experiments.job"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=environment,
+                text=True,
+                start_new_session=True,  # Ctrl-C is for this process, which then closes the pipe
+            )
+        settings = with_known_rehearsal(job).model_dump(mode="json")
+        assert self.process.stdin is not None
+        try:
+            order = {
+                "folder": str(job.folder),
+                "settings": settings,
+                "features": features and str(features),
+            }
+            self.process.stdin.write(json.dumps(order) + "\n")
+            self.process.stdin.flush()
+        except OSError:
+            self.failed = "its process could not be started"
+        threading.Thread(target=self._listen, args=(events,), daemon=True).start()
+
+    def _listen(self, events: queue.Queue[tuple[_Process, dict[str, Any] | None]]) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.endswith("\n"):  # a killed process may leave half a line
+                events.put((self, json.loads(line)))
+        events.put((self, None))
+
+    def close(self) -> int:
+        """End the process if it has not ended; its exit status."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()
+        try:
+            return self.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+
+
+def with_known_rehearsal(job: Job) -> RunSettings:
+    """The job's settings with what another seed of the same label has counted: the rehearsal does not depend on the seed."""
+    for config in sorted(job.folder.parent.glob("seed-*/config.yaml")):
+        known = RunFolder.open(config.parent)[1].rehearsal
+        if known is not None:
+            return job.settings.model_copy(update={"rehearsal": known})
+    return job.settings

@@ -1,0 +1,101 @@
+"""One run of a comparison in a process of its own: ``python -m fedmosaic.experiments.job``.
+
+The parent writes one line of JSON to standard input, {"folder", "settings", "features"} (the last: a file in which all jobs keep image
+features, or null), and keeps the pipe open: when it closes, because the parent was stopped or killed, this process ends at once, wherever
+it is (a run can be killed at any moment). Standard output carries one JSON object a line; what libraries print goes to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fedmosaic.config import RunSettings
+from fedmosaic.errors import FedMosaicError
+from fedmosaic.evaluation import Record
+from fedmosaic.federation.callbacks import Callback
+from fedmosaic.federation.run import new_run, resume
+from fedmosaic.memory import peak_memory
+from fedmosaic.models.features import VisionTower
+from fedmosaic.models.shared_features import SharedFeatures
+
+Send = Callable[[Mapping[str, Any]], None]
+PARENT_GONE = 3
+
+
+def perform(folder: Path, settings: RunSettings, callback: Callback) -> None:
+    """Run, or continue, or (where not even the settings were written) begin again."""
+    if (folder / "config.yaml").is_file():
+        resume(folder, callback)
+        return
+    if folder.exists():
+        shutil.rmtree(folder)
+    new_run(settings, folder, callback)
+
+
+class Reporter(Callback):
+    """Tells the parent of every client turn and round, with the most memory this process has held."""
+
+    def __init__(self, send: Send) -> None:
+        self.send = send
+
+    def run_started(self, settings: RunSettings, first_round: int) -> None:
+        self.clients = len(settings.scenario.clients)
+        self.send({"rounds": first_round, "of": settings.scenario.rounds, "first": first_round})
+
+    def round_started(self, round: int, clients: Sequence[str]) -> None:
+        self.turns, self.expected = 0, max(len(clients), 1)
+
+    def client_finished(self, round: int, client: str, report: Mapping[str, Any]) -> None:
+        self.turns += 1
+        self.send({"rounds": round + self.turns / self.expected, "memory": peak_memory()})
+
+    def round_finished(
+        self, round: int, entry: Mapping[str, Any], records: Sequence[Record]
+    ) -> None:
+        self.send({"rounds": round + 1, "memory": peak_memory()})
+
+
+def _end_with_parent() -> None:
+    # Not through sys.stdin: its lock, held by a waiting thread, would hinder the interpreter's own end.
+    while os.read(0, 1):
+        pass
+    os._exit(PARENT_GONE)
+
+
+def main() -> int:
+    """Serve one line of standard input."""
+    out = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    order = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if order["features"]:
+        VisionTower.shared = SharedFeatures(Path(order["features"]))
+
+    def send(event: Mapping[str, Any]) -> None:
+        out.write(json.dumps(event) + "\n")
+
+    try:
+        perform(
+            Path(order["folder"]), RunSettings.model_validate(order["settings"]), Reporter(send)
+        )
+    except FedMosaicError as error:
+        send({"failed": str(error)})
+        return 1
+    except Exception as error:
+        traceback.print_exc()
+        send({"failed": f"{type(error).__name__}: {error}"})
+        return 1
+    send({"done": True})
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

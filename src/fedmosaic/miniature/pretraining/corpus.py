@@ -1,0 +1,198 @@
+"""The pretraining corpus: conversations about random pictures, captions to comparisons, and the world's vocabulary.
+
+Items are drawn from a pool of pictures whose tower features are computed once. What they ask changes with the
+progress of training: captions first, then attributes, counting and place, then comparison between images, with ever
+more options to choose from. A few are *echo* items, in which any word of the world, code words too, is copied,
+so that a base can say words that it has no meaning for.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fedmosaic.miniature.pretraining.architectures import IMAGE_TOKENS
+from fedmosaic.miniature.pretraining.image_pairs import PicturePool, compare
+from fedmosaic.miniature.pretraining.questions import LETTERS, Question, ask, caption
+from fedmosaic.miniature.world import words
+from fedmosaic.miniature.world.render import (
+    COLORS,
+    DIRECTIONS,
+    FILLS,
+    KINDS,
+    SHAPES,
+    SIZES,
+    TEXTURES,
+)
+from fedmosaic.miniature.world.words import (
+    CODE_WORDS,
+    NUMBERS,
+    ORDINALS,
+    QUESTION_WORDS,
+    with_options,
+)
+
+ANSWER_WORDS: tuple[str, ...] = tuple(
+    dict.fromkeys(
+        (
+            *COLORS, *SHAPES, *SIZES, *FILLS, *TEXTURES, *NUMBERS, *ORDINALS, *words.YES_NO, *words.TRUE_FALSE,
+            *words.DIRECTIONS, *words.PLACES, *DIRECTIONS[:4], *KINDS, *LETTERS, *CODE_WORDS,
+            "above", "below", "same", "different", "sign", "object", "before", "after", "more", "fewer", "fewest",
+        )
+    )
+)  # fmt: skip
+"""Words a benchmark may use as answers; each is one token of the word-level tokenizer."""
+
+_OTHER_WORDS = (
+    "describe", "say", "word", "options", "Options", "option", "last", "both", "do", "point", "bars", "dice", "symbols",
+    "texture", "fill", "ink", "shapes", "colours", "dots", "clocks", "arrows", "signs", "codes", "words", "picture",
+)  # fmt: skip
+VOCABULARY: tuple[str, ...] = tuple(dict.fromkeys((*ANSWER_WORDS, *QUESTION_WORDS, *_OTHER_WORDS)))
+"""Every word of the word-level tokenizer."""
+
+_ECHO = 0.06  # share of echo items
+_LENGTH = 46  # tokens after which no further question is added to a conversation
+
+
+@dataclass(frozen=True)
+class Item:
+    """One conversation: picture indices (all shown in the first turn) and its turns as (question, answer)."""
+
+    images: tuple[int, ...]
+    turns: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One held-out question: picture indices, text with its image marks, answer, options (may be empty) and skill."""
+
+    images: tuple[int, ...]
+    text: str
+    answer: str
+    options: tuple[str, ...]
+    skill: str
+
+
+class Corpus:
+    """An endless stream of items, the same for the same seed.
+
+    Args:
+        pool: Pictures to talk about.
+        rng: Source of every draw.
+    """
+
+    def __init__(self, pool: PicturePool, rng: random.Random) -> None:
+        self.pool = pool
+        self.rng = rng
+
+    def item(self, progress: float) -> Item:
+        """The next conversation at ``progress`` (0 to 1) of training."""
+        rng = self.rng
+        roll = rng.random()
+        if roll < _ECHO:
+            images: tuple[int, ...] = (
+                (rng.randrange(len(self.pool.pictures)),) if rng.random() < 0.5 else ()
+            )
+            return self._finish(images, [self._echo() for _ in range(4)], progress)
+        several = 0.15 if progress < 0.08 else min(0.55, 0.35 + 0.4 * (progress - 0.08))
+        if roll < _ECHO + (1 - _ECHO) * several:
+            images, questions = compare(rng, self.pool, listed=0.6 if progress < 0.5 else 0.25)
+            return self._finish(images, questions, progress)
+        index = rng.randrange(len(self.pool.pictures))
+        picture = self.pool[index]
+        told = 0.8 if progress < 0.08 else (0.35 if progress < 0.4 else 0.12)
+        questions = (
+            [Question("caption", "describe", caption(picture), ())] if rng.random() < told else []
+        )
+        questions += [ask(rng, picture) for _ in range(4)]
+        return self._finish((index,), questions, progress)
+
+    def probe(self) -> Probe:
+        """A held-out question: a single turn, half of them with options."""
+        rng = self.rng
+        if rng.random() < 0.04:
+            images: tuple[int, ...] = (rng.randrange(len(self.pool.pictures)),)
+            question = self._echo()
+        elif rng.random() < 0.5:
+            images, questions = compare(rng, self.pool)
+            question = questions[0]
+        else:
+            images = (rng.randrange(len(self.pool.pictures)),)
+            question = ask(rng, self.pool[images[0]])
+        text = question.text
+        options: tuple[str, ...] = ()
+        if rng.random() < 0.6 and question.candidates:
+            options = self._options(question)
+            text = with_options(text, options)
+        return Probe(images, _with_marks(images, text), question.answer, options, question.skill)
+
+    def _finish(
+        self, images: tuple[int, ...], questions: Sequence[Question], progress: float
+    ) -> Item:
+        """Write as many of the questions as keep the conversation short."""
+        rng = self.rng
+        choice = 0.3 if progress < 0.08 else 0.6
+        length = len(images) * IMAGE_TOKENS
+        turns: list[tuple[str, str]] = []
+        asked: set[tuple[str, str]] = set()
+        for question in questions:
+            # A second question with the first one's answer would be answered from the text, not from the picture.
+            key = (question.skill, question.answer)
+            if turns and (length > _LENGTH or key in asked):
+                continue
+            asked.add(key)
+            text = question.text
+            if question.candidates and rng.random() < choice:
+                text = with_options(text, self._options(question))
+            elif rng.random() < 0.2:
+                text = text.removesuffix("?")
+            turns.append((text if turns else _with_marks(images, text), question.answer))
+            length += (
+                len(text.split())
+                + text.count(",")
+                + text.count("?")
+                + len(question.answer.split())
+                + 3
+            )
+        return Item(images, tuple(turns))
+
+    def _options(self, question: Question) -> tuple[str, ...]:
+        """The answer among one to three other candidates, in random order; short lists are given whole."""
+        others = [word for word in question.candidates if word != question.answer]
+        if len(others) > 3:
+            others = self.rng.sample(others, self.rng.choice((1, 2, 3, 3)))
+        options = [question.answer, *others]
+        self.rng.shuffle(options)
+        return tuple(options)
+
+    def _echo(self) -> Question:
+        """Copying: ``say WORD``, ``say WORD, WORD, WORD``, or the word at a place of the list of options."""
+        rng = self.rng
+        source = rng.choice((CODE_WORDS, CODE_WORDS, ANSWER_WORDS, VOCABULARY))
+        chosen = rng.sample(source, rng.choice((2, 3, 4)))
+        roll = rng.random()
+        if roll < 0.2:
+            return Question("echo", f"say {chosen[0]}", chosen[0], ())
+        if roll < 0.6:
+            return Question("echo", f"say {', '.join(chosen)}", ", ".join(chosen), ())
+        k = rng.randrange(len(chosen))
+        return Question(
+            "echo", with_options(f"which word is {ORDINALS[k]}?", tuple(chosen)), chosen[k], ()
+        )
+
+
+def _with_marks(images: Sequence[int], text: str) -> str:
+    return "<image>" * len(images) + text
+
+
+def tokenizer_texts(pool: PicturePool, seed: int, count: int = 4000) -> list[str]:
+    """What the byte-level tokenizer learns its merges from: conversations, and every word of the world 20 times."""
+    corpus = Corpus(pool, random.Random(seed))
+    texts = [
+        part.replace("<image>", "")
+        for k in range(count)
+        for turn in corpus.item(k / count).turns
+        for part in turn
+    ]
+    return texts + [f" {word}" for word in VOCABULARY for _ in range(20)]

@@ -1,0 +1,115 @@
+"""Pretraining of the shared vision tower: from each patch's feature, linear readouts must tell what its cell shows.
+
+Beside the readouts a linear map must redraw the cell in grey at half resolution, which keeps apart things the
+readouts do not name, such as symbols that only the benchmark uses.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import CLIPVisionModel
+
+from fedmosaic.miniature.pretraining.architectures import TOWER_WIDTH, build_tower
+from fedmosaic.miniature.pretraining.scenes import TARGETS, Picture, cell_targets, draw_picture
+from fedmosaic.miniature.world.render import CELL
+from fedmosaic.seeding import seed_for
+
+TOWER_STEPS = 6000
+STEPS_PER_MINUTE = 1500
+_BATCH = 64
+_RATE = 2e-3
+_REDRAW = (CELL // 2) ** 2
+
+
+def to_pixels(pictures: Sequence[Picture]) -> Tensor:
+    """What the image processor makes of the pictures: float32 [n, 3, 60, 60], -1 to 1."""
+    stack = torch.from_numpy(np.stack([picture.pixels() for picture in pictures]))
+    return stack.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+
+
+@torch.no_grad()
+def tower_features(tower: CLIPVisionModel, pictures: Sequence[Picture], batch: int = 256) -> Tensor:
+    """Patch features that enter the projector: float32 [n, 9, width]."""
+    parts = [
+        tower(to_pixels(pictures[start : start + batch]), output_hidden_states=True).hidden_states[
+            -1
+        ][:, 1:]
+        for start in range(0, len(pictures), batch)
+    ]
+    return torch.cat(parts)
+
+
+def train_tower(
+    seed: int,
+    steps: int = TOWER_STEPS,
+    progress: Callable[[str, int, int, float], None] | None = None,
+) -> tuple[CLIPVisionModel, dict[str, float]]:
+    """Train a tower; its weights come back rounded to what float16 can hold, as they are shipped.
+
+    Args:
+        seed: Of weights and pictures.
+        steps: Batches of 64 pictures.
+        progress: Called with ``("tower", step, steps, loss)`` now and then.
+
+    Returns:
+        The frozen tower and the accuracy of every readout on fresh pictures.
+    """
+    tower = build_tower(seed_for("miniature-tower", seed)).train()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_for("miniature-readout", seed))
+        readout = nn.Linear(TOWER_WIDTH, sum(TARGETS.values()) + _REDRAW)
+    weights = [*tower.parameters(), *readout.parameters()]
+    optimizer = torch.optim.AdamW(weights, lr=_RATE, betas=(0.9, 0.98), weight_decay=0.02)
+    rng = random.Random(seed_for("miniature-tower-pictures", seed))
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = (
+                _RATE
+                * min(1.0, (step + 1) / 100)
+                * (0.51 + 0.49 * math.cos(math.pi * step / steps))
+            )
+        loss, _ = _readout_loss(tower, readout, [draw_picture(rng) for _ in range(_BATCH)])
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(weights, 1.0)
+        optimizer.step()
+        if progress and (step % 100 == 99 or step == steps - 1):
+            progress("tower", step + 1, steps, float(loss.detach()))
+    for weight in tower.parameters():
+        weight.data = weight.data.half().float()
+    tower.eval().requires_grad_(False)
+    rng = random.Random(seed_for("miniature-tower-check", seed))
+    with torch.no_grad():
+        _, accuracy = _readout_loss(tower, readout, [draw_picture(rng) for _ in range(2000)])
+    return tower, accuracy
+
+
+def _readout_loss(
+    tower: CLIPVisionModel, readout: nn.Linear, pictures: Sequence[Picture]
+) -> tuple[Tensor, dict[str, float]]:
+    """Mean cross-entropy of the readouts plus the error of the redrawn cells; accuracies outside of training."""
+    pixels = to_pixels(pictures)
+    features = tower(pixels, output_hidden_states=True).hidden_states[-1][:, 1:]
+    parts = readout(features).split([*TARGETS.values(), _REDRAW], dim=-1)
+    targets = torch.from_numpy(np.stack([cell_targets(picture) for picture in pictures]))
+    losses, accuracy = [], {}
+    for k, name in enumerate(TARGETS):
+        logits, wanted = parts[k].flatten(0, 1), targets[:, :, k].flatten()
+        asked = wanted >= 0
+        if asked.any():
+            losses.append(F.cross_entropy(logits[asked], wanted[asked]))
+            if not torch.is_grad_enabled():
+                accuracy[name] = float((logits[asked].argmax(-1) == wanted[asked]).float().mean())
+    grey = F.avg_pool2d(pixels.mean(1, keepdim=True), 2)
+    cells = F.unfold(grey, CELL // 2, stride=CELL // 2).transpose(1, 2)
+    redraw = F.mse_loss(parts[-1], cells)
+    return torch.stack(losses).sum() / 6 + 2 * redraw, accuracy | {
+        "redraw_error": float(redraw.detach())
+    }

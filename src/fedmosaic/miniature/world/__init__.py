@@ -1,0 +1,1 @@
+"""Render the pictures of the miniature world."""

@@ -1,0 +1,221 @@
+"""The runs of one scenario side by side: by label and seed, with the statistics of a comparison."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from fedmosaic.config import Scenario
+from fedmosaic.experiments.adaptation import ADAPTED, complete, mean_curve
+from fedmosaic.experiments.statistics import Interval, interval, paired
+from fedmosaic.experiments.summaries import COLUMNS, REFERENCE, column_values, compare_summaries
+from fedmosaic.experiments.variants import COMMON
+from fedmosaic.reporting.html.collect import Collected, RunData
+
+ORACLES = ("pooled",)
+
+
+@dataclass(frozen=True)
+class Section:
+    """Runs that measure the same thing.
+
+    Attributes:
+        name: of the scenario. difference: in what it differs from an earlier section of the same name, or empty.
+        runs: by label and seed. notes: on runs that are named twice.
+    """
+
+    name: str
+    runs: Mapping[str, Mapping[int, RunData]]
+    difference: str = ""
+    notes: Sequence[str] = ()
+
+    @property
+    def scenario(self) -> Scenario:
+        """Of the first run: clients, tasks and data are those of all."""
+        return next(iter(self.first.values())).settings.scenario
+
+    @property
+    def first(self) -> dict[str, RunData]:
+        """Of each label the run with the lowest seed."""
+        return {label: runs[min(runs)] for label, runs in self.runs.items()}
+
+    @property
+    def seeds(self) -> list[int]:
+        return sorted({seed for runs in self.runs.values() for seed in runs})
+
+    @cached_property
+    def rows(self) -> dict[str, dict[str, Any]]:
+        """What ``comparison.json`` calls ``algorithms``."""
+        summaries = {
+            label: {seed: run.summary for seed, run in runs.items()}
+            for label, runs in self.runs.items()
+        }
+        return compare_summaries(summaries)
+
+    @property
+    def columns(self) -> list[str]:
+        """The figures that were measured; areas only where more than one round was."""
+        curves = [
+            curve
+            for runs in self.runs.values()
+            for run in runs.values()
+            for curve in run.curves.values()
+        ]
+        areas = any(len(curve) > 1 for curve in curves)
+        found = [column for column in COLUMNS if any(column in row for row in self.rows.values())]
+        return [column for column in found if areas or not column.endswith("AUC")]
+
+    @property
+    def reference(self) -> str | None:
+        """The label of local training, if it is there."""
+        return REFERENCE if REFERENCE in self.runs else None
+
+    def values(self, label: str, column: str) -> dict[int, float]:
+        """A figure by seed, in percent."""
+        return column_values({seed: run.summary for seed, run in self.runs[label].items()}, column)
+
+    def gap(self, one: str, other: str, column: str) -> Interval | None:
+        """``one − other``, paired by seed."""
+        return paired(self.values(one, column), self.values(other, column))
+
+    def oracle(self, label: str) -> bool:
+        """Whether it knows what no federation may know: all data, or which tasks are related."""
+        run = self.first[label]
+        return run.settings.algorithm in ORACLES or (
+            run.settings.scenario.relevance.kind == "oracle" and bool(run.relevance)
+        )
+
+    def curve(self, label: str, column: str) -> dict[int, Interval]:
+        """The mean over seeds after every round that all of them evaluated, with its interval."""
+        curves = [run.curves[column] for run in self.runs[label].values()]
+        rounds = sorted(set.intersection(*(set(curve) for curve in curves)))
+        return {number: interval([curve[number] for curve in curves]) for number in rounds}
+
+    def adaptation(self, label: str, kind: str = ADAPTED) -> dict[int, Interval]:
+        """Accuracy on new tasks in percent by local steps, mean over clients and tasks, then over seeds. Only whole measurements with
+        the settings of the section's first one count."""
+        measured = [
+            run.adaptation for runs in self.runs.values() for run in runs.values() if run.adaptation
+        ]
+        own = [
+            run.adaptation
+            for run in self.runs[label].values()
+            if run.adaptation and complete(run.adaptation, kind)
+        ]
+        curves = [
+            mean_curve(found[kind]) for found in own if found["settings"] == measured[0]["settings"]
+        ]
+        every = measured[0]["settings"]["every"] if measured else 0
+        return {
+            point * every: interval([100 * curve[point] for curve in curves])
+            for point in range(min(map(len, curves), default=0))
+        }
+
+    def megabytes(self, label: str) -> float:
+        """Sent and received by all clients in a run, 10⁶ bytes, mean over seeds."""
+        runs = self.runs[label].values()
+        return sum(sum(run.summary["bytes"].values()) for run in runs) / len(runs) / 1e6
+
+    def teraflops(self, label: str) -> float | None:
+        """Operations of a run, 10¹²: of all clients that take part and of the server; evaluation apart. None where not counted."""
+        run = self.first[label]
+        if not (flops := run.summary.get("flops")):
+            return None
+        scenario = run.settings.scenario
+        clients = scenario.participation * len(scenario.clients)
+        total = run.summary["rounds"]["done"] * (
+            clients * flops["client_round"] + flops["server_round"]
+        )
+        return float(total) / 1e12
+
+
+def sections(collected: Collected) -> list[Section]:
+    """All runs, those that measure the same together, in the order in which they were named.
+
+    Runs of one label and the same settings are one line of the table. A run of its own joins the label of equal settings, or
+    is called by its algorithm; where that would name two different settings alike, by what it has different as well.
+    """
+    groups: dict[str, list[RunData]] = {}
+    for run in collected.runs:
+        groups.setdefault(run.settings.name + _text(_measured(run)), []).append(run)
+    found: list[Section] = []
+    for runs in groups.values():
+        name = runs[0].settings.name
+        earlier = next((section for section in found if section.name == name), None)
+        difference = (
+            _difference(_measured(earlier.first[next(iter(earlier.first))]), _measured(runs[0]))
+            if earlier
+            else ""
+        )
+        labelled, notes = _labelled(runs)
+        found.append(Section(name, labelled, difference, notes))
+    return found
+
+
+def _measured(run: RunData) -> dict[str, Any]:
+    """What must be equal for two runs to be compared."""
+    scenario = run.settings.scenario.model_dump(mode="json")
+    return {key: scenario[key] for key in (*COMMON, "stream")}
+
+
+def _settings(run: RunData) -> dict[str, Any]:
+    """What must be equal for two runs to be two draws of the same."""
+    return {"algorithm": run.settings.algorithm, **run.settings.scenario.model_dump(mode="json")}
+
+
+def _labelled(runs: Sequence[RunData]) -> tuple[dict[str, dict[int, RunData]], list[str]]:
+    named = {_text(_settings(run)): run.label for run in runs if run.label is not None}
+    lines: dict[tuple[str, str], list[RunData]] = {}
+    for run in runs:
+        key = _text(_settings(run))
+        lines.setdefault((run.label or named.get(key) or run.settings.algorithm, key), []).append(
+            run
+        )
+    found: dict[str, dict[int, RunData]] = {}
+    notes = []
+    for (label, _), same in lines.items():
+        if label in found:
+            label += f" ({_difference(_settings(next(iter(found[label].values()))), _settings(same[0]))})"
+        name, number = label, 1
+        while name in found:
+            number += 1
+            name = f"{label} {number}"
+        found[name] = {}
+        for run in same:
+            other = found[name].setdefault(run.settings.seed, run)
+            if other.folder.resolve() != run.folder.resolve():
+                notes.append(
+                    f"{run.folder} is left out: {other.folder} has the same settings and the same seed"
+                )
+        found[name] = dict(sorted(found[name].items()))
+    return found, notes
+
+
+def _text(content: Any) -> str:
+    return json.dumps(content, sort_keys=True)
+
+
+def _difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """The settings of ``other`` that ``one`` has otherwise, at most two of them in full: ``train.lr=0.002, rounds=4``."""
+    before, after = _flat(one), _flat(other)
+    keys = [key for key in {**after, **before} if before.get(key) != after.get(key)]
+    shown = [f"{key}={_short(after.get(key))}" for key in keys[:2]]
+    return ", ".join(shown + ([f"and {len(keys) - 2} more"] if len(keys) > 2 else []))
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else text[:39] + "…"
+
+
+def _flat(content: Mapping[str, Any], place: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{place}{key}.")
+        else:
+            flat[f"{place}{key}"] = value
+    return flat

@@ -1,0 +1,239 @@
+"""The benchmark's examples: complete, balanced, without shortcuts, disjoint, the same everywhere, fast and short."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import time
+from collections import Counter, defaultdict
+
+import pytest
+
+from fedmosaic.errors import DataError
+from fedmosaic.miniature.benchmark import public
+from fedmosaic.miniature.benchmark.families import Draw, Item, split_of
+from fedmosaic.miniature.benchmark.load import (
+    find_task,
+    load_task,
+    public_set,
+    task_names,
+    unseen_names,
+)
+from fedmosaic.miniature.pretraining.corpus import VOCABULARY
+from fedmosaic.miniature.world.styles import STYLES
+
+ALL = (*task_names(), *unseen_names())
+CHOICE = tuple(name for name in ALL if find_task(name).kind == "choice")
+
+
+def items(name: str, split: str, count: int, seed: int = 0) -> list[Item]:
+    """A task's examples before rendering."""
+    return [find_task(name).make(Draw(name, split, seed, index)) for index in range(count)]  # type: ignore[arg-type]
+
+
+def digest(name: str) -> str:
+    """Everything that a task's first examples say and show."""
+    task = load_task(name, seed=3, train=8, test=8)
+    parts = [
+        f"{e.id}|{e.question}|{e.answer}|{[i.key for i in e.images]}"
+        for e in (*task.train, *task.test)
+    ]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_examples_are_complete(name: str) -> None:
+    task = load_task(name)
+    assert (len(task.train), len(task.test)) == (find_task(name).train, 200)
+    assert 25 <= len(task.train) <= 100
+    assert len(load_task(name, train=40, test=250).train) == 40
+    assert task.family == name.rsplit("-", 1)[0]
+    for example in task.train:
+        assert example.question.startswith("<image>") and 1 <= len(example.images) <= 4
+        if task.kind == "choice":
+            assert task.metric == "accuracy" and example.answer in example.options
+            assert 2 <= len(example.options) == len(set(example.options)) <= 4
+            assert example.question.endswith(f" Options: {', '.join(example.options)}")
+        else:
+            assert (
+                task.metric == "f1" and example.options == () and "Options" not in example.question
+            )
+
+
+@pytest.mark.parametrize("name", CHOICE)
+def test_text_alone_is_no_better_than_chance(name: str) -> None:
+    """Predictors that never see a picture, fitted on 600 examples and scored on 400 others."""
+    train, test = items(name, "train", 600), items(name, "test", 400)
+    counts: dict[str, dict[object, Counter[object]]] = defaultdict(lambda: defaultdict(Counter))
+    for item in train:
+        place = item.options.index(item.answer)
+        counts["answer"][item.question][item.answer] += 1
+        counts["place"][len(item.options)][place] += 1
+        counts["options"][item.question, frozenset(item.options)][item.answer] += 1
+        counts["ordered"][item.options][item.answer] += 1
+
+    def guess(predictor: str, key: object, item: Item) -> bool:
+        votes = counts[predictor][key]
+        if predictor == "place":
+            return item.options[votes.most_common(1)[0][0]] == item.answer  # type: ignore[call-overload, no-any-return]
+        return max(item.options, key=lambda option: votes[option]) == item.answer
+
+    chance = sum(1 / len(item.options) for item in test) / len(test)
+    limit = chance + 4 * (chance * (1 - chance) / len(test)) ** 0.5
+    for predictor, key in {
+        "answer": lambda item: item.question,
+        "place": lambda item: len(item.options),
+        "options": lambda item: (item.question, frozenset(item.options)),
+        "ordered": lambda item: item.options,
+    }.items():
+        score = sum(guess(predictor, key(item), item) for item in test) / len(test)
+        assert score <= limit, f"{name}: {predictor} scores {score:.2f}, chance is {chance:.2f}"
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_answers_are_balanced(name: str) -> None:
+    """No answer is much more frequent than another, in the 60 training examples already."""
+    answers = Counter(item.answer.split()[0] for item in items(name, "train", 60))
+    assert len(answers) > 1
+    even = 60 / len(answers)
+    assert max(answers.values()) <= 1.34 * even + 1, answers
+
+
+def test_splits_share_no_picture() -> None:
+    for name in ALL:
+        shown: dict[str, set[object]] = {}
+        for split in ("train", "test"):
+            scenes = [
+                scene
+                for seed in (0, 1)
+                for item in items(name, split, 60, seed)
+                for scene in item.scenes
+            ]
+            assert all(split_of(scene.things) == split for scene in scenes), name
+            shown[split] = {scene.things for scene in scenes}
+        assert not shown["train"] & shown["test"]
+    scenes = [
+        scene
+        for index in range(200)
+        for scene in public.public_item(Draw("public", "public", 0, index)).scenes
+    ]
+    assert all(split_of(scene.things) == "public" for scene in scenes)
+
+
+def test_no_background_of_pretraining_is_used() -> None:
+    """A picture on another background cannot be one that the bases were pretrained on."""
+    pretrained = {style.background for style in STYLES.values()}
+    ours = {find_task(name).style.background for name in ALL}
+    assert not pretrained & ours
+    assert not {style.background for style in public.PUBLIC_STYLES} & (pretrained | ours)
+
+
+def test_pictures_differ_from_pretraining_ones() -> None:
+    import random
+
+    from fedmosaic.data.example import Image
+    from fedmosaic.miniature.pretraining.scenes import draw_picture
+
+    chance = random.Random(0)
+    pretraining = {Image(draw_picture(chance).pixels()).key for _ in range(2000)}
+    for name in ALL:
+        assert not pretraining & {
+            image.key for example in load_task(name).train[:20] for image in example.images
+        }
+
+
+def test_examples_are_the_same_in_another_process() -> None:
+    names = ("wardrobe-0", "idiom-2", "icon-3", "cloze-0")
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import test_miniature_benchmark as t; print(*map(t.digest, sys.argv[2:]))"
+    environment = {**os.environ, "PYTHONHASHSEED": "123"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, os.path.dirname(__file__), *names],
+        capture_output=True, text=True, check=True, env=environment,
+    )  # fmt: skip
+    assert done.stdout.split() == [digest(name) for name in names]
+
+
+def test_seed_draws_other_examples_of_the_same_knowledge() -> None:
+    first, second = load_task("icon-0", seed=0, train=60), load_task("icon-0", seed=1, train=60)
+    assert not {e.images[0].key for e in first.train} & {e.images[0].key for e in second.train}
+    meanings: dict[int, set[str]] = defaultdict(set)
+    for seed in (0, 1):
+        for item in items("icon-0", "train", 60, seed):
+            meanings[len(item.scenes[0].things)].add(item.answer)
+    assert sorted(meanings) == [1, 2, 3, 4, 5, 6] and all(
+        len(words) == 1 for words in meanings.values()
+    )
+
+
+def test_longer_sets_begin_with_the_shorter_ones() -> None:
+    short, long = load_task("mood-0", train=25), load_task("mood-0", train=100)
+    assert [e.question for e in short.train] == [e.question for e in long.train[:25]]
+    assert short.train[-1].question == long.train[24].question
+    assert long.train[3] is long.train[3]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("outfit-0", "journey-0"),
+        ("concept-1", "bond-1"),
+        ("comic-0", "vista-0"),
+        ("lesson-0", "ledger-0"),
+    ],
+)
+def test_conflicting_families_answer_the_same_differently(one: str, other: str) -> None:
+    """The same pictures in the same style, the same question, never the same answer."""
+    assert find_task(one).style == find_task(other).style
+    for index in range(50):
+        item, rival = (find_task(name).make(Draw(one, "test", 0, index)) for name in (one, other))
+        assert item.question == rival.question and item.scenes == rival.scenes
+        assert item.answer != rival.answer
+    words = [
+        {word for item in items(name, "train", 60) for word in item.options}
+        for name in (one, other)
+    ]
+    assert words[0] == words[1]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_prompts_are_short_and_of_known_words(name: str) -> None:
+    for example in load_task(name, train=60).train:
+        text = example.question.replace("<image>", "")
+        tokens = re.findall(r"[A-Za-z-]+|[^\sA-Za-z]", f"{text} {example.answer}")
+        assert set(re.findall(r"[A-Za-z-]+", f"{text} {example.answer}")) <= set(VOCABULARY)
+        assert 9 * len(example.images) + len(tokens) + 3 <= 64
+
+
+def test_public_examples_are_general() -> None:
+    pool = public_set(200, seed=5)
+    assert len(pool) == 200 and {len(example.images) for example in pool} == {1, 2, 3}
+    text = " ".join(f"{example.question} {example.answer}" for example in pool).replace(
+        "<image>", ""
+    )
+    words = set(re.findall(r"[A-Za-z-]+", text))
+    assert words <= set(VOCABULARY)
+    from fedmosaic.miniature.world.words import CODE_WORDS
+
+    assert not words & set(CODE_WORDS)
+
+
+def test_thousands_of_pictures_a_second() -> None:
+    list(load_task("wardrobe-2", seed=7).test)
+    start = time.perf_counter()
+    pictures = sum(
+        len(example.images) for example in load_task("wardrobe-2", seed=8, test=500).test
+    )
+    assert pictures / (time.perf_counter() - start) > 1000
+
+
+def test_wrong_names_and_counts_are_explained() -> None:
+    with pytest.raises(DataError, match=r"wardrobe-9.*Did you mean 'wardrobe-"):
+        load_task("wardrobe-9")
+    assert load_task("miniature/wardrobe-1").name == "wardrobe-1"
+    with pytest.raises(DataError, match="train must be a positive number"):
+        load_task("wardrobe-0", train=0)
+    with pytest.raises(DataError, match="at least one example"):
+        public_set(0)
