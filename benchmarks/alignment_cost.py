@@ -26,13 +26,13 @@ from typing import Any
 import torch
 
 from fedmosaic.adapters import block_ends
+from fedmosaic.adapters.placement import sites_of
 from fedmosaic.alignment import AlignmentSettings, align
 from fedmosaic.alignment.closed_form.descent import Descent
 from fedmosaic.alignment.closed_form.moments import Matched, Moments
 from fedmosaic.alignment.closed_form.observe import Observation, observe
 from fedmosaic.alignment.closed_form.pivot import Pivot, random_subspaces
 from fedmosaic.alignment.closed_form.solve import fit_ridge, residual
-from fedmosaic.alignment.hooks import sites_of
 from fedmosaic.data import Example, public_examples
 from fedmosaic.models.backbone import Backbone
 

@@ -31,10 +31,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fedmosaic.adapters.placement import sites_of
 from fedmosaic.alignment import REFINED, AlignmentSettings, align
 from fedmosaic.alignment.closed_form.pivot import random_subspaces
 from fedmosaic.alignment.correspondence.depth import depth_ends
-from fedmosaic.alignment.hooks import Injection, sites_of
+from fedmosaic.alignment.hooks import Injection
 from fedmosaic.alignment.refinement.closed_form import agreement, balance
 from fedmosaic.alignment.refinement.effects import trace
 from fedmosaic.alignment.refinement.traces import Questions

@@ -46,12 +46,12 @@ def test_default_targets_are_the_language_model_alone(base, family: str) -> None
     }
     assert len(found) == 6 * len(PROJECTIONS)
     assert not any("vision" in path or "projector" in path for path in found)
-    by_block = {layer.colora_place.block: layer.colora_place.layer for layer in found.values()}
+    by_block = {layer.colora_site.block: layer.colora_site.layer for layer in found.values()}
     assert by_block == {None: by_block[None], 0: 1, 1: 3, 2: 5}
     for path, layer in found.items():
-        assert f".layers.{layer.colora_place.layer}." in path
-        assert path.endswith(layer.colora_place.module)
-        assert isinstance(layer, CoLoraLinear) == (layer.colora_place.layer in (1, 3, 5))
+        assert f".layers.{layer.colora_site.layer}." in path
+        assert path.endswith(layer.colora_site.module)
+        assert isinstance(layer, CoLoraLinear) == (layer.colora_site.layer in (1, 3, 5))
 
 
 def test_vision_tower_is_never_adapted_even_when_named(base) -> None:
@@ -71,7 +71,7 @@ def test_block_layers_override(base) -> None:
         model = get_peft_model(
             base("llama"), CoLoraConfig(r=4, target_modules=["o_proj"], block_layers=block_layers)
         )
-        return [m.colora_place.layer for m in model.modules() if isinstance(m, CoLoraLinear)]
+        return [m.colora_site.layer for m in model.modules() if isinstance(m, CoLoraLinear)]
 
     assert colora_layers("all") == [0, 1, 2, 3, 4, 5]
     assert colora_layers([4, 2]) == [2, 4]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fedmosaic.adapters import CoLoraConfig, load_shared, write_state
-from fedmosaic.alignment.hooks import AdapterSite
+from fedmosaic.adapters.placement import AdapterSite
 from fedmosaic.models.backbone import Backbone
 
 MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")

@@ -12,13 +12,13 @@ import torch
 from planted import MODULES, fold_norms, make_twin
 from syllables import spoken, syllable_model, word_model
 
+from fedmosaic.adapters.placement import sites_of
 from fedmosaic.alignment import Alignment, AlignmentSettings, align, align_to_published, publish
 from fedmosaic.alignment.closed_form.fit import Fitting
 from fedmosaic.alignment.closed_form.moments import Matched
 from fedmosaic.alignment.closed_form.observe import batches, observe
 from fedmosaic.alignment.closed_form.pivot import Pivot
 from fedmosaic.alignment.deployment.published import Published, pack_published, unpack_published
-from fedmosaic.alignment.hooks import sites_of
 from fedmosaic.alignment.store import cache_folder, find_alignment
 from fedmosaic.data import Example, Turn, public_examples
 from fedmosaic.errors import (

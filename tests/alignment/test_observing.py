@@ -13,12 +13,13 @@ from syllables import spoken, syllable_model, word_model
 from torch import Tensor
 
 from fedmosaic.adapters import block_ends
+from fedmosaic.adapters.placement import sites_of
 from fedmosaic.alignment import AlignmentSettings
 from fedmosaic.alignment.closed_form.moments import PAIRS, Matched, add, new_moments
 from fedmosaic.alignment.closed_form.observe import Observation, batches, fitted_count, observe
 from fedmosaic.alignment.closed_form.pivot import Pivot
 from fedmosaic.alignment.closed_form.probes import answer_words, choose_probe
-from fedmosaic.alignment.hooks import linear_at, sites_of
+from fedmosaic.alignment.hooks import linear_at
 from fedmosaic.data import Example, Turn, public_examples
 from fedmosaic.errors import DataError, ModelError
 from fedmosaic.models.backbone import Backbone

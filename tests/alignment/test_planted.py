@@ -21,8 +21,9 @@ from syllables import spoken, syllable_model, word_logits, word_model
 from torch import Tensor
 
 from fedmosaic.adapters import block_ends
+from fedmosaic.adapters.placement import sites_of
 from fedmosaic.alignment import Alignment, AlignmentSettings, align
-from fedmosaic.alignment.hooks import forward, sites_of
+from fedmosaic.alignment.hooks import forward
 from fedmosaic.data import Example, public_examples
 from fedmosaic.errors import DataError
 from fedmosaic.models.backbone import Backbone

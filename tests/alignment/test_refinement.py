@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from fedmosaic.adapters.placement import sites_of
 from fedmosaic.alignment import align
-from fedmosaic.alignment.hooks import Injection, linear_at, sites_of
+from fedmosaic.alignment.hooks import Injection, linear_at
 from fedmosaic.alignment.refinement.closed_form import (
     STRENGTH,
     Moments,

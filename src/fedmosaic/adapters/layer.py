@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer, _get_in_out_features, check_adapters_to_merge
@@ -18,21 +18,8 @@ from torch import Tensor, nn
 
 from fedmosaic.adapters.config import CoLoraConfig
 from fedmosaic.adapters.functional import without_autocast
+from fedmosaic.adapters.placement import AdapterSite
 from fedmosaic.errors import ModelError
-
-
-class Place(NamedTuple):
-    """Where a layer sits.
-
-    Attributes:
-        layer: 0-based depth in the model.
-        module: Leaf name such as ``q_proj``.
-        block: The 0-based block whose last layer this is, or None.
-    """
-
-    layer: int
-    module: str
-    block: int | None
 
 
 class AdaptedLinear(nn.Module, BaseTunerLayer):
@@ -69,7 +56,7 @@ class AdaptedLinear(nn.Module, BaseTunerLayer):
         base_layer: nn.Module,
         adapter_name: str,
         config: CoLoraConfig,
-        place: Place,
+        place: AdapterSite,
         quantization: dict[str, Any],
     ) -> None:
         super().__init__()
@@ -82,7 +69,7 @@ class AdaptedLinear(nn.Module, BaseTunerLayer):
                 "target_modules."
             )
         self.in_features, self.out_features = _get_in_out_features(linear)
-        self.colora_place = place
+        self.colora_site = place
         self.colora_r: dict[str, int] = {}
         self.colora_scaling: dict[str, float] = {}
         self.colora_dropout = nn.ModuleDict()

@@ -50,7 +50,7 @@ class CoLoraLinear(AdaptedLinear):
         if config.shared_init == "svd":
             a, b = svd_pair(self.get_base_weight(), config.shared_rank)
         else:
-            place = self.colora_place
+            place = self.colora_site
             rank = config.shared_rank
             a, b = random_pair(
                 self.in_features, self.out_features, rank, config.seed, place.layer, place.module
@@ -133,7 +133,7 @@ class LoraLinear(AdaptedLinear):
         self.colora_B = nn.ParameterDict()
 
     def _add_parameters(self, adapter_name: str, config: CoLoraConfig) -> None:
-        draw = generator(config.seed, "lora", self.colora_place.layer, self.colora_place.module)
+        draw = generator(config.seed, "lora", self.colora_site.layer, self.colora_site.module)
         bound = self.in_features**-0.5
         a = torch.empty(config.r, self.in_features).uniform_(-bound, bound, generator=draw)
         b = torch.zeros(self.out_features, config.r)

@@ -14,9 +14,9 @@ from peft.utils.quantization_utils import get_quantization_kwargs
 from torch import Tensor, nn
 
 from fedmosaic.adapters.config import CoLoraConfig
-from fedmosaic.adapters.layer import AdaptedLinear, Place
+from fedmosaic.adapters.layer import AdaptedLinear
 from fedmosaic.adapters.linear import CoLoraLinear, LoraLinear
-from fedmosaic.adapters.placement import block_ends
+from fedmosaic.adapters.placement import AdapterSite, block_ends
 from fedmosaic.errors import ModelError
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -91,7 +91,7 @@ class CoLoraModel(BaseTuner):
         place = self._place(peft_config, current_key)
         kind = LoraLinear if place.block is None else CoLoraLinear
         if isinstance(target, AdaptedLinear):
-            if type(target) is not kind or target.colora_place != place:
+            if type(target) is not kind or target.colora_site != place:
                 raise ModelError(
                     f"Adapter {adapter_name!r} has other block-end layers than those before it (at {current_key}): "
                     "give all adapters of a model the same num_blocks and block_layers."
@@ -105,30 +105,30 @@ class CoLoraModel(BaseTuner):
             layer.requires_grad_(False)
         self._replace_module(parent, target_name, layer, target)
 
-    def _place(self, config: CoLoraConfig, key: str) -> Place:
+    def _place(self, config: CoLoraConfig, key: str) -> AdapterSite:
         """Layer, module name and block of a module's path such as ``model.layers.3.self_attn.q_proj``."""
         module = key.rpartition(".")[2]
         found = _INDEXED.search(key)
         if config.shared_modules is not None and module not in config.shared_modules:
-            return Place(int(found["index"]) if found else 0, module, None)
+            return AdapterSite(int(found["index"]) if found else 0, module, None)
         if found is None:
             if config.block_layers is None:
                 raise ModelError(
                     f"{key} is not inside a list of layers, so it has no depth: set block_layers to 'all' (Co-LoRA "
                     "everywhere), to a list of layers, or name other target_modules."
                 )
-            return Place(
+            return AdapterSite(
                 0, module, 0 if config.block_layers == "all" or 0 in config.block_layers else None
             )
         layer = int(found["index"])
         if config.block_layers == "all":
-            return Place(layer, module, layer)
+            return AdapterSite(layer, module, layer)
         if config.block_layers is None:
             stack = self.model.get_submodule(key[: found.start("index") - 1])
             ends: tuple[int, ...] = block_ends(len(list(stack.children())), config.num_blocks)
         else:
             ends = tuple(sorted(int(i) for i in config.block_layers))
-        return Place(layer, module, ends.index(layer) if layer in ends else None)
+        return AdapterSite(layer, module, ends.index(layer) if layer in ends else None)
 
     def _cast_adapter_dtype(self, adapter_name: str, autocast_adapter_dtype: bool = True) -> None:
         """As PEFT does for the trained weights; the frozen A and B follow them only when no upcasting is asked for."""

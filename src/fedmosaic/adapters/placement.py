@@ -1,8 +1,70 @@
-"""Which layers of a model talk to which layers of another: blocks of equal relative depth."""
+"""Choose the layers and modules that carry Co-LoRA: N_B blocks of equal relative depth, one block end each."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
 from fedmosaic.errors import ModelError
+
+BlockRule = Literal["depth", "even", "cka"]
+
+
+class AdapterSite(NamedTuple):
+    """Name one adapted linear layer of a model.
+
+    Attributes:
+        layer: 0-based decoder layer.
+        module: leaf name of the linear layer, e.g. ``q_proj``.
+        block: 0-based block whose last layer this is; None for ordinary LoRA between block ends.
+    """
+
+    layer: int
+    module: str
+    block: int | None = None
+
+    @property
+    def key(self) -> str:
+        """Return the name that A, B, P and Q of this site have in every model: ``block.{k}.{module}``."""
+        return f"block.{self.block}.{self.module}"
+
+
+@dataclass(frozen=True)
+class Placement:
+    """State where Co-LoRA sits in a model and at which rank.
+
+    Attributes:
+        r: rank of A, B, P and Q.
+        num_blocks: N_B, the number of blocks; 0 places no Co-LoRA.
+        modules: leaf names of the linear layers that carry Co-LoRA at block ends.
+        block_rule: how block ends are chosen: ``depth``, ``even`` or ``cka``.
+    """
+
+    r: int
+    num_blocks: int
+    modules: tuple[str, ...]
+    block_rule: BlockRule = "depth"
+
+    def block_ends(self, num_layers: int) -> tuple[int, ...]:
+        """Return the block ends of a model of ``num_layers`` layers by depth alone.
+
+        With ``block_rule="cka"`` this is the pivot's choice; other models are then matched to it by CKA.
+
+        Raises:
+            ModelError: the model has fewer layers than blocks.
+        """
+        rule = even_block_ends if self.block_rule == "even" else block_ends
+        return rule(num_layers, self.num_blocks)
+
+
+def sites_of(layers: Sequence[int], modules: Sequence[str]) -> list[AdapterSite]:
+    """List the Co-LoRA sites of a model whose blocks end at ``layers`` (0-based), block by block."""
+    return [
+        AdapterSite(layer, module, block)
+        for block, layer in enumerate(layers)
+        for module in modules
+    ]
 
 
 def block_ends(num_layers: int, num_blocks: int) -> tuple[int, ...]:

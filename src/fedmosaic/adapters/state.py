@@ -177,7 +177,7 @@ def _build(model: nn.Module, adapter: str) -> _Table:
 
     for path, layer in model.named_modules():
         if isinstance(layer, AdaptedLinear) and layer.has(adapter):
-            place = layer.colora_place
+            place = layer.colora_site
             prefix = (
                 f"block.{place.block}"
                 if isinstance(layer, CoLoraLinear)
@@ -205,7 +205,7 @@ def _shared(model: nn.Module) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for layer in model.modules():
         if isinstance(layer, CoLoraLinear):
-            prefix = f"block.{layer.colora_place.block}.{layer.colora_place.module}"
+            prefix = f"block.{layer.colora_site.block}.{layer.colora_site.module}"
             if f"{prefix}.A" in tensors:
                 raise ModelError(
                     f"Two adapted modules would both be called {prefix!r}; name them apart with target_modules."

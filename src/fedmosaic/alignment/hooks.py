@@ -10,31 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fedmosaic.adapters.placement import AdapterSite
 from fedmosaic.errors import ModelError, nearest
 from fedmosaic.models.backbone import Backbone, Batch
-
-
-@dataclass(frozen=True)
-class AdapterSite:
-    """One linear layer that carries Co-LoRA: module ``module`` of decoder layer ``layer``, which ends block ``block``."""
-
-    block: int
-    module: str
-    layer: int
-
-    @property
-    def key(self) -> str:
-        """``block.{k}.{module}``, the name under which its A, B, P and Q are known everywhere."""
-        return f"block.{self.block}.{self.module}"
-
-
-def sites_of(layers: Sequence[int], modules: Sequence[str]) -> list[AdapterSite]:
-    """The sites of a model whose blocks end at ``layers`` (0-based), block by block."""
-    return [
-        AdapterSite(block, module, layer)
-        for block, layer in enumerate(layers)
-        for module in modules
-    ]
 
 
 def linear_at(backbone: Backbone, site: AdapterSite, model: Any = None) -> nn.Linear:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fedmosaic.adapters.placement import sites_of
 from fedmosaic.alignment.closed_form.descent import Descent
 from fedmosaic.alignment.closed_form.moments import Matched, Moments, SiteMoments, add, new_moments
 from fedmosaic.alignment.closed_form.observe import Observation, Subspaces, fitted_count
@@ -23,7 +24,6 @@ from fedmosaic.alignment.closed_form.solve import (
     residual,
     seen_through,
 )
-from fedmosaic.alignment.hooks import sites_of
 from fedmosaic.config import AlignmentSettings
 from fedmosaic.errors import DataError
 from fedmosaic.models.backbone import Backbone
@@ -116,6 +116,7 @@ class Fitting:
         moments: SiteMoments = self.held_out if self.seen > self.fitted_count else self.fitted
         lines = []
         for site in self.sites:
+            assert site.block is not None  # all sites of an alignment carry Co-LoRA
             line: dict[str, Any] = {
                 "block": site.block, "module": site.module, "layer": site.layer,
                 "pivot_layer": self.pivot_layers[site.block],

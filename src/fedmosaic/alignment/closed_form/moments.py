@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from fedmosaic.adapters.placement import AdapterSite
 from fedmosaic.alignment.closed_form.observe import Observation
-from fedmosaic.alignment.hooks import AdapterSite
 
 PAIRS = {"input": ("x", "z"), "output": ("y", "y"), "gradient": ("g", "u")}
 """What of the model answers to what of the pivot."""

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fedmosaic.adapters.placement import AdapterSite
 from fedmosaic.alignment.closed_form.probes import likelihood_probes, word_probes
 from fedmosaic.alignment.correspondence.positions import Matching, match_origins
 from fedmosaic.alignment.correspondence.vocabulary import vocabulary_size
-from fedmosaic.alignment.hooks import AdapterSite, forward, watching
+from fedmosaic.alignment.hooks import forward, watching
 from fedmosaic.config import AlignmentSettings
 from fedmosaic.data.example import Example
 from fedmosaic.errors import ModelError

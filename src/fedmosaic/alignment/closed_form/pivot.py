@@ -9,12 +9,13 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from fedmosaic.adapters.placement import AdapterSite, sites_of
 from fedmosaic.adapters.subspace import random_pair, svd_pair
 from fedmosaic.alignment.closed_form.observe import Observation, Subspaces, observe
 from fedmosaic.alignment.closed_form.probes import answer_words, choose_probe
 from fedmosaic.alignment.closed_form.solve import nearest_orthonormal
 from fedmosaic.alignment.correspondence.depth import depth_ends
-from fedmosaic.alignment.hooks import AdapterSite, linear_at, sites_of
+from fedmosaic.alignment.hooks import linear_at
 from fedmosaic.config import AlignmentSettings
 from fedmosaic.data.example import Example
 from fedmosaic.errors import DataError

@@ -15,13 +15,13 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from fedmosaic.adapters.placement import sites_of
 from fedmosaic.alignment.align_models import Progress
 from fedmosaic.alignment.closed_form.fit import Fitting
 from fedmosaic.alignment.closed_form.observe import Kinds, Observation, batches, observe
 from fedmosaic.alignment.closed_form.pivot import Pivot
 from fedmosaic.alignment.correspondence.depth import depth_ends
 from fedmosaic.alignment.deployment.published import Published
-from fedmosaic.alignment.hooks import sites_of
 from fedmosaic.alignment.store import (
     Alignment,
     Identity,

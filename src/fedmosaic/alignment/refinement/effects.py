@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedmosaic.alignment.hooks import AdapterSite, watching
+from fedmosaic.adapters.placement import AdapterSite
+from fedmosaic.alignment.hooks import watching
 from fedmosaic.alignment.refinement.pseudo_tasks import CONTRASTS, Question
 from fedmosaic.errors import ModelError
 from fedmosaic.models.backbone import Backbone

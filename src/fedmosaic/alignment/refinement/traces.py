@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fedmosaic.adapters.placement import sites_of
 from fedmosaic.alignment.closed_form.observe import fitted_count
-from fedmosaic.alignment.hooks import sites_of
 from fedmosaic.alignment.refinement.closed_form import (
     Moments,
     agreement,
