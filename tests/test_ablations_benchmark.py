@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-
-import ablations
-import evidence
-from tables import own_group
-
+from benchmarks.accuracy import ablations, evidence
+from benchmarks.common.tables import own_group
 from fedmosaic.experiments.compare import Plan
 from fedmosaic.experiments.summaries import compare_summaries
 

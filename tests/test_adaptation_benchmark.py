@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-
-import adaptation
-
+from benchmarks.accuracy import adaptation
 from fedmosaic.config.load import load_scenario
 
 

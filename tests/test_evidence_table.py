@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-
-import evidence
-import evidence_table
-from claims import verdict
-
+from benchmarks.accuracy import evidence, evidence_table
+from benchmarks.common.claims import verdict
 from fedmosaic.experiments.compare import Plan
 from fedmosaic.experiments.statistics import Interval
 from fedmosaic.miniature.benchmark.load import task_names

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Sequence
-from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -76,9 +75,3 @@ def test_only_engines_import_flower() -> None:
     for path in FILES:
         if "engines" not in path.parts:
             assert "flwr" not in path.read_text().split(), path
-
-
-def test_no_benchmark_has_the_name_of_an_installed_package() -> None:
-    """Benchmarks import one another by bare names: either would hide the other, by whichever was imported first."""
-    names = {path.stem for path in (PACKAGE.parents[1] / "benchmarks").glob("*.py")}
-    assert not names & set(packages_distributions())

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-
-from claims import judged
-from language_models import (
+from benchmarks.accuracy.language_models import (
     CLAIMS,
     LABELS,
     SCENARIO,
@@ -20,7 +16,8 @@ from language_models import (
     small_scenario,
     table,
 )
-from tables import COLUMNS, values_of
+from benchmarks.common.claims import judged
+from benchmarks.common.tables import COLUMNS, values_of
 
 
 def test_the_small_form_is_a_related_pair_of_both_families() -> None:

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-
-import ablations
-import adaptation
-import claims
-import evidence
-import evidence_table
-import language_models
-import picture
-import real_images
-import transplant_table
-from tables import COLUMNS, short_table, values_of
-from transplant import JOBS, RESULTS
-
-import federation
+from benchmarks.accuracy import (
+    ablations,
+    adaptation,
+    cross_architecture,
+    evidence,
+    evidence_picture,
+    evidence_table,
+    language_models,
+    real_images,
+    transplant_table,
+)
+from benchmarks.accuracy.transplant import JOBS, RESULTS
+from benchmarks.common import claims
+from benchmarks.common.tables import COLUMNS, short_table, values_of
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -71,7 +69,7 @@ def test_the_evidence_is_what_the_runs_gave() -> None:
     assert evidence_table.page(parts) == (RESULTS / "evidence.md").read_text()
     assert evidence_table.short_table(parts) in README
     assert evidence_table.short_claims(parts) in README
-    assert picture.draw(parts["static"]["rows"]) == picture.PICTURE.read_text()
+    assert evidence_picture.draw(parts["static"]["rows"]) == evidence_picture.PICTURE.read_text()
     assert "docs/evidence.svg" in README
 
 
@@ -85,11 +83,11 @@ def test_the_easy_vqa_table_is_what_the_runs_gave() -> None:
 
 
 def test_the_federation_table_is_what_the_runs_gave() -> None:
-    content = json.loads((RESULTS / "federation.json").read_text())
-    found, text = federation.table(content["rows"], content["command"])
-    assert text == (RESULTS / "federation.md").read_text()
+    content = json.loads((RESULTS / "cross_architecture.json").read_text())
+    found, text = cross_architecture.table(content["rows"], content["command"])
+    assert text == (RESULTS / "cross_architecture.md").read_text()
     assert json.loads(json.dumps(found["differences"])) == content["differences"]
-    assert federation.short_table(content) in README
+    assert cross_architecture.short_table(content) in README
     assert all(len(row["seeds"]) >= 5 for row in content["rows"].values())
 
 

@@ -15,6 +15,7 @@ import torch
 import yaml
 
 import fedmosaic
+from benchmarks.cost.equal_compute import PAPER, PASSES, measure
 from fedmosaic import algorithms
 from fedmosaic.algorithms.base import Client, FitReport
 from fedmosaic.algorithms.fedavg import FedAvg
@@ -28,10 +29,6 @@ from fedmosaic.federation.round_loop import FederationServer
 from fedmosaic.federation.run import resolve
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.federation.runtime import Runtime
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-
-from equal_compute import PAPER, PASSES, measure
 
 EQUAL = (
     "budget=flops",
@@ -265,7 +262,7 @@ def test_the_papers_numbers_are_a_count_of_passes() -> None:
 
 
 def test_steps_of_the_papers_design_are_the_papers() -> None:
-    """One signature period at 1/32 of the size; the whole table, with the reasons for what differs, is benchmarks/equal_compute.py."""
+    """One signature period at 1/32 of the size; the whole table, with reasons, is made by benchmarks.cost.equal_compute."""
     measured = measure(32, 10, ["sft", "fedmosaic"])
     for name, found in measured.items():
         assert PAPER[name] - 3 <= found["steps for 100"] <= PAPER[name] + 3, name

@@ -1,9 +1,8 @@
-"""SIGKILL in the middle of a run: resuming gives the undisturbed run, bit for bit (five random places: benchmarks/kill_resume.py)."""
+"""SIGKILL in the middle of a run: resuming gives the undisturbed run, bit for bit (five random places: benchmarks/cost/kill_resume.py)."""
 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,10 @@ from typing import Any
 import pytest
 
 import fedmosaic
+from benchmarks.cost.kill_resume import experiment, fingerprint, place
 from fedmosaic.federation import client, run_folder
 from fedmosaic.federation.client import LocalClient
 from fedmosaic.federation.run_folder import RunFolder
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-
-from kill_resume import experiment, fingerprint, place
 
 DEAD = 9
 

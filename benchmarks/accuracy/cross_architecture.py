@@ -1,6 +1,7 @@
 """Does shared P, Q carry knowledge between architectures in a federation? How A and B were chosen, everything else equal.
 
-Run:  python benchmarks/federation.py [--runs runs/federation] [--jobs 2]      (about two hours on 2 cores; the same command goes on)
+Run:  python -m benchmarks.accuracy.cross_architecture [--runs DIR] [--jobs 2]
+      (about two hours on 2 cores; the same command goes on)
 
 FedMosaic on miniature/hetero, eight rounds, five seeds, with Co-LoRA (rank 64) on o_proj of eight layers of every model and ordinary LoRA
 elsewhere, shared within an architecture:
@@ -15,7 +16,7 @@ elsewhere, shared within an architecture:
 
 lr_shared 0.01 with one second moment a tensor, for all alike; the rate was looked at under seed 1000 alone. Random and closed-form
 pairs have the strength that adapters give them (``b_scale``), refined ones their own: what lies between them is not direction alone. Paired
-differences with 95 % intervals. Writes results/federation.json and federation.md.
+differences with 95 % intervals. Writes results/cross_architecture.json and cross_architecture.md.
 """
 
 from __future__ import annotations
@@ -27,14 +28,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from readme import put
-from tables import COLUMNS, shown, values_of
-
 import fedmosaic
+from benchmarks.common.marks import put
+from benchmarks.common.paths import RESULTS
+from benchmarks.common.tables import COLUMNS, shown, values_of
 from fedmosaic.experiments.statistics import interval, paired
 from fedmosaic.experiments.variants import Variant
 
-RESULTS = Path(__file__).parent / "results"
 SCENARIO, SEEDS = "miniature/hetero", (0, 1, 2, 3, 4)
 SET = [
     "rounds=8", "evaluation.every=8", "evaluation.last_items=30",
@@ -126,12 +126,12 @@ def main() -> None:
             out=arguments.runs,
             jobs=arguments.jobs,
         )
-    command = "python benchmarks/federation.py"
+    command = "python -m benchmarks.accuracy.cross_architecture"
     found, text = table(fedmosaic.show(arguments.runs)["algorithms"], command)
-    (RESULTS / "federation.json").write_text(
+    (RESULTS / "cross_architecture.json").write_text(
         json.dumps({"command": command, "set": SET, **found}, indent=1) + "\n"
     )
-    (RESULTS / "federation.md").write_text(text)
+    (RESULTS / "cross_architecture.md").write_text(text)
     put("federation", short_table(found))
     print(text)
 

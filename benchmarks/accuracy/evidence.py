@@ -1,10 +1,10 @@
 """Every algorithm at equal compute on the miniature benchmark, FedMosaic's ablations and controls beside them: the paper's claims.
 
-Run:  python benchmarks/evidence.py static        (hours; the same command goes on)
-      python benchmarks/evidence.py dynamic       (after it, with the rates it chose; hours)
-      python benchmarks/evidence_table.py         (the tables, from whatever is finished)
-      python benchmarks/evidence.py static --only sft fedmosaic --pretraining 0     (some rows, or the seeds of one pretraining, alone, at
-                                                                                     the published rates; then evidence_table.py --keep)
+Run:  python -m benchmarks.accuracy.evidence static        (hours; the same command goes on)
+      python -m benchmarks.accuracy.evidence dynamic       (after it, with the rates it chose; hours)
+      python -m benchmarks.accuracy.evidence_table         (the tables, from whatever is finished)
+      python -m benchmarks.accuracy.evidence static --only sft fedmosaic --pretraining 0
+      (some rows, or the seeds of one pretraining, alone, at the published rates; then evidence_table.py --keep)
 
 miniature/hetero (dynamic: miniature/dynamic), eight rounds, as many local steps as cost what 12 of local training cost (``budget:
 flops``, counted). Seeds 0, 1, 2 on the bundled models' first pretraining, 3 and 4 on the other. Every algorithm chooses its learning
@@ -23,12 +23,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import fedmosaic
+from benchmarks.common.paths import RESULTS
 from fedmosaic.config import Scenario
 from fedmosaic.config.load import load_scenario
 from fedmosaic.experiments.compare import SWEEP
 from fedmosaic.experiments.variants import Variant
 
-RESULTS = Path(__file__).parent / "results"
 SCENARIOS = {"static": "miniature/hetero", "dynamic": "miniature/dynamic"}
 SEEDS = {0: (0, 1, 2), 1: (3, 4)}  # by pretraining of the bundled models
 CHOICES = {"train.lr": ["2e-3", "4e-3", "8e-3"]}

@@ -1,8 +1,8 @@
 """Two real pretrained language models of different families in one federation: SmolLM2 135M and Gemma 3 270M, text tasks, several seeds.
 
-    python benchmarks/language_models.py              # everything; three hours on 2 cores
-    python benchmarks/language_models.py --table      # only write the result again from what is finished
-    python benchmarks/language_models.py --small      # one round of two clients, to see that everything is there; only prints
+    python -m benchmarks.accuracy.language_models              # everything; three hours on 2 cores
+    python -m benchmarks.accuracy.language_models --table      # only write the result again from what is finished
+    python -m benchmarks.accuracy.language_models --small      # one round of two clients, to see that everything is there; only prints
 
 Needs what ``reference/hetero`` needs (``pip install 'fedmosaic[reference]'`` and the two models, see the scenario's head). The comparisons
 (``fedmosaic compare``) are in folders below --runs; runs are done two at a time, each on one core, and the same command again goes on
@@ -28,18 +28,17 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from claims import Claim, claims_table, judged
-from readme import put
-from tables import COLUMNS, complete_rows, short_table, values_of, weights_after
-
 import fedmosaic
+from benchmarks.common.claims import Claim, claims_table, judged
+from benchmarks.common.marks import put
+from benchmarks.common.paths import RESULTS
+from benchmarks.common.tables import COLUMNS, complete_rows, short_table, values_of, weights_after
 from fedmosaic.config.load import load_scenario
 from fedmosaic.experiments.compare import SWEEP
 from fedmosaic.experiments.variants import Variant
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.reporting.comparison import LEGEND, markdown_tables
 
-HERE = Path(__file__).parent
 NAME = "language_models"
 SCENARIO = "reference/hetero"
 ALGORITHMS = ("sft", "fedavg", "fedmosaic")
@@ -244,7 +243,7 @@ def main() -> None:
             compare(algorithms=variants, out=folder.with_name(f"{NAME}-variants"))
     rows = rows_of(folder, arguments.seeds)
     content = {
-        "command": f"python benchmarks/{NAME}.py"
+        "command": f"python -m benchmarks.accuracy.{NAME}"
         + "".join(f" --set {setting}" for setting in arguments.set),
         "seeds": arguments.seeds,
         "choices": choices_of(folder),
@@ -257,8 +256,8 @@ def main() -> None:
         "learned": learned(folder, arguments.seeds),
     }
     text = table(content)
-    (HERE / "results" / f"{NAME}.json").write_text(json.dumps(content, indent=1) + "\n")
-    (HERE / "results" / f"{NAME}.md").write_text(text)
+    (RESULTS / f"{NAME}.json").write_text(json.dumps(content, indent=1) + "\n")
+    (RESULTS / f"{NAME}.md").write_text(text)
     put(NAME, short_table(content["scenarios"]))
     put(f"{NAME} claims", claims_table(content["claims"], COLUMNS))
     print(text)

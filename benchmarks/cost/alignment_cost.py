@@ -1,6 +1,6 @@
 """A in closed form against the paper's gradient descent, side by side: what is left of it on held-out examples, and the time it takes.
 
-Run:  python benchmarks/alignment_cost.py [--examples 5000]      (one thread, on the CPU; about ten minutes)
+Run:  python -m benchmarks.cost.alignment_cost [--examples 5000]      (one thread, on the CPU; about ten minutes)
 
 Descent is what the authors' code does: AdamW at 5e-5 on batches of 4, one epoch over 5,000 examples; steps ten and a hundred times as
 large are shown too. The closed form (ridge) sees 128 to 512 of them; with the most of them also under stronger ridges. Both make their
@@ -25,6 +25,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.common.paths import RESULTS
 from fedmosaic.adapters import block_ends
 from fedmosaic.adapters.placement import sites_of
 from fedmosaic.alignment import AlignmentSettings, align
@@ -164,9 +165,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--examples", type=int, default=5000)
-    parser.add_argument(
-        "--out", type=Path, default=Path(__file__).parent / "results" / "alignment_cost.json"
-    )
+    parser.add_argument("--out", type=Path, default=RESULTS / "alignment_cost.json")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     pivot, models = Backbone.load(PIVOT), [Backbone.load(name) for name in MODELS]

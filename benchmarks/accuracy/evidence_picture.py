@@ -1,23 +1,21 @@
 """The picture of the README: every algorithm of the evidence, Self and Others, with intervals.
 
-python benchmarks/picture.py        # reads results/evidence.json, writes docs/evidence.svg
+python -m benchmarks.accuracy.evidence_picture        # reads results/evidence.json, writes docs/evidence.svg
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from evidence import FEDMOSAIC, VARIANTS
-
+from benchmarks.accuracy.evidence import FEDMOSAIC, VARIANTS
+from benchmarks.common.paths import RESULTS, ROOT
 from fedmosaic.experiments.statistics import interval
 from fedmosaic.reporting.html.figures import AXES, WIDE, ranking
 from fedmosaic.reporting.html.ink import styles, svg
 
-HERE = Path(__file__).parent
-PICTURE = HERE.parent / "docs" / "evidence.svg"
+PICTURE = ROOT / "docs" / "evidence.svg"
 
 
 def draw(rows: Mapping[str, Any]) -> str:
@@ -35,7 +33,7 @@ def draw(rows: Mapping[str, Any]) -> str:
 
 def main() -> None:
     """Read the result file and draw it."""
-    parts = json.loads((HERE / "results" / "evidence.json").read_text())
+    parts = json.loads((RESULTS / "evidence.json").read_text())
     PICTURE.parent.mkdir(exist_ok=True)
     PICTURE.write_text(draw(parts["static"]["rows"]))
     print(f"wrote {PICTURE}")

@@ -1,7 +1,8 @@
 """The transplant test: P and Q learned for a task by one model, put into a model of another architecture, which is not trained.
 
-Run:  python benchmarks/transplant.py --choose --job 0 --job 1 --job 2 --job 3 --job 4   (one thread; about 15 minutes a job, which can
-      run side by side), then  python benchmarks/transplant_table.py
+Run:  python -m benchmarks.accuracy.transplant --choose --job 0 --job 1 --job 2 --job 3 --job 4
+      (one thread; about 15 minutes a job, which can
+      run side by side), then  python -m benchmarks.accuracy.transplant_table
 
 A job is one seed of data and training on one pretraining of the bundled models; A and B are the same in all jobs of a pretraining. In it,
 for every *variant* of A and B (random, fitted to outputs, fitted to output gradients, refined), at equal sites (o_proj of 8 layers, rank
@@ -25,12 +26,12 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from benchmarks.common.paths import RESULTS
 from fedmosaic.adapters.placement import sites_of
 from fedmosaic.alignment import REFINED, AlignmentSettings, align
 from fedmosaic.alignment.closed_form.pivot import random_subspaces
@@ -55,7 +56,6 @@ STEPS, PER, WARM_STEPS, WARM_ITEMS, ITEMS = 80, 4, 15, 20, 100
 RATES = ((0.003, "tensor"), (0.01, "tensor"), (0.003, "entry"))
 SCALES = (1.0, 2.0, 3.0, 4.0)
 PUBLIC = 1500
-RESULTS = Path(__file__).parent / "results"
 Pair = tuple[Tensor, Tensor]
 
 

@@ -1,7 +1,9 @@
 """Published runs made again: the same figures must come out.
 
-Run:  python benchmarks/again.py                                   (local training, seed 0 of the evidence's static part; two minutes)
-      python benchmarks/again.py static fedmosaic --seed 3         (or dynamic, federation, ablations, with the label of any row)
+Run:  python -m benchmarks.accuracy.reproduce
+      (local training, seed 0 of the evidence's static part; two minutes)
+      python -m benchmarks.accuracy.reproduce static fedmosaic --seed 3
+      (or dynamic, cross_architecture, ablations, with the label of any row)
 
 Runs one row with one seed as the benchmark does that made the result, in a folder that goes afterwards, and lays the figures beside those
 in results/. Ends with 1 where one differs in any digit that is stored.
@@ -18,18 +20,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import ablations
-import evidence
-from tables import COLUMNS
-
-import federation
 import fedmosaic
+from benchmarks.accuracy import ablations, cross_architecture, evidence
+from benchmarks.common.paths import RESULTS
+from benchmarks.common.tables import COLUMNS
 from fedmosaic.config import Scenario
 from fedmosaic.config.load import load_scenario
 from fedmosaic.experiments.variants import Variant
 
-RESULTS = Path(__file__).parent / "results"
-BENCHMARKS = (*evidence.SCENARIOS, "federation", "ablations")
+BENCHMARKS = (*evidence.SCENARIOS, "cross_architecture", "ablations")
 
 
 def published(benchmark: str) -> dict[str, Any]:
@@ -42,8 +41,10 @@ def published(benchmark: str) -> dict[str, Any]:
 
 def run_of(benchmark: str, seed: int) -> tuple[Scenario, list[Variant]]:
     """What a benchmark runs with a seed: the scenario and the variants."""
-    if benchmark == "federation":
-        return load_scenario(federation.SCENARIO, federation.SET), federation.VARIANTS
+    if benchmark == "cross_architecture":
+        return load_scenario(
+            cross_architecture.SCENARIO, cross_architecture.SET
+        ), cross_architecture.VARIANTS
     pretraining = next(number for number, seeds in evidence.SEEDS.items() if seed in seeds)
     if benchmark == "ablations":
         return evidence.scenario("static", pretraining), ablations.published_variants()
@@ -57,7 +58,7 @@ def beside(row: Mapping[str, Any], seed: int, again: Mapping[str, Any]) -> tuple
         column: (row[column]["values"][place], again[column]["values"][0]) for column in COLUMNS
     }
     lines = [f"| {column} | {before} | {now} |" for column, (before, now) in pairs.items()]
-    return "\n".join(["| | published | again |", "|---|---|---|", *lines]), all(
+    return "\n".join(["| | published | reproduced |", "|---|---|---|", *lines]), all(
         a == b for a, b in pairs.values()
     )
 

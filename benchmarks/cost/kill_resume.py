@@ -1,6 +1,6 @@
 """Kill a run with SIGKILL at random moments, resume it each time, and compare everything with an undisturbed run, bit for bit.
 
-    python benchmarks/kill_resume.py --kills 5 --seed 0
+    python -m benchmarks.cost.kill_resume --kills 5 --seed 0
 
 Compared are all metrics (timings aside), every checkpoint and every adapter. The result is ``benchmarks/results/kill_resume.json``.
 """
@@ -21,7 +21,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
+from benchmarks.common.paths import RESULTS
+
 ENVIRONMENT = {
     **os.environ,
     "OMP_NUM_THREADS": "1",
@@ -157,13 +158,13 @@ def main() -> None:
         )
     settings = "".join(f" --set {setting}" for setting in arguments.set)
     result = {
-        "command": f"python benchmarks/kill_resume.py --kills {arguments.kills} --seed {arguments.seed}{settings}",
+        "command": f"python -m benchmarks.cost.kill_resume --kills {arguments.kills} --seed {arguments.seed}{settings}",
         "scenario": arguments.scenario,
         **result,
     }
     print(json.dumps(result, indent=1))
-    (HERE / "results").mkdir(exist_ok=True)
-    (HERE / "results" / "kill_resume.json").write_text(json.dumps(result, indent=1) + "\n")
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "kill_resume.json").write_text(json.dumps(result, indent=1) + "\n")
     if not (result["metrics identical"] and result["files identical"]) or result["left over"]:
         sys.exit("the resumed run differs from the undisturbed one, or left something behind")
 

@@ -1,6 +1,6 @@
 """One whole run of the miniature benchmark: how long, how much of it is the framework's own, memory over the rounds, RELA's groups.
 
-    python benchmarks/full_run.py
+    python -m benchmarks.cost.full_run
 
 Framework overhead is everything that is not forward pass, backward pass, optimiser step, signature or evaluation: data, messages, checks,
 aggregation, checkpoints. The result is ``benchmarks/results/full_run.json``.
@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import fedmosaic
+from benchmarks.common.paths import RESULTS
 from fedmosaic.federation.callbacks import Callback
-
-HERE = Path(__file__).parent
 
 
 class Memory(Callback):
@@ -87,7 +86,7 @@ def main() -> None:
     overhead = seconds["total"] - computing - seconds["evaluate"]
     scenario = fedmosaic.load_scenario(arguments.scenario)
     result = {
-        "command": f"python benchmarks/full_run.py --scenario {arguments.scenario} --seed {arguments.seed}",
+        "command": f"python -m benchmarks.cost.full_run --scenario {arguments.scenario} --seed {arguments.seed}",
         "rounds": scenario.rounds,
         "clients": len(scenario.clients),
         "seconds": {key: round(value, 1) for key, value in seconds.items()},
@@ -96,8 +95,8 @@ def main() -> None:
         "similarity": groups(lines, {client.name: client.group for client in scenario.clients}),
     }
     print(json.dumps(result, indent=1))
-    (HERE / "results").mkdir(exist_ok=True)
-    (HERE / "results" / "full_run.json").write_text(json.dumps(result, indent=1) + "\n")
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "full_run.json").write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Local training, FedAvg and FedMosaic on real images, those of easy-VQA, as the scenario comes.
 
-    python benchmarks/real_images.py              # twenty minutes on 2 cores; the same command goes on
-    python benchmarks/real_images.py --table      # only write the table again from the finished comparison
+    python -m benchmarks.accuracy.real_images              # twenty minutes on 2 cores; the same command goes on
+    python -m benchmarks.accuracy.real_images --table      # only write the table again from the finished comparison
 
 Needs the extra ``examples``. Three seeds, paired intervals. Local steps a round are those of equal compute in the paper, 94 of FedMosaic
 for 100 of the others, rounded down to 14 for 15 here; nobody's learning rate is chosen, A and B are not aligned. Writes
@@ -17,13 +17,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from readme import put
-from tables import short_table
-
 import fedmosaic
+from benchmarks.common.marks import put
+from benchmarks.common.paths import RESULTS
+from benchmarks.common.tables import short_table
 from fedmosaic.reporting.comparison import LEGEND, markdown_tables
 
-RESULTS = Path(__file__).parent / "results"
 SCENARIO, SEEDS, ALGORITHMS = "easy-vqa", (0, 1, 2), ("sft", "fedavg", "fedmosaic")
 
 
@@ -45,7 +44,7 @@ def main() -> None:
             SCENARIO, algorithms=ALGORITHMS, seeds=SEEDS, out=arguments.runs, jobs=arguments.jobs
         )
     rows = fedmosaic.show(arguments.runs)["algorithms"]
-    command = "python benchmarks/real_images.py"
+    command = "python -m benchmarks.accuracy.real_images"
     content = {"command": command, "seeds": SEEDS, "scenarios": {SCENARIO: rows}}
     text = table(command, rows)
     (RESULTS / "easy-vqa.json").write_text(json.dumps(content, indent=1) + "\n")

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-
-import again
-from tables import COLUMNS
+from benchmarks.accuracy import reproduce
+from benchmarks.common.tables import COLUMNS
 
 
-@pytest.mark.parametrize("benchmark", again.BENCHMARKS)
+@pytest.mark.parametrize("benchmark", reproduce.BENCHMARKS)
 def test_every_row_and_seed_of_a_result_can_be_run_again(benchmark: str) -> None:
-    for label, row in again.published(benchmark).items():
+    for label, row in reproduce.published(benchmark).items():
         for seed in row["seeds"]:
-            scenario, variants = again.run_of(benchmark, seed)
+            scenario, variants = reproduce.run_of(benchmark, seed)
             assert [v.algorithm for v in variants if v.label == label] == [row["algorithm"]]
             second = seed >= 3 and benchmark in ("static", "dynamic")
             assert all(client.model.endswith("@1") == second for client in scenario.clients)
@@ -29,8 +24,8 @@ def test_one_digit_that_differs_is_told() -> None:
         **{column: {"values": [10.0, 20.0 + n]} for n, column in enumerate(COLUMNS)},
     }
     same = {column: {"values": [20.0 + n]} for n, column in enumerate(COLUMNS)}
-    text, equal = again.beside(row, 3, same)
+    text, equal = reproduce.beside(row, 3, same)
     assert equal and "| Self | 20.0 | 20.0 |" in text
     same["Others"]["values"] = [21.001]
-    text, equal = again.beside(row, 3, same)
+    text, equal = reproduce.beside(row, 3, same)
     assert not equal and "| Others | 21.0 | 21.001 |" in text

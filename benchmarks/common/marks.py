@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from benchmarks.common.paths import ROOT
 
-README = Path(__file__).parent.parent / "README.md"
+README = ROOT / "README.md"
 
 
 def put(name: str, text: str) -> None:

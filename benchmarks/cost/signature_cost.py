@@ -1,6 +1,6 @@
 """What RELA's signature costs beyond the forward pass, whole and with 40 % of the rows kept.
 
-Run:  python benchmarks/signature_cost.py [--repeats 10]      (one thread, on the CPU)
+Run:  python -m benchmarks.cost.signature_cost [--repeats 10]      (one thread, on the CPU)
 
 A forward pass with a loss runs the model, the head at the label-predicting positions and a softmax; head and softmax are
 taken off the closed form's time. "whole" and "kept" are what it adds to the pass. Since some may not count the softmax as
@@ -23,6 +23,7 @@ import torch
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
+from benchmarks.common.paths import RESULTS
 from fedmosaic.models.backbone import Backbone, Batch
 from fedmosaic.relevance.signature import ForwardPass, SignatureModel
 
@@ -173,9 +174,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--repeats", type=int, default=10)
-    parser.add_argument(
-        "--out", type=Path, default=Path(__file__).parent / "results" / "signature_cost.json"
-    )
+    parser.add_argument("--out", type=Path, default=RESULTS / "signature_cost.json")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     results = []

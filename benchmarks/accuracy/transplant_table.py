@@ -1,6 +1,6 @@
 """The transplant test's figures as a table with intervals: reads results/transplant/*.json, writes results/transplant.md and .json.
 
-Run:  python benchmarks/transplant_table.py
+Run:  python -m benchmarks.accuracy.transplant_table
 
 A value is a mean over directions and tasks; a seed is one job, and intervals are Student's over the five jobs, of paired differences.
 *Fraction* is the share of the receiver's own gain that moves, (moved − zero) / (own − zero), of the means of a job.
@@ -15,9 +15,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from readme import put
-from transplant import FAR, JOBS, NEAR, RESULTS, VARIANTS
-
+from benchmarks.accuracy.transplant import FAR, JOBS, NEAR, RESULTS, VARIANTS
+from benchmarks.common.marks import put
 from fedmosaic.experiments.statistics import Interval, interval
 
 KINDS = {"near": range(len(NEAR)), "far": range(len(NEAR), len(NEAR) + len(FAR))}
@@ -62,7 +61,8 @@ def summary(
         "",
         f"Accuracy in percent, mean ± half of a 95 % interval over {len(jobs)} seeds on "
         f"{len({job['pretraining'] for job in jobs})} pretrainings: three models, six directions, {len(NEAR)} near and {len(FAR)} far "
-        "tasks. Made by `python benchmarks/transplant.py`, which tells what is what, and `python benchmarks/transplant_table.py`.",
+        "tasks. Made by `python -m benchmarks.accuracy.transplant`, which tells what is what, "
+        "and `python -m benchmarks.accuracy.transplant_table`.",
     ]
     for kind, tasks in (("near", NEAR), ("far", FAR)):
         lines += ["", f"## {kind.capitalize()} tasks ({', '.join(tasks)})", ""]

@@ -1,7 +1,8 @@
 """Fast adaptation: how soon the clients of the evidence's runs learn the seven tasks that none of them trained on.
 
-Run:  python benchmarks/evidence.py static --only sft fedavg fedsim fedmosaic alone beside --pretraining 0   (20 minutes on 2 cores)
-      python benchmarks/adaptation.py      (25 minutes on 2 cores; the same command goes on)
+Run:  python -m benchmarks.accuracy.evidence static --only sft fedavg fedsim fedmosaic alone beside --pretraining 0
+      (20 minutes on 2 cores)
+      python -m benchmarks.accuracy.adaptation      (25 minutes on 2 cores; the same command goes on)
 
 ``fedmosaic adapt`` on the runs with seeds 0, 1, 2: one client of each architecture, the benchmark's unseen tasks, 50 local steps each, 50
 test items a task. Every algorithm learns at its own rate, which it chose in the evidence. So beside them stand the same algorithms from
@@ -21,17 +22,16 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from evidence import SEEDS
-from readme import put
-from tables import shown
-
 import fedmosaic
+from benchmarks.accuracy.evidence import SEEDS
+from benchmarks.common.marks import put
+from benchmarks.common.paths import RESULTS
+from benchmarks.common.tables import shown
 from fedmosaic.experiments.adaptation import ADAPTED, FRESH, RECEIVED, mean_curve
 from fedmosaic.experiments.statistics import interval, paired
 from fedmosaic.experiments.variants import slug
 from fedmosaic.miniature.benchmark.load import unseen_names
 
-RESULTS = Path(__file__).parent / "results"
 # With the algorithm whose untrained adapters a row is compared with: variants of FedMosaic begin and learn as it does.
 LABELS = {
     "sft": "sft",
@@ -156,7 +156,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
     arguments = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    command, seeds = "python benchmarks/adaptation.py", SEEDS[0]
+    command, seeds = "python -m benchmarks.accuracy.adaptation", SEEDS[0]
     found = curves(arguments.runs, seeds, arguments.jobs)
     text = table(found, command)
     (RESULTS / "adaptation.json").write_text(

@@ -1,6 +1,6 @@
 """FedMosaic's settings one by one: how much each of them matters on the miniature benchmark.
 
-Run:  python benchmarks/ablations.py      (an hour and a half on 2 cores; the same command goes on)
+Run:  python -m benchmarks.accuracy.ablations      (an hour and a half on 2 cores; the same command goes on)
 
 FedMosaic as in evidence.py, at the published rates, on miniature/hetero (Co-LoRA of rank 64 on o_proj of eight layers, A and B refined
 together, eight rounds, equal compute counted), one setting changed at a time, three seeds, paired differences to FedMosaic unchanged.
@@ -21,7 +21,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from evidence import (
+import fedmosaic
+from benchmarks.accuracy.evidence import (
     CLOSED,
     COLORA,
     FEDMOSAIC,
@@ -31,15 +32,13 @@ from evidence import (
     scenario,
     with_rates,
 )
-from readme import put
-from tables import complete_rows, shown, values_of, weights_after
-
-import fedmosaic
+from benchmarks.common.marks import put
+from benchmarks.common.paths import RESULTS
+from benchmarks.common.tables import complete_rows, shown, values_of, weights_after
 from fedmosaic.experiments.statistics import interval, paired
 from fedmosaic.experiments.variants import Variant, slug
 from fedmosaic.federation.run_folder import RunFolder
 
-RESULTS = Path(__file__).parent / "results"
 SHOWN = ("Self", "Others", "in-group")
 PARTICIPATION, HALF = "participation 50 %", "participation=0.5"
 # What is changed, by label: blocks N_B, rank r of Co-LoRA, temperature and number of peers, weight of a new signature, its interval m …
@@ -185,7 +184,7 @@ def main() -> None:
             )
     rows = complete_rows(partial(run_of, folder), [variant.label for variant in variants()], seeds)
     listened = weights_after(partial(run_of, folder), compared, list(rows), seeds)
-    command = "python benchmarks/ablations.py"
+    command = "python -m benchmarks.accuracy.ablations"
     content = {"command": command, "seeds": list(seeds), "rows": rows, "own group": listened}
     (RESULTS / "ablations.json").write_text(json.dumps(content, indent=1) + "\n")
     text = table(rows, listened, seeds, command)

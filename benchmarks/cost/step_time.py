@@ -1,6 +1,6 @@
 """Time and memory of one training step of the FedMosaic adapter against PEFT's LoRA of the same rank and targets.
 
-    python benchmarks/step_time.py [--pairs 60] [--threads 1] [--out benchmarks/results/step_time.json]
+    python -m benchmarks.cost.step_time [--pairs 60] [--threads 1] [--out benchmarks/results/step_time.json]
 
 Model: Llama, 512 wide, 8 layers, random weights, fp32; r 64 on all seven projections; 4 x 192 tokens; forward, backward
 and a fused AdamW step. The machine may be busy with other things, so steps alternate (LoRA, ours, ours, LoRA ...) and
@@ -35,6 +35,7 @@ import peft
 import torch
 import transformers
 
+from benchmarks.common.paths import RESULTS
 from fedmosaic.adapters import CoLoraConfig, build_pair
 from fedmosaic.adapters.model import PROJECTIONS
 from fedmosaic.files import write_atomic
@@ -143,7 +144,15 @@ def memory(kind: str) -> dict[str, float]:
 
 def in_own_process(kind: str, threads: int) -> dict[str, float]:
     """``memory`` in a fresh interpreter, so that no other model's peak is counted."""
-    command = [sys.executable, __file__, "--memory-of", kind, "--threads", str(threads)]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.cost.step_time",
+        "--memory-of",
+        kind,
+        "--threads",
+        str(threads),
+    ]
     answer: dict[str, float] = json.loads(
         subprocess.run(command, check=True, capture_output=True, text=True).stdout
     )
@@ -158,9 +167,7 @@ def main() -> int:
         "--only", choices=sorted(TARGETS), help="compare this one alone, print, write nothing"
     )
     parser.add_argument("--memory-of", choices=("lora", *sorted(TARGETS)), help=argparse.SUPPRESS)
-    parser.add_argument(
-        "--out", type=Path, default=Path(__file__).parent / "results" / "step_time.json"
-    )
+    parser.add_argument("--out", type=Path, default=RESULTS / "step_time.json")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.memory_of:
@@ -172,7 +179,7 @@ def main() -> int:
     # First, while this process is small: on Linux a child's peak starts from what its parent held.
     memories = {kind: in_own_process(kind, options.threads) for kind in ("lora", *TARGETS)}
     result = {
-        "command": f"python benchmarks/step_time.py --pairs {options.pairs} --threads {options.threads}",
+        "command": f"python -m benchmarks.cost.step_time --pairs {options.pairs} --threads {options.threads}",
         "setting": "Llama, 512 wide, 8 layers, MLP 1376, fp32; r 64 on 7 projections; 4 x 192 tokens; fused AdamW",
         "versions": {
             "python": platform.python_version(),

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tables import Values, shown
-
+from benchmarks.common.tables import Values, shown
 from fedmosaic.experiments.statistics import Interval, paired
 
 # The claim in words, who, above whom.

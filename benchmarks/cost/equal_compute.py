@@ -1,7 +1,7 @@
 """Local steps of equal compute in the paper's design: what every algorithm gets for 100 steps of local training.
 
-    python benchmarks/equal_compute.py                 # every algorithm there is
-    python benchmarks/equal_compute.py --steps 100 --scale 16 --algorithms sft fedmosaic
+    python -m benchmarks.cost.equal_compute                 # every algorithm there is
+    python -m benchmarks.cost.equal_compute --steps 100 --scale 16 --algorithms sft fedmosaic
 
 The design is DRAKE's main setting: two clients with Llama 3.2 1B for every three with 3B, rank 128 on all seven projections, N_B 4,
 batches of 4, a signature every 10th batch. The models are replicas with random weights, every extent divided by ``--scale``: widths, MLP,
@@ -37,6 +37,7 @@ import yaml
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.utils import logging
 
+from benchmarks.common.paths import RESULTS
 from fedmosaic.algorithms import TABLE, algorithm_class
 from fedmosaic.config import RunSettings
 from fedmosaic.config.load import load_scenario
@@ -46,7 +47,6 @@ from fedmosaic.federation.run import resolve
 from fedmosaic.federation.runtime import Runtime
 from fedmosaic.models.source import locate
 
-HERE = Path(__file__).parent
 # arXiv 2506.11024, appendix on the experimental set-up.
 PAPER = {"fedmosaic": 94, "sft": 100, "fedavg": 100, "feddpa": 100, "fedsim": 75, "takfl": 75, "fedmkt": 60,
          "ditto": 50, "perada": 50, "feddat": 43}  # fmt: skip
@@ -227,14 +227,14 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     result = {
-        "command": f"python benchmarks/equal_compute.py --scale {arguments.scale} --steps {arguments.steps}",
+        "command": f"python -m benchmarks.cost.equal_compute --scale {arguments.scale} --steps {arguments.steps}",
         "design": "DRAKE's main setting: Llama 3.2 1B and 3B at 2:3, rank 128, batch 4, 700 tokens",
         "algorithms": measure(arguments.scale, arguments.steps, arguments.algorithms),
     }
     print(json.dumps(result, indent=1))
     if not arguments.only_print:
-        (HERE / "results" / "equal_compute.json").write_text(json.dumps(result, indent=1) + "\n")
-        (HERE / "results" / "equal_compute.md").write_text(table(result))
+        (RESULTS / "equal_compute.json").write_text(json.dumps(result, indent=1) + "\n")
+        (RESULTS / "equal_compute.md").write_text(table(result))
 
 
 if __name__ == "__main__":

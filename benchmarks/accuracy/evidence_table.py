@@ -1,6 +1,6 @@
 """The evidence's runs as tables and verdicts: reads what benchmarks/evidence.py ran, writes results/evidence.md and .json.
 
-Run:  python benchmarks/evidence_table.py [--runs runs/evidence] [--keep]      (then picture.py)
+Run:  python -m benchmarks.accuracy.evidence_table [--runs runs/evidence] [--keep]      (then picture.py)
 
 A claim is about Self, Others, Others in-group and out-group apart, and those own tasks of the clients that another client's contradict (the
 same question and other answers). claims.py says when it holds.
@@ -15,11 +15,19 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from claims import claim_cell, claims_table, judged
-from evidence import BASELINES, FEDMOSAIC, SCENARIOS, SEEDS, VARIANTS, chosen_rates, labelled
-from readme import put
-from tables import COLUMNS, shown, values_of
-
+from benchmarks.accuracy.evidence import (
+    BASELINES,
+    FEDMOSAIC,
+    SCENARIOS,
+    SEEDS,
+    VARIANTS,
+    chosen_rates,
+    labelled,
+)
+from benchmarks.common.claims import claim_cell, claims_table, judged
+from benchmarks.common.marks import put
+from benchmarks.common.paths import RESULTS
+from benchmarks.common.tables import COLUMNS, shown, values_of
 from fedmosaic.config.load import load_scenario
 from fedmosaic.experiments.statistics import interval, paired
 from fedmosaic.experiments.summaries import COLUMNS as MEASURED
@@ -28,7 +36,6 @@ from fedmosaic.experiments.variants import slug
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.reporting.comparison import mean
 
-RESULTS = Path(__file__).parent / "results"
 MAIN = ("Self", "Others")
 OURS = FEDMOSAIC.label
 # Pairs of families that ask the same and want other answers.
@@ -187,7 +194,8 @@ def page(parts: Mapping[str, Any]) -> str:
     own = {variant.label for variant in VARIANTS}
     lines = [
         "# The paper's claims on the miniature benchmark", "",
-        "Made by `python benchmarks/evidence.py static`, `… dynamic` and `python benchmarks/evidence_table.py`, which tell what is run "
+        "Made by `python -m benchmarks.accuracy.evidence static`, `… dynamic` and `python -m benchmarks.accuracy.evidence_table`, "
+        "which tell what is run "
         "and when a claim holds. Accuracy in percent, mean ± half of a 95 % t-interval over seeds of two pretrainings; differences are "
         "paired by seed. The miniature world stands in for DRAKE in structure; it is not DRAKE.",
     ]  # fmt: skip
@@ -255,7 +263,9 @@ def main() -> None:
         elif kept:
             parts[part] = kept
     if not parts:
-        parser.error(f"{runs} holds no finished run; python benchmarks/evidence.py makes them")
+        parser.error(
+            f"{runs} holds no finished run; python -m benchmarks.accuracy.evidence makes them"
+        )
     (RESULTS / "evidence.json").write_text(json.dumps(parts, indent=1) + "\n")
     (RESULTS / "evidence.md").write_text(page(parts))
     put("evidence", short_table(parts))

@@ -1,0 +1,1 @@
+"""Measure fedmosaic: accuracy of the algorithms, and what they cost."""

@@ -1,0 +1,1 @@
+"""Compare the accuracy of algorithms, and of FedMosaic with one thing changed."""

@@ -1,0 +1,1 @@
+"""Share what all benchmarks need: where results are, tables, claims and their verdicts."""

@@ -1,0 +1,1 @@
+"""Measure time, memory and counted operations, and that a killed run resumes."""
