@@ -34,7 +34,7 @@ def federation(
         Member(name=f"c{i}", architecture=model, samples=10 + i) for i, model in enumerate(models)
     ]
     server = SimpleNamespace(
-        members=members, ledger=ServerState([m.name for m in members]), round=0, report={}
+        members=members, state=ServerState([m.name for m in members]), round=0, report={}
     )
     return make_algorithm(algorithm, scenario, 0), server
 

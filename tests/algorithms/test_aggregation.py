@@ -28,7 +28,7 @@ def federation(algorithm: str, architectures: list[str], **sections: Any) -> tup
     ]
     server = SimpleNamespace(
         members=members,
-        ledger=ServerState([m.name for m in members]),
+        state=ServerState([m.name for m in members]),
         round=0,
         report={},
         generator=lambda purpose: torch.Generator().manual_seed(3),

@@ -52,7 +52,7 @@ def federation(
     members = [Member(name=f"c{i}", architecture=model) for i, model in enumerate(models)]
     server = SimpleNamespace(
         members=members,
-        ledger=ServerState([member.name for member in members]),
+        state=ServerState([member.name for member in members]),
         report={},
         backbone=world.backbones.__getitem__,
         public=lambda: world.public,

@@ -97,7 +97,7 @@ def test_dropped_directions_stay_dropped_and_the_rest_trains_as_that_rank(tiny: 
     true = stage(tiny, "hetlora", "algorithms.hetlora.gamma=1", MIXED[0].replace("r: 6", "r: 3"))[
         "d"
     ]
-    pruned.kept["rank"] = torch.tensor(3)
+    pruned.state["rank"] = torch.tensor(3)
     noise = torch.Generator().manual_seed(5)
     received = {
         k: torch.randn(v.shape, generator=noise) / 10

@@ -107,7 +107,7 @@ def ours(
         monkeypatch.setattr(f"fedmosaic.algorithms.{name}.answer_loss", mean_square)
     content = {
         "clients": [{"name": f"c{i}", "model": "net", "tasks": ["t"]} for i in range(len(SAMPLES))],
-        "adapter": {"rank": RANK, "alpha": SCALE * RANK, "dropout": 0.0},
+        "adapter": {"r": RANK, "alpha": SCALE * RANK, "dropout": 0.0},
         "train": {"steps": STEPS, "lr": LR, "clip": 0.0},
         "algorithms": {name: options},
     }
@@ -120,7 +120,7 @@ def ours(
         for c, n in zip(clients, SAMPLES, strict=True)
     ]
     server: Any = SimpleNamespace(
-        members=members, ledger=ServerState([m.name for m in members]), round=0, report={}
+        members=members, state=ServerState([m.name for m in members]), round=0, report={}
     )
     for round, present in enumerate(PRESENT):
         updates = {}
@@ -143,7 +143,7 @@ def start(name: str) -> tuple[list[Tensor], dict[str, State]]:
     base = Net().requires_grad_(False)
     content = {
         "clients": [{"name": "c0", "model": "net", "tasks": ["t"]}],
-        "adapter": {"rank": RANK, "alpha": SCALE * RANK, "dropout": 0.0},
+        "adapter": {"r": RANK, "alpha": SCALE * RANK, "dropout": 0.0},
     }
     algorithm = make_algorithm(name, parse(Scenario, content, "test"), 0)
     client = ToyClient(algorithm, base, 0)

@@ -43,7 +43,7 @@ def federation(world: Any, models: Sequence[str], **options: Any) -> tuple[Any, 
             {"name": f"c{i}", "model": model, "tasks": ["t"]} for i, model in enumerate(models)
         ],
         "data": {"public": "miniature/public"},
-        "adapter": {"rank": 2, "alpha": 4, "dropout": 0.0, "targets": ["q_proj", "down_proj"]},
+        "adapter": {"r": 2, "alpha": 4, "dropout": 0.0, "target_modules": ["q_proj", "down_proj"]},
         "train": {"batch_size": 4, "lr": 1e-3},
         "algorithms": {"takfl": {"public_steps": 2, **options}},
     }
@@ -52,7 +52,7 @@ def federation(world: Any, models: Sequence[str], **options: Any) -> tuple[Any, 
     ]
     server = SimpleNamespace(
         members=members,
-        ledger=ServerState([member.name for member in members]),
+        state=ServerState([member.name for member in members]),
         report={},
         round=0,
         backbone=world.backbones.__getitem__,

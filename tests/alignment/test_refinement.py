@@ -371,7 +371,7 @@ def test_a_run_learns_on_refined_pairs_as_they_are(tiny: Path) -> None:
         tiny,
         [
             "alignment={refine: {steps: 2, questions: 3, size: 16, kept: 2}, layers: even, size: 40, method: gradients}",
-            "adapter={rank: 4, alpha: 8, blocks: 2, shared_rank: 6, shared_targets: [o_proj]}",
+            "adapter={r: 4, alpha: 8, num_blocks: 2, shared_r: 6, shared_modules: [o_proj]}",
             f"alignment.pivot={LLAMA}",
             f"relevance.model={LLAMA}",
         ],

@@ -188,7 +188,7 @@ def test_what_is_drawn_for_a_model_does_not_depend_on_where_its_folder_is(tmp_pa
     models = [Backbone.load(str(copied)) for copied in copies]
     assert models[0].identity == models[1].identity == Backbone.load(name).fingerprint
     first, second = (
-        read_state(build_lora(model, AdapterSettings(rank=2), 0), "local") for model in models
+        read_state(build_lora(model, AdapterSettings(r=2), 0), "local") for model in models
     )
     assert first.keys() == second.keys() and all(
         torch.equal(first[key], second[key]) for key in first
