@@ -381,7 +381,7 @@ def test_a_run_learns_on_refined_pairs_as_they_are(tiny: Path) -> None:
     ).clients
     for name in ("a", "b"):
         client = clients[name]
-        aligned = client.site.alignment(client.spec.model)
+        aligned = client.runtime.alignment(client.spec.model)
         layer = client.model.get_submodule(f"base_model.model.{client.backbone.layers_prefix}")[
             aligned.report["layers"][0]
         ]
