@@ -6,10 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from fedmosaic.config import Scenario
+from fedmosaic import config
+from fedmosaic.config import Scenario, Settings
 from fedmosaic.config.load import load_scenario, merge, parse, scenario_names
 from fedmosaic.errors import ConfigError
 
+SECTIONS = [
+    section
+    for section in vars(config).values()
+    if isinstance(section, type) and issubclass(section, Settings) and section is not Settings
+]
 CLIENT = {"name": "a", "model": "m", "tasks": ["x"]}
 
 
@@ -93,3 +99,10 @@ def test_merge_does_not_change_its_arguments() -> None:
     base = {"a": {"b": 1}, "c": [1]}
     assert merge(base, {"a": {"d": 2}, "c": [2]}) == {"a": {"b": 1, "d": 2}, "c": [2]}
     assert base == {"a": {"b": 1}, "c": [1]}
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.__name__)
+def test_every_setting_is_described(section: type[Settings]) -> None:
+    for name, field in section.model_fields.items():
+        assert field.description, f"{section.__name__}.{name} has no docstring"
+        assert field.description.rstrip().endswith("."), f"{section.__name__}.{name}"

@@ -1,24 +1,17 @@
-"""One typed configuration: a scenario file, ``--set`` on the command line and a run folder's ``config.yaml`` share it."""
+"""Typed settings, the same for scenario files, ``--set`` and a run folder's ``config.yaml``."""
 
 from __future__ import annotations
 
+from fedmosaic.config.adapter import AdapterSettings
+from fedmosaic.config.alignment import AlignmentSettings, RefineSettings
+from fedmosaic.config.base import Settings
+from fedmosaic.config.data import ClientSpec, DataSettings, TaskSpec
+from fedmosaic.config.evaluation import EvaluationSettings
+from fedmosaic.config.models import ModelSettings
+from fedmosaic.config.relevance import RelevanceSettings
 from fedmosaic.config.run import Rehearsal, RunSettings
-from fedmosaic.config.scenario import (
-    AdapterSettings,
-    AlignmentSettings,
-    BudgetSettings,
-    ClientSpec,
-    DataSettings,
-    EvaluationSettings,
-    MemorySettings,
-    ModelSettings,
-    RefineSettings,
-    RelevanceSettings,
-    Scenario,
-    Settings,
-    TaskSpec,
-    TrainSettings,
-)
+from fedmosaic.config.scenario import Scenario
+from fedmosaic.config.training import BudgetSettings, MemorySettings, TrainSettings
 
 __all__ = [
     "AdapterSettings",

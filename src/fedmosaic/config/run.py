@@ -1,41 +1,67 @@
-"""The settings of a whole run: what ``config.yaml`` in a run folder holds."""
+"""Define the settings of a whole run, as ``config.yaml`` in a run folder records them."""
 
 from __future__ import annotations
 
 from pydantic import Field
 
-from fedmosaic.config.scenario import Scenario, Settings
+from fedmosaic.config.base import Settings
+from fedmosaic.config.scenario import Scenario
 
 
 class Rehearsal(Settings):
-    """What the rehearsal before a run counted, and the steps and rounds that follow from it (``federation/rehearsal.py``).
+    """Record what was counted before a run, and the steps and rounds that follow from it.
 
-    Attributes:
-        steps: local steps a round. rounds: of the run.
-        reference: for each architecture the operations of ``train.steps`` steps of local training (empty unless counted).
-        flops: the same of this algorithm's local round with ``train.steps`` steps, everything it does included.
-        bytes_up, bytes_down: what the client that sends and receives most sends and receives in a round.
+    See :mod:`fedmosaic.experiments.rehearsal`.
     """
 
     steps: int
+    """Local steps a round that the budget allows."""
+
     rounds: int
+    """Rounds that the budget allows."""
+
     reference: dict[str, int] = Field(default_factory=dict)
+    """Operations of ``train.steps`` steps of local training, by architecture.
+
+    Empty unless counted.
+    """
+
     flops: dict[str, int] = Field(default_factory=dict)
+    """Operations of this algorithm's whole local round of ``train.steps`` steps, by architecture."""
+
     bytes_up: int = 0
+    """Bytes that the client with the most traffic sends in a round."""
+
     bytes_down: int = 0
+    """Bytes that the client with the most traffic receives in a round."""
 
 
 class RunSettings(Settings):
-    """A whole run: the resolved content of ``config.yaml``."""
+    """Set a whole run: a scenario, an algorithm and a seed."""
 
     name: str
+    """Name of the scenario."""
+
     algorithm: str = "fedmosaic"
+    """Name of the algorithm, see ``fedmosaic list algorithms``."""
+
     seed: int = 0
-    threads: int = Field(default=0, ge=0, description="torch threads a process; 0 chooses")
-    workers: int = Field(
-        default=0, ge=0, description="processes that clients are spread over; 0 chooses"
-    )
+    """Seed of every random draw of the run."""
+
+    threads: int = Field(default=0, ge=0)
+    """Torch threads a process. 0: chosen by the machine."""
+
+    workers: int = Field(default=0, ge=0)
+    """Processes that train clients in parallel. 0: chosen by the machine."""
+
     trackers: tuple[str, ...] = ("tensorboard",)
+    """Experiment trackers of the run: ``tensorboard``, ``wandb``, ``trackio`` or ``mlflow``."""
+
     scenario: Scenario
+    """The scenario with all overrides applied."""
+
     rehearsal: Rehearsal | None = None
+    """Result of the rehearsal of a budget. None: not rehearsed."""
+
     versions: dict[str, str] = Field(default_factory=dict)
+    """Versions of the library and its dependencies, recorded when the run starts."""

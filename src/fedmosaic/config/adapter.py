@@ -1,0 +1,69 @@
+"""Define the shape of the adapters."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from fedmosaic.config.base import Settings
+
+
+class AdapterSettings(Settings):
+    """Set the shape of LoRA and Co-LoRA adapters (paper: r 128, α 256, dropout 0.05, N_B 4)."""
+
+    r: int = Field(default=16, ge=1)
+    """Rank of LoRA and Co-LoRA. A client may have its own rank (``clients.<i>.r``)."""
+
+    alpha: float = Field(default=32, gt=0)
+    """α of LoRA and Co-LoRA. Updates are scaled by s = α/r.
+
+    s is the same for all clients, so that a product B A has the same meaning at every rank.
+    """
+
+    dropout: float = Field(default=0.05, ge=0, lt=1)
+    """Probability with which an input feature of an adapter is dropped during training."""
+
+    num_blocks: int = Field(default=4, ge=0)
+    """N_B, the number of blocks. The last layer of each block carries Co-LoRA.
+
+    0 puts ordinary LoRA on every layer.
+    """
+
+    gate: Literal["scalar", "input", "none"] = "scalar"
+    """Gate β between the local and the global adapter.
+
+    ``scalar``: one β a layer, as in the paper. ``input``: β is computed from the layer's input.
+    ``none``: no gate.
+    """
+
+    gate_init: float = 0.0
+    """β at the start of the run, before the sigmoid. 0 weights both adapters with one half."""
+
+    shared_init: Literal["random", "svd"] = "random"
+    """Frozen A and B of Co-LoRA without an alignment.
+
+    ``random``: random orthonormal matrices. ``svd``: singular vectors of the base weight.
+    """
+
+    shared_scale: Literal["unit", "raw"] = "unit"
+    """Scale of Co-LoRA's frozen A and B.
+
+    ``unit``: A x has unit RMS and B has the share ``b_scale`` of RMS(W x), both measured on the
+    public set. ``raw``: as initialised.
+    """
+
+    b_scale: float = Field(default=1.0, gt=0)
+    """Size of B in units of RMS(W x); used with ``shared_scale: unit`` only."""
+
+    target_modules: tuple[str, ...] | None = None
+    """Names of the modules with adapters. None: the seven projections of each decoder layer."""
+
+    shared_r: int | None = Field(default=None, ge=1)
+    """Rank of Co-LoRA on the last layers of blocks. None: ``r``."""
+
+    shared_modules: tuple[str, ...] | None = None
+    """Names of the modules that carry Co-LoRA on the last layers of blocks.
+
+    None: ``target_modules``. The other target modules of these layers carry ordinary LoRA.
+    """

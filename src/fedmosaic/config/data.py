@@ -1,0 +1,86 @@
+"""Define tasks, clients and the data they use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from fedmosaic.config.base import Settings
+
+
+def task_mappings(value: Any) -> Any:
+    """Write each bare task name of a list as ``{"name": name}``."""
+    if not isinstance(value, list):
+        return value
+    return [{"name": item} if isinstance(item, str) else item for item in value]
+
+
+class TaskSpec(Settings):
+    """Name a task. A bare name is short for ``{name: …}``."""
+
+    name: str
+    """Name of the task, e.g. ``miniature/stages-0``."""
+
+    kind: Literal["choice", "open"] | None = None
+    """Multiple choice or open-ended. None: as the data says (DRAKE's open-ended tasks do not)."""
+
+    metric: Literal["accuracy", "f1", "rouge_l"] | None = None
+    """Metric of the task. None: as the data says."""
+
+
+class ClientSpec(Settings):
+    """Describe one client: its model and its private tasks."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    """Name of the client, unique in the federation."""
+
+    model: str
+    """Name of a bundled model or of one on the Hugging Face hub, or a path."""
+
+    r: int | None = Field(default=None, ge=1)
+    """Rank of the client's adapters. None: ``adapter.r``."""
+
+    tasks: tuple[TaskSpec, ...] = Field(min_length=1)
+    """Private tasks of the client, in the order of its stream."""
+
+    group: str = ""
+    """Group that the client is reported in. Empty: none."""
+
+    _task_names = field_validator("tasks", mode="before")(task_mappings)
+
+
+class DataSettings(Settings):
+    """Set where task names lead and how many examples of each task are used."""
+
+    root: Path | None = None
+    """Folder of the datasets, with the layout ``<Dataset>/{train,test}/dataset-<k>.json``.
+
+    None: no dataset folder is needed.
+    """
+
+    train: int | None = Field(default=None, ge=1)
+    """Most training examples a task. None: all, or the benchmark's own default."""
+
+    test: int | None = Field(default=None, ge=1)
+    """Most test examples a task. None: all, or the benchmark's own default."""
+
+    seed: int = 0
+    """Seed of the benchmark's examples (procedural data) or of the sub-sample."""
+
+    validation: int | None = None
+    """Seed of a validation split.
+
+    A fifth of each task's training examples is held out and evaluated in place of the test
+    examples, which are not used. None: the test examples are evaluated.
+    """
+
+    public: str = "none"
+    """Public set that the server and every client may see. ``none``: there is none.
+
+    It scales and aligns the shared A and B, and distillation uses it.
+    """
+
+    public_size: int = Field(default=64, ge=1)
+    """Number of public examples that are used."""

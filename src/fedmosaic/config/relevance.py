@@ -1,0 +1,60 @@
+"""Define how relevant clients are to each other (RELA)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from fedmosaic.config.base import Settings
+
+
+class RelevanceSettings(Settings):
+    """Set RELA's signatures and weights (paper: m 10, α 0.5, τ 0.5, ratio 0.4, noise 1e-4)."""
+
+    kind: Literal["rela", "uniform", "permuted", "random", "oracle"] = "rela"
+    """RELA's weights, or a control.
+
+    ``uniform``: equal weights. ``permuted``: RELA's weights assigned to the wrong peers.
+    ``random``: equal weights for ``sources`` random peers, drawn anew each round. ``oracle``:
+    weights proportional to the number of tasks of common families.
+    """
+
+    sources: int = Field(default=2, ge=1)
+    """Number of random peers; used with ``kind: random`` only."""
+
+    model: str = "smallest"
+    """Model that computes signatures.
+
+    ``smallest``: the federation's with the fewest parameters; otherwise a model name.
+    """
+
+    every: int = Field(default=10, ge=1)
+    """m: a signature is computed on every m-th training batch."""
+
+    ema: float = Field(default=0.5, gt=0, le=1)
+    """α: weight of the newest signature in the moving average."""
+
+    keep: float = Field(default=0.4, gt=0, le=1)
+    """Share of the signature's coordinates that leave the client."""
+
+    noise: Literal["gaussian", "laplace", "none"] = "gaussian"
+    """Distribution of the noise that is added to a signature before it leaves the client."""
+
+    noise_std: float = Field(default=1e-4, ge=0)
+    """Standard deviation of the noise in each coordinate, in units of ``clip`` if that is set."""
+
+    clip: float | None = Field(default=None, gt=0)
+    """L2 norm to which longer signatures are scaled down. None: no limit."""
+
+    tau: float = Field(default=0.5, gt=0)
+    """τ: temperature of the softmax over similarities."""
+
+    relative_tau: float | None = Field(default=None, gt=0)
+    """Temperature in standard deviations of the similarities between different clients.
+
+    Replaces ``tau``. None: ``tau`` is used. See :func:`fedmosaic.relevance.weights.spread`.
+    """
+
+    top_k: int | None = Field(default=None, ge=1)
+    """Number of most similar peers with a weight. None: all."""

@@ -1,0 +1,84 @@
+"""Define local training, its budget and the online memory."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from fedmosaic.config.base import Settings
+
+
+class TrainSettings(Settings):
+    """Set local training (paper, DRAKE: 100 steps a round, batch 4, AdamW without decay)."""
+
+    steps: int = Field(default=100, ge=1)
+    """Local optimiser steps a round. An algorithm may override it (``algorithms.<name>.steps``)."""
+
+    batch_size: int = Field(default=4, ge=1)
+    """Examples in a training batch."""
+
+    lr: float = Field(default=2e-5, gt=0)
+    """Learning rate of LoRA weights."""
+
+    lr_shared: float = Field(default=5e-5, gt=0)
+    """Learning rate of Co-LoRA's P and Q."""
+
+    lr_gate: float | None = Field(default=None, gt=0)
+    """Learning rate of the gate β. None: ``lr``."""
+
+    moment_shared: Literal["entry", "tensor"] = "entry"
+    """Granularity of Adam's second moment for P and Q.
+
+    ``entry``: one moment an entry, as usual. ``tensor``: one for each whole tensor; with refined
+    A and B this makes P transferable from model to model.
+    """
+
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Learning-rate schedule. ``cosine`` runs once over all rounds of the run."""
+
+    weight_decay: float = Field(default=0.0, ge=0)
+    """AdamW's weight decay."""
+
+    clip: float = Field(default=1.0, ge=0)
+    """Largest norm of the gradient. 0: no limit."""
+
+
+class BudgetSettings(Settings):
+    """Limit what every algorithm may spend.
+
+    ``budget: flops`` is short for ``budget: {kind: flops}``. No budget limits the oracle
+    ``pooled``.
+    """
+
+    kind: Literal["steps", "flops", "bytes"] = "steps"
+    """What is limited.
+
+    ``steps``: ``train.steps`` local steps a round, or the algorithm's own number
+    (``algorithms.<name>.steps``). ``flops``: as many local steps a round as need no more
+    operations than ``train.steps`` steps of local training (sft), over all clients, counted in a
+    rehearsal before the run; an algorithm's own number of steps is ignored. ``bytes``: fewer
+    rounds, so that no client sends and receives more than ``megabytes`` in the whole run.
+    """
+
+    megabytes: float | None = Field(default=None, gt=0)
+    """Most megabytes (10⁶ bytes) that a client sends and receives in the run; ``bytes`` only."""
+
+    @model_validator(mode="after")
+    def _limit(self) -> BudgetSettings:
+        if (self.kind == "bytes") != (self.megabytes is not None):
+            raise ValueError("megabytes belongs to kind: bytes, and that needs it")
+        return self
+
+
+class MemorySettings(Settings):
+    """Set the online memory of each client, from which training batches are drawn."""
+
+    size: int | None = Field(default=None, ge=1)
+    """Most examples in the memory. None: no limit."""
+
+    temperature: float = Field(default=0.125, gt=0)
+    """T in the probability of a draw, ∝ exp(−count/T), where count is how often it was drawn."""
+
+    decay: float = Field(default=0.99, gt=0, le=1)
+    """Factor by which all counts shrink with every draw."""
