@@ -1,4 +1,4 @@
-"""Tiny random models of both families: LLaVA with a Llama or Qwen2 backbone, and the plain language models."""
+"""Provide tiny random models: LLaVA with a Llama or Qwen2 backbone, and the language models."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ IMAGE = 63
 
 
 def build_base(family: str, *, layers: int = LAYERS, width: int = 32) -> nn.Module:
-    """A random model of 6 layers, 32 wide, 64 tokens; equal at every call."""
+    """Return a random model of 6 layers, 32 wide, 64 tokens; equal at every call."""
     torch.manual_seed(7)
     kind = LlamaConfig if family.endswith("llama") else Qwen2Config
     text = kind(
@@ -59,7 +59,7 @@ def build_base(family: str, *, layers: int = LAYERS, width: int = 32) -> nn.Modu
 
 
 def build_inputs(family: str) -> dict[str, Tensor]:
-    """Two sequences; for LLaVA each with one image of 16 tokens."""
+    """Return two sequences; for LLaVA each has one image of 16 tokens."""
     draw = torch.Generator().manual_seed(3)
     ids = torch.randint(3, IMAGE, (2, 24), generator=draw)
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
@@ -70,7 +70,7 @@ def build_inputs(family: str) -> dict[str, Tensor]:
 
 
 def fill(model: PeftModel, *names: str, seed: int = 11, size: float = 0.15) -> PeftModel:
-    """Random values in the adapters and their gates."""
+    """Fill the adapters and their gates with random values."""
     draw = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name in names or ("local", "global"):
@@ -101,7 +101,7 @@ def filled() -> Callable[..., PeftModel]:
 
 @pytest.fixture
 def pair() -> Callable[..., PeftModel]:
-    """``pair(family, **config)``: local and global adapter with random values, both active."""
+    """Return ``pair(family, **config)``, which adds the active pair with random values."""
 
     def make(family: str = "llama", **options: Any) -> PeftModel:
         config = CoLoraConfig(**{"r": 4, "lora_alpha": 8.0, "num_blocks": 2, **options})

@@ -1,4 +1,4 @@
-"""Blocks: which layers carry Co-LoRA, in which order, and what is left alone."""
+"""Test which layers carry Co-LoRA, in which order, and which modules are left alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Merging in memory, and the export to ordinary LoRA: equal logits, no library of ours needed."""
+"""Test merging in memory and the export to ordinary LoRA, which loads without this library."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from fedmosaic.errors import ModelError
 
 
 @pytest.mark.parametrize("adapter", [("local", "global"), "local", "global"])
-@pytest.mark.parametrize("mix", ["plain", "full"])
 def test_exported_lora_gives_the_same_logits(
-    pair, base, inputs, family: str, adapter, mix: str, tmp_path
+    pair, base, inputs, family: str, adapter, tmp_path
 ) -> None:
     batch = inputs(family)
-    model = pair(family, mix=mix, gate_init=0.4)
+    model = pair(family, gate_init=0.4)
     calibrate(model, [batch])
     activate(model, *([adapter] if isinstance(adapter, str) else adapter))
     expected = model(**batch).logits
@@ -95,7 +94,7 @@ def test_pefts_own_lora_passes_through(base, inputs, tmp_path) -> None:
 @pytest.mark.parametrize("names", [["local", "global"], ["local"], ["global"]])
 def test_merge_and_unmerge(pair, inputs, family: str, names: list[str]) -> None:
     batch = inputs(family)
-    model = pair(family, mix="full", gate_init=0.3)
+    model = pair(family, gate_init=0.3)
     activate(model, *names)
     expected = model(**batch).logits
     weights = {k: v.clone() for k, v in model.state_dict().items()}

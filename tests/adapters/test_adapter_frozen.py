@@ -1,4 +1,4 @@
-"""What must never train: the global adapter, A and B of Co-LoRA, the base; however adapters are switched."""
+"""Test that the global adapter, A and B of Co-LoRA and the base never train."""
 
 from __future__ import annotations
 

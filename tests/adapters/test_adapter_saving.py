@@ -1,4 +1,4 @@
-"""``save_pretrained`` and ``from_pretrained``: exact, and never with A and B of another subspace."""
+"""Test that adapters are saved and loaded exactly, and only with A and B of their own subspace."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def reload(base, family: str, folder) -> PeftModel:
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"shared_init": "svd"}, {"gate": "input"}, {"mix": "full", "gate_init": 0.5}]
+    "options", [{}, {"shared_init": "svd"}, {"gate": "input"}, {"gate_init": 0.5}]
 )
 def test_saved_and_loaded_exactly(pair, base, inputs, family: str, options, tmp_path) -> None:
     batch = inputs(family)
@@ -77,7 +77,6 @@ def test_config_roundtrip(tmp_path) -> None:
     config = CoLoraConfig(
         r=5,
         block_layers=[3, 1],
-        mix="full",
         gate="input",
         b_scale=0.5,
         target_modules=["q_proj", "o_proj"],
@@ -93,7 +92,6 @@ def test_config_roundtrip(tmp_path) -> None:
     ("options", "message"),
     [
         ({"gate": "scaler"}, "Did you mean 'scalar'"),
-        ({"mix": "half"}, "mix is 'half'"),
         ({"shared_init": "svdd"}, "Did you mean 'svd'"),
         ({"r": 0}, "r is 0"),
         ({"lora_dropout": 1.0}, "lora_dropout is 1.0"),

@@ -1,4 +1,4 @@
-"""Canonical names: what is read, what is refused, and that blocks keep their order across models of different depth."""
+"""Test the canonical names: reading, refusing, and the order of blocks across models."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_gates_never_leave_by_accident(pair) -> None:
 
 
 def test_block_k_is_the_kth_block_end_by_depth(base) -> None:
-    """The mark put on block k must be found in the k-th block-end layer of every model, in order of depth."""
+    """Find the mark of block k in the k-th block-end layer of models of different depth."""
     found = []
     for layers, ends in ((6, (2, 5)), (11, (4, 10))):
         model = build_pair(base("llama", layers=layers), CoLoraConfig(r=4, num_blocks=2))

@@ -1,4 +1,4 @@
-"""The frozen A and B: orthonormal, seeded, from the SVD; and calibrated to the activations."""
+"""Test the frozen A and B: orthonormal, seeded, from the SVD, calibrated to the activations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training under the conditions of real runs: checkpointing, half precision, dropout, quantised-like base layers."""
+"""Test training with checkpointing, half precision, dropout and quantised-like base layers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def gradients(model, batch) -> dict[str, torch.Tensor]:
 
 
 def similar(one: torch.Tensor, other: torch.Tensor) -> float:
-    """The cosine between two tensors: what half precision should keep."""
+    """Return the cosine between two tensors, which half precision should keep near 1."""
     return float(
         torch.nn.functional.cosine_similarity(
             one.detach().float().flatten(), other.detach().float().flatten(), dim=0
@@ -86,8 +86,27 @@ def test_everything_in_bfloat16_uses_one_pass(pair, inputs) -> None:
     model, batch = pair("llama"), inputs("llama")
     expected = model(**batch).logits
     layer = model.to(torch.bfloat16).base_model.model.model.layers[0].mlp.up_proj
-    assert layer._can_fuse(["local", "global"], torch.bfloat16)
+    assert layer.select_path(["local", "global"], torch.bfloat16) == "fused"
     assert similar(model(**batch).logits, expected) > 0.99
+
+
+@pytest.mark.parametrize(
+    ("options", "path"),
+    [
+        ({}, "fused"),
+        ({"lora_dropout": 0.5}, "closed form"),
+        ({"gate": "none"}, "closed form"),
+        ({"gate": "input"}, "reference"),
+    ],
+)
+def test_path_of_a_layer(pair, options, path: str) -> None:
+    model = pair("llama", **options).train()
+    layer = model.base_model.model.model.layers[0].mlp.up_proj
+    assert layer.select_path(["local", "global"], torch.float32) == path
+    if path == "fused":
+        assert layer.select_path(["local", "global"], None) == "closed form"
+        layer.colora_B["global"].requires_grad_(True)
+        assert layer.select_path(["local", "global"], torch.float32) == "reference"
 
 
 def test_autocast(pair, inputs) -> None:
@@ -105,7 +124,7 @@ def test_autocast(pair, inputs) -> None:
 
 
 class Halved(torch.nn.Linear):
-    """Stands in for a quantised layer: linear, but with a forward of its own that the pass must call."""
+    """Stand in for a quantised layer, whose own forward the adapter must call."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return 0.5 * super().forward(x)
@@ -134,7 +153,7 @@ def test_hooks_on_the_base_layer_are_called(pair, inputs) -> None:
 
 
 def test_training_lowers_the_loss_and_keeps_less_than_lora(pair, inputs) -> None:
-    """The closed form keeps A x for the backward pass, not x."""
+    """Train, and save only A x for the backward pass in the closed form, not x."""
     model, batch = pair("llama", block_layers="all").train(), inputs("llama")
     layer = model.base_model.model.model.layers[0].mlp.down_proj
     kept: list[int] = []

@@ -1,11 +1,12 @@
-"""Co-LoRA, the adapter whose trained part has one shape in every model, as a PEFT method.
+"""Provide Co-LoRA, the adapter whose trained part has one shape in every model, as a PEFT method.
 
-``from fedmosaic.adapters import CoLoraConfig`` is enough for ``peft.get_peft_model`` and ``PeftModel.from_pretrained``
-to know it.
+Importing anything from this package registers Co-LoRA with PEFT: ``peft.get_peft_model`` takes a
+:class:`CoLoraConfig`, and ``PeftModel.from_pretrained`` loads saved Co-LoRA adapters.
 """
 
 from __future__ import annotations
 
+from fedmosaic.adapters.calibrate import calibrate
 from fedmosaic.adapters.config import CoLoraConfig
 from fedmosaic.adapters.export import export_lora, export_to_folder
 from fedmosaic.adapters.linear import CoLoraLinear, LoraLinear
@@ -20,7 +21,6 @@ from fedmosaic.adapters.state import (
     shared_state,
     write_state,
 )
-from fedmosaic.adapters.subspace import calibrate
 
 register()
 

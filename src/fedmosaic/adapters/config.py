@@ -1,10 +1,7 @@
-"""Every option of the Co-LoRA adapter, as a PEFT config that ``save_pretrained`` writes and ``from_pretrained``
-reads.
-"""
+"""Configure the Co-LoRA adapter: a PEFT config that ``save_pretrained`` writes."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
 from peft.config import PeftConfig
@@ -14,7 +11,6 @@ from fedmosaic.errors import ConfigError, nearest
 
 CHOICES = {
     "gate": ("scalar", "input", "none"),
-    "mix": ("plain", "full"),
     "shared_init": ("random", "svd"),
     "shared_scale": ("unit", "raw"),
 }
@@ -22,43 +18,49 @@ CHOICES = {
 
 @dataclass
 class CoLoraConfig(PeftConfig):
-    """Co-LoRA (arXiv 2506.11024): ``h = W x + s B (P A x + Q)`` on block-end layers, ordinary LoRA on all other layers.
+    """Configure Co-LoRA (FedMosaic, arXiv 2506.11024): ``h = W x + s B (P A x + Q)`` on block ends.
+
+    All other adapted layers carry ordinary LoRA.
 
     Args:
-        r: Rank. P is ``[r, r]`` and Q is ``[r]`` on every Co-LoRA layer of every model, whatever the model's width.
+        r: Rank. P is ``[r, r]`` and Q is ``[r]`` on every Co-LoRA layer of every model, whatever
+            the model's width.
         lora_alpha: The scale of both kinds of adapter is ``s = lora_alpha / r``.
         lora_dropout: Dropout on the input of the low-rank branch while training (0: none).
-        num_blocks: N_B, the number of blocks the layers are cut into; Co-LoRA sits on the last layer of each.
-        shared_r: Rank of the Co-LoRA layers where it is another than ``r`` (None: ``r``); the scale s stays ``lora_alpha / r``.
-        shared_modules: Names of the modules that carry Co-LoRA on block-end layers; the others carry ordinary LoRA there too.
-            ``None``: all adapted modules.
-        block_layers: ``None``: block ends by relative depth (``block_ends``). ``"all"``: Co-LoRA on every adapted
-            layer. A list of 0-based layers: Co-LoRA there (an empty list: ordinary LoRA everywhere).
-        target_modules: Names of the linear modules to adapt, as in PEFT. ``None``: all seven projections of the
-            language model. Modules of a vision tower or a projector are never adapted.
+        num_blocks: N_B, the number of blocks the layers are cut into. Co-LoRA sits on the last
+            layer of each.
+        shared_r: Rank of the Co-LoRA layers (None: ``r``). The scale stays ``lora_alpha / r``.
+        shared_modules: Names of the modules that carry Co-LoRA on block-end layers (None: all
+            adapted modules). The other adapted modules carry ordinary LoRA there too.
+        block_layers: ``None``: block ends by relative depth (``block_ends``). ``"all"``: Co-LoRA on
+            every adapted layer. A list of 0-based layers: Co-LoRA on these (an empty list:
+            ordinary LoRA everywhere).
+        target_modules: Names of the linear modules to adapt, as in PEFT. ``None``: all seven
+            projections of the language model. Modules of a vision tower or a projector are never
+            adapted.
         exclude_modules: Names (or a regular expression) of modules to leave alone, as in PEFT.
         layers_to_transform: Adapt only these layers, as in PEFT.
-        layers_pattern: The name of the layer list, used with ``layers_to_transform``.
+        layers_pattern: Name of the layer list, used with ``layers_to_transform``, as in PEFT.
         modules_to_save: Further modules to train and save whole, as in PEFT.
-        bias: ``"none"``, ``"all"`` or ``"colora_only"``: which biases of the base model train, as in PEFT.
-        gate: How a layer mixes the pair of adapters ``local_name`` and ``global_name`` when exactly these two are
-            active. ``"scalar"``: ``g = sigmoid(beta)``, one learned beta per layer (the paper). ``"input"``: ``beta(x)
-            = beta0 + mean over tokens of w . x`` with a learned ``w`` (the paper's release). ``"none"``: both are
-            added.
+        bias: Biases of the base model that train: ``"none"``, ``"all"`` or ``"colora_only"``.
+        gate: How a layer mixes the adapters ``local_name`` and ``global_name`` when exactly these
+            two are active: ``(1 - g) local + g global``. ``"scalar"``: ``g = sigmoid(beta)`` with
+            one learned beta per layer (the paper). ``"input"``: ``g = sigmoid(beta0 + mean over
+            tokens of w . x)`` with a learned ``w`` (the paper's release). ``"none"``: both are
+            added without a gate.
         gate_init: beta at the start; 0 gives g = 1/2.
-        gate_noise: Standard deviation of Gaussian noise on beta(x) while training; only for ``gate="input"``.
-        mix: ``"plain"``: ``(1 - g) local + g global``. ``"full"``: the same divided by ``1 - sigmoid(gate_init)``, so
-            that the local adapter starts at full strength and is not under-trained by its own gate.
-        shared_init: The frozen A and B: ``"random"`` orthonormal, or ``"svd"``: the leading singular vectors of the
-            base weight (as in LoRA-XS, arXiv 2405.17604, with the singular values left to the scale).
-        shared_scale: ``"unit"``: ``calibrate`` scales A so that A x has unit RMS, and B so that its columns have b_scale
-            times the RMS of W x. ``"raw"``: A and B stay orthonormal, as they are before any calibration.
-        b_scale: Size of B's columns relative to W x after calibration; b_scale times the learning rate of P sets the speed
-            of learning.
-        local_name: Name of the adapter that trains here; it owns the gate.
-        global_name: Name of the adapter that is received; it is frozen, always.
+        shared_init: The frozen A and B: ``"random"`` orthonormal, or ``"svd"``: the leading
+            singular vectors of the base weight (as in LoRA-XS, arXiv 2405.17604, but without the
+            singular values, which the scale replaces).
+        shared_scale: ``"unit"``: ``calibrate`` scales A so that A x has unit RMS, and B so that its
+            columns have ``b_scale`` times the RMS of W x. ``"raw"``: A and B stay orthonormal.
+        b_scale: Size of B's columns relative to W x after calibration. The product of b_scale and
+            P's learning rate sets the speed of learning.
+        local_name: Name of the adapter that trains and owns the gate.
+        global_name: Name of the received adapter, which is always frozen.
         seed: Seed of the frozen A and B and of LoRA's A.
-        init_weights: ``True``: the adapter starts as exactly nothing. ``False``: random weights, for tests.
+        init_weights: ``True``: the adapter changes nothing at the start. ``False``: random weights,
+            for tests.
     """
 
     r: int = field(default=16, metadata={"help": "Rank of P, Q and of the ordinary LoRA layers."})
@@ -86,7 +88,7 @@ class CoLoraConfig(PeftConfig):
     target_modules: list[str] | set[str] | str | None = field(
         default=None,
         metadata={
-            "help": "Names of the linear modules to adapt; None: all projections of the language model."
+            "help": "Names of the linear modules to adapt; None: the language model's projections."
         },
     )
     exclude_modules: list[str] | str | None = field(
@@ -109,13 +111,6 @@ class CoLoraConfig(PeftConfig):
         metadata={"help": "How local and global are mixed: 'scalar', 'input' or 'none'."},
     )
     gate_init: float = field(default=0.0, metadata={"help": "beta at the start; 0 is an even mix."})
-    gate_noise: float = field(
-        default=0.0,
-        metadata={"help": "Noise on the input gate while training (standard deviation)."},
-    )
-    mix: str = field(
-        default="plain", metadata={"help": "'plain', or 'full': local starts at full strength."}
-    )
     shared_init: str = field(
         default="random",
         metadata={"help": "Frozen A, B: 'random' orthonormal or 'svd' of the weight."},
@@ -169,7 +164,8 @@ class CoLoraConfig(PeftConfig):
             raise ConfigError(f"lora_dropout is {self.lora_dropout}; it must lie in [0, 1).")
         if isinstance(self.block_layers, str) and self.block_layers != "all":
             raise ConfigError(
-                f"block_layers is {self.block_layers!r}; it must be None, 'all' or a list of layers."
+                f"block_layers is {self.block_layers!r}; "
+                "it must be None, 'all' or a list of layers."
             )
         if self.b_scale <= 0:
             raise ConfigError(f"b_scale is {self.b_scale}; it must be positive.")
@@ -180,15 +176,10 @@ class CoLoraConfig(PeftConfig):
 
     @property
     def shared_rank(self) -> int:
-        """Rank of the Co-LoRA layers."""
+        """Return the rank of the Co-LoRA layers."""
         return self.r if self.shared_r is None else self.shared_r
 
     @property
     def scaling(self) -> float:
-        """s = lora_alpha / r."""
+        """Return ``s = lora_alpha / r``."""
         return self.lora_alpha / self.r
-
-    @property
-    def mix_scale(self) -> float:
-        """What both gated branches are multiplied by: 1, or ``1 / (1 - sigmoid(gate_init))`` for ``mix="full"``."""
-        return 1.0 if self.mix == "plain" else 1.0 + math.exp(self.gate_init)

@@ -1,19 +1,21 @@
-"""Turns trained adapters into one ordinary PEFT LoRA that loads without this library and gives the same logits.
+"""Export trained adapters as one ordinary PEFT LoRA, which loads without this library.
 
-Co-LoRA is a LoRA with ``A' = s P A``, ``B' = B`` and the bias ``s B Q``. The scalar-gated pair is first mixed: on
-Co-LoRA layers in P and Q (rank r), on ordinary LoRA layers by stacking ``[A_l; A_g]`` and ``[(1 - g) s B_l, g s B_g]``
-(rank 2 r). Several of PEFT's own LoRA adapters are stacked likewise, each with the scale it has at the moment. All scales are
-put into the weights, so the exported adapter has ``alpha = rank`` everywhere.
+The exported LoRA gives the same logits. Co-LoRA is a LoRA with ``A' = s P A``, ``B' = B`` and the
+bias ``s B Q``. The scalar-gated pair is mixed first: on Co-LoRA layers in P and Q (rank r), on
+ordinary LoRA layers by stacking ``[A_l; A_g]`` and ``[(1 - g) s B_l, g s B_g]`` (rank 2 r).
+Several of PEFT's own LoRA adapters are stacked likewise, each with its present scale. All scales go
+into the weights, so the exported adapter has ``alpha = r`` everywhere.
 """
 
 from __future__ import annotations
 
 import copy
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, PeftModel, PeftType, get_peft_model_state_dict
+from peft import LoraConfig, PeftConfig, PeftModel, PeftType, get_peft_model_state_dict
 from peft.tuners.lora.layer import LoraLayer
 from safetensors.torch import save_file
 from torch import Tensor
@@ -23,6 +25,9 @@ from fedmosaic.adapters.linear import CoLoraLinear, LoraLinear
 from fedmosaic.errors import ModelError
 from fedmosaic.files import atomic_folder
 
+Factors = tuple[Tensor, Tensor, Tensor]
+"""A ``[rank, d_in]``, B ``[d_out, rank]`` and bias ``[d_out]`` of one layer: scale 1, float64."""
+
 
 def export_lora(
     model: PeftModel,
@@ -30,77 +35,108 @@ def export_lora(
     *,
     dtype: torch.dtype = torch.float32,
 ) -> tuple[LoraConfig, dict[str, Tensor]]:
-    """One ordinary LoRA equal to one adapter, to the gated pair, or to the sum of several other adapters.
+    """Return one ordinary LoRA equal to an adapter, to the gated pair, or to a sum of adapters.
 
     Args:
-        model: A PeftModel with Co-LoRA layers or with PEFT's own LoRA, of which a single one is passed through.
-        adapter: A name, or the names of the pair, or of those that are added up.
+        model: A PeftModel with Co-LoRA layers or with PEFT's own LoRA layers. A single adapter of
+            PEFT's own is copied as it is.
+        adapter: One name; or the names of the pair, which is mixed by its gate; or the names of
+            other adapters, which are added up.
         dtype: Type of the exported tensors; products are formed in float64.
 
     Returns:
-        The config and the state dict under PEFT's names (``base_model.model.<module>.lora_A.weight`` ...).
+        The config, and the state dict under PEFT's names, such as
+        ``base_model.model.<module>.lora_A.weight``.
 
     Raises:
-        ModelError: for an unknown adapter, the pair of an input-dependent gate (its mix is not one LoRA), or a config
-            that also trains biases or whole modules.
+        ModelError: for an unknown adapter, the pair of an input-dependent gate (its mix is not one
+            LoRA), or a config that also trains biases or whole modules.
     """
     names = [adapter] if isinstance(adapter, str) else list(adapter)
-    for name in names:
-        if name not in model.peft_config:
-            raise ModelError(
-                f"The model has no adapter {name!r}; it has {', '.join(map(repr, model.peft_config))}."
-            )
+    _check_exportable(model, names)
     config = model.peft_config[names[0]]
     if config.peft_type == PeftType.LORA and len(names) == 1:
         state = get_peft_model_state_dict(model, adapter_name=names[0])
         return copy.deepcopy(config), {
             key: value.detach().to("cpu", copy=True) for key, value in state.items()
         }
+    factors = _layer_factors(model, names)
+    return _lora_config(config, factors), _lora_state(factors, dtype)
+
+
+def _check_exportable(model: PeftModel, names: Sequence[str]) -> None:
+    for name in names:
+        if name not in model.peft_config:
+            raise ModelError(
+                f"The model has no adapter {name!r}; "
+                f"it has {', '.join(map(repr, model.peft_config))}."
+            )
+    config = model.peft_config[names[0]]
+    if config.peft_type == PeftType.LORA and len(names) == 1:
+        return
     if config.peft_type not in (PeftType.COLORA, PeftType.LORA):
         raise ModelError(
-            f"Adapter {names[0]!r} is of type {config.peft_type.value}; only Co-LoRA and LoRA can be exported."
+            f"Adapter {names[0]!r} is of type {config.peft_type.value}; "
+            "only Co-LoRA and LoRA can be exported."
         )
     if config.modules_to_save or config.bias != "none":
         raise ModelError(
-            "An adapter with modules_to_save or trained biases is more than a LoRA and cannot be exported as one."
+            "An adapter with modules_to_save or trained biases is more than a LoRA and cannot be "
+            "exported as one."
         )
 
-    parts: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
+
+def _layer_factors(model: PeftModel, names: list[str]) -> dict[str, Factors]:
+    """Return the LoRA factors of every adapted layer by its path."""
+    factors: dict[str, Factors] = {}
     for path, layer in model.base_model.model.named_modules():
         if isinstance(layer, AdaptedLinear) and any(layer.has(name) for name in names):
             if layer.merged:
                 raise ModelError(
                     "Adapters are merged into the model: unmerge them before exporting."
                 )
-            parts[path] = _as_lora(layer, layer.coefficients(names))
+            factors[path] = _factors_of_ours(layer, layer.coefficients(names))
         elif isinstance(layer, LoraLayer) and any(name in layer.lora_A for name in names):
-            parts[path] = _stacked(layer, [name for name in names if name in layer.lora_A])
-    if not parts:
+            present = [name for name in names if name in layer.lora_A]
+            factors[path] = _factors_of_peft(layer, present)
+    if not factors:
         raise ModelError(f"No layer of the model carries {' or '.join(map(repr, names))}.")
+    return factors
 
-    ranks = {path: a.shape[0] for path, (a, _, _) in parts.items()}
+
+def _has_bias(factors: Mapping[str, Factors]) -> bool:
+    return any(bool(bias.any()) for _, _, bias in factors.values())
+
+
+def _lora_config(config: PeftConfig, factors: Mapping[str, Factors]) -> LoraConfig:
+    """Return the config of the exported LoRA; layers of another rank are listed in patterns."""
+    ranks = {path: a.shape[0] for path, (a, _, _) in factors.items()}
     usual = Counter(ranks.values()).most_common(1)[0][0]
     others = {path: rank for path, rank in ranks.items() if rank != usual}
-    lora_bias = any(bool(bias.any()) for _, _, bias in parts.values())
-    state = {}
-    for path, (a, b, bias) in parts.items():
-        prefix = f"base_model.model.{path}"
-        state[f"{prefix}.lora_A.weight"] = a.to("cpu", dtype).contiguous()
-        state[f"{prefix}.lora_B.weight"] = b.to("cpu", dtype).contiguous()
-        if lora_bias:  # PEFT knows it for all layers or for none
-            state[f"{prefix}.lora_B.bias"] = bias.to("cpu", dtype).contiguous()
-    lora = LoraConfig(
+    return LoraConfig(
         r=usual,
         lora_alpha=usual,
-        target_modules=sorted(parts),
+        target_modules=sorted(factors),
         rank_pattern=others,
         alpha_pattern=dict(others),
-        lora_bias=lora_bias,
+        lora_bias=_has_bias(factors),
         task_type=config.task_type,
         base_model_name_or_path=config.base_model_name_or_path,
         inference_mode=True,
     )
-    return lora, state
+
+
+def _lora_state(factors: Mapping[str, Factors], dtype: torch.dtype) -> dict[str, Tensor]:
+    """Return the state dict of the exported LoRA under PEFT's names."""
+    lora_bias = _has_bias(factors)
+    state = {}
+    for path, (a, b, bias) in factors.items():
+        prefix = f"base_model.model.{path}"
+        state[f"{prefix}.lora_A.weight"] = a.to("cpu", dtype).contiguous()
+        state[f"{prefix}.lora_B.weight"] = b.to("cpu", dtype).contiguous()
+        if lora_bias:  # PEFT's lora_bias holds for all layers or for none
+            state[f"{prefix}.lora_B.bias"] = bias.to("cpu", dtype).contiguous()
+    return state
 
 
 def export_to_folder(
@@ -110,10 +146,10 @@ def export_to_folder(
     *,
     dtype: torch.dtype = torch.float32,
 ) -> Path:
-    """Write ``export_lora`` as a folder that plain ``peft.PeftModel.from_pretrained(base, folder)`` loads.
+    """Write :func:`export_lora` as a folder that ``PeftModel.from_pretrained(base, folder)`` loads.
 
     Returns:
-        The folder, which appears complete or not at all.
+        The folder; it appears complete or not at all.
 
     Raises:
         ModelError: as ``export_lora``.
@@ -127,11 +163,9 @@ def export_to_folder(
     return target
 
 
-def _as_lora(layer: AdaptedLinear, factors: dict[str, float]) -> tuple[Tensor, Tensor, Tensor]:
-    """A ``[rank, d_in]``, B ``[d_out, rank]`` and bias ``[d_out]`` with scale 1, float64, of the mix given by
-    ``factors``.
-    """
-    weights = {name: factor * layer.colora_scaling[name] for name, factor in factors.items()}
+def _factors_of_ours(layer: AdaptedLinear, coefficients: dict[str, float]) -> Factors:
+    """Return the factors of a Co-LoRA or LoRA layer, mixed by ``coefficients``."""
+    weights = {name: factor * layer.colora_scaling[name] for name, factor in coefficients.items()}
     if isinstance(layer, CoLoraLinear):
         a, b = (layer.colora_shared[name].double() for name in ("frozen_A", "frozen_B"))
         p = sum(
@@ -151,11 +185,14 @@ def _as_lora(layer: AdaptedLinear, factors: dict[str, float]) -> tuple[Tensor, T
     return a, b, b.new_zeros(b.shape[0])
 
 
-def _stacked(layer: LoraLayer, names: list[str]) -> tuple[Tensor, Tensor, Tensor]:
-    """The same of PEFT's own LoRA layer, each adapter with the scale it has now."""
+def _factors_of_peft(layer: LoraLayer, names: list[str]) -> Factors:
+    """Return the factors of PEFT's own LoRA layer, each adapter with its present scale."""
     for name in names:
         if isinstance(layer.scaling[name], Tensor):
-            raise ModelError(f"Adapter {name!r} has a scale for each input; that is not one LoRA.")
+            raise ModelError(
+                f"Adapter {name!r} has another scale for each input, so it is not one LoRA and "
+                "cannot be exported."
+            )
     a = torch.cat([layer.lora_A[name].weight.detach().double() for name in names])
     b = torch.cat(
         [layer.scaling[name] * layer.lora_B[name].weight.detach().double() for name in names], dim=1

@@ -1,4 +1,4 @@
-"""The two kinds of adapted linear layer: Co-LoRA (frozen A and B, trained P and Q) and ordinary LoRA."""
+"""Define the two kinds of adapted linear layer: Co-LoRA and ordinary LoRA."""
 
 from __future__ import annotations
 
@@ -7,22 +7,48 @@ from peft.tuners._buffer_dict import BufferDict
 from torch import Tensor, nn
 
 from fedmosaic.adapters.config import CoLoraConfig
-from fedmosaic.adapters.functional import CoLoraPass, LoraPass
-from fedmosaic.adapters.layer import AdaptedLinear, exact_dtype
+from fedmosaic.adapters.functional import CoLoraPass, LoraPass, colora_change, lora_change
+from fedmosaic.adapters.layer import AdaptedLinear
+from fedmosaic.adapters.merging import merge_dtype
 from fedmosaic.adapters.subspace import random_pair, svd_pair
 from fedmosaic.errors import ModelError
 from fedmosaic.seeding import generator
 
 
 class CoLoraLinear(AdaptedLinear):
-    """``h = W x + s B (P A x + Q)`` with trained P ``[r, r]`` and Q ``[r]`` (zero at the start).
+    """Compute ``h = W x + s B (P A x + Q)`` with trained P ``[r, r]`` and Q ``[r]``.
 
-    A and B are one frozen pair for all adapters of the layer, in buffers: never in an optimiser, saved with every
-    adapter.
+    P and Q are zero at the start. A and B are one frozen pair for all adapters of the layer. They
+    are buffers: never in an optimiser, and saved with every adapter.
     """
 
     adapter_layer_names = ("colora_P", "colora_Q", "colora_beta")
     low_rank_names = ("colora_P", "colora_Q")
+
+    def delta(self, x: Tensor, name: str) -> Tensor:
+        """Compute ``s B (P A x + Q)`` in plain operations."""
+        p, q = self.colora_P[name].to(x.dtype), self.colora_Q[name].to(x.dtype)
+        return colora_change(x, *self._shared(x.dtype), p, q, self.colora_scaling[name])
+
+    def one_pass(self, x: Tensor, names: list[str], linear: nn.Module | None = None) -> Tensor:
+        """Compute the change by one adapter or the pair through :class:`CoLoraPass`."""
+        local, received = (names[0], None) if len(names) == 1 else self.colora_pair
+        weight, bias = (None, None) if linear is None else (linear.weight, linear.bias)
+        scale = self.colora_scaling[local]
+        p, q = self.colora_P[local].to(x.dtype), self.colora_Q[local].to(x.dtype)
+        p_global = q_global = beta = None
+        if received is not None:
+            p_global = self.colora_P[received].to(x.dtype)
+            q_global = self.colora_Q[received].to(x.dtype)
+            ratio = self.colora_scaling[received] / scale
+            if ratio != 1.0:  # the pass has one scale, the local adapter's
+                p_global, q_global = p_global * ratio, q_global * ratio
+            beta = self.colora_beta[local].to(x.dtype)
+        a, b = self._shared(x.dtype)
+        return CoLoraPass.apply(x, weight, bias, a, b, p, q, p_global, q_global, beta, scale)  # type: ignore[no-any-return]
+
+    def _shared(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        return self.colora_shared["frozen_A"].to(dtype), self.colora_shared["frozen_B"].to(dtype)
 
     def _make_parameters(self) -> None:
         self.colora_P = nn.ParameterDict()
@@ -35,8 +61,9 @@ class CoLoraLinear(AdaptedLinear):
             self._make_shared(config)
         elif self.colora_shared["frozen_A"].shape[0] != r:
             raise ModelError(
-                f"Adapter {adapter_name!r} has r = {r}, but the frozen A and B of the layer, which all its adapters "
-                f"share, have r = {self.colora_shared['frozen_A'].shape[0]}: give all adapters of a model the same r."
+                f"Adapter {adapter_name!r} has r = {r}, but the frozen A and B of the layer, which "
+                f"all its adapters share, have r = {self.colora_shared['frozen_A'].shape[0]}: give "
+                "all adapters of a model the same r."
             )
         self.colora_P[adapter_name] = nn.Parameter(
             torch.zeros(r, r) if config.init_weights else torch.randn(r, r)
@@ -47,14 +74,12 @@ class CoLoraLinear(AdaptedLinear):
 
     def _make_shared(self, config: CoLoraConfig) -> None:
         weight = self.get_base_layer().weight
+        rank, site = config.shared_rank, self.colora_site
         if config.shared_init == "svd":
-            a, b = svd_pair(self.get_base_weight(), config.shared_rank)
+            a, b = svd_pair(self.get_base_weight(), rank)
         else:
-            place = self.colora_site
-            rank = config.shared_rank
-            a, b = random_pair(
-                self.in_features, self.out_features, rank, config.seed, place.layer, place.module
-            )
+            widths = (self.in_features, self.out_features)
+            a, b = random_pair(*widths, rank, config.seed, site.layer, site.module)
         dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
         device = weight.device if weight.device.type != "meta" else torch.device("cpu")
         self.colora_shared["frozen_A"] = a.to(device, dtype)
@@ -62,71 +87,49 @@ class CoLoraLinear(AdaptedLinear):
         self.colora_shared_scale = config.shared_scale
         self.colora_b_scale = config.b_scale
 
-    def _shared(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        return self.colora_shared["frozen_A"].to(dtype), self.colora_shared["frozen_B"].to(dtype)
-
-    def _single(self, x: Tensor, linear: nn.Module | None, name: str) -> Tensor:
-        p, q = self.colora_P[name].to(x.dtype), self.colora_Q[name].to(x.dtype)
-        weight, bias = (None, None) if linear is None else (linear.weight, linear.bias)
-        scale = self.colora_scaling[name]
-        shared = self._shared(x.dtype)
-        result: Tensor = CoLoraPass.apply(x, weight, bias, *shared, p, q, None, None, None, scale)
-        return result
-
-    def _scalar_pair(self, x: Tensor, linear: nn.Module | None) -> Tensor:
-        local, received = self.colora_pair
-        p, q = self.colora_P[local].to(x.dtype), self.colora_Q[local].to(x.dtype)
-        p_global, q_global = (
-            self.colora_P[received].to(x.dtype),
-            self.colora_Q[received].to(x.dtype),
-        )
-        scale, ratio = (
-            self.colora_scaling[local],
-            self.colora_scaling[received] / self.colora_scaling[local],
-        )
-        if ratio != 1.0:
-            p_global, q_global = p_global * ratio, q_global * ratio
-        weight, bias = (None, None) if linear is None else (linear.weight, linear.bias)
-        beta = self.colora_beta[local].to(x.dtype)
-        scale *= self.colora_mix_scale
-        return CoLoraPass.apply(  # type: ignore[no-any-return]
-            x, weight, bias, *self._shared(x.dtype), p, q, p_global, q_global, beta, scale
-        )
-
-    def _plain_delta(self, x: Tensor, name: str) -> Tensor:
-        a, b = self._shared(x.dtype)
-        u = nn.functional.linear(
-            nn.functional.linear(x, a),
-            self.colora_P[name].to(x.dtype),
-            self.colora_Q[name].to(x.dtype),
-        )
-        delta: Tensor = nn.functional.linear(u, b) * self.colora_scaling[name]
-        return delta
-
     def get_delta_weight(self, adapter: str) -> Tensor:
-        """``s B P A``."""
+        """Return ``s B P A``."""
         p = self.colora_P[adapter].detach()
-        a, b = self._shared(exact_dtype(p.dtype))
+        a, b = self._shared(merge_dtype(p.dtype))
         delta: Tensor = self.colora_scaling[adapter] * (b @ p.to(a.dtype) @ a)
         return delta
 
     def get_delta_bias(self, adapter: str) -> Tensor | None:
-        """``s B Q``."""
+        """Return ``s B Q``."""
         q = self.colora_Q[adapter].detach()
-        _, b = self._shared(exact_dtype(q.dtype))
+        _, b = self._shared(merge_dtype(q.dtype))
         delta: Tensor = self.colora_scaling[adapter] * (b @ q.to(b.dtype))
         return delta
 
 
 class LoraLinear(AdaptedLinear):
-    """``h = W x + s B A x`` with both A ``[r, d_in]`` and B ``[d_out, r]`` trained (Hu et al., arXiv 2106.09685); B
-    starts as zero.
+    """Compute ``h = W x + s B A x`` with trained A ``[r, d_in]`` and B ``[d_out, r]``.
 
-    A is drawn for (seed, layer, module), so all clients of one architecture and seed start from the same one.
+    This is ordinary LoRA (Hu et al., arXiv 2106.09685). B is zero at the start. A is drawn for
+    (seed, layer, module), so all clients of one architecture and seed start from the same one.
     """
 
     adapter_layer_names = ("colora_A", "colora_B", "colora_beta")
     low_rank_names = ("colora_A", "colora_B")
+
+    def delta(self, x: Tensor, name: str) -> Tensor:
+        """Compute ``s B A x`` in plain operations."""
+        a, b = self.colora_A[name].to(x.dtype), self.colora_B[name].to(x.dtype)
+        return lora_change(x, a, b, self.colora_scaling[name])
+
+    def one_pass(self, x: Tensor, names: list[str], linear: nn.Module | None = None) -> Tensor:
+        """Compute the change by one adapter or the pair through :class:`LoraPass`."""
+        local, received = (names[0], None) if len(names) == 1 else self.colora_pair
+        weight, bias = (None, None) if linear is None else (linear.weight, linear.bias)
+        a, b = self.colora_A[local].to(x.dtype), self.colora_B[local].to(x.dtype)
+        a_global = b_global = beta = None
+        scales = [self.colora_scaling[local], 0.0]
+        if received is not None:
+            a_global = self.colora_A[received].to(x.dtype)
+            b_global = self.colora_B[received].to(x.dtype)
+            beta = self.colora_beta[local].to(x.dtype)
+            scales[1] = self.colora_scaling[received]
+        return LoraPass.apply(x, weight, bias, a, b, a_global, b_global, beta, *scales)  # type: ignore[no-any-return]
 
     def _make_parameters(self) -> None:
         self.colora_A = nn.ParameterDict()
@@ -142,34 +145,9 @@ class LoraLinear(AdaptedLinear):
             b if config.init_weights else torch.randn_like(b)
         )
 
-    def _single(self, x: Tensor, linear: nn.Module | None, name: str) -> Tensor:
-        a, b = self.colora_A[name].to(x.dtype), self.colora_B[name].to(x.dtype)
-        weight, bias = (None, None) if linear is None else (linear.weight, linear.bias)
-        scale = self.colora_scaling[name]
-        return LoraPass.apply(x, weight, bias, a, b, None, None, None, scale, 0.0)  # type: ignore[no-any-return]
-
-    def _scalar_pair(self, x: Tensor, linear: nn.Module | None) -> Tensor:
-        local, received = self.colora_pair
-        a, b = self.colora_A[local].to(x.dtype), self.colora_B[local].to(x.dtype)
-        a_global, b_global = (
-            self.colora_A[received].to(x.dtype),
-            self.colora_B[received].to(x.dtype),
-        )
-        weight, bias = (None, None) if linear is None else (linear.weight, linear.bias)
-        beta = self.colora_beta[local].to(x.dtype)
-        scales = [self.colora_scaling[name] * self.colora_mix_scale for name in (local, received)]
-        return LoraPass.apply(x, weight, bias, a, b, a_global, b_global, beta, *scales)  # type: ignore[no-any-return]
-
-    def _plain_delta(self, x: Tensor, name: str) -> Tensor:
-        inner = nn.functional.linear(x, self.colora_A[name].to(x.dtype))
-        delta: Tensor = (
-            nn.functional.linear(inner, self.colora_B[name].to(x.dtype)) * self.colora_scaling[name]
-        )
-        return delta
-
     def get_delta_weight(self, adapter: str) -> Tensor:
-        """``s B A``."""
+        """Return ``s B A``."""
         a, b = self.colora_A[adapter].detach(), self.colora_B[adapter].detach()
-        dtype = exact_dtype(a.dtype)
+        dtype = merge_dtype(a.dtype)
         delta: Tensor = self.colora_scaling[adapter] * (b.to(dtype) @ a.to(dtype))
         return delta

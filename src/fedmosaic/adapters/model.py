@@ -1,6 +1,4 @@
-"""``CoLoraModel``: the PEFT tuner that puts Co-LoRA on block-end layers and ordinary LoRA on all others of one
-model.
-"""
+"""Put Co-LoRA on the block-end layers of a model and ordinary LoRA on all others."""
 
 from __future__ import annotations
 
@@ -20,33 +18,14 @@ from fedmosaic.adapters.placement import AdapterSite, block_ends
 from fedmosaic.errors import ModelError
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-"""The linear modules of a decoder layer of the Llama and Qwen families."""
+"""Linear modules of a decoder layer of the Llama and Qwen families."""
 
 LANGUAGE_MODELS = (
-    *(
-        "llama",
-        "mistral",
-        "mixtral",
-        "qwen2",
-        "qwen3",
-        "gemma",
-        "gemma2",
-        "gemma3",
-        "gemma3_text",
-        "smollm3",
-    ),
-    *(
-        "llava",
-        "llava_next",
-        "llava_onevision",
-        "llava_qwen2",
-        "internvl",
-        "qwen2_vl",
-        "qwen2_5_vl",
-        "qwen3_vl",
-        "vipllava",
-    ),
+    *("llama", "mistral", "mixtral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "gemma3_text"),
+    *("smollm3", "llava", "llava_next", "llava_onevision", "llava_qwen2", "internvl", "vipllava"),
+    *("qwen2_vl", "qwen2_5_vl", "qwen3_vl"),
 )
+"""Model types whose decoder layers have these projections."""
 
 VISION_PARTS = frozenset(
     (
@@ -54,16 +33,15 @@ VISION_PARTS = frozenset(
         *("multi_modal_projector", "mm_projector", "vision_projector", "connector"),
     )
 )
-"""Components of a module's path that say it is not part of the language model."""
+"""Path components of modules that are not part of the language model."""
 
 _INDEXED = re.compile(r"(?:^|\.)(?P<stack>[^.]*)\.(?P<index>\d+)\.")
 
 
 class CoLoraModel(BaseTuner):
-    """The tuner behind ``peft.get_peft_model(model, CoLoraConfig(...))``; users rarely name it.
+    """Inject Co-LoRA and LoRA layers for ``peft.get_peft_model(model, CoLoraConfig(...))``.
 
-    ``set_adapter(["local", "global"])`` on ``peft_model.base_model`` switches the gated pair on (``PeftModel`` takes
-    one name only).
+    ``PeftModel.set_adapter`` takes one name only; use :func:`activate` to switch the gated pair on.
     """
 
     prefix: str = "colora_"
@@ -88,25 +66,26 @@ class CoLoraModel(BaseTuner):
         current_key: str,
         parameter_name: str | None = None,
     ) -> None:
-        place = self._place(peft_config, current_key)
-        kind = LoraLinear if place.block is None else CoLoraLinear
+        site = self._site(peft_config, current_key)
+        kind = LoraLinear if site.block is None else CoLoraLinear
         if isinstance(target, AdaptedLinear):
-            if type(target) is not kind or target.colora_site != place:
+            if type(target) is not kind or target.colora_site != site:
                 raise ModelError(
-                    f"Adapter {adapter_name!r} has other block-end layers than those before it (at {current_key}): "
-                    "give all adapters of a model the same num_blocks and block_layers."
+                    f"Adapter {adapter_name!r} has other block-end layers than the model's earlier "
+                    f"adapters (at {current_key}): give all adapters of a model the same "
+                    "num_blocks and block_layers."
                 )
             target.update_layer(adapter_name, peft_config)
             return
-        layer = kind(target, adapter_name, peft_config, place, get_quantization_kwargs(self.model))
+        layer = kind(target, adapter_name, peft_config, site, get_quantization_kwargs(self.model))
         layer.train(target.training)
         if adapter_name not in self.active_adapters:
             # An adapter that is added to others is not trainable until it is made active.
             layer.requires_grad_(False)
         self._replace_module(parent, target_name, layer, target)
 
-    def _place(self, config: CoLoraConfig, key: str) -> AdapterSite:
-        """Layer, module name and block of a module's path such as ``model.layers.3.self_attn.q_proj``."""
+    def _site(self, config: CoLoraConfig, key: str) -> AdapterSite:
+        """Return the site of a module's path such as ``model.layers.3.self_attn.q_proj``."""
         module = key.rpartition(".")[2]
         found = _INDEXED.search(key)
         if config.shared_modules is not None and module not in config.shared_modules:
@@ -114,8 +93,9 @@ class CoLoraModel(BaseTuner):
         if found is None:
             if config.block_layers is None:
                 raise ModelError(
-                    f"{key} is not inside a list of layers, so it has no depth: set block_layers to 'all' (Co-LoRA "
-                    "everywhere), to a list of layers, or name other target_modules."
+                    f"{key} is not inside a list of layers, so it has no depth: set block_layers "
+                    "to 'all' (Co-LoRA everywhere) or to a list of layers, or name other "
+                    "target_modules."
                 )
             return AdapterSite(
                 0, module, 0 if config.block_layers == "all" or 0 in config.block_layers else None
@@ -131,7 +111,7 @@ class CoLoraModel(BaseTuner):
         return AdapterSite(layer, module, ends.index(layer) if layer in ends else None)
 
     def _cast_adapter_dtype(self, adapter_name: str, autocast_adapter_dtype: bool = True) -> None:
-        """As PEFT does for the trained weights; the frozen A and B follow them only when no upcasting is asked for."""
+        """Cast as PEFT does; A and B follow the trained weights only without upcasting."""
         super()._cast_adapter_dtype(adapter_name, autocast_adapter_dtype)
         if autocast_adapter_dtype:
             return
@@ -146,18 +126,18 @@ class CoLoraModel(BaseTuner):
     def _remap_adapter_state_dict_for_load(
         cls, model: nn.Module, config: Any, adapter_name: str, state_dict: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Besides PEFT's renaming: refuse an adapter whose A and B differ from those of the adapters already in the
-        model.
+        """Rename keys as PEFT does, and refuse an adapter with another frozen A or B.
 
-        All adapters of a layer share one pair; loading another pair would silently change what the others mean.
+        All adapters of a layer share one A and B. Loading another pair would silently change the
+        meaning of the adapters that are already in the model.
         """
         for name, layer in model.named_modules():
             if not isinstance(layer, CoLoraLinear) or set(layer.colora_P) <= {adapter_name}:
                 continue
-            for which, own in layer.colora_shared.items():
+            for key, own in layer.colora_shared.items():
                 loaded = state_dict.get(
-                    f"{name}.colora_shared.{which}",
-                    state_dict.get(f"base_model.model.{name}.colora_shared.{which}"),
+                    f"{name}.colora_shared.{key}",
+                    state_dict.get(f"base_model.model.{name}.colora_shared.{key}"),
                 )
                 if loaded is None:
                     continue
@@ -167,9 +147,9 @@ class CoLoraModel(BaseTuner):
                 if not close:
                     others = sorted(set(layer.colora_P) - {adapter_name})
                     raise ModelError(
-                        f"Adapter {adapter_name!r} was trained in another subspace than {', '.join(others)}: its "
-                        f"frozen {which[-1]} at {name} differs. Load adapters of one client together, or load this one "
-                        "into a fresh model."
+                        f"Adapter {adapter_name!r} was trained in another subspace than "
+                        f"{', '.join(others)}: its frozen {key[-1]} at {name} differs. Load "
+                        "adapters of one client together, or load this one into a fresh model."
                     )
         renamed: dict[str, Tensor] = super()._remap_adapter_state_dict_for_load(
             model, config, adapter_name, state_dict
@@ -200,12 +180,13 @@ class CoLoraModel(BaseTuner):
         Args:
             progressbar: Show a progress bar.
             safe_merge: Check the merged weights for NaN and Inf.
-            adapter_names: Which adapters; None: the active ones.
-            new_bias: Allow Q to become a bias of layers that have none. The result is right in memory, but most model
-                classes drop such a bias when it is saved and loaded again: ``export_to_folder`` is the way to keep it.
+            adapter_names: Adapters to merge; None: the active ones.
+            new_bias: Allow Q to become a bias of layers that have none. The result is right in
+                memory, but most model classes drop such a bias when the model is saved and loaded
+                again. ``export_to_folder`` keeps it.
 
         Raises:
-            ModelError: when Q would become such a bias and ``new_bias`` is False.
+            ModelError: Q would become such a bias and ``new_bias`` is False.
         """
         return self._unload_and_optionally_merge(  # type: ignore[no-any-return]
             progressbar=progressbar,
@@ -225,19 +206,20 @@ class CoLoraModel(BaseTuner):
                 layer.has(adapter) and bool(layer.colora_Q[adapter].any()) for adapter in merging
             ):
                 raise ModelError(
-                    f"Merging would give {name} a bias (s B Q) that its model class does not have and drops when "
-                    "saving. Use fedmosaic.adapters.export_to_folder for an ordinary LoRA, or "
-                    "merge_and_unload(new_bias=True) to keep it in memory."
+                    f"Merging would give {name} a bias (s B Q) that its model class does not have "
+                    "and drops when saving. Use fedmosaic.adapters.export_to_folder for an "
+                    "ordinary LoRA, or merge_and_unload(new_bias=True) to keep it in memory."
                 )
 
 
 def build_pair(model: nn.Module, config: CoLoraConfig) -> PeftModel:
-    """A model with the pair of adapters of FedMosaic: ``local`` (trains) and ``global`` (frozen), both active, mixed by
-    the gate.
+    """Add FedMosaic's pair of adapters to a model: ``local`` trains, ``global`` is frozen.
+
+    Both are active and mixed by the gate.
 
     Args:
         model: The base model; it is changed in place, as by ``peft.get_peft_model``.
-        config: One config for both; their names are ``config.local_name`` and ``config.global_name``.
+        config: One config for both adapters, with their names ``local_name`` and ``global_name``.
     """
     peft_model = get_peft_model(model, config, adapter_name=config.local_name)
     peft_model.add_adapter(config.global_name, config)
@@ -246,14 +228,15 @@ def build_pair(model: nn.Module, config: CoLoraConfig) -> PeftModel:
 
 
 def activate(model: PeftModel, *names: str) -> None:
-    """Make exactly these adapters active: ``activate(model, "local", "global")`` for the gated pair.
+    """Make exactly these adapters active: ``activate(model, "local", "global")`` for the pair.
 
     Raises:
-        ModelError: when the model has no adapter of that name.
+        ModelError: the model has no adapter of that name.
     """
     for name in names:
         if name not in model.peft_config:
             raise ModelError(
-                f"The model has no adapter {name!r}; it has {', '.join(map(repr, model.peft_config))}."
+                f"The model has no adapter {name!r}; "
+                f"it has {', '.join(map(repr, model.peft_config))}."
             )
     model.base_model.set_adapter(list(names))

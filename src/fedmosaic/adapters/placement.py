@@ -1,4 +1,4 @@
-"""Choose the layers and modules that carry Co-LoRA: N_B blocks of equal relative depth, one block end each."""
+"""Choose the layers and modules that carry Co-LoRA: the ends of N_B blocks of equal depth."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class AdapterSite(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Return the name that A, B, P and Q of this site have in every model: ``block.{k}.{module}``."""
+        """Return the common name of this site's tensors in all models: ``block.{k}.{module}``."""
         return f"block.{self.block}.{self.module}"
 
 
@@ -49,7 +49,7 @@ class Placement:
     def block_ends(self, num_layers: int) -> tuple[int, ...]:
         """Return the block ends of a model of ``num_layers`` layers by depth alone.
 
-        With ``block_rule="cka"`` this is the pivot's choice; other models are then matched to it by CKA.
+        With ``block_rule="cka"`` these are the pivot's; other models are then matched to it by CKA.
 
         Raises:
             ModelError: the model has fewer layers than blocks.
@@ -59,7 +59,7 @@ class Placement:
 
 
 def sites_of(layers: Sequence[int], modules: Sequence[str]) -> list[AdapterSite]:
-    """List the Co-LoRA sites of a model whose blocks end at ``layers`` (0-based), block by block."""
+    """List the Co-LoRA sites, block by block, of a model whose blocks end at ``layers``."""
     return [
         AdapterSite(layer, module, block)
         for block, layer in enumerate(layers)
@@ -68,31 +68,38 @@ def sites_of(layers: Sequence[int], modules: Sequence[str]) -> list[AdapterSite]
 
 
 def block_ends(num_layers: int, num_blocks: int) -> tuple[int, ...]:
-    """The last layer (0-based) of each of ``num_blocks`` blocks of a model of ``num_layers`` layers.
+    """Return the last layer (0-based) of each of ``num_blocks`` blocks of a model.
 
-    Block k (1-based) of N_B ends at layer ``k * floor(L / N_B) - 1``; the last block takes what is left and ends at
-    ``L - 1``. Layers of equal relative depth resemble one another most across models (CKA; FedMosaic, arXiv 2506.11024,
-    section on block-wise aggregation). For L = 16 and N_B = 4: ``(3, 7, 11, 15)``.
+    Block k (1-based) of N_B ends at layer ``k * floor(L / N_B) - 1`` of L layers. The last block
+    takes the remaining layers and ends at ``L - 1``. Layers of equal relative depth resemble one
+    another most across models (CKA; FedMosaic, arXiv 2506.11024, section on block-wise
+    aggregation). For L = 16 and N_B = 4 the ends are ``(3, 7, 11, 15)``.
+
+    Args:
+        num_layers: L, the number of decoder layers of the model.
+        num_blocks: N_B.
 
     Raises:
-        ModelError: when the model has fewer layers than blocks, or there is no block.
+        ModelError: the model has fewer layers than blocks, or there is no block.
     """
     if num_blocks < 1:
         raise ModelError(f"num_blocks is {num_blocks}; at least one block is needed.")
     if num_layers < num_blocks:
         raise ModelError(
-            f"A model of {num_layers} layers cannot be cut into {num_blocks} blocks: lower num_blocks to "
-            f"{max(num_layers, 1)} or less for every client of the federation, or leave this model out."
+            f"A model of {num_layers} layers cannot be cut into {num_blocks} blocks: lower "
+            f"num_blocks to {max(num_layers, 1)} or less for every client of the federation, or "
+            "leave this model out."
         )
     size = num_layers // num_blocks
     return (*(k * size - 1 for k in range(1, num_blocks)), num_layers - 1)
 
 
 def even_block_ends(num_layers: int, num_blocks: int) -> tuple[int, ...]:
-    """Ends at ``round(k L / N_B) - 1``: as even as can be where the blocks do not divide the layers.
+    """Return block ends that are as even as possible: block k ends at ``round(k L / N_B) - 1``.
 
-    The paper's rule puts what is left over into the last block, so that for L = 10 and N_B = 8 the seventh block ends at 70 % of the
-    depth where it ends at 88 % of a model of 8 layers. Equal to :func:`block_ends` where N_B divides L.
+    The paper's rule (:func:`block_ends`) puts all remaining layers into the last block: for L = 10
+    and N_B = 8 its seventh block ends at 70 % of the depth, but at 88 % in a model of 8 layers.
+    Both rules agree where N_B divides L.
 
     Raises:
         ModelError: as :func:`block_ends`.

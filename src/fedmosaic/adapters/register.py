@@ -1,8 +1,9 @@
-"""Makes Co-LoRA known to PEFT: the one place that reaches into PEFT's closed list of methods.
+"""Register Co-LoRA as a PEFT method.
 
-PEFT looks methods up by ``PeftType``, an enum that cannot be subclassed once it has members, and offers no plug-in
-loading. The member ``COLORA`` is therefore entered by hand into the three tables that make up an enum. A real member
-(rather than a bare string) is needed because PEFT and ``transformers`` read ``.value``, pickle it and write it to JSON.
+PEFT looks methods up by ``PeftType``, an enum that cannot be subclassed once it has members, and it
+offers no plug-in loading. This module therefore enters the member ``COLORA`` by hand into the three
+tables that make up an enum. A real member rather than a bare string is needed because PEFT and
+``transformers`` read ``.value``, pickle it and write it to JSON.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ NAME = "colora"
 
 
 def peft_type() -> PeftType:
-    """The member ``PeftType.COLORA``, created at the first call."""
+    """Return the member ``PeftType.COLORA``, created at the first call."""
     value = NAME.upper()
     if value in PeftType.__members__:
         return PeftType[value]

@@ -1,13 +1,15 @@
-"""Reading and writing adapters under names that do not depend on PEFT, ``transformers`` or the model family.
+"""Read and write adapters under names that do not depend on PEFT, Transformers or the model family.
 
-| key                    | tensor                                                        | layers                     |
-|------------------------|---------------------------------------------------------------|----------------------------|
-| ``block.{k}.{m}.P``    | ``[r, r]``, in block k (0-based), module m such as ``q_proj`` | Co-LoRA                    |
-| ``block.{k}.{m}.Q``    | ``[r]``                                                       | Co-LoRA                    |
-| ``layer.{i}.{m}.A``    | ``[r, d_in]``, in layer i (0-based)                           | ordinary, PEFT's or ours   |
-| ``layer.{i}.{m}.B``    | ``[d_out, r]``                                                | ordinary, PEFT's or ours   |
-| ``gate.{i}.{m}``       | ``[1]``, or ``[1 + d_in]`` for the input gate; stays at home  | both; local adapter only   |
-| ``block.{k}.{m}.A|B``  | the frozen subspace, only in ``shared_state``                 | Co-LoRA                    |
+| key                    | tensor                                      | layers                   |
+|------------------------|---------------------------------------------|--------------------------|
+| ``block.{k}.{m}.P``    | ``[r, r]`` in block k (0-based), module m   | Co-LoRA                  |
+| ``block.{k}.{m}.Q``    | ``[r]``                                     | Co-LoRA                  |
+| ``layer.{i}.{m}.A``    | ``[r, d_in]`` in layer i (0-based)          | ordinary, PEFT's or ours |
+| ``layer.{i}.{m}.B``    | ``[d_out, r]``                              | ordinary, PEFT's or ours |
+| ``gate.{i}.{m}``       | ``[1]``, or ``[1 + d_in]`` for the input ga | both; local adapter only |
+| ``block.{k}.{m}.A|B``  | the frozen subspace, only in ``shared_state | Co-LoRA                  |
+
+A module m is the leaf name of a linear layer, such as ``q_proj``. Gates are never sent.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ _Table = dict[str, tuple[nn.Module, str]]
 def adapter_parameters(
     model: nn.Module, adapter: str, *, gates: bool = True
 ) -> dict[str, nn.Parameter]:
-    """The parameters of an adapter themselves, by canonical key: for optimiser groups and for counting.
+    """Return the parameters of an adapter (not copies) by canonical key.
 
     Args:
         model: A PeftModel with Co-LoRA layers or PEFT's own LoRA layers.
@@ -38,7 +40,7 @@ def adapter_parameters(
         gates: Include the gates, where the adapter owns them.
 
     Raises:
-        ModelError: when the model has no such adapter, or two layers would have one key.
+        ModelError: the model has no such adapter, or two layers would have one key.
     """
     table = _tables(model, adapter)
     return {
@@ -49,7 +51,7 @@ def adapter_parameters(
 
 
 def read_state(model: nn.Module, adapter: str, *, gates: bool = False) -> dict[str, Tensor]:
-    """Copies of an adapter's tensors by canonical key. Gates are private and left out unless asked for.
+    """Return copies of an adapter's tensors by canonical key; private gates only if ``gates``.
 
     Raises:
         ModelError: as ``adapter_parameters``.
@@ -68,18 +70,19 @@ def write_state(
     gates: bool = False,
     partial: bool = False,
 ) -> None:
-    """Copy tensors into an adapter, in place, so that optimisers keep what they hold. Nothing is written if anything is
-    wrong.
+    """Copy tensors into an adapter in place, so that optimisers still hold the same parameters.
+
+    Nothing is written if anything is wrong.
 
     Args:
         model: A PeftModel with Co-LoRA layers or PEFT's own LoRA layers.
         adapter: Name of the adapter.
-        state: Tensors by canonical key, as ``read_state`` gives them with the same ``gates``.
-        gates: Whether ``state`` holds the gates too.
-        partial: Allow keys to be missing; those tensors stay as they are.
+        state: Tensors by canonical key, as ``read_state`` returns them with the same ``gates``.
+        gates: ``state`` holds the gates too.
+        partial: Allow missing keys; their tensors stay as they are.
 
     Raises:
-        UpdateError: naming the first key that is unknown, missing, of another shape, or not finite.
+        UpdateError: a key is unknown or missing, or its tensor has another shape or is not finite.
         ModelError: as ``adapter_parameters``.
     """
     _copy_into(
@@ -88,7 +91,7 @@ def write_state(
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> str | None:
-    """The name of the first tensor that holds NaN or Inf; None if there is none."""
+    """Return the name of the first tensor that holds NaN or Inf; None if there is none."""
     if not tensors:
         return None
     # One test for all: hundreds of tiny tensors would cost more one by one.
@@ -99,14 +102,18 @@ def not_finite(tensors: Mapping[str, Tensor]) -> str | None:
 
 
 def shared_state(model: nn.Module) -> dict[str, Tensor]:
-    """Copies of the frozen A and B of all Co-LoRA layers: ``block.{k}.{m}.A`` ``[r, d_in]`` and ``.B`` ``[d_out,
-    r]``.
+    """Return copies of the frozen A and B of all Co-LoRA layers.
+
+    Returns:
+        ``block.{k}.{m}.A`` ``[r, d_in]`` and ``block.{k}.{m}.B`` ``[d_out, r]``.
     """
     return {key: tensor.detach().clone() for key, tensor in _shared(model).items()}
 
 
 def load_shared(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Put other A and B into all Co-LoRA layers, in place: the result of an alignment, for all adapters of the model.
+    """Replace A and B of all Co-LoRA layers in place, e.g. by those of an alignment.
+
+    They are shared by all adapters of the model.
 
     Raises:
         UpdateError: as ``write_state``.
@@ -123,7 +130,8 @@ def _copy_into(
     if not partial and len(state) != len(targets):
         missing = next(key for key in targets if key not in state)
         raise UpdateError(
-            f"The state for {what} lacks {missing!r} ({len(targets) - len(state)} tensors are missing)."
+            f"The state for {what} lacks {missing!r} "
+            f"({len(targets) - len(state)} tensors are missing)."
         )
     for key, tensor in state.items():
         if not isinstance(tensor, Tensor) or tensor.shape != targets[key].shape:
@@ -145,9 +153,10 @@ def _copy_into(
 
 
 def _tables(model: nn.Module, adapter: str) -> _Table:
-    """Canonical key -> (dictionary module, name in it) of one adapter, kept on the model until its adapters change.
+    """Return canonical key -> (dictionary module, name in it) of one adapter.
 
-    Holders rather than parameters are kept, because PEFT replaces parameters when it casts or loads them.
+    The table is cached on the model until its adapters change. It has the modules that hold the
+    parameters rather than the parameters, which PEFT replaces when it casts or loads them.
     """
     configs = getattr(model, "peft_config", None)
     if not isinstance(configs, dict) or adapter not in configs:
@@ -160,56 +169,63 @@ def _tables(model: nn.Module, adapter: str) -> _Table:
         model.__dict__["_fedmosaic_tables"] = cache
     tables: dict[str, _Table] = cache[1]
     if adapter not in tables:
-        tables[adapter] = _build(model, adapter)
+        tables[adapter] = _build_table(model, adapter)
     return tables[adapter]
 
 
-def _build(model: nn.Module, adapter: str) -> _Table:
+def _build_table(model: nn.Module, adapter: str) -> _Table:
     table: _Table = {}
     gates: _Table = {}
-
-    def add(target: _Table, key: str, holder: nn.Module, name: str) -> None:
-        if key in target:
-            raise ModelError(
-                f"Two adapted modules would both be called {key!r}; name them apart with target_modules."
-            )
-        target[key] = (holder, name)
-
     for path, layer in model.named_modules():
         if isinstance(layer, AdaptedLinear) and layer.has(adapter):
-            place = layer.colora_site
-            prefix = (
-                f"block.{place.block}"
-                if isinstance(layer, CoLoraLinear)
-                else f"layer.{place.layer}"
-            )
-            for attr in layer.low_rank_names:
-                add(table, f"{prefix}.{place.module}.{attr[-1]}", getattr(layer, attr), adapter)
-            if adapter in layer.colora_beta:
-                add(gates, f"gate.{place.layer}.{place.module}", layer.colora_beta, adapter)
+            _add_ours(table, gates, layer, adapter)
         elif isinstance(layer, LoraLayer) and adapter in layer.lora_A:
-            if getattr(layer.lora_B[adapter], "bias", None) is not None:
-                raise ModelError(
-                    f"{path} has a LoRA bias, which has no canonical name: use lora_bias=False."
-                )
-            found = _INDEX.search(path)
-            prefix = f"layer.{found[1] if found else 0}.{path.rpartition('.')[2]}"
-            add(table, f"{prefix}.A", layer.lora_A, f"{adapter}.weight")
-            add(table, f"{prefix}.B", layer.lora_B, f"{adapter}.weight")
+            _add_peft(table, path, layer, adapter)
     if not table:
         raise ModelError(f"Adapter {adapter!r} has no Co-LoRA and no LoRA layer in this model.")
     return {**table, **gates}
 
 
+def _add_ours(table: _Table, gates: _Table, layer: AdaptedLinear, adapter: str) -> None:
+    site = layer.colora_site
+    prefix = site.key if isinstance(layer, CoLoraLinear) else f"layer.{site.layer}.{site.module}"
+    for attr in layer.low_rank_names:
+        _add(table, f"{prefix}.{attr[-1]}", getattr(layer, attr), adapter)
+    if adapter in layer.colora_beta:
+        _add(gates, f"gate.{site.layer}.{site.module}", layer.colora_beta, adapter)
+
+
+def _add_peft(table: _Table, path: str, layer: LoraLayer, adapter: str) -> None:
+    if getattr(layer.lora_B[adapter], "bias", None) is not None:
+        raise ModelError(
+            f"{path} has a LoRA bias, which has no canonical name: use lora_bias=False."
+        )
+    found = _INDEX.search(path)
+    prefix = f"layer.{found[1] if found else 0}.{path.rpartition('.')[2]}"
+    _add(table, f"{prefix}.A", layer.lora_A, f"{adapter}.weight")
+    _add(table, f"{prefix}.B", layer.lora_B, f"{adapter}.weight")
+
+
+def _add(table: _Table, key: str, holder: nn.Module, name: str) -> None:
+    if key in table:
+        raise _ambiguous(key)
+    table[key] = (holder, name)
+
+
+def _ambiguous(key: str) -> ModelError:
+    return ModelError(
+        f"Two adapted modules would both be called {key!r}; name them apart with target_modules."
+    )
+
+
 def _shared(model: nn.Module) -> dict[str, Tensor]:
+    """Return the frozen A and B of all Co-LoRA layers themselves."""
     tensors: dict[str, Tensor] = {}
     for layer in model.modules():
         if isinstance(layer, CoLoraLinear):
-            prefix = f"block.{layer.colora_site.block}.{layer.colora_site.module}"
+            prefix = layer.colora_site.key
             if f"{prefix}.A" in tensors:
-                raise ModelError(
-                    f"Two adapted modules would both be called {prefix!r}; name them apart with target_modules."
-                )
+                raise _ambiguous(prefix)
             tensors[f"{prefix}.A"] = layer.colora_shared["frozen_A"]
             tensors[f"{prefix}.B"] = layer.colora_shared["frozen_B"]
     return tensors
