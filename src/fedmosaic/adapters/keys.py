@@ -1,10 +1,12 @@
-"""Name the tensors of an adapter independently of PEFT, ``transformers`` and the model family.
+"""Name the tensors of an adapter independently of PEFT, Transformers and the model family.
 
-| key                       | tensor                                             | travels            |
-|---------------------------|----------------------------------------------------|--------------------|
-| ``block.{k}.{m}.P``, Q    | Co-LoRA's P and Q of module m in block k           | yes                |
-| ``layer.{i}.{m}.A``, B    | ordinary LoRA's A and B of module m in layer i     | yes                |
-| ``gate.{i}.{m}``          | the gate's β of module m in layer i                | never              |
+| key                    | tensor                                                     | is sent |
+|------------------------|------------------------------------------------------------|---------|
+| ``block.{k}.{m}.P``    | Co-LoRA's P ``[r, r]`` of module m in block k              | yes     |
+| ``block.{k}.{m}.Q``    | Co-LoRA's Q ``[r]``                                        | yes     |
+| ``layer.{i}.{m}.A``    | ordinary LoRA's A ``[r, d_in]`` of module m in layer i     | yes     |
+| ``layer.{i}.{m}.B``    | ordinary LoRA's B ``[d_out, r]``                           | yes     |
+| ``gate.{i}.{m}``       | β of the gate: ``[1]``, or ``[1 + d_in]`` (input gate)     | never   |
 
 Blocks and layers are counted from 0; a module is the leaf name of a linear layer, e.g. ``q_proj``.
 """
@@ -57,5 +59,5 @@ class TensorKey(NamedTuple):
 
 
 def in_scope(tensors: Mapping[str, T], *scopes: Scope) -> dict[str, T]:
-    """Return the entries whose tensor keys have one of the scopes; names that are no keys are left out."""
+    """Return the entries whose keys have one of the scopes; other names are left out."""
     return {name: value for name, value in tensors.items() if name.split(".", 1)[0] in scopes}

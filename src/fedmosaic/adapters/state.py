@@ -1,15 +1,8 @@
 """Read and write adapters under names that do not depend on PEFT, Transformers or the model family.
 
-| key                    | tensor                                      | layers                   |
-|------------------------|---------------------------------------------|--------------------------|
-| ``block.{k}.{m}.P``    | ``[r, r]`` in block k (0-based), module m   | Co-LoRA                  |
-| ``block.{k}.{m}.Q``    | ``[r]``                                     | Co-LoRA                  |
-| ``layer.{i}.{m}.A``    | ``[r, d_in]`` in layer i (0-based)          | ordinary, PEFT's or ours |
-| ``layer.{i}.{m}.B``    | ``[d_out, r]``                              | ordinary, PEFT's or ours |
-| ``gate.{i}.{m}``       | ``[1]``, or ``[1 + d_in]`` for the input ga | both; local adapter only |
-| ``block.{k}.{m}.A|B``  | the frozen subspace, only in ``shared_state | Co-LoRA                  |
-
-A module m is the leaf name of a linear layer, such as ``q_proj``. Gates are never sent.
+``keys.py`` lists these names and the shapes behind them. The frozen A and B of Co-LoRA are called
+``block.{k}.{m}.A`` ``[r, d_in]`` and ``block.{k}.{m}.B`` ``[d_out, r]``; only ``shared_state`` has
+them.
 """
 
 from __future__ import annotations
@@ -21,6 +14,7 @@ import torch
 from peft.tuners.lora.layer import LoraLayer
 from torch import Tensor, nn
 
+from fedmosaic.adapters.keys import TensorKey
 from fedmosaic.adapters.layer import AdaptedLinear
 from fedmosaic.adapters.linear import CoLoraLinear
 from fedmosaic.errors import ModelError, UpdateError, nearest
@@ -188,11 +182,14 @@ def _build_table(model: nn.Module, adapter: str) -> _Table:
 
 def _add_ours(table: _Table, gates: _Table, layer: AdaptedLinear, adapter: str) -> None:
     site = layer.colora_site
-    prefix = site.key if isinstance(layer, CoLoraLinear) else f"layer.{site.layer}.{site.module}"
     for attr in layer.low_rank_names:
-        _add(table, f"{prefix}.{attr[-1]}", getattr(layer, attr), adapter)
+        if site.block is None:
+            key = TensorKey("layer", site.layer, site.module, attr[-1])
+        else:
+            key = TensorKey("block", site.block, site.module, attr[-1])
+        _add(table, key, getattr(layer, attr), adapter)
     if adapter in layer.colora_beta:
-        _add(gates, f"gate.{site.layer}.{site.module}", layer.colora_beta, adapter)
+        _add(gates, TensorKey("gate", site.layer, site.module), layer.colora_beta, adapter)
 
 
 def _add_peft(table: _Table, path: str, layer: LoraLayer, adapter: str) -> None:
@@ -201,15 +198,15 @@ def _add_peft(table: _Table, path: str, layer: LoraLayer, adapter: str) -> None:
             f"{path} has a LoRA bias, which has no canonical name: use lora_bias=False."
         )
     found = _INDEX.search(path)
-    prefix = f"layer.{found[1] if found else 0}.{path.rpartition('.')[2]}"
-    _add(table, f"{prefix}.A", layer.lora_A, f"{adapter}.weight")
-    _add(table, f"{prefix}.B", layer.lora_B, f"{adapter}.weight")
+    number, module = int(found[1]) if found else 0, path.rpartition(".")[2]
+    for parameter, holder in (("A", layer.lora_A), ("B", layer.lora_B)):
+        _add(table, TensorKey("layer", number, module, parameter), holder, f"{adapter}.weight")
 
 
-def _add(table: _Table, key: str, holder: nn.Module, name: str) -> None:
-    if key in table:
-        raise _ambiguous(key)
-    table[key] = (holder, name)
+def _add(table: _Table, key: TensorKey, holder: nn.Module, name: str) -> None:
+    if str(key) in table:
+        raise _ambiguous(str(key))
+    table[str(key)] = (holder, name)
 
 
 def _ambiguous(key: str) -> ModelError:
