@@ -30,7 +30,7 @@ from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.federation.runtime import Runtime
 from fedmosaic.federation.transport import InProcess
 from fedmosaic.federation.wire import read_tensors
-from fedmosaic.relevance import overlap_weights, relevance_weights, spread
+from fedmosaic.relevance import overlap_weights, relevance_weights, similarity_std
 from fedmosaic.reporting.listings import listing
 
 MODELS = ("miniature/llama-8x96", "miniature/qwen2-10x112", "miniature/llama-12x128")
@@ -281,8 +281,11 @@ def test_a_sharp_temperature_counts_in_deviations_of_the_similarities() -> None:
             key: torch.tensor(server.report["relevance"][key]) for key in ("weights", "similarity")
         }
     alike = reports["fedmosaic-sharp"]["similarity"]
-    assert torch.equal(alike, reports["fedmosaic"]["similarity"]) and 0.01 < spread(alike) < 0.9
-    for name, tau in (("fedmosaic", 0.5), ("fedmosaic-sharp", 0.5 * spread(alike))):
+    assert (
+        torch.equal(alike, reports["fedmosaic"]["similarity"])
+        and 0.01 < similarity_std(alike) < 0.9
+    )
+    for name, tau in (("fedmosaic", 0.5), ("fedmosaic-sharp", 0.5 * similarity_std(alike))):
         assert torch.allclose(reports[name]["weights"], relevance_weights(alike, tau), atol=1e-5)
 
 

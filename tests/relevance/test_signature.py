@@ -1,4 +1,4 @@
-"""The closed form against autograd, on the ends that real models have."""
+"""Test the closed form against autograd on the last layers that real models have."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def backbone(family: str = "Llama", **changes: Any) -> Backbone:
 
 
 def batch(lengths: list[int], answers: list[int], seed: int = 0) -> Batch:
-    """Left-padded rows of the given lengths whose last ``answers[i]`` tokens are labelled."""
+    """Return left-padded rows of given lengths whose last ``answers[i]`` tokens are labelled."""
     width, draw = max(lengths), torch.Generator().manual_seed(seed)
     ids = torch.randint(1, SIZES["vocab_size"], (len(lengths), width), generator=draw)
     mask, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
@@ -52,7 +52,7 @@ def batch(lengths: list[int], answers: list[int], seed: int = 0) -> Batch:
 
 
 def by_autograd(shared: Backbone, data: Batch) -> Tensor:
-    """The whole d x d_ff gradient of the mean cross-entropy over labelled tokens."""
+    """Return the whole d x d_ff gradient of the mean cross-entropy over labelled tokens."""
     weight = shared.language_layers[-1].mlp.down_proj.weight
     weight.requires_grad_(True)
     logits = shared.model(
@@ -82,9 +82,9 @@ def test_equals_autograd(family: str, tied: bool, lengths: list[int], answers: l
     expected = by_autograd(shared, data)
     full = SignatureModel(shared, keep=1.0)
     assert error(full.gradient(data), expected.flatten()) < 1e-5
-    kept = SignatureModel(shared, keep=0.4, seed=5)
-    assert kept.size == len(kept.rows) * 56 == 13 * 56
-    assert error(kept.gradient(data), expected[kept.rows].flatten()) < 1e-5
+    partial = SignatureModel(shared, keep=0.4, seed=5)
+    assert partial.size == len(partial.rows) * 56 == 13 * 56
+    assert error(partial.gradient(data), expected[partial.rows].flatten()) < 1e-5
 
 
 def test_layer_norm_and_biased_head_equal_autograd() -> None:
@@ -122,22 +122,22 @@ def test_half_precision_stays_close() -> None:
 
 def test_padding_and_unlabelled_tokens_do_not_enter() -> None:
     model = SignatureModel(backbone())
-    alone, padded = batch([9], [4]), batch([9], [4])
+    plain, padded = batch([9], [4]), batch([9], [4])
     padded = Batch(
-        torch.nn.functional.pad(alone.input_ids, (6, 0)),
-        torch.nn.functional.pad(alone.attention_mask, (6, 0)),
-        torch.nn.functional.pad(alone.labels, (6, 0), value=-100),
+        torch.nn.functional.pad(plain.input_ids, (6, 0)),
+        torch.nn.functional.pad(plain.attention_mask, (6, 0)),
+        torch.nn.functional.pad(plain.labels, (6, 0), value=-100),
         None,
     )
-    assert error(model.gradient(padded), model.gradient(alone)) < 1e-4
-    seen = model.forward(padded)
-    assert seen.hidden.shape == (4, 32) and seen.activation.shape == (4, 56)
+    assert error(model.gradient(padded), model.gradient(plain)) < 1e-4
+    recorded = model.forward(padded)
+    assert recorded.hidden.shape == (4, 32) and recorded.activation.shape == (4, 56)
 
 
 def test_rows_come_from_the_shared_seed() -> None:
     shared = backbone()
-    first, again, other = (SignatureModel(shared, 0.4, seed).rows for seed in (1, 1, 2))
-    assert torch.equal(first, again) and not torch.equal(first, other)
+    first, second, other = (SignatureModel(shared, 0.4, seed).rows for seed in (1, 1, 2))
+    assert torch.equal(first, second) and not torch.equal(first, other)
     assert len(set(first.tolist())) == 13 and not torch.equal(first, torch.arange(13))
 
 
@@ -175,7 +175,9 @@ def test_active_adapter_is_refused_and_a_disabled_one_changes_nothing() -> None:
         ("Starcoder2", {}, "no linear mlp.down_proj"),
     ],
 )
-def test_other_ends_are_refused(family: str, changes: dict[str, Any], message: str) -> None:
+def test_unsupported_last_layers_are_refused(
+    family: str, changes: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ModelError, match=message):
         SignatureModel(backbone(family, **changes))
 

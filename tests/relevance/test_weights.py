@@ -1,4 +1,4 @@
-"""Properties of similarity, weights and mixtures, whatever the signatures."""
+"""Test properties of similarity, weights and mixtures for arbitrary signatures."""
 
 from __future__ import annotations
 
@@ -11,16 +11,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fedmosaic.errors import ConfigError, UpdateError
+from fedmosaic.relevance.controls import permuted_weights, random_weights, uniform_weights
 from fedmosaic.relevance.weights import (
     mix,
-    permuted,
-    random_sources,
     relevance_weights,
     restrict,
-    same,
+    same_label,
     similarity,
-    spread,
-    uniform,
+    similarity_std,
 )
 from fedmosaic.seeding import generator
 
@@ -29,10 +27,10 @@ def draw(n: int, k: int = 7, seed: int = 0) -> Tensor:
     return torch.randn(n, k, generator=generator("weights", n, k, seed))
 
 
-def assert_rows(weights: Tensor, alone: bool = False) -> None:
+def assert_rows(weights: Tensor, single: bool = False) -> None:
     assert torch.allclose(weights.sum(1), torch.ones(len(weights)), atol=1e-6)
     assert (weights >= 0).all()
-    if not alone:
+    if not single:
         assert (weights.diagonal() == 0).all()
 
 
@@ -80,14 +78,14 @@ def test_weights_by_hand() -> None:
 @settings(max_examples=150, deadline=None)
 def test_rows_sum_to_one_and_exclude_self(n: int, seed: int, tau: float, top_k: int | None) -> None:
     weights = relevance_weights(similarity(draw(n, seed=seed)), tau, top_k)
-    assert_rows(weights, alone=n == 1)
+    assert_rows(weights, single=n == 1)
     if n == 1:
         assert weights.tolist() == [[1.0]]
     if top_k is not None and n > 1:
         assert ((weights > 0).sum(1) <= min(top_k, n - 1)).all()
 
 
-def test_two_clients_hear_each_other_exactly() -> None:
+def test_two_clients_receive_each_others_values_exactly() -> None:
     values = draw(2, 5)
     weights = relevance_weights(similarity(draw(2)))
     assert weights.tolist() == [[0.0, 1.0], [1.0, 0.0]]
@@ -129,7 +127,7 @@ def test_missing_signature_with_top_k_is_still_uniform() -> None:
 
 
 def test_no_signature_at_all_is_uniform() -> None:
-    assert torch.allclose(relevance_weights(similarity(torch.zeros(3, 5))), uniform(3))
+    assert torch.allclose(relevance_weights(similarity(torch.zeros(3, 5))), uniform_weights(3))
     assert relevance_weights(similarity(torch.zeros(1, 5))).tolist() == [[1.0]]
 
 
@@ -143,7 +141,7 @@ def test_permuting_clients_permutes_results(n: int, seed: int) -> None:
     assert torch.allclose(moved, plain[order], atol=1e-5)
 
 
-def test_equals_give_the_equal() -> None:
+def test_equal_values_stay_equal() -> None:
     values = draw(1, 9).expand(6, 9)
     assert torch.allclose(
         mix(relevance_weights(similarity(draw(6))), values), values, rtol=1e-6, atol=1e-7
@@ -151,7 +149,7 @@ def test_equals_give_the_equal() -> None:
 
 
 def test_mix_is_the_weighted_sum_in_the_dtype_of_the_values() -> None:
-    weights, values = uniform(3), torch.tensor([[1.0, 4.0], [2.0, 8.0], [6.0, 0.0]])
+    weights, values = uniform_weights(3), torch.tensor([[1.0, 4.0], [2.0, 8.0], [6.0, 0.0]])
     assert mix(weights, values).tolist() == [[4.0, 4.0], [3.5, 2.0], [1.5, 6.0]]
     assert mix(weights, values.to(torch.bfloat16)).dtype == torch.bfloat16
     assert torch.equal(mix(weights, values), mix(weights, values)), "deterministic"
@@ -159,48 +157,50 @@ def test_mix_is_the_weighted_sum_in_the_dtype_of_the_values() -> None:
 
 def test_restrict() -> None:
     weights = relevance_weights(similarity(draw(5)))
-    mask = same(["llama", "qwen", "llama", "gemma", "llama"])
-    kept = restrict(weights, mask)
-    assert torch.allclose(kept.sum(1), torch.ones(5))
-    assert (kept[~mask] == 0).all()
-    assert kept[0, 2] / kept[0, 4] == pytest.approx(
+    mask = same_label(["llama", "qwen", "llama", "gemma", "llama"])
+    restricted = restrict(weights, mask)
+    assert torch.allclose(restricted.sum(1), torch.ones(5))
+    assert (restricted[~mask] == 0).all()
+    assert restricted[0, 2] / restricted[0, 4] == pytest.approx(
         (weights[0, 2] / weights[0, 4]).item(), rel=1e-5
     )
-    assert kept[1].tolist() == [0, 1, 0, 0, 0] and kept[3].tolist() == [0, 0, 0, 1, 0]
+    assert restricted[1].tolist() == [0, 1, 0, 0, 0] and restricted[3].tolist() == [0, 0, 0, 1, 0]
     values = draw(5, 4)
-    assert torch.equal(mix(kept, values)[1], values[1]), (
-        "alone in its architecture: its own, exactly"
+    assert torch.equal(mix(restricted, values)[1], values[1]), (
+        "the only one of its architecture: its own values, exactly"
     )
-    pair = restrict(weights, same("aabbb"))
+    pair = restrict(weights, same_label("aabbb"))
     assert torch.equal(mix(pair, values)[0], values[1]), "one peer: that peer's, exactly"
     assert torch.allclose(restrict(weights, torch.ones(5, 5, dtype=torch.bool)), weights)
 
 
 def test_uniform() -> None:
-    assert uniform(1).tolist() == [[1.0]]
-    assert torch.allclose(uniform(4), (torch.ones(4, 4) - torch.eye(4)) / 3)
+    assert uniform_weights(1).tolist() == [[1.0]]
+    assert torch.allclose(uniform_weights(4), (torch.ones(4, 4) - torch.eye(4)) / 3)
 
 
 def test_permuted_keeps_the_weights_and_moves_the_peers() -> None:
     weights = relevance_weights(similarity(draw(8)))
-    result = permuted(weights, generator("p", 1))
+    result = permuted_weights(weights, generator("p", 1))
     assert_rows(result)
     assert torch.equal(result.sort(1).values, weights.sort(1).values)
     assert not torch.equal(result, weights)
-    assert torch.equal(result, permuted(weights, generator("p", 1)))
-    assert not torch.equal(result, permuted(weights, generator("p", 2)))
-    assert permuted(uniform(1), generator("p", 1)).tolist() == [[1.0]]
-    counts = sum(permuted(torch.eye(4).roll(1, 1), generator("p", seed)) for seed in range(900))
+    assert torch.equal(result, permuted_weights(weights, generator("p", 1)))
+    assert not torch.equal(result, permuted_weights(weights, generator("p", 2)))
+    assert permuted_weights(uniform_weights(1), generator("p", 1)).tolist() == [[1.0]]
+    counts = sum(
+        permuted_weights(torch.eye(4).roll(1, 1), generator("p", seed)) for seed in range(900)
+    )
     assert counts[~torch.eye(4, dtype=torch.bool)].min() > 240, "every peer is equally likely"
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 8])
-def test_random_sources(n: int) -> None:
-    weights = random_sources(n, 2, generator("r", n))
-    assert_rows(weights, alone=n == 1)
+def test_random_weights(n: int) -> None:
+    weights = random_weights(n, 2, generator("r", n))
+    assert_rows(weights, single=n == 1)
     chosen = min(2, max(n - 1, 1))
     assert ((weights == 1 / chosen).sum(1) == chosen).all()
-    counts = sum(random_sources(5, 2, generator("r", seed)) for seed in range(400))
+    counts = sum(random_weights(5, 2, generator("r", seed)) for seed in range(400))
     assert counts[~torch.eye(5, dtype=torch.bool)].min() > 70
 
 
@@ -208,25 +208,25 @@ def test_bad_input_is_refused() -> None:
     for call in (
         lambda: relevance_weights(torch.eye(3), tau=0.0),
         lambda: relevance_weights(torch.eye(3), top_k=0),
-        lambda: random_sources(3, 0, generator("r")),
+        lambda: random_weights(3, 0, generator("r")),
     ):
         with pytest.raises(ConfigError):
             call()
 
 
-def test_the_spread_is_the_deviation_of_what_different_clients_have_in_common() -> None:
+def test_similarity_std_leaves_out_the_diagonal_and_clients_without_signature() -> None:
     s = torch.tensor([[1.0, 0.5, 0.1], [0.5, 1.0, 0.3], [0.1, 0.3, 1.0]])
-    assert spread(s) == pytest.approx(math.sqrt(0.08 / 3), rel=1e-6)
+    assert similarity_std(s) == pytest.approx(math.sqrt(0.08 / 3), rel=1e-6)
     unknown = torch.zeros(4, 4)
     unknown[:3, :3] = s
-    assert spread(unknown) == spread(s)
+    assert similarity_std(unknown) == similarity_std(s)
 
 
 @pytest.mark.parametrize(
     "alike", [torch.eye(1), torch.eye(2), torch.zeros(3, 3), torch.full((3, 3), 0.7)]
 )
-def test_where_nothing_can_be_told_apart_the_unit_is_one(alike: Tensor) -> None:
-    assert spread(alike) == 1.0
+def test_similarity_std_is_one_where_similarities_do_not_differ(alike: Tensor) -> None:
+    assert similarity_std(alike) == 1.0
 
 
 @given(
@@ -236,14 +236,14 @@ def test_where_nothing_can_be_told_apart_the_unit_is_one(alike: Tensor) -> None:
     shift=st.floats(-0.3, 0.3),
 )
 @settings(max_examples=50, deadline=None)
-def test_weights_at_a_temperature_in_that_unit_do_not_depend_on_noise(
+def test_weights_at_a_relative_temperature_do_not_depend_on_noise(
     n: int, seed: int, noise: float, shift: float
 ) -> None:
     s = similarity(draw(n, seed=seed)).double()
     noisy = noise * s + shift
     noisy.fill_diagonal_(1.0)
     assert torch.allclose(
-        relevance_weights(s, 0.5 * spread(s)),
-        relevance_weights(noisy, 0.5 * spread(noisy)),
+        relevance_weights(s, 0.5 * similarity_std(s)),
+        relevance_weights(noisy, 0.5 * similarity_std(noisy)),
         atol=1e-6,
     )

@@ -28,9 +28,9 @@ from fedmosaic.alignment import Alignment
 from fedmosaic.alignment.rotation import turned
 from fedmosaic.data.example import Example
 from fedmosaic.models.backbone import Backbone
-from fedmosaic.relevance.sanitise import Sanitiser
+from fedmosaic.relevance.privacy import PrivacyMechanism
 from fedmosaic.relevance.signature import SignatureModel, ema
-from fedmosaic.relevance.weights import mix, restrict, same, similarity
+from fedmosaic.relevance.weights import mix, restrict, same_label, similarity
 from fedmosaic.seeding import seed_for
 from fedmosaic.training.optimiser import ParameterGroup
 
@@ -191,8 +191,8 @@ class FedMosaic(Algorithm):
         signature = client.state.get("signature")
         if signature is None:
             signature = torch.zeros(self._signatures(client).size)
-        sanitise = Sanitiser(settings.noise, settings.noise_std, settings.clip)
-        sent = sanitise(signature, client.generator("signature noise"))
+        privatise = PrivacyMechanism(settings.noise, settings.noise_std, settings.clip)
+        sent = privatise(signature, client.generator("signature noise"))
         private = self._private(client)
         shared = {
             key: value
@@ -239,7 +239,7 @@ class FedMosaic(Algorithm):
         names = state.clients("block")
         alike = similarity(state.matrix("signature"))
         weights = peer_weights(self.scenario, server, names, alike)
-        alike_models = same([architecture[name] for name in names])
+        alike_models = same_label([architecture[name] for name in names])
         within = restrict(weights, alike_models)
         across = within if self.options.share == "architecture" else weights
         if self.options.share == "all" and self.options.foreign is not None:

@@ -53,7 +53,7 @@ class RelevanceSettings(Settings):
     relative_tau: float | None = Field(default=None, gt=0)
     """Temperature in standard deviations of the similarities between different clients.
 
-    Replaces ``tau``. None: ``tau`` is used. See :func:`fedmosaic.relevance.weights.spread`.
+    Replaces ``tau``. None: ``tau`` is used. See :func:`fedmosaic.relevance.weights.similarity_std`.
     """
 
     top_k: int | None = Field(default=None, ge=1)

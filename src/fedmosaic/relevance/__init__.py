@@ -1,34 +1,36 @@
-"""Whom to learn from: gradient signatures, what is done to them before they leave, and the weights they lead to."""
+"""Measure how relevant clients are to one another: signatures, their privacy, and weights."""
 
-from fedmosaic.relevance.sanitise import Sanitiser, gaussian_delta, gaussian_epsilon
+from fedmosaic.relevance.controls import (
+    overlap_weights,
+    permuted_weights,
+    random_weights,
+    uniform_weights,
+)
+from fedmosaic.relevance.privacy import PrivacyMechanism, gaussian_delta, gaussian_epsilon
 from fedmosaic.relevance.signature import SignatureModel, ema
 from fedmosaic.relevance.weights import (
     mix,
-    overlap_weights,
-    permuted,
-    random_sources,
     relevance_weights,
     restrict,
-    same,
+    same_label,
     similarity,
-    spread,
-    uniform,
+    similarity_std,
 )
 
 __all__ = [
-    "Sanitiser",
+    "PrivacyMechanism",
     "SignatureModel",
     "ema",
     "gaussian_delta",
     "gaussian_epsilon",
     "mix",
     "overlap_weights",
-    "permuted",
-    "random_sources",
+    "permuted_weights",
+    "random_weights",
     "relevance_weights",
     "restrict",
-    "same",
+    "same_label",
     "similarity",
-    "spread",
-    "uniform",
+    "similarity_std",
+    "uniform_weights",
 ]

@@ -1,6 +1,7 @@
-"""The final norm of a language model, recognised by what it computes, and its exact transposed Jacobian on a few rows.
+"""Recognise the final norm of a language model by its output, and transpose its Jacobian.
 
-Supported: RMSNorm as in Llama, Qwen2 and Mistral (``w x / rms``), as in Gemma (``(1 + w) x / rms``), and LayerNorm.
+Supported are RMSNorm as in Llama, Qwen2 and Mistral (``w x / rms``), RMSNorm as in Gemma
+(``(1 + w) x / rms``), and LayerNorm.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from fedmosaic.seeding import generator
 
 @dataclass(frozen=True)
 class FinalNorm:
-    """``n = scale * normalise(h) + bias`` with ``normalise`` dividing by the RMS, after centring if ``centred``.
+    """Describe a final norm: ``n = scale * normalise(h) + bias``.
+
+    ``normalise`` divides by the RMS, after centring if ``centred``.
 
     Attributes:
-        scale: [d] fp32, the effective factor (Gemma's ``1 + w`` already added up).
+        scale: [d] fp32, the effective factor (for Gemma the sum ``1 + w``).
         bias: [d] fp32 or None.
-        eps: added to the mean square (or variance).
+        eps: Added to the mean square (or variance).
         centred: LayerNorm instead of RMSNorm.
     """
 
@@ -31,13 +34,13 @@ class FinalNorm:
     centred: bool
 
     def __call__(self, hidden: Tensor) -> Tensor:
-        """The norm's output in fp32, [..., d]."""
-        mean, factor = self._moments(hidden)
+        """Return the norm's output in fp32, [..., d]."""
+        mean, factor = self._mean_and_factor(hidden)
         out = (hidden.float() - mean) * factor * self.scale
         return out if self.bias is None else out + self.bias
 
-    def _moments(self, hidden: Tensor) -> tuple[Tensor | float, Tensor]:
-        """What is subtracted (0 in an RMSNorm) and the factor 1/rms, fp32 [..., 1]."""
+    def _mean_and_factor(self, hidden: Tensor) -> tuple[Tensor | float, Tensor]:
+        """Return the mean to subtract (0 in an RMSNorm) and the factor 1/rms, fp32 [..., 1]."""
         hidden = hidden.float()
         mean = hidden.mean(-1, keepdim=True) if self.centred else 0.0
         centred = hidden - mean if self.centred else hidden
@@ -47,26 +50,26 @@ class FinalNorm:
     def pull_back(
         self, hidden: Tensor, grad_rows: Tensor, rows: Tensor, inner: Tensor, total: Tensor | None
     ) -> Tensor:
-        """Rows of the loss gradient before the norm from the same rows of the gradient after it.
+        """Return rows of the loss gradient before the norm from the same rows after it.
 
         With x the normalised input, r = 1/rms, g the gradient after the norm and u = scale * g,
 
             dL/dh_j = r (u_j - x_j <u, x> / d)                 RMSNorm
             dL/dh_j = r (u_j - sum(u) / d - x_j <u, x> / d)    LayerNorm
 
-        so that besides the kept rows of g only the two sums over all d are needed.
+        Besides the rows of g it needs only the two sums over all d.
 
         Args:
             hidden: [T, d] input of the norm.
             grad_rows: [T, k] rows of g.
-            rows: [k] which ones.
+            rows: [k] indices of these rows.
             inner: [T] <u, x>.
             total: [T] sum(u); None for RMSNorm.
 
         Returns:
             [T, k] in fp32.
         """
-        mean, factor = self._moments(hidden)
+        mean, factor = self._mean_and_factor(hidden)
         width = hidden.shape[-1]
         normalised = (hidden[:, rows].float() - mean) * factor
         result = grad_rows * self.scale[rows]
@@ -77,10 +80,10 @@ class FinalNorm:
 
 
 def recognise(norm: nn.Module, width: int) -> FinalNorm:
-    """The description of a norm module of ``width`` features, confirmed on random inputs.
+    """Describe a norm module of ``width`` features, confirmed on random inputs.
 
     Raises:
-        ModelError: naming the class, if the module computes none of the supported norms.
+        ModelError: the module computes none of the supported norms.
     """
     weight, bias = getattr(norm, "weight", None), getattr(norm, "bias", None)
     eps = next(
@@ -98,14 +101,15 @@ def recognise(norm: nn.Module, width: int) -> FinalNorm:
         base = torch.ones(width, device=like.device) if weight is None else weight.detach().float()
         shift = None if bias is None else bias.detach().float()
         with torch.no_grad():
-            seen = norm(probe).float()
+            output = norm(probe).float()
         tolerance = 1e-4 if like.dtype == torch.float32 else 3e-2
         for scale, centred in ((base, False), (base + 1, False), (base, True)):
             candidate = FinalNorm(scale, shift, eps, centred)
             expected = candidate(probe)
-            if (seen - expected).norm() <= tolerance * expected.norm().clamp_min(1e-12):
+            if (output - expected).norm() <= tolerance * expected.norm().clamp_min(1e-12):
                 return candidate
     raise ModelError(
-        "the signature needs a final RMSNorm (Llama, Qwen2, Mistral or Gemma form) or LayerNorm, but this model "
-        f"ends in {type(norm).__name__}; choose another signature model"
+        "the signature needs a final RMSNorm (Llama, Qwen2, Mistral or Gemma form) or LayerNorm, "
+        f"but this model ends in {type(norm).__name__}; choose another signature model "
+        "(relevance.model)"
     )

@@ -11,11 +11,11 @@ from fedmosaic.algorithms.base import Server
 from fedmosaic.config import Scenario
 from fedmosaic.relevance import (
     overlap_weights,
-    permuted,
-    random_sources,
+    permuted_weights,
+    random_weights,
     relevance_weights,
-    spread,
-    uniform,
+    similarity_std,
+    uniform_weights,
 )
 
 
@@ -40,9 +40,9 @@ def _by_name(scenario: Scenario, server: Server, names: Sequence[str], alike: Te
     settings = scenario.relevance
     match settings.kind:
         case "uniform":
-            return uniform(len(names))
+            return uniform_weights(len(names))
         case "random":
-            return random_sources(
+            return random_weights(
                 len(names), settings.sources, server.generator("random relevance")
             )
         case "oracle":
@@ -51,10 +51,14 @@ def _by_name(scenario: Scenario, server: Server, names: Sequence[str], alike: Te
             return overlap_weights(
                 [families[name] for name in names], [groups[name] for name in names]
             )
-    tau = settings.tau if settings.relative_tau is None else settings.relative_tau * spread(alike)
+    tau = (
+        settings.tau
+        if settings.relative_tau is None
+        else settings.relative_tau * similarity_std(alike)
+    )
     weights = relevance_weights(alike, tau, settings.top_k)
     return (
-        permuted(weights, server.generator("permuted relevance"))
+        permuted_weights(weights, server.generator("permuted relevance"))
         if settings.kind == "permuted"
         else weights
     )

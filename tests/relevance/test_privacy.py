@@ -1,4 +1,4 @@
-"""Clipping, noise and the accountant, whose bound is held against the exact value."""
+"""Test clipping, noise and the accountant, whose bound is compared with the exact value."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedmosaic.errors import ConfigError
-from fedmosaic.relevance.sanitise import Sanitiser, clip, gaussian_delta, gaussian_epsilon
+from fedmosaic.relevance.privacy import PrivacyMechanism, clip, gaussian_delta, gaussian_epsilon
 from fedmosaic.seeding import generator
 
 
@@ -24,7 +24,7 @@ def test_clip_shortens_and_never_lengthens() -> None:
 @pytest.mark.parametrize("noise,kurtosis", [("gaussian", 3.0), ("laplace", 6.0)])
 def test_noise_has_the_stated_distribution(noise: str, kurtosis: float) -> None:
     signature = torch.full((400_000,), 2.0)
-    result = Sanitiser(noise, std=0.1)(signature, generator("noise", 1)) - 2.0
+    result = PrivacyMechanism(noise, std=0.1)(signature, generator("noise", 1)) - 2.0
     assert abs(result.mean()) < 1e-3
     assert result.std().item() == pytest.approx(0.1, rel=0.01)
     assert ((result / result.std()) ** 4).mean().item() == pytest.approx(kurtosis, rel=0.05)
@@ -32,15 +32,19 @@ def test_noise_has_the_stated_distribution(noise: str, kurtosis: float) -> None:
 
 
 def test_noise_is_in_units_of_the_clip() -> None:
-    result = Sanitiser("gaussian", std=3.0, clip=0.5)(torch.zeros(100_000), generator("noise", 2))
+    result = PrivacyMechanism("gaussian", std=3.0, clip=0.5)(
+        torch.zeros(100_000), generator("noise", 2)
+    )
     assert result.std().item() == pytest.approx(1.5, rel=0.02)
 
 
 def test_noise_is_reproducible_and_none_is_a_copy() -> None:
     signature = torch.randn(50, generator=generator("x"))
-    first, again, other = (Sanitiser()(signature, generator("n", seed)) for seed in (1, 1, 2))
-    assert torch.equal(first, again) and not torch.equal(first, other)
-    plain = Sanitiser("none")(signature, generator("n", 1))
+    first, second, other = (
+        PrivacyMechanism()(signature, generator("n", seed)) for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, second) and not torch.equal(first, other)
+    plain = PrivacyMechanism("none")(signature, generator("n", 1))
     assert torch.equal(plain, signature) and plain is not signature
 
 
@@ -49,7 +53,7 @@ def test_noise_is_reproducible_and_none_is_a_copy() -> None:
 )
 def test_bad_settings_are_refused(arguments: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
-        Sanitiser(**arguments)  # type: ignore[arg-type]
+        PrivacyMechanism(**arguments)  # type: ignore[arg-type]
 
 
 def test_exact_delta_known_values() -> None:
@@ -78,7 +82,7 @@ def test_bound_is_valid_and_not_vacuous(
 ) -> None:
     epsilon = gaussian_epsilon(sigma, releases, delta, sensitivity)
     assert gaussian_delta(epsilon, sigma, releases, sensitivity) <= delta
-    # The exact epsilon, by bisection: the bound must not be more than half as large again, plus a little.
+    # The exact epsilon by bisection: the bound may be at most 1.5 times as large, plus 0.3.
     low, high = 0.0, epsilon
     for _ in range(60):
         middle = (low + high) / 2
@@ -99,10 +103,10 @@ def test_bound_on_one_release_by_hand() -> None:
 
 
 def test_epsilon_is_infinite_without_a_guarantee() -> None:
-    assert math.isinf(Sanitiser("gaussian", std=1e-4).epsilon(1))
-    assert math.isinf(Sanitiser("laplace", std=1.0, clip=1.0).epsilon(1))
-    assert math.isinf(Sanitiser("gaussian", std=0.0, clip=1.0).epsilon(1))
-    assert Sanitiser("gaussian", std=4.0, clip=1.0).epsilon(3, 1e-6) == gaussian_epsilon(
+    assert math.isinf(PrivacyMechanism("gaussian", std=1e-4).epsilon(1))
+    assert math.isinf(PrivacyMechanism("laplace", std=1.0, clip=1.0).epsilon(1))
+    assert math.isinf(PrivacyMechanism("gaussian", std=0.0, clip=1.0).epsilon(1))
+    assert PrivacyMechanism("gaussian", std=4.0, clip=1.0).epsilon(3, 1e-6) == gaussian_epsilon(
         4.0, 3, 1e-6
     )
     assert gaussian_epsilon(1.0, 0) == 0.0
