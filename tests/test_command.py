@@ -1,39 +1,102 @@
-"""The command: quick help, clear errors, and a run from start to export."""
+"""Check the command: quick help, clear errors, lists, and a run from start to export."""
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from fedmosaic.cli import main
+from fedmosaic.cli import COMMANDS, build_parser, main
 from fedmosaic.models.backbone import Backbone
 
+HEAVY = ("torch", "transformers", "peft", "numpy", "matplotlib", "pydantic", "rich", "jinja2")
 
-def test_help_does_not_load_torch() -> None:
-    code = "import sys; from fedmosaic.cli import build_parser; build_parser().format_help(); print('torch' in sys.modules)"
+
+def test_help_is_quick_and_loads_nothing_heavy() -> None:
+    code = f"""
+import contextlib, io, sys, time
+start = time.process_time()
+from fedmosaic.cli import COMMANDS, main
+for words in [["--help"], *([name, "--help"] for name in COMMANDS)]:
+    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()) as shown:
+        main(words)
+    assert "usage: fedmosaic" in shown.getvalue(), words
+print([name for name in {HEAVY} if name in sys.modules], time.process_time() - start)
+"""
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ
     )
-    assert done.stdout.strip() == "False"
+    loaded, seconds = done.stdout.rsplit(maxsplit=1)
+    assert loaded == "[]" and float(seconds) < 1
 
 
-@pytest.mark.parametrize("what", ["algorithms", "scenarios", "models", "datasets"])
-def test_lists(what: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["list", what]) == 0
+def test_every_command_and_option_has_a_help() -> None:
+    parsers = [build_parser()]
+    for parser in parsers:
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                parsers += action.choices.values()
+                assert {choice.dest for choice in action._choices_actions} == set(action.choices)
+            else:
+                assert action.help and not action.help.endswith("."), action
+        assert parser.description and parser.description.endswith("."), parser.prog
+    assert len(parsers) == len(COMMANDS) + 2
+    assert all(status in parsers[0].format_help() for status in ("0 on", "1 if", "2 for", "130"))
+
+
+@pytest.mark.parametrize("words", [[], ["ran"], ["run", "--sed", "1"], ["list", "algorithm"]])
+def test_what_argparse_refuses(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    assert stop.value.code == 2 and "usage: fedmosaic" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("algorithms", {"name": "sft", "paper": "LoRA, Hu et al. 2022 (arXiv 2106.09685)"}),
+        ("scenarios", {"name": "miniature/quickstart", "clients": 4, "rounds": 5}),
+        ("models", {"name": "miniature/llama-8x96", "layers": 8, "width": 96}),
+        ("datasets", {"name": "<Dataset>-<k>", "count": None}),
+    ],
+)
+def test_lists(kind: str, expected: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", kind, "--json"]) == 0
+    entries = json.loads(capsys.readouterr().out)
+    assert [entry for entry in entries if entry.items() >= expected.items()]
+    assert main(["list", kind]) == 0
     shown = capsys.readouterr().out
-    expected = {
-        "algorithms": "fedmosaic",
-        "scenarios": "quickstart",
-        "models": "8x96",
-        "datasets": "reference/<name>",
-    }
-    assert expected[what] in shown.replace("\n", "")
+    lines = shown.splitlines()
+    assert all(any(line.startswith(entry["name"]) for line in lines) for entry in entries)
+    assert "\x1b" not in shown and "…" not in shown
+
+
+def test_a_narrow_terminal_shows_whole_names() -> None:
+    """The real command on a terminal of 40 columns, which a pipe cannot stand in for."""
+    pty = pytest.importorskip("pty")
+    reader, writer = pty.openpty()
+    command = [sys.executable, "-m", "fedmosaic", "list", "scenarios"]
+    environment = {**os.environ, "COLUMNS": "40", "TERM": "xterm"}
+    with subprocess.Popen(command, stdout=writer, env=environment) as process:
+        os.close(writer)
+        chunks = []
+        with contextlib.suppress(OSError):  # Linux reports the end of a terminal as an error
+            while chunk := os.read(reader, 4096):
+                chunks.append(chunk)
+    os.close(reader)
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", b"".join(chunks).decode())
+    lines = shown.splitlines()
+    assert process.returncode == 0 and "drake/hetero-llama-3b-qwen-1.5b-3b" in lines
+    assert all(len(line) <= 40 for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -69,9 +132,13 @@ def test_a_run_is_shown_and_exported(
     assert main(["run", str(tiny), "--out", str(folder), "--rounds", "2", "--workers", "1"]) == 0
     table = capsys.readouterr().out
     assert all(word in table for word in ("self", "others", "mean", "round   2/2", str(folder)))
+    assert not set(table) & {"\x1b", "\r"}  # lines in a pipe hold no control characters
     assert list((folder / "tensorboard").iterdir())
     assert main(["show", str(folder), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["algorithm"] == "fedmosaic"
+    (folder / "summary.json").unlink()  # as if the run had not finished
+    assert main(["show", str(folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rounds"] == {"done": 2, "of": 2}
 
     assert main(["export", str(folder), "--client", "z", "--out", str(out)]) == 2
     assert "has no client 'z'" in capsys.readouterr().err
@@ -80,7 +147,7 @@ def test_a_run_is_shown_and_exported(
 
 
 def assert_same_logits(folder: Path, exported: Path) -> None:
-    """The gated pair and the exported LoRA on the same input; the export is loaded by PEFT alone."""
+    """Compare the gated pair with the exported LoRA, which PEFT loads alone, on the same input."""
     from peft import PeftModel
 
     from fedmosaic.config.load import load_scenario

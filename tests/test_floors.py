@@ -20,7 +20,7 @@ FLOORS = [
     {"federation"},
     {"engines", "experiments"},
     {"reporting"},
-    {"api", "arguments"},
+    {"api"},
     {"cli"},
     {"__main__"},
 ]

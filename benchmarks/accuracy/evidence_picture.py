@@ -12,8 +12,10 @@ from typing import Any
 from benchmarks.accuracy.evidence import FEDMOSAIC, VARIANTS
 from benchmarks.common.paths import RESULTS, ROOT
 from fedmosaic.experiments.statistics import interval
-from fedmosaic.reporting.html.figures import AXES, WIDE, ranking
-from fedmosaic.reporting.html.ink import styles, svg
+from fedmosaic.reporting.html.axes import WIDE
+from fedmosaic.reporting.html.drawing import svg
+from fedmosaic.reporting.html.figures import AXES, draw_ranking
+from fedmosaic.reporting.html.palette import plot_styles
 
 PICTURE = ROOT / "docs" / "evidence.svg"
 
@@ -26,7 +28,7 @@ def draw(rows: Mapping[str, Any]) -> str:
         label: {column: interval(rows[label][column]["values"]) for column in AXES}
         for label in labels
     }
-    figure = ranking(estimates, "sft", styles(labels), WIDE)
+    figure = draw_ranking(estimates, "sft", plot_styles(labels), WIDE)
     figure.set_facecolor("white")  # it is looked at on dark pages, too
     return svg(figure)
 

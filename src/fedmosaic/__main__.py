@@ -1,4 +1,4 @@
-"""``python -m fedmosaic`` is the ``fedmosaic`` command."""
+"""Run the ``fedmosaic`` command as ``python -m fedmosaic``."""
 
 from fedmosaic.cli import entry
 

@@ -294,7 +294,8 @@ def align(
     from fedmosaic.data import public_examples
     from fedmosaic.models.backbone import Backbone
     from fedmosaic.models.source import ModelOptions
-    from fedmosaic.reporting.alignment import AlignProgress, write_heat_map
+    from fedmosaic.reporting.heat_map import write_heat_map
+    from fedmosaic.reporting.progress import AlignProgress
 
     content = {"seed": seed, **settings}
     if content.get("refine") is True or join is not None:

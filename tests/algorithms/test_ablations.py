@@ -31,7 +31,7 @@ from fedmosaic.federation.runtime import Runtime
 from fedmosaic.federation.transport import InProcess
 from fedmosaic.federation.wire import read_tensors
 from fedmosaic.relevance import overlap_weights, relevance_weights, similarity_std
-from fedmosaic.reporting.listings import listing
+from fedmosaic.reporting.listings import print_listing
 
 MODELS = ("miniature/llama-8x96", "miniature/qwen2-10x112", "miniature/llama-12x128")
 
@@ -60,7 +60,7 @@ def state_of(run: Any, client: str, round: int) -> dict[str, Tensor]:
 # --- presets ------------------------------------------------------------------------------------------------------------
 def test_all_are_listed_with_a_line_of_their_own() -> None:
     out = io.StringIO()
-    listing("algorithms", Console(file=out, width=250))
+    print_listing("algorithms", Console(file=out))
     shown = out.getvalue()
     summaries = [algorithm_class(name).summary for name in algorithm_names()]
     assert all(

@@ -211,11 +211,14 @@ def test_the_command_shows_means(
     ]
     assert main([*arguments, "--items", "3", "--fresh", "--received"]) == 0
     shown = capsys.readouterr().out
-    assert "a · miniature/caption-0  " in shown and "a · miniature/cloze-0 (fresh)  " in shown
     assert (
-        "where the run ended" in shown
-        and "untrained adapters" in shown
-        and "what was received" in shown
+        "a · miniature/caption-0  " in shown
+        and "a · miniature/cloze-0 from an untrained adapter  " in shown
+    )
+    assert (
+        "its own adapter" in shown
+        and "an untrained adapter" in shown
+        and "what it would receive next" in shown
     )
     assert mean_curve({"a": {"x": [0.0, 1.0], "y": [0.5, 0.0]}, "b": {"x": [1.0, 0.5]}}) == [
         0.5,

@@ -116,7 +116,7 @@ def test_a_failing_algorithm_is_told_and_the_others_go_on_and_nothing_is_done_tw
     assert stamps(out / "sft") | stamps(out / "fedavg") == before
     assert "4 finished before" in capsys.readouterr().out
     assert main(["show", str(out)]) == 0
-    assert "− best" in capsys.readouterr().out
+    assert "difference to best other" in capsys.readouterr().out
 
     with pytest.raises(
         ConfigError,

@@ -1,4 +1,4 @@
-"""A small comparison on disk, made once for all tests of the report; each test gets a copy to spoil."""
+"""Make a small comparison once for all tests of the report; each test gets a copy to change."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ HOSTILE = '</script><script>alert("x")</script>'
 
 @pytest.fixture(scope="session")
 def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Local training and FedMosaic, four clients in two groups, two rounds, two seeds; a hostile title and group."""
+    """Compare local training and FedMosaic: four clients, two groups, two rounds, two seeds.
+
+    The title and a group contain markup that must not reach the page.
+    """
     place = tmp_path_factory.mktemp("report")
     groups = ["one", "one", HOSTILE, HOSTILE]
     clients = [
@@ -44,5 +47,5 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def made(made_once: Path, tmp_path: Path) -> Path:
-    """A copy of the comparison folder."""
+    """Copy the comparison folder."""
     return Path(shutil.copytree(made_once, tmp_path / "made"))

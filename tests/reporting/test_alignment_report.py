@@ -1,4 +1,4 @@
-"""The table and the heat map say what the alignment's report says."""
+"""Check that the tables and the heat map show the report of an alignment."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from rich.console import Console
 
 from fedmosaic.alignment.correspondence.depth import compare_rules
 from fedmosaic.alignment.store import Alignment, Identity
-from fedmosaic.reporting.alignment import print_alignments, write_heat_map
+from fedmosaic.reporting.alignment import print_alignments
+from fedmosaic.reporting.heat_map import write_heat_map
 
 MATRIX = torch.tensor(
     [[0.9, 0.2, 0.1], [0.3, 0.8, 0.2], [0.4, 0.35, 0.3], [0.1, 0.2, 0.7]], dtype=torch.float64
@@ -47,7 +48,7 @@ ALIGNMENT = Alignment(
 
 
 def printed(alignment: Alignment) -> list[str]:
-    console = Console(file=io.StringIO(), width=100)
+    console = Console(file=io.StringIO())
     print_alignments([alignment], console)
     assert isinstance(console.file, io.StringIO)
     return [" ".join(line.split()) for line in console.file.getvalue().splitlines()]
@@ -55,9 +56,9 @@ def printed(alignment: Alignment) -> list[str]:
 
 def test_every_site_before_and_after() -> None:
     lines = printed(ALIGNMENT)
-    assert lines[0] == "a/model → b/pivot"
+    assert "a/model → b/pivot" in lines
     assert "0 o_proj 1 ↔ 1 1.50 → 0.25 – → 0.25 0.06 → 0.25" in lines
-    assert "down_proj 1.50 → 0.75 – → 0.75 – → 0.75" in lines
+    assert "0 down_proj 1 ↔ 1 1.50 → 0.75 – → 0.75 – → 0.75" in lines
     assert "1 o_proj 3 ↔ 2 1.50 → 0.50 – → 0.50 0.19 → 0.50" in lines
     assert "mean 1.50 → 0.50 – → 0.50 0.12 → 0.50" in lines
 

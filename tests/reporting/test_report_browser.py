@@ -1,4 +1,4 @@
-"""The page in headless Chromium, opened from disk: no console message, nothing to scroll sideways, and controls that work."""
+"""Open the page in headless Chromium: quiet console, no sideways scrolling, working controls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a report reads, how it brings runs together, and what it says where something is missing."""
+"""Check what a report reads, how it groups runs, and what it says where something is missing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import math
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -14,11 +13,8 @@ import yaml
 import fedmosaic
 from fedmosaic.cli import main
 from fedmosaic.errors import CheckpointError
-from fedmosaic.experiments.statistics import Interval
 from fedmosaic.packing import read_some, unpack, write
 from fedmosaic.reporting.html.collect import collect
-from fedmosaic.reporting.html.figures import WIDE, pictures, ranking
-from fedmosaic.reporting.html.ink import styles
 from fedmosaic.reporting.html.sections import Section, sections
 
 
@@ -220,88 +216,3 @@ def test_nothing_to_show_is_one_line(
     (made / "comparison.json").write_text("{")
     assert main(["report", str(made)]) == 2
     assert "comparison.json is damaged" in capsys.readouterr().err
-
-
-def test_many_labels_are_told_one_below_the_other(made: Path) -> None:
-    (section,) = sections(collect([made]))
-    assert "ranking" not in [
-        picture.name for picture in pictures(section, styles(list(section.runs)))
-    ]
-    many = Section(
-        section.name, {f"x{index}": section.runs["sft"] for index in range(8)} | dict(section.runs)
-    )
-    named = {picture.name: picture.named for picture in pictures(many, styles(list(many.runs)))}
-    assert named["ranking"] and not named["self-others"]
-
-
-def test_the_ranking_is_by_self_and_long_bars_leave_the_means_apart() -> None:
-    estimates = {
-        "sft": {"Self": Interval(50, 2, 3), "Others": Interval(30, 100, 3)},
-        "best": {"Self": Interval(54, None, 1), "Others": Interval(32, 1, 3)},
-    }
-    figure = ranking(estimates, "sft", styles(list(estimates)), WIDE)
-    own, others = figure.axes
-    assert [text.get_text() for text in own.get_yticklabels()] == ["best", "sft"]
-    assert own.get_ylim()[0] > own.get_ylim()[1]  # the first is on top
-    low, high = own.get_xlim()
-    assert low < 48 and high > 54  # all of sft's bar
-    low, high = others.get_xlim()
-    assert 27 < low < 29 and 33 < high < 35
-
-
-def test_fast_adaptation_is_shown_where_it_was_measured_alike(made: Path) -> None:
-    asked = {
-        "tasks": ["miniature/cloze-0"],
-        "clients": ["a"],
-        "every": 4,
-        "points": 1,
-        "items": None,
-    }
-
-    def measured(run: str, *values: float, **other: Any) -> None:
-        curves = {"a": {"miniature/cloze-0": list(values)}}
-        content = {
-            "settings": {**asked, **other},
-            "adapted": curves,
-            "fresh": curves if run == "sft/seed-0" else {},
-        }
-        if run == "sft/seed-1":  # files written by earlier versions lack it
-            content["received"] = curves
-        (made / run / "adaptation.json").write_text(json.dumps(content))
-
-    measured("sft/seed-0", 0.2, 0.6)
-    measured("sft/seed-1", 0.4, 0.8)
-    measured("fedmosaic/seed-0", 0.1, 0.2, every=8)
-    (section,) = sections(collect([made]))
-    found = section.adaptation("sft")
-    assert [(steps, point.mean, point.n) for steps, point in found.items()] == [
-        (0, 30, 2),
-        (4, 70, 2),
-    ]
-    assert [point.mean for point in section.adaptation("sft", "fresh").values()] == [20, 60]
-    assert [point.mean for point in section.adaptation("sft", "received").values()] == [40, 80]
-    assert section.adaptation("fedmosaic") == {}
-    drawn = {picture.name: picture for picture in pictures(section, styles(list(section.runs)))}
-    panels = drawn["adaptation"].draw(WIDE).axes
-    assert [axes.get_title(loc="left") for axes in panels] == [
-        "from where the run ended", "from what was received", "from untrained adapters",
-    ]  # fmt: skip
-    assert len({axes.get_ylim() for axes in panels}) == 1
-    lines = [line for axes in panels for line in axes.get_lines()]
-    assert [list(line.get_ydata()) for line in lines if len(line.get_ydata())] == [
-        [30, 70],
-        [40, 80],
-        [20, 60],
-    ]
-    # One that was stopped before all its tasks cannot be compared.
-    asked["tasks"].append("miniature/caption-0")
-    measured("sft/seed-1", 0.4, 0.8)
-    (unfinished,) = sections(collect([made]))
-    asked["tasks"].pop()
-    assert [point.n for point in unfinished.adaptation("sft").values()] == [1, 1]
-    (made / "sft" / "seed-1" / "adaptation.json").write_text("{")
-    collected = collect([made])
-    assert (
-        any("adaptation.json is damaged" in note for note in collected.notes)
-        and len(collected.runs) == 3
-    )

@@ -1,4 +1,4 @@
-"""The page holds the numbers it should, nothing that a name could smuggle in, and the same bytes every time."""
+"""Check the numbers on the page, that names cannot inject markup, and that the bytes repeat."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ import yaml
 import fedmosaic
 from fedmosaic.cli import main
 from fedmosaic.reporting.comparison import difference, mean
-from fedmosaic.reporting.html.ink import plain, styles
+from fedmosaic.reporting.html.drawing import plain
 from fedmosaic.reporting.html.page import data
-from fedmosaic.reporting.html.tables import Table
+from fedmosaic.reporting.html.palette import plot_styles
+from fedmosaic.reporting.html.tables import ReportTable
 
 
 class Page(HTMLParser):
-    """Elements of a page: how often each tag, every id, the cells of tables by class, and the text of scripts."""
+    """Collect the tags, ids, links, table cells by class, and scripts of a page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -71,7 +72,7 @@ class Page(HTMLParser):
 
 
 def test_a_scenario_without_a_name_of_its_own_is_named_once(made: Path) -> None:
-    """A scenario given as an object is called by its title."""
+    """A scenario given as an object is named by its title."""
     for path in made.glob("*/seed-*/config.yaml"):
         content = yaml.safe_load(path.read_text())
         path.write_text(
@@ -216,15 +217,52 @@ def test_the_same_input_gives_the_same_bytes(
         ]
 
 
-def test_a_single_run_is_a_report_too(made: Path) -> None:
-    text = fedmosaic.report(made / "fedmosaic" / "seed-0").read_text()
-    assert (
-        "there is nothing to compare it with" in text and "±" not in Page(text).table("main")[1][1]
-    )
+def test_a_single_run_has_no_comparison(made: Path, tmp_path: Path) -> None:
+    run = made / "fedmosaic" / "seed-0"
+    text = fedmosaic.report(run, export=tmp_path).read_text()
+    page = Page(text)
+    headings = re.findall(r"<h2>(.*?)(?: <small>.*)?</h2>", text)
+    assert headings == [
+        "Self",
+        "Others",
+        "Favoured peers",
+        "Accuracy",
+        "Accuracy over rounds",
+        "Relevance weights",
+        "Each client on each task",
+        "Gates by layer",
+        "Cost",
+        "Settings",
+    ]
+    shown = re.sub(r"<(script|style|pre)>.*?</\1>", "", text, flags=re.S)
+    words = ("±", "difference", "certainty", "rank", "local training", "mean over seeds", "95 %")
+    assert not [word for word in words if word in shown]
+    assert all(all(row) for row in page.table("main") + page.table("plain"))
+    assert "self-others.svg" not in {path.name for path in tmp_path.iterdir()}
+
+
+def test_without_groups_there_is_nothing_about_groups(made: Path, tmp_path: Path) -> None:
+    """A scenario whose clients name no group counts all of them as one."""
+    for folder in made.glob("*/seed-*"):
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        for client in config["scenario"]["clients"]:
+            client["group"] = ""
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+        summary = json.loads((folder / "summary.json").read_text())
+        for found in (summary, *summary["clients"].values()):
+            found["others"]["out_group"] = dict.fromkeys(found["others"]["out_group"])
+        (folder / "summary.json").write_text(json.dumps(summary))
+    text = re.sub(r"<pre>.*?</pre>", "", fedmosaic.report(made, export=tmp_path).read_text())
+    page = Page(text)
+    assert page.table("main")[0] == ["algorithm", "Self", "Others"]
+    assert not re.search(r"\b(in-group|out-group|own group|same group)\b", text)
+    assert "group" not in [row[1] for row in page.table("plain")]
+    assert "in-group" not in (tmp_path / "comparison.md").read_text()
+    assert "in-group" not in (tmp_path / "comparison.csv").read_text()
 
 
 def test_tables_for_a_paper() -> None:
-    table = Table(["a", "b"], [["50 % of $x_1", "61.3 ± 4.3"], ["p|q", None]])
+    table = ReportTable(["a", "b"], [["50 % of $x_1", "61.3 ± 4.3"], ["p|q", None]])
     assert r"50 \% of \$x\_1 & 61.3 $\pm$ 4.3 \\" in table.latex()
     assert r"| p\|q |" in table.markdown() and table.markdown().startswith(
         "| a | b |\n| --- | --- |\n"
@@ -233,7 +271,9 @@ def test_tables_for_a_paper() -> None:
 
 
 def test_every_label_looks_different_and_the_same_everywhere() -> None:
-    found = styles(["sft", *(f"x{index}" for index in range(20)), "fedmosaic"])
+    found = plot_styles(["sft", *(f"x{index}" for index in range(20)), "fedmosaic"])
     assert len(set(found.values())) == 22
-    assert styles(["fedmosaic", "sft"]) == {label: found[label] for label in ("fedmosaic", "sft")}
+    assert plot_styles(["fedmosaic", "sft"]) == {
+        label: found[label] for label in ("fedmosaic", "sft")
+    }
     assert plain("a$b\x00\n" + "c" * 99) == r"a\$b " + "c" * 35 + "…"

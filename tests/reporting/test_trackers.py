@@ -1,4 +1,4 @@
-"""Trackers receive the same numbers; one that is not installed is told before training."""
+"""Check that all trackers receive the same numbers, and that a missing one is reported early."""
 
 from __future__ import annotations
 

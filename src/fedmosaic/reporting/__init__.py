@@ -1,1 +1,1 @@
-"""What a person sees: progress, tables, trackers."""
+"""Show results: progress and tables in the terminal, experiment trackers, the web page."""

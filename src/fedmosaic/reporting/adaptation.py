@@ -1,49 +1,59 @@
-"""How soon runs adapt to new tasks, for a terminal: a line as soon as a curve is there, and the table of means."""
+"""Print how fast the clients of finished runs learn new tasks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from fedmosaic.experiments.adaptation import ADAPTED, FRESH, RECEIVED, complete, mean_curve
-from fedmosaic.reporting.tables import percent
+from fedmosaic.reporting.terminal import Column, TextTable, print_parts
+from fedmosaic.reporting.units import percent
 
+# The adapters that a client can start with, as tables and figures name them.
 STARTS = {
-    ADAPTED: "where the run ended",
-    RECEIVED: "what was received",
-    FRESH: "untrained adapters",
+    ADAPTED: "its own adapter",
+    RECEIVED: "what it would receive next",
+    FRESH: "an untrained adapter",
 }
 
 
 def print_curve(client: str, task: str, kind: str, values: Sequence[float]) -> None:
-    """One client on one task, accuracies in percent."""
-    beside = "" if kind == ADAPTED else f" ({kind})"
-    print(f"{client} · {task}{beside}  {' '.join(percent(value) for value in values)}", flush=True)
+    """Print the accuracies of one client on one task, in percent.
+
+    Args:
+        client: its name.
+        task: the task's name.
+        kind: the adapter that the client started with, a key of :data:`STARTS`.
+        values: accuracies from 0 to 1, one a measurement.
+    """
+    start = "" if kind == ADAPTED else f" from {STARTS[kind]}"
+    print(f"{client} · {task}{start}  {' '.join(map(percent, values))}", flush=True)
 
 
 def print_adaptations(
-    found: Mapping[str, Mapping[str, Any]], console: Console | None = None
+    measured: Mapping[str, Mapping[str, Any]], console: Console | None = None
 ) -> None:
-    """Means over clients and tasks of every run, after so many local steps, the same in all of them."""
-    table = Table(
-        title="accuracy in % on new tasks after so many local steps",
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
+    """Print the mean accuracy of every run after each measured number of local steps.
+
+    Args:
+        measured: by run folder, what :func:`fedmosaic.experiments.adaptation.adapt` returns. All
+            runs were measured with the same settings.
+        console: where to print; by default standard output.
+    """
+    settings = next(iter(measured.values()))["settings"]
+    steps = [point * settings["every"] for point in range(settings["points"] + 1)]
+    table = TextTable(
+        [
+            Column("run"),
+            Column("clients start with"),
+            *(Column(f"{count} steps", right=True) for count in steps),
+        ],
+        title="Accuracy in % on new tasks after local steps, mean over clients and tasks",
     )
-    table.add_column("run", overflow="fold")
-    table.add_column("start")
-    measured = next(iter(found.values()))["settings"]
-    for point in range(measured["points"] + 1):
-        table.add_column(str(point * measured["every"]), justify="right")
-    for run, content in found.items():
+    for run, content in measured.items():
         for kind, start in STARTS.items():
             if complete(content, kind):
-                table.add_row(
-                    escape(run), start, *(percent(value) for value in mean_curve(content[kind]))
-                )
-    (console or Console()).print(table)
+                table.add(run, start, *map(percent, mean_curve(content[kind])))
+    print_parts(["", table, ""], console)

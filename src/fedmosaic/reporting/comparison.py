@@ -1,90 +1,91 @@
-"""The tables of a comparison: for the terminal and in Markdown."""
+"""Print the tables of a comparison, and write them as Markdown."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rich import box
-from rich.console import Console, Group, RenderableType
-from rich.markup import escape
-from rich.table import Table
+from rich.console import Console
 from rich.text import Text
 
-from fedmosaic.experiments.summaries import COLUMNS
+from fedmosaic.experiments.summaries import COLUMNS, REFERENCE
+from fedmosaic.reporting.summary import GROUP_COLUMNS
+from fedmosaic.reporting.terminal import Column, TextTable, print_parts
 
 Rows = Mapping[str, Mapping[str, Any]]
 MAIN = ("Self", "Others", "Unseen")
 LEGEND = (
-    "Accuracy in % after the last round (AUC: over all rounds): mean over seeds ± half-width of the 95 % t-interval. Differences "
-    "are paired by seed: − sft to local training, − best to the best of the other algorithms. rank: mean over seeds, 1 is best."
+    "Accuracy in % after the last round (AUC: mean over all rounds): mean over seeds ± half-width "
+    "of the 95 % t-interval. Differences are paired by seed: to local training (sft), and to the "
+    "best of the other algorithms. rank: mean over seeds, 1 is best."
 )
 
 
-def comparison_table(result: Mapping[str, Any]) -> RenderableType:
-    """A table for each of Self, Others and Unseen, a line for each algorithm, and one for the figures beside them."""
+def print_comparison(result: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print the tables of a comparison.
+
+    Args:
+        result: the content of ``comparison.json``.
+        console: where to print; by default standard output.
+    """
     rows: Rows = result["algorithms"]
     seeds = ", ".join(map(str, result["seeds"]))
-    parts: list[RenderableType] = [
-        Text(f"{result['scenario']} · seeds {seeds} · budget: {result['budget']}", style="bold")
-    ]
+    title = f"{result['scenario']} · seeds {seeds} · budget: {result['budget']}"
+    parts: list[TextTable | Text | str] = [Text(title, "bold")]
+    columns = shown_columns(rows)
     for column in MAIN:
-        if measured := {label: row for label, row in rows.items() if column in row}:
-            parts.append(_main_table(column, measured, len(result["seeds"])))
-    beside = [
-        column
-        for column in COLUMNS
-        if column not in MAIN and any(column in row for row in rows.values())
-    ]
-    parts.append(_beside_table(beside, rows))
-    parts.append(Text(LEGEND, style="dim"))
-    parts += [Text(line, style="dim") for line in notes(result)]
-    return Group(*parts)
+        if column in columns:
+            parts += ["", _main_table(column, rows, len(result["seeds"]))]
+    if more := [column for column in columns if column not in MAIN]:
+        parts += ["", _further_table(more, rows)]
+    parts += ["", *(Text(line, "dim") for line in [LEGEND, *notes(result)])]
+    print_parts(parts, console)
 
 
-def print_comparison(result: Mapping[str, Any], console: Console | None = None) -> None:
-    """Print the tables."""
-    (console or Console()).print(comparison_table(result))
+def shown_columns(rows: Rows) -> list[str]:
+    """Return the measured columns, without those of groups where the clients have no groups.
+
+    Args:
+        rows: by label, see :func:`fedmosaic.experiments.summaries.compare_summaries`.
+    """
+    found = [column for column in COLUMNS if any(column in row for row in rows.values())]
+    grouped = all(column in found for column in GROUP_COLUMNS)
+    return [column for column in found if grouped or column not in GROUP_COLUMNS]
 
 
-def _main_table(column: str, rows: Rows, seeds: int) -> Table:
-    table = _table("algorithm", column.lower(), "− sft", "− best", "", "rank")
-    for label, row in rows.items():
+def _main_table(column: str, rows: Rows, seeds: int) -> TextTable:
+    """Compare the algorithms in one column, with differences and ranks where there are any."""
+    measured = {label: row for label, row in rows.items() if column in row}
+    figures = [row[column] for row in measured.values()]
+    columns = [Column("algorithm"), Column(column.lower(), right=True)]
+    if local := any("minus sft" in figure for figure in figures):
+        columns.append(Column(f"difference to local training ({REFERENCE})", right=True))
+    if best := any("minus best" in figure for figure in figures):
+        columns += [Column("difference to best other", right=True), Column("best other")]
+    if ranked := any("rank" in figure for figure in figures):
+        columns.append(Column("rank", right=True))
+    table = TextTable(columns)
+    for label, row in measured.items():
         figure = row[column]
-        best = figure.get("minus best")
-        missing = "" if len(row["seeds"]) == seeds else f" ({len(row['seeds'])} of {seeds} seeds)"
-        table.add_row(
-            escape(label) + missing,
-            mean(figure),
-            difference(figure.get("minus sft")),
-            difference(best),
-            escape(f"({best['of']})") if best else "",
-            f"{figure['rank']:.1f}" if "rank" in figure else "",
-        )
+        done = len(row["seeds"])
+        cells = [label if done == seeds else f"{label} ({done} of {seeds} seeds)", mean(figure)]
+        cells += [difference(figure.get("minus sft"))] if local else []
+        other = figure.get("minus best")
+        cells += [difference(other), other["of"] if other else ""] if best else []
+        cells += [f"{figure['rank']:.1f}" if "rank" in figure else ""] if ranked else []
+        table.add(*cells)
     return table
 
 
-def _beside_table(columns: Sequence[str], rows: Rows) -> Table:
-    table = _table("algorithm", *columns)
+def _further_table(columns: Sequence[str], rows: Rows) -> TextTable:
+    table = TextTable([Column("algorithm"), *(Column(name, right=True) for name in columns)])
     for label, row in rows.items():
-        table.add_row(
-            escape(label), *(mean(row[column]) if column in row else "" for column in columns)
-        )
-    return table
-
-
-def _table(first: str, *others: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column(first, overflow="fold", min_width=8)
-    for name in others:
-        table.add_column(
-            name, justify="right" if name else "left", style="" if name else "dim", overflow="fold"
-        )
+        table.add(label, *(mean(row[column]) if column in row else "" for column in columns))
     return table
 
 
 def notes(result: Mapping[str, Any]) -> list[str]:
-    """What was chosen on the validation split, and what failed."""
+    """Return what a sweep chose on the validation split, and which runs failed."""
     chosen = [
         f"{label}: {', '.join(settings)}"
         for label, settings in result.get("chosen", {}).items()
@@ -99,7 +100,12 @@ def notes(result: Mapping[str, Any]) -> list[str]:
 
 
 def markdown(result: Mapping[str, Any], command: str = "") -> str:
-    """The whole comparison as a Markdown page."""
+    """Return a whole comparison as a Markdown page.
+
+    Args:
+        result: the content of ``comparison.json``.
+        command: the command that made it; empty if the page should not name one.
+    """
     lines = [f"# {result['title'] or result['scenario']}", ""]
     lines += [f"Made by `{command}`; all figures in `comparison.json`.", ""] if command else []
     lines += (
@@ -114,46 +120,58 @@ def markdown(result: Mapping[str, Any], command: str = "") -> str:
 
 
 def markdown_tables(scenario: str, rows: Rows) -> list[str]:
-    """The figures of one scenario: means with differences to local training; differences to the best; what it cost."""
-    columns = [column for column in COLUMNS if any(column in row for row in rows.values())]
+    """Return the lines of a Markdown section with the figures of one scenario.
+
+    The section has three tables: means with differences to local training; differences to the best
+    other algorithm, with ranks; costs. A table without content is left out.
+
+    Args:
+        scenario: its name, for the heading.
+        rows: by label, see :func:`fedmosaic.experiments.summaries.compare_summaries`.
+    """
     seeds = sorted({seed for row in rows.values() for seed in row["seeds"]})
-    lines = [f"## {scenario}, seeds {', '.join(map(str, seeds))}", "", "In brackets: − sft.", ""]
-    lines += _head(["algorithm", *columns])
+    lines = [f"## {scenario}, seeds {', '.join(map(str, seeds))}", ""]
+    columns = shown_columns(rows)
+    figures = [row[column] for row in rows.values() for column in columns if column in row]
+    if any("minus sft" in figure for figure in figures):
+        lines += [f"In brackets: difference to local training ({REFERENCE}).", ""]
+    lines += [*_markdown_table(rows, columns, _mean_cell), ""]
+    if any("minus best" in figure for figure in figures):
+        lines += ["Difference to the best of the other algorithms, and mean rank:", ""]
+        lines += [*_markdown_table(rows, columns, _best_cell), ""]
+    return [*lines, "Cost of a run:", "", *_cost_table(rows), ""]
+
+
+def _markdown_table(
+    rows: Rows, columns: Sequence[str], cell: Callable[[Mapping[str, Any]], str]
+) -> list[str]:
+    lines = _head(["algorithm", *columns])
     for label, row in rows.items():
-        cells = []
-        for column in columns:
-            gap = row[column].get("minus sft") if column in row else None
-            cells.append(
-                (mean(row[column]) if column in row else "")
-                + (f" ({difference(gap)})" if gap else "")
-            )
-        lines.append(_line([label, *cells]))
-    lines += [
-        "",
-        "Difference to the best of the other algorithms, and mean rank:",
-        "",
-        *_head(["algorithm", *columns]),
-    ]
-    for label, row in rows.items():
-        cells = []
-        for column in columns:
-            figure = row.get(column, {})
-            best = figure.get("minus best")
-            rank = f", rank {figure['rank']:.1f}" if "rank" in figure else ""
-            cells.append(f"{difference(best)} ({best['of']}){rank}" if best else "")
-        lines.append(_line([label, *cells]))
-    lines += [
-        "",
-        "What it took, a run:",
-        "",
-        *_head(["algorithm", "steps a round", "GFLOP a client and round", "MB up", "MB down", "s"]),
-    ]
+        lines.append(_line([label, *(cell(row[c]) if c in row else "" for c in columns)]))
+    return lines
+
+
+def _mean_cell(figure: Mapping[str, Any]) -> str:
+    gap = figure.get("minus sft")
+    return mean(figure) + (f" ({difference(gap)})" if gap else "")
+
+
+def _best_cell(figure: Mapping[str, Any]) -> str:
+    best = figure.get("minus best")
+    rank = f", rank {figure['rank']:.1f}" if "rank" in figure else ""
+    return f"{difference(best)} ({best['of']}){rank}" if best else ""
+
+
+def _cost_table(rows: Rows) -> list[str]:
+    lines = _head(
+        ["algorithm", "steps a round", "GFLOP a client and round", "MB up", "MB down", "s"]
+    )
     for label, row in rows.items():
         flops = row.get("flops")
         costs = [row.get("steps") or "", f"{flops['client_round'] / 1e9:.1f}" if flops else ""]
         size = [f"{row['bytes'][way] / 1e6:.1f}" for way in ("up", "down")]
         lines.append(_line([label, *costs, *size, f"{row['seconds']:.0f}"]))
-    return [*lines, ""]
+    return lines
 
 
 def _head(columns: Sequence[str]) -> list[str]:
@@ -165,12 +183,12 @@ def _line(cells: Sequence[Any]) -> str:
 
 
 def mean(figure: Mapping[str, Any]) -> str:
-    """``61.3 ± 4.3``, or the mean alone for a single seed."""
+    """Format a mean as ``61.3 ± 4.3``, or alone for a single seed."""
     return f"{figure['mean']:.1f}" + _half(figure)
 
 
 def difference(gap: Mapping[str, Any] | None) -> str:
-    """``+2.0 ± 2.5``, with its sign; empty without one."""
+    """Format a difference as ``+2.0 ± 2.5``, with its sign; None gives an empty text."""
     return f"{round(gap['mean'], 1) + 0.0:+.1f}" + _half(gap) if gap else ""
 
 

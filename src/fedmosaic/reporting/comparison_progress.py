@@ -1,4 +1,4 @@
-"""Live progress of a comparison: one bar for all runs with the time left, and a line for every run that ends."""
+"""Show the progress of a comparison: a bar for all runs, and one line for each run that ends."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.text import Text
 
 from fedmosaic.experiments.grid import GridListener, Job
-from fedmosaic.reporting.tables import duration, percent
+from fedmosaic.reporting.terminal import print_parts
+from fedmosaic.reporting.units import duration, percent
 
 
 class GridProgress(GridListener):
-    """A bar over the rounds of all runs, and one for each run that goes on.
+    """Show a progress bar over the rounds of all runs, and one for each active run.
 
-    The time left is what the rounds done since the start took, times those that remain: it takes the algorithms for equally fast.
+    The time left is the mean time of a round since the start, times the rounds that remain. It
+    assumes that all algorithms are equally fast.
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -33,16 +35,15 @@ class GridProgress(GridListener):
         self.started = time.monotonic()
         self.bars: dict[Job, TaskID] = {}
         before = f", {len(finished)} finished before" if finished else ""
-        self.console.print(
-            f"[bold]{title}[/] · {len(jobs)} runs{before} · at most {parallel} at a time",
-            highlight=False,
-        )
+        head = f"{title} · {len(jobs)} runs{before} · at most {parallel} at a time"
+        print_parts([Text(head, "bold")], self.console)
         self.progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             console=self.console,
             transient=True,
+            disable=not self.console.is_terminal,
         )
         self.progress.start()
         self.all = self.progress.add_task("all", total=sum(self.total.values()), note="")
@@ -55,9 +56,8 @@ class GridProgress(GridListener):
     def job_progress(self, job: Job, rounds: float, of: int, first: int | None) -> None:
         assert self.progress is not None
         self.total[job] = of
-        if (
-            first is not None
-        ):  # what was done before this call tells nothing about how long it takes
+        if first is not None:
+            # Rounds of an earlier call took none of the time that this one measures.
             self.before += first
         self.done[job] = rounds
         self.progress.update(
@@ -77,18 +77,18 @@ class GridProgress(GridListener):
         )
 
     def job_failed(self, job: Job, reason: str) -> None:
-        self._ended(job, f"[red]{_name(job)}  failed: {escape(reason)}[/]")
+        self._ended(job, f"{_name(job)}  failed: {reason}", "red")
 
     def grid_closed(self) -> None:
         if self.progress is not None:
             self.progress.stop()
             self.progress = None
 
-    def _ended(self, job: Job, line: str) -> None:
+    def _ended(self, job: Job, line: str, style: str = "") -> None:
         assert self.progress is not None
         self.progress.remove_task(self.bars.pop(job))
         self.done[job] = self.total[job]
-        self.console.print(line, highlight=False)
+        print_parts([Text(line, style)], self.console)
 
     def _left(self, done: float, total: float) -> str:
         fresh = done - self.before
@@ -98,4 +98,4 @@ class GridProgress(GridListener):
 
 
 def _name(job: Job) -> str:
-    return f"{escape(job.label)} · seed {job.seed}"
+    return f"{job.label} · seed {job.seed}"

@@ -1,103 +1,156 @@
-"""``fedmosaic list``: algorithms, scenarios and models in one line each."""
+"""List the algorithms, scenarios, models and datasets of the library, as tables or as JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
+
+from fedmosaic.reporting.terminal import Column, TextTable, print_parts
 
 
-def listing(what: str, console: Console | None = None) -> None:
-    """Print the list of ``algorithms``, ``scenarios``, ``models`` or ``datasets``."""
-    rows: dict[str, Callable[[], Table]] = {
+@dataclass(frozen=True)
+class Listing:
+    """A list that can be printed as a table or as JSON.
+
+    Attributes:
+        columns: columns of the table by the key of each entry.
+        entries: one mapping an entry, from key to value.
+        note: a sentence below the table; empty for none.
+    """
+
+    columns: Mapping[str, Column]
+    entries: Sequence[Mapping[str, Any]]
+    note: str = ""
+
+    def table(self) -> TextTable:
+        """Return the list as a table."""
+        table = TextTable(list(self.columns.values()))
+        for entry in self.entries:
+            cells = [entry[key] for key in self.columns]
+            table.add(*("" if cell is None else str(cell) for cell in cells))
+        return table
+
+
+def print_listing(kind: str, console: Console | None = None, as_json: bool = False) -> None:
+    """Print a list.
+
+    Args:
+        kind: ``algorithms``, ``scenarios``, ``models`` or ``datasets``.
+        console: where to print the table; by default standard output.
+        as_json: print a JSON list of objects on standard output instead.
+    """
+    kinds: dict[str, Callable[[], Listing]] = {
         "algorithms": _algorithms,
         "scenarios": _scenarios,
         "models": _models,
         "datasets": _datasets,
     }
-    (console or Console()).print(rows[what]())
+    listing = kinds[kind]()
+    if as_json:
+        print(json.dumps(listing.entries, indent=2, ensure_ascii=False))
+        return
+    parts: list[TextTable | Text | str] = [listing.table()]
+    parts += ["", Text(listing.note, "dim")] if listing.note else []
+    print_parts(parts, console)
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD)
-    for index, column in enumerate(columns):
-        table.add_column(column, style="bold" if index == 0 else "", overflow="fold")
-    return table
-
-
-def _algorithms() -> Table:
+def _algorithms() -> Listing:
     from fedmosaic.algorithms import algorithm_class, algorithm_names
 
-    table = _table("algorithm", "what it does", "source")
-    for name in algorithm_names():
-        kind = algorithm_class(name)
-        table.add_row(name, kind.summary, kind.paper)
-    return table
+    columns = {
+        "name": Column("algorithm", style="bold"),
+        "summary": Column("what it does", wrap=True),
+        "paper": Column("source", wrap=True),
+    }
+    kinds = [algorithm_class(name) for name in algorithm_names()]
+    entries = [{"name": k.name, "summary": k.summary, "paper": k.paper} for k in kinds]
+    return Listing(columns, entries)
 
 
-def _scenarios() -> Table:
+def _scenarios() -> Listing:
     from fedmosaic.config.load import load_scenario, scenario_names
 
-    table = _table("scenario", "title", "clients", "rounds", "stream")
+    columns = {
+        "name": Column("scenario", style="bold"),
+        "title": Column("title", wrap=True),
+        "clients": Column("clients", right=True),
+        "rounds": Column("rounds", right=True),
+        "stream": Column("stream"),
+    }
+    entries = []
     for name in scenario_names():
         scenario = load_scenario(name)
-        table.add_row(
-            name, scenario.title, str(len(scenario.clients)), str(scenario.rounds), scenario.stream
+        entries.append(
+            {
+                "name": name,
+                "title": scenario.title,
+                "clients": len(scenario.clients),
+                "rounds": scenario.rounds,
+                "stream": scenario.stream,
+            }
         )
-    return table
+    return Listing(columns, entries)
 
 
-def _models() -> Table:
-    import json
-
+def _models() -> Listing:
     from fedmosaic.models.packaged import PACKAGED
     from fedmosaic.models.source import bundled_names, locate
 
-    table = _table("model", "language model", "layers", "width", "vocabulary")
+    columns = {
+        "name": Column("model", style="bold"),
+        "family": Column("language model"),
+        "layers": Column("layers", right=True),
+        "width": Column("width", right=True),
+        "vocabulary": Column("vocabulary", right=True),
+    }
+    shapes = {}
     for name in bundled_names():
         folder, _ = locate(name)
         with open(f"{folder}/config.json", encoding="utf-8") as stream:
             text = json.load(stream)["text_config"]
-        row = [
-            text["model_type"],
-            text["num_hidden_layers"],
-            text["hidden_size"],
-            text["vocab_size"],
-        ]
-        table.add_row(name, *map(str, row))
-    for name, packaged in PACKAGED.items():
-        table.add_row(name, *map(str, packaged.shape))
-    table.caption = (
-        "and any LLaVA-style or causal language model by Hugging Face id, folder or .gguf file"
+        keys = ("model_type", "num_hidden_layers", "hidden_size", "vocab_size")
+        shapes[name] = tuple(text[key] for key in keys)
+    shapes |= {name: packaged.shape for name, packaged in PACKAGED.items()}
+    entries = [dict(zip(columns, (name, *shape), strict=True)) for name, shape in shapes.items()]
+    note = (
+        "also: any LLaVA-style or causal language model, by Hugging Face name, folder or .gguf file"
     )
-    return table
+    return Listing(columns, entries, note)
 
 
-def _datasets() -> Table:
+def _datasets() -> Listing:
     from fedmosaic.data import easy_vqa, reference
     from fedmosaic.miniature.benchmark.load import task_names, unseen_names
 
-    table = _table("tasks", "how many", "what they are", "what they need")
-    drawn = [*task_names(), *unseen_names()]
-    table.add_row(
-        "miniature/<name>", str(len(drawn)), "drawn pictures, in the structure of DRAKE", "nothing"
-    )
-    table.add_row(
-        "easy-vqa/<name>", str(len(easy_vqa.TASKS)), "pictures of one shape each", "extra examples"
-    )
-    table.add_row(
-        "reference/<name>",
-        str(len(reference.TASKS)),
-        "words, cities, countries; text",
-        "extra reference",
-    )
-    table.add_row(
-        "<Dataset>-<k>", "", "DRAKE, HFLB and others in their layout", "the folder data.root"
-    )
-    table.add_row("<path>.json, .jsonl", "", "your own conversations or instructions", "")
-    table.caption = (
-        "public sets: miniature/public, reference/public, synthetic, synthetic/text, or a file"
-    )
-    return table
+    columns = {
+        "name": Column("tasks", style="bold"),
+        "count": Column("number", right=True),
+        "content": Column("content", wrap=True),
+        "needs": Column("needs", wrap=True),
+    }
+    drawn = len(task_names()) + len(unseen_names())
+    rows = [
+        ("miniature/<name>", drawn, "drawn pictures, structured like DRAKE", "nothing"),
+        ("easy-vqa/<name>", len(easy_vqa.TASKS), "pictures of one shape", "fedmosaic[examples]"),
+        (
+            "reference/<name>",
+            len(reference.TASKS),
+            "text about words, cities and countries",
+            "fedmosaic[reference]",
+        ),
+        (
+            "<Dataset>-<k>",
+            None,
+            "DRAKE, HFLB and other benchmarks in their own layout",
+            "setting data.root: their folder",
+        ),
+        ("<path>.json, .jsonl", None, "your own conversations or instructions", "nothing"),
+    ]
+    entries = [dict(zip(columns, row, strict=True)) for row in rows]
+    note = "public data: miniature/public, reference/public, synthetic, synthetic/text, or a file"
+    return Listing(columns, entries, note)

@@ -1,4 +1,7 @@
-"""Live progress in the terminal: the round, who trains, the loss, accuracies as they come, and the time left."""
+"""Show the progress of a run and of an alignment in the terminal.
+
+In a pipe there are no bars, only one plain line for each finished round or step.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from fedmosaic.config import RunSettings
 from fedmosaic.evaluation import Record
 from fedmosaic.federation.callbacks import Callback
-from fedmosaic.reporting.tables import duration, percent
+from fedmosaic.reporting.terminal import print_parts
+from fedmosaic.reporting.units import duration, percent
 
 
 class ConsoleProgress(Callback):
-    """A progress bar over client turns, and one line a round.
+    """Show a progress bar over the clients' turns, and one line for each finished round.
 
-    The time left is what the turns so far took, times the turns that remain; turns that evaluate are longer, so rounds
-    without evaluation make it optimistic at first.
+    The time left is the mean time of the turns so far, times the turns that remain. Turns that
+    evaluate take longer, so the time left is too short while no round has been evaluated.
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -29,28 +34,28 @@ class ConsoleProgress(Callback):
     def run_started(self, settings: RunSettings, first_round: int) -> None:
         scenario = settings.scenario
         models = ", ".join(scenario.models_used)
-        self.console.print(
-            f"[bold]{settings.name}[/] · {settings.algorithm} · seed {settings.seed} · "
-            f"{len(scenario.clients)} clients · {scenario.rounds} rounds · {models}",
-            highlight=False,
+        title = (
+            f"{settings.name} · {settings.algorithm} · seed {settings.seed} · "
+            f"{len(scenario.clients)} clients · {scenario.rounds} rounds"
         )
-        if first_round:
-            self.console.print(
-                f"continuing after round {first_round} of {scenario.rounds}", highlight=False
-            )
+        again = (
+            [f"continuing after round {first_round} of {scenario.rounds}"] if first_round else []
+        )
+        print_parts([Text(title, "bold"), models, *again], self.console)
         self.settings = settings
-        self.groups = {
+        self.own_tasks = {
             client.name: {task.name for task in client.tasks} for client in scenario.clients
         }
         self.started = time.monotonic()
         self.first = first_round
         self.losses: list[float] = []
         self.progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
-            TextColumn("{task.fields[left]}"),
+            TextColumn("{task.fields[left]}", markup=False),
             console=self.console,
             transient=True,
+            disable=not self.console.is_terminal,
         )
         self.progress.start()
         self.bar = self.progress.add_task("", total=None, left="")
@@ -92,19 +97,53 @@ class ConsoleProgress(Callback):
             for record in records
             if record.stage == "after" and record.view == records[-1].view
         ]
-        own = [r.value for r in after if r.task in self.groups[r.client]]
-        other = [r.value for r in after if r.task not in self.groups[r.client]]
+        own = [r.value for r in after if r.task in self.own_tasks[r.client]]
+        others = [r.value for r in after if r.task not in self.own_tasks[r.client]]
         if own:
             parts.append(f"self {percent(sum(own) / len(own))}")
-        if other:
-            parts.append(f"others {percent(sum(other) / len(other))}")
-        self.console.print("  ".join(part for part in parts if part), highlight=False)
-        for reason in entry.get("refused", {}).values():
-            self.console.print(
-                f"  [yellow]{reason}; the round went on without it[/]", highlight=False
-            )
+        if others:
+            parts.append(f"others {percent(sum(others) / len(others))}")
+        refused = entry.get("refused", {}).values()
+        warnings = [
+            Text(f"  {reason}; the round went on without it", "yellow") for reason in refused
+        ]
+        print_parts(["  ".join(filter(None, parts)), *warnings], self.console)
 
     def closed(self) -> None:
         if self.progress is not None:
             self.progress.stop()
             self.progress = None
+
+
+class AlignProgress:
+    """Show a progress bar for each step of an alignment.
+
+    Call it with the name of a step, how much of it is done, and its total.
+    """
+
+    def __init__(self, shown: bool = True, console: Console | None = None) -> None:
+        self.console = console or Console()
+        self.shown = shown
+        self.bars = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not (shown and self.console.is_terminal),
+        )
+        self.tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> AlignProgress:
+        self.bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bars.stop()
+
+    def __call__(self, step: str, done: int, total: int) -> None:
+        """Show that ``done`` of ``total`` units of a step are done."""
+        if step not in self.tasks:
+            self.tasks[step] = self.bars.add_task(step, total=total)
+        self.bars.update(self.tasks[step], completed=done, total=total)
+        if self.shown and not self.console.is_terminal and done >= total:
+            print_parts([f"{step}: {done} of {total}"], self.console)

@@ -1,6 +1,7 @@
-"""Experiment trackers behind one interface: TensorBoard files in the run folder; Weights & Biases, trackio or MLflow if installed.
+"""Send the numbers of a run to an experiment tracker.
 
-All of them receive the same named numbers of a round; a tracker only says how one is opened, fed and closed.
+TensorBoard writes files into the run folder; Weights & Biases, trackio and MLflow are used if they
+are installed. All trackers receive the same named numbers after each round.
 """
 
 from __future__ import annotations
@@ -19,17 +20,33 @@ from fedmosaic.federation.callbacks import Callback
 
 
 def make_tracker(name: str, folder: Path) -> Tracker:
-    """The tracker of that name. Raises ConfigError for an unknown name, or when its package is not installed."""
+    """Make the tracker of that name.
+
+    Args:
+        name: a key of :data:`TRACKERS`.
+        folder: the run folder.
+
+    Returns:
+        The tracker, which is opened when the run starts.
+
+    Raises:
+        ConfigError: the name is unknown, or the package of the tracker is not installed.
+    """
     if name not in TRACKERS:
         raise ConfigError(f"trackers: unknown tracker {name!r}.{nearest(name, TRACKERS)}")
     return TRACKERS[name](folder)
 
 
 class Tracker(Callback):
-    """Turns the events of a run into named numbers by round.
+    """Turn the events of a run into named numbers for each round.
 
-    ``loss/<client>``, ``self|others/<stage>/<view>`` (mean over clients and tasks) and the same ``/<client>``,
-    ``bytes/up|down``, ``seconds/<part>``.
+    The names are ``loss/<client>``, ``self|others/<stage>/<view>`` (mean over clients and tasks),
+    the same with ``/<client>`` (mean over tasks), ``bytes/up|down`` and ``seconds/<part>``.
+
+    Attributes:
+        package: the module that the tracker needs.
+        folder: the run folder.
+        module: the imported package.
     """
 
     package = ""
@@ -41,7 +58,7 @@ class Tracker(Callback):
         self.opened = False
 
     def run_started(self, settings: RunSettings, first_round: int) -> None:
-        self.own = {
+        self.own_tasks = {
             client.name: {task.name for task in client.tasks}
             for client in settings.scenario.clients
         }
@@ -57,10 +74,10 @@ class Tracker(Callback):
     ) -> None:
         values: dict[str, list[float]] = defaultdict(list)
         for record in records:
-            kind = "self" if record.task in self.own[record.client] else "others"
+            kind = "self" if record.task in self.own_tasks[record.client] else "others"
             values[f"{kind}/{record.stage}/{record.view}"].append(record.value)
             values[f"{kind}/{record.stage}/{record.view}/{record.client}"].append(record.value)
-        numbers = {name: sum(found) / len(found) for name, found in values.items()}
+        numbers = {name: sum(scores) / len(scores) for name, scores in values.items()}
         numbers |= {f"bytes/{way}": float(size) for way, size in entry["bytes"].items()}
         numbers |= {f"seconds/{part}": float(value) for part, value in entry["seconds"].items()}
         self.log(numbers | self.losses, round)
@@ -72,7 +89,7 @@ class Tracker(Callback):
 
     @abstractmethod
     def open(self, settings: RunSettings, first_round: int) -> None:
-        """Begin, or go on with, a run."""
+        """Start a run, or continue one from ``first_round``."""
 
     @abstractmethod
     def log(self, numbers: Mapping[str, float], round: int) -> None:
@@ -80,7 +97,7 @@ class Tracker(Callback):
 
     @abstractmethod
     def close(self) -> None:
-        """Nothing more will come."""
+        """End the run; no more numbers follow."""
 
     def _import(self) -> Any:
         try:
@@ -91,7 +108,10 @@ class Tracker(Callback):
 
 
 class TensorBoard(Tracker):
-    """Event files in ``<folder>/tensorboard``; a resumed run purges the rounds that are measured again."""
+    """Write event files into ``<folder>/tensorboard``.
+
+    A resumed run removes the rounds that it measures again.
+    """
 
     package = "torch.utils.tensorboard"
 
@@ -110,7 +130,7 @@ class TensorBoard(Tracker):
 
 
 class WeightsAndBiases(Tracker):
-    """A run of the project ``fedmosaic``, named as the run folder."""
+    """Log to a run of the project ``fedmosaic`` that has the name of the run folder."""
 
     package = "wandb"
 
@@ -127,13 +147,13 @@ class WeightsAndBiases(Tracker):
 
 
 class Trackio(WeightsAndBiases):
-    """trackio, which speaks the same language."""
+    """Log to trackio, which has the same interface as Weights & Biases."""
 
     package = "trackio"
 
 
 class MLflow(Tracker):
-    """A run of the experiment ``fedmosaic``."""
+    """Log to a run of the experiment ``fedmosaic``."""
 
     package = "mlflow"
 

@@ -1,11 +1,18 @@
-"""``fedmosaic report``: one page that shows what some runs found, and the same figures and tables for a paper.
+"""Write the page of ``fedmosaic report``, and the same figures and tables as files.
 
-collect.py    what is read from run folders and comparison folders
-sections.py   the runs of one scenario, by algorithm and seed, with their statistics
-verdict.py    who won, by how much, how sure, who learned from whom: in words
-matrices.py   relevance, accuracy of each client on each task, gates: as coloured tables
-figures.py    the pictures, drawn once for the page and once for a paper; ink.py holds their colours
+collect.py    find the runs in run folders and comparison folders
+run_data.py   read one finished run
+sections.py   group runs by scenario, label and seed; statistics
+verdict.py    the best algorithm, its margin and how certain it is
+peers.py      favoured peers, and relevance weights against controls
+wording.py    numbers in words
+matrix.py     coloured tables of the page
+matrices.py   relevance, accuracy by client and task, gates
+figures.py    the figures, for the page and for a paper
+axes.py       points, lines and names in a figure
+palette.py    colours and marks of the labels
+drawing.py    figures as SVG and PNG
 tables.py     tables as CSV, Markdown and LaTeX
-page.py       the page itself, from page.html.j2, page.css and page.js
+page.py       the page, from page.html.j2, page.css and page.js
 export.py     figures and tables as files
 """

@@ -1,207 +1,243 @@
-"""Coloured tables of a section: relevance among clients over time, accuracy of each client on each task, gates per layer.
-
-A matrix is a table with rows and columns that do not change, and frames of whole numbers (thousandths) that the page puts into it: one
-sequence over rounds for every combination of what can be chosen (algorithm, seed, …).
-"""
+"""Build the matrices of a section: relevance by round, accuracy by client and task, gates by layer."""
 
 from __future__ import annotations
 
 import itertools
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from fedmosaic.config import ClientSpec
-from fedmosaic.reporting.html.collect import RunData
+from fedmosaic.reporting.html.matrix import (
+    Heading,
+    Matrix,
+    by_group,
+    client_headings,
+    known_mean,
+    thousandths,
+)
+from fedmosaic.reporting.html.peers import own_group_share
+from fedmosaic.reporting.html.run_data import RoundRelevance, RunData
 from fedmosaic.reporting.html.sections import Section
-from fedmosaic.reporting.html.verdict import inside_share
 
-# Numbers that a page can hold for one matrix; beyond them single seeds go first, then rounds.
-MOST = 500_000
+# The most numbers of one matrix on a page. Above it, single seeds are left out first, then rounds.
+MAX_CELLS = 500_000
 Cells = list[int | None]
+# What the relevance matrix can show, and how to read it from a round.
+RELEVANCE: Mapping[str, Callable[[RoundRelevance], Sequence[Sequence[float]]]] = {
+    "weights, %": lambda found: found.weights,
+    "similarity of signatures, cosine × 100": lambda found: found.similarity,
+}
 
 
-@dataclass(frozen=True)
-class Head:
-    """Of a row or column: a short name, the full one, its group, and whether a new group begins with it."""
+def relevance_matrix(section: Section) -> Matrix | None:
+    """Show how much each client received from each other one, round by round.
 
-    name: str
-    title: str
-    group: str = ""
-    first: bool = False
-
-
-@dataclass(frozen=True)
-class Matrix:
-    """A table to be filled.
-
-    Attributes:
-        name: of the matrix. caption: what it shows and how to read it.
-        marked: (row, column) of the cells with an outline. choices: {what: options}, all combinations of which have frames.
-        rounds: names of the frames of each combination; a single one needs no slider.
-        frames: {"0.1.…" (the options' places): {"scale", "cells": one row-major list a round, "info": one text a round}}.
+    Returns:
+        The matrix; None if no run reports relevance.
     """
-
-    name: str
-    caption: str
-    rows: Sequence[Head]
-    columns: Sequence[Head]
-    marked: frozenset[tuple[int, int]]
-    choices: Mapping[str, Sequence[str]]
-    rounds: Sequence[str]
-    frames: Mapping[str, Mapping[str, Any]] = field(repr=False)
-
-    @property
-    def first(self) -> list[list[int | None]]:
-        """The rows that are shown first: the last round of the first combination."""
-        cells = next(iter(self.frames.values()))["cells"][-1]
-        width = len(self.columns)
-        return [cells[start : start + width] for start in range(0, len(cells), width)]
-
-    @property
-    def first_scale(self) -> int:
-        return int(next(iter(self.frames.values()))["scale"])
-
-    @property
-    def first_info(self) -> str:
-        info = next(iter(self.frames.values()))["info"]
-        return str(info[-1]) if info else ""
-
-
-def relevance(section: Section) -> Matrix | None:
-    """How much of whose knowledge each client received, round by round; None where no run reports it."""
     labels = [
         label for label, runs in section.runs.items() if any(run.relevance for run in runs.values())
     ]
     if not labels:
         return None
     clients = by_group(section.scenario.clients)
-    rounds = sorted(
-        {n for label in labels for run in section.runs[label].values() for n in run.relevance}
-    )
-    seeds: Sequence[int] = section.seeds if len(section.seeds) > 1 else []
-    one = 2 * len(labels) * len(clients) ** 2
-    note = ""
-    if one * len(rounds) * (1 + len(seeds)) > MOST:
-        seeds = []
-        kept = rounds[:: -(-one * len(rounds) // MOST)]
-        rounds = sorted({*kept, rounds[-1]})
-        note = " To keep the page small it shows means over seeds, and not every round."
-    names = [client.name for client in clients]
+    rounds, seeds, complete = _frames_that_fit(section, labels)
+    several = len(section.seeds) > 1
+    everything = "mean over seeds" if several else f"seed {section.seeds[0]}"
+    subsets: dict[str, Sequence[int] | None] = {everything: None}
+    subsets |= {f"seed {seed}": [seed] for seed in seeds}
     frames = {}
-    kinds: dict[str, Callable[[Any], Any]] = {
-        "weights": lambda r: r.weights,
-        "similarity": lambda r: r.similarity,
-    }
-    sets: list[Sequence[int] | None] = [None, *([seed] for seed in seeds)]
-    for (a, label), (k, kind), (s, chosen) in itertools.product(
-        enumerate(labels), enumerate(kinds), enumerate(sets)
-    ):
-        runs = [
-            run for seed, run in section.runs[label].items() if chosen is None or seed in chosen
-        ]
-        cells = [_mean_matrix(runs, number, names, kinds[kind]) for number in rounds]
-        scale = max(
-            (abs(value) for frame in cells for value in frame if value is not None), default=1
-        )
-        info = [_inside(runs, number, clients) for number in rounds]
-        frames[f"{a}.{k}.{s}"] = {"scale": scale or 1, "cells": cells, "info": info}
-    choices = {
-        "algorithm": labels,
-        "show": ["weights, %", "similarity of signatures, cosine × 100"],
-        "seed": ["mean over seeds", *(f"seed {seed}" for seed in seeds)],
-    }
-    pairs = itertools.permutations(range(len(clients)), 2)
-    inside = frozenset(
-        (i, j) for i, j in pairs if clients[i].group == clients[j].group and clients[i].group
+    combinations = itertools.product(
+        enumerate(labels), enumerate(RELEVANCE.values()), enumerate(subsets.values())
     )
+    for (a, label), (k, part), (s, subset) in combinations:
+        runs = [
+            run for seed, run in section.runs[label].items() if subset is None or seed in subset
+        ]
+        frames[f"{a}.{k}.{s}"] = _relevance_frames(runs, rounds, clients, part)
+    caption = (
+        "A row shows where a client's download came from: the share of each other client in it."
+    )
+    caption += " Outlined: clients of the same group." if section.has_groups else ""
+    caption += "" if complete else " Some rounds and single seeds are left out to save space."
     return Matrix(
         "relevance",
-        "A row says whom a client learned from: the share of each other client in what it received. Outlined: clients of one group."
-        + note,
-        _client_heads(clients),
-        _client_heads(clients, short=True),
-        inside,
-        choices,
+        caption,
+        client_headings(clients),
+        client_headings(clients, short=True),
+        _same_group(clients) if section.has_groups else frozenset(),
+        {"algorithm": labels, "show": list(RELEVANCE), "seed": list(subsets)},
         [f"round {number + 1}" for number in rounds],
         frames,
     )
 
 
-def accuracy(section: Section) -> Matrix | None:
-    """Accuracy of each client on each task after the last round, and the difference to local training."""
+def _frames_that_fit(
+    section: Section, labels: Sequence[str]
+) -> tuple[list[int], Sequence[int], bool]:
+    """Choose rounds and single seeds for the relevance matrix.
+
+    Returns:
+        Rounds, seeds, and whether these are all.
+    """
+    rounds = sorted(
+        {n for label in labels for run in section.runs[label].values() for n in run.relevance}
+    )
+    seeds = section.seeds if len(section.seeds) > 1 else []
+    cells = len(RELEVANCE) * len(labels) * len(section.scenario.clients) ** 2
+    if cells * len(rounds) * (1 + len(seeds)) <= MAX_CELLS:
+        return rounds, seeds, True
+    step = -(-cells * len(rounds) // MAX_CELLS)
+    return sorted({*rounds[::step], rounds[-1]}), [], False
+
+
+def _relevance_frames(
+    runs: Sequence[RunData],
+    rounds: Sequence[int],
+    clients: Sequence[ClientSpec],
+    part: Callable[[RoundRelevance], Sequence[Sequence[float]]],
+) -> dict[str, Any]:
+    names = [client.name for client in clients]
+    cells = [_mean_matrix(runs, number, names, part) for number in rounds]
+    largest = max(
+        (abs(value) for frame in cells for value in frame if value is not None), default=1
+    )
+    info = [_own_group_text(runs, number, clients) for number in rounds]
+    return {"scale": largest or 1, "cells": cells, "info": info}
+
+
+def _mean_matrix(
+    runs: Iterable[RunData],
+    number: int,
+    names: Sequence[str],
+    part: Callable[[RoundRelevance], Sequence[Sequence[float]]],
+) -> Cells:
+    """Return the mean over runs of a matrix, clients in the order of names.
+
+    Cells are None on the diagonal and for clients that did not take part in the round.
+    """
+    found = []
+    for run in runs:
+        if (report := run.relevance.get(number)) is not None:
+            found.append(({name: place for place, name in enumerate(report.clients)}, part(report)))
+    return [
+        None
+        if one == other
+        else thousandths(
+            known_mean(m[at[one]][at[other]] for at, m in found if one in at and other in at)
+        )
+        for one in names
+        for other in names
+    ]
+
+
+def _own_group_text(runs: Iterable[RunData], number: int, clients: Sequence[ClientSpec]) -> str:
+    """Say how much came from the own group; empty without groups."""
+    shares = [
+        share
+        for run in runs
+        if number in run.relevance
+        and (share := own_group_share(run.relevance[number], clients)) is not None
+    ]
+    if not shares:
+        return ""
+    mean = statistics.fmean(share for share, _ in shares)
+    return f"{100 * mean:.0f} % from the own group (equal weights: {100 * shares[0][1]:.0f} %)"
+
+
+def _same_group(clients: Sequence[ClientSpec]) -> frozenset[tuple[int, int]]:
+    pairs = itertools.permutations(range(len(clients)), 2)
+    return frozenset(
+        (i, j) for i, j in pairs if clients[i].group and clients[i].group == clients[j].group
+    )
+
+
+def task_matrix(section: Section) -> Matrix | None:
+    """Show the accuracy of each client on each task after the last round.
+
+    Returns:
+        The matrix; None if nothing was measured.
+    """
     clients = by_group(section.scenario.clients)
     own = {client.name: [task.name for task in client.tasks] for client in clients}
     measured = {
         task
         for runs in section.runs.values()
         for run in runs.values()
-        for c in run.summary["clients"].values()
-        for task in c["tasks"]
+        for found in run.summary["clients"].values()
+        for task in found["tasks"]
     }
-    order = dict.fromkeys(task for tasks in own.values() for task in tasks if task in measured)
-    unseen = sorted(measured - order.keys())
     if not measured:
         return None
-    group = {task: client.group for client in reversed(clients) for task in own[client.name]}
-    tasks = [*order, *unseen]
+    order = dict.fromkeys(task for tasks in own.values() for task in tasks if task in measured)
+    tasks = [*order, *sorted(measured - order.keys())]
     reference = section.reference
-    means = {
-        label: [
-            [
-                _mean(
-                    run.summary["clients"][client.name]["tasks"].get(task) for run in runs.values()
-                )
-                for client in clients
-            ]
-            for task in tasks
-        ]
-        for label, runs in sorted(
-            section.runs.items(), key=lambda entry: (entry[0] != "fedmosaic", entry[0] == reference)
-        )
-    }
-    shows = [
-        "accuracy, %",
-        *([f"difference to {reference}, points"] if reference and len(means) > 1 else []),
-    ]
+    labels = sorted(
+        section.runs, key=lambda label: (label != "fedmosaic", label == section.reference)
+    )
     frames = {}
-    for a, values in enumerate(means.values()):
-        cells = [_thousandths(value) for row in values for value in row]
-        frames[f"{a}.0"] = {"scale": 1000, "cells": [cells], "info": []}
-        if reference and len(shows) > 1:
-            base = [_thousandths(value) for row in means[reference] for value in row]
-            gaps = [
-                None if x is None or y is None else x - y for x, y in zip(cells, base, strict=True)
-            ]
-            frames[f"{a}.1"] = {"scale": 400, "cells": [gaps], "info": []}
-    cut = _common(tasks)
-    heads: list[Head] = []
-    for index, task in enumerate(tasks):
-        kind = group.get(task, "unseen")
-        heads.append(Head(task[cut:], task, kind, index > 0 and kind != heads[-1].group))
-    marked = frozenset(
+    cells = {label: _task_cells(section.runs[label].values(), tasks, clients) for label in labels}
+    shows = ["accuracy, %"]
+    if reference and len(labels) > 1:
+        shows.append(f"difference to local training ({reference}), points")
+    for index, label in enumerate(labels):
+        frames[f"{index}.0"] = {"scale": 1000, "cells": [cells[label]], "info": []}
+        if reference and len(labels) > 1:
+            pairs = zip(cells[label], cells[reference], strict=True)
+            gaps = [None if x is None or y is None else x - y for x, y in pairs]
+            frames[f"{index}.1"] = {"scale": 400, "cells": [gaps], "info": []}
+    outlined = frozenset(
         (i, j)
         for i, task in enumerate(tasks)
         for j, client in enumerate(clients)
         if task in own[client.name]
     )
-    caption = "Accuracy of each client (column) on each task (row) after the last round, mean over seeds. Outlined: a client's own tasks."
-    columns = _client_heads(clients, short=True)
     return Matrix(
         "tasks",
-        caption,
-        heads,
-        columns,
-        marked,
-        {"algorithm": list(means), "show": shows},
+        "Accuracy of each client (column) on each task (row) after the last round"
+        + (", mean over seeds" if len(section.seeds) > 1 else "")
+        + ". Outlined: a client's own tasks.",
+        _task_headings(tasks, clients),
+        client_headings(clients, short=True),
+        outlined,
+        {"algorithm": labels, "show": shows},
         ["last"],
         frames,
     )
 
 
-def gates(section: Section) -> Matrix | None:
-    """The share of the global branch in each layer of each client; None where no algorithm has gates."""
+def _task_cells(
+    runs: Iterable[RunData], tasks: Sequence[str], clients: Sequence[ClientSpec]
+) -> Cells:
+    scores = [run.summary["clients"] for run in runs]
+    return [
+        thousandths(known_mean(found[client.name]["tasks"].get(task) for found in scores))
+        for task in tasks
+        for client in clients
+    ]
+
+
+def _task_headings(tasks: Sequence[str], clients: Sequence[ClientSpec]) -> list[Heading]:
+    """Return a heading for each task, without the folder that all names share."""
+    group = {task.name: client.group for client in reversed(clients) for task in client.tasks}
+    folder = tasks[0][: tasks[0].rfind("/") + 1]
+    shared = len(folder) if all(task.startswith(folder) for task in tasks) else 0
+    headings: list[Heading] = []
+    for index, task in enumerate(tasks):
+        kind = group.get(task, "unseen")
+        headings.append(
+            Heading(task[shared:], task, kind, index > 0 and kind != headings[-1].group)
+        )
+    return headings
+
+
+def gate_matrix(section: Section) -> Matrix | None:
+    """Show the share of the global branch in each layer of each client.
+
+    Returns:
+        The matrix; None if no algorithm has gates.
+    """
     labels = [
         label for label, runs in section.runs.items() if any(run.gates for run in runs.values())
     ]
@@ -211,108 +247,34 @@ def gates(section: Section) -> Matrix | None:
     runs = [run for label in labels for run in section.runs[label].values()]
     layers = 1 + max(layer for run in runs for found in run.gates.values() for layer in found)
     frames = {}
-    for a, label in enumerate(labels):
-        mine = [run.gates for run in section.runs[label].values()]
+    for index, label in enumerate(labels):
+        gates = [run.gates for run in section.runs[label].values()]
         cells = [
-            _thousandths(
-                _mean(
-                    found[c.name][layer].share for found in mine if layer in found.get(c.name, {})
+            thousandths(
+                known_mean(
+                    found[c.name][layer].share for found in gates if layer in found.get(c.name, {})
                 )
             )
             for c in clients
             for layer in range(layers)
         ]
-        frames[str(a)] = {"scale": 1000, "cells": [cells], "info": []}
+        frames[str(index)] = {"scale": 1000, "cells": [cells], "info": []}
     first = next(run.gates for run in runs if run.gates)
-    ends = frozenset(
+    block_ends = frozenset(
         (row, layer)
         for row, client in enumerate(clients)
         for layer, gate in first.get(client.name, {}).items()
         if gate.block_end
     )
-    caption = (
-        "g = σ(β), the share of the received adapter beside the client's own, in % (50: half and half), mean over modules and seeds. "
-        "Outlined: block ends, where clients of all architectures share."
-    )
-    columns = [Head(str(layer), f"layer {layer}") for layer in range(layers)]
     return Matrix(
         "gates",
-        caption,
-        _client_heads(clients),
-        columns,
-        ends,
+        "The gate g = σ(β): the share of the global branch in %, the rest is the local branch; mean "
+        f"over modules{' and seeds' if len(section.seeds) > 1 else ''}. "
+        "Outlined: block ends, whose adapters all architectures share.",
+        client_headings(clients),
+        [Heading(str(layer), f"layer {layer}") for layer in range(layers)],
+        block_ends,
         {"algorithm": labels},
         ["last"],
         frames,
     )
-
-
-def by_group(clients: Sequence[ClientSpec]) -> list[ClientSpec]:
-    """The clients with those of a group together, groups in the order of their first."""
-    groups = list(dict.fromkeys(client.group for client in clients))
-    return sorted(clients, key=lambda client: groups.index(client.group))
-
-
-def _client_heads(clients: Sequence[ClientSpec], short: bool = False) -> list[Head]:
-    heads = []
-    for index, client in enumerate(clients):
-        new = index > 0 and client.group != clients[index - 1].group
-        number = str(index + 1)
-        name = number if short else f"{number} {client.name}"
-        heads.append(
-            Head(
-                name,
-                f"{client.name}, {client.model}"
-                + (f", group {client.group}" if client.group else ""),
-                client.group,
-                new,
-            )
-        )
-    return heads
-
-
-def _mean_matrix(
-    runs: Iterable[RunData], number: int, names: Sequence[str], part: Callable[[Any], Any]
-) -> Cells:
-    """The mean over runs of a matrix in the order of names; None on the diagonal and for clients that were not there."""
-    found = []
-    for run in runs:
-        if (report := run.relevance.get(number)) is not None:
-            found.append(({name: place for place, name in enumerate(report.clients)}, part(report)))
-    return [
-        None
-        if one == other
-        else _thousandths(
-            _mean(m[at[one]][at[other]] for at, m in found if one in at and other in at)
-        )
-        for one in names
-        for other in names
-    ]
-
-
-def _inside(runs: Iterable[RunData], number: int, clients: Sequence[ClientSpec]) -> str:
-    shares = [
-        share
-        for run in runs
-        if number in run.relevance
-        and (share := inside_share(run.relevance[number], clients)) is not None
-    ]
-    if not shares:
-        return ""
-    mean = statistics.fmean(share for share, _ in shares)
-    return f"{100 * mean:.0f} % from the own group (equal weights: {100 * shares[0][1]:.0f} %)"
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return statistics.fmean(known) if known else None
-
-
-def _thousandths(value: float | None) -> int | None:
-    return None if value is None else round(1000 * value)
-
-
-def _common(names: Sequence[str]) -> int:
-    """How many letters up to the last slash all names share, so that tables need not repeat them."""
-    first = names[0][: names[0].rfind("/") + 1]
-    return len(first) if all(name.startswith(first) for name in names) else 0

@@ -1,4 +1,4 @@
-"""The page: verdict, table, pictures, matrices and settings of every section, in one file that needs nothing else."""
+"""Make the page of a report: one HTML file that needs nothing else."""
 
 from __future__ import annotations
 
@@ -14,33 +14,37 @@ from markupsafe import Markup
 from fedmosaic import __version__
 from fedmosaic.experiments.statistics import Interval
 from fedmosaic.reporting.comparison import difference, mean
-from fedmosaic.reporting.html import matrices, verdict
-from fedmosaic.reporting.html.figures import NARROW, WIDE, pictures
-from fedmosaic.reporting.html.ink import Style, inline, styles, svg
-from fedmosaic.reporting.html.matrices import Matrix
+from fedmosaic.reporting.html.axes import NARROW, WIDE
+from fedmosaic.reporting.html.drawing import inline, svg
+from fedmosaic.reporting.html.figures import COSTS, report_figures
+from fedmosaic.reporting.html.matrices import gate_matrix, relevance_matrix, task_matrix
+from fedmosaic.reporting.html.matrix import Matrix
+from fedmosaic.reporting.html.palette import MARK_PATHS, PlotStyle, plot_styles
+from fedmosaic.reporting.html.peers import (
+    FavouredPeers,
+    RelevanceControl,
+    favoured_peers,
+    relevance_controls,
+)
 from fedmosaic.reporting.html.sections import Section
-from fedmosaic.reporting.html.tables import costs
-from fedmosaic.reporting.html.verdict import Control, Listening, Standing
+from fedmosaic.reporting.html.tables import ReportTable, cost_table
+from fedmosaic.reporting.html.verdict import Verdict, headline, verdict_on
+from fedmosaic.reporting.html.wording import points
 
 MAIN = ("Self", "Others")
-# Marks as paths in a box from −5 to 5, for legends.
-SHAPES = {
-    "o": "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0",
-    "s": "M-4-4h8v8h-8z",
-    "D": "M0-5L5 0L0 5L-5 0z",
-    "^": "M0-5L5 4H-5z",
-    "v": "M0 5L5-4H-5z",
-    "P": "M-1.5-5h3v3.5h3.5v3h-3.5v3.5h-3v-3.5h-3.5v-3h3.5z",
-    "*": "M0-5L1.4-1.5L5-1.5L2.2 .8L3.2 4.6L0 2.4L-3.2 4.6L-2.2 .8L-5-1.5L-1.4-1.5z",
-    "X": "M-5-3L-3-5L0-2L3-5L5-3L2 0L5 3L3 5L0 2L-3 5L-5 3L-2 0z",
-    "p": "M0-5L4.8-1.5L3 4.2H-3L-4.8-1.5z",
-    "h": "M0-5L4.3-2.5V2.5L0 5L-4.3 2.5V-2.5z",
-}
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """A picture at both widths, as markup; one whose labels are ``named`` in it needs no legend."""
+class PageFigure:
+    """Hold a figure at both widths, as markup.
+
+    Attributes:
+        title: its heading.
+        text: its caption.
+        narrow: the figure for a phone.
+        wide: the figure for a desktop.
+        named: the labels stand in the figure, so that it needs no legend.
+    """
 
     title: str
     text: str
@@ -50,24 +54,45 @@ class Drawn:
 
 
 @dataclass(frozen=True)
-class View:
-    """A section as the template sees it."""
+class PageSection:
+    """Hold everything that the template shows of a section.
 
-    id: str
+    Attributes:
+        anchor: identifies the section on the page.
+        section: the runs and their statistics.
+        headline: the result in one sentence.
+        verdicts: one for each measured column of :data:`MAIN`.
+        peers: the favoured peers; None if no label reports relevance.
+        controls: relevance weights against controls.
+        styles: by label.
+        figures: all figures but that of the costs.
+        cost_figure: the figure of the costs; None with a single label.
+        matrices: by name.
+        costs: the table of the costs.
+        versions: versions by package, as the runs recorded them.
+    """
+
+    anchor: str
     section: Section
     headline: str
-    standings: Sequence[Standing]
-    heard: Listening | None
-    controls: Sequence[Control]
-    styles: Mapping[str, Style]
-    pictures: Sequence[Drawn]
+    verdicts: Sequence[Verdict]
+    peers: FavouredPeers | None
+    controls: Sequence[RelevanceControl]
+    styles: Mapping[str, PlotStyle]
+    figures: Sequence[PageFigure]
+    cost_figure: PageFigure | None
     matrices: Mapping[str, Matrix]
-    costs: Any
+    costs: ReportTable
     versions: Mapping[str, Sequence[str]]
 
 
 def page(sections: Sequence[Section], notes: Sequence[str]) -> str:
-    """The HTML of a report. The same sections give the same text."""
+    """Return the HTML of a report; the same sections give the same text.
+
+    Args:
+        sections: the sections of the page.
+        notes: sentences on what was left out.
+    """
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -75,67 +100,72 @@ def page(sections: Sequence[Section], notes: Sequence[str]) -> str:
         "share": _share,
         "number": _number,
         "difference": _difference,
+        "direction": _direction,
         "data": data,
-        "points": verdict.points,
+        "points": points,
     }
-    environment.filters["told"] = lambda gap: (
-        "up" if _above(gap, 1) else "down" if _above(gap, -1) else ""
-    )
     here = files(__package__)
     template = environment.from_string(here.joinpath("page.html.j2").read_text(encoding="utf-8"))
     return template.render(
-        views=[_view(section, f"s{index}") for index, section in enumerate(sections)],
+        views=[_page_section(section, f"s{index}") for index, section in enumerate(sections)],
         notes=[*notes, *(note for section in sections for note in section.notes)],
         version=__version__,
         style=Markup(here.joinpath("page.css").read_text(encoding="utf-8")),
         script=Markup(here.joinpath("page.js").read_text(encoding="utf-8")),
-        shapes=SHAPES,
-        sureness=verdict.sureness,
+        mark_paths=MARK_PATHS,
     )
 
 
-def _view(section: Section, name: str) -> View:
-    inks = styles(list(section.runs))
-    standings = [found for column in MAIN if (found := verdict.standing(section, column))]
+def _page_section(section: Section, anchor: str) -> PageSection:
+    styles = plot_styles(list(section.runs))
+    verdicts = [found for column in MAIN if (found := verdict_on(section, column))]
     labels = sorted(section.runs, key=lambda label: label != "fedmosaic")
-    heard = next((heard for label in labels if (heard := verdict.listening(section, label))), None)
-    drawn = []
-    for picture in pictures(section, inks):
-        narrow, wide = (
-            Markup(inline(svg(picture.draw(width)), f"{name}-{picture.name}-{kind}-"))
-            for kind, width in (("narrow", NARROW), ("wide", WIDE))
+    peers = next((peers for label in labels if (peers := favoured_peers(section, label))), None)
+    figures = {
+        spec.name: PageFigure(
+            spec.title,
+            spec.text,
+            Markup(inline(svg(spec.draw(NARROW)), f"{anchor}-{spec.name}-narrow-")),
+            Markup(inline(svg(spec.draw(WIDE)), f"{anchor}-{spec.name}-wide-")),
+            spec.named,
         )
-        drawn.append(Drawn(picture.title, picture.text, narrow, wide, picture.named))
-    made = [matrices.relevance(section), matrices.accuracy(section), matrices.gates(section)]
+        for spec in report_figures(section, styles)
+    }
+    matrices = [relevance_matrix(section), task_matrix(section), gate_matrix(section)]
+    return PageSection(
+        anchor,
+        section,
+        headline(verdicts, len(section.seeds)),
+        verdicts,
+        peers,
+        relevance_controls(section),
+        styles,
+        [figure for name, figure in figures.items() if name != COSTS],
+        figures.get(COSTS),
+        {matrix.name: matrix for matrix in matrices if matrix},
+        cost_table(section),
+        _versions(section),
+    )
+
+
+def _versions(section: Section) -> dict[str, list[str]]:
     versions: dict[str, list[str]] = {}
     for runs in section.runs.values():
         for run in runs.values():
             for package, number in run.settings.versions.items():
                 if number not in versions.setdefault(package, []):
                     versions[package].append(number)
-    return View(
-        name,
-        section,
-        verdict.headline(standings, len(section.seeds)),
-        standings,
-        heard,
-        verdict.controls(section),
-        inks,
-        drawn,
-        {matrix.name: matrix for matrix in made if matrix},
-        costs(section),
-        versions,
-    )
+    return versions
 
 
 def data(content: Any) -> Markup:
-    """JSON for a script element: nothing in it can end that element."""
+    """Return JSON for a script element, in which nothing can end that element."""
     text = json.dumps(content, separators=(",", ":"), ensure_ascii=True)
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
 def _share(value: int | None, scale: int) -> int:
-    """How strong a cell's colour is, in percent."""
+    """Return how strong the colour of a cell is, in percent."""
     return 0 if value is None else min(100, round(100 * abs(value) / scale))
 
 
@@ -149,5 +179,8 @@ def _difference(figure: Mapping[str, Any]) -> str:
     return difference(figure).replace("-", "−")
 
 
-def _above(gap: Mapping[str, Any], sign: int) -> bool:
-    return gap["ci95"] is not None and sign * gap["mean"] - gap["ci95"] > 0
+def _direction(gap: Mapping[str, Any]) -> str:
+    """Return ``up`` or ``down`` for a significant difference, else an empty text."""
+    if gap["ci95"] is None or abs(gap["mean"]) <= gap["ci95"]:
+        return ""
+    return "up" if gap["mean"] > 0 else "down"

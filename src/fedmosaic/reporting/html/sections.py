@@ -1,4 +1,4 @@
-"""The runs of one scenario side by side: by label and seed, with the statistics of a comparison."""
+"""Group the runs of one scenario by label and seed, with the statistics of a comparison."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from typing import Any
 from fedmosaic.config import Scenario
 from fedmosaic.experiments.adaptation import ADAPTED, complete, mean_curve
 from fedmosaic.experiments.statistics import Interval, interval, paired
-from fedmosaic.experiments.summaries import COLUMNS, REFERENCE, column_values, compare_summaries
+from fedmosaic.experiments.summaries import REFERENCE, column_values, compare_summaries
 from fedmosaic.experiments.variants import COMMON
-from fedmosaic.reporting.html.collect import Collected, RunData
+from fedmosaic.reporting.comparison import shown_columns
+from fedmosaic.reporting.html.collect import Collected
+from fedmosaic.reporting.html.run_data import RunData
 
 ORACLES = ("pooled",)
 
@@ -23,8 +25,10 @@ class Section:
     """Runs that measure the same thing.
 
     Attributes:
-        name: of the scenario. difference: in what it differs from an earlier section of the same name, or empty.
-        runs: by label and seed. notes: on runs that are named twice.
+        name: of the scenario.
+        runs: by label and seed.
+        difference: what differs from an earlier section of the same name; empty for the first.
+        notes: on runs that were named twice.
     """
 
     name: str
@@ -34,21 +38,27 @@ class Section:
 
     @property
     def scenario(self) -> Scenario:
-        """Of the first run: clients, tasks and data are those of all."""
+        """The scenario of the first run; clients, tasks and data are those of all runs."""
         return next(iter(self.first.values())).settings.scenario
 
     @property
+    def has_groups(self) -> bool:
+        """Whether the clients belong to at least two groups."""
+        return len({client.group for client in self.scenario.clients}) > 1
+
+    @property
     def first(self) -> dict[str, RunData]:
-        """Of each label the run with the lowest seed."""
+        """The run with the lowest seed, for each label."""
         return {label: runs[min(runs)] for label, runs in self.runs.items()}
 
     @property
     def seeds(self) -> list[int]:
+        """All seeds, in order."""
         return sorted({seed for runs in self.runs.values() for seed in runs})
 
     @cached_property
     def rows(self) -> dict[str, dict[str, Any]]:
-        """What ``comparison.json`` calls ``algorithms``."""
+        """The figures that ``comparison.json`` calls ``algorithms``."""
         summaries = {
             label: {seed: run.summary for seed, run in runs.items()}
             for label, runs in self.runs.items()
@@ -57,7 +67,7 @@ class Section:
 
     @property
     def columns(self) -> list[str]:
-        """The figures that were measured; areas only where more than one round was."""
+        """The columns that were measured; AUC only where more than one round was evaluated."""
         curves = [
             curve
             for runs in self.runs.values()
@@ -65,38 +75,50 @@ class Section:
             for curve in run.curves.values()
         ]
         areas = any(len(curve) > 1 for curve in curves)
-        found = [column for column in COLUMNS if any(column in row for row in self.rows.values())]
-        return [column for column in found if areas or not column.endswith("AUC")]
+        return [c for c in shown_columns(self.rows) if areas or not c.endswith("AUC")]
 
     @property
     def reference(self) -> str | None:
-        """The label of local training, if it is there."""
+        """The label of local training; None if it is not in this section."""
         return REFERENCE if REFERENCE in self.runs else None
 
+    def has(self, figure: str) -> bool:
+        """Tell whether any row holds ``"minus sft"``, ``"minus best"`` or ``"rank"``."""
+        return any(figure in row.get(c, {}) for row in self.rows.values() for c in self.columns)
+
     def values(self, label: str, column: str) -> dict[int, float]:
-        """A figure by seed, in percent."""
+        """Return a column of a label by seed, in percent."""
         return column_values({seed: run.summary for seed, run in self.runs[label].items()}, column)
 
     def gap(self, one: str, other: str, column: str) -> Interval | None:
-        """``one − other``, paired by seed."""
+        """Return ``one − other``, paired by seed; None if they share no seed."""
         return paired(self.values(one, column), self.values(other, column))
 
-    def oracle(self, label: str) -> bool:
-        """Whether it knows what no federation may know: all data, or which tasks are related."""
+    def is_oracle(self, label: str) -> bool:
+        """Tell whether a label uses what no client may know: all data, or related tasks."""
         run = self.first[label]
         return run.settings.algorithm in ORACLES or (
             run.settings.scenario.relevance.kind == "oracle" and bool(run.relevance)
         )
 
     def curve(self, label: str, column: str) -> dict[int, Interval]:
-        """The mean over seeds after every round that all of them evaluated, with its interval."""
+        """Return the mean over seeds after every round that all seeds evaluated."""
         curves = [run.curves[column] for run in self.runs[label].values()]
         rounds = sorted(set.intersection(*(set(curve) for curve in curves)))
         return {number: interval([curve[number] for curve in curves]) for number in rounds}
 
     def adaptation(self, label: str, kind: str = ADAPTED) -> dict[int, Interval]:
-        """Accuracy on new tasks in percent by local steps, mean over clients and tasks, then over seeds. Only whole measurements with
-        the settings of the section's first one count."""
+        """Return accuracy on new tasks in percent by local steps.
+
+        Only complete measurements with the settings of the section's first one count.
+
+        Args:
+            label: the label.
+            kind: the adapter that the clients started with.
+
+        Returns:
+            Means over clients and tasks, then over seeds.
+        """
         measured = [
             run.adaptation for runs in self.runs.values() for run in runs.values() if run.adaptation
         ]
@@ -115,12 +137,16 @@ class Section:
         }
 
     def megabytes(self, label: str) -> float:
-        """Sent and received by all clients in a run, 10⁶ bytes, mean over seeds."""
+        """Return what all clients send and receive in a run, in 10⁶ bytes, mean over seeds."""
         runs = self.runs[label].values()
         return sum(sum(run.summary["bytes"].values()) for run in runs) / len(runs) / 1e6
 
     def teraflops(self, label: str) -> float | None:
-        """Operations of a run, 10¹²: of all clients that take part and of the server; evaluation apart. None where not counted."""
+        """Return the operations of a run in 10¹², without evaluation.
+
+        The number covers all clients that take part and the server. It is None where operations
+        were not counted.
+        """
         run = self.first[label]
         if not (flops := run.summary.get("flops")):
             return None
@@ -133,10 +159,11 @@ class Section:
 
 
 def sections(collected: Collected) -> list[Section]:
-    """All runs, those that measure the same together, in the order in which they were named.
+    """Group runs that measure the same thing, in the order in which they were named.
 
-    Runs of one label and the same settings are one line of the table. A run of its own joins the label of equal settings, or
-    is called by its algorithm; where that would name two different settings alike, by what it has different as well.
+    Runs of one label and the same settings become one row of the table. A single run joins the
+    label with equal settings; otherwise its algorithm is its label. Where that would give two
+    different settings the same label, the label also names the difference.
     """
     groups: dict[str, list[RunData]] = {}
     for run in collected.runs:
@@ -156,29 +183,30 @@ def sections(collected: Collected) -> list[Section]:
 
 
 def _measured(run: RunData) -> dict[str, Any]:
-    """What must be equal for two runs to be compared."""
+    """Return the settings that must be equal for two runs to be compared."""
     scenario = run.settings.scenario.model_dump(mode="json")
     return {key: scenario[key] for key in (*COMMON, "stream")}
 
 
 def _settings(run: RunData) -> dict[str, Any]:
-    """What must be equal for two runs to be two draws of the same."""
+    """Return the settings that must be equal for two runs to differ in their seed alone."""
     return {"algorithm": run.settings.algorithm, **run.settings.scenario.model_dump(mode="json")}
 
 
 def _labelled(runs: Sequence[RunData]) -> tuple[dict[str, dict[int, RunData]], list[str]]:
+    """Return the runs by label and seed, and a note for each run that repeats another."""
     named = {_text(_settings(run)): run.label for run in runs if run.label is not None}
-    lines: dict[tuple[str, str], list[RunData]] = {}
+    equal: dict[tuple[str, str], list[RunData]] = {}
     for run in runs:
         key = _text(_settings(run))
-        lines.setdefault((run.label or named.get(key) or run.settings.algorithm, key), []).append(
-            run
-        )
+        label = run.label or named.get(key) or run.settings.algorithm
+        equal.setdefault((label, key), []).append(run)
     found: dict[str, dict[int, RunData]] = {}
     notes = []
-    for (label, _), same in lines.items():
+    for (label, _), same in equal.items():
         if label in found:
-            label += f" ({_difference(_settings(next(iter(found[label].values()))), _settings(same[0]))})"
+            first = next(iter(found[label].values()))
+            label += f" ({_difference(_settings(first), _settings(same[0]))})"
         name, number = label, 1
         while name in found:
             number += 1
@@ -188,7 +216,8 @@ def _labelled(runs: Sequence[RunData]) -> tuple[dict[str, dict[int, RunData]], l
             other = found[name].setdefault(run.settings.seed, run)
             if other.folder.resolve() != run.folder.resolve():
                 notes.append(
-                    f"{run.folder} is left out: {other.folder} has the same settings and the same seed"
+                    f"{run.folder} is left out: "
+                    f"{other.folder} has the same settings and the same seed"
                 )
         found[name] = dict(sorted(found[name].items()))
     return found, notes
@@ -199,7 +228,11 @@ def _text(content: Any) -> str:
 
 
 def _difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    """The settings of ``other`` that ``one`` has otherwise, at most two of them in full: ``train.lr=0.002, rounds=4``."""
+    """Name the settings in which ``other`` differs from ``one``, at most two of them in full.
+
+    Returns:
+        Text such as ``train.lr=0.002, rounds=4``.
+    """
     before, after = _flat(one), _flat(other)
     keys = [key for key in {**after, **before} if before.get(key) != after.get(key)]
     shown = [f"{key}={_short(after.get(key))}" for key in keys[:2]]

@@ -1,4 +1,4 @@
-"""Tables of a report as CSV with every figure in a column of its own, and as Markdown and LaTeX for reading."""
+"""Build the tables of a report, for reading as Markdown and LaTeX and for programs as CSV."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedmosaic.reporting.comparison import difference, mean
+from fedmosaic.reporting.html.run_data import RoundRelevance
 from fedmosaic.reporting.html.sections import Section
 
 _TEX = {
@@ -23,13 +24,19 @@ _TEX = {
 
 
 @dataclass(frozen=True)
-class Table:
-    """A header, and rows of as many cells."""
+class ReportTable:
+    """Hold a table that can be written as a file.
+
+    Attributes:
+        header: one heading a column.
+        rows: as many cells in each; None is empty in CSV.
+    """
 
     header: Sequence[str]
     rows: Sequence[Sequence[Any]]
 
     def csv(self) -> str:
+        """Return the table as CSV."""
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerows(
@@ -38,13 +45,14 @@ class Table:
         return stream.getvalue()
 
     def markdown(self) -> str:
+        """Return the table as Markdown."""
         lines = [self.header, ["---"] * len(self.header), *self.rows]
         return "".join(
             "| " + " | ".join(_markdown(cell) for cell in line) + " |\n" for line in lines
         )
 
     def latex(self) -> str:
-        """A ``tabular`` for the booktabs package."""
+        """Return the table as a ``tabular`` environment for LaTeX's booktabs package."""
         lines = [
             " & ".join(_latex(cell) for cell in row) + r" \\" for row in [self.header, *self.rows]
         ]
@@ -60,55 +68,42 @@ class Table:
         return "\n".join([*parts, r"\end{tabular}", ""])
 
 
-def comparison(section: Section) -> Table:
-    """For reading: ``mean ± half`` of every figure, and its paired difference to local training."""
+def comparison_table(section: Section) -> ReportTable:
+    """Build the table for reading: ``mean ± half-width`` and the difference to local training."""
+    local = section.has("minus sft")
     header = ["algorithm"]
     for column in section.columns:
-        header += [column, *([f"{column} − {section.reference}"] if section.reference else [])]
+        header += [column, *([f"{column}, difference to {section.reference}"] if local else [])]
     rows = []
     for label, row in section.rows.items():
         cells = [label]
         for column in section.columns:
             figure = row.get(column)
             cells.append(mean(figure) if figure else "")
-            if section.reference:
+            if local:
                 cells.append(difference(figure.get("minus sft")) if figure else "")
         rows.append(cells)
-    return Table(header, rows)
+    return ReportTable(header, rows)
 
 
-def figures(section: Section) -> Table:
-    """For machines: one line for each label and figure."""
-    header = [
-        "algorithm",
-        "figure",
-        "seeds",
-        "mean",
-        "ci95",
-        "minus sft",
-        "minus sft ci95",
-        "best other",
-    ]
-    header += ["minus best", "minus best ci95", "rank", "values"]
+def figure_table(section: Section) -> ReportTable:
+    """Build the table for programs: one row for each label and column, values by seed."""
+    header = ["algorithm", "figure", "seeds", "mean", "ci95", "minus sft", "minus sft ci95"]
+    header += ["best other", "minus best", "minus best ci95", "rank", "values"]
     rows = []
     for label, row in section.rows.items():
         for column in section.columns:
             if figure := row.get(column):
                 local, best = figure.get("minus sft", {}), figure.get("minus best", {})
-                line = [label, column, len(figure["values"]), figure["mean"], figure["ci95"]]
-                line += [
-                    local.get("mean"),
-                    local.get("ci95"),
-                    best.get("of"),
-                    best.get("mean"),
-                    best.get("ci95"),
-                ]
-                rows.append([*line, figure.get("rank"), " ".join(map(str, figure["values"]))])
-    return Table(header, rows)
+                cells = [label, column, len(figure["values"]), figure["mean"], figure["ci95"]]
+                cells += [local.get("mean"), local.get("ci95"), best.get("of")]
+                cells += [best.get("mean"), best.get("ci95"), figure.get("rank")]
+                rows.append([*cells, " ".join(map(str, figure["values"]))])
+    return ReportTable(header, rows)
 
 
-def costs(section: Section) -> Table:
-    """What a run took: local steps, bytes, operations, seconds."""
+def cost_table(section: Section) -> ReportTable:
+    """Build the table of local steps, bytes, operations and seconds of a run."""
     header = ["algorithm", "steps a round", "rounds", "MB a run", "TFLOP a run", "seconds a run"]
     rows = []
     for label, row in section.rows.items():
@@ -117,11 +112,11 @@ def costs(section: Section) -> Table:
         rows.append(
             [label, row["steps"] or "", row["rounds"], f"{section.megabytes(label):.1f}", *counts]
         )
-    return Table(header, rows)
+    return ReportTable(header, rows)
 
 
-def curves(section: Section) -> Table:
-    """Accuracy of each run after each evaluated round."""
+def round_table(section: Section) -> ReportTable:
+    """Build the table of accuracies in percent of each run after each evaluated round."""
     rows = [
         [label, seed, column, number + 1, round(value, 3)]
         for label, runs in section.runs.items()
@@ -129,37 +124,31 @@ def curves(section: Section) -> Table:
         for column, curve in run.curves.items()
         for number, value in curve.items()
     ]
-    return Table(["algorithm", "seed", "figure", "round", "accuracy"], rows)
+    return ReportTable(["algorithm", "seed", "figure", "round", "accuracy"], rows)
 
 
-def relevance(section: Section) -> Table:
-    """How much of whose knowledge each client received, in each run and round."""
-    return Table(
-        ["algorithm", "seed", "round", "client", "peer", "weight", "similarity"],
-        list(_relevance_rows(section)),
-    )
+def relevance_table(section: Section) -> ReportTable:
+    """Build the table of relevance weights and similarities in each run and round."""
+    header = ["algorithm", "seed", "round", "client", "peer", "weight", "similarity"]
+    rows = [
+        [label, seed, number + 1, *pair]
+        for label, runs in section.runs.items()
+        for seed, run in runs.items()
+        for number, found in run.relevance.items()
+        for pair in _relevance_rows(found)
+    ]
+    return ReportTable(header, rows)
 
 
-def _relevance_rows(section: Section) -> Iterator[list[Any]]:
-    for label, runs in section.runs.items():
-        for seed, run in runs.items():
-            for number, found in run.relevance.items():
-                for i, client in enumerate(found.clients):
-                    for j, peer in enumerate(found.clients):
-                        weight, alike = found.weights[i][j], found.similarity[i][j]
-                        yield [
-                            label,
-                            seed,
-                            number + 1,
-                            client,
-                            peer,
-                            round(weight, 6),
-                            round(alike, 6),
-                        ]
+def _relevance_rows(found: RoundRelevance) -> Iterator[list[Any]]:
+    for i, client in enumerate(found.clients):
+        for j, peer in enumerate(found.clients):
+            weight, similarity = found.weights[i][j], found.similarity[i][j]
+            yield [client, peer, round(weight, 6), round(similarity, 6)]
 
 
-def tasks(section: Section) -> Table:
-    """Accuracy of each client on each task after the last round, in each run."""
+def task_table(section: Section) -> ReportTable:
+    """Build the table of accuracies in percent of each client on each task, in each run."""
     own = {client.name: {task.name for task in client.tasks} for client in section.scenario.clients}
     rows = [
         [label, seed, client, task, int(task in own[client]), round(100 * value, 3)]
@@ -168,11 +157,11 @@ def tasks(section: Section) -> Table:
         for client, found in run.summary["clients"].items()
         for task, value in found["tasks"].items()
     ]
-    return Table(["algorithm", "seed", "client", "task", "own", "accuracy"], rows)
+    return ReportTable(["algorithm", "seed", "client", "task", "own", "accuracy"], rows)
 
 
-def gates(section: Section) -> Table:
-    """The share of the global branch in each layer of each client, in each run."""
+def gate_table(section: Section) -> ReportTable:
+    """Build the table of shares of the global branch in each layer of each client and run."""
     rows = [
         [label, seed, client, layer, int(gate.block_end), round(gate.share, 6)]
         for label, runs in section.runs.items()
@@ -180,7 +169,7 @@ def gates(section: Section) -> Table:
         for client, layers in run.gates.items()
         for layer, gate in layers.items()
     ]
-    return Table(["algorithm", "seed", "client", "layer", "block end", "global share"], rows)
+    return ReportTable(["algorithm", "seed", "client", "layer", "block end", "global share"], rows)
 
 
 def _markdown(cell: Any) -> str:

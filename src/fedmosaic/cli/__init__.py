@@ -1,0 +1,93 @@
+"""Provide the ``fedmosaic`` command: parse the arguments, call the library, print the result.
+
+Each command has a file of its own with two functions, ``add_arguments(parser)`` and
+``handle(arguments)``. These files import the library inside ``handle``, so that ``--help`` does not
+wait for PyTorch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from fedmosaic import __version__
+
+# Name of a command, which is also its module in this package, and what it does.
+COMMANDS = {
+    "run": "Run a scenario, or continue an interrupted run.",
+    "compare": "Run several algorithms with several seeds and compare them.",
+    "show": "Print the table of a run or of a comparison.",
+    "report": "Write a web page with the results of runs and comparisons.",
+    "adapt": "Measure how fast the clients of finished runs learn new tasks.",
+    "list": "List algorithms, scenarios, models or datasets.",
+    "export": "Write a client's adapter as a standard PEFT LoRA adapter.",
+    "align": "Align the frozen A and B matrices of several models.",
+    "miniature": "Rebuild the small models that come with the library.",
+}
+EPILOG = (
+    "Exit status: 0 on success; 1 if some runs of a comparison failed; 2 for a mistake in the "
+    "command, a file or the settings; 130 after Ctrl-C. Start with: fedmosaic run "
+    "miniature/quickstart"
+)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of the whole command line, without importing PyTorch."""
+    parser = argparse.ArgumentParser(
+        prog="fedmosaic",
+        description="Personalised federated learning of heterogeneous vision-language models.",
+        epilog=EPILOG,
+    )
+    parser.add_argument("--version", "-V", action="version", version=f"fedmosaic {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, summary in COMMANDS.items():
+        module = import_module(f"{__name__}.{name}")
+        command = commands.add_parser(name, help=summary, description=summary)
+        module.add_arguments(command)
+        command.set_defaults(handle=module.handle)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and print errors as one line on standard error.
+
+    Args:
+        argv: the arguments after ``fedmosaic``; by default those of the process.
+
+    Returns:
+        The exit status: 0 on success; 1 if some runs of a comparison failed; 2 for an error that
+        the user can correct; 130 after Ctrl-C.
+    """
+    arguments = build_parser().parse_args(argv)
+    from fedmosaic.errors import FedMosaicError, Interrupted
+
+    try:
+        return int(arguments.handle(arguments) or 0)
+    except FedMosaicError as error:
+        return _fail(str(error))
+    except BrokenPipeError:
+        # The reader of our output (head, less) has closed it. Python would complain at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        place = f": {error.filename}" if error.filename else ""
+        return _fail(f"{error.strerror or error}{place}")
+    except Interrupted as stop:
+        print(f"\ninterrupted; continue with: {stop.again}", file=sys.stderr)
+        return 130
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return 130
+
+
+def entry() -> None:
+    """Run the command as the console script and exit with its status."""
+    sys.exit(main())
+
+
+def _fail(message: str) -> int:
+    print(f"fedmosaic: {message}", file=sys.stderr)
+    return 2

@@ -1,0 +1,53 @@
+"""Define the options that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_quiet(parser: argparse.ArgumentParser) -> None:
+    """Add ``--quiet``."""
+    parser.add_argument(
+        "--quiet", "-q", action="store_true", help="show no progress, only the final tables"
+    )
+
+
+def add_overrides(parser: argparse.ArgumentParser, example: str) -> None:
+    """Add ``--set KEY=VALUE``, which is stored as ``overrides``.
+
+    Args:
+        parser: the parser of the command.
+        example: a setting that the help shows.
+    """
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help=f"change one setting, e.g. {example}; repeatable",
+    )
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add ``--device`` and ``--dtype``."""
+    parser.add_argument(
+        "--device", metavar="D", help="cuda, mps or cpu (default: the fastest one available)"
+    )
+    parser.add_argument(
+        "--dtype", metavar="T", help="float32, bfloat16 or float16 (default: fits the device)"
+    )
+
+
+def add_scenario(parser: argparse.ArgumentParser, optional: bool = False) -> None:
+    """Add the positional argument ``scenario``."""
+    parser.add_argument(
+        "scenario",
+        nargs="?" if optional else None,
+        help="a name from `fedmosaic list scenarios`, or the path of a .yaml file",
+    )
+
+
+def names_in(text: str) -> list[str]:
+    """Split a comma-separated list of names; an empty text gives an empty list."""
+    return [name for name in text.split(",") if name]
