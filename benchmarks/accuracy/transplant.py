@@ -89,7 +89,7 @@ class Model:
         self.sites = sites_of(
             depth_ends(backbone.num_layers, settings("gradients")), REFINED["modules"]
         )
-        data = [load_task(name, seed=seed, train=ITEMS, test=ITEMS) for name in tasks]
+        data = [load_task(name, seed=seed, train_limit=ITEMS, test_limit=ITEMS) for name in tasks]
         train = [example for task in data for example in task.train]
         self.test = Batch.of(backbone, [example for task in data for example in task.test])
         self.train = {"own": Batch.of(backbone, train)}

@@ -69,7 +69,7 @@ def test_a_dynamic_stream_brings_one_task_after_another(rounds: int) -> None:
 def test_arrivals_are_even_and_complete(rounds: int, steps: int, mode: Any) -> None:
     if mode == "dynamic" and rounds * steps < 3:
         return
-    counts = build(mode=mode, rounds=rounds, steps_per_round=steps)._arrived_by
+    counts = build(mode=mode, rounds=rounds, steps_per_round=steps)._arrived_before
     assert len(counts) == rounds * steps and counts[0] >= 1 and counts[-1] == 100
     new = np.diff(counts, prepend=0)
     assert (new >= 0).all()
@@ -82,7 +82,7 @@ def test_arrivals_are_even_and_complete(rounds: int, steps: int, mode: Any) -> N
 
 
 def test_more_steps_than_samples_start_with_one() -> None:
-    counts = build(rounds=20, steps_per_round=10)._arrived_by
+    counts = build(rounds=20, steps_per_round=10)._arrived_before
     assert counts[:5].tolist() == [1, 1, 2, 2, 3]
 
 

@@ -75,6 +75,6 @@ def test_training_and_test_images_are_apart() -> None:
 
 def test_missing_package_tells_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "easy_vqa", None)
-    module._by_task.cache_clear()
+    module._examples_by_task.cache_clear()
     with pytest.raises(DataError, match="pip install easy-vqa"):
         load_easy_vqa("shape")

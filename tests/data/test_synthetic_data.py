@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from fedmosaic.data import Example, public_examples
-from fedmosaic.data.synthetic import COLOURS, PLACES, SHAPES, synthetic_examples
+from fedmosaic.data.synthetic import synthetic_pictures, synthetic_texts
+from fedmosaic.data.synthetic.pictures import COLOURS, PLACES, SHAPES
 from fedmosaic.errors import DataError
 from fedmosaic.models.backbone import Backbone
 
@@ -34,7 +35,7 @@ def test_a_seed_names_the_set_and_a_longer_one_begins_with_the_shorter(ref: str)
 
 def test_pictures_are_the_same_everywhere() -> None:
     digest = hashlib.blake2b(digest_size=8)
-    for example in synthetic_examples(14):
+    for example in synthetic_pictures(14):
         for image in example.images:
             assert isinstance(image.source, np.ndarray)
             digest.update(image.source.tobytes())
@@ -43,7 +44,7 @@ def test_pictures_are_the_same_everywhere() -> None:
 
 def test_pictures_show_what_is_said_about_them() -> None:
     asked = 0
-    for example in synthetic_examples(140):
+    for example in synthetic_pictures(140):
         found = re.match(r"<image> What colour is the (.+) at the (.+)\?", example.question)
         if not found:
             continue
@@ -59,7 +60,7 @@ def test_pictures_show_what_is_said_about_them() -> None:
 
 
 def test_kinds_and_sizes() -> None:
-    examples = synthetic_examples(70, size=60)
+    examples = synthetic_pictures(70, size=60)
     assert Counter(len(example.images) for example in examples) == {1: 50, 2: 20}
     assert {image.load().size for example in examples for image in example.images} == {(60, 60)}
     with_options = [example for example in examples if example.options]
@@ -69,13 +70,13 @@ def test_kinds_and_sizes() -> None:
             example.answer in example.options
             and len(set(example.options)) == len(example.options) > 1
         )
-    text = synthetic_examples(50, text=True)
+    text = synthetic_texts(50)
     assert not any(example.images for example in text)
     assert sum(len(example.turns) == 1 for example in text) == 10
 
 
 def test_text_answers_are_right() -> None:
-    for example in itertools.islice(synthetic_examples(200, text=True), 1, None, 5):
+    for example in itertools.islice(synthetic_texts(200), 1, None, 5):
         one, two = map(int, re.findall(r"\d+", example.question))
         total = one + two if "plus" in example.question else one - two
         assert re.findall(r"\d+", example.answer) == [str(total)]

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from data_factory import item, write_drake, write_json
 
-from fedmosaic.data.registry import load_task, public_examples, read_examples
+from fedmosaic.data.registry import (
+    PUBLIC_SOURCES,
+    TASK_SOURCES,
+    load_task,
+    public_examples,
+)
+from fedmosaic.data.task_files import read_examples
 from fedmosaic.errors import DataError
 
 
@@ -129,6 +138,22 @@ def test_miniature_tasks_carry_the_name_they_are_asked_by() -> None:
     assert len(public_examples("miniature/public", 4, seed=1)) == 4
     with pytest.raises(DataError, match="Did you mean 'icon-"):
         load_task("miniature/icon-9")
+
+
+def test_a_source_is_imported_when_one_of_its_tasks_is_loaded() -> None:
+    code = (
+        "import sys; from fedmosaic.data import load_task; wanted = 'fedmosaic.miniature.benchmark'; "
+        "before = wanted in sys.modules; task = load_task('miniature/icon-0'); "
+        "print(before, wanted in sys.modules, task.name)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True", "miniature/icon-0"]
+
+
+def test_every_entry_of_the_tables_names_a_function() -> None:
+    for path in (*TASK_SOURCES.values(), *PUBLIC_SOURCES.values()):
+        module, _, name = path.partition(":")
+        assert callable(getattr(import_module(module), name)), path
 
 
 def test_public_examples(root: Path) -> None:

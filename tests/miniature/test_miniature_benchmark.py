@@ -14,9 +14,9 @@ import pytest
 
 from fedmosaic.errors import DataError
 from fedmosaic.miniature.benchmark import public
-from fedmosaic.miniature.benchmark.families import Draw, Item, split_of
+from fedmosaic.miniature.benchmark.families import Draw, TaskItem, split_of
 from fedmosaic.miniature.benchmark.load import (
-    find_task,
+    find_recipe,
     load_task,
     public_set,
     task_names,
@@ -26,17 +26,17 @@ from fedmosaic.miniature.pretraining.corpus import VOCABULARY
 from fedmosaic.miniature.world.styles import STYLES
 
 ALL = (*task_names(), *unseen_names())
-CHOICE = tuple(name for name in ALL if find_task(name).kind == "choice")
+CHOICE = tuple(name for name in ALL if find_recipe(name).kind == "choice")
 
 
-def items(name: str, split: str, count: int, seed: int = 0) -> list[Item]:
+def items(name: str, split: str, count: int, seed: int = 0) -> list[TaskItem]:
     """A task's examples before rendering."""
-    return [find_task(name).make(Draw(name, split, seed, index)) for index in range(count)]  # type: ignore[arg-type]
+    return [find_recipe(name).make(Draw(name, split, seed, index)) for index in range(count)]  # type: ignore[arg-type]
 
 
 def digest(name: str) -> str:
     """Everything that a task's first examples say and show."""
-    task = load_task(name, seed=3, train=8, test=8)
+    task = load_task(name, seed=3, train_limit=8, test_limit=8)
     parts = [
         f"{e.id}|{e.question}|{e.answer}|{[i.key for i in e.images]}"
         for e in (*task.train, *task.test)
@@ -47,9 +47,9 @@ def digest(name: str) -> str:
 @pytest.mark.parametrize("name", ALL)
 def test_examples_are_complete(name: str) -> None:
     task = load_task(name)
-    assert (len(task.train), len(task.test)) == (find_task(name).train, 200)
+    assert (len(task.train), len(task.test)) == (find_recipe(name).train, 200)
     assert 25 <= len(task.train) <= 100
-    assert len(load_task(name, train=40, test=250).train) == 40
+    assert len(load_task(name, train_limit=40, test_limit=250).train) == 40
     assert task.family == name.rsplit("-", 1)[0]
     for example in task.train:
         assert example.question.startswith("<image>") and 1 <= len(example.images) <= 4
@@ -75,7 +75,7 @@ def test_text_alone_is_no_better_than_chance(name: str) -> None:
         counts["options"][item.question, frozenset(item.options)][item.answer] += 1
         counts["ordered"][item.options][item.answer] += 1
 
-    def guess(predictor: str, key: object, item: Item) -> bool:
+    def guess(predictor: str, key: object, item: TaskItem) -> bool:
         votes = counts[predictor][key]
         if predictor == "place":
             return item.options[votes.most_common(1)[0][0]] == item.answer  # type: ignore[call-overload, no-any-return]
@@ -126,7 +126,7 @@ def test_splits_share_no_picture() -> None:
 def test_no_background_of_pretraining_is_used() -> None:
     """A picture on another background cannot be one that the bases were pretrained on."""
     pretrained = {style.background for style in STYLES.values()}
-    ours = {find_task(name).style.background for name in ALL}
+    ours = {find_recipe(name).style.background for name in ALL}
     assert not pretrained & ours
     assert not {style.background for style in public.PUBLIC_STYLES} & (pretrained | ours)
 
@@ -157,7 +157,10 @@ def test_examples_are_the_same_in_another_process() -> None:
 
 
 def test_seed_draws_other_examples_of_the_same_knowledge() -> None:
-    first, second = load_task("icon-0", seed=0, train=60), load_task("icon-0", seed=1, train=60)
+    first, second = (
+        load_task("icon-0", seed=0, train_limit=60),
+        load_task("icon-0", seed=1, train_limit=60),
+    )
     assert not {e.images[0].key for e in first.train} & {e.images[0].key for e in second.train}
     meanings: dict[int, set[str]] = defaultdict(set)
     for seed in (0, 1):
@@ -169,7 +172,7 @@ def test_seed_draws_other_examples_of_the_same_knowledge() -> None:
 
 
 def test_longer_sets_begin_with_the_shorter_ones() -> None:
-    short, long = load_task("mood-0", train=25), load_task("mood-0", train=100)
+    short, long = load_task("mood-0", train_limit=25), load_task("mood-0", train_limit=100)
     assert [e.question for e in short.train] == [e.question for e in long.train[:25]]
     assert short.train[-1].question == long.train[24].question
     assert long.train[3] is long.train[3]
@@ -186,9 +189,9 @@ def test_longer_sets_begin_with_the_shorter_ones() -> None:
 )
 def test_conflicting_families_answer_the_same_differently(one: str, other: str) -> None:
     """The same pictures in the same style, the same question, never the same answer."""
-    assert find_task(one).style == find_task(other).style
+    assert find_recipe(one).style == find_recipe(other).style
     for index in range(50):
-        item, rival = (find_task(name).make(Draw(one, "test", 0, index)) for name in (one, other))
+        item, rival = (find_recipe(name).make(Draw(one, "test", 0, index)) for name in (one, other))
         assert item.question == rival.question and item.scenes == rival.scenes
         assert item.answer != rival.answer
     words = [
@@ -200,7 +203,7 @@ def test_conflicting_families_answer_the_same_differently(one: str, other: str) 
 
 @pytest.mark.parametrize("name", ALL)
 def test_prompts_are_short_and_of_known_words(name: str) -> None:
-    for example in load_task(name, train=60).train:
+    for example in load_task(name, train_limit=60).train:
         text = example.question.replace("<image>", "")
         tokens = re.findall(r"[A-Za-z-]+|[^\sA-Za-z]", f"{text} {example.answer}")
         assert set(re.findall(r"[A-Za-z-]+", f"{text} {example.answer}")) <= set(VOCABULARY)
@@ -224,7 +227,7 @@ def test_thousands_of_pictures_a_second() -> None:
     list(load_task("wardrobe-2", seed=7).test)
     start = time.perf_counter()
     pictures = sum(
-        len(example.images) for example in load_task("wardrobe-2", seed=8, test=500).test
+        len(example.images) for example in load_task("wardrobe-2", seed=8, test_limit=500).test
     )
     assert pictures / (time.perf_counter() - start) > 1000
 
@@ -232,8 +235,8 @@ def test_thousands_of_pictures_a_second() -> None:
 def test_wrong_names_and_counts_are_explained() -> None:
     with pytest.raises(DataError, match=r"wardrobe-9.*Did you mean 'wardrobe-"):
         load_task("wardrobe-9")
-    assert load_task("miniature/wardrobe-1").name == "wardrobe-1"
+    assert load_task("wardrobe-1").name == "miniature/wardrobe-1"
     with pytest.raises(DataError, match="train must be a positive number"):
-        load_task("wardrobe-0", train=0)
+        load_task("wardrobe-0", train_limit=0)
     with pytest.raises(DataError, match="at least one example"):
         public_set(0)

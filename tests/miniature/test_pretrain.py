@@ -14,7 +14,7 @@ from fedmosaic.miniature.pretraining import pretrain as recipe
 from fedmosaic.miniature.pretraining.architectures import ARCHITECTURES, build_model, folder_name
 from fedmosaic.miniature.pretraining.batches import ConversationEncoder, answer_logits
 from fedmosaic.miniature.pretraining.corpus import VOCABULARY
-from fedmosaic.miniature.pretraining.growth import GrowingDecoder, trained_first
+from fedmosaic.miniature.pretraining.depth_growth import GrowingDecoder, initial_layers
 from fedmosaic.miniature.pretraining.pretrain import pretrain
 from fedmosaic.miniature.pretraining.tokenizers import build_tokenizer
 
@@ -23,7 +23,7 @@ from fedmosaic.miniature.pretraining.tokenizers import build_tokenizer
 def small_recipe():
     """Pools of hundreds instead of ten thousands of pictures."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recipe.vision, "TOWER_STEPS", 40)
+        patch.setattr(recipe.vision_tower, "TOWER_STEPS", 40)
         patch.setattr(recipe, "POOL", 900)
         patch.setattr(recipe, "CHECK_POOL", 900)
         patch.setattr(recipe, "CHECKS", 100)
@@ -102,7 +102,7 @@ def test_growing_changes_nothing_at_first(name):
     encoder = ConversationEncoder(tokenizer)
     batch = encoder.batch([((0,), (("<image>is it red?", "yes"),)), ((), (("say dax", "dax"),))])
     features = torch.randn(1, 9, 96, generator=torch.Generator().manual_seed(0))
-    decoder = GrowingDecoder(model.model.language_model, architecture.shallow)
+    decoder = GrowingDecoder(model.model.language_model, architecture.initial_depth)
     with torch.no_grad():
         before, _ = answer_logits(model, batch, features, encoder.image_id)
         fresh = decoder.grow()
@@ -113,8 +113,8 @@ def test_growing_changes_nothing_at_first(name):
 
 
 def test_first_trained_layers_are_spread_evenly():
-    assert trained_first(12, 4) == [0, 3, 6, 9]
-    assert trained_first(10, 5) == [0, 2, 4, 6, 8]
+    assert initial_layers(12, 4) == [0, 3, 6, 9]
+    assert initial_layers(10, 5) == [0, 2, 4, 6, 8]
 
 
 def test_unknown_architecture_is_refused_before_training(tmp_path):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from fedmosaic.miniature.benchmark.load import find_task, task_names, unseen_names
+from fedmosaic.miniature.benchmark.load import find_recipe, task_names, unseen_names
 from fedmosaic.miniature.pretraining.architectures import get_architecture
 
 OFFICIAL = Path(__file__).parents[3].parent / "shared" / "official-scenarios"
@@ -49,13 +49,13 @@ def test_ten_clients_with_four_tasks_each(name: str) -> None:
     assert all(len(client["tasks"]) == 4 for client in clients)
     assert sorted(used) == sorted(task_names()) and len(set(used)) == 40
     for client in clients:
-        assert all(find_task(task).group == client["group"] for task in tasks_of(client))
+        assert all(find_recipe(task).group == client["group"] for task in tasks_of(client))
 
 
 def test_counts() -> None:
-    families = {find_task(name).family for name in task_names()}
+    families = {find_recipe(name).family for name in task_names()}
     assert len(families) == 19
-    kinds = [find_task(name).kind for name in task_names()]
+    kinds = [find_recipe(name).kind for name in task_names()]
     assert kinds.count("choice") == 38 and kinds.count("open") == 2
     assert len(unseen_names()) == 7
 
@@ -65,7 +65,7 @@ def test_recurring_families_live_in_both_model_families() -> None:
     clients: dict[str, set[str]] = defaultdict(set)
     for client in scenario("hetero")["clients"]:
         for task in tasks_of(client):
-            family = find_task(task).family
+            family = find_recipe(task).family
             homes[family].add(get_architecture(client["model"]).family)
             clients[family].add(client["name"])
     recurring = {family for family, where in clients.items() if len(where) > 1}
@@ -101,7 +101,7 @@ def test_quickstart_is_small_and_heterogeneous() -> None:
     clients = scenario("quickstart")["clients"]
     assert len(clients) == 4 and len({client["model"] for client in clients}) == 3
     for one, other in (clients[:2], clients[2:]):
-        assert {find_task(task).family for task in (*tasks_of(one), *tasks_of(other))} in (
+        assert {find_recipe(task).family for task in (*tasks_of(one), *tasks_of(other))} in (
             {"stages"},
             {"idiom"},
         )
@@ -123,7 +123,7 @@ def test_incidence_is_drakes() -> None:
         kinds = [
             "open" if entry["type"] == "open-ended" else "choice" for entry in theirs["datasets"]
         ]
-        assert [find_task(task).kind for task in expected] == kinds
+        assert [find_recipe(task).kind for task in expected] == kinds
     unseen = [
         f"{FAMILY_OF[entry['dataset']]}-{entry['subset_id']}"
         for name in ("newtasktype", "newvisualdomain")

@@ -90,7 +90,7 @@ def test_a_saved_tokenizer_reads_the_same(tokenizer, tmp_path: Path):
 def test_pretraining_writes_conversations_as_federated_training_does(tokenizer, pool):
     corpus, encoder = Corpus(pool, random.Random(3)), ConversationEncoder(tokenizer)
     for k in range(60):
-        item = corpus.item(k / 60)
+        item = corpus.conversation(k / 60)
         turns = tuple(
             turn for q, a in item.turns for turn in (Turn("user", q), Turn("assistant", a))
         )
@@ -108,7 +108,7 @@ def test_conversations_stay_short(tokenizer, pool):
     corpus, encoder = Corpus(pool, random.Random(4)), ConversationEncoder(tokenizer)
     lengths = [
         len(encoder.encode(item.images, item.turns)[0])
-        for item in (corpus.item(k / 400) for k in range(400))
+        for item in (corpus.conversation(k / 400) for k in range(400))
     ]
     assert sum(lengths) / len(lengths) < 75
 

@@ -61,7 +61,9 @@ def test_the_tower_looks_only_at_what_nobody_has_seen(
     tower = Backbone.load("miniature/llama-8x96").tower
     assert tower is not None
     images = [
-        image for example in load_task("icon-0", train=6, test=1).train for image in example.images
+        image
+        for example in load_task("icon-0", train_limit=6, test_limit=1).train
+        for image in example.images
     ]
     looked: list[str] = []
     compute = VisionTower._compute

@@ -1,4 +1,4 @@
-"""Data: one example type, readers for every source, the check before training, and the client's online stream."""
+"""Provide examples and tasks: one example type, readers, checks and a client's online stream."""
 
 from fedmosaic.data.check import check, check_images
 from fedmosaic.data.example import IMAGE_MARK, Example, Image, Task, Turn

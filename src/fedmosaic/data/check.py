@@ -1,4 +1,4 @@
-"""The check of all data before training starts: a bad image is found in the first minute, not in the tenth hour."""
+"""Check all data before training starts, so that a bad image is found at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import PIL.Image
 
 from fedmosaic.data.example import Example, Task
-from fedmosaic.data.records import FileExamples, Place
+from fedmosaic.data.records import FileExamples, RecordLocation
 from fedmosaic.errors import DataError
 
 # A whole JPEG ends with this marker; some writers add a few bytes of their own after it.
@@ -18,22 +18,26 @@ _JPEG_END = b"\xff\xd9"
 _JPEG_TAIL = 1024
 
 
-class _Item(NamedTuple):
-    where: Callable[[str], str]
+class _LocatedExample(NamedTuple):
+    """Hold an example and a function that describes the location of a field of its item."""
+
+    describe: Callable[[str], str]
     example: Example
 
 
 def check(*tasks: Task) -> None:
-    """Verifies that every task has training and test examples, options for its choices, and whole images.
+    """Check that tasks have training and test examples, options for choices, and whole images.
 
     Raises:
-        DataError: an empty task; a choice task with a test example without options (naming file and item); or
-            the first bad image, as :func:`check_images`.
+        DataError: a task is empty; a test example of a choice task has no options (naming file
+            and item); or an image is bad, as :func:`check_images` describes.
     """
     for task in tasks:
         for split, examples in (("train", task.train), ("test", task.test)):
             if not len(examples):
-                raise DataError(f"task {task.name!r} has no {split} examples")
+                raise DataError(
+                    f"task {task.name!r} has no {split} examples; it must have at least one"
+                )
         if task.kind == "choice":
             _check_options(task)
     splits = ("train", "test")
@@ -43,28 +47,30 @@ def check(*tasks: Task) -> None:
 
 
 def check_images(sets: Mapping[str, Sequence[Example]]) -> None:
-    """Verifies that every image file is there and whole.
+    """Check that every image file is there and whole.
 
-    A file that several examples share is opened once. Pictures are verified without decoding them (PNG checksums,
-    JPEG end marker), a fraction of a millisecond each. Examples that are made when asked for (neither a list nor a
-    tuple, like the miniature benchmark's) have no files and stay unmade.
+    A file that several examples share is opened once. Files are verified without decoding their
+    pixels (PNG checksums, JPEG end marker), which takes a fraction of a millisecond each. Examples
+    that are made on access (a sequence other than a list or tuple, such as the miniature
+    benchmark's) have no files and are not made here.
 
     Args:
-        sets: by what to call them where their examples do not know which file they are from.
+        sets: examples by the name to use in a message if they do not know their file.
 
     Raises:
-        DataError: the first bad image, naming file, item and field, and how many more are bad.
+        DataError: an image is bad. The message names the file, item and field of the first one,
+            and counts the others.
     """
     faults: dict[Path, str] = {}
     verified: set[Path] = set()
-    for item in (item for name, examples in sets.items() for item in _items(name, examples)):
-        for image in item.example.images:
+    for located in (entry for name, examples in sets.items() for entry in _locate(name, examples)):
+        for image in located.example.images:
             if isinstance(image.source, Path) and image.source not in verified:
                 verified.add(image.source)
-                fault = _fault(image.source)
+                fault = _image_fault(image.source)
                 if fault:
                     faults[image.source] = (
-                        f"{item.where('image')}: image file {image.source} {fault}"
+                        f"{located.describe('image')}: image file {image.source} {fault}"
                     )
     if faults:
         more = f" ({len(faults) - 1} more image files are bad)" if len(faults) > 1 else ""
@@ -75,40 +81,44 @@ def _check_options(task: Task) -> None:
     way_out = "give its items an 'options' field, or say kind: open"
     if not any(example.options for example in task.test):
         raise DataError(
-            f"task {task.name!r} is of kind 'choice', but no test example lists options that contain its answer; {way_out}"
+            f"task {task.name!r} is of kind 'choice', but no test example lists options that"
+            f" contain its answer; {way_out}"
         )
     lacking = [
-        item for item in _items(f"task {task.name!r}: test", task.test) if not item.example.options
+        entry
+        for entry in _locate(f"task {task.name!r}: test", task.test)
+        if not entry.example.options
     ]
     if lacking:
         raise DataError(
-            f"{lacking[0].where('options')}: task {task.name!r} is of kind 'choice', but {len(lacking)} of its {len(task.test)} "
-            f"test examples list no options that contain their answer, this one first; {way_out}"
+            f"{lacking[0].describe('options')}: task {task.name!r} is of kind 'choice', but"
+            f" {len(lacking)} of its {len(task.test)} test examples list no options that contain"
+            f" their answer, this one first; {way_out}"
         )
 
 
-def _items(name: str, examples: Sequence[Example]) -> Iterator[_Item]:
+def _locate(name: str, examples: Sequence[Example]) -> Iterator[_LocatedExample]:
     if not isinstance(examples, tuple | list):
         return
     for index, example in enumerate(examples):
         if isinstance(examples, FileExamples):
-            yield _Item(Place(examples.path, examples.positions[index], example.id).field, example)
+            location = RecordLocation(examples.path, examples.positions[index], example.id)
+            yield _LocatedExample(location.field, example)
         else:
-            yield _Item(
-                partial("{} item {} (id {!r}), field {!r}".format, name, index, example.id), example
-            )
+            describe = partial("{} item {} (id {!r}), field {!r}".format, name, index, example.id)
+            yield _LocatedExample(describe, example)
 
 
-def _fault(path: Path) -> str:
-    """What is wrong with an image file; empty if nothing is."""
+def _image_fault(path: Path) -> str:
+    """Return what is wrong with an image file; empty if nothing is."""
     if not path.is_file():
         return "does not exist"
     try:
         with PIL.Image.open(path) as picture:
-            kind = picture.format
+            file_format = picture.format
             picture.verify()
-        # verify() reads no further than a JPEG's header: a file cut short shows at its end.
-        if kind == "JPEG" and not _ends_whole(path):
+        # verify() reads only the header of a JPEG; a file that was cut short shows at its end.
+        if file_format == "JPEG" and not _has_jpeg_end(path):
             with PIL.Image.open(path) as picture:
                 picture.load()
     except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
@@ -116,7 +126,7 @@ def _fault(path: Path) -> str:
     return ""
 
 
-def _ends_whole(path: Path) -> bool:
+def _has_jpeg_end(path: Path) -> bool:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - _JPEG_TAIL))
         return _JPEG_END in file.read()

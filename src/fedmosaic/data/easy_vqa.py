@@ -1,12 +1,15 @@
-"""The easy-VQA set (PyPI package ``easy-vqa``) as 35 tasks: 5,000 images (64×64, one shape each), 48,000 questions.
+"""Load the easy-VQA set (PyPI package ``easy-vqa``), divided into 35 tasks.
 
-Every question belongs to exactly one task, by its kind and by the colour or shape that it names:
+The package holds 5,000 images (64 × 64 pixels, one shape each) and 48,000 questions. Every question
+belongs to exactly one task, by its kind and by the colour or shape that it names:
 
 - ``shape`` (what shape is in the image?), ``shape-<colour>`` (what is the red shape?)
 - ``colour`` (what color is the shape?), ``colour-<shape>`` (what color is the circle?)
-- ``presence-<colour|shape>`` (is there a red shape?), ``absence-<colour|shape>`` (is there not a red shape?)
+- ``presence-<colour|shape>`` (is there a red shape?)
+- ``absence-<colour|shape>`` (is there not a red shape?)
 
-All are choice tasks: ``<image> QUESTION Options: a, b, c``. Training and test images are the package's own split.
+All are choice tasks, with the prompt ``<image> QUESTION Options: a, b, c``. Training and test
+images are the package's own split.
 """
 
 from __future__ import annotations
@@ -31,52 +34,53 @@ TASKS = (
     *(f"{kind}-{value}" for kind in ("presence", "absence") for value in (*COLOURS, *SHAPES)),
 )
 _OPTIONS = {"shape": SHAPES, "colour": COLOURS, "presence": ("yes", "no"), "absence": ("yes", "no")}
-_NAMED = re.compile(rf"\b({'|'.join((*COLOURS, *SHAPES))})\b")
+_NAMED_VALUE = re.compile(rf"\b({'|'.join((*COLOURS, *SHAPES))})\b")
 
 
 def load_easy_vqa(
     name: str, *, seed: int = 0, train_limit: int | None = None, test_limit: int | None = None
 ) -> Task:
-    """The task ``easy-vqa/<name>`` of this module's table; its group and family are the kind of question.
+    """Return the task ``easy-vqa/<name>``; its group and family are the kind of question.
 
     Args:
-        seed: names the sample that is taken where a limit is below what there is (shape-<colour>: about 150 training
-            and 40 test questions; presence-<colour>: 1,300 and 320).
+        name: one of :data:`TASKS`.
+        seed: draws the sample if a limit is below the number of questions.
+        train_limit: the most training examples; default None, all (``shape-<colour>``: about 150,
+            ``presence-<colour>``: about 1,300).
+        test_limit: the most test examples; default None, all (about 40 and 320).
 
     Raises:
-        DataError: an unknown name (with the nearest ones), or the package is not installed.
+        DataError: the name is unknown, or the package is not installed.
     """
     if name not in TASKS:
         raise DataError(f"easy-VQA has no task {name!r}.{nearest(name, TASKS)}")
     kind = name.partition("-")[0]
 
-    def some(split: Literal["train", "test"], limit: int | None) -> tuple[Example, ...]:
-        examples = _by_task(split)[name]
-        return tuple(
-            examples[i]
-            for i in choose(len(examples), limit, seed_for(seed, "easy-vqa", name, split))
-        )
+    def sample(split: Literal["train", "test"], limit: int | None) -> tuple[Example, ...]:
+        examples = _examples_by_task(split)[name]
+        chosen = choose(len(examples), limit, seed_for(seed, "easy-vqa", name, split))
+        return tuple(examples[index] for index in chosen)
 
-    train, test = some("train", train_limit), some("test", test_limit)
+    train, test = sample("train", train_limit), sample("test", test_limit)
     return Task(
         f"easy-vqa/{name}", train, test, kind="choice", metric="accuracy", family=kind, group=kind
     )
 
 
 def task_of(question: str) -> str:
-    """The name of the task that a question belongs to.
+    """Return the name of the task that a question belongs to.
 
     Raises:
-        DataError: a question that easy-VQA does not have.
+        DataError: easy-VQA has no such question.
     """
-    found = _NAMED.search(question)
-    named = f"-{found[1]}" if found else ""
+    found = _NAMED_VALUE.search(question)
+    value = f"-{found[1]}" if found else ""
     if question.startswith(("what color", "what is the color")):
-        name = "colour" + named
+        name = "colour" + value
     elif question.startswith("what"):
-        name = "shape" + named
+        name = "shape" + value
     else:
-        name = ("absence" if re.search(r"\b(not|no)\b", question) else "presence") + named
+        name = ("absence" if re.search(r"\b(not|no)\b", question) else "presence") + value
     if name not in TASKS:
         raise DataError(
             f"easy-VQA: question {question!r} fits no task; the package must be easy-vqa 1.0"
@@ -85,12 +89,13 @@ def task_of(question: str) -> str:
 
 
 @cache
-def _by_task(split: Literal["train", "test"]) -> dict[str, list[Example]]:
+def _examples_by_task(split: Literal["train", "test"]) -> dict[str, list[Example]]:
     try:
         import easy_vqa
     except ModuleNotFoundError as error:
         raise DataError(
-            "the easy-VQA set is not installed; get it with: pip install easy-vqa (or 'fedmosaic[examples]')"
+            "the easy-VQA set is not installed; get it with: pip install easy-vqa"
+            " (or 'fedmosaic[examples]')"
         ) from error
     if split == "train":
         questions, paths = easy_vqa.get_train_questions(), easy_vqa.get_train_image_paths()

@@ -1,4 +1,22 @@
-"""The one form in which every dataset reaches the rest of the library: images, turns, options, tasks."""
+"""Define the one form that all data takes in the library: images, turns, examples and tasks.
+
+A task built by hand::
+
+    from pathlib import Path
+
+    from fedmosaic.data import Example, Image, Task, Turn
+
+    example = Example(
+        id="17",
+        turns=(
+            Turn("user", "<image> How many cats are there? Options: one, two"),
+            Turn("assistant", "two"),
+        ),
+        images=(Image(Path("cats.jpg")),),
+        options=("one", "two"),
+    )
+    task = Task("cats", train=[example, ...], test=[...])
+"""
 
 from __future__ import annotations
 
@@ -15,21 +33,33 @@ import PIL.Image
 from fedmosaic.errors import DataError
 
 IMAGE_MARK = "<image>"
+"""Stands in a user's text where an image belongs."""
 
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """One image: a file that is read or a function that draws it when needed, or an array (uint8, [height, width, 3]).
+    """Hold one image as a file, an array, or a function that draws it.
 
-    What is read or drawn is never kept. Who computes something of the pixels keeps that instead, by :attr:`key`: a long stream
-    of pictures takes no more memory than a short one.
+    Pixels that are read or drawn are not cached here, so that a long stream of images needs no
+    more memory than a short one. Code that computes something from the pixels caches its result
+    by :attr:`key`.
+
+    Attributes:
+        source: path of an image file; or pixels, uint8 [height, width, 3], RGB; or a function
+            without arguments that returns such pixels.
     """
 
     source: Path | np.ndarray | Callable[[], np.ndarray]
 
     @cached_property
     def key(self) -> str:
-        """Names the image's content: the same picture has the same key wherever it is used."""
+        """Return a hash of the content, 32 hexadecimal digits; equal images have equal keys.
+
+        For a file the bytes of the file are hashed, otherwise the pixels and their shape.
+
+        Raises:
+            DataError: the file cannot be read.
+        """
         if isinstance(self.source, Path):
             try:
                 content = self.source.read_bytes()
@@ -43,12 +73,16 @@ class Image:
         return hashlib.blake2b(content, digest_size=16).hexdigest()
 
     def load(self) -> PIL.Image.Image:
-        """The picture in RGB. Raises DataError naming the file if it is missing or corrupt."""
+        """Return the image in RGB; transparency is dropped.
+
+        Raises:
+            DataError: the file is missing or corrupt.
+        """
         if not isinstance(self.source, Path):
             return PIL.Image.fromarray(self._pixels())
         try:
             with PIL.Image.open(self.source) as picture:
-                return picture.convert("RGB")
+                return _to_rgb(picture)
         except (OSError, SyntaxError, ValueError) as error:
             raise DataError(f"image file {self.source} cannot be read: {error}") from error
 
@@ -57,9 +91,25 @@ class Image:
         return self.source if isinstance(self.source, np.ndarray) else self.source()
 
 
+def _to_rgb(picture: PIL.Image.Image) -> PIL.Image.Image:
+    """Convert an opened picture to RGB.
+
+    A palette may give each of its colours an opacity, in a byte string. Pillow asks that such a
+    picture become RGBA first, and warns otherwise; the RGB values are the same either way.
+    """
+    if picture.mode == "P" and isinstance(picture.info.get("transparency"), bytes):
+        picture = picture.convert("RGBA")
+    return picture.convert("RGB")
+
+
 @dataclass(frozen=True)
 class Turn:
-    """One turn of a conversation; a user's text holds one ``<image>`` mark for each image, in order."""
+    """Hold one turn of a conversation.
+
+    Attributes:
+        role: who speaks, ``"user"`` or ``"assistant"``.
+        text: the words; a user's text has one ``<image>`` mark for each of its images, in order.
+    """
 
     role: Literal["user", "assistant"]
     text: str
@@ -67,7 +117,19 @@ class Turn:
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """A conversation that ends with the assistant's answer; ``options`` lists the choices (empty = open-ended)."""
+    """Hold one conversation, whose last turn is the answer to be learned or predicted.
+
+    Attributes:
+        id: name of the example, for messages and reports.
+        turns: the conversation; the last turn is the assistant's answer. An example of plain text
+            has that turn only.
+        images: images in the order of their ``<image>`` marks; empty for text alone.
+        options: answers to choose from, spelled as the answer is; empty for an open question.
+
+    Raises:
+        DataError: the last turn is not the assistant's, or there are not as many ``<image>`` marks
+            as images.
+    """
 
     id: str
     turns: tuple[Turn, ...]
@@ -80,33 +142,36 @@ class Example:
         marks = sum(turn.text.count(IMAGE_MARK) for turn in self.turns)
         if marks != len(self.images):
             raise DataError(
-                f"example {self.id!r}: {marks} {IMAGE_MARK} marks for {len(self.images)} images"
+                f"example {self.id!r}: {marks} {IMAGE_MARK} marks for {len(self.images)} images;"
+                " write one mark in the user's text for each image"
             )
 
     @property
     def question(self) -> str:
-        """The text of the last user turn."""
+        """Return the text of the last user turn, empty if there is none."""
         return next((turn.text for turn in reversed(self.turns) if turn.role == "user"), "")
 
     @property
     def answer(self) -> str:
-        """The text of the last turn."""
+        """Return the text of the last turn."""
         return self.turns[-1].text
 
 
-class Examples(Sequence[Example]):
-    """Examples that are drawn and rendered when first asked for, then kept in memory.
+class LazyExamples(Sequence[Example]):
+    """Make examples on first access and cache them.
 
-    Example ``i`` must depend on nothing but ``i`` and what ``make`` holds: a longer set then begins with the shorter
-    one.
+    Args:
+        count: number of examples.
+        make: returns the example of an index. It may depend on nothing but the index and what
+            ``make`` holds, so that a longer set begins with the shorter one.
     """
 
     def __init__(self, count: int, make: Callable[[int], Example]) -> None:
         self._make = make
-        self._kept: list[Example | None] = [None] * count
+        self._made: list[Example | None] = [None] * count
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._made)
 
     @overload
     def __getitem__(self, index: int) -> Example: ...
@@ -115,14 +180,17 @@ class Examples(Sequence[Example]):
     def __getitem__(self, index: int | slice) -> Example | list[Example]:
         if isinstance(index, slice):
             return [self[k] for k in range(*index.indices(len(self)))]
-        kept = self._kept[index]
-        if kept is None:
-            kept = self._kept[index] = self._make(range(len(self))[index])
-        return kept
+        example = self._made[index]
+        if example is None:
+            example = self._made[index] = self._make(range(len(self))[index])
+        return example
 
 
 def fingerprint(examples: Iterable[Example]) -> str:
-    """32 hex digits over what the examples say and show, in their order; their ids do not count."""
+    """Return a hash of the examples' turns, options and images in their order, 32 hex digits.
+
+    The ids are left out, so that copies of one set under other ids agree.
+    """
     digest = hashlib.blake2b(digest_size=16)
     for example in examples:
         turns = [(turn.role, turn.text) for turn in example.turns]
@@ -134,11 +202,18 @@ def fingerprint(examples: Iterable[Example]) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """One dataset of one client: what it trains on and what it is tested on.
+    """Hold one dataset of one client, with the examples to train on and to be tested on.
 
     Attributes:
-        family: tasks of one family teach related knowledge (used by reports only, never by training).
-        group: the kind of task (used to split Others into in-group and out-group).
+        name: e.g. ``"VSR-1"`` or ``"miniature/icon-0"``.
+        train: training examples; a list, a tuple, or a sequence that makes them on access.
+        test: test examples.
+        kind: ``"choice"`` if every test question has options, ``"open"`` otherwise.
+        metric: the score of an answer.
+        family: tasks of one family teach related knowledge. Reports and the control algorithms
+            that are declared as oracles use it; no other training does.
+        group: kind of the task, e.g. ``"qa"``; for information. Reports go by the groups of the
+            clients.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The choices of a question, as an item lists them or as its prompt spells them out."""
+"""Find the options of a multiple-choice question in its prompt."""
 
 from __future__ import annotations
 
@@ -14,22 +14,27 @@ _LETTERED_PIECE = re.compile(rf"^{_LETTER}(.*)$", re.DOTALL)
 
 
 def match_option(answer: str, options: Sequence[str]) -> int | None:
-    """The index of the option that ``answer`` names, ignoring case, outer spaces and a final full stop."""
+    """Return the index of the option that equals the answer; None if there is none.
+
+    Case, extra spaces and a final full stop are ignored.
+    """
     wanted = _plain(answer)
     return next((index for index, option in enumerate(options) if _plain(option) == wanted), None)
 
 
 def options_in_prompt(prompt: str, answer: str) -> tuple[str, ...]:
-    """The options that a prompt lists, in the form in which the answer names them; empty if it lists none.
+    r"""Return the options that a prompt lists, spelled as the answer is; empty if it lists none.
 
-    Understood are, the last one in the prompt winning within a form::
+    These forms are understood, tried in this order: lists in brackets, lettered lines, and lists
+    after a colon. Of several lists of one form the last is taken::
 
-        Choice list:[red, dark red]        Choice list:["a, b", "c"]        Choice list:[A: one| B: two]
-        Options: red, dark red             A. one\\nB. two                   (A) one\\n(B) two
+        Choice list:[red, dark red]      Choice list:["a, b", "c"]      Choice list:[A: one| B: two]
+        A. one\nB. two                   (A) one\n(B) two
+        Options: red, dark red
 
-    Lettered options become the letters if the answer is a letter, and the texts if it is a text. Commas inside an
-    option are told apart by the answer: pieces that together spell the answer are one option. A list without
-    the answer among its options is not trusted and counts as none.
+    Lettered options become their letters if the answer is a letter, and their texts if the answer
+    is a text. If an option contains commas, the answer shows it: consecutive pieces that together
+    spell the answer are joined to one option. A list that does not contain the answer is ignored.
     """
     for forms in (_bracketed(prompt), _lettered_lines(prompt), _inline(prompt)):
         for pieces in forms:
@@ -48,7 +53,7 @@ def _bracketed(prompt: str) -> list[list[str]]:
 
 
 def _until_closing(text: str, start: int) -> str | None:
-    """The text from ``start`` to the bracket that closes the one before it."""
+    """Return the text from ``start`` to the matching closing bracket; None if it is missing."""
     depth = 1
     for position in range(start, len(text)):
         depth += {"[": 1, "]": -1}.get(text[position], 0)
@@ -88,7 +93,7 @@ def _split(inside: str) -> list[str]:
 
 
 def _forms(pieces: list[str]) -> list[list[str]]:
-    """The options as written and, where all are lettered A, B, C ..., also as letters and as texts."""
+    """Return the options as written and, if lettered A, B, C ..., also as letters and as texts."""
     lettered = [_LETTERED_PIECE.match(piece) for piece in pieces]
     forms = [pieces]
     matches = [match for match in lettered if match is not None]
@@ -100,7 +105,7 @@ def _forms(pieces: list[str]) -> list[list[str]]:
 
 
 def _join_pieces(pieces: list[str], answer: str) -> tuple[str, ...]:
-    """The pieces without repeats, those that together spell the answer joined to one."""
+    """Return the pieces without repeats; pieces that together spell the answer become one."""
     if match_option(answer, pieces) is None:
         for start in range(len(pieces)):
             for end in range(start + 2, len(pieces) + 1):

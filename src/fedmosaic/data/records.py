@@ -1,4 +1,4 @@
-"""Reading JSON, JSON Lines and their mistakes: every error names the file, the item and the field."""
+"""Read files of items, JSON or JSON Lines; errors name the file, the item and the field."""
 
 from __future__ import annotations
 
@@ -13,31 +13,38 @@ from fedmosaic.errors import DataError
 from fedmosaic.seeding import rng
 
 Record = dict[str, Any]
+"""One item of a file: field name -> value."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where an item stands, for error messages: ``file: item 12 (id 'abc'), field 'image'``."""
+class RecordLocation:
+    """Locate an item in its file, for error messages.
+
+    Attributes:
+        path: the file.
+        index: position of the item in the file, from 0.
+        id: the item's id, see :func:`item_id`.
+    """
 
     path: Path
     index: int
     id: str
 
     def field(self, name: str) -> str:
-        """The place of one field of the item, in words."""
+        """Describe where a field is: ``file: item 12 (id 'abc'), field 'image'``."""
         return f"{self.path}: item {self.index} (id {self.id!r}), field {name!r}"
 
     def error(self, field: str, message: str) -> DataError:
-        """The error to raise about ``field`` of this item."""
+        """Return the error to raise about a field of this item."""
         return DataError(f"{self.field(field)}: {message}")
 
 
 class FileExamples(tuple[Example, ...]):
-    """Examples that know which items of which file they came from, so that later errors can say so.
+    """Hold examples together with the file and the items they came from, for later errors.
 
     Attributes:
         path: the file.
-        positions: for each example, its item's index in the file, from 0.
+        positions: for each example the index of its item in the file, from 0.
     """
 
     path: Path
@@ -47,7 +54,7 @@ class FileExamples(tuple[Example, ...]):
     def build(
         cls, path: Path, positions: Iterable[int], examples: Iterable[Example]
     ) -> FileExamples:
-        """The examples that stand at these positions of the file."""
+        """Return the examples that were made from the items at these positions of the file."""
         built = cls(examples)
         built.path = path
         built.positions = tuple(positions)
@@ -58,35 +65,53 @@ class FileExamples(tuple[Example, ...]):
         cls,
         path: Path,
         records: Sequence[Record],
-        make: Callable[[Record, Place], Example],
+        make: Callable[[Record, RecordLocation], Example],
         limit: int | None,
         seed: int | None,
     ) -> FileExamples:
-        """The examples that ``make`` builds of a file's items; ``limit`` and ``seed`` as in :func:`choose`."""
-        kept = choose(len(records), limit, seed)
-        places = [Place(path, index, item_id(records[index], index)) for index in kept]
-        return cls.build(path, kept, (make(records[place.index], place) for place in places))
+        """Make the examples of a file's items.
+
+        Args:
+            path: the file.
+            records: its items.
+            make: makes the example of an item.
+            limit: the most examples, see :func:`choose`.
+            seed: seed of the sample, see :func:`choose`.
+        """
+        chosen = choose(len(records), limit, seed)
+        locations = [
+            RecordLocation(path, index, item_id(records[index], index)) for index in chosen
+        ]
+        return cls.build(
+            path, chosen, (make(records[location.index], location) for location in locations)
+        )
 
 
 def read_text_file(path: Path) -> str:
-    """The file's text (UTF-8, with or without byte-order mark). Raises DataError if it cannot be read."""
+    """Return a file's text, UTF-8 with or without a byte-order mark.
+
+    Raises:
+        DataError: the file is missing, unreadable or not UTF-8.
+    """
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise DataError(f"data file {path} does not exist") from error
     except UnicodeDecodeError as error:
         raise DataError(
-            f"data file {path} is not UTF-8 text: {error.reason} at byte {error.start}"
+            f"data file {path} is not UTF-8 text: {error.reason} at byte {error.start};"
+            " save it as UTF-8"
         ) from error
     except OSError as error:
         raise DataError(f"data file {path} cannot be read: {error.strerror}") from error
 
 
 def read_records(path: Path) -> list[Record]:
-    """The items of a ``.json`` file (one list of objects) or of a ``.jsonl`` file (one object a line).
+    """Return the items of a ``.json`` file (a list of objects) or ``.jsonl`` file (one a line).
 
     Raises:
-        DataError: the file is missing, not JSON (with line and column), not a list of objects, or empty.
+        DataError: the file is missing, not JSON (with line and column), not a list of objects, or
+            empty.
     """
     text = read_text_file(path)
     items: Any
@@ -98,7 +123,7 @@ def read_records(path: Path) -> list[Record]:
     if not isinstance(items, list):
         raise DataError(f"{path}: expected a list of items, found {type(items).__name__}")
     if not items:
-        raise DataError(f"{path} holds no items")
+        raise DataError(f"{path} holds no items; it must have at least one")
     for index, item in enumerate(items):
         if not isinstance(item, dict):
             raise DataError(
@@ -118,7 +143,12 @@ def _parse(path: Path, text: str, first_line: int) -> Any:
 
 
 def choose(count: int, limit: int | None, seed: int | None) -> list[int]:
-    """Which of ``count`` items to keep, in file order: all, the first ``limit``, or a seeded sample of ``limit``.
+    """Choose which items to take, and return their indices in file order.
+
+    Args:
+        count: number of items there are.
+        limit: the most to take; None takes all.
+        seed: draws a random sample of ``limit`` items; None takes the first ones.
 
     Raises:
         DataError: ``limit`` is less than 1.
@@ -135,6 +165,6 @@ def choose(count: int, limit: int | None, seed: int | None) -> list[int]:
 
 
 def item_id(record: Record, index: int) -> str:
-    """The item's ``id`` as text, or its index where it has none."""
+    """Return the item's ``id`` as text, or its index if it has none."""
     value = record.get("id")
     return str(index) if value is None else str(value)

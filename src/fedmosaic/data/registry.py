@@ -1,33 +1,43 @@
-"""Tasks and public examples by name: the miniature benchmark, easy-VQA, reference tasks, DRAKE and HFLB folders, files of one's own."""
+"""Load tasks and public examples by name.
+
+A name is looked up in a table of sources. The table holds module paths, and a module is imported
+only when one of its tasks is asked for.
+"""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
-from fedmosaic.data.easy_vqa import load_easy_vqa
 from fedmosaic.data.example import Example, Task
-from fedmosaic.data.llava_json import CONVERSATION_FIELDS, conversation_example, drake_file
-from fedmosaic.data.records import FileExamples, Place, Record, choose, read_records
-from fedmosaic.data.reference import load_task as load_reference
-from fedmosaic.data.reference import public_set as reference_public
-from fedmosaic.data.synthetic import synthetic_examples
-from fedmosaic.data.text import read_text, text_example
-from fedmosaic.errors import DataError, nearest
-from fedmosaic.seeding import rng, seed_for
+from fedmosaic.data.task_files import FILE_TYPES, RECORD_TYPES, Kind, Metric
 
-Kind = Literal["choice", "open"]
-Metric = Literal["accuracy", "f1", "rouge_l"]
-Split = Literal["train", "test"]
-SYNTHETIC = ("synthetic", "synthetic/text")
-FILE_TYPES = (".json", ".jsonl", ".txt")
-_SUBSET = re.compile(r"(?P<dataset>.+)[/-](?P<subset>\d+)")
-# A file without a test file beside it gives up every fifth item for testing.
-_TEST_SHARE = 0.2
+TASK_SOURCES = {
+    "miniature": "fedmosaic.miniature.benchmark.load:load_task",
+    "easy-vqa": "fedmosaic.data.easy_vqa:load_easy_vqa",
+    "reference": "fedmosaic.data.reference.tasks:load_task",
+}
+"""Prefix of a task's name -> function that loads the task ``<prefix>/<name>``.
+
+It is called as ``load(name, seed=..., train_limit=..., test_limit=...)``.
+"""
+
+TASK_FILES = "fedmosaic.data.task_files:load_task_file"
+TASK_FOLDERS = "fedmosaic.data.task_files:load_task_folder"
+
+PUBLIC_SOURCES = {
+    "miniature/public": "fedmosaic.miniature.benchmark.load:public_set",
+    "reference/public": "fedmosaic.data.reference.tasks:public_set",
+    "synthetic": "fedmosaic.data.synthetic:synthetic_pictures",
+    "synthetic/text": "fedmosaic.data.synthetic:synthetic_texts",
+}
+"""Name of a public set -> function that is called as ``make(n, seed)``."""
+
+PUBLIC_FILES = "fedmosaic.data.task_files:load_public_file"
+PUBLIC_FOLDERS = "fedmosaic.data.task_files:load_public_folder"
 
 
 def load_task(
@@ -41,45 +51,39 @@ def load_task(
     metric: Metric | None = None,
     group: str | None = None,
 ) -> Task:
-    """The task that ``ref`` names.
+    """Return the task of a name.
 
-    - ``miniature/<name>``: the rendered benchmark, drawn from ``seed``.
-    - ``easy-vqa/<name>``: :mod:`fedmosaic.data.easy_vqa`.
-    - ``reference/<name>``: :mod:`fedmosaic.data.reference`, text alone.
-    - ``<Dataset>-<k>`` or ``<Dataset>/<k>``: ``<root>/<Dataset>/{train,test}/dataset-<k>.json``, as DRAKE and HFLB are.
-    - a path to a ``.json`` or ``.jsonl`` file (below ``root``, or as it stands): the training examples; the test
-      examples are the file of that name in a folder ``test`` beside its folder ``train``, or ``test.json`` beside
-      ``train.json``, or else a seeded fifth of its items.
+    - ``miniature/<name>``: the rendered benchmark, see :mod:`fedmosaic.miniature.benchmark.load`.
+    - ``easy-vqa/<name>``: see :mod:`fedmosaic.data.easy_vqa`.
+    - ``reference/<name>``: text only, see :mod:`fedmosaic.data.reference`.
+    - ``<Dataset>-<k>`` or ``<Dataset>/<k>``: a folder in the layout of DRAKE and HFLB, and
+    - a path that ends in ``.json`` or ``.jsonl``: a file, see :mod:`fedmosaic.data.task_files`.
 
     Args:
-        root: the folder that names and paths refer to (a scenario's ``data.root``); default the working folder.
-        seed: names every sample that is taken.
-        train_limit, test_limit: the most examples of each; default all (miniature, reference: their own sizes).
-        kind: default "choice" if any test example has options, else "open".
-        metric: default "accuracy" for choice; for open, "f1" with images and "rouge_l" without.
-        group: default what the source says, else empty.
+        ref: name of the task.
+        root: folder that folders and paths are relative to (a scenario's ``data.root``); default
+            None, the working folder.
+        seed: draws every sample that is taken.
+        train_limit: the most training examples; default None, all (miniature and reference tasks:
+            their own number).
+        test_limit: the most test examples; default None, as for ``train_limit``.
+        kind: overrides the task's kind; default None. A task from files is ``"choice"`` if any of
+            its test examples has options, otherwise ``"open"``.
+        metric: overrides the task's metric; default None. A choice task from files is scored by
+            ``"accuracy"``, an open one by ``"f1"`` if it has images, otherwise by ``"rouge_l"``.
+        group: overrides the task's group; default None.
 
     Raises:
-        DataError: an unknown name (with the nearest ones), or data that is missing, malformed or empty.
+        DataError: the name is unknown (the message has the nearest ones), or data is missing,
+            malformed or empty.
     """
-    source, _, name = ref.partition("/")
-    if source == "miniature":
-        from fedmosaic.miniature.benchmark.load import load_task as load_miniature
-
-        task = replace(
-            load_miniature(name, seed=seed, train=train_limit, test=test_limit), name=ref
-        )
-    elif source == "easy-vqa":
-        task = load_easy_vqa(name, seed=seed, train_limit=train_limit, test_limit=test_limit)
-    elif source == "reference":
-        task = load_reference(name, seed=seed, train=train_limit, test=test_limit)
+    sizes = {"seed": seed, "train_limit": train_limit, "test_limit": test_limit}
+    prefix, _, name = ref.partition("/")
+    if prefix in TASK_SOURCES:
+        task: Task = _function(TASK_SOURCES[prefix])(name, **sizes)
     else:
-        folder = Path() if root is None else root
-        read = _from_file if ref.endswith((".json", ".jsonl")) else _from_folder
-        task = read(ref, folder, seed, train_limit, test_limit)
-        kind = kind or ("choice" if any(example.options for example in task.test) else "open")
-        open_metric: Metric = "f1" if any(example.images for example in task.test) else "rouge_l"
-        metric = metric or ("accuracy" if kind == "choice" else open_metric)
+        load = _function(TASK_FILES if ref.endswith(RECORD_TYPES) else TASK_FOLDERS)
+        task = load(ref, root=root or Path(), kind=kind, **sizes)
     return replace(
         task,
         kind=kind or task.kind,
@@ -91,126 +95,29 @@ def load_task(
 def public_examples(
     ref: str, n: int, seed: int = 0, *, root: Path | None = None
 ) -> Sequence[Example]:
-    """``n`` examples of public data (all, if there are fewer), for alignment and distillation.
+    """Return examples of public data, which alignment and distillation work on.
 
     Args:
-        ref: ``miniature/public``, ``reference/public`` (text), ``synthetic`` (drawn pictures) or ``synthetic/text``
-            (:mod:`fedmosaic.data.synthetic`), a path to a LLaVA-style, instruction or text file (``.json``, ``.jsonl``,
-            ``.txt``), or ``<Dataset>-<k>`` below ``root`` (its training file).
+        ref: ``miniature/public``; ``reference/public`` (text); ``synthetic`` (drawn pictures) or
+            ``synthetic/text``, see :mod:`fedmosaic.data.synthetic`; a path to a LLaVA-style,
+            instruction or text file (``.json``, ``.jsonl``, ``.txt``); or ``<Dataset>-<k>``, whose
+            training file is taken.
+        n: number of examples; all, if there are fewer.
+        seed: draws the sample.
+        root: folder that folders and paths are relative to; default None, the working folder.
 
     Raises:
         DataError: as :func:`load_task`.
     """
-    if ref == "miniature/public":
-        from fedmosaic.miniature.benchmark.load import public_set
-
-        public: Sequence[Example] = public_set(n, seed)
-        return public
-    if ref == "reference/public":
-        return reference_public(n, seed)
-    if ref in SYNTHETIC:
-        return synthetic_examples(n, seed, text=ref == SYNTHETIC[1])
-    folder = Path() if root is None else root
-    if ref.endswith(FILE_TYPES):
-        path = _existing(ref, folder)
-        return read_examples(path, roots=[folder], limit=n, seed=seed_for(seed, "public"))
-    dataset, subset = _split_name(ref, folder)
-    path = drake_file(folder, dataset, subset, "train")
-    return read_examples(
-        path, roots=[folder, folder / dataset], limit=n, seed=seed_for(seed, "public")
-    )
+    if ref in PUBLIC_SOURCES:
+        examples: Sequence[Example] = _function(PUBLIC_SOURCES[ref])(n, seed)
+        return examples
+    load = _function(PUBLIC_FILES if ref.endswith(FILE_TYPES) else PUBLIC_FOLDERS)
+    examples = load(ref, n, seed, root=root or Path())
+    return examples
 
 
-def read_examples(
-    path: Path, *, roots: Sequence[Path] = (), limit: int | None = None, seed: int | None = None
-) -> FileExamples:
-    """A file's examples, whichever of the known forms it has: conversations (with images), instructions, or text.
-
-    Raises:
-        DataError: naming the file, the item and the field.
-    """
-    if path.suffix == ".txt":
-        return read_text(path, limit=limit, seed=seed)
-    records = read_records(path)
-    make: Callable[[Record, Place], Example] = text_example
-    if any(field in records[0] for field in CONVERSATION_FIELDS):
-        make = partial(conversation_example, folders=[*roots, path.parent], known={})
-    return FileExamples.read(path, records, make, limit, seed)
-
-
-def _from_folder(
-    ref: str, root: Path, seed: int, train_limit: int | None, test_limit: int | None
-) -> Task:
-    dataset, subset = _split_name(ref, root)
-    name = f"{dataset}-{subset}"
-
-    def some(split: Split, limit: int | None) -> FileExamples:
-        path = drake_file(root, dataset, subset, split)
-        return read_examples(
-            path, roots=[root, root / dataset], limit=limit, seed=seed_for(seed, name, split)
-        )
-
-    return Task(name, some("train", train_limit), some("test", test_limit), family=dataset)
-
-
-def _from_file(
-    ref: str, root: Path, seed: int, train_limit: int | None, test_limit: int | None
-) -> Task:
-    path = _existing(ref, root)
-    train_seed, test_seed = seed_for(seed, ref, "train"), seed_for(seed, ref, "test")
-    beside = path.with_name("test" + path.suffix) if path.stem == "train" else None
-    if path.parent.name == "train":
-        beside = path.parent.with_name("test") / path.name
-    if beside is not None and beside.is_file():
-        train = read_examples(path, roots=[root], limit=train_limit, seed=train_seed)
-        test = read_examples(beside, roots=[root], limit=test_limit, seed=test_seed)
-        return Task(ref, train, test, family=path.stem)
-    examples = read_examples(path, roots=[root])
-    if len(examples) < 2:
-        raise DataError(f"{path} holds one item; it takes 2 or more to train and test")
-    shuffled = rng(seed, ref, "split").permutation(len(examples)).tolist()
-    held_out = max(1, round(len(examples) * _TEST_SHARE))
-    train = _some(examples, sorted(shuffled[held_out:]), train_limit, train_seed)
-    return Task(
-        ref,
-        train,
-        _some(examples, sorted(shuffled[:held_out]), test_limit, test_seed),
-        family=path.stem,
-    )
-
-
-def _some(examples: FileExamples, part: list[int], limit: int | None, seed: int) -> FileExamples:
-    kept = [part[index] for index in choose(len(part), limit, seed)]
-    return FileExamples.build(
-        examples.path, (examples.positions[i] for i in kept), (examples[i] for i in kept)
-    )
-
-
-def _existing(ref: str, root: Path) -> Path:
-    candidates = [root / ref, Path(ref)]
-    path = next((candidate for candidate in candidates if candidate.is_file()), None)
-    if path is None:
-        folder = candidates[0].parent
-        beside = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
-        raise DataError(
-            f"data file {candidates[0]} does not exist.{nearest(Path(ref).name, beside)}"
-        )
-    return path
-
-
-def _split_name(ref: str, root: Path) -> tuple[str, int]:
-    """Dataset and subset of a name below ``root``; a DataError with the nearest names if there is no such thing."""
-    if not root.is_dir():
-        raise DataError(
-            f"task {ref!r}: the folder {root} does not exist; set data.root to where the datasets lie"
-        )
-    match = _SUBSET.fullmatch(ref)
-    if match and drake_file(root, match["dataset"], int(match["subset"]), "train").is_file():
-        return match["dataset"], int(match["subset"])
-    known = [
-        f"{file.parent.parent.name}-{file.stem[8:]}" for file in root.glob("*/train/dataset-*.json")
-    ]
-    expected = drake_file(root, match["dataset"], int(match["subset"]), "train") if match else None
-    looked = f" (looked for {expected})" if expected else ""
-    sources = " Other sources: miniature/<name>, easy-vqa/<name>, reference/<name>, or a path to a .json file."
-    raise DataError(f"unknown task {ref!r}{looked}.{nearest(ref, known) or sources}")
+def _function(path: str) -> Callable[..., Any]:
+    module, _, name = path.partition(":")
+    found: Callable[..., Any] = getattr(import_module(module), name)
+    return found

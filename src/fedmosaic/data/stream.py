@@ -1,4 +1,4 @@
-"""A client's stream: in which order its samples arrive over the run, and the batches it trains on."""
+"""Let a client's samples arrive over the steps of a run, and draw its training batches."""
 
 from __future__ import annotations
 
@@ -18,33 +18,43 @@ ARRIVALS = ("evenly", "at_once")
 
 
 class ClientStream:
-    """The training samples of a client's tasks, arriving over the steps of a run into an :class:`OnlineMemory`.
+    """Let the training samples of a client's tasks arrive over a run into an online memory.
 
-    A run has S = ``rounds`` × ``steps_per_round`` steps; a step is one batch.
+    A sample is one training example of one task. A step trains on one batch. A run has
+    S = ``rounds`` × ``steps_per_round`` steps, divided into phases.
 
-    - ``mode="static"``: one phase of S steps, all tasks shuffled together.
-    - ``mode="dynamic"``: one phase for each task, in their order, shuffled within; phase k of n is steps ⌊kS/n⌋ to
-      ⌊(k+1)S/n⌋, an equal share of the rounds (4 tasks, 20 rounds: 5 rounds each).
-    - ``arrive="evenly"`` (default): each sample of a phase arrives once, spread evenly over the phase: before its t-th
-      step (from 0) of s, ⌈N(t+1)/s⌉ of N have arrived. So the first step has a sample, and all have come by the last.
-    - ``arrive="at_once"``: a phase's samples all arrive before its first step.
+    - ``mode="static"``: one phase of S steps, in which all tasks are shuffled together.
+    - ``mode="dynamic"``: one phase for each task, in the order of the tasks; the samples of a task
+      are shuffled. Phase k of n covers steps ⌊kS/n⌋ to ⌊(k+1)S/n⌋, an equal share of the run
+      (4 tasks and 20 rounds: 5 rounds each).
+    - ``arrive="evenly"``: each sample of a phase arrives once. The arrivals are spread evenly over
+      the phase: before its t-th of s steps (from 0), ⌈N(t+1)/s⌉ of its N samples have arrived. So
+      the first step finds a sample, and by the last step all have arrived.
+    - ``arrive="at_once"``: all samples of a phase arrive before its first step.
 
-    Arrival follows the run's clock, not the client's work: what arrived in rounds it sat out waits for it, so partial
-    participation needs nothing special. Every draw is named by ``seed_parts``, round and step; nothing about random
-    generators is saved, and a run resumed at a round draws what an undisturbed one would.
+    Arrivals follow the steps of the run, whether the client takes part in a round or not. Samples
+    of rounds that it missed arrive at the start of the next round that it takes part in.
+
+    Every draw comes from a generator named by ``seed_parts``, round and step. The state therefore
+    holds no random generator, and a run that is resumed at a round draws the same batches as one
+    that was never interrupted.
 
     Args:
         tasks: the client's tasks, in order.
-        rounds: rounds of the whole run. A round beyond them (a run made longer) finds all samples arrived.
-        steps_per_round: batches a round.
-        batch_size: samples a batch.
-        memory_size: the most samples kept; None keeps all that arrived.
+        mode: ``"static"`` or ``"dynamic"``, see above; default ``"static"``.
+        rounds: number of rounds of the whole run. In later rounds (of a run that was made longer)
+            all samples have arrived.
+        steps_per_round: batches in a round.
+        batch_size: samples in a batch.
+        memory_size: the most samples in memory; default None, all that arrived.
         seed_parts: names the client and the run, e.g. ``(seed, "client-3")``.
-        temperature, decay: see :class:`OnlineMemory`.
+        arrive: ``"evenly"`` or ``"at_once"``, see above; default ``"evenly"``.
+        temperature: temperature of the draw, see :class:`OnlineMemory`.
+        decay: factor on the counts at each draw, see :class:`OnlineMemory`.
 
     Raises:
-        ConfigError: an argument out of range, or fewer steps than tasks in a dynamic stream.
-        DataError: no tasks, or a task without training examples.
+        ConfigError: an argument is out of range, or a dynamic stream has fewer steps than tasks.
+        DataError: there are no tasks, or a task has no training examples.
     """
 
     def __init__(
@@ -63,21 +73,12 @@ class ClientStream:
     ) -> None:
         _require_one_of("stream", mode, MODES)
         _require_one_of("arrive", arrive, ARRIVALS)
-        for name, value in (
-            ("rounds", rounds),
-            ("steps_per_round", steps_per_round),
-            ("batch_size", batch_size),
-        ):
-            if value < 1:
-                raise ConfigError(f"{name} is {value}; it must be 1 or more")
-        if not tasks:
-            raise DataError("a client needs at least one task")
-        for task in tasks:
-            if not len(task.train):
-                raise DataError(f"task {task.name!r} has no train examples")
+        _require_positive(rounds=rounds, steps_per_round=steps_per_round, batch_size=batch_size)
+        _require_examples(tasks)
         if mode == "dynamic" and rounds * steps_per_round < len(tasks):
             raise ConfigError(
-                f"{rounds} rounds of {steps_per_round} steps are fewer steps than the {len(tasks)} tasks"
+                f"{rounds} rounds of {steps_per_round} steps are fewer steps than the"
+                f" {len(tasks)} tasks; a dynamic stream takes at least one step for each task"
             )
         self.tasks = tuple(tasks)
         self.steps_per_round = steps_per_round
@@ -87,41 +88,49 @@ class ClientStream:
         # A sample's number is its task's start plus its index there.
         self._starts = np.cumsum([0, *(len(task.train) for task in tasks)])
         self._order = self._arrival_order(mode)
-        self._arrived_by = self._arrival_counts(mode, arrive, rounds * steps_per_round)
+        self._arrived_before = self._arrival_counts(mode, arrive, rounds * steps_per_round)
         self._arrived = 0
         self._round = -1
         self._step = 0
 
-    def begin_round(self, round: int) -> None:
-        """Goes to the first step of a round (from 0); rounds may be left out, but not gone back to with this state."""
-        self._round, self._step = round, 0
+    def begin_round(self, number: int) -> None:
+        """Go to the first step of a round, counted from 0.
+
+        Rounds may be skipped. To go back to an earlier round, load the state saved before it.
+        """
+        self._round, self._step = number, 0
 
     def next_batch(self) -> list[tuple[int, int]]:
-        """The round's next batch as (task index, example index) pairs, ``batch_size`` of them.
+        """Return the round's next batch, ``batch_size`` pairs of (task index, example index).
 
         Raises:
-            ConfigError: before the first :meth:`begin_round`, or after the round's last step.
+            ConfigError: no round was begun with :meth:`begin_round`, or the round has no step left.
         """
         if self._round < 0:
-            raise ConfigError("begin_round must come before next_batch")
+            raise ConfigError("no round was begun; call begin_round before next_batch")
         if self._step >= self.steps_per_round:
-            raise ConfigError(f"round {self._round} has only {self.steps_per_round} steps")
-        clock = min(self._round * self.steps_per_round + self._step, len(self._arrived_by) - 1)
+            raise ConfigError(
+                f"round {self._round} has only {self.steps_per_round} steps; begin the next round"
+            )
+        clock = min(self._round * self.steps_per_round + self._step, len(self._arrived_before) - 1)
         draws = rng(*self._seed, "stream", self._round, self._step)
-        if self._arrived_by[clock] > self._arrived:
-            self.memory.add(self._order[self._arrived : self._arrived_by[clock]], draws)
-            self._arrived = int(self._arrived_by[clock])
+        if self._arrived_before[clock] > self._arrived:
+            self.memory.add(self._order[self._arrived : self._arrived_before[clock]], draws)
+            self._arrived = int(self._arrived_before[clock])
         samples = self.memory.draw(self.batch_size, draws)
         self._step += 1
         owners = np.searchsorted(self._starts, samples, side="right") - 1
         return list(zip(owners.tolist(), (samples - self._starts[owners]).tolist(), strict=True))
 
     def examples(self, batch: Sequence[tuple[int, int]]) -> list[Example]:
-        """The training examples that a batch names."""
+        """Return the training examples of a batch from :meth:`next_batch`."""
         return [self.tasks[task].train[index] for task, index in batch]
 
     def state_dict(self) -> State:
-        """All that changes: the memory's arrays and the scalars ``samples``, ``arrived``, ``round``, ``step``."""
+        """Return all that changes: the memory's arrays and the position in the stream.
+
+        The position is the integers ``samples`` (in all tasks), ``arrived``, ``round``, ``step``.
+        """
         position = {
             "samples": len(self._order),
             "arrived": self._arrived,
@@ -131,21 +140,22 @@ class ClientStream:
         return {**self.memory.state_dict(), **position}
 
     def load_state_dict(self, state: State) -> None:
-        """Continues from a saved state of a stream built with the same arguments.
+        """Continue from the saved state of a stream that was built with the same arguments.
 
         Raises:
-            CheckpointError: the state is damaged or belongs to other data.
+            CheckpointError: the state is damaged, or it belongs to other data.
         """
         try:
-            samples, arrived, round_, step = (
+            samples, arrived, round_number, step = (
                 int(state[key]) for key in ("samples", "arrived", "round", "step")
             )
         except KeyError as error:
-            raise CheckpointError(f"the saved stream lacks {error}") from error
+            raise CheckpointError(f"the saved stream lacks {error}; it is damaged") from error
         total = len(self._order)
         if samples != total:
             raise CheckpointError(
-                f"the saved stream has {samples} training samples, this one {total}: other data"
+                f"the saved stream has {samples} training samples, this one {total};"
+                " resume with the data that the run began with"
             )
         numbers = np.asarray(state.get("items", ()))
         if not 0 <= arrived <= total or (
@@ -153,7 +163,7 @@ class ClientStream:
         ):
             raise CheckpointError("the saved stream is damaged: it names samples that do not exist")
         self.memory.load_state_dict(state)
-        self._arrived, self._round, self._step = arrived, round_, step
+        self._arrived, self._round, self._step = arrived, round_number, step
 
     def _arrival_order(self, mode: str) -> NDArray[np.int64]:
         if mode == "static":
@@ -166,7 +176,7 @@ class ClientStream:
         )
 
     def _arrival_counts(self, mode: str, arrive: str, steps: int) -> NDArray[np.int64]:
-        """How many samples have arrived before each step of the run, [steps]."""
+        """Return the number of samples that have arrived before each step of the run, [steps]."""
         ends = self._starts[[0, -1]] if mode == "static" else self._starts
         phases = len(ends) - 1
         counts = np.empty(steps, np.int64)
@@ -178,6 +188,20 @@ class ClientStream:
                 -(-new * elapsed // (last - first)) if arrive == "evenly" else new
             )
         return counts
+
+
+def _require_positive(**values: int) -> None:
+    for name, value in values.items():
+        if value < 1:
+            raise ConfigError(f"{name} is {value}; it must be 1 or more")
+
+
+def _require_examples(tasks: Sequence[Task]) -> None:
+    if not tasks:
+        raise DataError("a client needs at least one task")
+    for task in tasks:
+        if not len(task.train):
+            raise DataError(f"task {task.name!r} has no train examples; it must have at least one")
 
 
 def _require_one_of(key: str, value: str, valid: Sequence[str]) -> None:

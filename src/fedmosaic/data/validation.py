@@ -1,13 +1,15 @@
-"""A validation split for choosing settings: part of the training examples stands in for the test examples.
+"""Hold out training examples as test examples, to choose settings without the test set.
 
-It works on any task, whatever its source, and needs nothing but its training examples:
+The split needs nothing but a task's training examples, whatever their source:
 
-- the miniature benchmark: whose test pictures occur among no training pictures;
-- files with a test file beside them (DRAKE, HFLB) and easy-VQA: whose test items are never looked at;
-- files without one: a seeded part is theirs for testing. ``data.seed`` draws it, so a validation run must keep the ``data.seed`` of
-  the comparison it serves (another one would call its test items training items), and has a seed of its own for what it holds out.
+- Miniature benchmark: its test images are never among the training images.
+- Files with a test file (DRAKE, HFLB) and easy-VQA: their test items are not used at all.
+- Files without a test file: ``data.seed`` draws the items that are tested. A validation run must
+  use the same ``data.seed`` as the comparison it serves, otherwise test items of the comparison
+  would become training items here. What is held out is drawn by a seed of its own.
 
-Several questions about one picture may fall on both sides of the split, as they may in a training set; never on the test side.
+Several questions about one image may fall on both sides of this split, as they may both be training
+questions. None of them is ever a question of the test set.
 """
 
 from __future__ import annotations
@@ -22,13 +24,18 @@ from fedmosaic.errors import DataError
 from fedmosaic.seeding import rng
 
 SHARE = 0.2
+"""Share of the training examples that is held out."""
 
 
 def hold_out(task: Task, seed: int) -> Task:
-    """The task with a fifth of its training examples, drawn by ``seed``, in the place of its test examples.
+    """Return the task with a fifth of its training examples in place of its test examples.
+
+    Args:
+        task: the task; its test examples are not used.
+        seed: draws the examples that are held out.
 
     Raises:
-        DataError: fewer than two training examples.
+        DataError: there are fewer than two training examples.
     """
     count = len(task.train)
     if count < 2:
@@ -36,31 +43,38 @@ def hold_out(task: Task, seed: int) -> Task:
             f"task {task.name!r} has {count} training example; a validation split takes 2 or more"
         )
     shuffled = rng(seed, "validation", task.name).permutation(count).tolist()
-    held = max(1, round(SHARE * count))
+    held_out = max(1, round(SHARE * count))
     return replace(
-        task, train=part(task.train, shuffled[held:]), test=part(task.train, shuffled[:held])
+        task,
+        train=select(task.train, shuffled[held_out:]),
+        test=select(task.train, shuffled[:held_out]),
     )
 
 
-def part(examples: Sequence[Example], indices: Sequence[int]) -> Sequence[Example]:
-    """The examples at ``indices``, in their own order; those of a file still know where they stand in it."""
-    kept = sorted(indices)
+def select(examples: Sequence[Example], indices: Sequence[int]) -> Sequence[Example]:
+    """Return the examples at ``indices``, in ascending order of index.
+
+    Examples of a file keep their positions in it; examples made on access are not made here.
+    """
+    ordered = sorted(indices)
     if isinstance(examples, FileExamples):
-        return FileExamples.build(
-            examples.path, (examples.positions[i] for i in kept), (examples[i] for i in kept)
-        )
-    return (
-        Part(examples, kept)
-        if not isinstance(examples, tuple | list)
-        else tuple(examples[i] for i in kept)
-    )
+        positions = (examples.positions[i] for i in ordered)
+        return FileExamples.build(examples.path, positions, (examples[i] for i in ordered))
+    if isinstance(examples, tuple | list):
+        return tuple(examples[i] for i in ordered)
+    return SelectedExamples(examples, ordered)
 
 
-class Part(Sequence[Example]):
-    """Some of the examples of a set that makes them when they are asked for."""
+class SelectedExamples(Sequence[Example]):
+    """Show some examples of a sequence that makes them on access.
 
-    def __init__(self, whole: Sequence[Example], indices: Sequence[int]) -> None:
-        self.whole = whole
+    Args:
+        examples: the whole sequence.
+        indices: the indices to show, in this order.
+    """
+
+    def __init__(self, examples: Sequence[Example], indices: Sequence[int]) -> None:
+        self.examples = examples
         self.indices = list(indices)
 
     def __len__(self) -> int:
@@ -72,5 +86,5 @@ class Part(Sequence[Example]):
     def __getitem__(self, index: slice) -> list[Example]: ...
     def __getitem__(self, index: int | slice) -> Example | list[Example]:
         if isinstance(index, slice):
-            return [self.whole[k] for k in self.indices[index]]
-        return self.whole[self.indices[index]]
+            return [self.examples[k] for k in self.indices[index]]
+        return self.examples[self.indices[index]]

@@ -1,1 +1,1 @@
-"""The miniature world: small real LLaVA models, their tokenizers, and the pretraining that makes their weights."""
+"""Build the miniature world: small LLaVA models, their pretraining, and a rendered benchmark."""

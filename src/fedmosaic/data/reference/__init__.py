@@ -1,7 +1,7 @@
-"""Text tasks built from real reference data: where cities lie, what words are.
+"""Provide text tasks built from real reference data: the positions of cities, the kinds of words.
 
-Two small packages hold the data (extra ``reference``; :mod:`.sources` says what is read and its licences). :mod:`.families` holds the
-questions, :mod:`.tasks` cuts them into tasks.
+Two small packages hold the data (extra ``reference``); :mod:`.sources` lists what is read from them
+and their licences. :mod:`.families` defines the questions, :mod:`.tasks` divides them into tasks.
 """
 
 from fedmosaic.data.reference.tasks import TASKS, load_task, public_set

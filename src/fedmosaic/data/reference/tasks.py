@@ -1,13 +1,15 @@
-"""Tasks ``reference/<family>-<slice>`` and the public set ``reference/public``.
+"""Build the tasks ``reference/<family>-<slice>`` and the public set ``reference/public``.
 
     task = load_task("where-latitude-0", seed=1)
     task.train[0].question        # "Where is Cusco?"
     task.train[0].answer          # "tropical"
 
-Every entity (a city, a word) belongs to one part only, drawn by its text and the seed: a tenth to the public set, four tenths to the test
-sets, the rest to training; and to one of three slices. Parts and slices are the same in all families: nothing that any client trains on is
-asked in any test, and the slices of a family are the same question about different entities. As far as there are entities, every answer
-comes equally often. The public set asks about letters, which no family does.
+Every entity (a city or a word) belongs to one part only, by a hash of its text and the seed: a
+tenth of them to the public set, four tenths to the test sets, the rest to training. It also belongs
+to one of three slices. Parts and slices are the same in all families. So no test asks about an
+entity that any client trains on, and the slices of a family ask the same question about different
+entities. Every answer is equally frequent as long as there are entities for it. The public set asks
+about letters, which no family does.
 """
 
 from __future__ import annotations
@@ -26,41 +28,44 @@ from fedmosaic.seeding import rng, seed_for
 
 Part = Literal["public", "test", "train"]
 SLICES = 3
-TRAIN, TEST = 100, 100
+TRAIN, TEST = 100, 100  # examples of a task
 TASKS = tuple(f"{name}-{number}" for name in FAMILIES for number in range(SLICES))
 
 
 def load_task(
-    name: str, *, seed: int = 0, train: int | None = None, test: int | None = None
+    name: str, *, seed: int = 0, train_limit: int | None = None, test_limit: int | None = None
 ) -> Task:
-    """One slice of a family.
+    """Return the task ``reference/<name>``, one slice of a family.
 
     Args:
-        seed: says which entity belongs to which part and slice, and their order.
-        train, test: the most examples; default 100 each. A longer set begins with the shorter.
+        name: one of :data:`TASKS`.
+        seed: decides which entity belongs to which part and slice, and their order.
+        train_limit: the most training examples; default None, 100. A longer set begins with the
+            shorter one.
+        test_limit: the most test examples; default None, 100.
 
     Raises:
-        DataError: an unknown name (with the nearest ones), or a package is missing (with how to get it).
+        DataError: the name is unknown, or a package is missing.
     """
     if name not in TASKS:
         raise DataError(f"the reference tasks have no {name!r}.{nearest(name, TASKS)}")
     family_name, _, number = name.rpartition("-")
     family = FAMILIES[family_name]
 
-    def some(part: Part, most: int) -> tuple[Example, ...]:
-        asked = (
+    def take(part: Part, limit: int) -> tuple[Example, ...]:
+        answered = (
             (entity.text, family.answer(entity))
             for entity in _entities(family, part, int(number), seed)
         )
-        pairs = _in_turns((text, answer) for text, answer in asked if answer is not None)
+        pairs = _alternate((text, answer) for text, answer in answered if answer is not None)
         return tuple(
             _example(f"{name}/{part}/{index}", family.question.format(text), answer, family.options)
-            for index, (text, answer) in enumerate(islice(pairs, most))
+            for index, (text, answer) in enumerate(islice(pairs, limit))
         )
 
     examples = (
-        some("train", TRAIN if train is None else train),
-        some("test", TEST if test is None else test),
+        take("train", TRAIN if train_limit is None else train_limit),
+        take("test", TEST if test_limit is None else test_limit),
     )
     return Task(
         f"reference/{name}", *examples, family=family_name, group=family_name.partition("-")[0]
@@ -68,21 +73,26 @@ def load_task(
 
 
 def public_set(n: int, seed: int = 0) -> tuple[Example, ...]:
-    """``n`` examples about the letters of public words and cities (all, if there are fewer). Raises DataError."""
+    """Return ``n`` examples about the letters of public words and cities; all, if there are fewer.
+
+    Raises:
+        DataError: a package is missing.
+    """
     entities: tuple[Entity, ...] = (*words(), *cities())
     texts = [entity.text for entity in entities if _part(entity, seed) == "public"]
     order = rng(seed, "reference", "public").permutation(len(texts)).tolist()
-    asked = islice(pairwise(texts[index] for index in order), n)
+    text_pairs = islice(pairwise(texts[index] for index in order), n)
     return tuple(
-        _example(f"public/{i}", *_LETTERS[i % len(_LETTERS)](*pair)) for i, pair in enumerate(asked)
+        _example(f"public/{i}", *_LETTER_QUESTIONS[i % len(_LETTER_QUESTIONS)](*pair))
+        for i, pair in enumerate(text_pairs)
     )
 
 
 def _entities(family: Family, part: Part, number: int, seed: int) -> Iterator[Entity]:
-    """The entities of one part and slice of a family, in an order of the seed's."""
-    everything = family.entities()
-    for index in rng(seed, "reference", family.name).permutation(len(everything)).tolist():
-        entity = everything[index]
+    """Yield the entities of one part and slice of a family, in an order drawn by the seed."""
+    entities = family.entities()
+    for index in rng(seed, "reference", family.name).permutation(len(entities)).tolist():
+        entity = entities[index]
         if _part(entity, seed) == part and _hash(seed, "slice", entity.text) % SLICES == number:
             yield entity
 
@@ -97,8 +107,8 @@ def _hash(seed: int, what: str, text: str) -> int:
     return seed_for(seed, "reference", what, text)
 
 
-def _in_turns(pairs: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    """Texts with their answers so that the answers take turns, for as long as there are any of each."""
+def _alternate(pairs: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Yield texts with their answers so that the answers alternate, as long as any are left."""
     waiting: dict[str, deque[str]] = defaultdict(deque)
     for text, answer in pairs:
         waiting[answer].append(text)
@@ -114,8 +124,8 @@ def _example(name: str, question: str, answer: str, options: tuple[str, ...] = (
     )
 
 
-# Question and answer about one text or two.
-_LETTERS = (
+# Kinds of questions about letters: (question, answer) about one or two texts.
+_LETTER_QUESTIONS = (
     lambda one, two: (f"Spell '{one}'.", "-".join(one)),
     lambda one, two: (f"Write '{one}' in capitals.", one.upper()),
     lambda one, two: (

@@ -1,1 +1,1 @@
-"""The miniature world's data: rendered scenes and the procedural benchmark of 40 + 7 tasks built from them."""
+"""Build the miniature benchmark: 40 + 7 tasks about rendered pictures, and a public set."""

@@ -1,16 +1,19 @@
-"""What a dataset family of the benchmark is, and the means by which its tasks draw their examples.
+"""Define the dataset families of the benchmark, and draw the examples of their tasks.
 
-A *family* is a visual style and a piece of knowledge that no base has (a code, an order, a convention). Its *tasks*
-ask about that knowledge in different ways, with different numbers of images, or show only part of it. A task is a
-function from a :class:`Draw` to an :class:`Item`; the families themselves are in ``families_relation``,
-``families_reasoning``, ``families_qa`` and ``families_unseen``.
+A *family* is a visual style and a piece of knowledge that no pretrained model has: a code, an order
+or a convention. Its *tasks* ask about that knowledge in different ways, with different numbers of
+images, or about part of it only. A task is a function from a :class:`Draw` to a :class:`TaskItem`.
+The families themselves are in ``families_relation``, ``families_reasoning``, ``families_qa`` and
+``families_unseen``.
 
-Three rules keep every task honest, and the tests check them:
+Three rules make sure that a task measures what it should; the tests check them:
 
-* *balance*: the answer, or what decides it, comes from :meth:`Draw.balanced`, so that each is equally frequent;
-* *no shortcut*: options come from :meth:`Draw.options`, where text alone says nothing about which of them is right;
-* *disjointness*: pictures come from :meth:`Draw.image`, and a picture's content decides which split it may appear in
-  (:func:`split_of`).
+* *Balance*: the answer, or what decides it, comes from :meth:`Draw.balanced`, so all are equally
+  frequent.
+* *No shortcut*: options come from :meth:`Draw.options`, so the text alone does not tell which one
+  is right.
+* *Disjoint splits*: pictures come from :meth:`Draw.scene`, and the content of a picture decides
+  which split it may appear in (:func:`split_of`).
 """
 
 from __future__ import annotations
@@ -21,15 +24,18 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 from fedmosaic.miniature.world.render import COLORS, SHAPES, Scene, Thing
-from fedmosaic.miniature.world.styles import Style, get_style
+from fedmosaic.miniature.world.styles import RenderStyle, get_style
 from fedmosaic.miniature.world.words import CODE_WORDS
 from fedmosaic.seeding import rng
 
 FEW, SOME, MANY = 25, 60, 100
-"""Training examples of easy, ordinary and hard tasks: local training alone shall neither fail nor reach everything."""
+"""Numbers of training examples of easy, ordinary and hard tasks.
+
+They are chosen so that local training neither fails nor solves a task.
+"""
 
 MIDDLE = 4
-"""The cell in the middle of a picture, where things that are to be compared are put."""
+"""The cell in the middle of a picture, for things that are to be compared."""
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
@@ -37,12 +43,19 @@ Split = Literal["train", "test", "public"]
 SPLITS: tuple[Split, ...] = ("train", "test", "public")
 
 HUES: tuple[str, ...] = tuple(color for color in COLORS if color not in ("gray", "brown"))
-"""The eight colours that stay apart in every style."""
+"""The eight colours that are easy to tell apart in every style."""
 
 
 @dataclass(frozen=True)
-class Item:
-    """One question before it is rendered; ``answer`` is one of ``options`` unless there are none."""
+class TaskItem:
+    """Hold one question before it is rendered.
+
+    Attributes:
+        question: The text, without image marks and options.
+        scenes: The pictures, in order.
+        answer: One of ``options``, unless there are none.
+        options: The answers to choose from; empty for an open question.
+    """
 
     question: str
     scenes: tuple[Scene, ...]
@@ -51,74 +64,87 @@ class Item:
 
 
 @dataclass(frozen=True)
-class TaskSpec:
-    """How one task is made.
+class TaskRecipe:
+    """Describe how one task is made.
 
     Attributes:
-        name: ``FAMILY-SUBSET``.
+        name: ``FAMILY-SUBSET``, e.g. ``"icon-0"``.
         group: ``"relation"``, ``"reasoning"``, ``"qa"`` or ``"unseen"``.
-        style: How its pictures look; tasks of a family share it.
+        style: Style of its pictures; the tasks of a family share it.
         make: Draws one example.
-        kind: ``"open"`` tasks have no options and are scored by word F1.
-        train: Number of training examples unless another one is asked for.
+        kind: ``"open"`` tasks have no options and are scored by word F1; default ``"choice"``.
+        train: Default number of training examples; default 60.
     """
 
     name: str
     group: str
-    style: Style
-    make: Callable[[Draw], Item]
+    style: RenderStyle
+    make: Callable[[Draw], TaskItem]
     kind: Literal["choice", "open"] = "choice"
     train: int = SOME
 
     @property
     def family(self) -> str:
-        """The name without the subset number."""
+        """Return the name without the subset number."""
         return self.name.rsplit("-", 1)[0]
 
 
 class Draw:
-    """The random draws of the ``index``-th example of a task's split. Each example has a generator of its own."""
+    """Draw the random parts of one example; each example has a generator of its own.
+
+    Args:
+        task: Name of the task.
+        split: The split that the example belongs to.
+        seed: Seed of the task's examples.
+        index: Number of the example in its split, from 0.
+    """
 
     def __init__(self, task: str, split: Split, seed: int, index: int) -> None:
         self.task, self.split, self.seed, self.index = task, split, seed, index
         self._rng = rng("miniature", task, split, seed, index)
 
     def pick(self, values: Sequence[T]) -> T:
-        """One of ``values``, all equally likely."""
+        """Return one of ``values``, all equally likely."""
         return values[int(self._rng.integers(len(values)))]
 
     def sample(self, values: Sequence[T], count: int) -> list[T]:
-        """``count`` different ones of ``values`` in random order."""
+        """Return ``count`` different ones of ``values`` in random order."""
         return [values[int(k)] for k in self._rng.permutation(len(values))[:count]]
 
-    def other(self, values: Sequence[T], *than: T) -> T:
-        """One of ``values`` that is none of ``than``."""
-        return self.pick([value for value in values if value not in than])
+    def other(self, values: Sequence[T], *excluded: T) -> T:
+        """Return one of ``values`` that is none of ``excluded``."""
+        return self.pick([value for value in values if value not in excluded])
 
     def balanced(self, values: Sequence[T], key: str = "") -> T:
-        """This example's turn in an endless series of shuffled passes over ``values``: each occurs equally often.
+        """Return one of ``values`` so that over the examples each occurs equally often.
 
-        Calls of one example that shall be independent of one another need different ``key``.
+        The examples of a split go through ``values`` again and again, each time in a new random
+        order.
+
+        Args:
+            values: What to choose from.
+            key: Names the series. Two calls for one example are independent only if their keys
+                differ.
         """
-        turn, place = divmod(self.index, len(values))
-        order = rng("miniature-order", self.task, self.split, self.seed, key, turn).permutation(
+        passes, position = divmod(self.index, len(values))
+        order = rng("miniature-order", self.task, self.split, self.seed, key, passes).permutation(
             len(values)
         )
-        return values[int(order[place])]
+        return values[int(order[position])]
 
     def options(self, answer: str, values: Sequence[str], count: int = 3) -> tuple[str, ...]:
-        """``answer`` and ``count - 1`` others of ``values``, in random order.
+        """Return ``answer`` and ``count - 1`` others of ``values``, in random order.
 
-        The others are drawn evenly, so given the options alone each of them is equally likely to be the answer,
-        provided the answers are balanced.
+        The others are drawn evenly. If the answers are balanced, each option is therefore equally
+        likely to be the answer, given the options alone.
         """
         others = self.sample([value for value in values if value != answer], count - 1)
         return tuple(self.sample([answer, *others], count))
 
-    def image(self, make: Callable[[], Sequence[Thing]]) -> Scene:
-        """A picture of the things that ``make`` draws, each shifted a little inside its cell.
+    def scene(self, make: Callable[[], Sequence[Thing]]) -> Scene:
+        """Return a scene of the things that ``make`` draws, each shifted a little in its cell.
 
-        ``make`` is called again until the content belongs to this draw's split.
+        ``make`` is called until the content belongs to this draw's split.
         """
         for _ in range(500):
             things = tuple(
@@ -133,11 +159,11 @@ class Draw:
                 return Scene(things, seed=int(self._rng.integers(2**31)))
         raise AssertionError(f"{self.task}: too few different pictures to keep the splits apart")
 
-    def one(
+    def one_shape(
         self, shape: str | None = None, color: str | None = None, cell: int | None = None
     ) -> Scene:
-        """A picture of one shape, large or medium; what is None is drawn at random."""
-        return self.image(
+        """Return a scene of one large or medium shape; an argument that is None is drawn."""
+        return self.scene(
             lambda: [
                 Thing(
                     "shape",
@@ -149,54 +175,61 @@ class Draw:
             ]
         )
 
-    def several(
+    def equal_shapes(
         self, count: int, shape: str | None = None, color: str | None = None, fill: str = "solid"
     ) -> Scene:
-        """A picture of ``count`` equal shapes in different cells; what is None is drawn at random, once for all."""
+        """Return a scene of ``count`` equal shapes in different cells.
+
+        An argument that is None is drawn once, for all of them.
+        """
 
         def make() -> list[Thing]:
-            what, hue = shape or self.pick(SHAPES), color or self.pick(HUES)
+            name, hue = shape or self.pick(SHAPES), color or self.pick(HUES)
             return [
-                Thing("shape", what, hue, "large", cell, fill)
+                Thing("shape", name, hue, "large", cell, fill)
                 for cell in self.sample(range(9), count)
             ]
 
-        return self.image(make)
+        return self.scene(make)
 
 
 def split_of(things: tuple[Thing, ...]) -> Split:
-    """The only split in which a picture of exactly these things (places and shifts included) may appear."""
+    """Return the only split in which a picture of exactly these things may appear.
+
+    The cells and shifts of the things count, too.
+    """
     return SPLITS[zlib.crc32(repr(things).encode()) % len(SPLITS)]
 
 
-def look(base: str, background: tuple[int, int, int]) -> Style:
-    """A style of the renderer on a background of its own.
+def style_on(base: str, background: tuple[int, int, int]) -> RenderStyle:
+    """Return a style of the renderer with another background.
 
-    Pretraining uses the renderer's styles as they are. A picture on another background is never one of its pictures.
+    Pretraining uses the renderer's styles unchanged, so none of its pictures has such a background.
     """
     style = get_style(base)
     return replace(style, name=f"{base}-{'-'.join(map(str, background))}", background=background)
 
 
-def shuffled(family: str, values: Sequence[T]) -> tuple[T, ...]:
-    """``values`` in the order that is a family's own, the same in every run."""
+def family_order(family: str, values: Sequence[T]) -> tuple[T, ...]:
+    """Return ``values`` in the order that belongs to a family, the same in every run."""
     return tuple(values[int(k)] for k in rng("miniature-family", family).permutation(len(values)))
 
 
-def code(
-    family: str, values: Sequence[K], start: int, against: Mapping[K, str] | None = None
+def assign_words(
+    family: str, values: Sequence[K], start: int, different_from: Mapping[K, str] | None = None
 ) -> dict[K, str]:
-    """A family's code, the same in every run: which word stands for which value.
+    """Return a family's code, value -> code word, the same in every run.
 
     Args:
-        family: Names the shuffle.
+        family: Names the random order of the words.
         values: What the words stand for.
-        start: Where in the list of code words this family's words begin.
-        against: A code of the same values and words to disagree with everywhere.
+        start: Position of this family's first word in the list of code words.
+        different_from: A code of the same values and words; the new one assigns another word to
+            every value. Default None, no condition.
     """
     words = CODE_WORDS[start : start + len(values)]
     for attempt in range(1000):
-        table = dict(zip(values, shuffled(f"{family}/{attempt}", words), strict=True))
-        if against is None or all(table[value] != against[value] for value in values):
+        table = dict(zip(values, family_order(f"{family}/{attempt}", words), strict=True))
+        if different_from is None or all(table[value] != different_from[value] for value in values):
             return table
-    raise AssertionError(f"no code of {family} disagrees with the other one everywhere")
+    raise AssertionError(f"no code of {family} differs from the other one for every value")

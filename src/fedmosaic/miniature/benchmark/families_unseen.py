@@ -1,7 +1,8 @@
-"""The seven tasks that no client trains on: four of new types, three in new styles, as DRAKE's two unseen lists.
+"""Define the seven tasks that no client trains on: four of new types, three in new styles.
 
-``caption`` is in both lists, as Mantis is there. ``retrieve`` asks for the cloth kinds of ``wardrobe``: knowledge of
-the federation in a look that nobody has seen.
+They correspond to DRAKE's two lists of unseen tasks. ``caption`` is in both lists, as Mantis is in
+DRAKE's. ``retrieve`` asks about the cloth kinds of ``wardrobe``, which some clients know, in a
+style that none has seen.
 """
 
 from __future__ import annotations
@@ -12,55 +13,58 @@ from fedmosaic.miniature.benchmark.families import (
     MANY,
     MIDDLE,
     Draw,
-    Item,
-    TaskSpec,
-    code,
-    look,
-    shuffled,
+    TaskItem,
+    TaskRecipe,
+    assign_words,
+    family_order,
+    style_on,
 )
 from fedmosaic.miniature.benchmark.families_relation import wardrobe_of
 from fedmosaic.miniature.world.render import SHAPES, Scene, Thing
 from fedmosaic.miniature.world.words import ORDINALS
 
 # coherence: two clans of five shapes; three pictures show members of one clan, one of the other.
-_CLANS = (shuffled("coherence", SHAPES)[:5], shuffled("coherence", SHAPES)[5:])
+_CLANS = (family_order("coherence", SHAPES)[:5], family_order("coherence", SHAPES)[5:])
 
 
-def _coherence(draw: Draw) -> Item:
+def _coherence(draw: Draw) -> TaskItem:
     place = draw.balanced(range(4))
     clan = draw.pick((0, 1))
     members = draw.sample(_CLANS[clan], 3)
     members.insert(place, draw.pick(_CLANS[1 - clan]))
-    scenes = tuple(draw.one(shape, cell=MIDDLE) for shape in members)
-    return Item(
+    scenes = tuple(draw.one_shape(shape, cell=MIDDLE) for shape in members)
+    return TaskItem(
         "which breaks the set?", scenes, ORDINALS[place], draw.options(ORDINALS[place], ORDINALS, 4)
     )
 
 
-# cloze: five colours follow one another in a circle; the one in the middle is to be named.
-_CIRCLE = shuffled("cloze", HUES)[:5]
-_CIRCLE_NAMES = code("cloze", _CIRCLE, 52)
+# cloze: five colours follow one another in a circle; the answer names the one in between.
+_CIRCLE = family_order("cloze", HUES)[:5]
+_CIRCLE_NAMES = assign_words("cloze", _CIRCLE, 52)
 
 
-def _cloze(draw: Draw) -> Item:
-    turn = draw.balanced(range(5))
-    answer = _CIRCLE_NAMES[_CIRCLE[turn]]
-    scenes = (draw.one(color=_CIRCLE[turn - 1]), draw.one(color=_CIRCLE[(turn + 1) % 5]))
-    return Item(
+def _cloze(draw: Draw) -> TaskItem:
+    position = draw.balanced(range(5))
+    answer = _CIRCLE_NAMES[_CIRCLE[position]]
+    scenes = (
+        draw.one_shape(color=_CIRCLE[position - 1]),
+        draw.one_shape(color=_CIRCLE[(position + 1) % 5]),
+    )
+    return TaskItem(
         "what comes between?", scenes, answer, draw.options(answer, tuple(_CIRCLE_NAMES.values()))
     )
 
 
-# caption: five shapes have new names; which picture, or which name, fits.
-_NAMED = shuffled("caption", SHAPES)[:5]
-_CAPTIONS = code("caption", _NAMED, 57)
+# caption: five shapes have new names; the answer is the picture or the name that fits.
+_NAMED = family_order("caption", SHAPES)[:5]
+_CAPTIONS = assign_words("caption", _NAMED, 57)
 
 
-def _caption_which(draw: Draw) -> Item:
+def _caption_which(draw: Draw) -> TaskItem:
     shape, place = draw.balanced([(shape, place) for shape in _NAMED for place in range(2)])
     shown = [shape, draw.other(_NAMED, shape)] if place == 0 else [draw.other(_NAMED, shape), shape]
-    scenes = tuple(draw.one(each) for each in shown)
-    return Item(
+    scenes = tuple(draw.one_shape(each) for each in shown)
+    return TaskItem(
         f"which shows {_CAPTIONS[shape]}?",
         scenes,
         ORDINALS[place],
@@ -68,48 +72,51 @@ def _caption_which(draw: Draw) -> Item:
     )
 
 
-def _caption_name(draw: Draw) -> Item:
+def _caption_name(draw: Draw) -> TaskItem:
     shape = draw.balanced(_NAMED)
     answer = _CAPTIONS[shape]
-    return Item(
+    return TaskItem(
         "what does it show?",
-        (draw.one(shape),),
+        (draw.one_shape(shape),),
         answer,
         draw.options(answer, tuple(_CAPTIONS.values())),
     )
 
 
-# edit: an arrow is turned; each turn has a name.
-_TURNS = code("edit", ("none", "right", "back", "left"), 60)
+# edit: an arrow is rotated; each rotation has a name.
+_ROTATIONS = assign_words("edit", ("none", "right", "back", "left"), 60)
 _ARROWS = ("up", "right", "down", "left")
 
 
-def _edit(draw: Draw) -> Item:
-    turn, start = draw.balanced([(turn, start) for turn in range(4) for start in range(4)])
+def _edit(draw: Draw) -> TaskItem:
+    rotation, start = draw.balanced([(turns, start) for turns in range(4) for start in range(4)])
     color = draw.pick(HUES)
 
     def arrow(quarter: int) -> Scene:
-        return draw.image(
+        return draw.scene(
             lambda: [Thing("arrow", _ARROWS[quarter % 4], color, "large", draw.pick(range(9)))]
         )
 
-    answer = tuple(_TURNS.values())[turn]
-    return Item(
+    answer = tuple(_ROTATIONS.values())[rotation]
+    return TaskItem(
         "what edit is this?",
-        (arrow(start), arrow(start + turn)),
+        (arrow(start), arrow(start + rotation)),
         answer,
-        draw.options(answer, tuple(_TURNS.values())),
+        draw.options(answer, tuple(_ROTATIONS.values())),
     )
 
 
-# likeness: of two pictures, the one of the same shape is more like the first, whatever its colour.
-def _likeness(draw: Draw) -> Item:
+# likeness: a picture of the same shape is more like the first than one of the same colour.
+def _likeness(draw: Draw) -> TaskItem:
     place = draw.balanced((1, 2))
     shape, color = draw.pick(SHAPES), draw.pick(HUES)
-    like = draw.one(shape, draw.other(HUES, color), MIDDLE)
-    unlike = draw.one(draw.other(SHAPES, shape), color, MIDDLE)
-    scenes = (draw.one(shape, color, MIDDLE), *((like, unlike) if place == 1 else (unlike, like)))
-    return Item(
+    like = draw.one_shape(shape, draw.other(HUES, color), MIDDLE)
+    unlike = draw.one_shape(draw.other(SHAPES, shape), color, MIDDLE)
+    scenes = (
+        draw.one_shape(shape, color, MIDDLE),
+        *((like, unlike) if place == 1 else (unlike, like)),
+    )
+    return TaskItem(
         "which is like the first?",
         scenes,
         ORDINALS[place],
@@ -117,12 +124,16 @@ def _likeness(draw: Draw) -> Item:
     )
 
 
-TASKS: tuple[TaskSpec, ...] = (
-    TaskSpec("coherence-0", "unseen", look("soft", (236, 250, 244)), _coherence, train=MANY),
-    TaskSpec("cloze-0", "unseen", look("plain", (250, 250, 232)), _cloze, train=FEW),
-    TaskSpec("caption-1", "unseen", look("striped", (240, 246, 236)), _caption_which, train=MANY),
-    TaskSpec("edit-0", "unseen", look("dark", (24, 24, 40)), _edit, train=MANY),
-    TaskSpec("likeness-0", "unseen", look("mosaic", (248, 240, 246)), _likeness, train=MANY),
-    TaskSpec("caption-0", "unseen", look("dusk", (66, 52, 60)), _caption_name),
-    TaskSpec("retrieve-0", "unseen", look("framed", (250, 244, 236)), wardrobe_of, train=MANY),
+TASKS: tuple[TaskRecipe, ...] = (
+    TaskRecipe("coherence-0", "unseen", style_on("soft", (236, 250, 244)), _coherence, train=MANY),
+    TaskRecipe("cloze-0", "unseen", style_on("plain", (250, 250, 232)), _cloze, train=FEW),
+    TaskRecipe(
+        "caption-1", "unseen", style_on("striped", (240, 246, 236)), _caption_which, train=MANY
+    ),
+    TaskRecipe("edit-0", "unseen", style_on("dark", (24, 24, 40)), _edit, train=MANY),
+    TaskRecipe("likeness-0", "unseen", style_on("mosaic", (248, 240, 246)), _likeness, train=MANY),
+    TaskRecipe("caption-0", "unseen", style_on("dusk", (66, 52, 60)), _caption_name),
+    TaskRecipe(
+        "retrieve-0", "unseen", style_on("framed", (250, 244, 236)), wardrobe_of, train=MANY
+    ),
 )

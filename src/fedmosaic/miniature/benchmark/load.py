@@ -1,8 +1,9 @@
-"""The procedural benchmark: 40 tasks of 19 families in the structure of DRAKE, seven unseen tasks, and a public set.
+"""Load the procedural benchmark: 40 tasks of 19 families, seven unseen tasks, and a public set.
 
-Ten clients have four tasks each, in three groups, and the families recur at the clients exactly as DRAKE's datasets
-do (``fedmosaic/scenarios/miniature/hetero.yaml``). It mirrors DRAKE's structure, it is not DRAKE: what is asked is
-simple, and its difficulty lies in knowledge that only the training examples tell.
+Ten clients have four tasks each, in three groups, and the families recur at the clients exactly as
+DRAKE's datasets do (``fedmosaic/scenarios/miniature/hetero.yaml``). The benchmark mirrors DRAKE's
+structure but not its content: the questions are simple, and they are difficult because only the
+training examples tell what the answers mean::
 
     task = load_task("wardrobe-0", seed=1)
     task.train[0].question        # "<image><image> how many are dax? Options: two, zero, one"
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from fedmosaic.data.example import IMAGE_MARK, Example, Examples, Image, Task, Turn
+from fedmosaic.data.example import IMAGE_MARK, Example, Image, LazyExamples, Task, Turn
 from fedmosaic.errors import DataError, nearest
 from fedmosaic.miniature.benchmark import (
     families_qa,
@@ -21,73 +22,76 @@ from fedmosaic.miniature.benchmark import (
     families_relation,
     families_unseen,
 )
-from fedmosaic.miniature.benchmark.families import Draw, Item, Split, TaskSpec
+from fedmosaic.miniature.benchmark.families import Draw, Split, TaskItem, TaskRecipe
 from fedmosaic.miniature.benchmark.public import PUBLIC_STYLES, public_item
 from fedmosaic.miniature.world.render import render
-from fedmosaic.miniature.world.styles import Style
+from fedmosaic.miniature.world.styles import RenderStyle
 from fedmosaic.miniature.world.words import with_options
 
 TEST_EXAMPLES = 200
 
 _SEEN = {
-    spec.name: spec
-    for spec in (*families_relation.TASKS, *families_reasoning.TASKS, *families_qa.TASKS)
+    recipe.name: recipe
+    for recipe in (*families_relation.TASKS, *families_reasoning.TASKS, *families_qa.TASKS)
 }
-_UNSEEN = {spec.name: spec for spec in families_unseen.TASKS}
+_UNSEEN = {recipe.name: recipe for recipe in families_unseen.TASKS}
 
 
 def task_names() -> tuple[str, ...]:
-    """The 40 tasks of the ten clients."""
+    """Return the names of the 40 tasks of the ten clients."""
     return tuple(_SEEN)
 
 
 def unseen_names() -> tuple[str, ...]:
-    """The tasks that no client trains on: four new types, then three new styles."""
+    """Return the names of the tasks that no client trains on: four new types, three new styles."""
     return tuple(_UNSEEN)
 
 
 def load_task(
-    name: str, *, seed: int = 0, train: int | None = None, test: int | None = None
+    name: str, *, seed: int = 0, train_limit: int | None = None, test_limit: int | None = None
 ) -> Task:
-    """One task of the benchmark.
+    """Return the task ``miniature/<name>``, whose examples are rendered on access.
+
+    No test picture is a training picture under any seed.
 
     Args:
-        name: One of :func:`task_names` or :func:`unseen_names`; a leading ``miniature/`` is allowed.
-        seed: Draws the examples. What is to be learned (codes, orders, conventions) is the same under every seed.
-        train: Number of training examples; default 25, 60 or 100, the task's own.
-        test: Number of test examples; default 200.
-
-    Returns:
-        A task whose examples are rendered on first use. No test picture occurs among the training pictures of any seed.
+        name: One of :func:`task_names` or :func:`unseen_names`, with or without ``miniature/``.
+        seed: Draws the examples. What is to be learned (codes, orders, conventions) is the same
+            under every seed.
+        train_limit: Number of training examples; default 25, 60 or 100, the task's own.
+        test_limit: Number of test examples; default 200.
 
     Raises:
         DataError: If there is no such task, or a number of examples is not positive.
     """
-    spec = find_task(name)
-    counts = {
-        "train": spec.train if train is None else train,
-        "test": TEST_EXAMPLES if test is None else test,
-    }
-    for which, count in counts.items():
-        if count < 1:
+    recipe = find_recipe(name)
+    train_size = recipe.train if train_limit is None else train_limit
+    test_size = TEST_EXAMPLES if test_limit is None else test_limit
+    for split, size in (("train", train_size), ("test", test_size)):
+        if size < 1:
             raise DataError(
-                f"miniature task {name!r}: {which} must be a positive number of examples, not {count}"
+                f"miniature task {name!r}: {split} must be a positive number of examples,"
+                f" not {size}"
             )
     return Task(
-        name=spec.name,
-        train=Examples(counts["train"], lambda index: _example(spec, "train", seed, index)),
-        test=Examples(counts["test"], lambda index: _example(spec, "test", seed, index)),
-        kind=spec.kind,
-        metric="f1" if spec.kind == "open" else "accuracy",
-        family=spec.family,
-        group=spec.group,
+        name=f"miniature/{recipe.name}",
+        train=LazyExamples(train_size, partial(_example, recipe, "train", seed)),
+        test=LazyExamples(test_size, partial(_example, recipe, "test", seed)),
+        kind=recipe.kind,
+        metric="f1" if recipe.kind == "open" else "accuracy",
+        family=recipe.family,
+        group=recipe.group,
     )
 
 
-def public_set(n: int, seed: int = 0) -> Examples:
-    """``n`` general examples (colours, shapes, counts, places, comparisons) that hold no family's knowledge.
+def public_set(n: int, seed: int = 0) -> LazyExamples:
+    """Return ``n`` general examples, which hold no knowledge of any family.
 
-    For calibration and alignment. Their pictures occur in no task, whatever the seeds.
+    They ask about colours, shapes, counts, places and comparisons, for calibration and alignment.
+    Their pictures are in no task, whatever the seeds.
+
+    Raises:
+        DataError: If ``n`` is less than 1.
     """
     if n < 1:
         raise DataError(f"the public set must have at least one example, not {n}")
@@ -97,24 +101,28 @@ def public_set(n: int, seed: int = 0) -> Examples:
         style = PUBLIC_STYLES[index % len(PUBLIC_STYLES)]
         return _render(f"public/{seed}/{index}", public_item(draw), style)
 
-    return Examples(n, make)
+    return LazyExamples(n, make)
 
 
-def find_task(name: str) -> TaskSpec:
-    """How the task ``name`` is made. Raises DataError with the nearest names if there is none."""
+def find_recipe(name: str) -> TaskRecipe:
+    """Return how the task ``name`` is made.
+
+    Raises:
+        DataError: If there is no such task; the message has the nearest names.
+    """
     short = name.removeprefix("miniature/")
-    spec = _SEEN.get(short) or _UNSEEN.get(short)
-    if spec is None:
+    recipe = _SEEN.get(short) or _UNSEEN.get(short)
+    if recipe is None:
         raise DataError(f"unknown miniature task {name!r}.{nearest(short, (*_SEEN, *_UNSEEN))}")
-    return spec
+    return recipe
 
 
-def _example(spec: TaskSpec, split: Split, seed: int, index: int) -> Example:
-    item = spec.make(Draw(spec.name, split, seed, index))
-    return _render(f"{spec.name}/{split}/{seed}/{index}", item, spec.style)
+def _example(recipe: TaskRecipe, split: Split, seed: int, index: int) -> Example:
+    item = recipe.make(Draw(recipe.name, split, seed, index))
+    return _render(f"{recipe.name}/{split}/{seed}/{index}", item, recipe.style)
 
 
-def _render(name: str, item: Item, style: Style) -> Example:
+def _render(name: str, item: TaskItem, style: RenderStyle) -> Example:
     text = with_options(item.question, item.options) if item.options else item.question
     return Example(
         id=name,

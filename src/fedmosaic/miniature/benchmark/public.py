@@ -1,15 +1,15 @@
-"""General examples without any family's knowledge: what a federation may share in public."""
+"""Draw the public examples, which hold no knowledge of any family."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from fedmosaic.miniature.benchmark.families import HUES, Draw, Item, look
+from fedmosaic.miniature.benchmark.families import HUES, Draw, TaskItem, style_on
 from fedmosaic.miniature.world.render import FILLS, SHAPES, TEXTURES, Scene, Thing
 from fedmosaic.miniature.world.words import NUMBERS, ORDINALS, YES_NO
 
 PUBLIC_STYLES = tuple(
-    look(base, background)
+    style_on(base, background)
     for base, background in (
         ("plain", (252, 252, 248)),
         ("dark", (22, 22, 22)),
@@ -19,97 +19,86 @@ PUBLIC_STYLES = tuple(
         ("noisy", (232, 228, 224)),
     )
 )
-_PLACES = dict(
-    enumerate(
-        (
-            "top left",
-            "top",
-            "top right",
-            "left",
-            "middle",
-            "right",
-            "bottom left",
-            "bottom",
-            "bottom right",
-        )
-    )
-)
+_PLACES = (
+    "top left", "top", "top right", "left", "middle", "right", "bottom left", "bottom",
+    "bottom right",
+)  # fmt: skip
 
 
-def public_item(draw: Draw) -> Item:
-    """One general question about one or two pictures; the kinds of question take turns."""
+def public_item(draw: Draw) -> TaskItem:
+    """Return one general question about one to three pictures; the kinds of question alternate."""
     return _QUESTIONS[draw.index % len(_QUESTIONS)](draw)
 
 
 def _scene(draw: Draw) -> Scene:
-    return draw.several(draw.pick(range(1, 5)), fill=draw.pick(("solid", "solid", *FILLS)))
+    return draw.equal_shapes(draw.pick(range(1, 5)), fill=draw.pick(("solid", "solid", *FILLS)))
 
 
-def _named(scene: Scene) -> Thing:
+def _first_thing(scene: Scene) -> Thing:
     return scene.things[0]
 
 
-def _colour(draw: Draw) -> Item:
+def _colour(draw: Draw) -> TaskItem:
     scene = _scene(draw)
-    answer = str(_named(scene).color)
-    return Item("what colour is it?", (scene,), answer, draw.options(answer, HUES))
+    answer = str(_first_thing(scene).color)
+    return TaskItem("what colour is it?", (scene,), answer, draw.options(answer, HUES))
 
 
-def _shape(draw: Draw) -> Item:
+def _shape(draw: Draw) -> TaskItem:
     scene = _scene(draw)
-    answer = str(_named(scene).value)
-    return Item("what shape is it?", (scene,), answer, draw.options(answer, SHAPES))
+    answer = str(_first_thing(scene).value)
+    return TaskItem("what shape is it?", (scene,), answer, draw.options(answer, SHAPES))
 
 
-def _count(draw: Draw) -> Item:
+def _count(draw: Draw) -> TaskItem:
     count = draw.pick(range(1, 7))
-    return Item(
+    return TaskItem(
         "how many are there?",
-        (draw.several(count),),
+        (draw.equal_shapes(count),),
         NUMBERS[count],
         draw.options(NUMBERS[count], NUMBERS[1:7]),
     )
 
 
-def _place(draw: Draw) -> Item:
-    scene = draw.one()
-    answer = _PLACES[_named(scene).cell or 0]
-    return Item("where is it?", (scene,), answer, draw.options(answer, tuple(_PLACES.values())))
+def _place(draw: Draw) -> TaskItem:
+    scene = draw.one_shape()
+    answer = _PLACES[_first_thing(scene).cell or 0]
+    return TaskItem("where is it?", (scene,), answer, draw.options(answer, _PLACES))
 
 
-def _one(draw: Draw, attribute: str, value: str) -> Scene:
-    """A picture of one shape whose colour or shape is given."""
-    return draw.one(color=value) if attribute == "color" else draw.one(shape=value)
+def _shape_with(draw: Draw, attribute: str, value: str) -> Scene:
+    """Return a scene of one shape whose colour or shape is given."""
+    return draw.one_shape(color=value) if attribute == "color" else draw.one_shape(shape=value)
 
 
-def _which(draw: Draw) -> Item:
+def _which(draw: Draw) -> TaskItem:
     values, attribute = draw.pick(((HUES, "color"), (SHAPES, "shape")))
     count = draw.pick((2, 3))
     asked, place = draw.pick(values), draw.pick(range(count))
     shown = [asked if k == place else draw.other(values, asked) for k in range(count)]
-    scenes = tuple(_one(draw, attribute, value) for value in shown)
+    scenes = tuple(_shape_with(draw, attribute, value) for value in shown)
     answer = ORDINALS[place]
-    return Item(
+    return TaskItem(
         f"which image shows {asked}?", scenes, answer, draw.options(answer, ORDINALS[:count], count)
     )
 
 
-def _same(draw: Draw) -> Item:
+def _same(draw: Draw) -> TaskItem:
     values, attribute, word = draw.pick(((HUES, "color", "colour"), (SHAPES, "shape", "shape")))
     answer = draw.pick(YES_NO)
     first = draw.pick(values)
     second = first if answer == "yes" else draw.other(values, first)
-    scenes = tuple(_one(draw, attribute, value) for value in (first, second))
-    return Item(f"same {word}?", scenes, answer, draw.options(answer, YES_NO, 2))
+    scenes = tuple(_shape_with(draw, attribute, value) for value in (first, second))
+    return TaskItem(f"same {word}?", scenes, answer, draw.options(answer, YES_NO, 2))
 
 
-def _more(draw: Draw) -> Item:
+def _more(draw: Draw) -> TaskItem:
     word = draw.pick(("more", "fewer"))
     place = draw.pick((0, 1))
     few, many = sorted(draw.sample(range(1, 6), 2))
     counts = (many, few) if (place == 0) == (word == "more") else (few, many)
-    scenes = tuple(draw.several(count) for count in counts)
-    return Item(
+    scenes = tuple(draw.equal_shapes(count) for count in counts)
+    return TaskItem(
         f"which image has {word}?",
         scenes,
         ORDINALS[place],
@@ -117,37 +106,37 @@ def _more(draw: Draw) -> Item:
     )
 
 
-def _texture(draw: Draw) -> Item:
+def _texture(draw: Draw) -> TaskItem:
     texture = draw.pick(TEXTURES)
-    scene = draw.image(
+    scene = draw.scene(
         lambda: [
             Thing("texture", texture, draw.pick(HUES), "large", cell)
             for cell in draw.sample(range(9), 4)
         ]
     )
-    return Item("what texture is it?", (scene,), texture, draw.options(texture, TEXTURES))
+    return TaskItem("what texture is it?", (scene,), texture, draw.options(texture, TEXTURES))
 
 
-def _die(draw: Draw) -> Item:
+def _die(draw: Draw) -> TaskItem:
     number = draw.pick(range(1, 7))
-    scene = draw.image(
+    scene = draw.scene(
         lambda: [Thing("die", number, draw.pick(HUES), "large", draw.pick(range(9)))]
     )
-    return Item(
+    return TaskItem(
         "what number is it?", (scene,), NUMBERS[number], draw.options(NUMBERS[number], NUMBERS[1:7])
     )
 
 
-def _caption(draw: Draw) -> Item:
-    scene = draw.several(draw.pick((1, 2, 3)))
-    thing = _named(scene)
-    return Item(
+def _caption(draw: Draw) -> TaskItem:
+    scene = draw.equal_shapes(draw.pick((1, 2, 3)))
+    thing = _first_thing(scene)
+    return TaskItem(
         "what is in the image?",
         (scene,),
         f"{NUMBERS[len(scene.things)]} {thing.color} {thing.value}",
     )
 
 
-_QUESTIONS: tuple[Callable[[Draw], Item], ...] = (
+_QUESTIONS: tuple[Callable[[Draw], TaskItem], ...] = (
     _colour, _shape, _count, _place, _which, _same, _more, _texture, _die, _caption,
 )  # fmt: skip

@@ -1,1 +1,1 @@
-"""Pretrain the bundled miniature models."""
+"""Pretrain the miniature models that come with the package."""

@@ -38,7 +38,7 @@ class Architecture:
         name: e.g. ``llama-8x96``; ``miniature/`` + name loads it.
         family: ``"llama"`` or ``"qwen2"``; each family has its own tokenizer and chat template.
         layers, width, heads, intermediate: Of the decoder; ``heads`` divides ``width``.
-        shallow: Layers that pretraining begins with; the others grow in later.
+        initial_depth: Layers that pretraining begins with; the others grow in later.
         steps: Pretraining steps of the recipe.
         steps_per_minute: Typical speed on one core, which turns ``minutes`` into a number of steps.
     """
@@ -49,18 +49,20 @@ class Architecture:
     width: int
     heads: int
     intermediate: int
-    shallow: int
+    initial_depth: int
     steps: int
     steps_per_minute: int
 
 
 _ALL = (
-    Architecture("llama-8x96", "llama", 8, 96, 4, 256, shallow=4, steps=3600, steps_per_minute=480),
     Architecture(
-        "llama-12x128", "llama", 12, 128, 4, 256, shallow=4, steps=3000, steps_per_minute=300
+        "llama-8x96", "llama", 8, 96, 4, 256, initial_depth=4, steps=3600, steps_per_minute=480
     ),
     Architecture(
-        "qwen2-10x112", "qwen2", 10, 112, 4, 224, shallow=4, steps=3200, steps_per_minute=360
+        "llama-12x128", "llama", 12, 128, 4, 256, initial_depth=4, steps=3000, steps_per_minute=300
+    ),
+    Architecture(
+        "qwen2-10x112", "qwen2", 10, 112, 4, 224, initial_depth=4, steps=3200, steps_per_minute=360
     ),
 )
 ARCHITECTURES: dict[str, Architecture] = {architecture.name: architecture for architecture in _ALL}

@@ -14,7 +14,12 @@ from dataclasses import dataclass
 
 from fedmosaic.miniature.pretraining.architectures import IMAGE_TOKENS
 from fedmosaic.miniature.pretraining.image_pairs import PicturePool, compare
-from fedmosaic.miniature.pretraining.questions import LETTERS, Question, ask, caption
+from fedmosaic.miniature.pretraining.questions import (
+    LETTERS,
+    MiniatureQuestion,
+    caption,
+    draw_question,
+)
 from fedmosaic.miniature.world import words
 from fedmosaic.miniature.world.render import (
     COLORS,
@@ -51,12 +56,12 @@ _OTHER_WORDS = (
 VOCABULARY: tuple[str, ...] = tuple(dict.fromkeys((*ANSWER_WORDS, *QUESTION_WORDS, *_OTHER_WORDS)))
 """Every word of the word-level tokenizer."""
 
-_ECHO = 0.06  # share of echo items
+_COPY_SHARE = 0.06  # share of echo items
 _LENGTH = 46  # tokens after which no further question is added to a conversation
 
 
 @dataclass(frozen=True)
-class Item:
+class Conversation:
     """One conversation: picture indices (all shown in the first turn) and its turns as (question, answer)."""
 
     images: tuple[int, ...]
@@ -64,7 +69,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Probe:
+class HeldOutQuestion:
     """One held-out question: picture indices, text with its image marks, answer, options (may be empty) and skill."""
 
     images: tuple[int, ...]
@@ -86,50 +91,56 @@ class Corpus:
         self.pool = pool
         self.rng = rng
 
-    def item(self, progress: float) -> Item:
+    def conversation(self, progress: float) -> Conversation:
         """The next conversation at ``progress`` (0 to 1) of training."""
         rng = self.rng
         roll = rng.random()
-        if roll < _ECHO:
+        if roll < _COPY_SHARE:
             images: tuple[int, ...] = (
                 (rng.randrange(len(self.pool.pictures)),) if rng.random() < 0.5 else ()
             )
-            return self._finish(images, [self._echo() for _ in range(4)], progress)
+            return self._build_conversation(
+                images, [self._copy_question() for _ in range(4)], progress
+            )
         several = 0.15 if progress < 0.08 else min(0.55, 0.35 + 0.4 * (progress - 0.08))
-        if roll < _ECHO + (1 - _ECHO) * several:
+        if roll < _COPY_SHARE + (1 - _COPY_SHARE) * several:
             images, questions = compare(rng, self.pool, listed=0.6 if progress < 0.5 else 0.25)
-            return self._finish(images, questions, progress)
+            return self._build_conversation(images, questions, progress)
         index = rng.randrange(len(self.pool.pictures))
         picture = self.pool[index]
         told = 0.8 if progress < 0.08 else (0.35 if progress < 0.4 else 0.12)
         questions = (
-            [Question("caption", "describe", caption(picture), ())] if rng.random() < told else []
+            [MiniatureQuestion("caption", "describe", caption(picture), ())]
+            if rng.random() < told
+            else []
         )
-        questions += [ask(rng, picture) for _ in range(4)]
-        return self._finish((index,), questions, progress)
+        questions += [draw_question(rng, picture) for _ in range(4)]
+        return self._build_conversation((index,), questions, progress)
 
-    def probe(self) -> Probe:
+    def held_out_question(self) -> HeldOutQuestion:
         """A held-out question: a single turn, half of them with options."""
         rng = self.rng
         if rng.random() < 0.04:
             images: tuple[int, ...] = (rng.randrange(len(self.pool.pictures)),)
-            question = self._echo()
+            question = self._copy_question()
         elif rng.random() < 0.5:
             images, questions = compare(rng, self.pool)
             question = questions[0]
         else:
             images = (rng.randrange(len(self.pool.pictures)),)
-            question = ask(rng, self.pool[images[0]])
+            question = draw_question(rng, self.pool[images[0]])
         text = question.text
         options: tuple[str, ...] = ()
         if rng.random() < 0.6 and question.candidates:
             options = self._options(question)
             text = with_options(text, options)
-        return Probe(images, _with_marks(images, text), question.answer, options, question.skill)
+        return HeldOutQuestion(
+            images, _with_marks(images, text), question.answer, options, question.skill
+        )
 
-    def _finish(
-        self, images: tuple[int, ...], questions: Sequence[Question], progress: float
-    ) -> Item:
+    def _build_conversation(
+        self, images: tuple[int, ...], questions: Sequence[MiniatureQuestion], progress: float
+    ) -> Conversation:
         """Write as many of the questions as keep the conversation short."""
         rng = self.rng
         choice = 0.3 if progress < 0.08 else 0.6
@@ -155,9 +166,9 @@ class Corpus:
                 + len(question.answer.split())
                 + 3
             )
-        return Item(images, tuple(turns))
+        return Conversation(images, tuple(turns))
 
-    def _options(self, question: Question) -> tuple[str, ...]:
+    def _options(self, question: MiniatureQuestion) -> tuple[str, ...]:
         """The answer among one to three other candidates, in random order; short lists are given whole."""
         others = [word for word in question.candidates if word != question.answer]
         if len(others) > 3:
@@ -166,18 +177,18 @@ class Corpus:
         self.rng.shuffle(options)
         return tuple(options)
 
-    def _echo(self) -> Question:
+    def _copy_question(self) -> MiniatureQuestion:
         """Copying: ``say WORD``, ``say WORD, WORD, WORD``, or the word at a place of the list of options."""
         rng = self.rng
         source = rng.choice((CODE_WORDS, CODE_WORDS, ANSWER_WORDS, VOCABULARY))
         chosen = rng.sample(source, rng.choice((2, 3, 4)))
         roll = rng.random()
         if roll < 0.2:
-            return Question("echo", f"say {chosen[0]}", chosen[0], ())
+            return MiniatureQuestion("echo", f"say {chosen[0]}", chosen[0], ())
         if roll < 0.6:
-            return Question("echo", f"say {', '.join(chosen)}", ", ".join(chosen), ())
+            return MiniatureQuestion("echo", f"say {', '.join(chosen)}", ", ".join(chosen), ())
         k = rng.randrange(len(chosen))
-        return Question(
+        return MiniatureQuestion(
             "echo", with_options(f"which word is {ORDINALS[k]}?", tuple(chosen)), chosen[k], ()
         )
 
@@ -192,7 +203,7 @@ def tokenizer_texts(pool: PicturePool, seed: int, count: int = 4000) -> list[str
     texts = [
         part.replace("<image>", "")
         for k in range(count)
-        for turn in corpus.item(k / count).turns
+        for turn in corpus.conversation(k / count).turns
         for part in turn
     ]
     return texts + [f" {word}" for word in VOCABULARY for _ in range(20)]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from fedmosaic.miniature.pretraining.questions import Question, number_of
-from fedmosaic.miniature.pretraining.scenes import Picture
+from fedmosaic.miniature.pretraining.questions import MiniatureQuestion, number_of
+from fedmosaic.miniature.pretraining.scenes import ScenePicture
 from fedmosaic.miniature.world.render import COLORS, SHAPES
 from fedmosaic.miniature.world.words import NUMBERS, ORDINALS, YES_NO
 
@@ -16,7 +16,7 @@ _SAME = ("same", "different")
 class PicturePool:
     """Pictures by what they show, so that comparisons can be made on purpose rather than by luck."""
 
-    def __init__(self, pictures: Sequence[Picture]) -> None:
+    def __init__(self, pictures: Sequence[ScenePicture]) -> None:
         self.pictures = list(pictures)
         self.by_kind: dict[str, list[int]] = {}
         self.singles: dict[tuple[str, str], list[int]] = {}
@@ -30,7 +30,7 @@ class PicturePool:
             if picture.kind in ("die", "dots", "clock", "group"):
                 self.numbers.setdefault((picture.kind, number_of(picture)), []).append(index)
 
-    def __getitem__(self, index: int) -> Picture:
+    def __getitem__(self, index: int) -> ScenePicture:
         return self.pictures[index]
 
     def single(self, rng: random.Random, attribute: str, value: str) -> int:
@@ -44,7 +44,7 @@ class PicturePool:
 
 def compare(
     rng: random.Random, pool: PicturePool, listed: float = 0.0
-) -> tuple[tuple[int, ...], list[Question]]:
+) -> tuple[tuple[int, ...], list[MiniatureQuestion]]:
     """Indices of two to four pictures, and the questions to ask about them in random order.
 
     With probability ``listed`` the first request is a list over all pictures, by place or by content.
@@ -54,7 +54,7 @@ def compare(
         _same,
         _which,
         _which,
-        _odd,
+        _odd_one_out,
         _match,
         _number_order,
         _next_number,
@@ -68,7 +68,7 @@ def compare(
     return images, questions
 
 
-def _list(rng: random.Random, pool: PicturePool, images: Sequence[int]) -> Question:
+def _list(rng: random.Random, pool: PicturePool, images: Sequence[int]) -> MiniatureQuestion:
     """``first red, second blue``; or, what "which image" questions need, ``blue second, red first``."""
     if all(pool[index].kind == "single" for index in images):
         name = rng.choice(("colour", "shape"))
@@ -79,9 +79,9 @@ def _list(rng: random.Random, pool: PicturePool, images: Sequence[int]) -> Quest
     order = list(range(len(images)))
     if rng.random() < 0.5 or len(set(words)) < len(words):
         text = ", ".join(f"{ORDINALS[k]} {words[k]}" for k in order)
-        return Question("list", f"describe each {name}", text, ())
+        return MiniatureQuestion("list", f"describe each {name}", text, ())
     rng.shuffle(order)
-    return Question(
+    return MiniatureQuestion(
         "list",
         f"which image is each {name}?",
         ", ".join(f"{words[k]} {ORDINALS[k]}" for k in order),
@@ -98,7 +98,7 @@ def _attribute(pool: PicturePool, index: int, attribute: str) -> str:
     return str(thing.color if attribute == "colour" else thing.value)
 
 
-def _same(rng: random.Random, pool: PicturePool) -> tuple[tuple[int, ...], list[Question]]:
+def _same(rng: random.Random, pool: PicturePool) -> tuple[tuple[int, ...], list[MiniatureQuestion]]:
     attribute = rng.choice(("colour", "shape"))
     first = rng.choice(pool.by_kind["single"])
     value = _attribute(pool, first, attribute)
@@ -109,23 +109,31 @@ def _same(rng: random.Random, pool: PicturePool) -> tuple[tuple[int, ...], list[
         equal = _attribute(pool, first, name) == _attribute(pool, second, name)
         if rng.random() < 0.6:
             text = rng.choice((f"is it the same {name}?", f"do both have the same {name}?"))
-            questions.append(Question("same", text, "yes" if equal else "no", YES_NO))
+            questions.append(MiniatureQuestion("same", text, "yes" if equal else "no", YES_NO))
         else:
             questions.append(
-                Question("same", f"is the {name} same or different?", _SAME[not equal], _SAME)
+                MiniatureQuestion(
+                    "same", f"is the {name} same or different?", _SAME[not equal], _SAME
+                )
             )
     k = rng.randrange(2)
     questions.append(_of_image(rng, pool, (first, second), k))
     return (first, second), questions
 
 
-def _of_image(rng: random.Random, pool: PicturePool, images: Sequence[int], k: int) -> Question:
+def _of_image(
+    rng: random.Random, pool: PicturePool, images: Sequence[int], k: int
+) -> MiniatureQuestion:
     name = rng.choice(("colour", "shape"))
     answer = _attribute(pool, images[k], name)
-    return Question("of-image", f"what {name} is the {ORDINALS[k]} image?", answer, _values(name))
+    return MiniatureQuestion(
+        "of-image", f"what {name} is the {ORDINALS[k]} image?", answer, _values(name)
+    )
 
 
-def _which(rng: random.Random, pool: PicturePool) -> tuple[tuple[int, ...], list[Question]]:
+def _which(
+    rng: random.Random, pool: PicturePool
+) -> tuple[tuple[int, ...], list[MiniatureQuestion]]:
     count = rng.choice((2, 3, 4))
     attribute = rng.choice(("colour", "shape"))
     images = tuple(
@@ -137,12 +145,14 @@ def _which(rng: random.Random, pool: PicturePool) -> tuple[tuple[int, ...], list
         text = (
             f"which image is {asked}?" if attribute == "colour" else f"which image has a {asked}?"
         )
-        questions.append(Question("which", text, ORDINALS[k], ORDINALS[:count]))
+        questions.append(MiniatureQuestion("which", text, ORDINALS[k], ORDINALS[:count]))
     questions.append(_of_image(rng, pool, images, rng.randrange(count)))
     return images, questions
 
 
-def _odd(rng: random.Random, pool: PicturePool) -> tuple[tuple[int, ...], list[Question]]:
+def _odd_one_out(
+    rng: random.Random, pool: PicturePool
+) -> tuple[tuple[int, ...], list[MiniatureQuestion]]:
     count = rng.choice((3, 4))
     attribute = rng.choice(("colour", "shape"))
     common, other = rng.sample(_values(attribute), 2)
@@ -152,12 +162,14 @@ def _odd(rng: random.Random, pool: PicturePool) -> tuple[tuple[int, ...], list[Q
     )
     text = f"which {attribute} is the odd one?"
     return images, [
-        Question("odd", text, ORDINALS[place], ORDINALS[:count]),
+        MiniatureQuestion("odd", text, ORDINALS[place], ORDINALS[:count]),
         _of_image(rng, pool, images, rng.randrange(count)),
     ]
 
 
-def _match(rng: random.Random, pool: PicturePool) -> tuple[tuple[int, ...], list[Question]]:
+def _match(
+    rng: random.Random, pool: PicturePool
+) -> tuple[tuple[int, ...], list[MiniatureQuestion]]:
     """Which of the later pictures is like the first one?"""
     count = rng.choice((3, 4))
     attribute = rng.choice(("colour", "shape"))
@@ -168,37 +180,47 @@ def _match(rng: random.Random, pool: PicturePool) -> tuple[tuple[int, ...], list
         *(pool.single(rng, attribute, value) for value in values),
     )
     text = f"which image has the same {attribute} as the first?"
-    return images, [Question("match", text, ORDINALS[place], ORDINALS[1:count])]
+    return images, [MiniatureQuestion("match", text, ORDINALS[place], ORDINALS[1:count])]
 
 
-def _number_order(rng: random.Random, pool: PicturePool) -> tuple[tuple[int, ...], list[Question]]:
+def _number_order(
+    rng: random.Random, pool: PicturePool
+) -> tuple[tuple[int, ...], list[MiniatureQuestion]]:
     kind = rng.choice(("die", "dots", "group", "group", "clock"))
     count = rng.choice((2, 3, 4))
     numbers = rng.sample(range(1, 7 if kind == "die" else 10), count)
     images = tuple(pool.number(rng, kind, number) for number in numbers)
-    most = Question(
-        "most", _most_text(kind, "most"), ORDINALS[numbers.index(max(numbers))], ORDINALS[:count]
+    most = MiniatureQuestion(
+        "most",
+        _extreme_question_text(kind, "most"),
+        ORDINALS[numbers.index(max(numbers))],
+        ORDINALS[:count],
     )
-    least = Question(
-        "most", _most_text(kind, "fewest"), ORDINALS[numbers.index(min(numbers))], ORDINALS[:count]
+    least = MiniatureQuestion(
+        "most",
+        _extreme_question_text(kind, "fewest"),
+        ORDINALS[numbers.index(min(numbers))],
+        ORDINALS[:count],
     )
     k = rng.randrange(count)
-    asked = Question(
+    asked = MiniatureQuestion(
         "number-of", f"what number is the {ORDINALS[k]} image?", NUMBERS[numbers[k]], NUMBERS[1:10]
     )
-    shown = Question(
+    shown = MiniatureQuestion(
         "which", f"which image shows {NUMBERS[numbers[k]]}?", ORDINALS[k], ORDINALS[:count]
     )
     return images, [most, least, asked, shown]
 
 
-def _most_text(kind: str, word: str) -> str:
+def _extreme_question_text(kind: str, word: str) -> str:
     if kind == "clock":
         return f"which clock is {'last' if word == 'most' else 'first'}?"
     return f"which image has the {word} {'objects' if kind == 'group' else 'dots'}?"
 
 
-def _next_number(rng: random.Random, pool: PicturePool) -> tuple[tuple[int, ...], list[Question]]:
+def _next_number(
+    rng: random.Random, pool: PicturePool
+) -> tuple[tuple[int, ...], list[MiniatureQuestion]]:
     kind = rng.choice(("die", "dots", "group", "clock"))
     limit = 12 if kind == "clock" else (6 if kind == "die" else 9)
     step = rng.choice((1, 1, 2, -1, -1, -2))
@@ -208,30 +230,36 @@ def _next_number(rng: random.Random, pool: PicturePool) -> tuple[tuple[int, ...]
     start = rng.choice(starts)
     images = tuple(pool.number(rng, kind, start + k * step) for k in range(3))
     return images, [
-        Question("next", "what number comes next?", NUMBERS[start + 3 * step], NUMBERS[:13])
+        MiniatureQuestion(
+            "next", "what number comes next?", NUMBERS[start + 3 * step], NUMBERS[:13]
+        )
     ]
 
 
 def _next_attribute(
     rng: random.Random, pool: PicturePool
-) -> tuple[tuple[int, ...], list[Question]]:
+) -> tuple[tuple[int, ...], list[MiniatureQuestion]]:
     """Alternation: a b a -> b, or a b a b -> a."""
     attribute = rng.choice(("colour", "shape"))
     pair = rng.sample(_values(attribute), 2)
     count = rng.choice((3, 4))
     images = tuple(pool.single(rng, attribute, pair[k % 2]) for k in range(count))
     return images, [
-        Question("next", f"what {attribute} comes next?", pair[count % 2], _values(attribute))
+        MiniatureQuestion(
+            "next", f"what {attribute} comes next?", pair[count % 2], _values(attribute)
+        )
     ]
 
 
-def _total(rng: random.Random, pool: PicturePool) -> tuple[tuple[int, ...], list[Question]]:
+def _total(
+    rng: random.Random, pool: PicturePool
+) -> tuple[tuple[int, ...], list[MiniatureQuestion]]:
     kind = rng.choice(("die", "group", "dots"))
     first = rng.randint(1, 6)
     second = rng.randint(1, 6)
     images = (pool.number(rng, kind, first), pool.number(rng, kind, second))
     equal = "yes" if first == second else "no"
     return images, [
-        Question("total", "what is the sum?", NUMBERS[first + second], NUMBERS[2:]),
-        Question("same", "is it the same number?", equal, YES_NO),
+        MiniatureQuestion("total", "what is the sum?", NUMBERS[first + second], NUMBERS[2:]),
+        MiniatureQuestion("same", "is it the same number?", equal, YES_NO),
     ]

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from transformers import CLIPImageProcessorPil, CLIPVisionModel
 
 from fedmosaic.files import atomic_folder
-from fedmosaic.miniature.pretraining import tower as vision
+from fedmosaic.miniature.pretraining import vision_tower
 from fedmosaic.miniature.pretraining.architectures import (
     ARCHITECTURES,
     Architecture,
@@ -37,7 +37,7 @@ from fedmosaic.miniature.pretraining.batches import (
     whiten_projector,
 )
 from fedmosaic.miniature.pretraining.corpus import VOCABULARY, Corpus, tokenizer_texts
-from fedmosaic.miniature.pretraining.growth import GrowingDecoder
+from fedmosaic.miniature.pretraining.depth_growth import GrowingDecoder
 from fedmosaic.miniature.pretraining.image_pairs import PicturePool
 from fedmosaic.miniature.pretraining.scenes import draw_picture
 from fedmosaic.miniature.pretraining.tokenizers import build_tokenizer
@@ -91,7 +91,7 @@ def pretrain(
         tower, tower_report = _tower(out / "tower", minutes, show)
         rng = random.Random(seed_for("miniature-pool", TOWER_SEED))
         pool = PicturePool([draw_picture(rng) for _ in range(POOL)])
-        features = vision.tower_features(tower, pool.pictures)
+        features = vision_tower.tower_features(tower, pool.pictures)
         folders = []
         for architecture in chosen:
             steps = (
@@ -142,7 +142,7 @@ def train_language_model(
     encoder = ConversationEncoder(tokenizer)
     corpus = Corpus(pool, random.Random(seed_for("miniature-corpus", architecture.name, seed)))
     batches = _batches(corpus, encoder, steps)
-    decoder = GrowingDecoder(model.model.language_model, architecture.shallow)
+    decoder = GrowingDecoder(model.model.language_model, architecture.initial_depth)
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=RATE, betas=(0.9, 0.99), weight_decay=0.02)
     curve: list[tuple[int, float]] = []
@@ -179,7 +179,7 @@ def train_language_model(
 def _batches(corpus: Corpus, encoder: ConversationEncoder, steps: int) -> Iterator[TrainingBatch]:
     """Batches of conversations of about equal length (little padding): four at a time are sorted, then shuffled."""
     for step in range(0, steps, _SORTED):
-        items = [corpus.item(step / steps) for _ in range(_SORTED * BATCH)]
+        items = [corpus.conversation(step / steps) for _ in range(_SORTED * BATCH)]
         encoded = [(encoder.encode(item.images, item.turns), item.images) for item in items]
         encoded.sort(key=lambda entry: len(entry[0][0]))
         parts = [encoded[start : start + BATCH] for start in range(0, len(encoded), BATCH)]
@@ -199,11 +199,11 @@ def skill_report(
     """
     rng = random.Random(seed_for("miniature-check", seed))
     pool = PicturePool([draw_picture(rng) for _ in range(CHECK_POOL)])
-    features = vision.tower_features(tower, pool.pictures)
+    features = vision_tower.tower_features(tower, pool.pictures)
     corpus, encoder = Corpus(pool, rng), ConversationEncoder(tokenizer)
     right: dict[str, dict[str, list[bool]]] = {}
     for _ in range(0, checks, BATCH):
-        probes = [corpus.probe() for _ in range(BATCH)]
+        probes = [corpus.held_out_question() for _ in range(BATCH)]
         batch = encoder.batch([(probe.images, ((probe.text, probe.answer),)) for probe in probes])
         logits, wanted = answer_logits(model, batch, features, encoder.image_id)
         hits = iter((logits.argmax(-1) == wanted).tolist())
@@ -252,10 +252,10 @@ def _tower(
         return tower.eval().requires_grad_(False), json.loads(
             (folder / "report.json").read_text(encoding="utf-8")
         )
-    steps = vision.TOWER_STEPS
+    steps = vision_tower.TOWER_STEPS
     if minutes is not None:
-        steps = max(1, min(steps, round(minutes * vision.STEPS_PER_MINUTE)))
-    tower, accuracy = vision.train_tower(TOWER_SEED, steps, progress)
+        steps = max(1, min(steps, round(minutes * vision_tower.STEPS_PER_MINUTE)))
+    tower, accuracy = vision_tower.train_tower(TOWER_SEED, steps, progress)
     rounded = {name: round(value, 3) for name, value in accuracy.items()}
     report = {"steps": steps, "seed": TOWER_SEED, "accuracy": rounded}
     with atomic_folder(folder) as work:

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fedmosaic.miniature.pretraining.scenes import ARROWS, Picture
+from fedmosaic.miniature.pretraining.scenes import ARROWS, ScenePicture
 from fedmosaic.miniature.world.render import COLORS, FILLS, SHAPES, SIZES, TEXTURES, Thing
 from fedmosaic.miniature.world.words import NUMBERS, ORDINALS, YES_NO
 
@@ -17,7 +17,7 @@ LETTERS: tuple[str, ...] = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
 
 @dataclass(frozen=True)
-class Question:
+class MiniatureQuestion:
     """One turn: ``candidates`` are the words its options are drawn from (the answer is among them)."""
 
     skill: str
@@ -26,7 +26,7 @@ class Question:
     candidates: Sequence[str]
 
 
-def number_of(picture: Picture) -> int:
+def number_of(picture: ScenePicture) -> int:
     """The number a picture stands for: pips, dots, hour, a digit, else how many things it shows."""
     first = picture.things[0]
     if picture.kind == "dice":
@@ -38,7 +38,7 @@ def number_of(picture: Picture) -> int:
     return len(picture.things)
 
 
-def caption(picture: Picture) -> str:
+def caption(picture: ScenePicture) -> str:
     """A few words that say all that matters: things in reading order, with their places when there are several."""
     first, number = picture.things[0], NUMBERS[min(number_of(picture), 12)]
     tint = "" if first.color == "ink" or not isinstance(first.color, str) else f"{first.color} "
@@ -78,19 +78,21 @@ def glyph_word(thing: Thing) -> str:
     return NUMBERS[int(value)] if value.isdigit() else value
 
 
-def ask(rng: random.Random, picture: Picture) -> Question:
+def draw_question(rng: random.Random, picture: ScenePicture) -> MiniatureQuestion:
     """A random question about ``picture``."""
     first = picture.things[0]
     if picture.kind in ("single", "several", "group"):
-        question = {"single": _ask_single, "several": _ask_several, "group": _ask_group}[
-            picture.kind
-        ](rng, picture)
+        question = {
+            "single": _single_question,
+            "several": _several_question,
+            "group": _group_question,
+        }[picture.kind](rng, picture)
     elif picture.kind == "dice":
-        question = _ask_dice(rng, picture)
+        question = _dice_question(rng, picture)
     elif picture.kind == "bars":
-        question = _ask_bars(rng, first)
+        question = _bars_question(rng, first)
     else:
-        question = _ask_thing(rng, picture, first)
+        question = _thing_question(rng, picture, first)
     return question
 
 
@@ -98,106 +100,120 @@ def _yes(condition: bool) -> str:
     return "yes" if condition else "no"
 
 
-def _ask_single(rng: random.Random, picture: Picture) -> Question:
+def _single_question(rng: random.Random, picture: ScenePicture) -> MiniatureQuestion:
     thing = picture.things[0]
     color, shape = str(thing.color), str(thing.value)
     roll = rng.random()
     if roll < 0.22:
-        return Question(
+        return MiniatureQuestion(
             "colour",
             rng.choice(("what colour is it?", "what colour is this object?")),
             color,
             COLORS,
         )
     if roll < 0.44:
-        return Question(
+        return MiniatureQuestion(
             "shape", rng.choice(("what shape is it?", "which shape is this?")), shape, SHAPES
         )
     if roll < 0.51:
-        return Question("size", "what size is it?", thing.size, tuple(SIZES))
+        return MiniatureQuestion("size", "what size is it?", thing.size, tuple(SIZES))
     if roll < 0.66:
-        return Question("fill", "what fill is it?", thing.fill, FILLS)
+        return MiniatureQuestion("fill", "what fill is it?", thing.fill, FILLS)
     if roll < 0.78 and thing.cell is not None:
-        return Question("place", "where is it?", CELL_NAMES[thing.cell], CELL_NAMES)
+        return MiniatureQuestion("place", "where is it?", CELL_NAMES[thing.cell], CELL_NAMES)
     if roll < 0.89:
         asked = color if rng.random() < 0.5 else rng.choice(COLORS)
-        return Question("yes-no", f"is it {asked}?", _yes(asked == color), YES_NO)
+        return MiniatureQuestion("yes-no", f"is it {asked}?", _yes(asked == color), YES_NO)
     asked = shape if rng.random() < 0.5 else rng.choice(SHAPES)
-    return Question("yes-no", f"is it a {asked}?", _yes(asked == shape), YES_NO)
+    return MiniatureQuestion("yes-no", f"is it a {asked}?", _yes(asked == shape), YES_NO)
 
 
-def _ask_several(rng: random.Random, picture: Picture) -> Question:
+def _several_question(rng: random.Random, picture: ScenePicture) -> MiniatureQuestion:
     things = list(picture.things)
     thing, other = rng.sample(things, 2)
     color, shape = str(thing.color), str(thing.value)
     assert thing.cell is not None and other.cell is not None
     roll = rng.random()
     if roll < 0.2:
-        return Question("colour-of", f"what colour is the {shape}?", color, COLORS)
+        return MiniatureQuestion("colour-of", f"what colour is the {shape}?", color, COLORS)
     if roll < 0.4:
-        return Question("shape-of", f"what shape is {color}?", shape, SHAPES)
+        return MiniatureQuestion("shape-of", f"what shape is {color}?", shape, SHAPES)
     if roll < 0.52:
-        return Question("place-of", f"where is the {shape}?", CELL_NAMES[thing.cell], CELL_NAMES)
+        return MiniatureQuestion(
+            "place-of", f"where is the {shape}?", CELL_NAMES[thing.cell], CELL_NAMES
+        )
     if roll < 0.64:
-        return Question("shape-at", f"what shape is {CELL_NAMES[thing.cell]}?", shape, SHAPES)
+        return MiniatureQuestion(
+            "shape-at", f"what shape is {CELL_NAMES[thing.cell]}?", shape, SHAPES
+        )
     if roll < 0.74:
-        return Question("count", "how many objects?", NUMBERS[len(things)], NUMBERS[1:10])
+        return MiniatureQuestion("count", "how many objects?", NUMBERS[len(things)], NUMBERS[1:10])
     if roll < 0.86:
         asked = (
             color
             if rng.random() < 0.5
             else rng.choice([str(entry.color) for entry in things] + list(COLORS[:2]))
         )
-        return Question("yes-no-of", f"is there a {asked} {shape}?", _yes(asked == color), YES_NO)
+        return MiniatureQuestion(
+            "yes-no-of", f"is there a {asked} {shape}?", _yes(asked == color), YES_NO
+        )
     across = thing.cell % 3 - other.cell % 3
     down = thing.cell // 3 - other.cell // 3
     if across and (not down or rng.random() < 0.5):
         side = "left" if across < 0 else "right"
-        return Question(
+        return MiniatureQuestion(
             "relation", f"which side is the {shape} of the {other.value}?", side, ("left", "right")
         )
     side = "above" if down < 0 else "below"
-    return Question(
+    return MiniatureQuestion(
         "relation", f"is the {shape} above or below the {other.value}?", side, ("above", "below")
     )
 
 
-def _ask_group(rng: random.Random, picture: Picture) -> Question:
+def _group_question(rng: random.Random, picture: ScenePicture) -> MiniatureQuestion:
     kinds = list(dict.fromkeys((thing.color, thing.value) for thing in picture.things))
     color, shape = rng.choice(kinds)
     count = sum((thing.color, thing.value) == (color, shape) for thing in picture.things)
     roll = rng.random()
     if roll < 0.4:
-        return Question("count", "how many objects?", NUMBERS[len(picture.things)], NUMBERS[1:10])
+        return MiniatureQuestion(
+            "count", "how many objects?", NUMBERS[len(picture.things)], NUMBERS[1:10]
+        )
     if roll < 0.6:
-        return Question("count-of", f"how many {color} objects?", NUMBERS[count], NUMBERS[:10])
+        return MiniatureQuestion(
+            "count-of", f"how many {color} objects?", NUMBERS[count], NUMBERS[:10]
+        )
     if roll < 0.8 or len(kinds) == 1:
         asked = shape if rng.random() < 0.85 else rng.choice(SHAPES)
         found = sum(thing.value == asked for thing in picture.things)
-        return Question("count-of", f"how many {asked} objects?", NUMBERS[found], NUMBERS[:10])
+        return MiniatureQuestion(
+            "count-of", f"how many {asked} objects?", NUMBERS[found], NUMBERS[:10]
+        )
     rest = len(picture.things) - count
     most = str((kinds[0] if (count > rest) == ((color, shape) == kinds[0]) else kinds[1])[0])
     if count == rest:
-        return Question("count-of", f"how many {color} objects?", NUMBERS[count], NUMBERS[:10])
-    return Question(
+        return MiniatureQuestion(
+            "count-of", f"how many {color} objects?", NUMBERS[count], NUMBERS[:10]
+        )
+    return MiniatureQuestion(
         "more", "which colour has more objects?", most, [str(kind[0]) for kind in kinds]
     )
 
 
-def _ask_dice(rng: random.Random, picture: Picture) -> Question:
+def _dice_question(rng: random.Random, picture: ScenePicture) -> MiniatureQuestion:
     left, right = (int(str(thing.value)) for thing in picture.things)
     roll = rng.random()
     if roll < 0.5:
-        return Question("sum", "what is the sum?", NUMBERS[left + right], NUMBERS[2:])
+        return MiniatureQuestion("sum", "what is the sum?", NUMBERS[left + right], NUMBERS[2:])
     if roll < 0.75 or left == right:
-        return Question("yes-no", "is it the same number?", _yes(left == right), YES_NO)
+        return MiniatureQuestion("yes-no", "is it the same number?", _yes(left == right), YES_NO)
     k = rng.randrange(2)
-    return Question(
+    return MiniatureQuestion(
         "die", f"what number is the {ORDINALS[k]} die?", NUMBERS[(left, right)[k]], NUMBERS[1:7]
     )
 
 
-def _ask_bars(rng: random.Random, thing: Thing) -> Question:
+def _bars_question(rng: random.Random, thing: Thing) -> MiniatureQuestion:
     assert isinstance(thing.value, tuple)
     heights, colors = list(thing.value), list(thing.color)
     names = colors if len(set(colors)) > 1 else list(ORDINALS[: len(heights)])
@@ -206,36 +222,42 @@ def _ask_bars(rng: random.Random, thing: Thing) -> Question:
     k = rng.randrange(len(heights))
     roll = rng.random()
     if roll < 0.36:
-        return Question("bars", "which bar is highest?", names[heights.index(max(heights))], names)
+        return MiniatureQuestion(
+            "bars", "which bar is highest?", names[heights.index(max(heights))], names
+        )
     if roll < 0.64:
-        return Question("bars", "which bar is lowest?", names[heights.index(min(heights))], names)
+        return MiniatureQuestion(
+            "bars", "which bar is lowest?", names[heights.index(min(heights))], names
+        )
     if roll < 0.9:
-        return Question(
+        return MiniatureQuestion(
             "bar-height", f"what number is the {names[k]} bar?", NUMBERS[heights[k]], NUMBERS[1:6]
         )
-    return Question("count", "how many bars?", NUMBERS[len(heights)], NUMBERS[1:6])
+    return MiniatureQuestion("count", "how many bars?", NUMBERS[len(heights)], NUMBERS[1:6])
 
 
-def _ask_thing(rng: random.Random, picture: Picture, thing: Thing) -> Question:
+def _thing_question(rng: random.Random, picture: ScenePicture, thing: Thing) -> MiniatureQuestion:
     if thing.color != "ink" and rng.random() < 0.15:
-        return Question("colour", "what colour is it?", str(thing.color), COLORS)
+        return MiniatureQuestion("colour", "what colour is it?", str(thing.color), COLORS)
     if thing.cell is not None and rng.random() < 0.12:
-        return Question("place", "where is it?", CELL_NAMES[thing.cell], CELL_NAMES)
+        return MiniatureQuestion("place", "where is it?", CELL_NAMES[thing.cell], CELL_NAMES)
     if picture.kind == "glyph":
         word = glyph_word(thing)
-        return Question(
+        return MiniatureQuestion(
             "sign", "which sign is it?", word, NUMBERS[:10] if word in NUMBERS else LETTERS
         )
     if picture.kind == "arrow":
-        return Question("arrow", "where does it point?", str(thing.value), ARROWS)
+        return MiniatureQuestion("arrow", "where does it point?", str(thing.value), ARROWS)
     if picture.kind == "texture":
-        return Question("texture", "what texture is it?", str(thing.value), TEXTURES)
+        return MiniatureQuestion("texture", "what texture is it?", str(thing.value), TEXTURES)
     if picture.kind == "symbol":
         kinds = ("symbol", "sign", "die", "clock", "object")
-        return Question("kind", "what kind is it?", "symbol", kinds)
+        return MiniatureQuestion("kind", "what kind is it?", "symbol", kinds)
     text = {
         "die": ("what number does the die show?", "how many dots?"),
         "dots": ("how many dots?", "what number is it?"),
         "clock": ("what time is it?", "what number does the clock show?"),
     }[picture.kind]
-    return Question(picture.kind, rng.choice(text), NUMBERS[number_of(picture)], NUMBERS[1:])
+    return MiniatureQuestion(
+        picture.kind, rng.choice(text), NUMBERS[number_of(picture)], NUMBERS[1:]
+    )

@@ -63,7 +63,7 @@ _TINTS = (*COLORS, "ink")
 
 
 @dataclass(frozen=True)
-class Picture:
+class ScenePicture:
     """A scene in a style; ``kind`` is a key of :data:`PICTURE_KINDS`."""
 
     kind: str
@@ -79,11 +79,11 @@ class Picture:
         return render(self.scene, self.style)
 
 
-def draw_picture(rng: random.Random, kind: str | None = None) -> Picture:
+def draw_picture(rng: random.Random, kind: str | None = None) -> ScenePicture:
     """A random picture, of a random kind unless one is given."""
     kind = kind or rng.choices(_NAMES, _WEIGHTS)[0]
     things = _draw_things(rng, kind)
-    return Picture(kind, Scene(tuple(things), rng.randrange(61)), rng.choice(TRAINED_STYLES))
+    return ScenePicture(kind, Scene(tuple(things), rng.randrange(61)), rng.choice(TRAINED_STYLES))
 
 
 def _shift(rng: random.Random) -> tuple[int, int]:
@@ -175,7 +175,7 @@ def _ink(rng: random.Random) -> str:
     return "ink" if rng.random() < 0.5 else rng.choice(COLORS)
 
 
-def cell_targets(picture: Picture) -> NDArray[np.int64]:
+def cell_targets(picture: ScenePicture) -> NDArray[np.int64]:
     """Answers of each cell: int64 [9, len(TARGETS)], -100 where a question has no answer there.
 
     A thing that covers the whole picture answers in all nine cells.

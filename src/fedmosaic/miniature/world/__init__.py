@@ -1,1 +1,1 @@
-"""Render the pictures of the miniature world."""
+"""Render the pictures of the miniature world, and list its words."""

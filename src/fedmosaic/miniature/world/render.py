@@ -58,7 +58,7 @@ from fedmosaic.miniature.world.styles import (
     PALETTE,
     STYLES,
     TRAINED_STYLES,
-    Style,
+    RenderStyle,
     get_style,
 )
 
@@ -118,7 +118,7 @@ class Scene:
     seed: int = 0
 
 
-def render(scene: Scene, style: str | Style = "plain") -> NDArray[np.uint8]:
+def render(scene: Scene, style: str | RenderStyle = "plain") -> NDArray[np.uint8]:
     """Draw ``scene`` in ``style``: uint8 [60, 60, 3].
 
     Raises:
@@ -178,7 +178,7 @@ def _explain(thing: Thing) -> DataError:
 
 
 @lru_cache(maxsize=64)
-def _background(style: Style) -> NDArray[np.uint8]:
+def _background(style: RenderStyle) -> NDArray[np.uint8]:
     image = np.empty((IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
     image[:] = style.background
     shade = np.asarray(style.background, np.float32)
@@ -207,7 +207,7 @@ def _sprite(
     size: str,
     fill: str,
     whole: bool,
-    style: Style,
+    style: RenderStyle,
     variant: int,
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
     """Pixels of a thing, and where they cover the background (None: everywhere). KeyError for unknown words."""
@@ -300,7 +300,7 @@ def _bars(
     return [*layers, (base, "ink")]
 
 
-def _treat(mask: sprites.Mask, style: Style, variant: int, rough: bool) -> sprites.Mask:
+def _treat(mask: sprites.Mask, style: RenderStyle, variant: int, rough: bool) -> sprites.Mask:
     """Apply a style's blur or pencil stroke to a mask."""
     if style.stroke == "rough":
         edge = len(mask)

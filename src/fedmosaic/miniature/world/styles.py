@@ -30,7 +30,7 @@ COLORS: tuple[str, ...] = tuple(PALETTE)
 
 
 @dataclass(frozen=True)
-class Style:
+class RenderStyle:
     """How a scene is drawn.
 
     Attributes:
@@ -61,32 +61,32 @@ class Style:
 
 
 _ALL = (
-    Style("plain", (255, 255, 255)),
-    Style("outlined", (250, 250, 244), outline=True),
-    Style("dark", (16, 18, 28), ink=(240, 240, 240)),
-    Style("noisy", (226, 226, 226), noise=22.0),
-    Style("striped", (246, 240, 224), pattern="stripes"),
-    Style("soft", (255, 252, 246), blur=1),
-    Style("pastel", (244, 244, 252), ink=(60, 60, 70), tint=0.45),
-    Style("sketch", (252, 250, 240), ink=(50, 50, 50), stroke="rough", held_out=True),
-    Style("mosaic", (240, 244, 240), pixel=2, held_out=True),
-    Style("dusk", (58, 44, 66), ink=(220, 210, 190), tint=0.3, noise=10.0, held_out=True),
-    Style("paper", (250, 246, 226), ink=(30, 40, 90), pattern="paper", held_out=True),
-    Style("framed", (236, 246, 255), pattern="frames", held_out=True),
+    RenderStyle("plain", (255, 255, 255)),
+    RenderStyle("outlined", (250, 250, 244), outline=True),
+    RenderStyle("dark", (16, 18, 28), ink=(240, 240, 240)),
+    RenderStyle("noisy", (226, 226, 226), noise=22.0),
+    RenderStyle("striped", (246, 240, 224), pattern="stripes"),
+    RenderStyle("soft", (255, 252, 246), blur=1),
+    RenderStyle("pastel", (244, 244, 252), ink=(60, 60, 70), tint=0.45),
+    RenderStyle("sketch", (252, 250, 240), ink=(50, 50, 50), stroke="rough", held_out=True),
+    RenderStyle("mosaic", (240, 244, 240), pixel=2, held_out=True),
+    RenderStyle("dusk", (58, 44, 66), ink=(220, 210, 190), tint=0.3, noise=10.0, held_out=True),
+    RenderStyle("paper", (250, 246, 226), ink=(30, 40, 90), pattern="paper", held_out=True),
+    RenderStyle("framed", (236, 246, 255), pattern="frames", held_out=True),
 )
 
-STYLES: dict[str, Style] = {style.name: style for style in _ALL}
+STYLES: dict[str, RenderStyle] = {style.name: style for style in _ALL}
 TRAINED_STYLES: tuple[str, ...] = tuple(style.name for style in _ALL if not style.held_out)
 HELD_OUT_STYLES: tuple[str, ...] = tuple(style.name for style in _ALL if style.held_out)
 
 
-def get_style(style: str | Style) -> Style:
-    """The style called ``style``; a :class:`Style` is returned as it is.
+def get_style(style: str | RenderStyle) -> RenderStyle:
+    """The style called ``style``; a :class:`RenderStyle` is returned as it is.
 
     Raises:
         DataError: If there is no style of that name.
     """
-    if isinstance(style, Style):
+    if isinstance(style, RenderStyle):
         return style
     if style not in STYLES:
         raise DataError(f"unknown miniature style {style!r}.{nearest(style, STYLES)}")

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from transformers import CLIPVisionModel
 
 from fedmosaic.miniature.pretraining.architectures import TOWER_WIDTH, build_tower
-from fedmosaic.miniature.pretraining.scenes import TARGETS, Picture, cell_targets, draw_picture
+from fedmosaic.miniature.pretraining.scenes import TARGETS, ScenePicture, cell_targets, draw_picture
 from fedmosaic.miniature.world.render import CELL
 from fedmosaic.seeding import seed_for
 
@@ -28,14 +28,16 @@ _RATE = 2e-3
 _REDRAW = (CELL // 2) ** 2
 
 
-def to_pixels(pictures: Sequence[Picture]) -> Tensor:
+def to_pixels(pictures: Sequence[ScenePicture]) -> Tensor:
     """What the image processor makes of the pictures: float32 [n, 3, 60, 60], -1 to 1."""
     stack = torch.from_numpy(np.stack([picture.pixels() for picture in pictures]))
     return stack.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 
 @torch.no_grad()
-def tower_features(tower: CLIPVisionModel, pictures: Sequence[Picture], batch: int = 256) -> Tensor:
+def tower_features(
+    tower: CLIPVisionModel, pictures: Sequence[ScenePicture], batch: int = 256
+) -> Tensor:
     """Patch features that enter the projector: float32 [n, 9, width]."""
     parts = [
         tower(to_pixels(pictures[start : start + batch]), output_hidden_states=True).hidden_states[
@@ -92,7 +94,7 @@ def train_tower(
 
 
 def _readout_loss(
-    tower: CLIPVisionModel, readout: nn.Linear, pictures: Sequence[Picture]
+    tower: CLIPVisionModel, readout: nn.Linear, pictures: Sequence[ScenePicture]
 ) -> tuple[Tensor, dict[str, float]]:
     """Mean cross-entropy of the readouts plus the error of the redrawn cells; accuracies outside of training."""
     pixels = to_pixels(pictures)

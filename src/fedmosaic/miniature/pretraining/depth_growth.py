@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 
-def trained_first(layers: int, shallow: int) -> list[int]:
-    """Indices, evenly spread, of the ``shallow`` layers that are trained from the start."""
-    return [k * layers // shallow for k in range(shallow)]
+def initial_layers(layers: int, initial_depth: int) -> list[int]:
+    """Indices, evenly spread, of the ``initial_depth`` layers that are trained from the start."""
+    return [k * layers // initial_depth for k in range(initial_depth)]
 
 
 class GrowingDecoder:
@@ -21,13 +21,13 @@ class GrowingDecoder:
 
     Args:
         decoder: A Llama or Qwen2 decoder (``language_model`` of a LLaVA model); its layer list is replaced for a while.
-        shallow: Number of layers before growing.
+        initial_depth: Number of layers before growing.
     """
 
-    def __init__(self, decoder: nn.Module, shallow: int) -> None:
+    def __init__(self, decoder: nn.Module, initial_depth: int) -> None:
         self.decoder = decoder
         self.every = list(decoder.layers)  # type: ignore[arg-type]
-        self.first = trained_first(len(self.every), shallow)
+        self.first = initial_layers(len(self.every), initial_depth)
         decoder.layers = nn.ModuleList([self.every[k] for k in self.first])
 
     @torch.no_grad()
