@@ -12,7 +12,7 @@ from fedmosaic.experiments.compare import Plan
 from fedmosaic.experiments.statistics import Interval
 from fedmosaic.miniature.benchmark.load import task_names
 from fedmosaic.miniature.pretraining.architectures import ARCHITECTURES
-from fedmosaic.models.source import bundled_names
+from fedmosaic.models.loading import bundled_names
 
 UP, DOWN, UNCLEAR, LONE = (
     Interval(2, 1, 5),

@@ -45,7 +45,7 @@ from fedmosaic.experiments.equal_compute import REFERENCE, equal_steps
 from fedmosaic.experiments.rehearsal import RoundCost, rehearse
 from fedmosaic.federation.run import resolve
 from fedmosaic.federation.runtime import Runtime
-from fedmosaic.models.source import locate
+from fedmosaic.models.loading import locate
 
 # arXiv 2506.11024, appendix on the experimental set-up.
 PAPER = {"fedmosaic": 94, "sft": 100, "fedavg": 100, "feddpa": 100, "fedsim": 75, "takfl": 75, "fedmkt": 60,

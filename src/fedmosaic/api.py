@@ -276,7 +276,7 @@ def align(
             the models takes no pictures.
         size: number of its examples. seed: of everything random.
         out: a folder for one file of each model and its heat map; None writes nothing.
-        root: the folder that ``public`` refers to. device, dtype: see :class:`~fedmosaic.models.source.ModelOptions`.
+        root: the folder that ``public`` refers to. device, dtype: see :class:`~fedmosaic.models.loading.ModelOptions`.
         join: a folder of refined alignments to the same pivot, which stand as they are: other models are refined to the pivot's.
         set: changes of single settings, ``["rank=64"]``.
         progress: show progress in the terminal.
@@ -293,7 +293,7 @@ def align(
     from fedmosaic.alignment.store import save_alignment
     from fedmosaic.data import public_examples
     from fedmosaic.models.backbone import Backbone
-    from fedmosaic.models.source import ModelOptions
+    from fedmosaic.models.loading import ModelOptions
     from fedmosaic.reporting.heat_map import write_heat_map
     from fedmosaic.reporting.progress import AlignProgress
 

@@ -16,7 +16,7 @@ from fedmosaic.algorithms.common.token_bridge import Bridge, Bridges, Script, bl
 from fedmosaic.data import public_examples
 from fedmosaic.data.example import Example, Turn
 from fedmosaic.models.backbone import Backbone
-from fedmosaic.models.origins import Kind
+from fedmosaic.models.token_origins import TokenKind
 from fedmosaic.training.distil import Predictions, predict, spoken
 
 END = "<end>"
@@ -41,13 +41,13 @@ class Reader:
         ids = [self.vocabulary[token] for token in [*self.cuts[example.answer], END]]
         return SimpleNamespace(labels=[-100, *ids])
 
-    def origins(self, example: Example) -> Tensor:
-        rows, place = [[Kind.PREDICT, 1, 0, 0]], 0
+    def token_origins(self, example: Example) -> Tensor:
+        rows, place = [[TokenKind.PREDICT, 1, 0, 0]], 0
         for token in self.cuts[example.answer]:
             length = len(token.lstrip("▁Ġ"))
-            rows.append([Kind.ANSWER, 1, place, place + length])
+            rows.append([TokenKind.ANSWER, 1, place, place + length])
             place += length
-        return torch.tensor([*rows, [Kind.END, 1, 0, 0]])
+        return torch.tensor([*rows, [TokenKind.END, 1, 0, 0]])
 
     def say(self, *positions: dict[str, float]) -> Predictions:
         width = max(map(len, positions))

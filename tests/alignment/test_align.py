@@ -229,7 +229,7 @@ def test_what_is_published_is_as_narrow_as_the_rank(published: Published, words:
         torch.testing.assert_close(
             z, known.show(alone).sites["block.1.down_proj"]["z"], atol=1e-4, rtol=1e-4
         )
-        assert torch.equal(published.origins[index], words.origins(EXAMPLES[index]))
+        assert torch.equal(published.origins[index], words.token_origins(EXAMPLES[index]))
 
 
 def test_other_data_or_settings_at_home(published: Published, syllables: Backbone) -> None:
@@ -278,8 +278,8 @@ def conversations(*texts: str) -> list[Example]:
 class Deaf(Backbone):
     """Its encodings are of other texts than the examples'."""
 
-    def origins(self, example: Example) -> torch.Tensor:
-        table = super().origins(example)
+    def token_origins(self, example: Example) -> torch.Tensor:
+        table = super().token_origins(example)
         table[:, 1] += 5
         return table
 

@@ -19,7 +19,7 @@ from fedmosaic.alignment.correspondence.depth import cka_monotone_matching
 from fedmosaic.data import public_examples
 from fedmosaic.errors import DataError, ModelError
 from fedmosaic.models.backbone import Backbone
-from fedmosaic.models.origins import Kind
+from fedmosaic.models.token_origins import TokenKind
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -178,7 +178,8 @@ def test_a_model_resembles_itself_layer_by_layer(models: list[Backbone]) -> None
     streamed = layer_cka(models[0], copy.copy(models[0]), examples)
     cka = streamed.matrix()
     template = sum(
-        int((models[0].origins(example)[:, 0] == Kind.TEMPLATE).sum()) for example in examples
+        int((models[0].token_origins(example)[:, 0] == TokenKind.TEMPLATE).sum())
+        for example in examples
     )
     assert (
         streamed.tokens

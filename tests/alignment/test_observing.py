@@ -23,7 +23,7 @@ from fedmosaic.alignment.hooks import linear_at
 from fedmosaic.data import Example, Turn, public_examples
 from fedmosaic.errors import DataError, ModelError
 from fedmosaic.models.backbone import Backbone
-from fedmosaic.models.origins import Kind
+from fedmosaic.models.token_origins import TokenKind
 from fedmosaic.seeding import generator
 
 EXAMPLES = [
@@ -103,12 +103,12 @@ def test_gradients_are_those_of_the_probe_alone(model: Backbone, kind: str) -> N
             torch.rand(3, 8, 1, generator=draw)[probe].flatten().tolist(),
             torch.rand(3, 8, 1, generator=draw)[probe].flatten().tolist(),
         )
-        table = model.origins(example).tolist()
+        table = model.token_origins(example).tolist()
 
         def scalar(logits: Tensor, labels: Tensor) -> Tensor:
             total = torch.zeros(())
             for at, (kind, turn, _, end) in enumerate(table):
-                if kind == Kind.ANSWER and labels[at] >= 0:
+                if kind == TokenKind.ANSWER and labels[at] >= 0:
                     place = end + 1000 * turn
                     weight = 0.5 * sum(
                         s * math.sin(2 * math.pi / 24 * r * place + 2 * math.pi * p)
@@ -164,7 +164,9 @@ def test_inputs_and_outputs_are_what_runs_through_the_layer(model: Backbone) -> 
         ).hidden_states
         for site in sites:
             x, y = (whole(seen, site.key, kind)[example.id] for kind in ("x", "y"))
-            assert len(x) == len(model.encode(example).input_ids) == len(model.origins(example))
+            assert (
+                len(x) == len(model.encode(example).input_ids) == len(model.token_origins(example))
+            )
             torch.testing.assert_close(linear_at(model, site)(x), y, atol=1e-4, rtol=1e-4)
             if site.module == "q_proj":
                 layer = model.language_layers[site.layer]
@@ -239,9 +241,9 @@ def test_rows_are_means_of_values_and_sums_of_gradients(answer_only: bool) -> No
                     values = seen.sites[key][kind][start : start + len(side)]
                     for group in range(matching.count):
                         if answer_only and matching.kind[group] not in (
-                            Kind.ANSWER,
-                            Kind.PREDICT,
-                            Kind.END,
+                            TokenKind.ANSWER,
+                            TokenKind.PREDICT,
+                            TokenKind.END,
                         ):
                             continue
                         members = values[side == group]

@@ -22,7 +22,7 @@ from fedmosaic.data import Example, Image, Turn
 from fedmosaic.errors import DataError, ModelError
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.models.chat import IGNORE, encode
-from fedmosaic.models.origins import Kind, origins
+from fedmosaic.models.token_origins import TokenKind, token_origins
 
 CHATML = (
     "{{ bos_token }}{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}"
@@ -147,7 +147,7 @@ def check_groups(
         assert len(side) == count == len(table)
         used = side[side >= 0]
         assert used.unique().tolist() == list(range(matching.count))
-        assert (used.diff() >= 0).all() or (table[:, 0] == Kind.IMAGE).any()
+        assert (used.diff() >= 0).all() or (table[:, 0] == TokenKind.IMAGE).any()
         assert torch.equal(table[side >= 0, 0], matching.kind[used])
 
 
@@ -156,7 +156,7 @@ def covered(matching: Matching, side: Tensor, table: Tensor) -> list[tuple[int, 
     spans = []
     for group in range(matching.count):
         rows = table[side == group]
-        if rows[0, 0] in (Kind.TEXT, Kind.ANSWER):
+        if rows[0, 0] in (TokenKind.TEXT, TokenKind.ANSWER):
             spans.append((int(rows[0, 1]), int(rows[:, 2].min()), int(rows[:, 3].max())))
     return spans
 
@@ -175,7 +175,7 @@ def check_text(matching: Matching, tables: tuple[Tensor, Tensor], item: Example)
 def test_two_families_share_every_character(llama: Backbone, qwen: Backbone, item: Example) -> None:
     for a, b in ((llama, qwen), (qwen, llama)):
         matching = match(a, b, item)
-        tables = a.origins(item), b.origins(item)
+        tables = a.token_origins(item), b.token_origins(item)
         check_groups(matching, (a.encode(item).input_ids, b.encode(item).input_ids), tables)
         check_text(matching, tables, item)
 
@@ -205,13 +205,13 @@ def test_a_words_pieces_answer_to_the_word(llama: Backbone, qwen: Backbone) -> N
 def test_origins_are_of_the_tokens_that_are_encoded(llama: Backbone, qwen: Backbone) -> None:
     for backbone in (llama, qwen):
         for item in EXAMPLES.values():
-            encoded, table = backbone.encode(item), backbone.origins(item)
+            encoded, table = backbone.encode(item), backbone.token_origins(item)
             learned = torch.tensor([label != IGNORE for label in encoded.labels])
             assert torch.equal(
-                learned, torch.isin(table[:, 0], torch.tensor([Kind.ANSWER, Kind.END]))
+                learned, torch.isin(table[:, 0], torch.tensor([TokenKind.ANSWER, TokenKind.END]))
             )
             image = torch.tensor(encoded.input_ids) == backbone.image_token_id
-            assert torch.equal(image, table[:, 0] == Kind.IMAGE)
+            assert torch.equal(image, table[:, 0] == TokenKind.IMAGE)
             assert table[image, 1:3].tolist() == [
                 [k // 9, k % 9] for k in range(9 * len(item.images))
             ]
@@ -225,10 +225,12 @@ def test_the_token_that_predicts_an_answer_has_a_counterpart(
     for backbone, side in ((llama, matching.first), (qwen, matching.second)):
         labels = torch.tensor(backbone.encode(item).labels)
         begins = (labels[1:] != IGNORE) & (labels[:-1] == IGNORE)
-        assert (matching.kind[side[:-1][begins]] == Kind.PREDICT).all() and begins.sum() == 2
+        assert (matching.kind[side[:-1][begins]] == TokenKind.PREDICT).all() and begins.sum() == 2
         ends = torch.tensor(backbone.encode(item).input_ids) == backbone.tokenizer.eos_token_id
-        assert (matching.kind[side[ends & (labels != IGNORE)]] == Kind.END).all()
-        expected = torch.isin(matching.kind, torch.tensor([Kind.ANSWER, Kind.PREDICT, Kind.END]))
+        assert (matching.kind[side[ends & (labels != IGNORE)]] == TokenKind.END).all()
+        expected = torch.isin(
+            matching.kind, torch.tensor([TokenKind.ANSWER, TokenKind.PREDICT, TokenKind.END])
+        )
         assert torch.equal(matching.answer, expected)
 
 
@@ -240,13 +242,13 @@ def test_byte_level_and_sentencepiece_with_templates_of_their_own(name: str, tri
     )
     item = Example("e", turns)
     tokenizers = byte_level(trim=trim), sentencepiece()
-    tables = tuple(origins(item, tokenizer, None, 0) for tokenizer in tokenizers)
+    tables = tuple(token_origins(item, tokenizer, None, 0) for tokenizer in tokenizers)
     ids = tuple(encode(item, tokenizer, None, 0, True).input_ids for tokenizer in tokenizers)
     matching = match_origins(*tables)
     check_groups(matching, (ids[0], ids[1]), (tables[0], tables[1]))
     check_text(matching, (tables[0], tables[1]), item)
     for table in tables:
-        assert (table[:, 0] == Kind.PREDICT).sum() == len(turns) // 2
+        assert (table[:, 0] == TokenKind.PREDICT).sum() == len(turns) // 2
 
 
 def test_a_middle_turn_without_an_end_token_gets_one() -> None:
@@ -255,7 +257,11 @@ def test_a_middle_turn_without_an_end_token_gets_one() -> None:
         sentencepiece()
     )  # its template ends turns with another token than the end of a sequence
     encoded = encode(item, tokenizer, None, 0, True)
-    assert len(encoded.labels) == len(encoded.input_ids) == len(origins(item, tokenizer, None, 0))
+    assert (
+        len(encoded.labels)
+        == len(encoded.input_ids)
+        == len(token_origins(item, tokenizer, None, 0))
+    )
     assert encoded.input_ids.count(tokenizer.eos_token_id) == 2
     assert encoded.labels.count(tokenizer.eos_token_id) == 2
 
@@ -265,15 +271,15 @@ def rows(*items: tuple[int, ...]) -> Tensor:
 
 
 def image(places: int, index: int = 0) -> list[tuple[int, ...]]:
-    return [(Kind.IMAGE, index, place, places) for place in range(places)]
+    return [(TokenKind.IMAGE, index, place, places) for place in range(places)]
 
 
-WORD = (Kind.TEXT, 0, 0, 4)
+WORD = (TokenKind.TEXT, 0, 0, 4)
 
 
 def sides(first: int, second: int) -> tuple[list[int], list[int]]:
     matching = match_origins(
-        rows(*image(first), WORD), rows((Kind.TEMPLATE,), *image(second), WORD)
+        rows(*image(first), WORD), rows((TokenKind.TEMPLATE,), *image(second), WORD)
     )
     return matching.first[:-1].tolist(), matching.second[1:-1].tolist()
 
@@ -300,7 +306,7 @@ def test_places_that_are_no_grid_lie_on_a_line() -> None:
 
 def test_images_answer_in_their_order() -> None:
     one = rows(*image(9, 0), *image(9, 1), WORD)
-    two = rows(*image(4, 0), *image(4, 1), (Kind.TEMPLATE,), WORD)
+    two = rows(*image(4, 0), *image(4, 1), (TokenKind.TEMPLATE,), WORD)
     matching = match_origins(one, two)
     assert matching.count == 9
     assert matching.first[:9].max() == 3 and matching.first[9:18].min() == 4
@@ -341,7 +347,7 @@ def test_slow_tokenizers_are_refused(llama: Backbone) -> None:
         is_fast = False
 
     with pytest.raises(ModelError, match="fast tokenizer"):
-        origins(EXAMPLES["text"], Slow(), None, 0)
+        token_origins(EXAMPLES["text"], Slow(), None, 0)
 
 
 def test_pooling_is_the_mean_of_each_group() -> None:
@@ -358,12 +364,12 @@ def test_selecting_groups_numbers_them_anew(llama: Backbone, qwen: Backbone) -> 
     answers = matching.select(matching.answer)
     assert answers.count == int(matching.answer.sum()) == 3
     assert (answers.first >= 0).sum() == 3 and set(answers.first.tolist()) == {-1, 0, 1, 2}
-    assert answers.kind.tolist() == [Kind.PREDICT, Kind.ANSWER, Kind.END]
+    assert answers.kind.tolist() == [TokenKind.PREDICT, TokenKind.ANSWER, TokenKind.END]
 
 
 def test_origins_travel_as_json(llama: Backbone, qwen: Backbone) -> None:
     item = EXAMPLES["two images"]
-    published = json.loads(json.dumps(qwen.origins(item).tolist()))
-    received = match_origins(llama.origins(item), torch.tensor(published))
+    published = json.loads(json.dumps(qwen.token_origins(item).tolist()))
+    received = match_origins(llama.token_origins(item), torch.tensor(published))
     local = match(llama, qwen, item)
     assert torch.equal(received.first, local.first) and torch.equal(received.second, local.second)

@@ -27,7 +27,7 @@ EXAMPLES = list(public_examples("miniature/public", 4))
 
 @pytest.fixture(scope="module")
 def published(models: list[Backbone]) -> Published:
-    origins = [models[1].origins(example) for example in EXAMPLES]
+    origins = [models[1].token_origins(example) for example in EXAMPLES]
     tokens = sum(map(len, origins))
     draw = torch.Generator().manual_seed(0)
     sites = {
@@ -71,7 +71,7 @@ def test_it_serves_as_well_as_the_pivot_itself(
     back = unpack_published(pack_published(published))
     back.check_examples(EXAMPLES)
     for index, example in enumerate(EXAMPLES):
-        here = back.match(index, models[0].origins(example))
+        here = back.match(index, models[0].token_origins(example))
         there = match(models[0], models[1], example)
         assert torch.equal(here.first, there.first) and torch.equal(here.second, there.second)
         values = back.sites["block.1.o_proj"]["z"][back.rows(index)]

@@ -14,7 +14,7 @@ from fedmosaic.miniature.pretraining.architectures import ARCHITECTURES, folder_
 from fedmosaic.miniature.pretraining.pretrain import skill_report
 from fedmosaic.miniature.world.render import Scene, Thing, render
 from fedmosaic.models.backbone import Backbone
-from fedmosaic.models.source import BUNDLED, bundled_names
+from fedmosaic.models.loading import BUNDLED, bundled_names
 
 FOLDERS = sorted(path.parent for path in BUNDLED.glob("*/config.json"))
 BASES = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)

@@ -1,4 +1,4 @@
-"""A backbone against Hugging Face's own forward pass: images, labels, padding, forks and the feature cache."""
+"""Test a backbone against the model's own forward pass; test labels, padding, forks and names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fedmosaic.data import Example, Image, Turn
 from fedmosaic.errors import DataError, ModelError
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.models.chat import IGNORE
-from fedmosaic.models.source import ModelOptions, bundled_names, locate, resolve_dtype
+from fedmosaic.models.loading import ModelOptions, bundled_names, locate, resolve_dtype
 from fedmosaic.training.loss import answer_logits
 
 MODELS = ["miniature/llama-8x96", "miniature/qwen2-10x112"]
@@ -59,10 +59,10 @@ def test_embeddings_give_the_logits_of_the_models_own_forward(backbone: Backbone
 
 def test_labels_are_the_answer_and_its_end(backbone: Backbone) -> None:
     encoded = backbone.encode(example(answer="blue"))
-    spoken = [token for token in encoded.labels if token != IGNORE]
-    assert backbone.tokenizer.decode(spoken[:-1]).strip() == "blue"
-    assert spoken[-1] == backbone.tokenizer.eos_token_id
-    assert backbone.answer_ids("blue") == spoken[:-1]
+    labelled = [token for token in encoded.labels if token != IGNORE]
+    assert backbone.tokenizer.decode(labelled[:-1]).strip() == "blue"
+    assert labelled[-1] == backbone.tokenizer.eos_token_id
+    assert backbone.answer_ids("blue") == labelled[:-1]
     prompt = backbone.encode(example(answer="blue"), answer=False)
     assert encoded.input_ids[: len(prompt.input_ids)] == prompt.input_ids
     assert all(label == IGNORE for label in prompt.labels)
@@ -76,10 +76,10 @@ def test_every_assistant_turn_is_learned(backbone: Backbone) -> None:
         Turn("assistant", "no"),
     )
     encoded = backbone.encode(Example("m", turns))
-    spoken = backbone.tokenizer.decode(
+    text = backbone.tokenizer.decode(
         [token for token in encoded.labels if token != IGNORE], skip_special_tokens=True
     )
-    assert spoken.split() == ["yes", "no"] or spoken.replace(" ", "") == "yesno"
+    assert text.split() == ["yes", "no"] or text.replace(" ", "") == "yesno"
 
 
 def test_padding_does_not_change_an_answer(backbone: Backbone) -> None:
@@ -87,11 +87,11 @@ def test_padding_does_not_change_an_answer(backbone: Backbone) -> None:
         example(images=1),
         example("which is bigger? Options: first, second, third, fourth", "first", images=3),
     )
-    alone = backbone.collate([backbone.encode(short)])
+    single = backbone.collate([backbone.encode(short)])
     both = backbone.collate([backbone.encode(short), backbone.encode(long)])
     with torch.no_grad():
         one = backbone.model(
-            inputs_embeds=backbone.embed(alone), attention_mask=alone.attention_mask
+            inputs_embeds=backbone.embed(single), attention_mask=single.attention_mask
         ).logits[0, -3:]
         two = backbone.model(
             inputs_embeds=backbone.embed(both), attention_mask=both.attention_mask
@@ -101,8 +101,8 @@ def test_padding_does_not_change_an_answer(backbone: Backbone) -> None:
     assert both.answer_width == int((both.labels != IGNORE).sum(1).max())
 
 
-def test_kept_columns_go_through_the_head_at_once(backbone: Backbone) -> None:
-    """A view of the hidden states would be multiplied with the head example by example, which a large vocabulary makes dear."""
+def test_selected_columns_go_through_the_head_at_once(backbone: Backbone) -> None:
+    """Multiply the head with all columns at once; with a large vocabulary one by one is slow."""
     items = [example(images=0), example(images=0, question="what?", answer="blue or green")]
     batch = backbone.collate([backbone.encode(item) for item in items])
     width, length = batch.answer_width, batch.labels.shape[1]
@@ -112,10 +112,10 @@ def test_kept_columns_go_through_the_head_at_once(backbone: Backbone) -> None:
         whole = backbone.model(
             inputs_embeds=backbone.embed(batch), attention_mask=batch.attention_mask
         ).logits
-        kept, labels = answer_logits(backbone.model, backbone, batch)
+        selected, labels = answer_logits(backbone.model, backbone, batch)
     handle.remove()
     assert seen[1].shape[:2] == (2, width) and seen[1].is_contiguous()
-    assert torch.allclose(kept, whole[:, length - width - 1 : -1], atol=1e-5)
+    assert torch.allclose(selected, whole[:, length - width - 1 : -1], atol=1e-5)
     assert torch.equal(labels, batch.labels[:, -width:])
 
 
@@ -132,16 +132,20 @@ def test_a_fork_shares_the_weights_and_leaves_the_base_bare(backbone: Backbone) 
     assert not any("lora" in name for name, _ in backbone.model.named_parameters())
 
 
-def test_the_tower_sees_a_picture_once(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tower_computes_an_image_once(
+    backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert backbone.tower is not None
-    seen: list[int] = []
+    computed: list[int] = []
     real = backbone.tower._compute
-    monkeypatch.setattr(backbone.tower, "_compute", lambda image: (seen.append(1), real(image))[1])
+    monkeypatch.setattr(
+        backbone.tower, "_compute", lambda image: (computed.append(1), real(image))[1]
+    )
     images = [picture(100), picture(101), picture(100)]
     first = backbone.tower.features(images)
-    again = backbone.tower.features(images)
-    assert sum(seen) == 2 or sum(seen) == 0  # 0: another model with this very tower has seen them
-    assert torch.equal(first, again) and torch.equal(first[0], first[2])
+    second = backbone.tower.features(images)
+    assert sum(computed) in (0, 2)  # 0: a model with an equal tower has computed them already
+    assert torch.equal(first, second) and torch.equal(first[0], first[2])
     assert not torch.equal(first[0], first[1])
 
 
@@ -180,7 +184,7 @@ def test_bundled_models_have_a_name() -> None:
 
 
 def test_what_is_drawn_for_a_model_does_not_depend_on_where_its_folder_is(tmp_path: Path) -> None:
-    """A run moved to another folder or machine gives the same numbers; bundled models keep the draws of their names."""
+    """Seed draws by content, so that a moved run stays equal; bundled models draw by name."""
     name = MODELS[0]
     copies = [
         shutil.copytree(locate(name)[0], tmp_path / place / "model") for place in ("here", "there")

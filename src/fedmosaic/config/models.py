@@ -8,7 +8,7 @@ from fedmosaic.config.base import Settings
 
 
 class ModelSettings(Settings):
-    """Set how base models are loaded (see :class:`fedmosaic.models.source.ModelOptions`)."""
+    """Set how base models are loaded (see :class:`fedmosaic.models.loading.ModelOptions`)."""
 
     device: str = "auto"
     """Torch device, e.g. ``cuda``. ``auto``: a GPU if there is one, else the CPU."""

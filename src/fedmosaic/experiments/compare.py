@@ -22,7 +22,7 @@ from fedmosaic.experiments.variants import Variant, distinct
 from fedmosaic.federation.run import versions
 from fedmosaic.federation.runtime import only_miniatures
 from fedmosaic.files import write_atomic
-from fedmosaic.models.source import resolve_device
+from fedmosaic.models.loading import resolve_device
 
 PLAN = "plan.json"
 RESULT = "comparison.json"

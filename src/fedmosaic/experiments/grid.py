@@ -85,7 +85,7 @@ def run_grid(
 ) -> list[Failure]:
     """Do all jobs, at most ``parallel`` at a time. All processes have ended when this returns or raises.
 
-    ``features``: a file in which the jobs share image features (see :class:`fedmosaic.models.shared_features.SharedFeatures`).
+    ``features``: a file in which the jobs share image features (see :class:`fedmosaic.models.feature_database.FeatureDatabase`).
     """
     finished = [job for job in jobs if job.summary() is not None]
     grid = _Grid([job for job in jobs if job not in finished], parallel, listener, features)

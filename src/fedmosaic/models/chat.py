@@ -1,4 +1,4 @@
-"""A conversation as token ids, with labels on what the assistant says."""
+"""Encode a conversation as token ids, with labels on the assistant's turns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from fedmosaic.errors import ModelError
 IGNORE = -100
 
 PLAIN_TEMPLATE = (
-    "{% for message in messages %}{% if message['role'] == 'user' %}USER: {{ message['content'] }}\n"
+    "{% for message in messages %}"
+    "{% if message['role'] == 'user' %}USER: {{ message['content'] }}\n"
     "{% else %}ASSISTANT: {{ message['content'] }}{{ eos_token }}\n{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}ASSISTANT: {% endif %}"
 )
@@ -21,14 +22,16 @@ PLAIN_TEMPLATE = (
 
 @dataclass(frozen=True)
 class Encoded:
-    """One example for one model.
+    """Hold one example as encoded for one model.
+
+    Ids and labels are arrays of C integers: a run caches every example it encodes, and lists would
+    take several times the memory.
 
     Attributes:
-        input_ids: token ids, each image already widened to its number of tokens.
-        labels: the same ids where the assistant speaks (its end-of-turn token included), -100 elsewhere.
-        images: the pictures, in the order of their tokens.
-
-    Ids and labels are arrays of C integers: a run keeps every example it met, and lists would take several times the memory.
+        input_ids: Token ids, with each image expanded to its number of tokens.
+        labels: The same ids in the assistant's turns (their end-of-turn tokens included), -100
+            elsewhere.
+        images: The images, in the order of their tokens.
     """
 
     input_ids: array[int]
@@ -39,110 +42,129 @@ class Encoded:
 def encode(
     example: Example, tokenizer: Any, image_token: str | None, image_tokens: int, answer: bool
 ) -> Encoded:
-    """Apply the model's chat template (a plain one where it has none) and tokenize turn by turn.
+    """Apply the model's chat template and tokenize turn by turn.
 
     Args:
-        answer: with the final answer and labels for every assistant turn; without, the prompt up to where the answer begins.
+        example: The conversation.
+        tokenizer: A Hugging Face tokenizer; ``PLAIN_TEMPLATE`` is used where it has no template.
+        image_token: The token that stands for one place of an image; None for a text-only model.
+        image_tokens: Number of these tokens per image.
+        answer: Encode the final answer and label every assistant turn. False: encode only the
+            prompt of the final answer.
 
     Raises:
-        ModelError: the example has images and the model takes none, or the template rewrites earlier turns.
+        ModelError: the example has images and the model takes none, or the template rewrites
+            earlier turns.
     """
     ids: list[int] = []
     labels: list[int] = []
-    for piece in pieces(example, tokenizer, image_token, image_tokens):
-        part = _ids(tokenizer, piece.text)
-        if not piece.spoken:
+    for segment in split_segments(example, tokenizer, image_token, image_tokens):
+        part = _ids(tokenizer, segment.text)
+        if not segment.is_answer:
             ids += part
             labels += [IGNORE] * len(part)
-            if piece.last and not answer:
+            if segment.is_last and not answer:
                 break
             continue
-        spoken = _spoken(part, tokenizer.eos_token_id)
-        part = spoken if piece.last else spoken + part[len(spoken) :]
+        labelled = _through_end_token(part, tokenizer.eos_token_id)
+        part = labelled if segment.is_last else labelled + part[len(labelled) :]
         ids += part
-        labels += spoken + [IGNORE] * (len(part) - len(spoken))
+        labels += labelled + [IGNORE] * (len(part) - len(labelled))
     return Encoded(array("i", ids), array("i", labels), example.images)
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A stretch of a rendered conversation that is tokenized by itself.
+class Segment:
+    """Hold a part of a rendered conversation that is tokenized by itself.
 
     Attributes:
-        text: as the chat template writes it.
-        turn: index of the assistant's turn that it leads up to or is.
-        spoken: whether it is that turn (and what the template writes after it) or all before it since the turn before.
-        last: whether that turn is the example's last.
+        text: The text as the chat template writes it.
+        turn: Index of the assistant's turn that the segment is, or leads up to.
+        is_answer: True for the assistant's turn and the template's text after it; False for
+            everything between the previous assistant's turn and this one.
+        is_last: The turn is the last one of the example.
     """
 
     text: str
     turn: int
-    spoken: bool
-    last: bool
+    is_answer: bool
+    is_last: bool
 
 
-def pieces(
+def split_segments(
     example: Example, tokenizer: Any, image_token: str | None, image_tokens: int
-) -> Iterator[Piece]:
-    """The pieces of an example, alternately what is asked and what is spoken; joined they are the whole rendered text.
+) -> Iterator[Segment]:
+    """Yield the segments of an example: prompt, answer, prompt, answer and so on.
+
+    Joined they are the whole rendered text.
 
     Raises:
         ModelError: as :func:`encode`.
     """
-    turns = widened(example, image_token, image_tokens)
+    turns = expand_images(example, image_token, image_tokens)
     done = ""
     for index, turn in enumerate(turns):
         if turn.role != "assistant":
             continue
         last = index == len(turns) - 1
         prompt = render(tokenizer, turns[:index], generation=True)
-        _only_appended(prompt, done)
-        yield Piece(prompt[len(done) :], index, False, last)
+        _check_appended(prompt, done)
+        yield Segment(prompt[len(done) :], index, False, last)
         whole = render(tokenizer, turns[: index + 1], generation=False)
-        _only_appended(whole, prompt)
-        yield Piece(whole[len(prompt) :], index, True, last)
+        _check_appended(whole, prompt)
+        yield Segment(whole[len(prompt) :], index, True, last)
         done = whole
 
 
-def widened(example: Example, image_token: str | None, image_tokens: int) -> list[Turn]:
-    """The turns with every image mark replaced by as many image tokens as the model takes an image to be.
+def expand_images(example: Example, image_token: str | None, image_tokens: int) -> list[Turn]:
+    """Return the turns with every image mark replaced by the model's image tokens.
 
     Raises:
         ModelError: the example has images and the model takes none.
     """
     if example.images and image_token is None:
-        raise ModelError(f"example {example.id!r} has images, but the model takes text only")
+        raise ModelError(
+            f"example {example.id!r} has images, but the model takes text only: use a "
+            "vision-language model"
+        )
     return [
         Turn(turn.role, turn.text.replace(IMAGE_MARK, (image_token or "") * image_tokens))
         for turn in example.turns
     ]
 
 
-def _only_appended(text: str, before: str) -> None:
+def _check_appended(text: str, before: str) -> None:
     if not text.startswith(before):
         raise ModelError(
-            "the tokenizer's chat template rewrites earlier turns; give the model a template that only appends"
+            "the tokenizer's chat template rewrites earlier turns; give the model a template that "
+            "only appends"
         )
 
 
 def answer_ids(tokenizer: Any, question: str, text: str) -> list[int]:
-    """Token ids of ``text`` as the assistant's answer to ``question``, without the end-of-turn token."""
+    """Return the ids of ``text`` as an answer to ``question``, without the end-of-turn token."""
     turns = [Turn("user", question), Turn("assistant", text)]
     prompt = render(tokenizer, turns[:1], generation=True)
     whole = render(tokenizer, turns, generation=False)
-    spoken = _spoken(_ids(tokenizer, whole[len(prompt) :]), tokenizer.eos_token_id)
-    return spoken[:-1]
+    ids = _ids(tokenizer, whole[len(prompt) :])
+    return _through_end_token(ids, tokenizer.eos_token_id)[:-1]
 
 
-def _spoken(ids: list[int], eos: int) -> list[int]:
-    """``ids`` up to and with the first end-of-turn token, which is added where the template writes none."""
+def _through_end_token(ids: list[int], eos: int) -> list[int]:
+    """Return ``ids`` through the first end-of-turn token, which is added if missing."""
     return ids[: ids.index(eos) + 1] if eos in ids else [*ids, eos]
 
 
 def render(tokenizer: Any, turns: Sequence[Turn], generation: bool) -> str:
-    """The conversation as its tokenizer's chat template writes it.
+    """Render a conversation by its tokenizer's chat template.
 
-    Templates want a user to begin: before a text alone, which is an assistant's turn, the user says nothing.
+    Templates expect a user's turn first. An empty one is put before a conversation that begins with
+    the assistant.
+
+    Args:
+        tokenizer: A Hugging Face tokenizer.
+        turns: The turns so far.
+        generation: Also write the beginning of the next assistant's turn.
     """
     if not turns or turns[0].role == "assistant":
         turns = [Turn("user", ""), *turns]

@@ -1,4 +1,4 @@
-"""A short name for what a model is: equal for equal weights, tokenizer and shape, whatever the file they came from."""
+"""Identify a model by its weights, tokenizer and shape, whatever file it came from."""
 
 from __future__ import annotations
 
@@ -15,18 +15,21 @@ WHOLE = 1 << 18
 SAMPLES = 1 << 12
 _PROBE = "The 3 quick foxes — naïve, 日本 — jump:\n  over it."
 _SHAPE = (
-    "model_type", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
-    "head_dim", "hidden_act", "rms_norm_eps", "sliding_window", "vocab_size",
-)  # fmt: skip
+    *("model_type", "hidden_size", "intermediate_size", "num_hidden_layers", "head_dim"),
+    *("num_attention_heads", "num_key_value_heads", "hidden_act", "rms_norm_eps"),
+    *("sliding_window", "vocab_size"),
+)
 
 
 def fingerprint(backbone: Backbone) -> str:
-    """32 hex digits over the weights, the fields of the config that shape the network, the chat template and the tokenizer.
+    """Return 32 hex digits that identify a model.
 
-    Weights of up to 2^18 values count whole, larger ones by about 4,096 evenly spaced values each (the stride is odd, so that
-    they fall in all columns): milliseconds for a model of billions. They are compared as float32: a checkpoint in bfloat16
-    has one fingerprint loaded as bfloat16 and as float32. A change in a large matrix that misses every sampled value goes
-    unnoticed; training never changes so few.
+    They depend on the weights, the fields of the config that shape the network, the chat template
+    and the tokenizer. Weights of up to 2^18 values enter whole. Larger ones enter by about 4,096
+    evenly spaced values each (the stride is odd, so that they fall in all columns), which takes
+    milliseconds for a model of billions of parameters. Weights enter as float32, so a bfloat16
+    checkpoint has one fingerprint whether loaded as bfloat16 or as float32. A change in a large
+    matrix that misses every sampled value is not seen; training never changes so few values.
     """
     digest = hashlib.blake2b(digest_size=16)
     shape = {name: getattr(backbone.text_config, name, None) for name in _SHAPE}

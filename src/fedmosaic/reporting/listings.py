@@ -98,8 +98,8 @@ def _scenarios() -> Listing:
 
 
 def _models() -> Listing:
-    from fedmosaic.models.packaged import PACKAGED
-    from fedmosaic.models.source import bundled_names, locate
+    from fedmosaic.models.loading import bundled_names, locate
+    from fedmosaic.models.packaged import PACKAGED_MODELS
 
     columns = {
         "name": Column("model", style="bold"),
@@ -115,7 +115,7 @@ def _models() -> Listing:
             text = json.load(stream)["text_config"]
         keys = ("model_type", "num_hidden_layers", "hidden_size", "vocab_size")
         shapes[name] = tuple(text[key] for key in keys)
-    shapes |= {name: packaged.shape for name, packaged in PACKAGED.items()}
+    shapes |= {name: packaged.shape for name, packaged in PACKAGED_MODELS.items()}
     entries = [dict(zip(columns, (name, *shape), strict=True)) for name, shape in shapes.items()]
     note = (
         "also: any LLaVA-style or causal language model, by Hugging Face name, folder or .gguf file"

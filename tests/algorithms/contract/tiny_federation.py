@@ -23,7 +23,7 @@ from fedmosaic.federation.runtime import Runtime
 from fedmosaic.federation.transport import InProcess
 from fedmosaic.federation.wire import unpack
 from fedmosaic.models.backbone import Backbone
-from fedmosaic.models.source import ModelOptions, load_pretrained
+from fedmosaic.models.loading import ModelOptions, load_pretrained
 
 LAYERS = 3
 FAMILIES = {"tiny/llama": "miniature/llama-8x96", "tiny/qwen2": "miniature/qwen2-10x112"}

@@ -19,7 +19,7 @@ from fedmosaic.alignment.correspondence.vocabulary import (
 from fedmosaic.data.example import Example
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.models.chat import IGNORE
-from fedmosaic.models.origins import Kind
+from fedmosaic.models.token_origins import TokenKind
 from fedmosaic.training.distil import Predictions
 
 CHUNK = 256
@@ -43,8 +43,11 @@ class Script:
         self.said: list[Tensor] = []
         labels: list[Tensor] = []
         for example in examples:
-            origins, own = backbone.origins(example), torch.tensor(backbone.encode(example).labels)
-            text = origins[:, 0] != Kind.IMAGE
+            origins, own = (
+                backbone.token_origins(example),
+                torch.tensor(backbone.encode(example).labels),
+            )
+            text = origins[:, 0] != TokenKind.IMAGE
             self.origins.append(origins[text])
             self.said.append(own[text] != IGNORE)
             labels.append(own[own != IGNORE])

@@ -34,7 +34,7 @@ class Observation:
     Attributes:
         sites: for each site ``x`` [tokens, d_in], ``y`` [tokens, d_out] and ``g`` [tokens, probes, d_out]; or what a pivot shows of
             them (:meth:`~fedmosaic.alignment.closed_form.pivot.Pivot.show`).
-        origins: for each example int64 [its tokens, 4] (:meth:`Backbone.origins`). names: the examples' ids.
+        origins: for each example int64 [its tokens, 4] (:meth:`Backbone.token_origins`). names: the examples' ids.
     """
 
     sites: Mapping[str, Kinds]
@@ -108,7 +108,7 @@ def _look(
     gradients: bool,
 ) -> Observation:
     """One forward pass, and one backward pass for each probe."""
-    origins = [backbone.origins(example) for example in examples]
+    origins = [backbone.token_origins(example) for example in examples]
     batch = backbone.collate([backbone.encode(example) for example in examples])
     with watching(backbone, sites) as seen, torch.set_grad_enabled(gradients):
         logits = forward(backbone, batch, gradients=gradients)

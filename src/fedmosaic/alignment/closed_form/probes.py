@@ -20,7 +20,7 @@ from fedmosaic.data.example import Example
 from fedmosaic.errors import DataError
 from fedmosaic.models.backbone import Backbone, Batch
 from fedmosaic.models.chat import IGNORE
-from fedmosaic.models.origins import Kind
+from fedmosaic.models.token_origins import TokenKind
 from fedmosaic.seeding import generator
 
 MOST_WORDS = 256
@@ -129,7 +129,7 @@ def _smooth(
     phase = torch.rand(number, waves, 1, generator=draw) * 2 * torch.pi
     place = (table[:, 3] + 1000 * table[:, 1]).double()
     value = (size * torch.sin(rate * place + phase)).sum(1).float()
-    inside: Tensor = value * (table[:, 0] == Kind.ANSWER)
+    inside: Tensor = value * (table[:, 0] == TokenKind.ANSWER)
     return inside
 
 

@@ -22,7 +22,7 @@ from fedmosaic.alignment.correspondence.positions import match, pool, stack
 from fedmosaic.data.example import Example
 from fedmosaic.errors import DataError, ModelError
 from fedmosaic.models.backbone import Backbone, Batch
-from fedmosaic.models.origins import Kind
+from fedmosaic.models.token_origins import TokenKind
 from fedmosaic.seeding import seed_for
 
 EXACT_LIMIT = 1 << 23
@@ -220,7 +220,7 @@ def _pooled_outputs(
 ) -> list[list[Tensor]]:
     """For each model, one [groups, hidden] a layer: the outputs of its layers, pooled to the groups of the two models."""
     matchings = [match(*models, example) for example in examples]
-    matchings = [matching.select(matching.kind != Kind.TEMPLATE) for matching in matchings]
+    matchings = [matching.select(matching.kind != TokenKind.TEMPLATE) for matching in matchings]
     counts = [matching.count for matching in matchings]
     pooled = []
     for backbone, side in zip(models, ("first", "second"), strict=True):

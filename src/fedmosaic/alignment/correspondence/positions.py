@@ -1,6 +1,6 @@
 """Which token of one model answers to which of another, when both read the same example.
 
-Both encodings are told in terms of the example (:mod:`fedmosaic.models.origins`), so that neither side needs the other's
+Both encodings are told in terms of the example (:mod:`fedmosaic.models.token_origins`), so that neither side needs the other's
 tokenizer, template or image processor: :func:`match_origins` compares two tables of numbers, and one of them may have
 come over the wire.
 """
@@ -18,7 +18,7 @@ from torch import Tensor
 from fedmosaic.data.example import Example
 from fedmosaic.errors import DataError
 from fedmosaic.models.backbone import Backbone
-from fedmosaic.models.origins import Kind
+from fedmosaic.models.token_origins import TokenKind
 
 _Span = tuple[int, int]
 
@@ -30,7 +30,7 @@ class Matching:
     Attributes:
         first, second: int64 [n1] and [n2], the group of each token of ``encode(example)``, or -1 for a token without a
             counterpart. Every group has a token on both sides.
-        kind: int64 [count], the :class:`~fedmosaic.models.origins.Kind` of each group.
+        kind: int64 [count], the :class:`~fedmosaic.models.token_origins.TokenKind` of each group.
     """
 
     first: Tensor
@@ -45,7 +45,9 @@ class Matching:
     @property
     def answer(self) -> Tensor:
         """Bool [count]: the group lies in an assistant's turn or predicts its first token."""
-        return torch.isin(self.kind, torch.tensor([Kind.ANSWER, Kind.PREDICT, Kind.END]))
+        return torch.isin(
+            self.kind, torch.tensor([TokenKind.ANSWER, TokenKind.PREDICT, TokenKind.END])
+        )
 
     def select(self, chosen: Tensor) -> Matching:
         """Only the groups where ``chosen`` (bool [count]) is true, numbered anew; the tokens of others become -1."""
@@ -60,10 +62,10 @@ def match(a: Backbone, b: Backbone, example: Example) -> Matching:
     """Match the tokens of ``a.encode(example)`` with those of ``b.encode(example)``; see :func:`match_origins`.
 
     Raises:
-        DataError: the two encodings share no text. ModelError: as :meth:`Backbone.origins`.
+        DataError: the two encodings share no text. ModelError: as :meth:`Backbone.token_origins`.
     """
-    first = a.origins(example)
-    second = first if a is b else b.origins(example)
+    first = a.token_origins(example)
+    second = first if a is b else b.token_origins(example)
     return match_origins(first, second, example.id)
 
 
@@ -80,7 +82,7 @@ def match_origins(first: Tensor, second: Tensor, name: str = "?") -> Matching:
       other model's. Other template tokens have no counterpart.
 
     Args:
-        first, second: int64 [n, 4], as :meth:`Backbone.origins` gives them.
+        first, second: int64 [n, 4], as :meth:`Backbone.token_origins` gives them.
         name: the example's id, for messages.
 
     Raises:
@@ -100,7 +102,7 @@ def match_origins(first: Tensor, second: Tensor, name: str = "?") -> Matching:
         if key in shared and key not in numbers:
             numbers[key] = len(numbers)
             kinds.append(row[0])
-    if not {Kind.TEXT, Kind.ANSWER}.intersection(kinds):
+    if not {TokenKind.TEXT, TokenKind.ANSWER}.intersection(kinds):
         raise DataError(
             f"example {name!r}: the two models' encodings share no text; are they of the same example?"
         )
@@ -135,15 +137,15 @@ def stack(groups: Sequence[Tensor], counts: Sequence[int], width: int) -> Tensor
 def _key(row: list[int], cuts: dict[int, list[int]], grids: dict[int, tuple[int, int]]) -> Hashable:
     """What a token shares with its counterparts: equal keys are one group. None for a token without any."""
     kind, where, start, end = row
-    if kind in (Kind.TEXT, Kind.ANSWER):
+    if kind in (TokenKind.TEXT, TokenKind.ANSWER):
         turn = cuts.get(where, [])
         segment = bisect_right(turn, start)
         if start == end:  # white space at the end of the turn
             segment = min(segment, len(turn) - 1)
         return ("text", where, segment) if 0 < segment < len(turn) else None
-    if kind == Kind.IMAGE:
+    if kind == TokenKind.IMAGE:
         return ("image", where, _cell(start, end, *grids[where])) if where in grids else None
-    return (kind, where) if kind in (Kind.PREDICT, Kind.END) else None
+    return (kind, where) if kind in (TokenKind.PREDICT, TokenKind.END) else None
 
 
 def _common_cuts(*tables: list[list[int]]) -> dict[int, list[int]]:
@@ -152,7 +154,7 @@ def _common_cuts(*tables: list[list[int]]) -> dict[int, list[int]]:
     for table in tables:
         spans: dict[int, list[_Span]] = {}
         for kind, turn, start, end in table:
-            if kind in (Kind.TEXT, Kind.ANSWER):
+            if kind in (TokenKind.TEXT, TokenKind.ANSWER):
                 spans.setdefault(turn, []).append((start, end))
         sides.append({turn: _cuts(found) for turn, found in spans.items()})
     return {
@@ -175,7 +177,7 @@ def _cuts(spans: list[_Span]) -> list[int]:
 
 def _common_grids(*tables: list[list[int]]) -> dict[int, tuple[int, int]]:
     """For each image in both tables, the smaller number of places and the smaller side (0 if one is no grid)."""
-    sides = [{row[1]: row[3] for row in table if row[0] == Kind.IMAGE} for table in tables]
+    sides = [{row[1]: row[3] for row in table if row[0] == TokenKind.IMAGE} for table in tables]
     both = {
         image: (places, sides[1][image]) for image, places in sides[0].items() if image in sides[1]
     }

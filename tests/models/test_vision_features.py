@@ -1,4 +1,4 @@
-"""Features and pictures on their way: features come back exactly, within the limit, and nobody keeps pixels."""
+"""Test the feature cache, and that images are identified by their pixels without storing them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 
 from fedmosaic.data import Image, load_task
 from fedmosaic.errors import FedMosaicError, ModelError
-from fedmosaic.models.features import FeatureCache
+from fedmosaic.models.vision_features import FeatureCache
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -26,8 +26,8 @@ def test_features_come_back_as_they_were(dtype: torch.dtype) -> None:
     }
     for key, value in values.items():
         cache[key] = value
-    values["turned"] = torch.arange(24).view(6, 4).T.to(dtype)
-    cache["turned"] = values["turned"]
+    values["transposed"] = torch.arange(24).view(6, 4).T.to(dtype)
+    cache["transposed"] = values["transposed"]
     assert len(cache) == 6 and cache.size == 6 * 24 * values["0"].element_size()
     for key, value in values.items():
         assert torch.equal(cache[key], value) and cache[key].dtype == dtype, key
@@ -40,7 +40,7 @@ def test_a_returned_feature_is_a_copy() -> None:
     assert torch.equal(cache["a"], torch.ones(2, 2))
 
 
-def test_the_longest_unused_gives_way_and_its_place_is_used_again() -> None:
+def test_the_least_recently_used_entry_is_replaced() -> None:
     cache = FeatureCache(limit=3 * 16)
     for number, key in enumerate("abc"):
         cache[key] = torch.full((2, 2), float(number))
@@ -53,10 +53,10 @@ def test_the_longest_unused_gives_way_and_its_place_is_used_again() -> None:
     assert cache._file.seek(0, 2) == cache.limit
 
 
-def test_features_that_do_not_fit_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_of_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     cache = FeatureCache()
     cache["a"] = torch.ones(2, 2)
-    with pytest.raises(ModelError, match=r"\[2, 2\] of one picture and \[3, 2\] of another"):
+    with pytest.raises(ModelError, match=r"\[2, 2\] of one image and \[3, 2\] of another"):
         cache["b"] = torch.ones(3, 2)
 
     class Full:

@@ -1,4 +1,4 @@
-"""Image features of frozen vision towers, computed once: training and evaluation never run a tower twice on one picture."""
+"""Compute the image features of frozen vision towers, once for every image."""
 
 from __future__ import annotations
 
@@ -17,28 +17,31 @@ from torch import Tensor, nn
 
 from fedmosaic.data.example import Image
 from fedmosaic.errors import FedMosaicError, ModelError
-from fedmosaic.models.shared_features import LIMIT, SharedFeatures
+from fedmosaic.models.feature_database import LIMIT, FeatureDatabase
 
 
 class VisionTower:
-    """The frozen tower of a LLaVA-style model with a cache of what it saw.
+    """Run the frozen tower of a LLaVA-style model, with a cache of its features.
 
-    The features are those that enter the projector: the hidden states of ``vision_feature_layer``, without the class token
-    under the ``default`` selection strategy. Models whose towers hold equal weights share one cache.
+    The features are those that enter the projector: the hidden states of ``vision_feature_layer``,
+    without the class token under the ``default`` selection strategy. Models whose towers hold equal
+    weights share one cache.
 
     Args:
-        tower: the vision model; never trained.
-        processor: its image processor (PIL backend).
-        layer: index of the hidden state to take, or several to concatenate.
-        drop_class_token: whether the first token is left out.
+        tower: The vision model; never trained.
+        processor: Its image processor (PIL backend).
+        layer: Index of the hidden state to take, or several to concatenate.
+        drop_class_token: Leave the first token out.
 
     Attributes:
-        seconds: time spent in the tower so far, pictures apart (reading, drawing, preprocessing).
-        shared: what other processes have computed, for all towers of this one; None: nobody else does.
+        seconds: Time spent in the tower so far, without loading and preprocessing images.
+        database: Features that other processes have computed, for all towers of this process; None:
+            they are not shared.
     """
 
-    _caches: dict[str, FeatureCache] = {}  # noqa: RUF012 (shared by all towers of the process on purpose)
-    shared: SharedFeatures | None = None
+    # All towers of the process share these caches.
+    _caches: dict[str, FeatureCache] = {}  # noqa: RUF012
+    database: FeatureDatabase | None = None
 
     def __init__(
         self, tower: nn.Module, processor: Any, layer: int | list[int], drop_class_token: bool
@@ -64,13 +67,13 @@ class VisionTower:
         return digest.hexdigest()
 
     def features(self, images: Sequence[Image]) -> Tensor:
-        """Features [images, tokens, width] on the CPU, computed only for pictures not seen before.
+        """Return features [images, tokens, width] on the CPU, computed once for every image.
 
-        A picture goes through the tower alone: in a batch its last bits would depend on the company, and with them every
-        number of a run on the order in which pictures were first seen.
+        Each image goes through the tower alone. In a batch its last bits would depend on the other
+        images, and with them every number of a run on the order in which images first appear.
         """
         missing = {image.key: image for image in images if image.key not in self.cache}
-        fresh = {key: self._find(image) for key, image in missing.items()}
+        fresh = {key: self._find_or_compute(image) for key, image in missing.items()}
         rows = [
             fresh[image.key] if image.key in fresh else self.cache[image.key] for image in images
         ]
@@ -78,13 +81,13 @@ class VisionTower:
             self.cache[key] = value
         return torch.stack(rows)
 
-    def _find(self, image: Image) -> Tensor:
-        if self.shared is None:
+    def _find_or_compute(self, image: Image) -> Tensor:
+        if self.database is None:
             return self._compute(image)
-        found = self.shared.find(self.fingerprint, image.key)
+        found = self.database.find(self.fingerprint, image.key)
         if found is None:
             found = self._compute(image)
-            self.shared.add(self.fingerprint, image.key, found)
+            self.database.add(self.fingerprint, image.key, found)
         return found
 
     @torch.no_grad()
@@ -103,14 +106,15 @@ class VisionTower:
 
 
 class FeatureCache:
-    """Least-recently-used store of feature tensors of one shape, in a temporary file.
+    """Cache feature tensors of one shape in a temporary file, least recently used first out.
 
-    A run meets more and more pictures; their features would fill the process's memory (576 tokens of a CLIP tower take 2 MB).
-    In a file they cost it nothing, and the system holds in memory what is used again. The file has no name and goes with the
-    process, however that ends.
+    A run meets more and more images, whose features would fill the memory of the process (576
+    tokens of a CLIP tower take 2 MB). In a file they take none of it, and the operating system
+    caches what is used again. The file has no name and disappears with the process.
 
     Args:
-        limit: the most bytes; when they are used up, the picture that was not asked for the longest gives way.
+        limit: Largest size in bytes. When it is reached, a new entry replaces the least recently
+            used one.
     """
 
     def __init__(self, limit: int = LIMIT) -> None:
@@ -126,7 +130,7 @@ class FeatureCache:
 
     @property
     def size(self) -> int:
-        """Bytes of the features that are kept."""
+        """Return the bytes of all entries."""
         return len(self) * self._like.nbytes
 
     @cached_property
@@ -141,15 +145,21 @@ class FeatureCache:
         return value
 
     def __setitem__(self, key: str, value: Tensor) -> None:
-        """Keep ``value`` under ``key``. Raises FedMosaicError where there is no room for it, ModelError for another shape."""
+        """Store ``value`` under ``key``, unless the key is there already.
+
+        Raises:
+            FedMosaicError: the disk is full.
+            ModelError: the value has another shape than the other entries.
+        """
         if key in self._places:
             return
         if not len(self):
             self._like = torch.empty_like(value, memory_format=torch.contiguous_format)
         elif value.shape != self._like.shape:
             raise ModelError(
-                f"the vision tower gives features {list(self._like.shape)} of one picture and {list(value.shape)} of another; "
-                "its image processor must bring all pictures to one size"
+                f"the vision tower gives features {list(self._like.shape)} of one image and "
+                f"{list(value.shape)} of another; its image processor must bring all images to one "
+                "size"
             )
         place = len(self)
         if place and self.size + value.nbytes > self.limit:
@@ -160,21 +170,23 @@ class FeatureCache:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             raise FedMosaicError(
-                f"image features cannot be kept in {tempfile.gettempdir()}: {error.strerror}; set the variable TMPDIR to a folder "
-                "with more room"
+                f"image features cannot be stored in {tempfile.gettempdir()}: {error.strerror}; "
+                "set the variable TMPDIR to a folder with more room"
             ) from error
         self._places[key] = place
 
 
 def _bytes(tensor: Tensor) -> memoryview:
-    """The memory of a contiguous tensor on the CPU."""
+    """Return the memory of a contiguous tensor on the CPU."""
     return tensor.view(-1).view(torch.uint8).numpy().data
 
 
-def tower_of(model: Any, processor: Any) -> VisionTower | None:
-    """The vision tower of a LLaVA-style model, or None for a language model.
+def find_vision_tower(model: Any, processor: Any) -> VisionTower | None:
+    """Return the vision tower of a LLaVA-style model, or None for a language model.
 
-    Raises ModelError for vision-language models of another build, whose image tokens do not come from one projector.
+    Raises:
+        ModelError: a vision-language model of another structure, whose image tokens do not come
+            from one projector.
     """
     config = model.config
     if not hasattr(config, "vision_config"):
@@ -182,8 +194,8 @@ def tower_of(model: Any, processor: Any) -> VisionTower | None:
     inner = getattr(model, "model", model)
     if not hasattr(inner, "multi_modal_projector") or not hasattr(inner, "vision_tower"):
         raise ModelError(
-            f"{type(model).__name__} is not a LLaVA-style model (vision tower, projector, language model); "
-            "use LlavaForConditionalGeneration or a language model"
+            f"{type(model).__name__} is not a LLaVA-style model (vision tower, projector, language "
+            "model); use LlavaForConditionalGeneration or a language model"
         )
     return VisionTower(
         inner.vision_tower,
