@@ -1,4 +1,4 @@
-"""The counter of operations: exact on what can be counted by hand, blind to nothing our adapters do, and without influence."""
+"""Test the counter of operations: exact, complete for our adapters, without side effects."""
 
 from __future__ import annotations
 
@@ -61,14 +61,15 @@ def test_both_passes_of_the_gated_adapters_count_forward_and_backward() -> None:
             x, weight, None, a, b, p, q, p.detach(), q.detach(), beta, 2.0
         ).sum().backward()
     base, shared, square = 2 * N * D * H, 2 * N * R * (D + H), 2 * N * R * R
-    # Forward W x, A x, P z, B u; backward W, A, B again for x, P for x and for P's own gradient; two inner products for the gate.
+    # Forward W x, A x, P z, B u; backward W, A, B again for x, P for x and for P's own gradient;
+    # two inner products for the gate.
     assert counted.total == 2 * base + 2 * shared + 3 * square + 2 * (R * R + R)
 
     local = [torch.randn(R, D, requires_grad=True), torch.randn(H, R, requires_grad=True)]
     received = [torch.randn(R, D), torch.randn(H, R)]
     with FlopCounter() as counted:
         LoraPass.apply(x, weight, None, *local, *received, beta, 2.0, 2.0).sum().backward()
-    # Both branches forward and for x; only the local one has gradients of its own.
+    # Both adapters forward and for x; only the local one has gradients of its own.
     assert counted.total == 2 * base + 2 * (2 * shared) + shared
 
 

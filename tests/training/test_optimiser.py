@@ -1,4 +1,4 @@
-"""The optimiser: roles have their rates, and moments never carry weights."""
+"""Test the optimiser: learning rates by role, and moments that never change weights."""
 
 from __future__ import annotations
 
@@ -61,19 +61,19 @@ def test_loading_moments_touches_no_weight() -> None:
     }
 
 
-def test_moments_that_leave_and_come_back_change_nothing() -> None:
-    straight, a = optimiser()
-    detour, b = optimiser()
+def test_saving_and_loading_moments_changes_nothing() -> None:
+    direct, a = optimiser()
+    reloaded, b = optimiser()
     for _ in range(4):
-        step(straight, a)
-        step(detour, b)
-        state = detour.state()
-        detour.load({})
-        detour.load(state)
+        step(direct, a)
+        step(reloaded, b)
+        state = reloaded.state()
+        reloaded.load({})
+        reloaded.load(state)
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_restarting_forgets_all_but_personal_moments() -> None:
+def test_restarting_zeroes_all_but_personal_moments() -> None:
     one, two = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(3))
     groups = [
         ParameterGroup("lora", {"one": one}),
@@ -91,13 +91,13 @@ def test_restarting_forgets_all_but_personal_moments() -> None:
 
 
 def test_a_parameter_without_gradient_stays_and_its_zero_moments_are_a_fresh_start() -> None:
-    def trained(detour: bool) -> torch.Tensor:
+    def trained(reload: bool) -> torch.Tensor:
         one, two = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(3))
         made = Optimiser([ParameterGroup("lora", {"one": one, "two": two})], SETTINGS)
         one.square().sum().backward()
         made.step(1.0)
         assert torch.equal(two.detach(), torch.ones(3))
-        if detour:
+        if reload:
             made.load(made.state())
         step(made, {"one": one, "two": two})
         return torch.cat([one.detach(), two.detach()])
@@ -142,9 +142,9 @@ def test_taken_moments_are_copies() -> None:
     assert not any(value.any() for value in made.state().values())
 
 
-def test_foreign_moments_are_refused() -> None:
+def test_moments_of_another_adapter_are_refused() -> None:
     made, _ = optimiser()
-    with pytest.raises(CheckpointError, match="'exp_avg' does not fit"):
+    with pytest.raises(CheckpointError, match="'exp_avg' has another shape"):
         made.load({"exp_avg": torch.zeros(3)})
 
 
@@ -167,22 +167,22 @@ def test_clipping_bounds_the_gradient() -> None:
 def test_a_second_moment_for_the_whole_tensor_keeps_the_proportions_of_the_gradient() -> None:
     settings = SETTINGS.model_copy(update={"moment_shared": "tensor"})
     made, parameters = optimiser(settings)
-    plain, beside = optimiser(SETTINGS)
+    plain, by_entry = optimiser(SETTINGS)
     shared = parameters["block.0.q.P"]
     start = shared.detach().clone().double()
     mean, square, expected = torch.zeros(3).double(), 0.0, start.clone()
     for count in range(1, 4):
         gradient = 2 * shared.detach().double()
         step(made, parameters)
-        step(plain, beside)
+        step(plain, by_entry)
         mean = 0.9 * mean + 0.1 * gradient
         square = 0.999 * square + 0.001 * float(gradient.square().mean())
         size = (square / (1 - 0.999**count)) ** 0.5 + 1e-8
         expected = expected - 0.2 * mean / (1 - 0.9**count) / size
         torch.testing.assert_close(shared.detach().double(), expected, rtol=1e-5, atol=1e-6)
     for name in ("layer.0.q.A", "gate.0.q"):
-        assert torch.equal(parameters[name], beside[name])
-    assert not torch.allclose(shared, beside["block.0.q.P"])
+        assert torch.equal(parameters[name], by_entry[name])
+    assert not torch.allclose(shared, by_entry["block.0.q.P"])
     state = made.state()
     other, copies = optimiser(settings)
     other.load(state)

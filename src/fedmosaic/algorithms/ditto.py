@@ -14,7 +14,7 @@ from fedmosaic.algorithms.common.activation import activate
 from fedmosaic.algorithms.common.dual import Dual
 from fedmosaic.data.example import Example
 from fedmosaic.models.backbone import Backbone
-from fedmosaic.training.loss import answer_loss, proximity
+from fedmosaic.training.loss import answer_loss, proximal_term
 
 
 class Ditto(Dual):
@@ -53,7 +53,7 @@ class Ditto(Dual):
             activate(model, {"global": 1.0}, train=("global",))
             answer_loss(model, backbone, batch).backward()
             activate(model, {"local": 1.0}, train=("local",))
-            whole: Tensor = answer_loss(model, backbone, batch) + self.options.lam * proximity(
+            whole: Tensor = answer_loss(model, backbone, batch) + self.options.lam * proximal_term(
                 personal, received
             )
             return whole

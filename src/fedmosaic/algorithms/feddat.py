@@ -13,7 +13,7 @@ from fedmosaic.algorithms.base import Client, FitReport
 from fedmosaic.algorithms.common.activation import activate
 from fedmosaic.algorithms.common.dual import Dual
 from fedmosaic.training.distil import spoken
-from fedmosaic.training.loss import divergence
+from fedmosaic.training.loss import kl_divergence
 
 
 class FedDAT(Dual):
@@ -51,7 +51,7 @@ class FedDAT(Dual):
 
     def train(self, client: Client) -> FitReport:
         def taught(own: Tensor, other: Tensor, labels: Tensor) -> Tensor:
-            distilled = divergence(own, other, self.options.temperature)
+            distilled = kl_divergence(own, other, self.options.temperature)
             whole: Tensor = functional.cross_entropy(own, labels) + self.options.weight * distilled
             return whole
 

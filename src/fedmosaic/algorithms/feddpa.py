@@ -72,7 +72,7 @@ class FedDPA(Dual):
         client.state[REFERENCES] = self._represent(
             client, [seen[i] for i in order[: self.options.instances]]
         ).cpu()
-        return personal.beside(shared)
+        return personal.add_work(shared)
 
     def _represent(self, client: Client, examples: Sequence[Example]) -> Tensor:
         backbone = client.backbone

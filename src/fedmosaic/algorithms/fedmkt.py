@@ -65,7 +65,7 @@ class FedMKT(PublicExchange):
         public = client.fit(
             self.options.public_steps or batches.steps, loss=loss, examples=batches.draw
         )
-        return client.fit(self.steps).beside(public)
+        return client.fit(self.steps).add_work(public)
 
     def upload(self, client: Client) -> Message:
         predictions, losses = self.speak(client)

@@ -10,7 +10,7 @@ from torch import Tensor
 from fedmosaic.adapters import adapter_parameters
 from fedmosaic.algorithms.base import Client, FitReport
 from fedmosaic.algorithms.fedavg import FedAvg
-from fedmosaic.training.loss import answer_loss, proximity
+from fedmosaic.training.loss import answer_loss, proximal_term
 
 
 class FedProx(FedAvg):
@@ -37,7 +37,7 @@ class FedProx(FedAvg):
         received = {name: parameter.detach().clone() for name, parameter in trained.items()}
 
         def loss(model: Any, backbone: Any, batch: Any) -> Tensor:
-            whole: Tensor = answer_loss(model, backbone, batch) + self.options.mu * proximity(
+            whole: Tensor = answer_loss(model, backbone, batch) + self.options.mu * proximal_term(
                 trained, received
             )
             return whole

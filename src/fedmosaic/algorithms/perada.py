@@ -17,7 +17,7 @@ from fedmosaic.algorithms.common.lora import parameter_groups
 from fedmosaic.algorithms.ditto import Ditto
 from fedmosaic.algorithms.message import Message
 from fedmosaic.training.distil import PublicBatches, spoken
-from fedmosaic.training.loss import divergence
+from fedmosaic.training.loss import kl_divergence
 from fedmosaic.training.optimiser import Optimiser
 
 
@@ -88,7 +88,7 @@ class PerAda(Ditto):
                     ensemble = logits / len(teachers) + ensemble.to(logits)
             activate(model, {"global": 1.0}, train=("global",))
             logits, _ = spoken(model, backbone, batch)
-            return divergence(logits, ensemble, options.temperature)
+            return kl_divergence(logits, ensemble, options.temperature)
 
         fit(
             student,

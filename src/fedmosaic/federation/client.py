@@ -104,7 +104,7 @@ class LocalClient:
         examples: Callable[[], Sequence[Example]] | None = None,
     ) -> FitReport:
         # Steps on other examples than the stream's are a part of the round that train.steps does not govern.
-        with self.flops.part("beside" if examples else "steps"):
+        with self.flops.part("other_steps" if examples else "steps"):
             return fit(
                 self.model,
                 self.backbone,

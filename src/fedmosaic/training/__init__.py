@@ -1,1 +1,1 @@
-"""Local training: the loss on answers, optimiser groups, schedules and the loop."""
+"""Train adapters locally: losses, optimiser groups, schedules and the loop."""

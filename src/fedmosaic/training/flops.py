@@ -1,8 +1,9 @@
-"""Counting floating-point operations: what a local round really computes, forward and backward, whatever the algorithm.
+"""Count the floating-point operations that a block of code executes, forward and backward.
 
-Counted are matrix products, convolutions and attention, by the formulas of ``torch.utils.flop_counter`` (a multiply-add is two
-operations) as they are executed, with what that table leaves out: products in place, which our adapters use, and attention on a
-CPU. Element-wise work (activations, norms, the optimiser) is not counted. Counting changes no number of what is computed.
+Counted are matrix products, convolutions and attention, by the formulas of
+``torch.utils.flop_counter`` (a multiply-add is two operations). Two operations are added that its
+table leaves out: products in place, which our adapters use, and attention on a CPU. Element-wise
+work (activations, norms, the optimiser) is not counted. Counting changes no result.
 """
 
 from __future__ import annotations
@@ -51,17 +52,18 @@ FORMULAS: dict[Any, Callable[..., int]] = {
 
 
 class FlopCounter:
-    """Counts while it is entered as a context, in :attr:`total`.
+    """Count operations while entered as a context.
 
-    ``torch.utils.flop_counter.FlopCounterMode`` does the same with a tally for each module, at three times the cost of a
-    small model's step.
+    ``torch.utils.flop_counter.FlopCounterMode`` also counts by module, but takes three times the
+    time of a small model's step.
 
     Args:
-        free: modules whose forward passes do not count, such as vision towers, whose features are kept: whether a picture
-            was seen before must not change what a step is said to cost.
+        free: Modules whose forward passes do not count, such as vision towers. Their features are
+            cached, and whether an image is in the cache must not change the cost of a step.
 
     Attributes:
-        total: operations so far. parts: of these, those inside :meth:`part`, by its name.
+        total: Operations so far.
+        parts: Operations inside :meth:`part`, by its name.
     """
 
     def __init__(self, free: Iterable[nn.Module] = ()) -> None:
@@ -77,7 +79,7 @@ class FlopCounter:
             after = module.register_forward_hook(lambda *_: self._pause(-1), always_call=True)
             self._open.callback(before.remove)
             self._open.callback(after.remove)
-        self._open.enter_context(_Mode(self._seen))
+        self._open.enter_context(_CountingMode(self._add))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -85,14 +87,14 @@ class FlopCounter:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """What is counted inside also stands in ``parts[name]``."""
+        """Also add the operations of the block to ``parts[name]``."""
         before = self.total
         yield
         self.parts[name] = self.parts.get(name, 0) + self.total - before
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Nothing inside counts: work that is done once for the whole process, say."""
+        """Leave out the operations of the block, e.g. work that is done once for the process."""
         self._pause(1)
         try:
             yield
@@ -102,36 +104,37 @@ class FlopCounter:
     def _pause(self, change: int) -> None:
         self._paused += change
 
-    def _seen(self, count: int) -> None:
+    def _add(self, count: int) -> None:
         if not self._paused:
             self.total += count
 
 
-class _Mode(TorchDispatchMode):
-    """Tells ``seen`` the operations of everything that torch executes."""
+class _CountingMode(TorchDispatchMode):
+    """Call ``add`` with the operations of everything that torch executes."""
 
     supports_higher_order_operators = True
 
-    def __init__(self, seen: Callable[[int], None]) -> None:
+    def __init__(self, add: Callable[[int], None]) -> None:
         super().__init__()
-        self.seen = seen
+        self.add = add
         self.composite: dict[Any, bool] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         formula = FORMULAS.get(getattr(func, "_overloadpacket", func))
-        if formula is None and self._splits(func):
+        if formula is None and self._is_composite(func):
             with self:
                 return func.decompose(*args, **kwargs)
         out = func(*args, **kwargs)
         if formula is not None:
-            self.seen(formula(*args, **kwargs, out_val=out))
+            self.add(formula(*args, **kwargs, out_val=out))
         return out
 
-    def _splits(self, func: Any) -> bool:
-        """Whether the operation is only a name for others, which are then what counts; in inference mode torch leaves it whole.
+    def _is_composite(self, func: Any) -> bool:
+        """Return whether the operation only combines others, which are then counted instead.
 
-        One that also has a kernel of its own (silu's backward) stays whole: its parts would round differently.
+        In inference mode torch does not decompose it. An operation with a kernel of its own (silu's
+        backward) is not decomposed either, because its parts would round differently.
         """
         if func not in self.composite:
             composite = isinstance(func, torch._ops.OpOverload) and func._can_decompose()

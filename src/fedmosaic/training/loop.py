@@ -1,4 +1,4 @@
-"""The local training loop: one optimiser step a batch, with hooks for what an algorithm adds."""
+"""Train an adapter on local batches, one optimiser step each, with hooks for algorithms."""
 
 from __future__ import annotations
 
@@ -17,15 +17,24 @@ from fedmosaic.training.loss import answer_loss
 from fedmosaic.training.optimiser import Optimiser, schedule_factor
 
 Loss = Callable[[Any, Backbone, Batch], Tensor]
+"""Compute a scalar loss from a model, its backbone and a batch."""
+
 StepHook = Callable[[int, Sequence[Example]], None]
+"""Take the step number and the examples of a batch, before its optimiser step."""
 
 
 @dataclass
 class FitReport:
-    """What one local training did: steps, mean loss, labelled tokens and where the seconds went.
+    """Report one local training.
 
-    The parts of ``seconds``: data (stream, rendering, batching), tower (pictures seen for the first time), compute (forward,
-    backward, optimiser), hook (what the algorithm adds to a step).
+    Attributes:
+        steps: Optimiser steps.
+        loss: Mean training loss over the steps.
+        samples: Examples seen.
+        tokens: Tokens of all batches, padding included.
+        seconds: Seconds by part: ``data`` (stream, rendering, batching), ``tower`` (features of new
+            images), ``compute`` (forward, backward, optimiser), ``hook`` (work that the algorithm
+            adds to a step).
     """
 
     steps: int = 0
@@ -36,8 +45,8 @@ class FitReport:
         default_factory=lambda: {"data": 0.0, "tower": 0.0, "compute": 0.0, "hook": 0.0}
     )
 
-    def beside(self, other: FitReport) -> FitReport:
-        """This training with the work of another added to its own; the loss stays this one's."""
+    def add_work(self, other: FitReport) -> FitReport:
+        """Return this report with the work of another training added; the loss stays the same."""
         seconds = {part: value + other.seconds[part] for part, value in self.seconds.items()}
         samples, tokens = self.samples + other.samples, self.tokens + other.tokens
         return FitReport(self.steps + other.steps, self.loss, samples, tokens, seconds)
@@ -59,55 +68,81 @@ def fit(
     """Train for ``steps`` optimiser steps.
 
     Args:
-        next_examples: gives the examples of the next batch.
-        dropout_seed: seeds torch's global generator, which dropout draws from, so that a resumed run drops the same units.
-        first_step, total_steps: the place in the whole run, for the learning-rate schedule.
-        loss: from model, backbone and batch to a scalar.
-        each_step: called with the step number and the examples before their optimiser step.
+        model: The model with its adapters.
+        backbone: Encodes and batches the examples.
+        optimiser: Holds the trained parameters.
+        next_examples: Returns the examples of the next batch.
+        steps: Number of optimiser steps.
+        dropout_seed: Seeds torch's global generator, from which dropout draws, so that a resumed
+            run drops the same units.
+        first_step: Number of the first step in the whole run, for the learning-rate schedule.
+        total_steps: Number of steps of the whole run, for the learning-rate schedule.
+        loss: Computes the training loss.
+        each_step: Called before every optimiser step.
 
     Raises:
         TrainingError: the loss is not finite (learning rate too high, or broken weights).
-        FedMosaicError: the device's memory is full.
+        FedMosaicError: the memory of the device is full.
     """
-    report = FitReport()
+    report = FitReport(steps=steps)
     losses: list[Tensor] = []
     model.train()
     with torch.random.fork_rng(devices=_cuda_devices(backbone)):
         torch.manual_seed(dropout_seed)
         for step in range(steps):
-            started, seen = time.perf_counter(), _tower_seconds(backbone)
-            examples = next_examples()
-            batch = backbone.collate([backbone.encode(example) for example in examples])
-            collated = time.perf_counter()
-            looking = _tower_seconds(backbone) - seen
+            examples, batch = _next_batch(backbone, next_examples, report)
+            started = time.perf_counter()
             if each_step is not None:
                 each_step(step, examples)
             hooked = time.perf_counter()
-            try:
-                value = loss(model, backbone, batch)
-                value.backward()
-                optimiser.step(schedule_factor(optimiser.settings, first_step + step, total_steps))
-            except torch.OutOfMemoryError as error:
-                raise FedMosaicError(
-                    f"the device is out of memory with {backbone.name}: use a smaller train.batch_size, "
-                    "models.gradient_checkpointing=true, models.dtype=bfloat16 or models.quantise=4bit"
-                ) from error
-            losses.append(value.detach())
-            report.samples += len(examples)
-            report.tokens += batch.labels.numel()
-            report.seconds["data"] += collated - started - looking
-            report.seconds["tower"] += looking
-            report.seconds["hook"] += hooked - collated
+            factor = schedule_factor(optimiser.settings, first_step + step, total_steps)
+            losses.append(_optimise(model, backbone, optimiser, batch, loss, factor))
+            report.seconds["hook"] += hooked - started
             report.seconds["compute"] += time.perf_counter() - hooked
     model.eval()
-    report.steps = steps
-    if losses:
-        report.loss = float(torch.stack(losses).mean())
-        if not torch.isfinite(torch.stack(losses)).all():
-            raise TrainingError(
-                "the training loss is not finite; lower train.lr and train.lr_shared, or use dtype=float32"
-            )
+    report.loss = _finite_mean(losses) if losses else 0.0
     return report
+
+
+def _next_batch(
+    backbone: Backbone, next_examples: Callable[[], Sequence[Example]], report: FitReport
+) -> tuple[Sequence[Example], Batch]:
+    """Fetch, encode and batch the next examples, and add the work to the report."""
+    started, tower_before = time.perf_counter(), _tower_seconds(backbone)
+    examples = next_examples()
+    batch = backbone.collate([backbone.encode(example) for example in examples])
+    tower = _tower_seconds(backbone) - tower_before
+    report.seconds["data"] += time.perf_counter() - started - tower
+    report.seconds["tower"] += tower
+    report.samples += len(examples)
+    report.tokens += batch.labels.numel()
+    return examples, batch
+
+
+def _optimise(
+    model: Any, backbone: Backbone, optimiser: Optimiser, batch: Batch, loss: Loss, factor: float
+) -> Tensor:
+    """Take one optimiser step and return the loss before it."""
+    try:
+        value = loss(model, backbone, batch)
+        value.backward()
+        optimiser.step(factor)
+    except torch.OutOfMemoryError as error:
+        raise FedMosaicError(
+            f"the device is out of memory with {backbone.name}: use a smaller train.batch_size, "
+            "models.gradient_checkpointing=true, models.dtype=bfloat16 or models.quantise=4bit"
+        ) from error
+    return value.detach()
+
+
+def _finite_mean(losses: Sequence[Tensor]) -> float:
+    stacked = torch.stack(list(losses))
+    if not torch.isfinite(stacked).all():
+        raise TrainingError(
+            "the training loss is not finite; lower train.lr and train.lr_shared, or use "
+            "models.dtype=float32"
+        )
+    return float(stacked.mean())
 
 
 def _tower_seconds(backbone: Backbone) -> float:

@@ -1,5 +1,4 @@
-"""The training losses: cross-entropy on what the assistant says, with logits computed only where they are needed, and the terms
-that algorithms add to it."""
+"""Compute training losses: cross-entropy on answers, and the terms that algorithms add."""
 
 from __future__ import annotations
 
@@ -15,9 +14,10 @@ from fedmosaic.models.chat import IGNORE
 
 
 def answer_logits(model: Any, backbone: Backbone, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Logits [n, K, vocabulary] of the columns that predict a label, and those labels [n, K] (-100: none).
+    """Return logits [n, K, vocabulary] of the columns that predict a label, and the labels.
 
-    Batches are padded on the left, so the K last columns hold every answer; the language-model head runs only there.
+    Batches are padded on the left, so the last K columns hold every answer. The language-model head
+    runs only there. The labels [n, K] are -100 where nothing is learned.
     """
     length = batch.labels.shape[1]
     width = min(batch.answer_width, length - 1)
@@ -31,28 +31,34 @@ def answer_logits(model: Any, backbone: Backbone, batch: Batch) -> tuple[Tensor,
 
 
 def answer_loss(model: Any, backbone: Backbone, batch: Batch) -> Tensor:
-    """Mean cross-entropy over the labelled tokens of the batch, in float32."""
+    """Return the mean cross-entropy over the labelled tokens of the batch, in float32."""
     logits, labels = answer_logits(model, backbone, batch)
     return functional.cross_entropy(
         logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORE
     )
 
 
-def divergence(logits: Tensor, taught: Tensor, temperature: float = 1.0) -> Tensor:
-    """T² · mean over positions of KL(softmax(taught/T) ‖ softmax(logits/T)), in float32.
-
-    Both are logits, [positions, vocabulary], of two models of one vocabulary at the same positions; each is softened once, here.
-    No gradient reaches ``taught``.
+def kl_divergence(logits: Tensor, targets: Tensor, temperature: float = 1.0) -> Tensor:
+    """Return T² · mean over positions of KL(softmax(targets/T) ‖ softmax(logits/T)), in float32.
 
     Source: Hinton et al. 2015 (arXiv 1503.02531), section 2.
+
+    Args:
+        logits: Logits of the student [positions, vocabulary].
+        targets: Logits of the teacher at the same positions and of the same vocabulary. They get no
+            gradient.
+        temperature: T; both are divided by it once.
     """
-    log_p = (taught.detach().float() / temperature).log_softmax(-1)
+    log_p = (targets.detach().float() / temperature).log_softmax(-1)
     log_q = (logits.float() / temperature).log_softmax(-1)
     return temperature**2 * functional.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
 
 
-def proximity(parameters: Mapping[str, Tensor], anchor: Mapping[str, Tensor]) -> Tensor:
-    """½ ‖θ − θ̂‖², over all tensors of ``parameters``; those of ``anchor`` have the same names and no gradient."""
+def proximal_term(parameters: Mapping[str, Tensor], anchor: Mapping[str, Tensor]) -> Tensor:
+    """Return ½ ‖θ − θ̂‖² over all tensors θ of ``parameters`` and θ̂ of ``anchor``.
+
+    Both have the same names. The tensors of ``anchor`` have no gradient.
+    """
     distances = [
         (parameter - anchor[name]).square().sum() for name, parameter in parameters.items()
     ]

@@ -1,4 +1,4 @@
-"""Parameter groups, AdamW and its moments as plain tensors that can leave the process and come back."""
+"""Optimise parameter groups by AdamW, with moments that can be saved and restored."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from fedmosaic.errors import CheckpointError
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """Parameters that share a learning rate.
+    """Group parameters that share a learning rate.
 
     Attributes:
-        role: ``lora`` (trained A, B), ``shared`` (P, Q) or ``gate`` (β); the role decides the learning rate.
-        parameters: by name, in a fixed order.
-        personal: no download ever overwrites them in an algorithm that otherwise replaces what it trains, so their moments last
-            from round to round.
-        objective: the gradients of one objective are clipped together; algorithms that train several side by side name them.
+        role: ``lora`` (trained A, B), ``shared`` (P, Q) or ``gate`` (β); decides the learning rate.
+        parameters: Parameters by name, in a fixed order.
+        personal: No download ever overwrites them, in an algorithm that overwrites the others.
+            Their moments last from round to round.
+        objective: Name of the objective, where an algorithm trains several. The gradients of one
+            objective are clipped together.
     """
 
     role: str
@@ -33,7 +34,7 @@ class ParameterGroup:
 
 
 def learning_rate(role: str, settings: TrainSettings) -> float:
-    """The learning rate of a role: ``lr``, ``lr_shared`` or ``lr_gate`` (which falls back to ``lr``)."""
+    """Return the learning rate of a role: ``lr``, ``lr_shared`` or ``lr_gate`` (else ``lr``)."""
     if role == "shared":
         return settings.lr_shared
     if role == "gate":
@@ -42,22 +43,25 @@ def learning_rate(role: str, settings: TrainSettings) -> float:
 
 
 def schedule_factor(settings: TrainSettings, step: int, total: int) -> float:
-    """Factor on every learning rate at ``step`` of ``total`` steps of the whole run: 1, or ½(1 + cos(π step/total))."""
+    """Return the factor on every learning rate at ``step`` of ``total`` steps of the run.
+
+    It is 1 for the constant schedule, or ½(1 + cos(π step/total)) for the cosine schedule.
+    """
     if settings.schedule == "constant":
         return 1.0
     return 0.5 * (1.0 + math.cos(math.pi * min(step / max(total, 1), 1.0)))
 
 
 class Optimiser:
-    """AdamW over parameter groups, with moments that can be taken out and put back.
+    """Run AdamW over parameter groups, with moments that can be saved and restored.
 
-    The moments are kept apart from the weights on purpose: loading them never touches a weight, so what was aggregated is
-    what the first step starts from. They lie in three flat vectors, of which each parameter sees its part: taking them out or
-    putting others in is one copy a vector, however many parameters there are.
+    The moments are stored apart from the weights, and loading them never touches a weight: the
+    first step starts from the aggregated weights. They are three flat vectors, and each parameter
+    has a view of its part. Saving or loading is one copy for each vector.
 
     Args:
-        groups: parameters by role; all of one type and on one device.
-        settings: learning rates, weight decay and clipping.
+        groups: Parameters by role; all of one dtype and on one device.
+        settings: Learning rates, weight decay and clipping.
     """
 
     def __init__(self, groups: Iterable[ParameterGroup], settings: TrainSettings) -> None:
@@ -70,10 +74,13 @@ class Optimiser:
         fused = all(
             p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in self.parameters
         )
-        # Parameters whose second moment is one number a tensor are stepped here, all others by torch.
-        whole = settings.moment_shared == "tensor"
-        self.whole = [
-            p for g in self.groups if whole and g.role == "shared" for p in g.parameters.values()
+        # Parameters with one second moment for the whole tensor are stepped here, others by torch.
+        by_tensor = settings.moment_shared == "tensor"
+        self.by_tensor = [
+            p
+            for group in self.groups
+            if by_tensor and group.role == "shared"
+            for p in group.parameters.values()
         ]
         arguments: list[dict[str, Any]] = [
             {"params": list(group.parameters.values()), "lr": learning_rate(group.role, settings)}
@@ -85,7 +92,7 @@ class Optimiser:
         self._moments = {
             "exp_avg": first.new_zeros(sum(sizes), requires_grad=False),
             "exp_avg_sq": first.new_zeros(sum(sizes), requires_grad=False),
-            # The fused step wants its counter where the weights are, the others in main memory.
+            # The fused step needs its counter on the weights' device, the others in main memory.
             "step": torch.zeros(len(sizes), device=first.device if fused else "cpu"),
         }
         for name, vector in self._moments.items():
@@ -96,27 +103,30 @@ class Optimiser:
                 )
 
     def step(self, factor: float) -> None:
-        """One update at ``factor`` times the learning rates, after clipping the gradient norm of each objective.
+        """Update at ``factor`` times the learning rates, after clipping the gradients.
 
-        Parameters without a gradient stay as they are, and so do their moments.
+        The gradient norm of each objective is clipped. Parameters without a gradient and their
+        moments do not change.
         """
         if self.settings.clip > 0:
             for parameters in self.objectives.values():
                 nn.utils.clip_grad_norm_(parameters, self.settings.clip)
         for group, arguments in zip(self.groups, self.adamw.param_groups, strict=True):
             arguments["lr"] = learning_rate(group.role, self.settings) * factor
-        for parameter in self.whole:
-            self._step_whole(parameter, self.settings.lr_shared * factor)
-            parameter.grad = None  # which torch passes over
+        for parameter in self.by_tensor:
+            self._step_by_tensor(parameter, self.settings.lr_shared * factor)
+            parameter.grad = None  # torch skips it
         self.adamw.step()
         self.adamw.zero_grad(set_to_none=True)
 
     @torch.no_grad()
-    def _step_whole(self, parameter: nn.Parameter, rate: float) -> None:
-        """Adam with v ← β₂ v + (1 − β₂) mean(g²) over each tensor: its entries keep the proportions of their gradients.
+    def _step_by_tensor(self, parameter: nn.Parameter, rate: float) -> None:
+        """Take an Adam step with one second moment, v ← β₂ v + (1 − β₂) mean(g²), for the tensor.
 
-        With a second moment for each entry the rare and the noisy ones are blown up to the size of all others, and what is learned
-        depends on which of many equivalent coordinates it is learned in; across models that destroys what they have in common.
+        The entries of the update then have the proportions of their gradients. With a second moment
+        for each entry, rare and noisy entries are scaled up to the size of all others, and the
+        result depends on the choice among many equivalent coordinates. Across models this destroys
+        their common directions.
         """
         if parameter.grad is None:
             return
@@ -131,17 +141,21 @@ class Optimiser:
         parameter.mul_(1 - rate * self.settings.weight_decay).sub_(rate * mean / size)
 
     def state(self) -> dict[str, Tensor]:
-        """Copies of the moments in main memory, in the order of the parameters; zeros before the first step.
+        """Return copies of the moments in main memory, in the order of the parameters.
 
-        A parameter that has not been trained yet has zeros, which is what AdamW starts from.
+        They are zero before the first step, as in AdamW.
 
         Returns:
-            ``exp_avg`` and ``exp_avg_sq`` [all values], of the parameters' type, and ``step`` [parameters], float32.
+            ``exp_avg`` and ``exp_avg_sq`` [all values] in the parameters' dtype, and ``step``
+            [parameters] in float32.
         """
         return {name: vector.to("cpu", copy=True) for name, vector in self._moments.items()}
 
     def restart(self) -> None:
-        """Forget all moments but those of personal parameters: the others' weights have been overwritten."""
+        """Set the moments of all parameters to zero, except those of personal ones.
+
+        The weights of the others have been overwritten by a download.
+        """
         for group in self.groups:
             if not group.personal:
                 for parameter in group.parameters.values():
@@ -149,7 +163,7 @@ class Optimiser:
                         value.zero_()
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Replace all moments by ``state`` (empty: as if no step had been taken). Weights are not touched.
+        """Replace all moments by ``state``, or by zeros if it is empty; weights do not change.
 
         Raises:
             CheckpointError: the state belongs to other parameters.
@@ -158,6 +172,9 @@ class Optimiser:
             if not state:
                 vector.zero_()
             elif name not in state or state[name].shape != vector.shape:
-                raise CheckpointError(f"the optimiser's {name!r} does not fit this adapter")
+                raise CheckpointError(
+                    f"the optimiser's {name!r} has another shape than this adapter needs; the "
+                    "checkpoint belongs to another adapter"
+                )
             else:
                 vector.copy_(state[name])

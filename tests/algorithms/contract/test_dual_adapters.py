@@ -206,12 +206,12 @@ class Distillation:
         self.losses: list[float] = []
 
     def average(self) -> dict[str, Tensor]:
-        divergence = perada.divergence
+        kl_divergence = perada.kl_divergence
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(
                 perada,
-                "divergence",
-                lambda *a: self.losses.append(float(divergence(*a))) or divergence(*a),
+                "kl_divergence",
+                lambda *a: self.losses.append(float(kl_divergence(*a))) or kl_divergence(*a),
             )
             self.play.algorithm.aggregate(self.play.server, self.updates)
         return dict(
