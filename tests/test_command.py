@@ -81,7 +81,7 @@ def test_lists(kind: str, expected: dict[str, Any], capsys: pytest.CaptureFixtur
 
 
 def test_a_narrow_terminal_shows_whole_names() -> None:
-    """The real command on a terminal of 40 columns, which a pipe cannot stand in for."""
+    """Run the command on a real terminal of 40 columns; a pipe would not limit the width."""
     pty = pytest.importorskip("pty")
     reader, writer = pty.openpty()
     command = [sys.executable, "-m", "fedmosaic", "list", "scenarios"]

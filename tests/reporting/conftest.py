@@ -17,35 +17,35 @@ HOSTILE = '</script><script>alert("x")</script>'
 
 
 @pytest.fixture(scope="session")
-def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def original_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Compare local training and FedMosaic: four clients, two groups, two rounds, two seeds.
 
     The title and a group contain markup that must not reach the page.
     """
-    place = tmp_path_factory.mktemp("report")
+    folder = tmp_path_factory.mktemp("report")
     groups = ["one", "one", HOSTILE, HOSTILE]
     clients = [
         {**client, "group": group} for client, group in zip(TINY["clients"], groups, strict=True)
     ]
-    scenario = place / "tiny.yaml"
+    scenario = folder / "tiny.yaml"
     scenario.write_text(
         yaml.safe_dump({**TINY, "title": f"<b>&{HOSTILE}", "clients": clients, "rounds": 2})
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FEDMOSAIC_CACHE", str(place / "cache"))
+        patch.setenv("FEDMOSAIC_CACHE", str(folder / "cache"))
         patch.setattr(grid, "_Process", Here)
         fedmosaic.compare(
             scenario,
             algorithms=["sft", "fedmosaic"],
             seeds=[0, 1],
-            out=place / "made",
+            out=folder / "comparison",
             jobs=1,
             progress=False,
         )
-    return place / "made"
+    return folder / "comparison"
 
 
 @pytest.fixture
-def made(made_once: Path, tmp_path: Path) -> Path:
+def comparison_folder(original_folder: Path, tmp_path: Path) -> Path:
     """Copy the comparison folder."""
-    return Path(shutil.copytree(made_once, tmp_path / "made"))
+    return Path(shutil.copytree(original_folder, tmp_path / "comparison"))

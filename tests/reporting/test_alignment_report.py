@@ -90,7 +90,7 @@ def picture(path: Path, alignment: Alignment) -> np.ndarray:
 
 
 def accents(pixels: np.ndarray) -> np.ndarray:
-    """Rows where the colour of the best matching occurs inside the axes (the legend lies below)."""
+    """Return the rows with the colour of the best matching inside the axes, above the legend."""
     rows, _ = np.nonzero((pixels == (255, 90, 54)).all(-1))
     return rows[rows < 0.9 * len(pixels)]
 

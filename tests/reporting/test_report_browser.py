@@ -23,12 +23,18 @@ pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium here (apt-get install chromium)"
 )
 
-# Stands around the report: a frame as wide as a phone or a desk, measured from outside when it is loaded.
-FRAME = """<!DOCTYPE html><body style="margin:0"><iframe src="{page}" style="border:0;width:{width}px;height:900px"></iframe>
+# A page with the report in a frame as wide as a phone or a desktop, which measures the report.
+FRAME = """<!DOCTYPE html><body style="margin:0">
+<iframe src="{page}" style="border:0;width:{width}px;height:900px"></iframe>
 <script>
 document.querySelector("iframe").addEventListener("load", (event) => {{
   const view = event.target.contentWindow, page = view.document;
-  const WHOLE = "h1, h2, p, li, label, figure, .main, [data-matrix$=relevance] table, [data-matrix$=tasks] table";
+  const WHOLE = "h1, h2, p, li, label, figure, .main, [data-matrix$=relevance] table, "
+    + "[data-matrix$=tasks] table";
+  const TEXTS = "p, li, td, th, text, label";
+  const size = (element) => element.tagName === "text"
+    ? element.getBoundingClientRect().height
+    : parseFloat(view.getComputedStyle(element).fontSize);
   const visible = (element) => element.getClientRects().length > 0;
   for (const details of page.querySelectorAll("details")) details.open = true;
   const box = page.querySelector("[data-matrix$=relevance]");
@@ -37,11 +43,13 @@ document.querySelector("iframe").addEventListener("load", (event) => {{
     inner: view.innerWidth,
     scroll: page.documentElement.scrollWidth,
     verdict: page.querySelector("h1").getBoundingClientRect().bottom,
-    figures: [...page.querySelectorAll("figure div")].filter(visible).map((part) => part.className),
+    figures: [...page.querySelectorAll("figure div")].filter(visible)
+      .map((part) => part.className),
     cut: [...page.querySelectorAll(WHOLE)].filter(visible)
-      .filter((element) => element.getBoundingClientRect().right > view.innerWidth + 1).map((element) => element.outerHTML.slice(0, 80)),
-    smallest: Math.min(...[...page.querySelectorAll("p, li, td, th, text, label")].filter((e) => visible(e) && e.textContent.trim())
-      .map((e) => e.tagName === "text" ? e.getBoundingClientRect().height : parseFloat(view.getComputedStyle(e).fontSize))),
+      .filter((element) => element.getBoundingClientRect().right > view.innerWidth + 1)
+      .map((element) => element.outerHTML.slice(0, 80)),
+    smallest: Math.min(...[...page.querySelectorAll(TEXTS)]
+      .filter((element) => visible(element) && element.textContent.trim()).map(size)),
     frames: [cells()],
   }};
   const slider = box.querySelector("input");
@@ -61,7 +69,7 @@ document.querySelector("iframe").addEventListener("load", (event) => {{
 
 
 def opened(page: Path, width: int, place: Path) -> tuple[dict[str, Any], list[str]]:
-    """What the frame saw, and what came to the console."""
+    """Return what the frame measured, and the messages on the console."""
     frame = place / f"frame-{width}.html"
     frame.write_text(FRAME.format(page=page.as_uri(), width=width))
     command = [
@@ -94,12 +102,12 @@ def opened(page: Path, width: int, place: Path) -> tuple[dict[str, Any], list[st
     ]
 
 
-def test_it_reads_at_phone_and_desktop_width(made: Path, tmp_path: Path) -> None:
-    page = fedmosaic.report(made)
+def test_it_reads_at_phone_and_desktop_width(comparison_folder: Path, tmp_path: Path) -> None:
+    page = fedmosaic.report(comparison_folder)
     lines = [
         [
             json.loads(line)
-            for line in (made / "fedmosaic" / f"seed-{seed}" / "metrics.jsonl")
+            for line in (comparison_folder / "fedmosaic" / f"seed-{seed}" / "metrics.jsonl")
             .read_text()
             .splitlines()
         ]
@@ -125,8 +133,8 @@ def test_it_reads_at_phone_and_desktop_width(made: Path, tmp_path: Path) -> None
             assert int(cells[1]) == pytest.approx(100 * weights, abs=0.6) and cells[0] == ""
 
 
-def test_an_error_on_the_console_would_be_seen(made: Path, tmp_path: Path) -> None:
-    page = fedmosaic.report(made)
+def test_an_error_on_the_console_would_be_seen(comparison_folder: Path, tmp_path: Path) -> None:
+    page = fedmosaic.report(comparison_folder)
     text = page.read_text().replace(
         '"use strict";', '"use strict"; console.error("planted"); fetch("https://example.org");', 1
     )

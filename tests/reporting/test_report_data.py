@@ -29,16 +29,16 @@ def edit(config: Path, **changes: object) -> None:
     config.write_text(yaml.safe_dump(content))
 
 
-def test_the_statistics_are_those_of_the_comparison(made: Path) -> None:
-    section = the_section(made)
-    result = json.loads((made / "comparison.json").read_text())
+def test_the_statistics_are_those_of_the_comparison(comparison_folder: Path) -> None:
+    section = the_section(comparison_folder)
+    result = json.loads((comparison_folder / "comparison.json").read_text())
     assert json.loads(json.dumps(section.rows)) == result["algorithms"]
     assert section.seeds == [0, 1] and list(section.runs) == ["sft", "fedmosaic"]
 
 
-def test_a_run_is_read_as_it_was_written(made: Path) -> None:
-    run = the_section(made).runs["fedmosaic"][1]
-    folder = made / "fedmosaic" / "seed-1"
+def test_a_run_is_read_as_it_was_written(comparison_folder: Path) -> None:
+    run = the_section(comparison_folder).runs["fedmosaic"][1]
+    folder = comparison_folder / "fedmosaic" / "seed-1"
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert {n: r.weights for n, r in run.relevance.items()} == {
         line["round"]: line["relevance"]["weights"] for line in lines if line["kind"] == "round"
@@ -66,14 +66,16 @@ def test_a_run_is_read_as_it_was_written(made: Path) -> None:
     # Ten layers in two blocks: their last ones are shared by all architectures.
     assert [layer for layer, gate in run.gates["b"].items() if gate.block_end] == [4, 9]
     assert (
-        not the_section(made).runs["sft"][0].gates
-        and not the_section(made).runs["sft"][0].relevance
+        not the_section(comparison_folder).runs["sft"][0].gates
+        and not the_section(comparison_folder).runs["sft"][0].relevance
     )
 
 
-def test_some_tensors_of_a_file(made: Path, tmp_path: Path) -> None:
+def test_some_tensors_of_a_file(comparison_folder: Path, tmp_path: Path) -> None:
     path = next(
-        (made / "fedmosaic" / "seed-0").glob("checkpoints/round-0002/clients/a.safetensors")
+        (comparison_folder / "fedmosaic" / "seed-0").glob(
+            "checkpoints/round-0002/clients/a.safetensors"
+        )
     )
     tensors, _ = unpack(path.read_bytes())
     names, found = read_some(path, lambda name: name.endswith((".Q", ".B")))
@@ -92,9 +94,11 @@ def test_some_tensors_of_a_file(made: Path, tmp_path: Path) -> None:
     assert read_some(tmp_path / "empty", lambda name: True) == ([], {})
 
 
-def test_runs_of_their_own_join_those_of_equal_settings(made: Path, tmp_path: Path) -> None:
+def test_runs_of_their_own_join_those_of_equal_settings(
+    comparison_folder: Path, tmp_path: Path
+) -> None:
     alone, other = tmp_path / "alone", tmp_path / "other"
-    shutil.copytree(made / "sft" / "seed-0", alone)
+    shutil.copytree(comparison_folder / "sft" / "seed-0", alone)
     for name in ("config.yaml", "summary.json"):
         text = (alone / name).read_text()
         (alone / name).write_text(
@@ -102,32 +106,32 @@ def test_runs_of_their_own_join_those_of_equal_settings(made: Path, tmp_path: Pa
         )
     shutil.copytree(alone, other)
     edit(other / "config.yaml", rounds=5)
-    section = the_section(made, alone, other)
+    section = the_section(comparison_folder, alone, other)
     assert {label: list(runs) for label, runs in section.runs.items()} == {
         "sft": [0, 1, 7],
         "fedmosaic": [0, 1],
         "sft (rounds=5)": [7],
     }
-    again = the_section(made, made / "sft" / "seed-1")
+    again = the_section(comparison_folder, comparison_folder / "sft" / "seed-1")
     assert list(again.runs["sft"]) == [0, 1] and not again.notes
-    copied = the_section(made, alone, Path(shutil.copytree(alone, tmp_path / "copy")))
+    copied = the_section(comparison_folder, alone, Path(shutil.copytree(alone, tmp_path / "copy")))
     assert list(copied.runs["sft"]) == [0, 1, 7] and "copy is left out" in copied.notes[0]
 
 
 def test_runs_that_measure_other_things_are_sections_of_their_own(
-    made: Path, tmp_path: Path
+    comparison_folder: Path, tmp_path: Path
 ) -> None:
     other = tmp_path / "other"
-    shutil.copytree(made / "sft" / "seed-0", other)
+    shutil.copytree(comparison_folder / "sft" / "seed-0", other)
     content = yaml.safe_load((other / "config.yaml").read_text())
     edit(other / "config.yaml", data={**content["scenario"]["data"], "test": 99})
-    first, second = sections(collect([made, other]))
+    first, second = sections(collect([comparison_folder, other]))
     assert list(first.runs) == ["sft", "fedmosaic"] and list(second.runs) == ["sft"]
     assert first.difference == "" and second.difference == "data.test=99"
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("damage", "message"),
     [
         (
             lambda run: (run / "summary.json").unlink(),
@@ -152,14 +156,14 @@ def test_runs_that_measure_other_things_are_sections_of_their_own(
     ],
 )
 def test_what_cannot_be_used_is_named_and_the_rest_is_shown(
-    made: Path, spoil: object, said: str
+    comparison_folder: Path, damage: object, message: str
 ) -> None:
-    assert callable(spoil)
-    spoil(made / "sft" / "seed-1")
-    collected = collect([made])
+    assert callable(damage)
+    damage(comparison_folder / "sft" / "seed-1")
+    collected = collect([comparison_folder])
     assert len(collected.runs) == 3
     (note,) = collected.notes
-    assert note.startswith("sft, seed 1 is ") and said in note
+    assert note.startswith("sft, seed 1 is ") and message in note
 
 
 def _replace(path: Path, old: str, new: str) -> None:
@@ -168,42 +172,46 @@ def _replace(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new))
 
 
-def test_the_page_says_what_is_left_out(made: Path) -> None:
-    (made / "sft" / "seed-1" / "summary.json").unlink()
-    page = fedmosaic.report(made).read_text()
+def test_the_page_says_what_is_left_out(comparison_folder: Path) -> None:
+    (comparison_folder / "sft" / "seed-1" / "summary.json").unlink()
+    page = fedmosaic.report(comparison_folder).read_text()
     assert (
         "sft, seed 1 is left out: it has finished 2 of 2 rounds" in page and "1 of 2 seeds" in page
     )
 
 
-def test_a_damaged_checkpoint_is_named(made: Path) -> None:
+def test_a_damaged_checkpoint_is_named(comparison_folder: Path) -> None:
     path = next(
-        (made / "fedmosaic" / "seed-0").glob("checkpoints/round-0002/clients/a.safetensors")
+        (comparison_folder / "fedmosaic" / "seed-0").glob(
+            "checkpoints/round-0002/clients/a.safetensors"
+        )
     )
     path.write_bytes(b"12345678")
-    assert "fedmosaic, seed 0 is damaged" in collect([made]).notes[0]
+    assert "fedmosaic, seed 0 is damaged" in collect([comparison_folder]).notes[0]
 
 
-def test_a_comparison_that_failed_in_part_or_is_not_finished(made: Path) -> None:
-    result = json.loads((made / "comparison.json").read_text())
+def test_a_comparison_that_failed_in_part_or_is_not_finished(comparison_folder: Path) -> None:
+    result = json.loads((comparison_folder / "comparison.json").read_text())
     result["failed"] = [
         {"label": "sft", "seed": 1, "reason": "the loss is not finite", "lost": False}
     ]
-    (made / "comparison.json").write_text(json.dumps(result))
-    assert collect([made]).notes == ["sft, seed 1 failed and is left out: the loss is not finite"]
-    (made / "comparison.json").unlink()
-    collected = collect([made])
+    (comparison_folder / "comparison.json").write_text(json.dumps(result))
+    assert collect([comparison_folder]).notes == [
+        "sft, seed 1 failed and is left out: the loss is not finite"
+    ]
+    (comparison_folder / "comparison.json").unlink()
+    collected = collect([comparison_folder])
     assert "is not finished" in collected.notes[0] and len(collected.runs) == 4
 
 
 def test_nothing_to_show_is_one_line(
-    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    comparison_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(CheckpointError, match="is not a folder; name folders"):
         collect([tmp_path / "nowhere"])
     with pytest.raises(CheckpointError, match="holds neither a run nor a comparison"):
-        collect([made / "sft"])
-    run = made / "sft" / "seed-0"
+        collect([comparison_folder / "sft"])
+    run = comparison_folder / "sft" / "seed-0"
     (run / "summary.json").unlink()
     assert main(["report", str(run)]) == 2
     error = capsys.readouterr().err
@@ -213,6 +221,6 @@ def test_nothing_to_show_is_one_line(
         and error.count("\n") == 1
     )
     assert not (run / "report.html").exists()
-    (made / "comparison.json").write_text("{")
-    assert main(["report", str(made)]) == 2
+    (comparison_folder / "comparison.json").write_text("{")
+    assert main(["report", str(comparison_folder)]) == 2
     assert "comparison.json is damaged" in capsys.readouterr().err

@@ -14,8 +14,8 @@ from fedmosaic.reporting.html.palette import plot_styles
 from fedmosaic.reporting.html.sections import Section, sections
 
 
-def test_many_labels_are_ranked(made: Path) -> None:
-    (section,) = sections(collect([made]))
+def test_many_labels_are_ranked(comparison_folder: Path) -> None:
+    (section,) = sections(collect([comparison_folder]))
     assert "ranking" not in [
         spec.name for spec in report_figures(section, plot_styles(list(section.runs)))
     ]
@@ -41,7 +41,7 @@ def test_the_ranking_is_by_self_and_long_bars_leave_the_means_apart() -> None:
     assert 27 < low < 29 and 33 < high < 35
 
 
-def test_fast_adaptation_is_shown_where_it_was_measured_alike(made: Path) -> None:
+def test_fast_adaptation_is_shown_where_it_was_measured_alike(comparison_folder: Path) -> None:
     asked = {
         "tasks": ["miniature/cloze-0"],
         "clients": ["a"],
@@ -59,12 +59,12 @@ def test_fast_adaptation_is_shown_where_it_was_measured_alike(made: Path) -> Non
         }
         if run == "sft/seed-1":  # files written by earlier versions lack it
             content["received"] = curves
-        (made / run / "adaptation.json").write_text(json.dumps(content))
+        (comparison_folder / run / "adaptation.json").write_text(json.dumps(content))
 
     measured("sft/seed-0", 0.2, 0.6)
     measured("sft/seed-1", 0.4, 0.8)
     measured("fedmosaic/seed-0", 0.1, 0.2, every=8)
-    (section,) = sections(collect([made]))
+    (section,) = sections(collect([comparison_folder]))
     found = section.adaptation("sft")
     assert [(steps, point.mean, point.n) for steps, point in found.items()] == [
         (0, 30, 2),
@@ -88,11 +88,11 @@ def test_fast_adaptation_is_shown_where_it_was_measured_alike(made: Path) -> Non
     # One that was stopped before all its tasks cannot be compared.
     asked["tasks"].append("miniature/caption-0")
     measured("sft/seed-1", 0.4, 0.8)
-    (unfinished,) = sections(collect([made]))
+    (unfinished,) = sections(collect([comparison_folder]))
     asked["tasks"].pop()
     assert [point.n for point in unfinished.adaptation("sft").values()] == [1, 1]
-    (made / "sft" / "seed-1" / "adaptation.json").write_text("{")
-    collected = collect([made])
+    (comparison_folder / "sft" / "seed-1" / "adaptation.json").write_text("{")
+    collected = collect([comparison_folder])
     assert (
         any("adaptation.json is damaged" in note for note in collected.notes)
         and len(collected.runs) == 3

@@ -71,9 +71,9 @@ class Page(HTMLParser):
         return [[" ".join(cell.split()) for cell in row] for row in found[place]]
 
 
-def test_a_scenario_without_a_name_of_its_own_is_named_once(made: Path) -> None:
-    """A scenario given as an object is named by its title."""
-    for path in made.glob("*/seed-*/config.yaml"):
+def test_a_scenario_without_a_name_of_its_own_is_named_once(comparison_folder: Path) -> None:
+    """Check a scenario that was given as an object: its name is its title."""
+    for path in comparison_folder.glob("*/seed-*/config.yaml"):
         content = yaml.safe_load(path.read_text())
         path.write_text(
             yaml.safe_dump(
@@ -84,12 +84,15 @@ def test_a_scenario_without_a_name_of_its_own_is_named_once(made: Path) -> None:
                 }
             )
         )
-    assert '<p class="where">Six clients · static</p>' in fedmosaic.report(made).read_text()
+    assert (
+        '<p class="where">Six clients · static</p>'
+        in fedmosaic.report(comparison_folder).read_text()
+    )
 
 
-def test_the_table_holds_the_comparison(made: Path) -> None:
-    page = Page(fedmosaic.report(made).read_text())
-    result = json.loads((made / "comparison.json").read_text())["algorithms"]
+def test_the_table_holds_the_comparison(comparison_folder: Path) -> None:
+    page = Page(fedmosaic.report(comparison_folder).read_text())
+    result = json.loads((comparison_folder / "comparison.json").read_text())["algorithms"]
     head, *rows = page.table("main")
     assert head == ["algorithm", "Self", "Others", "in-group", "out-group"]
     for row, (label, figures) in zip(rows, result.items(), strict=True):
@@ -101,13 +104,13 @@ def test_the_table_holds_the_comparison(made: Path) -> None:
     assert "−" in str(rows) or "+" in str(rows)
 
 
-def test_the_matrices_hold_the_runs(made: Path) -> None:
-    page = Page(fedmosaic.report(made).read_text())
+def test_the_matrices_hold_the_runs(comparison_folder: Path) -> None:
+    page = Page(fedmosaic.report(comparison_folder).read_text())
     relevance, tasks, gates = (page.table("cells", place) for place in range(3))
     lines = [
         [
             json.loads(line)
-            for line in (made / "fedmosaic" / f"seed-{seed}" / "metrics.jsonl")
+            for line in (comparison_folder / "fedmosaic" / f"seed-{seed}" / "metrics.jsonl")
             .read_text()
             .splitlines()
         ]
@@ -126,7 +129,7 @@ def test_the_matrices_hold_the_runs(made: Path) -> None:
                 else int(shown) == pytest.approx(50 * (last[0][i][j] + last[1][i][j]), abs=0.6)
             )
     summaries = [
-        json.loads((made / "fedmosaic" / f"seed-{seed}" / "summary.json").read_text())
+        json.loads((comparison_folder / "fedmosaic" / f"seed-{seed}" / "summary.json").read_text())
         for seed in (0, 1)
     ]
     assert [row[0].split()[0] for row in tasks[1:]] == [
@@ -149,11 +152,11 @@ def test_the_matrices_hold_the_runs(made: Path) -> None:
     ]  # client a has eight layers of at most twelve
 
 
-def test_names_are_text_and_nothing_else(made: Path) -> None:
-    hostile = yaml.safe_load((made / "sft" / "seed-0" / "config.yaml").read_text())["scenario"][
-        "clients"
-    ][2]["group"]
-    text = fedmosaic.report(made).read_text()
+def test_names_are_text_and_nothing_else(comparison_folder: Path) -> None:
+    hostile = yaml.safe_load((comparison_folder / "sft" / "seed-0" / "config.yaml").read_text())[
+        "scenario"
+    ]["clients"][2]["group"]
+    text = fedmosaic.report(comparison_folder).read_text()
     page = Page(text)
     assert page.tags.count("b") == 2  # the two means on the cards
     assert page.tags.count("script") == 4 and not any(
@@ -176,12 +179,21 @@ def test_data_cannot_end_its_script() -> None:
 
 
 def test_the_same_input_gives_the_same_bytes(
-    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    comparison_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     one, two = tmp_path / "one.html", tmp_path / "two.html"
     for out in (one, two):
         assert (
-            main(["report", str(made), "--out", str(out), "--export", str(tmp_path / out.stem)])
+            main(
+                [
+                    "report",
+                    str(comparison_folder),
+                    "--out",
+                    str(out),
+                    "--export",
+                    str(tmp_path / out.stem),
+                ]
+            )
             == 0
         )
     assert f"wrote {one}" in capsys.readouterr().out
@@ -209,7 +221,7 @@ def test_the_same_input_gives_the_same_bytes(
     with PIL.Image.open(tmp_path / "one" / "rounds.png") as image:
         assert image.width > 1000
     rows = list(csv.DictReader((tmp_path / "one" / "comparison.csv").open()))
-    result = json.loads((made / "comparison.json").read_text())["algorithms"]
+    result = json.loads((comparison_folder / "comparison.json").read_text())["algorithms"]
     for row in rows:
         figure = result[row["algorithm"]][row["figure"]]
         assert float(row["mean"]) == figure["mean"] and row["values"].split() == [
@@ -217,8 +229,8 @@ def test_the_same_input_gives_the_same_bytes(
         ]
 
 
-def test_a_single_run_has_no_comparison(made: Path, tmp_path: Path) -> None:
-    run = made / "fedmosaic" / "seed-0"
+def test_a_single_run_has_no_comparison(comparison_folder: Path, tmp_path: Path) -> None:
+    run = comparison_folder / "fedmosaic" / "seed-0"
     text = fedmosaic.report(run, export=tmp_path).read_text()
     page = Page(text)
     headings = re.findall(r"<h2>(.*?)(?: <small>.*)?</h2>", text)
@@ -241,9 +253,11 @@ def test_a_single_run_has_no_comparison(made: Path, tmp_path: Path) -> None:
     assert "self-others.svg" not in {path.name for path in tmp_path.iterdir()}
 
 
-def test_without_groups_there_is_nothing_about_groups(made: Path, tmp_path: Path) -> None:
-    """A scenario whose clients name no group counts all of them as one."""
-    for folder in made.glob("*/seed-*"):
+def test_without_groups_there_is_nothing_about_groups(
+    comparison_folder: Path, tmp_path: Path
+) -> None:
+    """Check a scenario whose clients name no group, which makes them one group."""
+    for folder in comparison_folder.glob("*/seed-*"):
         config = yaml.safe_load((folder / "config.yaml").read_text())
         for client in config["scenario"]["clients"]:
             client["group"] = ""
@@ -252,7 +266,9 @@ def test_without_groups_there_is_nothing_about_groups(made: Path, tmp_path: Path
         for found in (summary, *summary["clients"].values()):
             found["others"]["out_group"] = dict.fromkeys(found["others"]["out_group"])
         (folder / "summary.json").write_text(json.dumps(summary))
-    text = re.sub(r"<pre>.*?</pre>", "", fedmosaic.report(made, export=tmp_path).read_text())
+    text = re.sub(
+        r"<pre>.*?</pre>", "", fedmosaic.report(comparison_folder, export=tmp_path).read_text()
+    )
     page = Page(text)
     assert page.table("main")[0] == ["algorithm", "Self", "Others"]
     assert not re.search(r"\b(in-group|out-group|own group|same group)\b", text)

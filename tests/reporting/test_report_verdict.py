@@ -18,15 +18,15 @@ from fedmosaic.reporting.html.verdict import headline, verdict_on
 
 
 @pytest.fixture
-def like(made_once: Path) -> Section:
-    (section,) = sections(collect([made_once]))
+def like(original_folder: Path) -> Section:
+    (section,) = sections(collect([original_folder]))
     return section
 
 
 def with_figures(
     like: Section, figures: Mapping[str, tuple[Sequence[float], Sequence[float]]]
 ) -> Section:
-    """The section with such Self and Others, one value a seed."""
+    """Return the section with these values of Self and Others, one for each seed."""
     runs = {}
     for label, (own, others) in figures.items():
         runs[label] = {
@@ -59,7 +59,8 @@ def test_a_winner_is_above_every_other(like: Section) -> None:
             "fedmosaic": ([60, 61, 63], [40, 42, 45]),
         },
     )
-    # 60 − 50, 61 − 52, 63 − 54: mean 9.33, s = 0.577, t(0.975, 2) = 4.303, half-width 1.43; the same for 5, 5, 6.
+    # 60 − 50, 61 − 52, 63 − 54: mean 9.33, s = 0.577, t(0.975, 2) = 4.303, half-width 1.43;
+    # 40 − 35, 42 − 37, 45 − 39: mean 5.33 and the same half-width.
     assert verdict(section) == (
         "fedmosaic is best on both: +9.3 ± 1.4 points on own tasks (second: sft) and "
         "+5.3 ± 1.4 points on the other clients' tasks (second: fedavg)."
@@ -158,7 +159,7 @@ def test_favoured_peers(like: Section) -> None:
     section = Section("s", {"fedmosaic": {0: run, 1: run}})
     peers = favoured_peers(section, "fedmosaic")
     assert peers and "65 ± 0 %" in peers.sentence and "(equal weights: 33 %)" in peers.sentence
-    assert peers.sentence.endswith("That clients favour their own group is supported.")
+    assert peers.sentence.endswith("Clients favour their own group: supported.")
     assert list(peers.pairs) == [("a", "b", 0.8), ("b", "a", 0.6), ("c", "d", 0.5), ("d", "c", 0.7)]
     assert favoured_peers(like, "sft") is None
 

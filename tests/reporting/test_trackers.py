@@ -51,15 +51,15 @@ def test_numbers_arrive(
 ) -> None:
     calls: list[tuple[str, Any]] = []
     monkeypatch.setitem(sys.modules, tracker, recorder(calls, names))
-    made = make_tracker(tracker, tmp_path)
-    made.run_started(RunSettings(name="x", scenario=load_scenario(tiny)), 0)
-    made.client_finished(3, "a", {"steps": 5, "loss": 0.25})
+    active = make_tracker(tracker, tmp_path)
+    active.run_started(RunSettings(name="x", scenario=load_scenario(tiny)), 0)
+    active.client_finished(3, "a", {"steps": 5, "loss": 0.25})
     scores = [
         Record(3, "a", "miniature/stages-0", "accuracy", 0.5, 4),
         Record(3, "b", "miniature/stages-0", "accuracy", 1.0, 4),
     ]
-    made.round_finished(3, ENTRY, scores)
-    made.closed()
+    active.round_finished(3, ENTRY, scores)
+    active.closed()
     (numbers,), options = dict(calls)[log]
     assert options == {"step": 3}
     assert (

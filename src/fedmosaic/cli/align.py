@@ -44,6 +44,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder for the alignment and the heat map of each model",
     )
+    _add_method(parser)
+    parser.add_argument(
+        "--seed",
+        "-s",
+        type=int,
+        default=0,
+        metavar="S",
+        help="seed of all random draws (default: 0)",
+    )
+    add_overrides(parser, "r=64")
+    add_device(parser)
+    add_quiet(parser)
+
+
+def _add_method(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--method", metavar="M", help="what B is fitted to without --refine (default: gradients)"
     )
@@ -57,17 +72,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="refine these models to the alignments in DIR, which stay as they are",
     )
-    parser.add_argument(
-        "--seed",
-        "-s",
-        type=int,
-        default=0,
-        metavar="S",
-        help="seed of all random draws (default: 0)",
-    )
-    add_overrides(parser, "r=64")
-    add_device(parser)
-    add_quiet(parser)
 
 
 def handle(arguments: argparse.Namespace) -> None:

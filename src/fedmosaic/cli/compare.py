@@ -27,6 +27,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seeds", "-s", default="0-2", metavar="S", help="seeds, as 0-4 or 0,1,2 (default: 0-2)"
     )
     add_overrides(parser, "train.lr=1e-3")
+    _add_sweep(parser)
+    parser.add_argument(
+        "--out",
+        "-o",
+        metavar="DIR",
+        help="folder of the comparison (default: runs/<scenario>-comparison)",
+    )
+    parser.add_argument(
+        "--jobs",
+        "-j",
+        type=int,
+        default=0,
+        metavar="N",
+        help="number of runs at a time (default: fits the machine)",
+    )
+    add_quiet(parser)
+
+
+def _add_sweep(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sweep",
         action="append",
@@ -44,21 +63,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sweep-seeds", metavar="S", help="seeds of the runs of a sweep (default: 1000,1001)"
     )
-    parser.add_argument(
-        "--out",
-        "-o",
-        metavar="DIR",
-        help="folder of the comparison (default: runs/<scenario>-comparison)",
-    )
-    parser.add_argument(
-        "--jobs",
-        "-j",
-        type=int,
-        default=0,
-        metavar="N",
-        help="number of runs at a time (default: fits the machine)",
-    )
-    add_quiet(parser)
 
 
 def handle(arguments: argparse.Namespace) -> int:

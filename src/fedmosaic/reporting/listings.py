@@ -15,7 +15,7 @@ from fedmosaic.reporting.terminal import Column, TextTable, print_parts
 
 @dataclass(frozen=True)
 class Listing:
-    """A list that can be printed as a table or as JSON.
+    """Hold a list that can be printed as a table or as JSON.
 
     Attributes:
         columns: columns of the table by the key of each entry.

@@ -43,7 +43,7 @@ def summary_table(summary: Mapping[str, Any]) -> TextTable:
 
 
 def has_groups(summary: Mapping[str, Any]) -> bool:
-    """Tell whether a run measured tasks of the same group apart from those of other groups.
+    """Return whether a run measured tasks of the same group apart from those of other groups.
 
     That takes at least two groups of clients, one of them with several clients.
     """

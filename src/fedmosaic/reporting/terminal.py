@@ -20,7 +20,7 @@ SENTENCE_WIDTH = 16  # Sentences narrower than this are harder to read than one 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table.
+    """Describe a column of a table.
 
     Attributes:
         heading: its title; wrapped between words where space is short.
@@ -37,7 +37,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table.
+    """Hold a row of a table.
 
     Attributes:
         cells: one text for each column.
@@ -52,7 +52,7 @@ class Row:
 
 @dataclass
 class TextTable:
-    """A table that fits the width it is given.
+    """Hold a table that fits the width it is given.
 
     Attributes:
         columns: what the cells of each column are. The first column names the row.

@@ -19,7 +19,7 @@ NAME_LENGTH = 28
 
 
 def is_narrow(width: float) -> bool:
-    """Tell whether a figure of this width in inches is drawn for a phone."""
+    """Return whether a figure of this width in inches is drawn for a phone."""
     return width < 5
 
 

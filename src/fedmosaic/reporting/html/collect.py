@@ -18,7 +18,7 @@ from fedmosaic.reporting.html.run_data import RunData, read_run
 
 @dataclass
 class Collected:
-    """The runs of a report.
+    """Hold the runs of a report.
 
     Attributes:
         runs: all runs that can be used.

@@ -1,4 +1,4 @@
-"""Write figures of matplotlib as SVG or PNG, and as part of a page, with the same bytes each time."""
+"""Write figures of matplotlib as SVG, as PNG and as part of a page, always with the same bytes."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class ReportFigure:
         title: its heading.
         text: what it shows and how to read it.
         draw: draws it at a width in inches.
-        named: the labels stand in the figure, so that it needs no legend.
+        named: the labels are written in the figure, so that it needs no legend.
     """
 
     name: str

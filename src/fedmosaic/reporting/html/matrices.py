@@ -1,4 +1,4 @@
-"""Build the matrices of a section: relevance by round, accuracy by client and task, gates by layer."""
+"""Build the matrices of a section: relevance by round, accuracy by task, gates by layer."""
 
 from __future__ import annotations
 
@@ -172,21 +172,14 @@ def task_matrix(section: Section) -> Matrix | None:
         return None
     order = dict.fromkeys(task for tasks in own.values() for task in tasks if task in measured)
     tasks = [*order, *sorted(measured - order.keys())]
-    reference = section.reference
     labels = sorted(
         section.runs, key=lambda label: (label != "fedmosaic", label == section.reference)
     )
-    frames = {}
     cells = {label: _task_cells(section.runs[label].values(), tasks, clients) for label in labels}
+    reference = section.reference if len(labels) > 1 else None
     shows = ["accuracy, %"]
-    if reference and len(labels) > 1:
+    if reference:
         shows.append(f"difference to local training ({reference}), points")
-    for index, label in enumerate(labels):
-        frames[f"{index}.0"] = {"scale": 1000, "cells": [cells[label]], "info": []}
-        if reference and len(labels) > 1:
-            pairs = zip(cells[label], cells[reference], strict=True)
-            gaps = [None if x is None or y is None else x - y for x, y in pairs]
-            frames[f"{index}.1"] = {"scale": 400, "cells": [gaps], "info": []}
     outlined = frozenset(
         (i, j)
         for i, task in enumerate(tasks)
@@ -203,8 +196,20 @@ def task_matrix(section: Section) -> Matrix | None:
         outlined,
         {"algorithm": labels, "show": shows},
         ["last"],
-        frames,
+        _task_frames(cells, reference),
     )
+
+
+def _task_frames(cells: Mapping[str, Cells], reference: str | None) -> dict[str, dict[str, Any]]:
+    """Return the frames of accuracies by label, and of differences to the reference if any."""
+    frames: dict[str, dict[str, Any]] = {}
+    for index, values in enumerate(cells.values()):
+        frames[f"{index}.0"] = {"scale": 1000, "cells": [values], "info": []}
+        if reference:
+            pairs = zip(values, cells[reference], strict=True)
+            gaps = [None if x is None or y is None else x - y for x, y in pairs]
+            frames[f"{index}.1"] = {"scale": 400, "cells": [gaps], "info": []}
+    return frames
 
 
 def _task_cells(
@@ -268,8 +273,8 @@ def gate_matrix(section: Section) -> Matrix | None:
     )
     return Matrix(
         "gates",
-        "The gate g = σ(β): the share of the global branch in %, the rest is the local branch; mean "
-        f"over modules{' and seeds' if len(section.seeds) > 1 else ''}. "
+        "The gate g = σ(β): the share of the global branch in %, the rest is the local branch; "
+        f"mean over modules{' and seeds' if len(section.seeds) > 1 else ''}. "
         "Outlined: block ends, whose adapters all architectures share.",
         client_headings(clients),
         [Heading(str(layer), f"layer {layer}") for layer in range(layers)],

@@ -1,7 +1,7 @@
 """Describe coloured tables of a page whose numbers change with the reader's choices.
 
-The rows and columns of a matrix are fixed. Its numbers come in frames of integers (thousandths): one
-sequence of frames over rounds for every combination of choices, such as algorithm and seed.
+The rows and columns of a matrix are fixed. Its numbers come in frames of integers (thousandths):
+one sequence of frames over rounds for every combination of choices, such as algorithm and seed.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Matrix:
 
 
 def by_group(clients: Sequence[ClientSpec]) -> list[ClientSpec]:
-    """Sort clients so that each group stands together, groups in the order of their first client."""
+    """Sort clients by group, groups in the order of their first client."""
     groups = list(dict.fromkeys(client.group for client in clients))
     return sorted(clients, key=lambda client: groups.index(client.group))
 

@@ -43,7 +43,7 @@ class PageFigure:
         text: its caption.
         narrow: the figure for a phone.
         wide: the figure for a desktop.
-        named: the labels stand in the figure, so that it needs no legend.
+        named: the labels are written in the figure, so that it needs no legend.
     """
 
     title: str
@@ -103,6 +103,7 @@ def page(sections: Sequence[Section], notes: Sequence[str]) -> str:
         "direction": _direction,
         "data": data,
         "points": points,
+        "unbroken": _unbroken,
     }
     here = files(__package__)
     template = environment.from_string(here.joinpath("page.html.j2").read_text(encoding="utf-8"))
@@ -162,6 +163,11 @@ def data(content: Any) -> Markup:
     """Return JSON for a script element, in which nothing can end that element."""
     text = json.dumps(content, separators=(",", ":"), ensure_ascii=True)
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+
+
+def _unbroken(text: str) -> str:
+    """Keep a number on one line with its interval and its unit."""
+    return text.replace(" ± ", "\u00a0±\u00a0").replace(" %", "\u00a0%")
 
 
 def _share(value: int | None, scale: int) -> int:

@@ -1,8 +1,8 @@
 """Choose colours and marks: one style for each label, the same in every figure of a report.
 
-There are eight marks, six colours (Okabe and Ito 2008, without the two that are faint on white) and
-three kinds of line. Where colours look alike to a reader, the marks differ. FedMosaic is blue and
-local training grey in every report. The colours suit light and dark pages.
+There are eight marks, six colours (Okabe and Ito 2008, without the two that are faint on white)
+and three kinds of line. Where colours look alike to a reader, the marks differ. FedMosaic is blue
+and local training grey in every report. The colours suit light and dark pages.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 # Colours of a figure in a file, and the page's own colour (light or dark) that replaces each.
 PAGE_COLOURS = {
-    "#1f2328": "var(--ink)",
+    "#1f2328": "var(--text)",
     "#6a737d": "var(--soft)",
     "#d8dee4": "var(--line)",
     "#fefefe": "var(--paper)",
@@ -40,7 +40,7 @@ MARK_PATHS = {
 
 @dataclass(frozen=True)
 class PlotStyle:
-    """How a label is drawn.
+    """Describe how a label is drawn.
 
     Attributes:
         colour: as ``#rrggbb``.

@@ -17,7 +17,7 @@ CONTROLS = ("uniform", "permuted", "random")
 
 @dataclass(frozen=True)
 class FavouredPeers:
-    """The peers that the clients of a label received most from, by the weights of the last round.
+    """Hold the peers that a label's clients received most from in the last round.
 
     Attributes:
         label: the label.
@@ -45,7 +45,7 @@ class FavouredPeers:
         if self.own_group.half is None:
             return f"{share}. One seed gives no interval."
         gap = Interval(self.own_group.mean - self.chance, self.own_group.half, self.own_group.n)
-        return f"{share}. That clients favour their own group is {outcome(gap)}."
+        return f"{share}. Clients favour their own group: {outcome(gap)}."
 
 
 def favoured_peers(section: Section, label: str) -> FavouredPeers | None:
@@ -103,7 +103,7 @@ def own_group_share(
 
 @dataclass(frozen=True)
 class RelevanceControl:
-    """A label with relevance weights beside a control of the same algorithm with other weights.
+    """Compare a label with relevance weights to a control with other weights.
 
     Attributes:
         label: the label with relevance weights.

@@ -24,7 +24,7 @@ LAYER = re.compile(r"adapter/local/layer\.(\d+)\..+")
 
 @dataclass(frozen=True)
 class RoundRelevance:
-    """The relevance of clients to each other that the server found in a round.
+    """Hold the relevance of clients to each other that the server found in a round.
 
     Attributes:
         clients: names of the n clients, in the order of rows and columns.
@@ -39,7 +39,7 @@ class RoundRelevance:
 
 @dataclass(frozen=True)
 class LayerGate:
-    """The gate of a layer.
+    """Describe the gate of a layer.
 
     Attributes:
         share: g = σ(β), the share of the global branch from 0 to 1, mean over the layer's modules.
@@ -52,7 +52,7 @@ class LayerGate:
 
 @dataclass(frozen=True)
 class RunData:
-    """A finished run.
+    """Hold a finished run.
 
     Attributes:
         folder: the run folder.
@@ -89,8 +89,8 @@ def read_run(folder: Path, label: str | None = None) -> RunData:
 
     Raises:
         CheckpointError: the folder holds no run, or a run that has not finished.
-        ValueError: a file of the run is damaged. KeyError, TypeError, AttributeError, IndexError and
-            OSError mean the same.
+        ValueError: a file of the run is damaged. KeyError, TypeError, AttributeError, IndexError
+            and OSError mean the same.
     """
     opened, settings = RunFolder.open(folder)
     lines = opened.lines()

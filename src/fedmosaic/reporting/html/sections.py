@@ -22,7 +22,7 @@ ORACLES = ("pooled",)
 
 @dataclass(frozen=True)
 class Section:
-    """Runs that measure the same thing.
+    """Hold runs that measure the same thing.
 
     Attributes:
         name: of the scenario.
@@ -83,7 +83,7 @@ class Section:
         return REFERENCE if REFERENCE in self.runs else None
 
     def has(self, figure: str) -> bool:
-        """Tell whether any row holds ``"minus sft"``, ``"minus best"`` or ``"rank"``."""
+        """Return whether any row holds ``"minus sft"``, ``"minus best"`` or ``"rank"``."""
         return any(figure in row.get(c, {}) for row in self.rows.values() for c in self.columns)
 
     def values(self, label: str, column: str) -> dict[int, float]:
@@ -95,7 +95,7 @@ class Section:
         return paired(self.values(one, column), self.values(other, column))
 
     def is_oracle(self, label: str) -> bool:
-        """Tell whether a label uses what no client may know: all data, or related tasks."""
+        """Return whether a label uses what no client may know: all data, or related tasks."""
         run = self.first[label]
         return run.settings.algorithm in ORACLES or (
             run.settings.scenario.relevance.kind == "oracle" and bool(run.relevance)

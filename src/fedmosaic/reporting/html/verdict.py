@@ -1,9 +1,10 @@
 """Say which algorithm is best, by how much, and how certain that is.
 
-A label is significantly above another when the 95 % t-interval of their difference, paired by seed,
-lies above zero. The label with the highest mean wins if it is significantly above *every* other one.
-It is chosen by the same seeds that it is judged on, and the intervals are not widened for the number
-of labels: with many labels and few seeds, take a narrow win as a hint. Oracles do not compete.
+A label is significantly above another when the 95 % t-interval of their difference, paired by
+seed, lies above zero. The label with the highest mean is best if it is significantly above *every*
+other one. It is chosen by the same seeds that it is judged on, and the intervals are not widened
+for the number of labels: with many labels and few seeds, take a narrow win as a hint. Oracles do
+not compete.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from fedmosaic.reporting.html.wording import TASKS, count, is_above, listed, poi
 
 @dataclass(frozen=True)
 class Verdict:
-    """The result of a comparison in one column.
+    """Hold the result of a comparison in one column.
 
     Attributes:
         column: ``"Self"`` or ``"Others"``.

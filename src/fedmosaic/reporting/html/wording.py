@@ -11,12 +11,12 @@ TASKS = {"Self": "own tasks", "Others": "the other clients' tasks"}
 
 
 def is_above(gap: Interval | None) -> bool:
-    """Tell whether a difference is significantly above zero: its whole interval is."""
+    """Return whether a difference is significantly above zero: its whole interval is."""
     return gap is not None and gap.half is not None and gap.mean - gap.half > 0
 
 
 def is_below(gap: Interval | None) -> bool:
-    """Tell whether a difference is significantly below zero: its whole interval is."""
+    """Return whether a difference is significantly below zero: its whole interval is."""
     return gap is not None and gap.half is not None and gap.mean + gap.half < 0
 
 
