@@ -1,4 +1,4 @@
-"""What generated answers look like, and which option they choose."""
+"""Test which option generated answers choose."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The evaluator against plain computations with the model, and its independence of batches."""
+"""Test the evaluator against plain computations with the model, and its batches."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def held_out(name: str, n: int = 12) -> list[Example]:
 
 
 def likelihood(backbone: Backbone, example: Example, option: str) -> float:
-    """Log-probability of the option and the end of the turn, one example at a time."""
+    """Return the log-probability of an option and the end of the turn, without batches."""
     turns = (*example.turns[:-1], Turn("assistant", option))
     batch = backbone.collate([backbone.encode(Example("x", turns, example.images))])
     with torch.no_grad():
@@ -41,11 +41,10 @@ def test_the_likeliest_option_is_chosen(backbone: Backbone) -> None:
         Example(e.id, e.turns, e.images, (*e.options[:1], f"{e.options[0]} and {e.options[1]}"))
         for e in examples
     ]
-    for group in (long,):
-        score = evaluate(backbone, backbone.model, group)
-        for example, value in zip(group, score.values, strict=True):
-            best = max(example.options, key=lambda option: likelihood(backbone, example, option))
-            assert value == float(best == example.answer)
+    score = evaluate(backbone, backbone.model, long)
+    for example, value in zip(long, score.values, strict=True):
+        best = max(example.options, key=lambda option: likelihood(backbone, example, option))
+        assert value == float(best == example.answer)
 
 
 def test_one_token_options_are_ranked_by_the_next_token(backbone: Backbone) -> None:
@@ -94,7 +93,7 @@ def test_generation_is_the_models_own_greedy_decoding(backbone: Backbone) -> Non
 def test_one_sample_that_ends_does_not_end_the_batch(
     backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A model that ends the first sample at once, babbles on after its end, and lets the second speak."""
+    """End the first sample at once and go on after its end, while the second sample continues."""
     eos, word = backbone.tokenizer.eos_token_id, backbone.answer_ids("red")[0]
     vocabulary = backbone.lm_head.weight.shape[0]
 

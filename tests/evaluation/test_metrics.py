@@ -1,4 +1,4 @@
-"""Open-ended metrics against values worked out by hand."""
+"""Test open-ended metrics against values computed by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Self and Others against numbers worked out by hand."""
+"""Test Self and Others against numbers computed by hand."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_other_stages_and_views_do_not_mix_in() -> None:
     assert summarise(records(view="local"), CLIENTS)["self"]["last"] is None
 
 
-def test_unseen_tasks_stand_apart() -> None:
+def test_unseen_tasks_are_summarised_separately() -> None:
     more = [Record(9, client, "t9", "accuracy", 0.5, 10) for client in "abc"]
     found = summarise([*records(), *more], CLIENTS)
     assert found["unseen"]["last"] == pytest.approx(0.5)

@@ -101,7 +101,7 @@ class InstanceWise:
     def __init__(self, model: Any, backbone: Backbone, references: Tensor, lam: float) -> None:
         self.model, self.backbone, self.references, self.lam = model, backbone, references, lam
 
-    def look_at(self, batch: Batch) -> None:
+    def prepare(self, batch: Batch) -> None:
         """Weigh the adapters for these prompts, which may be followed by answers."""
         activate(self.model, {"local": 1.0})
         seen = represent(self.model, self.backbone, batch)

@@ -1,7 +1,8 @@
-"""Evaluation: reading answers, scoring them, and the figures of a run."""
+"""Read answers, score them, and summarise the scores of a run."""
 
 from fedmosaic.evaluation.answers import read_choice
-from fedmosaic.evaluation.evaluator import Score, evaluate, generate
+from fedmosaic.evaluation.evaluator import Score, evaluate
+from fedmosaic.evaluation.generation import generate
 from fedmosaic.evaluation.metrics import rouge_l, token_f1
 from fedmosaic.evaluation.records import Record
 from fedmosaic.evaluation.summary import summarise

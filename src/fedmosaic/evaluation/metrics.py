@@ -1,4 +1,4 @@
-"""Scores of a generated answer: exact choice, token F1 and ROUGE-L; all in [0, 1]."""
+"""Score a generated answer by token F1 or ROUGE-L, in [0, 1]."""
 
 from __future__ import annotations
 
@@ -12,15 +12,19 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def words_of(text: str) -> list[str]:
-    """SQuAD's normalisation (Rajpurkar et al. 2016, arXiv 1606.05250): lower case, no punctuation, no articles."""
+    """Split a text into words by SQuAD's normalisation (Rajpurkar et al., arXiv 1606.05250).
+
+    It has lower case, no punctuation and no articles.
+    """
     plain = unicodedata.normalize("NFKC", text).casefold().translate(_PUNCTUATION)
     return _ARTICLES.sub(" ", plain).split()
 
 
 def token_f1(prediction: str, reference: str) -> float:
-    """2PR/(P + R) over the multisets of words; P = common/predicted, R = common/reference.
+    """Return F1 = 2PR/(P + R) over the multisets of words.
 
-    Nothing in common is 0. Two texts that are both empty after normalisation agree: 1.
+    P is the number of common words over that of the prediction, R over that of the reference.
+    Without common words it is 0. Two texts that are both empty after normalisation score 1.
     """
     predicted, expected = words_of(prediction), words_of(reference)
     if not predicted or not expected:
@@ -33,9 +37,10 @@ def token_f1(prediction: str, reference: str) -> float:
 
 
 def rouge_l(prediction: str, reference: str) -> float:
-    """ROUGE-L F-measure (Lin 2004, section 3.1, β = 1): 2PR/(P + R) with the longest common subsequence as what is common.
+    """Return the ROUGE-L F-measure, 2PR/(P + R) (Lin 2004, section 3.1, β = 1).
 
-    Words are lower-cased runs of letters and digits; articles count.
+    P is the length of the longest common subsequence of words over that of the prediction, R over
+    that of the reference. Words are lower-cased runs of letters and digits, articles included.
     """
     predicted, expected = _rouge_words(prediction), _rouge_words(reference)
     if not predicted or not expected:

@@ -1,4 +1,4 @@
-"""One measurement: a client's model on a task at a moment of the run; a line of the metrics file."""
+"""Record a measurement: one line of the metrics file."""
 
 from __future__ import annotations
 
@@ -9,13 +9,19 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Record:
-    """A score.
+    """Record the score of a client's model on a task in a round.
 
     Attributes:
-        round: from 0. client, task: names. metric: ``accuracy``, ``f1`` or ``rouge_l``.
-        value: in [0, 1]. n: number of test items. unreadable: generated choice answers that named no option (they count as wrong).
-        stage: before (after the download) or after local training. view: which of the client's models.
-        seconds: what the measurement took.
+        round: Number of the round, from 0.
+        client: Name of the client.
+        task: Name of the task.
+        metric: ``accuracy``, ``f1`` or ``rouge_l``.
+        value: Score in [0, 1].
+        n: Number of test items.
+        unreadable: Generated choices that named no option; they count as wrong.
+        stage: ``before`` local training (after the download), or ``after`` it.
+        view: Which of the client's models, e.g. ``mixed``.
+        seconds: Duration of the measurement.
     """
 
     round: int
@@ -31,6 +37,6 @@ class Record:
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> Record:
-        """The record in a line of the metrics file; other keys of the line are passed over."""
+        """Read the record of a line of the metrics file; other keys of the line are ignored."""
         names = {item.name for item in fields(cls)}
         return cls(**{key: value for key, value in line.items() if key in names})

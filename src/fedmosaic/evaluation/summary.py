@@ -1,14 +1,17 @@
-"""From records to the figures of a run: Self and Others, A_last and A_AUC, in-group and out-group, per client and per task.
+"""Summarise the records of a run: Self and Others, A_last and A_AUC, by client and by task.
 
 Definitions (arXiv 2506.11024, section 5; the AUC as in its tables):
 
-    Self_i   = mean over client i's own tasks,   Others_i = mean over the tasks of all other clients that are not its own
-    A_last   = the value after the last round,   A_AUC = mean over the evaluated rounds of the value there
+    Self_i   = mean over client i's own tasks
+    Others_i = mean over the tasks of all other clients that are not its own
+    A_last   = value after the last round
+    A_AUC    = area under the value over the rounds, divided by their span
 
-Every task weighs the same within a client, every client the same in the mean. A task that several clients hold is own for
-each of them. In-group are the tasks of other clients of the same group; unseen are tasks that no client holds. ``A_AUC`` is the
-trapezoid area over the rounds divided by their span, with the first evaluated round's value held from round 0 on; with
-evaluations at equal distances that is nearly their mean.
+Every task weighs the same within a client, and every client the same in the mean. A task that
+several clients have is own for each of them. In-group tasks are those of other clients of the same
+group, out-group tasks those of other groups. Unseen tasks are those that no client has. The area is
+by the trapezoid rule, and begins at round 0 with the value of the first evaluated round. With
+evaluations at equal distances ``A_AUC`` is nearly their mean.
 """
 
 from __future__ import annotations
@@ -32,16 +35,19 @@ def summarise(
     view: str = "mixed",
     stage: str = "after",
 ) -> dict[str, Any]:
-    """The figures of a run.
+    """Return the figures of a run.
 
     Args:
-        records: all measurements; those of another view or stage are left out.
-        clients: who holds which tasks, and in which group.
+        records: All measurements; those of another view or stage are left out.
+        clients: The clients with their tasks and groups.
+        view: Which of the clients' models.
+        stage: ``before`` or ``after`` local training.
 
     Returns:
-        ``{"self": F, "others": {**F, "in_group": F, "out_group": F}, "unseen": F, "clients": {name: …}, "tasks": {task: …}}``
-        with F = ``{"last", "auc", "std", "worst"}`` (std and worst over clients, of the last value; only in the overall
-        figures). What was not measured is None; ``unseen`` is there if unseen tasks were measured.
+        ``{"self": F, "others": {**F, "in_group": F, "out_group": F}, "unseen": F, "clients": {...},
+        "tasks": {...}}`` with F = ``{"last", "auc", "std", "worst"}``. ``std`` and ``worst`` are
+        over clients, of the last value, and only in the overall figures. A figure that was not
+        measured is None. ``unseen`` is missing if no unseen tasks were measured.
     """
     scores: dict[str, dict[str, Rounds]] = defaultdict(lambda: defaultdict(dict))
     for record in records:
@@ -105,7 +111,7 @@ def _part(client: Mapping[str, Any], part: str) -> Mapping[str, float | None]:
 
 
 def _figures(curves: Sequence[Rounds]) -> dict[str, float | None]:
-    """A_last and A_AUC of the mean over tasks; None without measurements."""
+    """Return A_last and A_AUC of the mean over tasks; None without measurements."""
     if not curves:
         return {"last": None, "auc": None}
     rounds = sorted(set.intersection(*(set(curve) for curve in curves)))
@@ -118,7 +124,7 @@ def _figures(curves: Sequence[Rounds]) -> dict[str, float | None]:
 
 
 def area(curve: Mapping[int, float]) -> float:
-    """Trapezoid area under a curve over rounds, from round 0 to its last point, divided by that span."""
+    """Return the trapezoid area under a curve from round 0 to its last point, over that span."""
     points = sorted(curve.items())
     if points[0][0] > 0:
         points = [(0, points[0][1]), *points]
@@ -135,14 +141,14 @@ def _overall(clients: Sequence[Mapping[str, float | None]]) -> dict[str, float |
     if not last:
         return {"last": None, "auc": None, "std": None, "worst": None}
     mean = math.fsum(last) / len(last)
-    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in last) / len(last))
-    return {"last": mean, "auc": math.fsum(auc) / len(auc), "std": spread, "worst": min(last)}
+    std = math.sqrt(math.fsum((value - mean) ** 2 for value in last) / len(last))
+    return {"last": mean, "auc": math.fsum(auc) / len(auc), "std": std, "worst": min(last)}
 
 
 def _tasks(
     clients: Sequence[ClientSpec], scores: Mapping[str, Mapping[str, Rounds]]
 ) -> dict[str, Any]:
-    """For every task: the mean of the last values at the clients that own it, and at the others."""
+    """Return for every task the mean of the last values at its owners and at other clients."""
     names = sorted({task for curves in scores.values() for task in curves})
     owners = {
         task: [c.name for c in clients if task in {spec.name for spec in c.tasks}] for task in names
@@ -152,12 +158,12 @@ def _tasks(
         values = [_last(scores[name][task]) for name in among if task in scores.get(name, {})]
         return math.fsum(values) / len(values) if values else None
 
-    everyone = [client.name for client in clients]
+    every_name = [client.name for client in clients]
     return {
         task: {
             "owners": owners[task],
             "self": mean(task, owners[task]),
-            "others": mean(task, [name for name in everyone if name not in owners[task]]),
+            "others": mean(task, [name for name in every_name if name not in owners[task]]),
         }
         for task in names
     }

@@ -20,7 +20,8 @@ from fedmosaic.algorithms.common.activation import activate
 from fedmosaic.algorithms.feddpa import REFERENCES, InstanceWise, represent
 from fedmosaic.algorithms.message import Message
 from fedmosaic.errors import ConfigError
-from fedmosaic.evaluation.evaluator import _log_likelihoods, _with_answer, evaluate, generate
+from fedmosaic.evaluation import evaluate, generate
+from fedmosaic.evaluation.likelihood import append_answer, log_likelihoods
 from fedmosaic.models.backbone import Batch
 from fedmosaic.training.optimiser import Optimiser
 
@@ -293,7 +294,7 @@ def test_a_prompt_is_represented_by_its_last_token(tmp_path: Path) -> None:
     answered = backbone.collate([backbone.encode(example) for example in examples])
     assert torch.allclose(represent(model, backbone, answered), found, atol=1e-4)
     options = [
-        _with_answer(backbone, examples[0], text) for text in ("yes", "a dark red circle of stone")
+        append_answer(backbone, examples[0], text) for text in ("yes", "a dark red circle of stone")
     ]
     one, two = represent(model, backbone, backbone.collate(options))
     assert torch.allclose(one, found[0], atol=1e-4) and torch.allclose(two, found[0], atol=1e-4)
@@ -325,7 +326,7 @@ def test_feddpa_weighs_every_input_by_its_likeness(tmp_path: Path) -> None:
             )
         with play.algorithm.view(client, "mixed") as mixed:
             assert isinstance(mixed, InstanceWise)
-            mixed.look_at(prompts)
+            mixed.prepare(prompts)
             found = said_at_end(mixed, backbone, prompts)
         assert torch.allclose(found, torch.cat(expected), atol=1e-4)
         scales = {
@@ -369,7 +370,7 @@ def test_feddpa_weighs_options_of_several_tokens_by_their_prompt(tmp_path: Path)
     client = play.client("a")
     backbone, first = client.backbone, client.tasks[0].train[0]
     items = [
-        _with_answer(backbone, first, text) for text in ("dark red", "a dark red circle", "blue")
+        append_answer(backbone, first, text) for text in ("dark red", "a dark red circle", "blue")
     ]
     with client.turn():
         randomise(client.model, ("local", "received"))
@@ -377,8 +378,8 @@ def test_feddpa_weighs_options_of_several_tokens_by_their_prompt(tmp_path: Path)
             generate(
                 backbone, model, list(client.tasks[0].train[1:3]), max_new_tokens=1
             )  # weights of other prompts
-            found = _log_likelihoods(backbone, model, items)
-            model.look_at(backbone.collate([backbone.encode(first, answer=False)] * 3))
+            found = log_likelihoods(backbone, model, items)
+            model.prepare(backbone.collate([backbone.encode(first, answer=False)] * 3))
             scales = {
                 id(layer): dict(layer.scaling)
                 for layer in client.model.modules()
@@ -388,7 +389,7 @@ def test_feddpa_weighs_options_of_several_tokens_by_their_prompt(tmp_path: Path)
         for layer in client.model.modules():
             if isinstance(layer, LoraLayer):
                 layer.scaling.update(scales[id(layer)])
-        expected = _log_likelihoods(backbone, client.model, items)
+        expected = log_likelihoods(backbone, client.model, items)
     assert found == pytest.approx(expected, abs=1e-4)
 
 
