@@ -1,11 +1,11 @@
-"""Personalised federated learning across heterogeneous vision-language models.
+"""Run personalised federated learning across heterogeneous vision-language models.
 
     import fedmosaic
 
     run = fedmosaic.run("miniature/quickstart", algorithm="fedmosaic", seed=0)
     print(run.summary["self"]["last"], run.summary["others"]["last"])
 
-Everything is imported when it is first used, so that ``import fedmosaic`` and ``fedmosaic --help`` take no time.
+Functions are imported on first use, so that ``import fedmosaic`` and ``fedmosaic --help`` are fast.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The few error types of the library; every message names the thing at fault and the way out."""
+"""Define the error types of the library. Every message says what is wrong and what to do."""
 
 from __future__ import annotations
 
@@ -8,46 +8,51 @@ from pathlib import Path
 
 
 class FedMosaicError(Exception):
-    """Base of all errors that a user can act on; the command prints them without a traceback."""
+    """Report an error that the user can act on; the command prints it without a traceback."""
 
 
 class ConfigError(FedMosaicError):
-    """A scenario, an option or a command is wrong."""
+    """Report a wrong scenario, option or command."""
 
 
 class DataError(FedMosaicError):
-    """A data file, an image or an example is missing or malformed."""
+    """Report a missing or malformed data file, image or example."""
 
 
 class ModelError(FedMosaicError):
-    """A model cannot be loaded or does not have the structure that is needed."""
+    """Report a model that cannot be loaded or lacks a needed structure."""
 
 
 class UpdateError(FedMosaicError):
-    """A message between client and server is not what was agreed on."""
+    """Report a malformed message between client and server."""
 
 
 class TrainingError(FedMosaicError):
-    """A client's local training diverged."""
+    """Report that the local training of a client diverged."""
 
 
 class CheckpointError(FedMosaicError):
-    """A run folder, a checkpoint or a stored alignment is missing, damaged or belongs to something else."""
+    """Report a missing, damaged or unsuitable run folder, checkpoint or stored alignment."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during a run; ``folder`` is where it can be continued from, ``again`` the command that does it."""
+    """Report that the user stopped a run with Ctrl-C.
 
-    def __init__(self, folder: Path, again: str = "") -> None:
+    Attributes:
+        folder: The run folder.
+        resume_command: The command that continues the run.
+    """
+
+    def __init__(self, folder: Path, resume_command: str = "") -> None:
         super().__init__(str(folder))
         self.folder = folder
-        self.again = again or f"fedmosaic run --resume {folder}"
+        self.resume_command = resume_command or f"fedmosaic run --resume {folder}"
 
 
 def nearest(word: str, valid: Iterable[str]) -> str:
-    """A hint with the valid names closest to ``word``: ``" Did you mean 'a' or 'b'?"``.
+    """Return a hint with the valid names closest to ``word``: ``" Did you mean 'a' or 'b'?"``.
 
-    Falls back to listing the valid names when there are at most 12 of them, and to an empty string otherwise.
+    If none is close, the hint lists the valid names (at most 12; with more it is empty).
     """
     names = sorted(set(valid))
     close = difflib.get_close_matches(word, names, n=3, cutoff=0.5)

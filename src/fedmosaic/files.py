@@ -1,4 +1,4 @@
-"""Writing files and folders so that a reader, or a killed process, never sees half of one; and where to keep what can be made again."""
+"""Write files and folders atomically, and locate the cache."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ CACHE_VARIABLE = "FEDMOSAIC_CACHE"
 
 
 def cache_root() -> Path:
-    """The folder for what can be made again: the one that the variable FEDMOSAIC_CACHE names, default ``~/.cache/fedmosaic``."""
+    """Return the cache folder: the variable FEDMOSAIC_CACHE, default ``~/.cache/fedmosaic``.
+
+    Everything in it can be made again.
+    """
     root = os.environ.get(CACHE_VARIABLE)
     return Path(root).expanduser() if root else Path.home() / ".cache" / "fedmosaic"
 
@@ -21,8 +24,9 @@ def cache_root() -> Path:
 def write_atomic(path: Path, data: bytes | str) -> None:
     """Write ``data`` to ``path`` through a temporary file in the same folder and one rename.
 
-    The old content stays until the new one is complete on disk; on any failure (a full disk, say) it stays for good.
-    Inside an :func:`atomic_folder` that is not needed: there the folder's own rename makes everything count at once.
+    A reader sees the old content until the new one is complete on disk, and also after a failure
+    (e.g. a full disk). Inside an :func:`atomic_folder` this is not needed, because the folder
+    itself is renamed when it is complete.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     payload = data.encode() if isinstance(data, str) else data
@@ -41,9 +45,10 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside ``path`` that becomes ``path`` when the block ends well.
+    """Yield a temporary folder that is renamed to ``path`` when the block succeeds.
 
-    A folder that was there before is replaced as a whole; on an exception it stays and the temporary one is removed.
+    A folder that was there before is replaced as a whole. On an exception it stays, and the
+    temporary folder is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))

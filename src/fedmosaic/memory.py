@@ -1,4 +1,4 @@
-"""How much memory a process took, and how much there is for another one."""
+"""Measure the memory that a process took and the memory available to another one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ CGROUP = Path("/sys/fs/cgroup")
 
 
 def peak_memory() -> int:
-    """The most main memory this process ever held, in bytes; 0 where the system does not tell."""
+    """Return the peak main memory of this process in bytes; 0 where the system has no figure."""
     try:
         import resource
     except ImportError:  # Windows
@@ -19,7 +19,7 @@ def peak_memory() -> int:
 
 
 def available_memory() -> int | None:
-    """Bytes that new processes can take without pushing others out, within a container's limit; None if unknown."""
+    """Return the bytes available to new processes within a container's limit; None if unknown."""
     found = [size for size in (_of_machine(), _of_container()) if size is not None]
     return min(found) if found else None
 

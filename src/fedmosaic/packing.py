@@ -1,7 +1,8 @@
-"""Named tensors and plain values as bytes: the one form of messages, checkpoints and stored alignments.
+"""Serialise named tensors and plain values: the format of messages, checkpoints and alignments.
 
-The bytes are a safetensors file that holds one flat vector for each type of value (hundreds of small tensors would cost more one
-by one), a JSON manifest of names and shapes, and the plain values. Nothing in it can execute. Equal content is equal bytes.
+The bytes are a safetensors file. It holds one flat vector for each dtype (hundreds of small tensors
+would take more time one by one), a JSON manifest of names and shapes, and the plain values. It
+contains no code. Equal content gives equal bytes.
 """
 
 from __future__ import annotations
@@ -21,20 +22,24 @@ CONTENT = "content"
 
 
 def pack(tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> bytes:
-    """Tensors and plain values (anything JSON takes) as bytes."""
+    """Serialise tensors and plain values (any JSON) to bytes."""
     vectors, metadata = _flatten(tensors, scalars)
     return bytes(save(vectors, metadata=metadata))
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
-    """The bytes of :func:`pack` into a file, without holding them in memory as well; not atomic."""
+    """Write the bytes of :func:`pack` to a file without holding them in memory; not atomic."""
     vectors, metadata = _flatten(tensors, scalars)
     save_file(vectors, path, metadata=metadata)
     path.chmod(0o644)
 
 
 def unpack(payload: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What :func:`pack` was given. Raises ValueError, with the reason, for any other bytes."""
+    """Read the tensors and plain values back from bytes of :func:`pack`.
+
+    Raises:
+        ValueError: the bytes are not of :func:`pack`; the message has the reason.
+    """
     try:
         header = json.loads(payload[8 : 8 + int.from_bytes(payload[:8], "little")])
         content = json.loads(header["__metadata__"][CONTENT])
@@ -44,10 +49,17 @@ def unpack(payload: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def read_some(path: Path, wanted: Callable[[str], bool]) -> tuple[list[str], dict[str, Tensor]]:
-    """The names of all tensors in a file that :func:`write` made, and those tensors that are wanted; no others are read.
+    """Read some tensors of a file of :func:`write`, without reading the others.
+
+    Args:
+        path: The file.
+        wanted: Takes the name of a tensor and returns whether to read it.
+
+    Returns:
+        The names of all tensors, and the wanted tensors by name.
 
     Raises:
-        ValueError: with the reason, for any other file.
+        ValueError: the file is not of :func:`write`; the message has the reason.
     """
     try:
         with safe_open(path, "pt") as stored:
@@ -69,7 +81,7 @@ def read_some(path: Path, wanted: Callable[[str], bool]) -> tuple[list[str], dic
 def _flatten(
     tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """One flat vector for each type, and the metadata that says what they hold."""
+    """Return one flat vector for each dtype, and metadata with the manifest."""
     kinds: dict[str, list[str]] = {}
     for name, value in tensors.items():
         kinds.setdefault(str(value.dtype).removeprefix("torch."), []).append(name)
@@ -80,15 +92,19 @@ def _flatten(
     manifest = {
         kind: [[name, list(tensors[name].shape)] for name in names] for kind, names in kinds.items()
     }
-    # One entry: safetensors writes several in no fixed order, and equal messages must be equal bytes.
+    # One entry: safetensors has no fixed order of several, but equal messages must be equal bytes.
     content = json.dumps({"manifest": manifest, "scalars": dict(scalars)}, sort_keys=True)
     return vectors, {CONTENT: content}
 
 
 def _split(vectors: Mapping[str, Tensor], manifest: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The tensors that the manifest names, as views of the flat vectors; ValueError where the two do not agree."""
+    """Return the tensors of the manifest as views of the flat vectors.
+
+    Raises:
+        ValueError: the manifest and the vectors do not agree.
+    """
     if set(vectors) != set(manifest):
-        raise ValueError("its manifest names other types than it holds")
+        raise ValueError("its manifest lists other dtypes than it holds")
     tensors: dict[str, Tensor] = {}
     for kind, entries in manifest.items():
         sizes = [math.prod(shape) for _, shape in entries]
@@ -96,9 +112,9 @@ def _split(vectors: Mapping[str, Tensor], manifest: Mapping[str, Any]) -> dict[s
             any(extent < 0 for _, shape in entries for extent in shape)
             or sum(sizes) != vectors[kind].numel()
         ):
-            raise ValueError("its manifest does not add up to what it holds")
+            raise ValueError("the shapes in its manifest do not add up to the values it holds")
         for (name, shape), part in zip(entries, vectors[kind].split(sizes), strict=True):
             if name in tensors:
-                raise ValueError(f"it holds {name!r} twice")
+                raise ValueError(f"its manifest lists {name!r} twice")
             tensors[name] = part.view(shape)
     return tensors

@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         place = f": {error.filename}" if error.filename else ""
         return _fail(f"{error.strerror or error}{place}")
     except Interrupted as stop:
-        print(f"\ninterrupted; continue with: {stop.again}", file=sys.stderr)
+        print(f"\ninterrupted; continue with: {stop.resume_command}", file=sys.stderr)
         return 130
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
