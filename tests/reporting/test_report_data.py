@@ -36,6 +36,14 @@ def test_the_statistics_are_those_of_the_comparison(comparison_folder: Path) -> 
     assert section.seeds == [0, 1] and list(section.runs) == ["sft", "fedmosaic"]
 
 
+def test_show_prints_a_comparison_as_json(
+    comparison_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["show", str(comparison_folder), "--json"]) == 0
+    result = json.loads((comparison_folder / "comparison.json").read_text())
+    assert json.loads(capsys.readouterr().out) == result
+
+
 def test_a_run_is_read_as_it_was_written(comparison_folder: Path) -> None:
     run = the_section(comparison_folder).runs["fedmosaic"][1]
     folder = comparison_folder / "fedmosaic" / "seed-1"
