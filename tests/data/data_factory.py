@@ -1,4 +1,4 @@
-"""Small data sets written to disk for the tests of the readers."""
+"""Write small data sets to disk for the tests of the readers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fedmosaic.data.example import Example, Task, Turn
 
 
 def write_image(path: Path, shade: int = 0, size: int = 16) -> Path:
-    """A noisy picture in the format of the path's suffix."""
+    """Write a noisy picture in the format of the path's suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(shade).integers(0, 256, (size, size, 3), dtype=np.uint8)
     PIL.Image.fromarray(pixels).save(path)
@@ -21,7 +21,7 @@ def write_image(path: Path, shade: int = 0, size: int = 16) -> Path:
 
 
 def write_json(path: Path, content: Any) -> Path:
-    """A JSON file, or JSON Lines where the path ends so."""
+    """Write a JSON file, or JSON Lines for a path that ends in ``.jsonl``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".jsonl":
         path.write_text("\n".join(json.dumps(item) for item in content) + "\n")
@@ -31,13 +31,13 @@ def write_json(path: Path, content: Any) -> Path:
 
 
 def item(question: str, answer: str, image: Any = None, **more: Any) -> dict[str, Any]:
-    """One LLaVA-style item of one question and answer."""
+    """Return a LLaVA-style item of one question and answer."""
     turns = [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
     return {"conversations": turns, **({} if image is None else {"image": image}), **more}
 
 
 def write_drake(root: Path, dataset: str, subset: int, count: int = 6, prefix: str = "") -> None:
-    """A dataset's subset in DRAKE's layout, ``count`` training items and half as many for testing."""
+    """Write a dataset's subset in DRAKE's layout, with half as many test as training items."""
     for split, number in (("train", count), ("test", count // 2)):
         items = []
         for index in range(number):
@@ -51,7 +51,7 @@ def write_drake(root: Path, dataset: str, subset: int, count: int = 6, prefix: s
 
 
 def text_task(name: str, count: int) -> Task:
-    """A task of ``count`` training questions without images."""
+    """Return a task of ``count`` training questions without images."""
     examples = [
         Example(
             f"{name}-{index}", (Turn("user", f"question {index}"), Turn("assistant", str(index)))

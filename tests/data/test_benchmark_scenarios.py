@@ -1,4 +1,4 @@
-"""The scenarios of the real benchmarks: they load, and they are the published ones."""
+"""Test that the scenarios of the real benchmarks load and are the published ones."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import pytest
 from fedmosaic.config.load import load_scenario
 from fedmosaic.data.easy_vqa import TASKS
 
-# The research release's scenario files, where somebody has them.
+# The scenario files of the research release, which are not part of this package.
 OFFICIAL = Path(
     os.environ.get(
         "FEDMOSAIC_OFFICIAL_SCENARIOS", Path(__file__).parents[3] / "shared/official-scenarios"
     )
 )
 METRICS = {"F1": "f1", "RougeL": "rouge_l"}
-SAME = {
+PUBLISHED_AS = {
     "drake/hetero-llama-1b-3b": "DRAKE_hetero_llava_llama_1B_3B",
     "drake/hetero-llama-1b-3b-8b": "DRAKE_hetero_llava_llama_1B_3B_8B",
     "drake/hetero-llama-1b-3b-qwen-1.5b": "DRAKE_hetero_llava_llama_1B_3B_qwen_1_5B",
@@ -47,7 +47,7 @@ SIZES = {
 }
 
 
-@pytest.mark.parametrize("name", SAME)
+@pytest.mark.parametrize("name", PUBLISHED_AS)
 def test_clients_tasks_and_settings(name: str) -> None:
     scenario = load_scenario(name)
     clients, tasks = SIZES[name.partition("/")[0]]
@@ -62,9 +62,9 @@ def test_clients_tasks_and_settings(name: str) -> None:
     assert len(scenario.unseen) == (7 if name.startswith("drake") else 0)
 
 
-@pytest.mark.parametrize("name", SAME)
+@pytest.mark.parametrize("name", PUBLISHED_AS)
 def test_equal_to_the_published_scenario(name: str) -> None:
-    path = OFFICIAL / f"{SAME[name]}.json"
+    path = OFFICIAL / f"{PUBLISHED_AS[name]}.json"
     if not path.is_file():
         pytest.skip("the published scenario files are not here")
     scenario = load_scenario(name)

@@ -1,4 +1,4 @@
-"""The client's stream: what arrives when, what is drawn, and that a resumed stream is the same stream."""
+"""Test a client's stream: arrivals, drawn batches, and that a resumed stream draws the same."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def build(**options: Any) -> ClientStream:
 
 def run(stream: ClientStream, rounds: range = range(6)) -> list[list[list[tuple[int, int]]]]:
     drawn = []
-    for round_ in rounds:
-        stream.begin_round(round_)
+    for number in rounds:
+        stream.begin_round(number)
         drawn.append([stream.next_batch() for _ in range(stream.steps_per_round)])
     return drawn
 
@@ -46,7 +46,7 @@ def test_a_static_stream_mixes_the_tasks_and_passes_once() -> None:
     assert {task for step in drawn[0] for task, _ in step} == {0, 1, 2}
     assert len(stream.memory) == 100 and stream.memory.items.tolist() != list(range(100))
     assert sorted(stream.memory.items) == list(range(100))
-    pairs = {pair for round_ in drawn for step in round_ for pair in step}
+    pairs = {pair for number in drawn for step in number for pair in step}
     assert len(pairs) >= 97
     assert pairs <= {(task, index) for task in range(3) for index in range(len(TASKS[task].train))}
 
@@ -54,7 +54,7 @@ def test_a_static_stream_mixes_the_tasks_and_passes_once() -> None:
 @pytest.mark.parametrize("rounds", [6, 7])
 def test_a_dynamic_stream_brings_one_task_after_another(rounds: int) -> None:
     stream = build(mode="dynamic", rounds=rounds)
-    steps = [step for round_ in run(stream, range(rounds)) for step in round_]
+    steps = [step for number in run(stream, range(rounds)) for step in number]
     share = len(steps) / 3
     for task in range(3):
         first = next(number for number, step in enumerate(steps) if task in {t for t, _ in step})
@@ -96,7 +96,7 @@ def test_all_at_once() -> None:
     assert sorted(stream.memory.items) == list(range(80))
 
 
-def test_rounds_sat_out_are_caught_up_with() -> None:
+def test_samples_of_missed_rounds_arrive_later() -> None:
     full, partial = build(), build()
     run(full)
     run(partial, range(1))
@@ -106,8 +106,8 @@ def test_rounds_sat_out_are_caught_up_with() -> None:
 
 def test_the_memory_limit_holds_throughout() -> None:
     stream = build(mode="dynamic", memory_size=12)
-    for round_ in range(6):
-        stream.begin_round(round_)
+    for number in range(6):
+        stream.begin_round(number)
         for _ in range(10):
             stream.next_batch()
             assert len(stream.memory) <= 12
@@ -116,7 +116,7 @@ def test_the_memory_limit_holds_throughout() -> None:
 
 @pytest.mark.parametrize("mode", ["static", "dynamic"])
 @pytest.mark.parametrize("memory_size", [None, 15])
-def test_resuming_at_any_round_draws_what_an_undisturbed_run_draws(
+def test_resuming_at_any_round_draws_what_an_uninterrupted_run_draws(
     mode: Any, memory_size: int | None
 ) -> None:
     whole = build(mode=mode, memory_size=memory_size)
@@ -164,8 +164,8 @@ def test_each_round_draws_anew_from_the_same_memory() -> None:
     stream = build(arrive="at_once")
     run(stream, range(1))
     batches = []
-    for round_ in (1, 2):
-        stream.begin_round(round_)
+    for number in (1, 2):
+        stream.begin_round(number)
         for _ in range(2):
             stream.memory.counts[:] = 0
             batches.append(stream.next_batch())
@@ -181,7 +181,7 @@ def test_a_longer_run_than_planned_goes_on() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"samples": 99}, "has 99 training samples, this one 100"),
+        ({"samples": 99}, "has 99 training samples, this one 100;"),
         ({"arrived": 101}, "damaged"),
         ({"items": np.array([100])}, "damaged"),
         ({"arrived": None}, "lacks 'arrived'"),

@@ -1,4 +1,4 @@
-"""The check before training: every bad image and every empty task is reported, with its place."""
+"""Test the check before training: bad images and empty tasks are reported with their location."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_one_test_example_without_options_is_named(task: Task) -> None:
     )
     with pytest.raises(
         DataError,
-        match=r"test/dataset-0.json: item 2 \(id 'test-2'\), field 'options': .* but 1 of its 3 test",
+        match=r"test/dataset-0.json: item 2 \(id 'test-2'\), field 'options': .* 1 of its 3 test",
     ):
         check(replace(task, test=bare))
     check(replace(task, test=bare, kind="open", metric="f1"))

@@ -1,4 +1,4 @@
-"""The easy-VQA tasks: a partition of the package's questions, with options that hold the answer."""
+"""Test the easy-VQA tasks: a partition of the package's questions, the answer among options."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def test_prompt_options_and_sampling() -> None:
     )
     assert example.images[0].load().size == (64, 64)
     check(task)
-    again, other = (load_easy_vqa("presence-red", train_limit=30, seed=seed) for seed in (0, 1))
-    ids = [[example.id for example in one.train] for one in (task, again, other)]
+    same, other = (load_easy_vqa("presence-red", train_limit=30, seed=seed) for seed in (0, 1))
+    ids = [[example.id for example in one.train] for one in (task, same, other)]
     assert ids[0] == ids[1] != ids[2]
 
 

@@ -1,4 +1,4 @@
-"""Examples, images and tasks: what they require, and how images are opened."""
+"""Test examples, images and tasks: what they require, and how images are opened."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The LLaVA-style reader: what it accepts, and what it says about what it does not."""
+"""Test the reader of LLaVA-style files: what it accepts, and the errors about the rest."""
 
 from __future__ import annotations
 

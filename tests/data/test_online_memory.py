@@ -1,4 +1,4 @@
-"""The online memory: its limit, its probabilities, what it keeps, and its state."""
+"""Test the online memory: its limit, its probabilities, what remains in it, and its state."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from fedmosaic.errors import CheckpointError, ConfigError
 arrivals = st.lists(st.integers(0, 12), min_size=1, max_size=15)
 
 
-def play(memory: OnlineMemory, sizes: list[int], batch: int, seed: int) -> list[np.ndarray]:
-    """Lets groups of samples arrive, numbered on, and draws a batch after each group."""
+def run_memory(memory: OnlineMemory, sizes: list[int], batch: int, seed: int) -> list[np.ndarray]:
+    """Let groups of consecutively numbered samples arrive, and draw a batch after each."""
     rng, start, batches = np.random.default_rng(seed), 0, []
     for size in sizes:
         memory.add(range(start, start + size), rng)
@@ -117,24 +117,24 @@ def test_a_new_sample_is_drawn_before_those_drawn_lately() -> None:
 
 
 def test_the_past_stays_nearly_as_a_uniform_sample() -> None:
-    kept = np.zeros(4)
+    remaining = np.zeros(4)
     for seed in range(60):
         memory = OnlineMemory(50)
-        play(memory, [4] * 200, 4, seed)
-        kept += np.bincount(memory.items // 200, minlength=4)
-    share = kept / kept.sum()
+        run_memory(memory, [4] * 200, 4, seed)
+        remaining += np.bincount(memory.items // 200, minlength=4)
+    share = remaining / remaining.sum()
     np.testing.assert_allclose(share[:3], 0.23, atol=0.03)
     assert share[3] < 0.34, "the newest four of fifty places are always the newest samples'"
 
 
 def test_every_sample_of_a_slow_stream_is_trained_on_although_the_memory_is_small() -> None:
-    batches = play(OnlineMemory(16), [2] * 300, 4, seed=0)
+    batches = run_memory(OnlineMemory(16), [2] * 300, 4, seed=0)
     assert len(set(np.concatenate(batches).tolist())) >= 0.97 * 600
 
 
 def test_state_continues_identically_and_is_a_copy() -> None:
     memory, other = OnlineMemory(10), OnlineMemory(10)
-    play(memory, [3] * 8, 4, seed=0)
+    run_memory(memory, [3] * 8, 4, seed=0)
     state = memory.state_dict()
     other.load_state_dict(state)
     for array in state.values():

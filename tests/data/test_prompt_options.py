@@ -1,4 +1,4 @@
-"""Options read from prompts."""
+"""Test how options are found in prompts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reference tasks: what each family answers, how entities are divided, and the packages that the data is read from."""
+"""Test the reference tasks: answers of the families, division of entities, and their packages."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ CUSCO, OSLO, PERTH = (
 )
 
 
-# --- what a family answers --------------------------------------------------------------------------------------------
+# --- what a family answers ---
 @pytest.mark.parametrize(
     ("family", "answers"),
     [
@@ -82,17 +82,23 @@ def test_two_pairs_of_families_ask_the_same_and_answer_differently() -> None:
         assert not set(FAMILIES[one].options) & set(FAMILIES[other].options)
 
 
-# --- small packages, read from their files ----------------------------------------------------------------------------
-AIRPORTS = [("Lima", "SPJC", "LIM", "-12.0", "-77.1"), ("Miami", "KMIA", "MIA", "25.8", "-80.3"),
-            ("Miami", "YMIA", "MIX", "-28.0", "153.4"), ("Field", "ENXX", "", "60.2", "11.1"),
-            ("Tromsø", "ENTC", "TOS", "69.7", "18.9")]  # fmt: skip
-LEXICON = ("cat,noun,cats", "rice,noun,rices/rice", "new,noun,news", "walk,noun,walks", "walk,verb,walked,,walking,walks",
-           "ox,noun,oxen", "Dog,propn,Dogs", "ad hoc,adj,")  # fmt: skip
+# --- small packages, read from their files ---
+AIRPORTS = (
+    ("Lima", "SPJC", "LIM", "-12.0", "-77.1"),
+    ("Miami", "KMIA", "MIA", "25.8", "-80.3"),
+    ("Miami", "YMIA", "MIX", "-28.0", "153.4"),
+    ("Field", "ENXX", "", "60.2", "11.1"),
+    ("Tromsø", "ENTC", "TOS", "69.7", "18.9"),
+)
+LEXICON = (
+    "cat,noun,cats", "rice,noun,rices/rice", "new,noun,news", "walk,noun,walks",
+    "walk,verb,walked,,walking,walks", "ox,noun,oxen", "Dog,propn,Dogs", "ad hoc,adj,",
+)  # fmt: skip
 
 
 @pytest.fixture
 def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The packages with a handful of entries each; their code would fail if anything ran it."""
+    """Install the packages with a few entries each; their code fails if anything runs it."""
     runtime = tmp_path / "runtime"
     for package in PACKAGES:
         (runtime / package).mkdir(parents=True)
@@ -156,7 +162,7 @@ def test_unknown_names_get_the_nearest() -> None:
         load_task("reference/where-latitude-7")
 
 
-# --- all tasks on the real data ---------------------------------------------------------------------------------------
+# --- all tasks on the real data ---
 @real_data
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_slice_is_balanced_and_answerable(family: str) -> None:
@@ -199,8 +205,8 @@ def test_nothing_tested_anywhere_is_trained_on_or_public() -> None:
 
 @real_data
 def test_samples_repeat_and_nest() -> None:
-    task, again, other = (load_task("reference/where-longitude-0", seed=seed) for seed in (0, 0, 1))
-    texts = [[example.question for example in one.train] for one in (task, again, other)]
+    task, same, other = (load_task("reference/where-longitude-0", seed=seed) for seed in (0, 0, 1))
+    texts = [[example.question for example in one.train] for one in (task, same, other)]
     assert texts[0] == texts[1] != texts[2]
     short = load_task("reference/where-longitude-0", train_limit=7, test_limit=3)
     assert [example.question for example in short.train] == texts[0][:7] and len(short.test) == 3
@@ -218,7 +224,7 @@ def test_the_public_set_asks_what_no_family_asks() -> None:
 
 
 def test_the_scenario() -> None:
-    """Both groups live in both models, each client has a slice of its own, and the others are related to nobody."""
+    """Check that groups span models, slices are not shared, and two clients are unrelated."""
     scenario = load_scenario("reference/hetero")
     used = [
         task.name.removeprefix("reference/") for client in scenario.clients for task in client.tasks

@@ -1,4 +1,4 @@
-"""Synthetic public data: from a seed, true to what it shows, fit for every model."""
+"""Test synthetic public data: drawn from a seed, with true answers, readable by every model."""
 
 from __future__ import annotations
 

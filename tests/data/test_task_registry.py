@@ -1,4 +1,4 @@
-"""Tasks and public examples by name."""
+"""Test how tasks and public examples are found by name."""
 
 from __future__ import annotations
 
@@ -142,8 +142,9 @@ def test_miniature_tasks_carry_the_name_they_are_asked_by() -> None:
 
 def test_a_source_is_imported_when_one_of_its_tasks_is_loaded() -> None:
     code = (
-        "import sys; from fedmosaic.data import load_task; wanted = 'fedmosaic.miniature.benchmark'; "
-        "before = wanted in sys.modules; task = load_task('miniature/icon-0'); "
+        "import sys; from fedmosaic.data import load_task; "
+        "wanted = 'fedmosaic.miniature.benchmark'; before = wanted in sys.modules; "
+        "task = load_task('miniature/icon-0'); "
         "print(before, wanted in sys.modules, task.name)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""Instruction data and plain text."""
+"""Test the readers of instruction data and plain text."""
 
 from __future__ import annotations
 

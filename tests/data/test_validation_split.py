@@ -1,4 +1,4 @@
-"""The validation split: from training examples alone, for every source, and never a test item."""
+"""Test that the validation split, for every source, takes training examples and no test item."""
 
 from __future__ import annotations
 
@@ -21,13 +21,15 @@ def ids(examples: object) -> list[str]:
 def root(tmp_path: Path) -> Path:
     write_drake(tmp_path, "VSR", 0, count=10)
     write_json(
-        tmp_path / "lone.json",
-        [item(f"how many in {k}?", str(k), id=f"lone-{k}") for k in range(20)],
+        tmp_path / "single.json",
+        [item(f"how many in {k}?", str(k), id=f"single-{k}") for k in range(20)],
     )
     return tmp_path
 
 
-@pytest.mark.parametrize("ref", ["miniature/stages-0", "VSR-0", "lone.json", "easy-vqa/shape-red"])
+@pytest.mark.parametrize(
+    "ref", ["miniature/stages-0", "VSR-0", "single.json", "easy-vqa/shape-red"]
+)
 def test_it_takes_a_fifth_of_the_training_examples_and_no_test_item(ref: str, root: Path) -> None:
     if ref.startswith("easy-vqa"):
         pytest.importorskip("easy_vqa")
@@ -43,9 +45,12 @@ def test_it_takes_a_fifth_of_the_training_examples_and_no_test_item(ref: str, ro
     assert ids(hold_out(task, seed=7).test) == ids(held.test) != ids(hold_out(task, seed=8).test)
 
 
-def test_a_lone_file_has_other_test_items_under_another_data_seed(root: Path) -> None:
-    """Why a validation run keeps the comparison's ``data.seed``."""
-    one, two = load_task("lone.json", root=root, seed=0), load_task("lone.json", root=root, seed=1)
+def test_a_file_without_test_file_has_other_test_items_under_another_data_seed(root: Path) -> None:
+    """Show why a validation run must use the comparison's ``data.seed``."""
+    one, two = (
+        load_task("single.json", root=root, seed=0),
+        load_task("single.json", root=root, seed=1),
+    )
     assert set(ids(one.test)) & set(ids(two.train))
 
 

@@ -1,4 +1,4 @@
-"""The bundled bases: they load like any Hugging Face model, are small, share one tower a pretraining, and have their skills."""
+"""Test the bundled models: they load like any Hugging Face model, are small, and have skills."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from transformers import AutoTokenizer, LlavaForConditionalGeneration
 
 from fedmosaic.data.example import Example, Image, Turn
 from fedmosaic.miniature.pretraining.architectures import ARCHITECTURES, folder_name
-from fedmosaic.miniature.pretraining.pretrain import skill_report
-from fedmosaic.miniature.world.render import Scene, Thing, render
+from fedmosaic.miniature.pretraining.skills import skill_report
+from fedmosaic.miniature.world.render import render
+from fedmosaic.miniature.world.scene import Scene, Thing
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.models.loading import BUNDLED, bundled_names
 
 FOLDERS = sorted(path.parent for path in BUNDLED.glob("*/config.json"))
-BASES = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+MODELS = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 
 
 def test_every_architecture_is_bundled_in_two_pretrainings_and_named_by_its_folder():
@@ -33,7 +34,7 @@ def test_all_together_stay_under_25_megabytes():
     assert sum(path.stat().st_size for path in BUNDLED.rglob("*") if path.is_file()) < 25_000_000
 
 
-@BASES
+@MODELS
 def test_weights_load_with_plain_transformers(folder: Path):
     model = LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     architecture = ARCHITECTURES[json.loads((folder / "report.json").read_text())["architecture"]]
@@ -46,7 +47,7 @@ def test_weights_load_with_plain_transformers(folder: Path):
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_those_of_one_pretraining_share_one_tower(seed: int):
+def test_models_of_one_pretraining_share_one_tower(seed: int):
     towers = [
         LlavaForConditionalGeneration.from_pretrained(
             BUNDLED / folder_name(name, seed), dtype=torch.float32
@@ -57,31 +58,38 @@ def test_those_of_one_pretraining_share_one_tower(seed: int):
         assert all(torch.equal(weight, tower[name]) for name, weight in towers[0].items())
 
 
-@BASES
-def test_bases_have_the_skills_of_their_report(folder: Path):
-    """Floors on a small held-out sample; the full table is in each ``report.json``."""
+@MODELS
+def test_models_have_the_skills_of_their_report(folder: Path):
+    """Compare a small held-out sample with lower limits; the full table is in ``report.json``."""
     model = LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
     report = skill_report(
-        model, AutoTokenizer.from_pretrained(folder), model.model.vision_tower, checks=1280, seed=9
+        model,
+        AutoTokenizer.from_pretrained(folder),
+        model.model.vision_tower,
+        questions=1280,
+        seed=9,
     )
     promised = json.loads((folder / "report.json").read_text())["skills"]["all"]
     for form in ("choice", "open"):
         assert report["all"][form] > promised[form] - 0.06
     low = {
-        skill: report[skill] for skill, floor in FLOORS.items() if report[skill]["choice"] < floor
+        skill: report[skill]
+        for skill, limit in LOWER_LIMITS.items()
+        if report[skill]["choice"] < limit
     }
     assert not low
 
 
-# What every base can do. Looking something up by its content (which image is red?) is not among it: see the reports.
-FLOORS = {
-    "all": 0.6, "colour": 0.9, "shape": 0.75, "count": 0.85, "die": 0.8, "dots": 0.8, "clock": 0.7, "place": 0.75,
-    "of-image": 0.6, "same": 0.6, "next": 0.5,
+# Skills that every model has. Finding an image by its content (which image is red?) is not among
+# them; see the reports.
+LOWER_LIMITS = {
+    "all": 0.6, "colour": 0.9, "shape": 0.75, "count": 0.85, "die": 0.8, "dots": 0.8, "clock": 0.7,
+    "place": 0.75, "of-image": 0.6, "same": 0.6, "next": 0.5,
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["miniature/llama-8x96", "miniature/qwen2-10x112"])
-def test_a_base_answers_a_plain_question(name: str):
+def test_a_model_answers_a_plain_question(name: str):
     backbone = Backbone.load(name)
     picture = Image(render(Scene((Thing("shape", "circle", "red", cell=4),)), "plain"))
     turns = (

@@ -1,4 +1,4 @@
-"""The benchmark's examples: complete, balanced, without shortcuts, disjoint, the same everywhere, fast and short."""
+"""Test the benchmark: complete, balanced, no shortcuts, disjoint, reproducible, fast and short."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ CHOICE = tuple(name for name in ALL if find_recipe(name).kind == "choice")
 
 
 def items(name: str, split: str, count: int, seed: int = 0) -> list[TaskItem]:
-    """A task's examples before rendering."""
+    """Return a task's examples before rendering."""
     return [find_recipe(name).make(Draw(name, split, seed, index)) for index in range(count)]  # type: ignore[arg-type]
 
 
 def digest(name: str) -> str:
-    """Everything that a task's first examples say and show."""
+    """Return a hash of the texts and pictures of a task's first examples."""
     task = load_task(name, seed=3, train_limit=8, test_limit=8)
     parts = [
         f"{e.id}|{e.question}|{e.answer}|{[i.key for i in e.images]}"
@@ -65,7 +65,7 @@ def test_examples_are_complete(name: str) -> None:
 
 @pytest.mark.parametrize("name", CHOICE)
 def test_text_alone_is_no_better_than_chance(name: str) -> None:
-    """Predictors that never see a picture, fitted on 600 examples and scored on 400 others."""
+    """Fit predictors that see no picture on 600 examples, and score them on 400 others."""
     train, test = items(name, "train", 600), items(name, "test", 400)
     counts: dict[str, dict[object, Counter[object]]] = defaultdict(lambda: defaultdict(Counter))
     for item in train:
@@ -95,7 +95,7 @@ def test_text_alone_is_no_better_than_chance(name: str) -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_answers_are_balanced(name: str) -> None:
-    """No answer is much more frequent than another, in the 60 training examples already."""
+    """Check that no answer is much more frequent than another in 60 training examples."""
     answers = Counter(item.answer.split()[0] for item in items(name, "train", 60))
     assert len(answers) > 1
     even = 60 / len(answers)
@@ -124,7 +124,7 @@ def test_splits_share_no_picture() -> None:
 
 
 def test_no_background_of_pretraining_is_used() -> None:
-    """A picture on another background cannot be one that the bases were pretrained on."""
+    """Check backgrounds: a picture on another one cannot be a picture of the pretraining."""
     pretrained = {style.background for style in STYLES.values()}
     ours = {find_recipe(name).style.background for name in ALL}
     assert not pretrained & ours
@@ -147,7 +147,10 @@ def test_pictures_differ_from_pretraining_ones() -> None:
 
 def test_examples_are_the_same_in_another_process() -> None:
     names = ("wardrobe-0", "idiom-2", "icon-3", "cloze-0")
-    code = "import sys; sys.path.insert(0, sys.argv[1]); import test_miniature_benchmark as t; print(*map(t.digest, sys.argv[2:]))"
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import test_miniature_benchmark as t; "
+        "print(*map(t.digest, sys.argv[2:]))"
+    )
     environment = {**os.environ, "PYTHONHASHSEED": "123"}
     done = subprocess.run(
         [sys.executable, "-c", code, os.path.dirname(__file__), *names],
@@ -188,7 +191,7 @@ def test_longer_sets_begin_with_the_shorter_ones() -> None:
     ],
 )
 def test_conflicting_families_answer_the_same_differently(one: str, other: str) -> None:
-    """The same pictures in the same style, the same question, never the same answer."""
+    """Check that pictures, style and question are the same and the answers always differ."""
     assert find_recipe(one).style == find_recipe(other).style
     for index in range(50):
         item, rival = (find_recipe(name).make(Draw(one, "test", 0, index)) for name in (one, other))

@@ -1,4 +1,4 @@
-"""Pretraining: seconds-long runs that learn, twice the same bytes, and give folders that load like any model."""
+"""Test pretraining: short runs learn, repeat to the byte, and write folders that load."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from transformers import AutoImageProcessor, AutoTokenizer, LlavaForConditionalG
 
 from fedmosaic.errors import ModelError
 from fedmosaic.miniature.pretraining import pretrain as recipe
+from fedmosaic.miniature.pretraining import skills
 from fedmosaic.miniature.pretraining.architectures import ARCHITECTURES, build_model, folder_name
 from fedmosaic.miniature.pretraining.batches import ConversationEncoder, answer_logits
 from fedmosaic.miniature.pretraining.corpus import VOCABULARY
@@ -21,12 +22,11 @@ from fedmosaic.miniature.pretraining.tokenizers import build_tokenizer
 
 @pytest.fixture(scope="module")
 def small_recipe():
-    """Pools of hundreds instead of ten thousands of pictures."""
+    """Use pools of hundreds of pictures instead of ten thousands."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recipe.vision_tower, "TOWER_STEPS", 40)
-        patch.setattr(recipe, "POOL", 900)
-        patch.setattr(recipe, "CHECK_POOL", 900)
-        patch.setattr(recipe, "CHECKS", 100)
+        patch.setattr(recipe, "POOL_PICTURES", 900)
+        patch.setattr(skills, "HELD_OUT_PICTURES", 900)
         yield
 
 
@@ -58,7 +58,7 @@ def test_two_runs_give_the_same_bytes(runs):
         assert (one / name).read_bytes() == (two / name).read_bytes(), name
 
 
-def test_a_written_base_loads_as_any_model_does(runs):
+def test_a_written_model_loads_as_any_model_does(runs):
     model = LlavaForConditionalGeneration.from_pretrained(runs[0], dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(runs[0])
     processor = AutoImageProcessor.from_pretrained(runs[0], backend="pil")
@@ -79,10 +79,10 @@ def test_a_written_base_loads_as_any_model_does(runs):
 def test_another_seed_starts_elsewhere():
     tokenizer = build_tokenizer("llama", VOCABULARY, ())
     architecture = ARCHITECTURES["llama-8x96"]
-    first, again, other = (
+    first, same, other = (
         build_model(architecture, tokenizer, seed).lm_head.weight for seed in (0, 0, 1)
     )
-    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert torch.equal(first, same) and not torch.equal(first, other)
     assert [folder_name("llama-8x96", seed) for seed in (0, 1)] == ["llama-8x96", "llama-8x96-1"]
 
 
@@ -91,7 +91,7 @@ def test_architectures_are_deep_narrow_and_regular(name):
     architecture = ARCHITECTURES[name]
     assert architecture.layers >= 8 and architecture.width <= 128
     assert architecture.width % architecture.heads == 0
-    assert (architecture.width // architecture.heads) % 2 == 0  # rotary positions turn pairs
+    assert (architecture.width // architecture.heads) % 2 == 0  # rotary embeddings work on pairs
 
 
 @pytest.mark.parametrize("name", ["llama-12x128", "qwen2-10x112"])
@@ -105,10 +105,10 @@ def test_growing_changes_nothing_at_first(name):
     decoder = GrowingDecoder(model.model.language_model, architecture.initial_depth)
     with torch.no_grad():
         before, _ = answer_logits(model, batch, features, encoder.image_id)
-        fresh = decoder.grow()
+        added = decoder.grow()
         after, _ = answer_logits(model, batch, features, encoder.image_id)
     assert len(model.model.language_model.layers) == architecture.layers
-    assert sum(weight.numel() for weight in fresh) > 0
+    assert sum(weight.numel() for weight in added) > 0
     torch.testing.assert_close(before, after)
 
 

@@ -1,4 +1,4 @@
-"""The renderer: deterministic, fast, one picture for one content, clear errors."""
+"""Test the renderer: deterministic, fast, one picture for one content, clear errors."""
 
 from __future__ import annotations
 
@@ -8,19 +8,10 @@ import numpy as np
 import pytest
 
 from fedmosaic.errors import DataError
-from fedmosaic.miniature.world.render import (
-    COLORS,
-    GLYPHS,
-    HELD_OUT_STYLES,
-    SHAPES,
-    STYLES,
-    SYMBOLS,
-    TRAINED_STYLES,
-    Scene,
-    Thing,
-    render,
-)
 from fedmosaic.miniature.world.render import _sprite as sprite
+from fedmosaic.miniature.world.render import render
+from fedmosaic.miniature.world.scene import GLYPHS, SHAPES, SYMBOLS, Scene, Thing
+from fedmosaic.miniature.world.styles import COLORS, HELD_OUT_STYLES, STYLES, TRAINED_STYLES
 
 MIXED = Scene(
     (

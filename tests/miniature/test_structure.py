@@ -1,4 +1,4 @@
-"""The scenarios have the structure of DRAKE: its counts, its groups, and which dataset recurs at which client."""
+"""Test that the scenarios have DRAKE's structure: its counts, groups and recurring datasets."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ from fedmosaic.miniature.pretraining.architectures import get_architecture
 OFFICIAL = Path(__file__).parents[3].parent / "shared" / "official-scenarios"
 
 FAMILY_OF = {
-    "Fashion200K": "wardrobe", "FashionIQ": "outfit", "NLVR2": "mates", "CIRR": "journey", "VISION": "forge",
-    "MagicBrush": "brush", "VSR": "compass", "SEED-Bench-2": "stages", "IRFL": "idiom", "Bongard-OpenWorld": "concept",
-    "Bongard-HOI": "bond", "COMICS_Dialogue": "comic", "VizWiz": "vista", "MIT-States": "mood",
-    "Co-Instruct-DB": "quality", "TQA": "lesson", "dvqa": "ledger", "iconqa": "icon", "WCVQA": "cuisine",
-    "RecipeQA_ImageCoherence": "coherence", "RecipeQA_VisualCloze": "cloze", "Mantis_contrastive_caption": "caption",
-    "HQ_Edit": "edit", "DreamSim": "likeness", "imagecode": "retrieve",
+    "Fashion200K": "wardrobe", "FashionIQ": "outfit", "NLVR2": "mates", "CIRR": "journey",
+    "VISION": "forge", "MagicBrush": "brush", "VSR": "compass", "SEED-Bench-2": "stages",
+    "IRFL": "idiom", "Bongard-OpenWorld": "concept", "Bongard-HOI": "bond",
+    "COMICS_Dialogue": "comic", "VizWiz": "vista", "MIT-States": "mood",
+    "Co-Instruct-DB": "quality", "TQA": "lesson", "dvqa": "ledger", "iconqa": "icon",
+    "WCVQA": "cuisine", "RecipeQA_ImageCoherence": "coherence", "RecipeQA_VisualCloze": "cloze",
+    "Mantis_contrastive_caption": "caption", "HQ_Edit": "edit", "DreamSim": "likeness",
+    "imagecode": "retrieve",
 }  # fmt: skip
 """DRAKE's datasets and the families that stand in for them; subset numbers are DRAKE's."""
 
@@ -74,7 +76,7 @@ def test_recurring_families_live_in_both_model_families() -> None:
 
 
 def test_conflicting_families_live_apart() -> None:
-    """No client is asked to hold both of two opposite conventions."""
+    """Check that no client has two tasks with opposite conventions."""
     pairs = [
         ("outfit-0", "journey-0"),
         ("concept-1", "bond-1"),
@@ -109,7 +111,7 @@ def test_quickstart_is_small_and_heterogeneous() -> None:
 
 
 @pytest.mark.skipif(
-    not OFFICIAL.exists(), reason="DRAKE's own scenario files are not beside this checkout"
+    not OFFICIAL.exists(), reason="DRAKE's own scenario files are not next to this checkout"
 )
 def test_incidence_is_drakes() -> None:
     official = json.loads((OFFICIAL / "DRAKE_hetero_llava_llama_1B_3B_qwen_1_5B.json").read_text())

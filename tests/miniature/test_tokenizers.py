@@ -1,4 +1,4 @@
-"""The miniature tokenizers: any text, whole words, answers equal to options, templates of their own."""
+"""Test the miniature tokenizers: any text, whole words, answers equal to options, templates."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_families_have_templates_of_their_own(pool):
 
 def test_a_saved_tokenizer_reads_the_same(tokenizer, tmp_path: Path):
     tokenizer.save_pretrained(tmp_path)
-    again = AutoTokenizer.from_pretrained(tmp_path)
+    loaded = AutoTokenizer.from_pretrained(tmp_path)
     text = tokenizer.apply_chat_template(
         [
             {"role": "user", "content": "<image>is it red? Options: yes, no"},
@@ -79,9 +79,9 @@ def test_a_saved_tokenizer_reads_the_same(tokenizer, tmp_path: Path):
         ],
         tokenize=False,
     )
-    assert ids(again, text) == ids(tokenizer, text)
-    assert again.chat_template == tokenizer.chat_template
-    assert (again.eos_token_id, again.pad_token_id) == (
+    assert ids(loaded, text) == ids(tokenizer, text)
+    assert loaded.chat_template == tokenizer.chat_template
+    assert (loaded.eos_token_id, loaded.pad_token_id) == (
         tokenizer.eos_token_id,
         tokenizer.pad_token_id,
     )
@@ -100,7 +100,6 @@ def test_pretraining_writes_conversations_as_federated_training_does(tokenizer, 
         )
         got, labels = encoder.encode(item.images, item.turns)
         assert got == list(wanted.input_ids)
-        # Where a template closes every turn, only the last turn's labels may differ in what follows the end token.
         assert labels == list(wanted.labels)
 
 

@@ -23,8 +23,8 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
-from fedmosaic.miniature.world.render import COLORS, SHAPES, Scene, Thing
-from fedmosaic.miniature.world.styles import RenderStyle, get_style
+from fedmosaic.miniature.world.scene import SHAPES, Scene, Thing
+from fedmosaic.miniature.world.styles import COLORS, RenderStyle, get_style
 from fedmosaic.miniature.world.words import CODE_WORDS
 from fedmosaic.seeding import rng
 
@@ -51,10 +51,10 @@ class TaskItem:
     """Hold one question before it is rendered.
 
     Attributes:
-        question: The text, without image marks and options.
-        scenes: The pictures, in order.
-        answer: One of ``options``, unless there are none.
-        options: The answers to choose from; empty for an open question.
+        question: the text, without image marks and options.
+        scenes: the pictures, in order.
+        answer: one of ``options``, unless there are none.
+        options: the answers to choose from; empty for an open question.
     """
 
     question: str
@@ -70,10 +70,10 @@ class TaskRecipe:
     Attributes:
         name: ``FAMILY-SUBSET``, e.g. ``"icon-0"``.
         group: ``"relation"``, ``"reasoning"``, ``"qa"`` or ``"unseen"``.
-        style: Style of its pictures; the tasks of a family share it.
-        make: Draws one example.
+        style: style of its pictures; the tasks of a family share it.
+        make: draws one example.
         kind: ``"open"`` tasks have no options and are scored by word F1; default ``"choice"``.
-        train: Default number of training examples; default 60.
+        train: default number of training examples; default 60.
     """
 
     name: str
@@ -93,10 +93,10 @@ class Draw:
     """Draw the random parts of one example; each example has a generator of its own.
 
     Args:
-        task: Name of the task.
-        split: The split that the example belongs to.
-        seed: Seed of the task's examples.
-        index: Number of the example in its split, from 0.
+        task: name of the task.
+        split: the split that the example belongs to.
+        seed: seed of the task's examples.
+        index: number of the example in its split, from 0.
     """
 
     def __init__(self, task: str, split: Split, seed: int, index: int) -> None:
@@ -122,8 +122,8 @@ class Draw:
         order.
 
         Args:
-            values: What to choose from.
-            key: Names the series. Two calls for one example are independent only if their keys
+            values: what to choose from.
+            key: names the series. Two calls for one example are independent only if their keys
                 differ.
         """
         passes, position = divmod(self.index, len(values))
@@ -221,9 +221,9 @@ def assign_words(
     """Return a family's code, value -> code word, the same in every run.
 
     Args:
-        family: Names the random order of the words.
-        values: What the words stand for.
-        start: Position of this family's first word in the list of code words.
+        family: names the random order of the words.
+        values: what the words stand for.
+        start: position of this family's first word in the list of code words.
         different_from: A code of the same values and words; the new one assigns another word to
             every value. Default None, no condition.
     """

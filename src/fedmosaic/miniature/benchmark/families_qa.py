@@ -18,7 +18,7 @@ from fedmosaic.miniature.benchmark.families import (
     style_on,
 )
 from fedmosaic.miniature.benchmark.families_relation import STAGE_NAMES, STAGES, STAGES_STYLE
-from fedmosaic.miniature.world.render import SHAPES, SYMBOLS, Scene, Thing
+from fedmosaic.miniature.world.scene import SHAPES, SYMBOLS, Scene, Thing
 from fedmosaic.miniature.world.words import ORDINALS, YES_NO
 
 # cuisine: six unknown symbols are dishes, and each comes from one of three places.
@@ -50,8 +50,8 @@ def _cuisine_context(draw: Draw, right: bool) -> TaskItem:
     """Ask for a dish's name with a place in the question.
 
     Args:
-        draw: Draws the example.
-        right: Whether the place is the dish's own; otherwise it is another one, to mislead. The
+        draw: draws the example.
+        right: whether the place is the dish's own; otherwise it is another one, to mislead. The
             options are then all from that place, or all from elsewhere. So the question cannot be
             answered without the picture by knowing which dish belongs where.
     """

@@ -20,7 +20,7 @@ from fedmosaic.miniature.benchmark.families import (
     assign_words,
     style_on,
 )
-from fedmosaic.miniature.world.render import FILLS, SHAPES, TEXTURES, Scene, Thing
+from fedmosaic.miniature.world.scene import FILLS, SHAPES, TEXTURES, Scene, Thing
 from fedmosaic.miniature.world.words import ORDINALS, YES_NO
 
 # idiom: eight sayings, each of which stands for a texture.
@@ -127,8 +127,8 @@ def _member(draw: Draw, question: str, matters: str) -> TaskItem:
     """Show two pictures with the same colour or shape, and ask if a third one has it, too.
 
     Args:
-        draw: Draws the example.
-        question: Text of the question.
+        draw: draws the example.
+        question: text of the question.
         matters: ``"colour"`` or ``"shape"``; the other one is drawn for each picture.
     """
     answer = draw.balanced(YES_NO)

@@ -20,8 +20,8 @@ from fedmosaic.miniature.benchmark.families import (
     family_order,
     style_on,
 )
-from fedmosaic.miniature.world.render import SHAPES, Scene
-from fedmosaic.miniature.world.words import DIRECTIONS, ORDINALS, YES_NO
+from fedmosaic.miniature.world.scene import SHAPES, Scene
+from fedmosaic.miniature.world.words import COMPASS_DIRECTIONS, ORDINALS, YES_NO
 
 # wardrobe: eight colours are four kinds of cloth, two colours each.
 _KIND_WORDS = tuple(assign_words("wardrobe", range(4), 0).values())
@@ -150,7 +150,7 @@ def _brush(draw: Draw) -> TaskItem:
 
 # compass: on these maps north is not up.
 # Cell -> direction: north is to the right, east is down, ...
-_DIRECTION_OF_CELL = dict(zip((5, 7, 3, 1), DIRECTIONS, strict=True))
+_DIRECTION_OF_CELL = dict(zip((5, 7, 3, 1), COMPASS_DIRECTIONS, strict=True))
 _COMPASS_STYLE = style_on("dark", (16, 30, 26))
 
 
@@ -159,7 +159,9 @@ def _compass(draw: Draw) -> TaskItem:
     shape, color = draw.pick(SHAPES), draw.pick(HUES)
     scenes = (draw.one_shape(shape, color, MIDDLE), draw.one_shape(shape, color, cell))
     answer = _DIRECTION_OF_CELL[cell]
-    return TaskItem("where does it move?", scenes, answer, draw.options(answer, DIRECTIONS, 4))
+    return TaskItem(
+        "where does it move?", scenes, answer, draw.options(answer, COMPASS_DIRECTIONS, 4)
+    )
 
 
 # stages: six shapes follow one another in a circle, and each has a name.

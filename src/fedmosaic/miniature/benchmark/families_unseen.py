@@ -20,7 +20,7 @@ from fedmosaic.miniature.benchmark.families import (
     style_on,
 )
 from fedmosaic.miniature.benchmark.families_relation import wardrobe_of
-from fedmosaic.miniature.world.render import SHAPES, Scene, Thing
+from fedmosaic.miniature.world.scene import SHAPES, Scene, Thing
 from fedmosaic.miniature.world.words import ORDINALS
 
 # coherence: two clans of five shapes; three pictures show members of one clan, one of the other.

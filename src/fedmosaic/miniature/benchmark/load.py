@@ -55,14 +55,14 @@ def load_task(
     No test picture is a training picture under any seed.
 
     Args:
-        name: One of :func:`task_names` or :func:`unseen_names`, with or without ``miniature/``.
-        seed: Draws the examples. What is to be learned (codes, orders, conventions) is the same
+        name: one of :func:`task_names` or :func:`unseen_names`, with or without ``miniature/``.
+        seed: draws the examples. What is to be learned (codes, orders, conventions) is the same
             under every seed.
-        train_limit: Number of training examples; default 25, 60 or 100, the task's own.
-        test_limit: Number of test examples; default 200.
+        train_limit: number of training examples; default 25, 60 or 100, the task's own.
+        test_limit: number of test examples; default 200.
 
     Raises:
-        DataError: If there is no such task, or a number of examples is not positive.
+        DataError: if there is no such task, or a number of examples is not positive.
     """
     recipe = find_recipe(name)
     train_size = recipe.train if train_limit is None else train_limit
@@ -91,7 +91,7 @@ def public_set(n: int, seed: int = 0) -> LazyExamples:
     Their pictures are in no task, whatever the seeds.
 
     Raises:
-        DataError: If ``n`` is less than 1.
+        DataError: if ``n`` is less than 1.
     """
     if n < 1:
         raise DataError(f"the public set must have at least one example, not {n}")
@@ -108,7 +108,7 @@ def find_recipe(name: str) -> TaskRecipe:
     """Return how the task ``name`` is made.
 
     Raises:
-        DataError: If there is no such task; the message has the nearest names.
+        DataError: if there is no such task; the message has the nearest names.
     """
     short = name.removeprefix("miniature/")
     recipe = _SEEN.get(short) or _UNSEEN.get(short)

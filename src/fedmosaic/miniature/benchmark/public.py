@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fedmosaic.miniature.benchmark.families import HUES, Draw, TaskItem, style_on
-from fedmosaic.miniature.world.render import FILLS, SHAPES, TEXTURES, Scene, Thing
+from fedmosaic.miniature.world.scene import FILLS, SHAPES, TEXTURES, Scene, Thing
 from fedmosaic.miniature.world.words import NUMBERS, ORDINALS, YES_NO
 
 PUBLIC_STYLES = tuple(

@@ -1,8 +1,8 @@
-"""The miniature models: one CLIP-style tower and three deep, narrow language models in Hugging Face's LLaVA class.
+"""Define the miniature models: one CLIP-style vision tower and three language models.
 
-They are deep because Co-LoRA sits on the last layer of each block and needs ordinary layers in between; they are
-narrow so that pretraining takes minutes on one core. The tower (60 x 60 pixels, nine patches) is the same, weight for
-weight, in all of them.
+They are models of Hugging Face's LLaVA class. They are deep because Co-LoRA is placed on the last
+layer of each block and needs ordinary layers in between; they are narrow so that pretraining takes
+minutes on one core. The tower (60 × 60 pixels, nine patches) has the same weights in all of them.
 """
 
 from __future__ import annotations
@@ -22,25 +22,32 @@ from transformers import (
 )
 
 from fedmosaic.errors import ModelError, nearest
-from fedmosaic.miniature.world.render import CELL, IMAGE_SIZE
+from fedmosaic.miniature.world.scene import CELL, IMAGE_SIZE
 
 IMAGE_TOKENS = (IMAGE_SIZE // CELL) ** 2
+"""Tokens of an image: one for each patch, nine."""
 TOWER_WIDTH = 96
 INIT_STD = 0.08
-"""Standard deviation of the initial weights of the language models. With the usual 0.02 narrow models stall."""
+"""Standard deviation of the language models' initial weights.
+
+With the usual 0.02 such narrow models do not learn.
+"""
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """One miniature language model.
+    """Describe one miniature language model.
 
     Attributes:
         name: e.g. ``llama-8x96``; ``miniature/`` + name loads it.
         family: ``"llama"`` or ``"qwen2"``; each family has its own tokenizer and chat template.
-        layers, width, heads, intermediate: Of the decoder; ``heads`` divides ``width``.
-        initial_depth: Layers that pretraining begins with; the others grow in later.
-        steps: Pretraining steps of the recipe.
-        steps_per_minute: Typical speed on one core, which turns ``minutes`` into a number of steps.
+        layers: number of decoder layers.
+        width: size of the hidden states.
+        heads: number of attention heads; it divides ``width``.
+        intermediate: width of the feed-forward layers.
+        initial_depth: number of layers that pretraining begins with; the others are added later.
+        steps: pretraining steps.
+        steps_per_minute: typical speed on one core, by which a duration becomes a number of steps.
     """
 
     name: str
@@ -69,10 +76,10 @@ ARCHITECTURES: dict[str, Architecture] = {architecture.name: architecture for ar
 
 
 def get_architecture(name: str) -> Architecture:
-    """The architecture called ``name``; a leading ``miniature/`` is allowed.
+    """Return the architecture of a name, with or without ``miniature/``.
 
     Raises:
-        ModelError: If there is none of that name.
+        ModelError: there is no architecture of that name.
     """
     short = name.removeprefix("miniature/")
     if short not in ARCHITECTURES:
@@ -81,12 +88,15 @@ def get_architecture(name: str) -> Architecture:
 
 
 def folder_name(architecture: str, seed: int) -> str:
-    """The folder of the weights of one pretraining seed: ``llama-8x96`` for seed 0, ``llama-8x96-1`` for seed 1."""
+    """Return the name of the folder with the weights of one pretraining seed.
+
+    It is ``llama-8x96`` for seed 0 and ``llama-8x96-1`` for seed 1.
+    """
     return architecture if seed == 0 else f"{architecture}-{seed}"
 
 
 def tower_config() -> CLIPVisionConfig:
-    """The shared tower: 3 layers of width 96, patches of 20 pixels."""
+    """Return the configuration of the shared tower: 3 layers of width 96, patches of 20 pixels."""
     return CLIPVisionConfig(
         hidden_size=TOWER_WIDTH,
         intermediate_size=320,
@@ -99,17 +109,22 @@ def tower_config() -> CLIPVisionConfig:
 
 
 def build_tower(seed: int) -> CLIPVisionModel:
-    """A fresh tower."""
+    """Return an untrained tower."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return CLIPVisionModel(tower_config())
 
 
 def build_model(architecture: Architecture, tokenizer: PreTrainedTokenizerBase, seed: int) -> Any:
-    """A fresh ``LlavaForConditionalGeneration`` for the tokenizer's vocabulary, fp32, on the CPU.
+    """Return an untrained ``LlavaForConditionalGeneration`` in float32 on the CPU.
 
-    Matrices and embeddings are drawn with standard deviation :data:`INIT_STD`; the tower keeps CLIP's own
-    initialisation.
+    Matrices and embeddings are drawn with standard deviation :data:`INIT_STD`; the tower has CLIP's
+    own initialisation.
+
+    Args:
+        architecture: the model to build.
+        tokenizer: its tokenizer, which gives the size of the vocabulary.
+        seed: draws the weights.
     """
     common: dict[str, Any] = {
         "vocab_size": len(tokenizer),

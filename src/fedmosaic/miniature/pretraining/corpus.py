@@ -1,9 +1,10 @@
-"""The pretraining corpus: conversations about random pictures, captions to comparisons, and the world's vocabulary.
+"""Draw the pretraining corpus: conversations about random pictures.
 
-Items are drawn from a pool of pictures whose tower features are computed once. What they ask changes with the
-progress of training: captions first, then attributes, counting and place, then comparison between images, with ever
-more options to choose from. A few are *echo* items, in which any word of the world, code words too, is copied,
-so that a base can say words that it has no meaning for.
+The pictures come from a pool whose tower features are computed once. The questions change with the
+progress of training: captions first, then attributes, counting and places, then comparisons between
+images, more and more of them with options. In a few conversations any words of the world, code
+words too, are to be copied (skill ``echo``), so that a model can produce words whose meaning it
+does not know.
 """
 
 from __future__ import annotations
@@ -21,15 +22,8 @@ from fedmosaic.miniature.pretraining.questions import (
     draw_question,
 )
 from fedmosaic.miniature.world import words
-from fedmosaic.miniature.world.render import (
-    COLORS,
-    DIRECTIONS,
-    FILLS,
-    KINDS,
-    SHAPES,
-    SIZES,
-    TEXTURES,
-)
+from fedmosaic.miniature.world.scene import ARROW_DIRECTIONS, FILLS, KINDS, SHAPES, SIZES, TEXTURES
+from fedmosaic.miniature.world.styles import COLORS
 from fedmosaic.miniature.world.words import (
     CODE_WORDS,
     NUMBERS,
@@ -41,28 +35,33 @@ from fedmosaic.miniature.world.words import (
 ANSWER_WORDS: tuple[str, ...] = tuple(
     dict.fromkeys(
         (
-            *COLORS, *SHAPES, *SIZES, *FILLS, *TEXTURES, *NUMBERS, *ORDINALS, *words.YES_NO, *words.TRUE_FALSE,
-            *words.DIRECTIONS, *words.PLACES, *DIRECTIONS[:4], *KINDS, *LETTERS, *CODE_WORDS,
-            "above", "below", "same", "different", "sign", "object", "before", "after", "more", "fewer", "fewest",
-        )
-    )
+            *COLORS, *SHAPES, *SIZES, *FILLS, *TEXTURES, *NUMBERS, *ORDINALS, *words.YES_NO,
+            *words.TRUE_FALSE, *words.COMPASS_DIRECTIONS, *words.PLACES, *ARROW_DIRECTIONS[:4],
+            *KINDS, *LETTERS, *CODE_WORDS, "above", "below", "same", "different", "sign", "object",
+            "before", "after", "more", "fewer", "fewest", ) ),
 )  # fmt: skip
-"""Words a benchmark may use as answers; each is one token of the word-level tokenizer."""
+"""Words that a benchmark may use as answers; each is one token of the word-level tokenizer."""
 
 _OTHER_WORDS = (
-    "describe", "say", "word", "options", "Options", "option", "last", "both", "do", "point", "bars", "dice", "symbols",
-    "texture", "fill", "ink", "shapes", "colours", "dots", "clocks", "arrows", "signs", "codes", "words", "picture",
+    "describe", "say", "word", "options", "Options", "option", "last", "both", "do", "point",
+    "bars", "dice", "symbols", "texture", "fill", "ink", "shapes", "colours", "dots", "clocks",
+    "arrows", "signs", "codes", "words", "picture",
 )  # fmt: skip
 VOCABULARY: tuple[str, ...] = tuple(dict.fromkeys((*ANSWER_WORDS, *QUESTION_WORDS, *_OTHER_WORDS)))
-"""Every word of the word-level tokenizer."""
+"""All words of the word-level tokenizer."""
 
-_COPY_SHARE = 0.06  # share of echo items
-_LENGTH = 46  # tokens after which no further question is added to a conversation
+_COPY_SHARE = 0.06  # share of conversations in which words are copied
+_MAX_LENGTH = 46  # tokens after which no further question is added to a conversation
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """One conversation: picture indices (all shown in the first turn) and its turns as (question, answer)."""
+    """Hold one conversation.
+
+    Attributes:
+        images: indices of its pictures, which are all shown in the first turn.
+        turns: (question, answer) pairs.
+    """
 
     images: tuple[int, ...]
     turns: tuple[tuple[str, str], ...]
@@ -70,7 +69,15 @@ class Conversation:
 
 @dataclass(frozen=True)
 class HeldOutQuestion:
-    """One held-out question: picture indices, text with its image marks, answer, options (may be empty) and skill."""
+    """Hold one question of the test for a pretrained model.
+
+    Attributes:
+        images: indices of its pictures.
+        text: the question with image marks and options.
+        answer: the answer.
+        options: the options; empty if there are none.
+        skill: the skill that it needs.
+    """
 
     images: tuple[int, ...]
     text: str
@@ -80,11 +87,11 @@ class HeldOutQuestion:
 
 
 class Corpus:
-    """An endless stream of items, the same for the same seed.
+    """Draw conversations without end; the same seed gives the same ones.
 
     Args:
-        pool: Pictures to talk about.
-        rng: Source of every draw.
+        pool: pictures to talk about.
+        rng: source of every draw.
     """
 
     def __init__(self, pool: PicturePool, rng: random.Random) -> None:
@@ -92,7 +99,7 @@ class Corpus:
         self.rng = rng
 
     def conversation(self, progress: float) -> Conversation:
-        """The next conversation at ``progress`` (0 to 1) of training."""
+        """Return the next conversation, for a progress of training from 0 to 1."""
         rng = self.rng
         roll = rng.random()
         if roll < _COPY_SHARE:
@@ -102,23 +109,23 @@ class Corpus:
             return self._build_conversation(
                 images, [self._copy_question() for _ in range(4)], progress
             )
-        several = 0.15 if progress < 0.08 else min(0.55, 0.35 + 0.4 * (progress - 0.08))
-        if roll < _COPY_SHARE + (1 - _COPY_SHARE) * several:
+        multi_image_share = 0.15 if progress < 0.08 else min(0.55, 0.35 + 0.4 * (progress - 0.08))
+        if roll < _COPY_SHARE + (1 - _COPY_SHARE) * multi_image_share:
             images, questions = compare(rng, self.pool, listed=0.6 if progress < 0.5 else 0.25)
             return self._build_conversation(images, questions, progress)
         index = rng.randrange(len(self.pool.pictures))
         picture = self.pool[index]
-        told = 0.8 if progress < 0.08 else (0.35 if progress < 0.4 else 0.12)
+        caption_share = 0.8 if progress < 0.08 else (0.35 if progress < 0.4 else 0.12)
         questions = (
             [MiniatureQuestion("caption", "describe", caption(picture), ())]
-            if rng.random() < told
+            if rng.random() < caption_share
             else []
         )
         questions += [draw_question(rng, picture) for _ in range(4)]
         return self._build_conversation((index,), questions, progress)
 
     def held_out_question(self) -> HeldOutQuestion:
-        """A held-out question: a single turn, half of them with options."""
+        """Return the next question for a test; about half of the questions have options."""
         rng = self.rng
         if rng.random() < 0.04:
             images: tuple[int, ...] = (rng.randrange(len(self.pool.pictures)),)
@@ -141,20 +148,20 @@ class Corpus:
     def _build_conversation(
         self, images: tuple[int, ...], questions: Sequence[MiniatureQuestion], progress: float
     ) -> Conversation:
-        """Write as many of the questions as keep the conversation short."""
+        """Build a conversation from as many of the questions as keep it short."""
         rng = self.rng
-        choice = 0.3 if progress < 0.08 else 0.6
+        options_share = 0.3 if progress < 0.08 else 0.6
         length = len(images) * IMAGE_TOKENS
         turns: list[tuple[str, str]] = []
         asked: set[tuple[str, str]] = set()
         for question in questions:
-            # A second question with the first one's answer would be answered from the text, not from the picture.
+            # A question with the answer of an earlier one could be answered from the text alone.
             key = (question.skill, question.answer)
-            if turns and (length > _LENGTH or key in asked):
+            if turns and (length > _MAX_LENGTH or key in asked):
                 continue
             asked.add(key)
             text = question.text
-            if question.candidates and rng.random() < choice:
+            if question.candidates and rng.random() < options_share:
                 text = with_options(text, self._options(question))
             elif rng.random() < 0.2:
                 text = text.removesuffix("?")
@@ -169,7 +176,7 @@ class Corpus:
         return Conversation(images, tuple(turns))
 
     def _options(self, question: MiniatureQuestion) -> tuple[str, ...]:
-        """The answer among one to three other candidates, in random order; short lists are given whole."""
+        """Return the answer among one to three other candidates; all of them if they are few."""
         others = [word for word in question.candidates if word != question.answer]
         if len(others) > 3:
             others = self.rng.sample(others, self.rng.choice((1, 2, 3, 3)))
@@ -178,7 +185,11 @@ class Corpus:
         return tuple(options)
 
     def _copy_question(self) -> MiniatureQuestion:
-        """Copying: ``say WORD``, ``say WORD, WORD, WORD``, or the word at a place of the list of options."""
+        """Ask to copy words.
+
+        The question is ``say WORD``, ``say WORD, WORD, WORD``, or which word is at a position of
+        the list of options.
+        """
         rng = self.rng
         source = rng.choice((CODE_WORDS, CODE_WORDS, ANSWER_WORDS, VOCABULARY))
         chosen = rng.sample(source, rng.choice((2, 3, 4)))
@@ -198,7 +209,10 @@ def _with_marks(images: Sequence[int], text: str) -> str:
 
 
 def tokenizer_texts(pool: PicturePool, seed: int, count: int = 4000) -> list[str]:
-    """What the byte-level tokenizer learns its merges from: conversations, and every word of the world 20 times."""
+    """Return the texts that the byte-level tokenizer learns its merges from.
+
+    They are ``count`` conversations and every word of the world 20 times.
+    """
     corpus = Corpus(pool, random.Random(seed))
     texts = [
         part.replace("<image>", "")

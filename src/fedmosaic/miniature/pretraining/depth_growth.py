@@ -1,8 +1,8 @@
-"""Growing a decoder while it trains: most steps run a few layers, then layers that change nothing are put in between.
+"""Grow a decoder while it trains: most steps run a few layers, then the other layers are added.
 
-A new layer is a copy of the one before it whose two outputs (``o_proj`` and ``down_proj``) are zero, so that growing
-does not change what the model computes; the residual stream carries everything past it until it has learned
-something.
+An added layer is a copy of the layer before it with both output matrices (``o_proj`` and
+``down_proj``) set to zero. It adds nothing to the residual stream at first, so growing does not
+change what the model computes.
 """
 
 from __future__ import annotations
@@ -12,33 +12,34 @@ from torch import nn
 
 
 def initial_layers(layers: int, initial_depth: int) -> list[int]:
-    """Indices, evenly spread, of the ``initial_depth`` layers that are trained from the start."""
+    """Return the indices, evenly spread, of the layers that are trained from the start."""
     return [k * layers // initial_depth for k in range(initial_depth)]
 
 
 class GrowingDecoder:
-    """Runs a decoder with its first-trained layers only, until :meth:`grow`.
+    """Run a decoder with its initial layers only, until :meth:`grow`.
 
     Args:
-        decoder: A Llama or Qwen2 decoder (``language_model`` of a LLaVA model); its layer list is replaced for a while.
-        initial_depth: Number of layers before growing.
+        decoder: a Llama or Qwen2 decoder (``language_model`` of a LLaVA model). Its list of layers
+            is replaced until it grows.
+        initial_depth: number of layers before growing.
     """
 
     def __init__(self, decoder: nn.Module, initial_depth: int) -> None:
         self.decoder = decoder
-        self.every = list(decoder.layers)  # type: ignore[arg-type]
-        self.first = initial_layers(len(self.every), initial_depth)
-        decoder.layers = nn.ModuleList([self.every[k] for k in self.first])
+        self.all_layers = list(decoder.layers)  # type: ignore[arg-type]
+        self.initial = initial_layers(len(self.all_layers), initial_depth)
+        decoder.layers = nn.ModuleList([self.all_layers[k] for k in self.initial])
 
     @torch.no_grad()
     def grow(self) -> list[nn.Parameter]:
-        """Put the other layers in; returns their parameters, which are new to the optimiser."""
-        fresh: list[nn.Parameter] = []
-        for k, layer in enumerate(self.every):
-            if k not in self.first:
-                layer.load_state_dict(self.every[k - 1].state_dict())
+        """Add the other layers, and return their parameters, which the optimizer must be given."""
+        added: list[nn.Parameter] = []
+        for k, layer in enumerate(self.all_layers):
+            if k not in self.initial:
+                layer.load_state_dict(self.all_layers[k - 1].state_dict())
                 layer.self_attn.o_proj.weight.zero_()
                 layer.mlp.down_proj.weight.zero_()
-                fresh += layer.parameters()
-        self.decoder.layers = nn.ModuleList(self.every)
-        return fresh
+                added += layer.parameters()
+        self.decoder.layers = nn.ModuleList(self.all_layers)
+        return added

@@ -1,4 +1,7 @@
-"""Questions about two to four pictures: same or different, which one, what comes next, how many in all."""
+"""Draw questions about two to four pictures, for pretraining.
+
+They ask whether pictures are the same, which one fits, what comes next, and for the sum.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,22 @@ from collections.abc import Sequence
 
 from fedmosaic.miniature.pretraining.questions import MiniatureQuestion, number_of
 from fedmosaic.miniature.pretraining.scenes import ScenePicture
-from fedmosaic.miniature.world.render import COLORS, SHAPES
+from fedmosaic.miniature.world.scene import SHAPES
+from fedmosaic.miniature.world.styles import COLORS
 from fedmosaic.miniature.world.words import NUMBERS, ORDINALS, YES_NO
 
 _SAME = ("same", "different")
 
+PicturesAndQuestions = tuple[tuple[int, ...], list[MiniatureQuestion]]
+"""Indices of pictures in the pool, and questions about them."""
+
 
 class PicturePool:
-    """Pictures by what they show, so that comparisons can be made on purpose rather than by luck."""
+    """Index pictures by what they show, so that comparisons can be chosen by their answer.
+
+    Args:
+        pictures: the pictures of the pool.
+    """
 
     def __init__(self, pictures: Sequence[ScenePicture]) -> None:
         self.pictures = list(pictures)
@@ -34,20 +45,24 @@ class PicturePool:
         return self.pictures[index]
 
     def single(self, rng: random.Random, attribute: str, value: str) -> int:
-        """A picture of one shape with this colour or shape."""
+        """Return the index of a picture of one shape with this colour or shape."""
         return rng.choice(self.singles[attribute, value])
 
     def number(self, rng: random.Random, kind: str, value: int) -> int:
-        """A picture of ``kind`` that stands for ``value``."""
+        """Return the index of a picture of ``kind`` that shows the number ``value``."""
         return rng.choice(self.numbers[kind, value])
 
 
-def compare(
-    rng: random.Random, pool: PicturePool, listed: float = 0.0
-) -> tuple[tuple[int, ...], list[MiniatureQuestion]]:
-    """Indices of two to four pictures, and the questions to ask about them in random order.
+def compare(rng: random.Random, pool: PicturePool, listed: float = 0.0) -> PicturesAndQuestions:
+    """Draw two to four pictures and the questions to ask about them, in random order.
 
-    With probability ``listed`` the first request is a list over all pictures, by place or by content.
+    Args:
+        rng: source of every draw.
+        pool: the pictures to choose from.
+        listed: probability that the first request is to list what all pictures show; default 0.
+
+    Returns:
+        The indices of the pictures, and the questions.
     """
     makers = (
         _same,
@@ -69,7 +84,10 @@ def compare(
 
 
 def _list(rng: random.Random, pool: PicturePool, images: Sequence[int]) -> MiniatureQuestion:
-    """``first red, second blue``; or, what "which image" questions need, ``blue second, red first``."""
+    """Ask for a list of all pictures: ``first red, second blue`` or ``blue second, red first``.
+
+    The second form prepares for questions about which image has a property.
+    """
     if all(pool[index].kind == "single" for index in images):
         name = rng.choice(("colour", "shape"))
         words = [_attribute(pool, index, name) for index in images]
@@ -98,7 +116,7 @@ def _attribute(pool: PicturePool, index: int, attribute: str) -> str:
     return str(thing.color if attribute == "colour" else thing.value)
 
 
-def _same(rng: random.Random, pool: PicturePool) -> tuple[tuple[int, ...], list[MiniatureQuestion]]:
+def _same(rng: random.Random, pool: PicturePool) -> PicturesAndQuestions:
     attribute = rng.choice(("colour", "shape"))
     first = rng.choice(pool.by_kind["single"])
     value = _attribute(pool, first, attribute)
@@ -131,9 +149,7 @@ def _of_image(
     )
 
 
-def _which(
-    rng: random.Random, pool: PicturePool
-) -> tuple[tuple[int, ...], list[MiniatureQuestion]]:
+def _which(rng: random.Random, pool: PicturePool) -> PicturesAndQuestions:
     count = rng.choice((2, 3, 4))
     attribute = rng.choice(("colour", "shape"))
     images = tuple(
@@ -150,9 +166,7 @@ def _which(
     return images, questions
 
 
-def _odd_one_out(
-    rng: random.Random, pool: PicturePool
-) -> tuple[tuple[int, ...], list[MiniatureQuestion]]:
+def _odd_one_out(rng: random.Random, pool: PicturePool) -> PicturesAndQuestions:
     count = rng.choice((3, 4))
     attribute = rng.choice(("colour", "shape"))
     common, other = rng.sample(_values(attribute), 2)
@@ -167,10 +181,8 @@ def _odd_one_out(
     ]
 
 
-def _match(
-    rng: random.Random, pool: PicturePool
-) -> tuple[tuple[int, ...], list[MiniatureQuestion]]:
-    """Which of the later pictures is like the first one?"""
+def _match(rng: random.Random, pool: PicturePool) -> PicturesAndQuestions:
+    """Ask which of the later pictures is like the first one."""
     count = rng.choice((3, 4))
     attribute = rng.choice(("colour", "shape"))
     values = rng.sample(_values(attribute), count - 1)
@@ -183,9 +195,7 @@ def _match(
     return images, [MiniatureQuestion("match", text, ORDINALS[place], ORDINALS[1:count])]
 
 
-def _number_order(
-    rng: random.Random, pool: PicturePool
-) -> tuple[tuple[int, ...], list[MiniatureQuestion]]:
+def _number_order(rng: random.Random, pool: PicturePool) -> PicturesAndQuestions:
     kind = rng.choice(("die", "dots", "group", "group", "clock"))
     count = rng.choice((2, 3, 4))
     numbers = rng.sample(range(1, 7 if kind == "die" else 10), count)
@@ -196,20 +206,20 @@ def _number_order(
         ORDINALS[numbers.index(max(numbers))],
         ORDINALS[:count],
     )
-    least = MiniatureQuestion(
+    fewest = MiniatureQuestion(
         "most",
         _extreme_question_text(kind, "fewest"),
         ORDINALS[numbers.index(min(numbers))],
         ORDINALS[:count],
     )
     k = rng.randrange(count)
-    asked = MiniatureQuestion(
+    number_of_image = MiniatureQuestion(
         "number-of", f"what number is the {ORDINALS[k]} image?", NUMBERS[numbers[k]], NUMBERS[1:10]
     )
-    shown = MiniatureQuestion(
+    image_of_number = MiniatureQuestion(
         "which", f"which image shows {NUMBERS[numbers[k]]}?", ORDINALS[k], ORDINALS[:count]
     )
-    return images, [most, least, asked, shown]
+    return images, [most, fewest, number_of_image, image_of_number]
 
 
 def _extreme_question_text(kind: str, word: str) -> str:
@@ -218,9 +228,7 @@ def _extreme_question_text(kind: str, word: str) -> str:
     return f"which image has the {word} {'objects' if kind == 'group' else 'dots'}?"
 
 
-def _next_number(
-    rng: random.Random, pool: PicturePool
-) -> tuple[tuple[int, ...], list[MiniatureQuestion]]:
+def _next_number(rng: random.Random, pool: PicturePool) -> PicturesAndQuestions:
     kind = rng.choice(("die", "dots", "group", "clock"))
     limit = 12 if kind == "clock" else (6 if kind == "die" else 9)
     step = rng.choice((1, 1, 2, -1, -1, -2))
@@ -236,10 +244,8 @@ def _next_number(
     ]
 
 
-def _next_attribute(
-    rng: random.Random, pool: PicturePool
-) -> tuple[tuple[int, ...], list[MiniatureQuestion]]:
-    """Alternation: a b a -> b, or a b a b -> a."""
+def _next_attribute(rng: random.Random, pool: PicturePool) -> PicturesAndQuestions:
+    """Ask for the next element of an alternation: a b a -> b, or a b a b -> a."""
     attribute = rng.choice(("colour", "shape"))
     pair = rng.sample(_values(attribute), 2)
     count = rng.choice((3, 4))
@@ -251,9 +257,7 @@ def _next_attribute(
     ]
 
 
-def _total(
-    rng: random.Random, pool: PicturePool
-) -> tuple[tuple[int, ...], list[MiniatureQuestion]]:
+def _total(rng: random.Random, pool: PicturePool) -> PicturesAndQuestions:
     kind = rng.choice(("die", "group", "dots"))
     first = rng.randint(1, 6)
     second = rng.randint(1, 6)

@@ -1,4 +1,4 @@
-"""Questions about one picture: what a base learns to read from an image."""
+"""Draw questions about one picture, for pretraining."""
 
 from __future__ import annotations
 
@@ -7,18 +7,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fedmosaic.miniature.pretraining.scenes import ARROWS, ScenePicture
-from fedmosaic.miniature.world.render import COLORS, FILLS, SHAPES, SIZES, TEXTURES, Thing
+from fedmosaic.miniature.world.scene import FILLS, SHAPES, SIZES, TEXTURES, Thing
+from fedmosaic.miniature.world.styles import COLORS
 from fedmosaic.miniature.world.words import NUMBERS, ORDINALS, YES_NO
 
 CELL_NAMES: tuple[str, ...] = (
-    "top left", "top", "top right", "left", "middle", "right", "bottom left", "bottom", "bottom right",
+    "top left", "top", "top right", "left", "middle", "right", "bottom left", "bottom",
+    "bottom right",
 )  # fmt: skip
 LETTERS: tuple[str, ...] = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
 
 @dataclass(frozen=True)
 class MiniatureQuestion:
-    """One turn: ``candidates`` are the words its options are drawn from (the answer is among them)."""
+    """Hold one question about pictures.
+
+    Attributes:
+        skill: name of the skill that it needs, as in ``report.json``.
+        text: the question, without image marks and options.
+        answer: the answer.
+        candidates: words that options are drawn from, the answer among them; empty if it can have
+            no options.
+    """
 
     skill: str
     text: str
@@ -27,7 +37,7 @@ class MiniatureQuestion:
 
 
 def number_of(picture: ScenePicture) -> int:
-    """The number a picture stands for: pips, dots, hour, a digit, else how many things it shows."""
+    """Return the number a picture shows: pips, dots, the hour, or else how many things it has."""
     first = picture.things[0]
     if picture.kind == "dice":
         return sum(int(str(thing.value)) for thing in picture.things)
@@ -39,7 +49,7 @@ def number_of(picture: ScenePicture) -> int:
 
 
 def caption(picture: ScenePicture) -> str:
-    """A few words that say all that matters: things in reading order, with their places when there are several."""
+    """Describe a picture in a few words: its things in reading order, with their places."""
     first, number = picture.things[0], NUMBERS[min(number_of(picture), 12)]
     tint = "" if first.color == "ink" or not isinstance(first.color, str) else f"{first.color} "
     if picture.kind == "single":
@@ -55,7 +65,7 @@ def caption(picture: ScenePicture) -> str:
             f"{NUMBERS[n]} {color} {shape}" for n, (color, shape) in zip(counts, kinds, strict=True)
         )
     if picture.kind == "dice":
-        return f"die {NUMBERS[int(str(first.value))]}, die {NUMBERS[int(str(picture.things[1].value))]}"
+        return ", ".join(f"die {NUMBERS[int(str(thing.value))]}" for thing in picture.things)
     if picture.kind == "bars" and isinstance(first.value, tuple):
         bars = zip(first.color, first.value, strict=True)
         return ", ".join(f"{color} {NUMBERS[height]}" for color, height in bars)
@@ -73,13 +83,13 @@ def _where(thing: Thing) -> str:
 
 
 def glyph_word(thing: Thing) -> str:
-    """A letter stands for itself; a digit is answered as a number word."""
+    """Return a letter as it is, a digit as a number word."""
     value = str(thing.value)
     return NUMBERS[int(value)] if value.isdigit() else value
 
 
 def draw_question(rng: random.Random, picture: ScenePicture) -> MiniatureQuestion:
-    """A random question about ``picture``."""
+    """Return a random question about ``picture``."""
     first = picture.things[0]
     if picture.kind in ("single", "several", "group"):
         question = {
@@ -96,7 +106,7 @@ def draw_question(rng: random.Random, picture: ScenePicture) -> MiniatureQuestio
     return question
 
 
-def _yes(condition: bool) -> str:
+def _yes_or_no(condition: bool) -> str:
     return "yes" if condition else "no"
 
 
@@ -123,9 +133,9 @@ def _single_question(rng: random.Random, picture: ScenePicture) -> MiniatureQues
         return MiniatureQuestion("place", "where is it?", CELL_NAMES[thing.cell], CELL_NAMES)
     if roll < 0.89:
         asked = color if rng.random() < 0.5 else rng.choice(COLORS)
-        return MiniatureQuestion("yes-no", f"is it {asked}?", _yes(asked == color), YES_NO)
+        return MiniatureQuestion("yes-no", f"is it {asked}?", _yes_or_no(asked == color), YES_NO)
     asked = shape if rng.random() < 0.5 else rng.choice(SHAPES)
-    return MiniatureQuestion("yes-no", f"is it a {asked}?", _yes(asked == shape), YES_NO)
+    return MiniatureQuestion("yes-no", f"is it a {asked}?", _yes_or_no(asked == shape), YES_NO)
 
 
 def _several_question(rng: random.Random, picture: ScenePicture) -> MiniatureQuestion:
@@ -155,7 +165,7 @@ def _several_question(rng: random.Random, picture: ScenePicture) -> MiniatureQue
             else rng.choice([str(entry.color) for entry in things] + list(COLORS[:2]))
         )
         return MiniatureQuestion(
-            "yes-no-of", f"is there a {asked} {shape}?", _yes(asked == color), YES_NO
+            "yes-no-of", f"is there a {asked} {shape}?", _yes_or_no(asked == color), YES_NO
         )
     across = thing.cell % 3 - other.cell % 3
     down = thing.cell // 3 - other.cell // 3
@@ -206,7 +216,9 @@ def _dice_question(rng: random.Random, picture: ScenePicture) -> MiniatureQuesti
     if roll < 0.5:
         return MiniatureQuestion("sum", "what is the sum?", NUMBERS[left + right], NUMBERS[2:])
     if roll < 0.75 or left == right:
-        return MiniatureQuestion("yes-no", "is it the same number?", _yes(left == right), YES_NO)
+        return MiniatureQuestion(
+            "yes-no", "is it the same number?", _yes_or_no(left == right), YES_NO
+        )
     k = rng.randrange(2)
     return MiniatureQuestion(
         "die", f"what number is the {ORDINALS[k]} die?", NUMBERS[(left, right)[k]], NUMBERS[1:7]

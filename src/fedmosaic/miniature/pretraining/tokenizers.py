@@ -1,8 +1,10 @@
-"""The two tokenizers of the miniature models, with unlike vocabularies and chat templates.
+"""Build the two tokenizers of the miniature models, with different vocabularies and chat templates.
 
-``llama``: one token a word of the world's vocabulary; other words fall back to characters and, outside ASCII, to bytes.
-``qwen2``: byte-level BPE learned from the pretraining texts, where a word may take several tokens. Both encode any
-text, and in both an answer is encoded exactly like the same word in the list of options.
+- ``llama``: one token for each word of the world's vocabulary. Other words become characters and,
+  outside ASCII, bytes.
+- ``qwen2``: byte-level BPE learned from the pretraining texts; a word may take several tokens.
+
+Both encode any text, and in both an answer has the same tokens as that word in the list of options.
 """
 
 from __future__ import annotations
@@ -25,13 +27,16 @@ _SPECIAL = {
 }
 _TEMPLATE = {
     "llama": (
-        "{% for message in messages %}{% if message['role'] == 'assistant' %}<bot>{{ message['content'] }}</s>"
+        "{% for message in messages %}"
+        "{% if message['role'] == 'assistant' %}<bot>{{ message['content'] }}</s>"
         "{% else %}<user>{{ message['content'] }}{% endif %}{% endfor %}"
         "{% if add_generation_prompt %}<bot>{% endif %}"
     ),
     "qwen2": (
-        "{% for message in messages %}{% if message['role'] == 'assistant' %}<|assistant|>{% else %}<|user|>{% endif %}"
-        "{{ message['content'] }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+        "{% for message in messages %}"
+        "{% if message['role'] == 'assistant' %}<|assistant|>{% else %}<|user|>{% endif %}"
+        "{{ message['content'] }}<|end|>{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>{% endif %}"
     ),
 }
 
@@ -43,11 +48,11 @@ def build_tokenizer(
 
     Args:
         family: ``"llama"`` (word level) or ``"qwen2"`` (byte-level BPE).
-        words: Words that the word-level tokenizer knows as one token; ignored by BPE.
-        texts: What the BPE merges are learned from; ignored by the word level.
+        words: words that are one token each in the word-level tokenizer; not used by BPE.
+        texts: texts that BPE learns its merges from; not used by the word level.
 
     Raises:
-        ModelError: For an unknown family.
+        ModelError: the family is unknown.
     """
     if family not in FAMILIES:
         raise ModelError(f"unknown tokenizer family {family!r}.{nearest(family, FAMILIES)}")
@@ -68,7 +73,10 @@ def build_tokenizer(
 
 
 def _word_level(words: Iterable[str]) -> tokenizers.Tokenizer:
-    """Words with the space before them as tokens; BPE without merges splits all others into characters and bytes."""
+    """Return a tokenizer whose tokens are words with the space before them.
+
+    It is BPE without merges, so other words are split into characters and bytes.
+    """
     vocabulary = list(_SPECIAL["llama"])
     vocabulary += ["▁", *string.digits, *string.ascii_letters, *string.punctuation]
     vocabulary += [f"<0x{byte:02X}>" for byte in range(256)]
@@ -98,7 +106,8 @@ def _word_level(words: Iterable[str]) -> tokenizers.Tokenizer:
 
 def _byte_pairs(texts: Iterable[str]) -> tokenizers.Tokenizer:
     raw = tokenizers.Tokenizer(models.BPE())
-    # Every text, an answer too, gets a space in front: it is then the same tokens as that word among the options.
+    # A space is put before every text, also before an answer. An answer then has the same tokens as
+    # that word in the list of options.
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     raw.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(

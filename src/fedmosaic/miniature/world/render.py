@@ -1,38 +1,11 @@
-"""The renderer of the miniature world: ``render(Scene(...), "plain")`` gives a 60 x 60 RGB image.
+"""Render scenes as RGB images of 60 × 60 pixels.
 
-A picture is a 3 x 3 grid of cells of 20 pixels (the tower of the bundled models sees exactly these nine patches),
-numbered row by row::
+Rendering is deterministic: the same scene in the same style gives the same bytes. Finished sprites
+are cached, so a picture of a few cells takes 7 to 20 microseconds; only the first use of a sprite
+is slower. Styles are in :mod:`fedmosaic.miniature.world.styles`.
 
-    0 1 2
-    3 4 5
-    6 7 8
-
-A :class:`Scene` is a tuple of :class:`Thing`. A thing sits in one cell, or covers the whole picture (``cell=None``:
-a big clock, a big chart, one big shape). Its ``kind`` says what ``value`` means:
-
-===========  ==================================================  =================================================
-kind         value                                               notes
-===========  ==================================================  =================================================
-``shape``    a name of ``SHAPES``                                ``fill`` (``FILLS``), ``color``, ``size`` apply
-``die``      pips 1 to 9                                         in a frame
-``dots``     1 to 9                                              no frame
-``clock``    ``(hour, minute)``, hour 1 to 12, minute 0 to 59    pretraining: minute 0 only
-``bars``     tuple of 1 to 5 heights 0 to 5                      ``color``: one name, or a tuple, one for each bar
-``glyph``    one of ``GLYPHS`` (0-9, A-Z)
-``symbol``   a number; 0 to 47 (``SYMBOLS``) never occur in      abstract; made for tasks that must be learned
-             pretraining, which only uses numbers from 1000
-``arrow``    a name of ``DIRECTIONS``                            pretraining: the first four
-``texture``  a name of ``TEXTURES``                              fills its cell
-===========  ==================================================  =================================================
-
-``color`` is a name of ``COLORS`` or ``"ink"`` (black, or white on dark styles). ``size`` is one of ``SIZES``. ``shift``
-moves a thing by up to 2 pixels inside its cell, so that pictures of one content differ; things whose ``cell`` is None
-are not shifted. ``Scene.seed`` picks the noise of noisy styles and the pencil lines of the sketch style. Styles are in
-:mod:`fedmosaic.miniature.world.styles` (``TRAINED_STYLES`` and ``HELD_OUT_STYLES``, the latter unknown to pretraining).
-
-Rendering is deterministic: the same scene and style give the same bytes. Finished sprites are cached, so that a picture
-of a few cells costs 7 to 20 microseconds; only the first use of a sprite is drawn. Answers and options should come from
-the words of :mod:`fedmosaic.miniature.world.words` and the names above, so that each is one token of the word-level
+A task's answers and options should be names of this world (:mod:`fedmosaic.miniature.world.scene`)
+or words of :mod:`fedmosaic.miniature.world.words`, which are one token each in the word-level
 tokenizer.
 
 Example::
@@ -43,7 +16,6 @@ Example::
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -51,90 +23,48 @@ from numpy.typing import NDArray
 
 from fedmosaic.errors import DataError, nearest
 from fedmosaic.miniature.world import sprites
-from fedmosaic.miniature.world.sprites import DIRECTIONS, FILLS, GLYPHS, SHAPES, TEXTURES
-from fedmosaic.miniature.world.styles import (
-    COLORS,
-    HELD_OUT_STYLES,
-    PALETTE,
-    STYLES,
-    TRAINED_STYLES,
-    RenderStyle,
-    get_style,
+from fedmosaic.miniature.world.scene import (
+    ARROW_DIRECTIONS,
+    CELL,
+    FILLS,
+    GLYPHS,
+    IMAGE_SIZE,
+    KINDS,
+    SHAPES,
+    SIZES,
+    TEXTURES,
+    Scene,
+    Thing,
+    Value,
 )
+from fedmosaic.miniature.world.styles import COLORS, PALETTE, RenderStyle, get_style
 
-__all__ = [
-    "CELL", "COLORS", "DIRECTIONS", "FILLS", "GLYPHS", "HELD_OUT_STYLES", "IMAGE_SIZE", "KINDS", "SHAPES", "SIZES",
-    "STYLES", "SYMBOLS", "TEXTURES", "TRAINED_STYLES", "Scene", "Thing", "render",
-]  # fmt: skip
-
-IMAGE_SIZE = 60
-CELL = 20
-_INNER = 16  # a thing's own square; two pixels on each side are left for its shift
-SIZES: dict[str, float] = {"small": 0.55, "medium": 0.78, "large": 1.0}
-KINDS: tuple[str, ...] = (
-    "shape",
-    "die",
-    "dots",
-    "clock",
-    "bars",
-    "glyph",
-    "symbol",
-    "arrow",
-    "texture",
-)
-SYMBOLS: tuple[int, ...] = tuple(range(48))
-
-Value = str | int | tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Thing:
-    """One thing in a picture.
-
-    Attributes:
-        kind: One of ``KINDS``.
-        value: What it shows; see the table in the module docstring.
-        color: A name of ``COLORS``, ``"ink"``, or (bars only) a tuple with a colour for each bar.
-        size: ``"small"``, ``"medium"`` or ``"large"``.
-        cell: 0 to 8, or None for the whole picture.
-        fill: One of ``FILLS`` (shapes only).
-        shift: Pixels to the right and down, each -2 to 2.
-    """
-
-    kind: str
-    value: Value
-    color: str | tuple[str, ...] = "ink"
-    size: str = "large"
-    cell: int | None = 4
-    fill: str = "solid"
-    shift: tuple[int, int] = (0, 0)
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """Things in drawing order (later ones cover earlier ones), and the seed of noise and pencil lines."""
-
-    things: tuple[Thing, ...]
-    seed: int = 0
+# Pixels of a thing's own square; two pixels on each side are left for its shift.
+_INNER = 16
 
 
 def render(scene: Scene, style: str | RenderStyle = "plain") -> NDArray[np.uint8]:
-    """Draw ``scene`` in ``style``: uint8 [60, 60, 3].
+    """Return the pixels of a scene, uint8 [60, 60, 3].
+
+    Args:
+        scene: what to draw.
+        style: name of a style, or a style; default ``"plain"``.
 
     Raises:
-        DataError: If the style, or a kind, value, colour, size, fill, cell or shift is not one of those listed above.
+        DataError: the style is unknown, or a kind, value, colour, size, fill, cell or shift of a
+            thing is not one that :mod:`fedmosaic.miniature.world.scene` lists.
     """
-    look = get_style(style)
-    image = _background(look).copy()
-    variant = scene.seed % 3 if look.stroke == "rough" else 0
+    style = get_style(style)
+    image = _background(style).copy()
+    variant = scene.seed % 3 if style.stroke == "rough" else 0
     for thing in scene.things:
         whole = thing.cell is None
         try:
             tile, cover = _sprite(
-                thing.kind, thing.value, thing.color, thing.size, thing.fill, whole, look, variant
+                thing.kind, thing.value, thing.color, thing.size, thing.fill, whole, style, variant
             )
         except KeyError as error:
-            raise _explain(thing) from error
+            raise _unknown_word(thing) from error
         if whole:
             target = image
         else:
@@ -153,16 +83,16 @@ def render(scene: Scene, style: str | RenderStyle = "plain") -> NDArray[np.uint8
             target[...] = tile
         else:
             np.copyto(target, tile, where=cover)
-    if look.noise:
+    if style.noise:
         noisy = image.astype(np.int16)
-        noisy += _noise(look.noise, scene.seed % 61)
+        noisy += _noise(style.noise, scene.seed % 61)
         np.clip(noisy, 0, 255, out=noisy)
         image = noisy.astype(np.uint8)
     return image
 
 
-def _explain(thing: Thing) -> DataError:
-    """The error for a thing with a word or number that the renderer does not know."""
+def _unknown_word(thing: Thing) -> DataError:
+    """Return the error for a thing with a word or number that the renderer does not know."""
     if thing.kind not in KINDS:
         return DataError(f"unknown kind of thing {thing.kind!r}.{nearest(str(thing.kind), KINDS)}")
     if thing.size not in SIZES:
@@ -173,7 +103,8 @@ def _explain(thing: Thing) -> DataError:
         if color not in (*COLORS, "ink"):
             return DataError(f"unknown colour {color!r}.{nearest(color, (*COLORS, 'ink'))}")
     return DataError(
-        f"a {thing.kind} cannot show {thing.value!r} (colour {thing.color!r}); see {__name__}"
+        f"a {thing.kind} cannot show {thing.value!r} (colour {thing.color!r});"
+        f" see {Thing.__module__}"
     )
 
 
@@ -210,7 +141,11 @@ def _sprite(
     style: RenderStyle,
     variant: int,
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
-    """Pixels of a thing, and where they cover the background (None: everywhere). KeyError for unknown words."""
+    """Return a thing's pixels, and where they cover the background (None: everywhere).
+
+    Raises:
+        KeyError: a word or number is unknown.
+    """
     edge = IMAGE_SIZE if whole else (CELL if kind == "texture" else _INNER)
     scale = SIZES[size] * (0.92 if whole else 1.0)
     if fill not in FILLS:
@@ -230,7 +165,9 @@ def _sprite(
     for mask, name in layers:
         paint = np.asarray(style.ink if name == "ink" else PALETTE[name], np.float32)
         paint = (1 - style.tint) * paint + style.tint * background
-        mask = _treat(mask, style, variant, rough=kind in ("shape", "arrow", "bars"))
+        mask = _apply_stroke_and_blur(
+            mask, style, variant, rough=kind in ("shape", "arrow", "bars")
+        )
         pixels += mask[..., None] * (paint - pixels)
         cover = np.maximum(cover, mask)
     if style.pixel > 1:
@@ -245,12 +182,16 @@ def _sprite(
 
 
 def _mask(kind: str, value: Value, edge: int, scale: float) -> sprites.Mask:
-    """The mask of a thing of one colour; KeyError if ``value`` does not fit ``kind``."""
+    """Return the mask of a thing of one colour.
+
+    Raises:
+        KeyError: ``value`` does not fit ``kind``.
+    """
     if kind == "shape" and value in SHAPES:
         return sprites.shape_mask(str(value), edge, scale)
     if kind == "texture" and value in TEXTURES:
         return sprites.texture_mask(str(value), edge)
-    if kind == "arrow" and value in DIRECTIONS:
+    if kind == "arrow" and value in ARROW_DIRECTIONS:
         return sprites.arrow_mask(str(value), edge, scale)
     if kind == "glyph" and value in GLYPHS:
         return sprites.glyph_mask(str(value), edge, scale)
@@ -273,7 +214,7 @@ def _mask(kind: str, value: Value, edge: int, scale: float) -> sprites.Mask:
 def _bars(
     value: Value, color: str | tuple[str, ...], edge: int, scale: float
 ) -> list[tuple[sprites.Mask, str]]:
-    """A bar chart as one mask a bar, standing on a base line; height 5 reaches the top."""
+    """Return a mask for each bar of a chart and for its base line; height 5 reaches the top."""
     if (
         not isinstance(value, tuple)
         or not 1 <= len(value) <= 5
@@ -300,8 +241,10 @@ def _bars(
     return [*layers, (base, "ink")]
 
 
-def _treat(mask: sprites.Mask, style: RenderStyle, variant: int, rough: bool) -> sprites.Mask:
-    """Apply a style's blur or pencil stroke to a mask."""
+def _apply_stroke_and_blur(
+    mask: sprites.Mask, style: RenderStyle, variant: int, rough: bool
+) -> sprites.Mask:
+    """Apply a style's pencil stroke and blur to a mask."""
     if style.stroke == "rough":
         edge = len(mask)
         if rough:
@@ -309,7 +252,7 @@ def _treat(mask: sprites.Mask, style: RenderStyle, variant: int, rough: bool) ->
             hatch = (x + y + variant) % 4 < 1
             mask = np.maximum(sprites.fill_mask(mask, "hollow"), mask * hatch * 0.8)
         draw = np.random.default_rng([5, edge, variant])
-        # Pairs of rows slip by at most one pixel: a trembling hand.
+        # Pairs of rows are shifted by at most one pixel, like lines of an unsteady hand.
         slips = draw.integers(0, 2, edge // 2).repeat(2)
         mask = np.stack([np.roll(row, slip) for row, slip in zip(mask, slips, strict=True)])
         mask = mask * (0.75 + 0.25 * draw.random((edge, edge), np.float32))

@@ -1,7 +1,9 @@
-"""Coverage masks of the miniature world's things: what is drawn, before colours and styles.
+"""Draw the things of the miniature world as coverage masks, before colours and styles.
 
-Every function draws one kind of thing into a square mask (float32, 0 to 1). Shapes are rasterised at four times the
-size and averaged down. Masks depend on nothing but their arguments, so callers may cache them.
+Every function draws one kind of thing into a square mask (float32 [size, size], 0 to 1). Shapes are
+rasterised at four times the size and averaged down. A mask depends on nothing but the arguments of
+its function, so callers may cache it. ``scale`` (0 to 1) is the size of the thing relative to the
+square.
 """
 
 from __future__ import annotations
@@ -13,52 +15,31 @@ from numpy.typing import NDArray
 from PIL import Image as PILImage
 from PIL import ImageDraw
 
-Mask = NDArray[np.float32]
-_UP = 4
+from fedmosaic.miniature.world.scene import ARROW_DIRECTIONS
 
-SHAPES: tuple[str, ...] = (
-    "circle", "square", "triangle", "diamond", "star", "cross", "heart", "ring", "moon", "hexagon",
-)  # fmt: skip
-FILLS: tuple[str, ...] = ("solid", "hollow", "striped", "dotted")
-TEXTURES: tuple[str, ...] = (
-    "stripes",
-    "bars",
-    "checks",
-    "dots",
-    "waves",
-    "grid",
-    "diagonal",
-    "noise",
-)
-DIRECTIONS: tuple[str, ...] = (
-    "right",
-    "down",
-    "left",
-    "up",
-    "down-right",
-    "down-left",
-    "up-left",
-    "up-right",
-)
-_ANGLES = dict(zip(DIRECTIONS, (0, 90, 180, 270, 45, 135, 225, 315), strict=True))
+Mask = NDArray[np.float32]
+_UPSAMPLING = 4
+
+_ANGLES = dict(zip(ARROW_DIRECTIONS, (0, 90, 180, 270, 45, 135, 225, 315), strict=True))
 
 # A 5 x 7 font; each glyph is seven rows of five bits, the leftmost pixel is the highest bit.
 _FONT: dict[str, tuple[int, ...]] = {
     "0": (14, 17, 19, 21, 25, 17, 14), "1": (4, 12, 4, 4, 4, 4, 14), "2": (14, 17, 1, 6, 8, 16, 31),
     "3": (30, 1, 1, 14, 1, 1, 30), "4": (2, 6, 10, 18, 31, 2, 2), "5": (31, 16, 30, 1, 1, 17, 14),
     "6": (6, 8, 16, 30, 17, 17, 14), "7": (31, 1, 2, 4, 8, 8, 8), "8": (14, 17, 17, 14, 17, 17, 14),
-    "9": (14, 17, 17, 15, 1, 2, 12), "A": (14, 17, 17, 31, 17, 17, 17), "B": (30, 17, 17, 30, 17, 17, 30),
-    "C": (14, 17, 16, 16, 16, 17, 14), "D": (28, 18, 17, 17, 17, 18, 28), "E": (31, 16, 16, 30, 16, 16, 31),
-    "F": (31, 16, 16, 30, 16, 16, 16), "G": (14, 17, 16, 23, 17, 17, 15), "H": (17, 17, 17, 31, 17, 17, 17),
-    "I": (14, 4, 4, 4, 4, 4, 14), "J": (7, 2, 2, 2, 2, 18, 12), "K": (17, 18, 20, 24, 20, 18, 17),
-    "L": (16, 16, 16, 16, 16, 16, 31), "M": (17, 27, 21, 21, 17, 17, 17), "N": (17, 25, 21, 19, 17, 17, 17),
-    "O": (14, 17, 17, 17, 17, 17, 14), "P": (30, 17, 17, 30, 16, 16, 16), "Q": (14, 17, 17, 17, 21, 18, 13),
-    "R": (30, 17, 17, 30, 20, 18, 17), "S": (15, 16, 16, 14, 1, 1, 30), "T": (31, 4, 4, 4, 4, 4, 4),
-    "U": (17, 17, 17, 17, 17, 17, 14), "V": (17, 17, 17, 17, 17, 10, 4), "W": (17, 17, 17, 21, 21, 27, 17),
+    "9": (14, 17, 17, 15, 1, 2, 12), "A": (14, 17, 17, 31, 17, 17, 17),
+    "B": (30, 17, 17, 30, 17, 17, 30), "C": (14, 17, 16, 16, 16, 17, 14),
+    "D": (28, 18, 17, 17, 17, 18, 28), "E": (31, 16, 16, 30, 16, 16, 31),
+    "F": (31, 16, 16, 30, 16, 16, 16), "G": (14, 17, 16, 23, 17, 17, 15),
+    "H": (17, 17, 17, 31, 17, 17, 17), "I": (14, 4, 4, 4, 4, 4, 14), "J": (7, 2, 2, 2, 2, 18, 12),
+    "K": (17, 18, 20, 24, 20, 18, 17), "L": (16, 16, 16, 16, 16, 16, 31),
+    "M": (17, 27, 21, 21, 17, 17, 17), "N": (17, 25, 21, 19, 17, 17, 17),
+    "O": (14, 17, 17, 17, 17, 17, 14), "P": (30, 17, 17, 30, 16, 16, 16),
+    "Q": (14, 17, 17, 17, 21, 18, 13), "R": (30, 17, 17, 30, 20, 18, 17),
+    "S": (15, 16, 16, 14, 1, 1, 30), "T": (31, 4, 4, 4, 4, 4, 4), "U": (17, 17, 17, 17, 17, 17, 14),
+    "V": (17, 17, 17, 17, 17, 10, 4), "W": (17, 17, 17, 21, 21, 27, 17),
     "X": (17, 17, 10, 4, 10, 17, 17), "Y": (17, 17, 10, 4, 4, 4, 4), "Z": (31, 1, 2, 4, 8, 16, 31),
 }  # fmt: skip
-GLYPHS: tuple[str, ...] = tuple(_FONT)
-
 _PIPS: dict[int, tuple[tuple[int, int], ...]] = {
     1: ((0, 0),),
     2: ((-1, -1), (1, 1)),
@@ -73,11 +54,11 @@ _PIPS: dict[int, tuple[tuple[int, int], ...]] = {
 
 
 class _Canvas:
-    """A square drawing board of ``size`` pixels whose coordinates run from -1 to 1 in both directions."""
+    """Draw on a square of ``size`` pixels whose coordinates run from -1 to 1 on both axes."""
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.edge = size * _UP
+        self.edge = size * _UPSAMPLING
         self.image = PILImage.new("L", (self.edge, self.edge), 0)
         self.draw = ImageDraw.Draw(self.image)
 
@@ -108,24 +89,26 @@ class _Canvas:
 
     def mask(self) -> Mask:
         pixels = np.asarray(self.image, dtype=np.float32) / 255
-        return np.ascontiguousarray(pixels.reshape(self.size, _UP, self.size, _UP).mean((1, 3)))
+        return np.ascontiguousarray(
+            pixels.reshape(self.size, _UPSAMPLING, self.size, _UPSAMPLING).mean((1, 3))
+        )
 
 
 def _regular(
     corners: int, start: float, radii: tuple[float, ...] = (1.0,)
 ) -> list[tuple[float, float]]:
-    turn = 2 * math.pi / corners
+    step = 2 * math.pi / corners
     return [
         (
-            radii[k % len(radii)] * math.cos(start + k * turn),
-            radii[k % len(radii)] * math.sin(start + k * turn),
+            radii[k % len(radii)] * math.cos(start + k * step),
+            radii[k % len(radii)] * math.sin(start + k * step),
         )
         for k in range(corners)
     ]
 
 
 def shape_mask(name: str, size: int, scale: float) -> Mask:
-    """A filled shape of :data:`SHAPES`, ``scale`` (0 to 1) times the ``size`` pixels of the square."""
+    """Draw a filled shape."""
     canvas, s = _Canvas(size), scale
     up = -math.pi / 2
     if name in ("circle", "ring", "moon"):
@@ -155,7 +138,7 @@ def shape_mask(name: str, size: int, scale: float) -> Mask:
 
 
 def die_mask(pips: int, size: int, scale: float) -> Mask:
-    """Pips (1 to 9) in a square frame."""
+    """Draw pips (1 to 9) in a square frame."""
     canvas, s = _Canvas(size), scale
     canvas.box(-s, -s, s, s)
     canvas.box(-0.82 * s, -0.82 * s, 0.82 * s, 0.82 * s, 0)
@@ -165,7 +148,7 @@ def die_mask(pips: int, size: int, scale: float) -> Mask:
 
 
 def dots_mask(count: int, size: int, scale: float) -> Mask:
-    """Dots (1 to 9) without a frame."""
+    """Draw dots (1 to 9) without a frame."""
     canvas, s = _Canvas(size), scale
     for x, y in _PIPS[count]:
         canvas.disc(0.66 * s * x, 0.66 * s * y, 0.24 * s)
@@ -173,14 +156,14 @@ def dots_mask(count: int, size: int, scale: float) -> Mask:
 
 
 def clock_mask(hour: int, minute: int, size: int, scale: float) -> Mask:
-    """A dial with a short thick hour hand and a long thin minute hand; tick marks at 12, 3, 6 and 9."""
+    """Draw a clock with a short hour hand, a long minute hand, and ticks at 12, 3, 6 and 9."""
     canvas, s = _Canvas(size), scale
     canvas.circle(0, 0, 0.98 * s, 0.07 * s)
     for quarter in range(4):
         x, y = math.sin(quarter * math.pi / 2), -math.cos(quarter * math.pi / 2)
         canvas.line([(0.82 * s * x, 0.82 * s * y), (0.95 * s * x, 0.95 * s * y)], 0.1 * s)
-    for turn, length, width in ((hour / 12 + minute / 720, 0.5, 0.2), (minute / 60, 0.8, 0.08)):
-        angle = 2 * math.pi * turn
+    for fraction, length, width in ((hour / 12 + minute / 720, 0.5, 0.2), (minute / 60, 0.8, 0.08)):
+        angle = 2 * math.pi * fraction
         canvas.line(
             [(0.0, 0.0), (length * s * math.sin(angle), -length * s * math.cos(angle))], width * s
         )
@@ -189,7 +172,7 @@ def clock_mask(hour: int, minute: int, size: int, scale: float) -> Mask:
 
 
 def glyph_mask(char: str, size: int, scale: float) -> Mask:
-    """A digit or capital letter of :data:`GLYPHS`."""
+    """Draw a digit or capital letter."""
     canvas, cell = _Canvas(size), scale * 2 / 7
     for row, bits in enumerate(_FONT[char]):
         for column in range(5):
@@ -200,9 +183,10 @@ def glyph_mask(char: str, size: int, scale: float) -> Mask:
 
 
 def symbol_mask(index: int, size: int, scale: float) -> Mask:
-    """Abstract symbol number ``index``: four strokes over a 4 x 4 lattice, sometimes a dot; odd ones are mirrored.
+    """Draw the abstract symbol of a number.
 
-    Any index is valid and gives (almost surely) its own symbol.
+    It has four strokes over a 4 × 4 lattice and sometimes a dot; symbols of odd numbers are
+    mirrored. Every number is valid, and almost surely no two numbers have the same symbol.
     """
     draw = np.random.default_rng([7, index])
     canvas, s = _Canvas(size), scale
@@ -226,7 +210,7 @@ def symbol_mask(index: int, size: int, scale: float) -> Mask:
 
 
 def arrow_mask(direction: str, size: int, scale: float) -> Mask:
-    """An arrow pointing in one of :data:`DIRECTIONS`."""
+    """Draw an arrow that points in a direction."""
     canvas = _Canvas(size)
     angle = math.radians(_ANGLES[direction])
     cos, sin = math.cos(angle), math.sin(angle)
@@ -244,7 +228,7 @@ def arrow_mask(direction: str, size: int, scale: float) -> Mask:
 
 
 def texture_mask(name: str, size: int) -> Mask:
-    """One of :data:`TEXTURES` over the whole square; the period is 6 pixels."""
+    """Draw a texture over the whole square; the period of most is 6 pixels."""
     y, x = np.mgrid[0:size, 0:size].astype(np.float32)
     if name == "stripes":
         on = y % 6 < 3
@@ -267,7 +251,7 @@ def texture_mask(name: str, size: int) -> Mask:
 
 
 def fill_mask(mask: Mask, fill: str) -> Mask:
-    """The mask of a thing filled otherwise than solidly (:data:`FILLS`); its outline is always kept."""
+    """Return the mask with another fill; the outline always remains."""
     if fill == "solid":
         return mask
     edge: Mask = np.clip(mask - erode(mask, 2 if len(mask) < 40 else 3), 0, 1)

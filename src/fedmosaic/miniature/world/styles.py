@@ -1,7 +1,8 @@
-"""The visual styles of the miniature world: how the same scene is drawn.
+"""Define the visual styles of the miniature world.
 
-A style changes background, outline, filling and texture, never what is to be seen. Styles with ``held_out=True`` never
-occur in the pretraining of the bundled bases; a task in one of them is a real domain shift.
+A style changes background, outline, fill and texture of a picture, but not its content. Styles with
+``held_out=True`` never occur in the pretraining of the bundled models, so a task in such a style is
+a domain shift.
 """
 
 from __future__ import annotations
@@ -24,27 +25,31 @@ PALETTE: dict[str, RGB] = {
     "teal": (32, 176, 176),
     "gray": (136, 136, 136),
 }
-"""Colour names of things. ``"ink"``, the default, is black or white, whichever the style's background needs."""
+"""Colour name -> RGB.
+
+The other colour of things, ``"ink"``, is black or white, depending on the style's background.
+"""
 
 COLORS: tuple[str, ...] = tuple(PALETTE)
 
 
 @dataclass(frozen=True)
 class RenderStyle:
-    """How a scene is drawn.
+    """Describe how a scene is drawn.
 
     Attributes:
-        name: Key in :data:`STYLES`.
-        background: Colour behind everything.
-        ink: Colour of things that have none of their own (dice, clocks, glyphs ...).
-        outline: Draw solid shapes as outlines.
-        stroke: ``"clean"`` or ``"rough"`` (wobbly pencil lines and hatching).
-        tint: Share of the background colour mixed into every thing (0 to 1).
-        blur: Radius of a box blur of the things, in pixels.
-        pixel: Edge in pixels of the blocks that things are averaged over; 1 leaves them as they are.
-        noise: Standard deviation of pixel noise (of 255).
-        pattern: What covers the background: ``""``, ``"stripes"``, ``"paper"`` or ``"frames"``.
-        held_out: True if pretraining never shows it.
+        name: key in :data:`STYLES`.
+        background: colour of the background.
+        ink: colour of things that have the colour ``"ink"``; default nearly black.
+        outline: draw solid shapes as outlines; default False.
+        stroke: ``"clean"`` (the default) or ``"rough"`` (uneven pencil lines and hatching).
+        tint: share of the background colour mixed into every thing, 0 to 1; default 0.
+        blur: radius of a box blur of the things, in pixels; default 0.
+        pixel: side in pixels of the blocks that things are averaged over; default 1, no averaging.
+        noise: standard deviation of the noise of a pixel, of 255; default 0.
+        pattern: pattern on the background: ``""`` (the default), ``"stripes"``, ``"paper"`` or
+            ``"frames"``.
+        held_out: whether pretraining never shows this style; default False.
     """
 
     name: str
@@ -81,10 +86,10 @@ HELD_OUT_STYLES: tuple[str, ...] = tuple(style.name for style in _ALL if style.h
 
 
 def get_style(style: str | RenderStyle) -> RenderStyle:
-    """The style called ``style``; a :class:`RenderStyle` is returned as it is.
+    """Return the style of a name; a :class:`RenderStyle` is returned unchanged.
 
     Raises:
-        DataError: If there is no style of that name.
+        DataError: there is no style of that name.
     """
     if isinstance(style, RenderStyle):
         return style
