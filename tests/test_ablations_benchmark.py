@@ -1,4 +1,4 @@
-"""The ablations, without running any: every one can be run, changes what it says, and is compared with its own reference."""
+"""Check the ablations without running any: what each changes, and what it is compared with."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from benchmarks.accuracy import ablations, evidence
-from benchmarks.common.tables import own_group
+from benchmarks.common.tables import own_group_share
 from fedmosaic.experiments.compare import Plan
 from fedmosaic.experiments.summaries import compare_summaries
 
@@ -26,14 +26,14 @@ def test_every_ablation_changes_one_setting_of_fedmosaic() -> None:
         label: plan.settings(variant).scenario.model_dump() for label, variant in variants.items()
     }
     for label in (*ablations.CHANGED, *ablations.PIVOTS):
-        reference = ablations.AGAINST.get(label, "fedmosaic")
+        reference = ablations.REFERENCES.get(label, "fedmosaic")
         assert reference is not None
         assert len(differences(found[label], found[reference])) == 1, label
     assert found[ablations.LOCAL_HALF]["train"]["lr"] == 2e-3
 
 
 def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    """The settings in which two scenarios differ."""
+    """Return the settings in which two scenarios differ."""
     gaps: list[str] = []
     for key in one:
         if isinstance(one[key], dict) and isinstance(other[key], dict):
@@ -46,12 +46,12 @@ def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
 def test_the_share_of_the_own_group() -> None:
     weights = [[0.0, 0.9, 0.1], [0.3, 0.0, 0.7], [0.2, 0.8, 0.0]]
     # The first has no peer of its own group.
-    assert own_group(["b", "a", "a"], weights) == pytest.approx(100 * (0 + 0.7 + 0.8) / 3)
+    assert own_group_share(["b", "a", "a"], weights) == pytest.approx(100 * (0 + 0.7 + 0.8) / 3)
 
 
 def test_rows_are_compared_with_their_own_reference() -> None:
     means = {"sft": 0.5, "sft, participation 50 %": 0.45, "fedmosaic": 0.6, "N_B = 4": 0.58}
-    means |= {ablations.CLOSED_FORM: 0.4, "pivot svd": 0.41}
+    means |= {ablations.PRINCIPAL: 0.4, "pivot svd": 0.41}
 
     def summary(value: float, seed: int) -> dict[str, Any]:
         last = {"last": value + seed / 100}
@@ -71,11 +71,12 @@ def test_rows_are_compared_with_their_own_reference() -> None:
     assert lines["sft"][4] == ""
     assert lines["fedmosaic"][4:8] == ["sft", "+10.0 ± 0.0", "+10.0 ± 0.0", "+10.0 ± 0.0"]
     assert lines["N_B = 4"][4:6] == ["fedmosaic", "-2.0 ± 0.0"]
-    assert lines["pivot svd"][4:6] == [ablations.CLOSED_FORM, "+1.0 ± 0.0"]
+    assert lines["pivot svd"][4:6] == [ablations.PRINCIPAL, "+1.0 ± 0.0"]
     assert lines["fedmosaic"][8] == "40.0" and "with equal weights 22.2" in text
     short = ablations.short_table(rows, dict.fromkeys(rows, 40.0)).splitlines()
     assert short[2:] == [
         "| N_B = 4 | -2.0 ± 0.0 | -2.0 ± 0.0 | -2.0 ± 0.0 | 40.0 |",
         "| closed form, pivot principal | -20.0 ± 0.0 | -20.0 ± 0.0 | -20.0 ± 0.0 | 40.0 |",
-        "| pivot svd, to closed form, pivot principal | +1.0 ± 0.0 | +1.0 ± 0.0 | +1.0 ± 0.0 | 40.0 |",
+        "| pivot svd, compared with closed form, pivot principal | "
+        "+1.0 ± 0.0 | +1.0 ± 0.0 | +1.0 ± 0.0 | 40.0 |",
     ]

@@ -1,4 +1,4 @@
-"""The benchmark of real language models, without running any: its small form, and what it tells of time and memory."""
+"""Check the benchmark of language models without running any: its small form and its tables."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from benchmarks.accuracy.language_models import (
     LABELS,
     SCENARIO,
     costs,
-    learned,
+    losses_and_similarities,
     rows_of,
     run_of,
     small_scenario,
     table,
 )
-from benchmarks.common.claims import judged
-from benchmarks.common.tables import COLUMNS, values_of
+from benchmarks.common.claims import judge
+from benchmarks.common.tables import COLUMNS, values_by_seed
 
 
 def test_the_small_form_is_a_related_pair_of_both_families() -> None:
@@ -26,17 +26,23 @@ def test_the_small_form_is_a_related_pair_of_both_families() -> None:
     assert small_scenario().budget.kind == "flops" and small_scenario().rounds == 1
 
 
-def test_time_memory_and_choices_are_told(tmp_path: Path) -> None:
+def test_the_page_shows_time_memory_and_choices(tmp_path: Path) -> None:
     folder = tmp_path / "models"
     for number, name in enumerate(LABELS):
         for seed in (0, 1)[: 2 - number // 3]:  # of the variants one seed has finished
             run = run_of(folder, name, seed).path
             run.mkdir(parents=True)
             summary = {
-                "algorithm": name, "steps": 10, "rounds": {"of": 8}, "flops": None, "bytes": {"up": 0, "down": 0},
-                "seconds": {"total": 600.2 + seed}, "memory": int(3.21e9), "self": {"last": 0.5 + 0.05 * number + seed / 50},
+                "algorithm": name,
+                "steps": 10,
+                "rounds": {"of": 8},
+                "flops": None,
+                "bytes": {"up": 0, "down": 0},
+                "seconds": {"total": 600.2 + seed},
+                "memory": int(3.21e9),
+                "self": {"last": 0.5 + 0.05 * number + seed / 50},
                 "others": {"last": 0.3, "in_group": {"last": 0.4}, "out_group": {"last": 0.2}},
-            }  # fmt: skip
+            }
             (run / "summary.json").write_text(json.dumps(summary))
     per_seed, rows = costs(folder, [0, 1]), rows_of(folder, [0, 1])
     assert per_seed["0"]["seconds"] == dict.fromkeys(LABELS, 600)
@@ -55,20 +61,20 @@ def test_time_memory_and_choices_are_told(tmp_path: Path) -> None:
         "command": "the command",
         "scenarios": {SCENARIO: rows},
         "runs": per_seed,
-        "learned": {},
-        "claims": judged(values_of(rows), CLAIMS, COLUMNS),
+        "training": {},
+        "claims": judge(values_by_seed(rows), CLAIMS, COLUMNS),
         "own group": {"equal": 21.4, "fedmosaic": 30.04},
         "choices": choices,
     }
     lines = table(content).splitlines()
     assert "| 0 | " + "600 s, 3.2 GB | " * 5 + "50 |" in lines
     assert "| 1 | " + "601 s, 3.2 GB | " * 3 + " |  | 30 |" in lines
-    judgement = "holds (+10.0 ± 0.0) | cannot be told (+0.0 ± 0.0) | cannot be told (+0.0 ± 0.0) | cannot be told (+0.0 ± 0.0)"
-    assert f"| FedMosaic above local training | {judgement} |" in lines
+    verdicts = " | ".join(["supported (+10.0 ± 0.0)", *["inconclusive (+0.0 ± 0.0)"] * 3])
+    assert f"| FedMosaic outperforms local training | {verdicts} |" in lines
     assert "| sft | 50.0 / 40.0 | **60.0 / 40.0** | failed |" in lines
 
 
-def test_losses_of_the_last_rounds_and_similarities_by_kind_are_told(tmp_path: Path) -> None:
+def test_losses_of_the_last_rounds_and_similarities_by_kind(tmp_path: Path) -> None:
     run = tmp_path / "fedmosaic" / "seed-0"
     run.mkdir(parents=True)
     turns = [
@@ -80,9 +86,10 @@ def test_losses_of_the_last_rounds_and_similarities_by_kind_are_told(tmp_path: P
     (run / "metrics.jsonl").write_text(
         "".join(json.dumps(line) + "\n" for line in [*turns, aggregated])
     )
-    found = learned(tmp_path, [0])["0"]
+    found = losses_and_similarities(tmp_path, [0])["0"]
     assert found["loss"] == {"fedmosaic": 2.0}
-    # Clients 0-2 ask for latitudes, 3-5 what a word is; 6 and 7 ask the same and answer by other conventions.
+    # Clients 0-2 ask for latitudes and 3-5 what a word is. Clients 6 and 7 ask the same questions
+    # and answer by other conventions.
     assert found["similarity"]["same kind"] == [2.15, 0.1, 4.5]
     assert found["similarity"]["other convention"] == [3.15, 0.6, 5.7]
     assert found["similarity"]["other question"][1:] == [0.3, 6.7]

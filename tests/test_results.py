@@ -1,10 +1,10 @@
-"""Committed tables are what the committed figures give, and the README shows them."""
+"""Check that committed tables are what the committed figures give, and that the page shows them."""
 
 from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,24 +16,35 @@ from benchmarks.accuracy import (
     evidence_picture,
     evidence_table,
     language_models,
+    language_models_table,
     real_images,
+    transplant,
     transplant_table,
 )
-from benchmarks.accuracy.transplant import JOBS, RESULTS
 from benchmarks.common import claims
-from benchmarks.common.tables import COLUMNS, short_table, values_of
+from benchmarks.common.marks import PAGE
+from benchmarks.common.paths import RESULTS, ROOT, read_result
+from benchmarks.common.tables import COLUMNS, scenario_table, values_by_seed
+from benchmarks.cost import equal_compute, equal_compute_reasons
 
-ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
+SHOWN = PAGE.read_text()
 SECTIONS = re.split(
-    r"^#+ ", README[README.index("## Results") : README.index("## Where to go next")], flags=re.M
+    r"^#+ ", SHOWN[SHOWN.index("## Results") : SHOWN.index("## Where to go next")], flags=re.M
 )[1:]
 
 
+def page_of(name: str) -> str:
+    """Return the committed page of a result."""
+    return (RESULTS / f"{name}.md").read_text()
+
+
+def as_stored(content: Any) -> Any:
+    """Return content as a file would hold it."""
+    return json.loads(json.dumps(content))
+
+
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.partition("\n")[0])
-def test_every_interval_that_the_readme_quotes_stands_in_a_result_that_it_links(
-    section: str,
-) -> None:
+def test_every_quoted_interval_stands_in_a_linked_result(section: str) -> None:
     figure = re.compile(r"(\d*\.\d) ± (\d+\.\d)")
     linked = set(re.findall(r"benchmarks/results/[\w-]+\.md", section))
     known = {found for file in linked for found in figure.findall((ROOT / file).read_text())}
@@ -43,87 +54,97 @@ def test_every_interval_that_the_readme_quotes_stands_in_a_result_that_it_links(
 
 
 def test_the_transplant_table_is_what_the_jobs_give() -> None:
-    jobs = [
-        json.loads((RESULTS / "transplant" / f"{number}.json").read_text())
-        for number in range(len(JOBS))
-    ]
-    found, text = transplant_table.summary(
-        jobs, json.loads((RESULTS / "transplant" / "chosen.json").read_text())
-    )
-    assert text == (RESULTS / "transplant.md").read_text()
-    assert json.loads(json.dumps(found)) == json.loads((RESULTS / "transplant.json").read_text())
-    assert transplant_table.short_table(found) in README
+    jobs = [read_result(f"transplant/{number}") for number in range(len(transplant.JOBS))]
+    found = transplant_table.result_of(jobs)
+    assert as_stored(found) == read_result("transplant")
+    page = transplant_table.page(jobs, read_result("transplant/chosen"))
+    assert page == page_of("transplant")
+    assert transplant_table.short_table(found) in SHOWN
     assert len(jobs) >= 5 and len({job["pretraining"] for job in jobs}) >= 2
 
 
 def test_the_evidence_is_what_the_runs_gave() -> None:
-    parts = json.loads((RESULTS / "evidence.json").read_text())
+    parts = read_result("evidence")
+    seeds = [seed for seeds in evidence.SEEDS.values() for seed in seeds]
     for part, content in parts.items():
         rows = content["rows"]
-        assert evidence_table.claims(rows) == content["claims"]
-        assert set(rows) == {variant.label for variant in evidence.labelled(part)}
-        assert all(
-            row["seeds"] == [seed for seeds in evidence.SEEDS.values() for seed in seeds]
-            for row in rows.values()
-        )
-    assert evidence_table.page(parts) == (RESULTS / "evidence.md").read_text()
-    assert evidence_table.short_table(parts) in README
-    assert evidence_table.short_claims(parts) in README
+        assert evidence_table.judged_claims(rows) == content["claims"]
+        assert set(rows) == {variant.label for variant in evidence.variants_of(part)}
+        assert all(row["seeds"] == seeds for row in rows.values())
+    assert evidence_table.page(parts) == page_of("evidence")
+    assert evidence_table.short_table(parts) in SHOWN
+    assert evidence_table.short_claims(parts) in SHOWN
     assert evidence_picture.draw(parts["static"]["rows"]) == evidence_picture.PICTURE.read_text()
-    assert "docs/evidence.svg" in README
+    assert "evidence.svg" in SHOWN
+
+
+@pytest.mark.parametrize("part", list(evidence.SCENARIOS))
+def test_comparing_the_published_rows_again_gives_the_published_figures(part: str) -> None:
+    rows = read_result("evidence")[part]["rows"]
+    compared = evidence_table.rows_of(part, {}, rows)
+    assert list(compared) == list(rows)
+    for label, row in rows.items():
+        for column in COLUMNS:
+            found, expected = compared[label][column], row[column]
+            assert found["values"] == expected["values"]
+            # Published means are those of values with more digits.
+            assert found["mean"] == pytest.approx(expected["mean"], abs=2e-3)
+            assert found["minus best"]["of"] == expected["minus best"]["of"]
 
 
 def test_the_easy_vqa_table_is_what_the_runs_gave() -> None:
-    content = json.loads((RESULTS / "easy-vqa.json").read_text())
+    content = read_result("easy-vqa")
     rows = content["scenarios"][real_images.SCENARIO]
-    assert real_images.table(content["command"], rows) == (RESULTS / "easy-vqa.md").read_text()
-    assert short_table(content["scenarios"]) in README
+    assert real_images.table(content["command"], rows) == page_of("easy-vqa")
+    assert scenario_table(content["scenarios"]) in SHOWN
     assert list(rows) == list(real_images.ALGORITHMS)
     assert all(row["seeds"] == content["seeds"] == list(real_images.SEEDS) for row in rows.values())
 
 
-def test_the_federation_table_is_what_the_runs_gave() -> None:
-    content = json.loads((RESULTS / "cross_architecture.json").read_text())
-    found, text = cross_architecture.table(content["rows"], content["command"])
-    assert text == (RESULTS / "cross_architecture.md").read_text()
-    assert json.loads(json.dumps(found["differences"])) == content["differences"]
-    assert cross_architecture.short_table(content) in README
-    assert all(len(row["seeds"]) >= 5 for row in content["rows"].values())
+def test_the_table_across_architectures_is_what_the_runs_gave() -> None:
+    content = read_result("cross_architecture")
+    rows = content["rows"]
+    assert cross_architecture.table(rows, content["command"]) == page_of("cross_architecture")
+    assert as_stored(cross_architecture.differences_content(rows)) == content["differences"]
+    assert content["settings"] == cross_architecture.SETTINGS
+    assert cross_architecture.short_table(rows) in SHOWN
+    assert all(len(row["seeds"]) >= 5 for row in rows.values())
 
 
 def test_the_language_models_table_is_what_the_runs_gave() -> None:
-    content = json.loads((RESULTS / "language_models.json").read_text())
+    content = read_result("language_models")
     rows = content["scenarios"][language_models.SCENARIO]
-    assert language_models.table(content) == (RESULTS / "language_models.md").read_text()
-    assert short_table({language_models.SCENARIO: rows}) in README
-    assert claims.judged(values_of(rows), language_models.CLAIMS, COLUMNS) == content["claims"]
-    assert claims.claims_table(content["claims"], COLUMNS) in README
+    assert language_models_table.table(content) == page_of("language_models")
+    assert scenario_table(content["scenarios"]) in SHOWN
+    judged = claims.judge(values_by_seed(rows), language_models.CLAIMS, COLUMNS)
+    assert judged == content["claims"]
+    assert claims.claims_table(judged, COLUMNS) in SHOWN
     assert all(len(row["seeds"]) >= 5 for row in rows.values())
-    assert all(
-        sum(run["seconds"].values()) < 2 * 45 * 60 for run in content["runs"].values()
-    )  # on two cores
+    seconds = [sum(run["seconds"].values()) for run in content["runs"].values()]
+    assert max(seconds) < 2 * 45 * 60  # on two cores
 
 
 def test_the_table_of_fast_adaptation_is_what_the_runs_gave() -> None:
-    content = json.loads((RESULTS / "adaptation.json").read_text())
-    curves = content["curves"]
-    assert adaptation.table(curves, content["command"]) == (RESULTS / "adaptation.md").read_text()
-    assert adaptation.short_table(curves) in README
-    assert set(curves) == {*adaptation.untrained(), *adaptation.untrained().values()}
-    assert all(
-        len(seeds) >= 3 and seeds.keys() == curves["sft"].keys() for seeds in curves.values()
-    )
+    content = read_result("adaptation")
+    curves, rows = content["curves"], adaptation.untrained_rows()
+    assert adaptation.table(curves, content["command"]) == page_of("adaptation")
+    assert adaptation.short_table(curves) in SHOWN
+    assert set(curves) == {*rows, *rows.values()}
+    seeds = curves["sft"].keys()
+    assert len(seeds) >= 3 and all(curve.keys() == seeds for curve in curves.values())
 
 
 def test_the_ablations_are_what_the_runs_gave() -> None:
-    content = json.loads((RESULTS / "ablations.json").read_text())
-    rows, listened = content["rows"], content["own group"]
-    assert (
-        ablations.table(rows, listened, content["seeds"], content["command"])
-        == (RESULTS / "ablations.md").read_text()
-    )
-    assert ablations.short_table(rows, listened) in README
+    content = read_result("ablations")
+    rows, shares, seeds = content["rows"], content["own group"], content["seeds"]
+    assert ablations.table(rows, shares, seeds, content["command"]) == page_of("ablations")
+    assert ablations.short_table(rows, shares) in SHOWN
     assert list(rows) == [variant.label for variant in ablations.variants()]
-    assert len(content["seeds"]) >= 3 and all(
-        row["seeds"] == content["seeds"] for row in rows.values()
-    )
+    assert len(seeds) >= 3 and all(row["seeds"] == seeds for row in rows.values())
+
+
+def test_the_table_of_equal_compute_is_what_was_measured() -> None:
+    content = read_result("equal_compute")
+    assert equal_compute.table(content) == page_of("equal_compute")
+    found = content["algorithms"]
+    assert {name: row["why"] for name, row in found.items()} == equal_compute_reasons.REASONS

@@ -1,20 +1,27 @@
-"""Fast adaptation: how soon the clients of the evidence's runs learn the seven tasks that none of them trained on.
+r"""Measure how fast clients of finished runs learn seven tasks that none of them trained on.
 
-Run:  python -m benchmarks.accuracy.evidence static --only sft fedavg fedsim fedmosaic alone beside --pretraining 0
-      (20 minutes on 2 cores)
-      python -m benchmarks.accuracy.adaptation      (25 minutes on 2 cores; the same command goes on)
+  python -m benchmarks.accuracy.evidence static --pretraining 0 \
+      --only sft fedavg fedsim fedmosaic "no communication" additive     20 minutes on 2 cores
+  python -m benchmarks.accuracy.adaptation       25 minutes on 2 cores; the same command continues
 
-``fedmosaic adapt`` on the runs with seeds 0, 1, 2: one client of each architecture, the benchmark's unseen tasks, 50 local steps each, 50
-test items a task. Every algorithm learns at its own rate, which it chose in the evidence. So beside them stand the same algorithms from
-untrained adapters: what a run has made of its clients is the difference to these, for *alone* and *beside* to FedMosaic's, which are
-theirs. *Received*: from what the server would send a client next, in place of its own adapter; FedAvg begins so anyway. Mean over clients
-and tasks, 95 % t-intervals over seeds, paired by seed. Writes results/adaptation.json and .md.
+Applies ``fedmosaic adapt`` to the runs with seeds 0, 1, 2: one client of each architecture, the
+benchmark's unseen tasks, 50 local steps each, 50 test items a task. Every algorithm uses the
+learning rate that it chose in the evidence.
+
+Rows, for each algorithm:
+
+  <algorithm>              continues from the client's adapters of the finished run
+  <algorithm>, received    continues from what the server would send next, in place of the
+                           client's own adapter (FedAvg always begins so)
+  <algorithm>, untrained   starts from untrained adapters at the same rate; FedMosaic's variants
+                           share FedMosaic's
+
+Values are means over clients and tasks; 95 % t-intervals are over seeds, paired by seed. Writes
+results/adaptation.json and adaptation.md.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -23,82 +30,90 @@ from pathlib import Path
 from typing import Any
 
 import fedmosaic
-from benchmarks.accuracy.evidence import SEEDS
-from benchmarks.common.marks import put
-from benchmarks.common.paths import RESULTS
-from benchmarks.common.tables import shown
+from benchmarks.accuracy.evidence import ADDITIVE, LOCAL, NO_COMMUNICATION, SEEDS
+from benchmarks.common.arguments import add_run_arguments, benchmark_parser
+from benchmarks.common.marks import write_between_marks
+from benchmarks.common.paths import write_result
+from benchmarks.common.tables import format_interval, table_head, table_row
 from fedmosaic.experiments.adaptation import ADAPTED, FRESH, RECEIVED, mean_curve
 from fedmosaic.experiments.statistics import interval, paired
 from fedmosaic.experiments.variants import slug
 from fedmosaic.miniature.benchmark.load import unseen_names
 
-# With the algorithm whose untrained adapters a row is compared with: variants of FedMosaic begin and learn as it does.
-LABELS = {
-    "sft": "sft",
+# The algorithm whose untrained adapters a row is compared with.
+UNTRAINED_AS = {
+    LOCAL: LOCAL,
     "fedavg": "fedavg",
     "fedsim": "fedsim",
     "fedmosaic": "fedmosaic",
-    "alone": "fedmosaic",
-    "beside": "fedmosaic",
+    NO_COMMUNICATION: "fedmosaic",
+    ADDITIVE: "fedmosaic",
 }
 CLIENTS = ("client-0", "client-1", "client-3")  # one of each architecture
 EVERY, POINTS, ITEMS = 10, 5, 50
-RECEIVING = (
-    "fedsim",
-    "fedmosaic",
-    "beside",
-)  # algorithms that keep an adapter of their own beside what they receive
+# Algorithms whose clients hold an adapter of their own and what they receive.
+RECEIVING = ("fedsim", "fedmosaic", ADDITIVE)
 STEPS = [str(EVERY * point) for point in range(POINTS + 1)]
-HEAD = ("| | " + " | ".join(STEPS) + " |", "|---|" + "---|" * len(STEPS))
+HEAD = table_head("local steps", STEPS)
 Curves = Mapping[str, Mapping[str, Sequence[float]]]  # accuracy in percent by label, seed and point
 
 
-def named(label: str, kind: str) -> str:
-    """The row of an algorithm from one of the three starts."""
-    return label + {ADAPTED: "", RECEIVED: ", received", FRESH: ", untrained"}[kind]
+def row_label(label: str, start: str) -> str:
+    """Return the row of an algorithm from one of the three starts."""
+    return label + {ADAPTED: "", RECEIVED: ", received", FRESH: ", untrained"}[start]
 
 
-def untrained() -> dict[str, str]:
-    """By row: the one of the same from untrained adapters."""
-    rows = {label: named(by, FRESH) for label, by in LABELS.items()}
-    return rows | {named(label, RECEIVED): rows[label] for label in RECEIVING}
+def untrained_rows() -> dict[str, str]:
+    """Return for each row the row of the same algorithm from untrained adapters."""
+    rows = {label: row_label(by, FRESH) for label, by in UNTRAINED_AS.items()}
+    return rows | {row_label(label, RECEIVED): rows[label] for label in RECEIVING}
 
 
-def measured(folder: Path, label: str) -> dict[str, Any]:
-    """The curves of a run."""
-    tasks = [f"miniature/{name}" for name in unseen_names()]
+def adapt(folder: Path, label: str) -> dict[str, Any]:
+    """Return the learning curves of the clients of one run."""
     return fedmosaic.adapt(
-        folder, tasks=tasks, clients=CLIENTS, every=EVERY, points=POINTS, items=ITEMS,
-        fresh=label in LABELS.values(), received=label in RECEIVING,
-    )  # fmt: skip
+        folder,
+        tasks=[f"miniature/{name}" for name in unseen_names()],
+        clients=CLIENTS,
+        every=EVERY,
+        points=POINTS,
+        items=ITEMS,
+        fresh=label in UNTRAINED_AS.values(),
+        received=label in RECEIVING,
+    )
 
 
 def curves(runs: Path, seeds: Sequence[int], jobs: int) -> dict[str, dict[str, list[float]]]:
-    """What every run's clients learn."""
-    found: dict[str, dict[str, list[float]]] = {
-        label: {} for label in (*untrained(), *untrained().values())
-    }
+    """Return the mean learning curve of every row and seed, in percent.
+
+    Args:
+        runs: folder of the evidence's comparisons.
+        seeds: seeds of the runs.
+        jobs: runs at a time.
+    """
+    rows = untrained_rows()
+    found: dict[str, dict[str, list[float]]] = {label: {} for label in (*rows, *rows.values())}
     with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
         started = {
             (label, seed): pool.submit(
-                measured, runs / "static-0" / slug(label) / f"seed-{seed}", label
+                adapt, runs / "static-0" / slug(label) / f"seed-{seed}", label
             )
             for seed in seeds
-            for label in LABELS
+            for label in UNTRAINED_AS
         }
         for (label, seed), future in started.items():
             content = future.result()
-            for kind in (ADAPTED, RECEIVED, FRESH):
-                if content[kind]:
-                    found[named(label, kind)][str(seed)] = [
-                        round(100 * value, 3) for value in mean_curve(content[kind])
+            for start in (ADAPTED, RECEIVED, FRESH):
+                if content[start]:
+                    found[row_label(label, start)][str(seed)] = [
+                        round(100 * value, 3) for value in mean_curve(content[start])
                     ]
             print(f"{label}, seed {seed}: {found[label][str(seed)]}", flush=True)
     return found
 
 
-def by_point(found: Curves) -> dict[str, list[dict[int, float]]]:
-    """By label: for every point the accuracies by seed."""
+def values_by_point(found: Curves) -> dict[str, list[dict[int, float]]]:
+    """Return for each row and point the accuracies by seed."""
     return {
         label: [
             {int(seed): values[point] for seed, values in seeds.items()}
@@ -109,61 +124,54 @@ def by_point(found: Curves) -> dict[str, list[dict[int, float]]]:
 
 
 def short_table(found: Curves) -> str:
-    """The curves, mean and interval at every point; for the README, too."""
+    """Return the mean and the interval of every row at every point."""
     lines = list(HEAD)
-    for label, points in by_point(found).items():
-        lines.append(
-            f"| {label} | "
-            + " | ".join(shown(interval(list(each.values()))) for each in points)
-            + " |"
-        )
+    for label, points in values_by_point(found).items():
+        cells = [format_interval(interval(list(each.values()))) for each in points]
+        lines.append(table_row([label, *cells]))
     return "\n".join(lines)
 
 
 def table(found: Curves, command: str) -> str:
-    """The result in Markdown."""
-    columns = by_point(found)
+    """Return the whole result in Markdown."""
+    points = values_by_point(found)
+    rows = untrained_rows()
+    references = {
+        "the same algorithm from untrained adapters": rows,
+        f"*{LOCAL}*": {label: LOCAL for label in rows if label != LOCAL},
+        f"*{NO_COMMUNICATION}*": dict.fromkeys(("fedmosaic", ADDITIVE), NO_COMMUNICATION),
+    }
     lines = [
-        "# Fast adaptation", "",
-        f"Made by `{command}`, which tells what is run; all figures in `adaptation.json`. Accuracy in percent on unseen tasks of the "
-        "miniature benchmark after so many local steps, mean ± half of a 95 % t-interval over seeds.", "",
+        "# Fast adaptation",
+        "",
+        f"Made by `{command}`, whose docstring says what is run; all figures are in "
+        "`adaptation.json`. Accuracy in percent on unseen tasks of the miniature benchmark after "
+        "the given number of local steps: mean ± half-width of the 95 % t-interval over seeds.",
+        "",
         short_table(found),
-    ]  # fmt: skip
-    against = {"the same from untrained adapters": untrained()}
-    against["*sft*"] = {label: "sft" for label in untrained() if label != "sft"}
-    against["*alone*"] = {label: "alone" for label in ("fedmosaic", "beside")}
-    for name, others in against.items():
-        lines += ["", f"Minus {name}, paired:", "", *HEAD]
+    ]
+    for name, others in references.items():
+        lines += ["", f"Difference to {name}, paired by seed:", "", *HEAD]
         for label, other in others.items():
             gaps = [
-                paired(each, base)
-                for each, base in zip(columns[label], columns[other], strict=True)
+                format_interval(paired(mine, base), "+")
+                for mine, base in zip(points[label], points[other], strict=True)
             ]
-            lines.append(f"| {label} | " + " | ".join(shown(gap, "+") for gap in gaps) + " |")
+            lines.append(table_row([label, *gaps]))
     return "\n".join([*lines, ""])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--runs",
-        type=Path,
-        default=Path("runs/evidence"),
-        help="where evidence.py's comparisons are",
-    )
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
+    """Adapt the clients of all runs and write the result."""
+    parser = benchmark_parser(__doc__)
+    add_run_arguments(parser, "runs/evidence", jobs=2, table=False)
     arguments = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    command, seeds = "python -m benchmarks.accuracy.adaptation", SEEDS[0]
-    found = curves(arguments.runs, seeds, arguments.jobs)
+    command = "python -m benchmarks.accuracy.adaptation"
+    found = curves(arguments.runs, SEEDS[0], arguments.jobs)
     text = table(found, command)
-    (RESULTS / "adaptation.json").write_text(
-        json.dumps({"command": command, "curves": found}, indent=1) + "\n"
-    )
-    (RESULTS / "adaptation.md").write_text(text)
-    put("adaptation", short_table(found))
+    write_result("adaptation", {"command": command, "curves": found}, text)
+    write_between_marks("adaptation", short_table(found))
     print(text)
 
 

@@ -1,29 +1,41 @@
-"""Every algorithm at equal compute on the miniature benchmark, FedMosaic's ablations and controls beside them: the paper's claims.
+"""Compare every algorithm at equal compute, and FedMosaic with one thing changed.
 
-Run:  python -m benchmarks.accuracy.evidence static        (hours; the same command goes on)
-      python -m benchmarks.accuracy.evidence dynamic       (after it, with the rates it chose; hours)
-      python -m benchmarks.accuracy.evidence_table         (the tables, from whatever is finished)
-      python -m benchmarks.accuracy.evidence static --only sft fedmosaic --pretraining 0
-      (some rows, or the seeds of one pretraining, alone, at the published rates; then evidence_table.py --keep)
+Commands, in this order:
 
-miniature/hetero (dynamic: miniature/dynamic), eight rounds, as many local steps as cost what 12 of local training cost (``budget:
-flops``, counted). Seeds 0, 1, 2 on the bundled models' first pretraining, 3 and 4 on the other. Every algorithm chooses its learning
-rate among the same three on a validation split of the training data, with a seed of its own on the first pretraining, by the mean of Self
-and Others; FedMosaic's variants take what FedMosaic chose. FedMosaic is as in miniature/cross-family: Co-LoRA (rank 64) on o_proj of
-eight layers, A and B refined together, ordinary LoRA elsewhere; ``as published`` is the paper's form (Co-LoRA on all projections of the
-last layer of each of two blocks, the closed form of alignment, gradients).
+  python -m benchmarks.accuracy.evidence static     hours; the same command continues a stopped run
+  python -m benchmarks.accuracy.evidence dynamic    hours; takes the rates that static chose
+  python -m benchmarks.accuracy.evidence_table      writes the tables from all finished runs
+  python -m benchmarks.accuracy.evidence_picture    draws docs/evidence.svg
+
+Some rows alone, or the seeds of one pretraining alone, at the published learning rates:
+
+  python -m benchmarks.accuracy.evidence static --only sft fedmosaic --pretraining 0
+  python -m benchmarks.accuracy.evidence_table --keep
+
+Scenario: miniature/hetero (dynamic: miniature/dynamic), eight rounds. Every algorithm gets the
+local steps that cost what 12 steps of local training cost (``budget: flops``, counted). Seeds 0,
+1, 2 use the first pretraining of the bundled models, seeds 3 and 4 the second.
+
+Learning rates: every algorithm chooses among the same three, by the mean of Self and Others on a
+validation split of the training data, with a seed of its own and on the first pretraining.
+FedMosaic's variants use the rate that FedMosaic chose.
+
+FedMosaic is configured as in miniature/cross-family: Co-LoRA (rank 64) on o_proj of eight layers,
+A and B refined jointly, ordinary LoRA elsewhere. The row "as published" has the paper's form:
+Co-LoRA on all projections of the last layer of each of two blocks, A and B aligned by the closed
+form on output gradients.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import fedmosaic
-from benchmarks.common.paths import RESULTS
+from benchmarks.common.arguments import add_run_arguments, benchmark_parser
+from benchmarks.common.paths import read_result
 from fedmosaic.config import Scenario
 from fedmosaic.config.load import load_scenario
 from fedmosaic.experiments.compare import SWEEP
@@ -33,67 +45,108 @@ SCENARIOS = {"static": "miniature/hetero", "dynamic": "miniature/dynamic"}
 SEEDS = {0: (0, 1, 2), 1: (3, 4)}  # by pretraining of the bundled models
 CHOICES = {"train.lr": ["2e-3", "4e-3", "8e-3"]}
 CHOOSING_SEEDS = (1000,)
-SET = ["rounds=8", "evaluation.every=8", "evaluation.last_items=30", "budget=flops"]
-REFINED = ("alignment={method: gradients, refine: {}, layers: even, size: 1500}",)
+SETTINGS = ["rounds=8", "evaluation.every=8", "evaluation.last_items=30", "budget=flops"]
 COLORA = (
-    "adapter.num_blocks=8", "adapter.shared_modules=[o_proj]", "adapter.shared_r=64",
-    "train.moment_shared=tensor", "train.lr_shared=1e-2",
-)  # fmt: skip
-CLOSED = ("alignment={method: gradients, refine: null, layers: even, size: 512}",)
-EVEN = ("alignment={method: none, layers: even}",)
+    "adapter.num_blocks=8",
+    "adapter.shared_modules=[o_proj]",
+    "adapter.shared_r=64",
+    "train.moment_shared=tensor",
+    "train.lr_shared=1e-2",
+)
+REFINED = ("alignment={method: gradients, refine: {}, layers: even, size: 1500}",)
+CLOSED_FORM = ("alignment={method: gradients, refine: null, layers: even, size: 512}",)
+NOT_ALIGNED = ("alignment={method: none, layers: even}",)
+LOCAL = "sft"
 BASELINES = (
-    "sft", "fedavg", "ditto", "fedsim", "feddat", "feddpa", "perada", "fedmkt", "takfl",
-    "fedprox", "scaffold", "fedper", "feddistill", "hetlora", "flexlora", "flora", "fedsa_lora", "ffa_lora",
-)  # fmt: skip
+    LOCAL,
+    "fedavg",
+    "ditto",
+    "fedsim",
+    "feddat",
+    "feddpa",
+    "perada",
+    "fedmkt",
+    "takfl",
+    "fedprox",
+    "scaffold",
+    "fedper",
+    "feddistill",
+    "hetlora",
+    "flexlora",
+    "flora",
+    "fedsa_lora",
+    "ffa_lora",
+)
 FEDMOSAIC = Variant("fedmosaic", "fedmosaic", COLORA + REFINED)
-# FedMosaic with something taken away or put in its place.
+# Rows of FedMosaic with one thing changed, and what is changed.
+SAME_ARCHITECTURE = "same architecture"  # P, Q are shared within an architecture alone
+UNIFORM = "uniform"  # equal weights instead of RELA's
+PERMUTED = "permuted"  # RELA's weights, given to permuted peers
+ORACLE = "oracle"  # weights that know which clients have families of tasks in common
+RELATIVE_TEMPERATURE = "relative temperature"  # tau in standard deviations of the similarities
+UNALIGNED = "unaligned"  # random A, B
+ROTATED = "rotated"  # the refined A, B of each architecture, rotated at random
+CLOSED = "closed form"  # A, B by the closed form of alignment
+ADDITIVE = "additive"  # other architectures' P, Q are added to the mix of the own architecture
+INTERPOLATION = "interpolation"  # a fifth of what is received enters the own adapter
+NO_COMMUNICATION = "no communication"  # the same adapters, nothing is exchanged
+ADDITIVE_TEMPERATURE = f"{ADDITIVE}, {RELATIVE_TEMPERATURE}"
+ADDITIVE_ROTATED = f"{ADDITIVE}, {ROTATED}"
+AS_PUBLISHED = "as published"
 VARIANTS = [
     *(
         Variant(label, algorithm, COLORA + pair)
         for label, algorithm, pair in (
-            ("within", "fedmosaic-within", REFINED),
-            ("uniform", "fedmosaic-uniform", REFINED),
-            ("permuted", "fedmosaic-permuted", REFINED),
-            ("oracle", "fedmosaic-oracle", REFINED),
-            ("sharp", "fedmosaic-sharp", REFINED),
-            ("unaligned", "fedmosaic-unaligned", EVEN),
-            ("turned", "fedmosaic-turned", REFINED),
-            ("closed form", "fedmosaic", CLOSED),
-            ("beside", "fedmosaic-beside", REFINED),
-            ("pull", "fedmosaic-pull", REFINED),
-            ("alone", "fedmosaic-alone", REFINED),
+            (SAME_ARCHITECTURE, "fedmosaic-within", REFINED),
+            (UNIFORM, "fedmosaic-uniform", REFINED),
+            (PERMUTED, "fedmosaic-permuted", REFINED),
+            (ORACLE, "fedmosaic-oracle", REFINED),
+            (RELATIVE_TEMPERATURE, "fedmosaic-sharp", REFINED),
+            (UNALIGNED, "fedmosaic-unaligned", NOT_ALIGNED),
+            (ROTATED, "fedmosaic-turned", REFINED),
+            (CLOSED, "fedmosaic", CLOSED_FORM),
+            (ADDITIVE, "fedmosaic-beside", REFINED),
+            (INTERPOLATION, "fedmosaic-pull", REFINED),
+            (NO_COMMUNICATION, "fedmosaic-alone", REFINED),
         )
     ),
-    Variant("beside, sharp", "fedmosaic-beside", (*COLORA, *REFINED, "relevance.relative_tau=0.5")),
-    # What alignment carries where foreign P, Q take nobody's place.
     Variant(
-        "beside, turned",
+        ADDITIVE_TEMPERATURE,
+        "fedmosaic-beside",
+        (*COLORA, *REFINED, "relevance.relative_tau=0.5"),
+    ),
+    # Shows what alignment contributes where other architectures' P, Q are added to the own mix.
+    Variant(
+        ADDITIVE_ROTATED,
         "fedmosaic",
         (*COLORA, *REFINED, "algorithms.fedmosaic={foreign: 2.0, turned: true}"),
     ),
-    Variant("as published", "fedmosaic", ("alignment={method: gradients, size: 512}",)),
+    Variant(AS_PUBLISHED, "fedmosaic", ("alignment={method: gradients, size: 512}",)),
 ]
-# In the dynamic part: every baseline but FedMKT, of which even one step a round costs more than local training there, and what the claims
-# need.
+# The dynamic part has every baseline but FedMKT, of which even one step a round costs more than
+# local training there, and the variants that the claims need.
 DYNAMIC = (
     *(name for name in BASELINES if name != "fedmkt"),
-    *(
-        "fedmosaic",
-        "within",
-        "uniform",
-        "permuted",
-        "oracle",
-        "sharp",
-        "unaligned",
-        "beside",
-        "alone",
-    ),
+    FEDMOSAIC.label,
+    SAME_ARCHITECTURE,
+    UNIFORM,
+    PERMUTED,
+    ORACLE,
+    RELATIVE_TEMPERATURE,
+    UNALIGNED,
+    ADDITIVE,
+    NO_COMMUNICATION,
 )
 
 
 def scenario(part: str, pretraining: int) -> Scenario:
-    """The scenario of a part, with the bundled models of a pretraining."""
-    found = load_scenario(SCENARIOS[part], SET)
+    """Return the scenario of a part with the bundled models of a pretraining.
+
+    Args:
+        part: ``static`` or ``dynamic``.
+        pretraining: number of the pretraining.
+    """
+    found = load_scenario(SCENARIOS[part], SETTINGS)
     if pretraining:
         clients = tuple(
             client.model_copy(update={"model": f"{client.model}@{pretraining}"})
@@ -103,18 +156,16 @@ def scenario(part: str, pretraining: int) -> Scenario:
     return found
 
 
-def labelled(part: str) -> list[Variant]:
-    """All variants of a part."""
+def variants_of(part: str) -> list[Variant]:
+    """Return all rows of a part, at the learning rate of the scenario."""
     everything = [*(Variant(name, name) for name in BASELINES), FEDMOSAIC, *VARIANTS]
-    return (
-        everything
-        if part == "static"
-        else [variant for variant in everything if variant.label in DYNAMIC]
-    )
+    if part == "static":
+        return everything
+    return [variant for variant in everything if variant.label in DYNAMIC]
 
 
-def with_rates(variants: Sequence[Variant], chosen: dict[str, list[str]]) -> list[Variant]:
-    """The variants with the rates that were chosen; variants of FedMosaic with FedMosaic's."""
+def with_rates(variants: Sequence[Variant], chosen: Mapping[str, Sequence[str]]) -> list[Variant]:
+    """Return the variants with their chosen rates; a variant without a choice gets FedMosaic's."""
     return [
         Variant(
             v.label, v.algorithm, v.settings + tuple(chosen.get(v.label, chosen[FEDMOSAIC.label]))
@@ -124,90 +175,92 @@ def with_rates(variants: Sequence[Variant], chosen: dict[str, list[str]]) -> lis
 
 
 def chosen_rates(runs: Path) -> dict[str, list[str]]:
-    """What every algorithm chose on the validation split."""
+    """Return the settings that each algorithm chose on the validation split of its runs."""
     choices = json.loads((runs / "static-0" / SWEEP).read_text())["choices"]
     return {label: found["chosen"] for label, found in choices.items()}
 
 
 def published_rates() -> dict[str, list[str]]:
-    """What every algorithm chose in the published runs."""
-    chosen: dict[str, list[str]] = json.loads((RESULTS / "evidence.json").read_text())["static"][
-        "chosen"
-    ]
+    """Return the settings that each algorithm chose in the published runs."""
+    chosen: dict[str, list[str]] = read_result("evidence")["static"]["chosen"]
     return chosen
 
 
 def published_variants(part: str) -> list[Variant]:
-    """All variants of a part at the published rates."""
-    return with_rates(labelled(part), published_rates())
+    """Return all rows of a part at the published learning rates."""
+    return with_rates(variants_of(part), published_rates())
 
 
-def run_only(
-    part: str, labels: Sequence[str], pretrainings: Sequence[int], folder: Path, jobs: int
+def run_some(
+    part: str, labels: Sequence[str], pretrainings: Sequence[int], runs: Path, jobs: int
 ) -> None:
-    """Some variants on the models of some pretrainings, at the published rates."""
+    """Run some rows with the seeds of some pretrainings, at the published learning rates."""
     variants = [variant for variant in published_variants(part) if variant.label in labels]
     for pretraining in pretrainings:
         fedmosaic.compare(
-            scenario(part, pretraining), algorithms=variants, seeds=SEEDS[pretraining],
-            out=folder / f"{part}-{pretraining}", jobs=jobs,
-        )  # fmt: skip
+            scenario(part, pretraining),
+            algorithms=variants,
+            seeds=SEEDS[pretraining],
+            out=runs / f"{part}-{pretraining}",
+            jobs=jobs,
+        )
 
 
-def run(part: str, folder: Path, jobs: int) -> None:
-    """Whatever of a part is not done yet."""
-    field = [variant for variant in labelled("static") if variant not in VARIANTS]
+def run_all(part: str, runs: Path, jobs: int) -> None:
+    """Run whatever of a part is not finished; the static part chooses the learning rates first."""
+    choosing = [variant for variant in variants_of("static") if variant not in VARIANTS]
     if part == "static":
         fedmosaic.compare(
-            scenario(part, 0), algorithms=field, seeds=SEEDS[0], sweep=CHOICES, sweep_seeds=CHOOSING_SEEDS,
-            out=folder / "static-0", jobs=jobs,
-        )  # fmt: skip
-    chosen = chosen_rates(folder)
-    done = [variant.label for variant in field] if part == "static" else []
+            scenario(part, 0),
+            algorithms=choosing,
+            seeds=SEEDS[0],
+            sweep=CHOICES,
+            sweep_seeds=CHOOSING_SEEDS,
+            out=runs / "static-0",
+            jobs=jobs,
+        )
+    chosen = chosen_rates(runs)
+    done = [variant.label for variant in choosing] if part == "static" else []
     for pretraining, seeds in SEEDS.items():
-        left = [variant for variant in labelled(part) if pretraining or variant.label not in done]
+        left = [v for v in variants_of(part) if pretraining or v.label not in done]
         name = f"{part}-{pretraining}" + ("-variants" if done and not pretraining else "")
         fedmosaic.compare(
             scenario(part, pretraining),
             algorithms=with_rates(left, chosen),
             seeds=seeds,
-            out=folder / name,
+            out=runs / name,
             jobs=jobs,
         )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """Parse the command line and run what it asks for."""
+    parser = benchmark_parser(__doc__)
     parser.add_argument("part", choices=list(SCENARIOS))
     parser.add_argument(
-        "--only", nargs="+", metavar="LABEL", help="these rows alone, at the published rates"
+        "--only", nargs="+", metavar="LABEL", help="run these rows alone, at the published rates"
     )
     parser.add_argument(
         "--pretraining",
         type=int,
         choices=list(SEEDS),
-        help="the seeds of this one alone, at the published rates",
+        help="run the seeds of this pretraining alone, at the published rates",
     )
-    parser.add_argument(
-        "--runs", type=Path, default=Path("runs/evidence"), help="where the comparisons go"
-    )
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
+    add_run_arguments(parser, "runs/evidence", jobs=2, table=False)
     arguments = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    known = [variant.label for variant in labelled(arguments.part)]
+    known = [variant.label for variant in variants_of(arguments.part)]
     if unknown := [label for label in arguments.only or () if label not in known]:
         parser.error(
-            f"--only {unknown[0]!r}: the {arguments.part} part has {', '.join(map(repr, known))}"
+            f"--only {unknown[0]!r}: the {arguments.part} part has no such row; it has "
+            f"{', '.join(map(repr, known))}"
         )
     if arguments.only or arguments.pretraining is not None:
         pretrainings = list(SEEDS) if arguments.pretraining is None else [arguments.pretraining]
-        run_only(
-            arguments.part, arguments.only or known, pretrainings, arguments.runs, arguments.jobs
-        )
+        labels = arguments.only or known
+        run_some(arguments.part, labels, pretrainings, arguments.runs, arguments.jobs)
     else:
-        run(arguments.part, arguments.runs, arguments.jobs)
+        run_all(arguments.part, arguments.runs, arguments.jobs)
 
 
 if __name__ == "__main__":

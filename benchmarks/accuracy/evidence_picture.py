@@ -1,16 +1,18 @@
-"""The picture of the README: every algorithm of the evidence, Self and Others, with intervals.
+"""Draw every algorithm of the evidence, Self and Others with intervals: docs/evidence.svg.
 
-python -m benchmarks.accuracy.evidence_picture        # reads results/evidence.json, writes docs/evidence.svg
+  python -m benchmarks.accuracy.evidence_picture
+
+Reads results/evidence.json. The same result gives the same bytes.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.accuracy.evidence import FEDMOSAIC, VARIANTS
-from benchmarks.common.paths import RESULTS, ROOT
+from benchmarks.accuracy.evidence import FEDMOSAIC, LOCAL, VARIANTS
+from benchmarks.common.arguments import benchmark_parser
+from benchmarks.common.paths import ROOT, read_result
 from fedmosaic.experiments.statistics import interval
 from fedmosaic.reporting.html.axes import WIDE
 from fedmosaic.reporting.html.drawing import svg
@@ -21,23 +23,23 @@ PICTURE = ROOT / "docs" / "evidence.svg"
 
 
 def draw(rows: Mapping[str, Any]) -> str:
-    """The algorithms of a part of the evidence as an SVG file; FedMosaic's variants stand in tables."""
-    own = {variant.label for variant in VARIANTS}
-    labels = [label for label in rows if label not in own or label == FEDMOSAIC.label]
+    """Return the algorithms of a part as the text of an SVG file, without FedMosaic's variants."""
+    variants = {variant.label for variant in VARIANTS}
+    labels = [label for label in rows if label not in variants or label == FEDMOSAIC.label]
     estimates = {
         label: {column: interval(rows[label][column]["values"]) for column in AXES}
         for label in labels
     }
-    figure = draw_ranking(estimates, "sft", plot_styles(labels), WIDE)
-    figure.set_facecolor("white")  # it is looked at on dark pages, too
+    figure = draw_ranking(estimates, LOCAL, plot_styles(labels), WIDE)
+    figure.set_facecolor("white")  # the page may be dark
     return svg(figure)
 
 
 def main() -> None:
-    """Read the result file and draw it."""
-    parts = json.loads((RESULTS / "evidence.json").read_text())
+    """Read the result and draw its static part."""
+    benchmark_parser(__doc__).parse_args()
     PICTURE.parent.mkdir(exist_ok=True)
-    PICTURE.write_text(draw(parts["static"]["rows"]))
+    PICTURE.write_text(draw(read_result("evidence")["static"]["rows"]))
     print(f"wrote {PICTURE}")
 
 

@@ -1,33 +1,33 @@
-"""The evidence's runs as tables and verdicts: reads what benchmarks/evidence.py ran, writes results/evidence.md and .json.
+"""Write the tables and verdicts of the evidence: results/evidence.json and evidence.md.
 
-Run:  python -m benchmarks.accuracy.evidence_table [--runs runs/evidence] [--keep]      (then picture.py)
+  python -m benchmarks.accuracy.evidence_table [--runs runs/evidence] [--keep]
 
-A claim is about Self, Others, Others in-group and out-group apart, and those own tasks of the clients that another client's contradict (the
-same question and other answers). claims.py says when it holds.
+Reads the runs of benchmarks.accuracy.evidence. Each claim is judged on Self, on Others, on Others
+in-group and out-group, and on the clients' conflicting tasks: own tasks of which another client
+has a counterpart that asks the same question and expects other answers. The rules of the verdicts
+are in benchmarks/common/claims.py.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from benchmarks.accuracy.evidence import (
-    BASELINES,
-    FEDMOSAIC,
-    SCENARIOS,
-    SEEDS,
-    VARIANTS,
-    chosen_rates,
-    labelled,
+from benchmarks.accuracy.evidence import SCENARIOS, SEEDS, VARIANTS, chosen_rates, variants_of
+from benchmarks.accuracy.evidence_claims import CLAIMS, OURS
+from benchmarks.common.arguments import benchmark_parser
+from benchmarks.common.claims import claim_cell, claims_table, judge
+from benchmarks.common.marks import write_between_marks
+from benchmarks.common.paths import read_result, write_result
+from benchmarks.common.tables import (
+    COLUMNS,
+    format_interval,
+    table_head,
+    table_row,
+    values_by_seed,
 )
-from benchmarks.common.claims import claim_cell, claims_table, judged
-from benchmarks.common.marks import put
-from benchmarks.common.paths import RESULTS
-from benchmarks.common.tables import COLUMNS, shown, values_of
 from fedmosaic.config.load import load_scenario
 from fedmosaic.experiments.statistics import interval, paired
 from fedmosaic.experiments.summaries import COLUMNS as MEASURED
@@ -37,63 +37,27 @@ from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.reporting.comparison import mean
 
 MAIN = ("Self", "Others")
-OURS = FEDMOSAIC.label
-# Pairs of families that ask the same and want other answers.
-CONTRADICTING = ("concept", "bond", "outfit", "journey", "lesson", "ledger")
-CONTRADICTED = "Self, contradicted"
-CLAIMED = (*COLUMNS, CONTRADICTED)
-# What the paper says, as (claim, who, above whom).
-CLAIMS = (
-    ("FedMosaic above local training", OURS, ("sft",)),
-    ("FedMosaic above the same adapters alone", OURS, ("alone",)),
-    ("FedMosaic above every baseline", OURS, BASELINES[1:]),
-    ("RELA above uniform weights", OURS, ("uniform",)),
-    ("Bound of that: weights of an oracle above uniform ones", "oracle", ("uniform",)),
-    ("RELA above its weights at the wrong peers", OURS, ("permuted",)),
-    (
-        "Extension *sharp*: tau in deviations of the similarities, above uniform weights",
-        "sharp",
-        ("uniform",),
-    ),
-    ("*sharp* above RELA as it is", "sharp", (OURS,)),
-    ("Aligned A, B above random ones", OURS, ("unaligned",)),
-    ("Aligned A, B above the same ones turned apart", OURS, ("turned",)),
-    ("Sharing across architectures above sharing within", OURS, ("within",)),
-    (
-        "Extension *beside*: P, Q of others beside the mix of one's own, above sharing within",
-        "beside",
-        ("within",),
-    ),
-    ("*beside* above the same with A, B turned apart", "beside", ("beside, turned",)),
-    ("*beside* above local training", "beside", ("sft",)),
-    ("*beside* above every baseline", "beside", BASELINES[1:]),
-    ("*beside* and *sharp* together, above *beside*", "beside, sharp", ("beside",)),
-    (
-        "Extension *pull*: a fifth of what is received enters one's own, above FedMosaic",
-        "pull",
-        (OURS,),
-    ),
-    ("*pull* above local training", "pull", ("sft",)),
-    ("*pull* above every baseline", "pull", BASELINES[1:]),
-)
+# Pairs of task families that ask the same question and expect other answers.
+CONFLICTING_FAMILIES = ("concept", "bond", "outfit", "journey", "lesson", "ledger")
+CONFLICTING = "Self, conflicting"
+JUDGED = (*COLUMNS, CONFLICTING)
 
 
-def summaries(part: str, runs: Path) -> dict[str, dict[int, Any]]:
-    """Of all finished runs of a part, by label and seed."""
+def finished_runs(part: str, runs: Path) -> dict[str, dict[int, Any]]:
+    """Return the summaries of all finished runs of a part, by label and seed."""
     found: dict[str, dict[int, Any]] = {}
-    for variant in labelled(part):
+    for variant in variants_of(part):
         for pretraining, seeds in SEEDS.items():
             for folder in sorted(runs.glob(f"{part}-{pretraining}*")):
                 for seed in seeds:
-                    if summary := RunFolder(
-                        folder / slug(variant.label) / f"seed-{seed}"
-                    ).summary():
+                    run = RunFolder(folder / slug(variant.label) / f"seed-{seed}")
+                    if summary := run.summary():
                         found.setdefault(variant.label, {})[seed] = summary
     return found
 
 
-def summaries_in(row: Mapping[str, Any]) -> dict[int, Any]:
-    """What a row of the result says of each seed, as a summary of the run would."""
+def published_runs(row: Mapping[str, Any]) -> dict[int, Any]:
+    """Return what a row of the result says of each seed, in the form of a run's summary."""
     found: dict[int, Any] = {}
     for place, seed in enumerate(row["seeds"]):
         costs = {name: row[name] for name in ("algorithm", "steps", "flops", "bytes")}
@@ -112,164 +76,167 @@ def summaries_in(row: Mapping[str, Any]) -> dict[int, Any]:
     return found
 
 
-def contradicted(part: str, summary: Mapping[str, Any]) -> float:
-    """Accuracy on those own tasks that another client's contradict, mean over them, in percent."""
+def conflicting_accuracy(part: str, summary: Mapping[str, Any]) -> float:
+    """Return the mean accuracy on the clients' conflicting tasks, in percent."""
     own = {client.name: client.tasks for client in load_scenario(SCENARIOS[part]).clients}
     return 100 * fmean(
         summary["clients"][client]["tasks"][task.name]
         for client, tasks in own.items()
         for task in tasks
-        if task.name.removeprefix("miniature/").partition("-")[0] in CONTRADICTING
+        if task.name.removeprefix("miniature/").partition("-")[0] in CONFLICTING_FAMILIES
     )
 
 
 def rows_of(
-    part: str, runs: Mapping[str, Mapping[int, Any]], kept: Mapping[str, Any]
+    part: str, runs: Mapping[str, Mapping[int, Any]], published: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The figures of a comparison, and accuracy on contradicted tasks beside them; of rows of the result (``kept``) those seeds that no
-    run is there of stay."""
-    order = [variant.label for variant in labelled(part) if variant.label in {*runs, *kept}]
-    before = {label: summaries_in(row) for label, row in kept.items()}
+    """Compare all rows of a part, and add the accuracy on conflicting tasks.
+
+    Args:
+        part: ``static`` or ``dynamic``.
+        runs: summaries of finished runs by label and seed.
+        published: rows of an earlier result, used for the labels and seeds without a run.
+    """
+    order = [v.label for v in variants_of(part) if v.label in {*runs, *published}]
+    earlier = {label: published_runs(row) for label, row in published.items()}
     rows: dict[str, Any] = compare_summaries(
-        {label: {**before.get(label, {}), **runs.get(label, {})} for label in order}
+        {label: {**earlier.get(label, {}), **runs.get(label, {})} for label in order}
     )
     for label, row in rows.items():
-        known = (
-            dict(zip(kept[label]["seeds"], kept[label][CONTRADICTED]["values"], strict=True))
-            if label in kept
-            else {}
-        )
-        known |= {
-            seed: round(contradicted(part, summary), 3)
-            for seed, summary in runs.get(label, {}).items()
-        }
-        row[CONTRADICTED] = {"values": [known[seed] for seed in row["seeds"]]}
+        known: dict[int, float] = {}
+        if label in published:
+            values = published[label][CONFLICTING]["values"]
+            known = dict(zip(published[label]["seeds"], values, strict=True))
+        for seed, summary in runs.get(label, {}).items():
+            known[seed] = round(conflicting_accuracy(part, summary), 3)
+        row[CONFLICTING] = {"values": [known[seed] for seed in row["seeds"]]}
     return rows
 
 
-def claims(rows: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A line for each claim whose runs are there."""
-    return judged(values_of(rows, CLAIMED), CLAIMS, CLAIMED)
-
-
-def short_claims(parts: Mapping[str, Any]) -> str:
-    """Self and Others of every claim and part, for the README."""
-    told = {
-        part: {line["claim"]: line for line in content["claims"]} for part, content in parts.items()
-    }
-    head = [f"{column}, {part}" for part in parts for column in MAIN]
-    text = ["| claim | " + " | ".join(head) + " |", "|---|" + "---|" * len(head)]
-    for claim in next(iter(told.values())):
-        cells = [
-            claim_cell(found[claim], c) if claim in found else ""
-            for found in told.values()
-            for c in MAIN
-        ]
-        text.append(f"| {claim} | " + " | ".join(cells) + " |")
-    return "\n".join(text)
-
-
-def main_table(rows: Mapping[str, Any], chosen: Mapping[str, Sequence[str]]) -> str:
-    """All algorithms, then FedMosaic's variants, with what FedMosaic has more than each of them."""
-    values = values_of(rows)
-    head = [*COLUMNS, f"Self: {OURS} −", f"Others: {OURS} −", "seeds", "steps", "rate"]
-    text = ["| algorithm | " + " | ".join(head) + " |", "|---|" + "---|" * len(head)]
-    for label, row in rows.items():
-        cells = [mean(row[c]) for c in COLUMNS]
-        mine = label == OURS or OURS not in values
-        cells += [
-            "" if mine else shown(paired(values[OURS][c], values[label][c]), "+") for c in MAIN
-        ]
-        rate = ", ".join(setting.partition("=")[2] for setting in chosen.get(label, ()))
-        text.append(
-            f"| {label} | "
-            + " | ".join([*cells, str(len(row["seeds"])), str(row["steps"]), rate])
-            + " |"
-        )
-    return "\n".join(text)
+def judged_claims(rows: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Judge every claim whose rows are there."""
+    return judge(values_by_seed(rows, JUDGED), CLAIMS, JUDGED)
 
 
 def page(parts: Mapping[str, Any]) -> str:
-    """The result in Markdown."""
-    own = {variant.label for variant in VARIANTS}
+    """Return the whole result in Markdown."""
+    variants = {variant.label for variant in VARIANTS}
     lines = [
-        "# The paper's claims on the miniature benchmark", "",
-        "Made by `python -m benchmarks.accuracy.evidence static`, `… dynamic` and `python -m benchmarks.accuracy.evidence_table`, "
-        "which tell what is run "
-        "and when a claim holds. Accuracy in percent, mean ± half of a 95 % t-interval over seeds of two pretrainings; differences are "
-        "paired by seed. The miniature world stands in for DRAKE in structure; it is not DRAKE.",
-    ]  # fmt: skip
+        "# The paper's claims on the miniature benchmark",
+        "",
+        "Made by `python -m benchmarks.accuracy.evidence static`, `… dynamic` and "
+        "`python -m benchmarks.accuracy.evidence_table`, whose docstrings say what is run and how "
+        "claims are judged. Accuracy in percent: mean ± half-width of the 95 % t-interval over "
+        "seeds on two pretrainings of the models. Differences are paired by seed. The miniature "
+        "world stands in for DRAKE in structure; it is not DRAKE.",
+    ]
     for part, content in parts.items():
         rows = content["rows"]
-        lines += ["", f"## {part.capitalize()}", "", claims_table(content["claims"], CLAIMED)]
-        for title, group in (
-            ("Algorithms", [k for k in rows if k not in own]),
-            (f"{OURS} with one thing changed", [k for k in rows if k in own or k == OURS]),
+        lines += ["", f"## {part.capitalize()}", "", claims_table(content["claims"], JUDGED)]
+        for title, labels in (
+            ("Algorithms", [k for k in rows if k not in variants]),
+            (f"{OURS} with one thing changed", [k for k in rows if k in variants or k == OURS]),
         ):
-            lines += [
-                "",
-                f"{title}:",
-                "",
-                main_table({k: rows[k] for k in group}, content["chosen"]),
-            ]
+            table = main_table({k: rows[k] for k in labels}, content["chosen"])
+            lines += ["", f"{title}:", "", table]
     return "\n".join(lines) + "\n"
 
 
-def short_table(parts: Mapping[str, Any]) -> str:
-    """Self and Others of every algorithm and variant, best Self of the first part first, for the README."""
-    values = {part: values_of(content["rows"]) for part, content in parts.items()}
-    first = next(iter(values.values()))
-    own = {variant.label for variant in VARIANTS}
-    order = sorted(first, key=lambda label: (label in own, -fmean(first[label]["Self"].values())))
-    head = [f"{column}, {part}" for part in parts for column in MAIN]
-    lines = ["| | " + " | ".join(head) + " |", "|---|" + "---|" * len(head)]
-    for label in order:
-        cells = [
-            shown(interval(list(found[label][c].values()))) if label in found else ""
-            for found in values.values()
+def main_table(rows: Mapping[str, Any], chosen: Mapping[str, Sequence[str]]) -> str:
+    """Return the accuracies of all rows, and FedMosaic's gain over each of them."""
+    values = values_by_seed(rows)
+    columns = [*COLUMNS, f"Self: {OURS} −", f"Others: {OURS} −", "seeds", "steps", "rate"]
+    lines = table_head("algorithm", columns)
+    for label, row in rows.items():
+        cells = [mean(row[c]) for c in COLUMNS]
+        compared = label != OURS and OURS in values
+        cells += [
+            format_interval(paired(values[OURS][c], values[label][c]), "+") if compared else ""
             for c in MAIN
         ]
-        lines.append(
-            f"| {f'{OURS}, {label}' if label in own else label} | " + " | ".join(cells) + " |"
-        )
+        rate = ", ".join(setting.partition("=")[2] for setting in chosen.get(label, ()))
+        lines.append(table_row([label, *cells, str(len(row["seeds"])), str(row["steps"]), rate]))
     return "\n".join(lines)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def short_table(parts: Mapping[str, Any]) -> str:
+    """Return Self and Others of every row, for the page of results.
+
+    Algorithms come first, then FedMosaic's variants, each by Self in the first part.
+    """
+    values = {part: values_by_seed(content["rows"]) for part, content in parts.items()}
+    first = next(iter(values.values()))
+    variants = {variant.label for variant in VARIANTS}
+    order = sorted(
+        first, key=lambda label: (label in variants, -fmean(first[label]["Self"].values()))
     )
+    lines = table_head("algorithm", _main_columns(parts))
+    for label in order:
+        cells = [
+            format_interval(interval(list(found[label][c].values()))) if label in found else ""
+            for found in values.values()
+            for c in MAIN
+        ]
+        lines.append(table_row([f"{OURS}, {label}" if label in variants else label, *cells]))
+    return "\n".join(lines)
+
+
+def short_claims(parts: Mapping[str, Any]) -> str:
+    """Return the verdicts on Self and Others in every part, for the page of results."""
+    judged = {
+        part: {line["claim"]: line for line in content["claims"]} for part, content in parts.items()
+    }
+    lines = table_head("claim", _main_columns(parts))
+    for claim in next(iter(judged.values())):
+        cells = [
+            claim_cell(found[claim], c) if claim in found else ""
+            for found in judged.values()
+            for c in MAIN
+        ]
+        lines.append(table_row([claim, *cells]))
+    return "\n".join(lines)
+
+
+def _main_columns(parts: Mapping[str, Any]) -> list[str]:
+    return [f"{column}, {part}" for part in parts for column in MAIN]
+
+
+def main() -> None:
+    """Read the runs, judge the claims, write the result."""
+    parser = benchmark_parser(__doc__)
     parser.add_argument(
-        "--runs", type=Path, default=Path("runs/evidence"), help="where the comparisons are"
+        "--runs",
+        type=Path,
+        default=Path("runs/evidence"),
+        help="folder of the comparisons (default: %(default)s)",
     )
     parser.add_argument(
         "--keep",
         action="store_true",
-        help="figures of which no run is there stay as the result has them",
+        help="keep the published figures of every row and seed that has no run here",
     )
     arguments = parser.parse_args()
     runs: Path = arguments.runs
-    before = json.loads((RESULTS / "evidence.json").read_text()) if arguments.keep else {}
+    before = read_result("evidence") if arguments.keep else {}
     parts: dict[str, Any] = {}
-    for part in ("static", "dynamic"):
-        kept, finished = before.get(part), summaries(part, runs)
+    for part in SCENARIOS:
+        published, finished = before.get(part), finished_runs(part, runs)
         if finished:
-            rows = rows_of(part, finished, kept["rows"] if kept else {})
+            rows = rows_of(part, finished, published["rows"] if published else {})
             parts[part] = {
                 "rows": rows,
-                "chosen": kept["chosen"] if kept else chosen_rates(runs),
-                "claims": claims(rows),
+                "chosen": published["chosen"] if published else chosen_rates(runs),
+                "claims": judged_claims(rows),
             }
-        elif kept:
-            parts[part] = kept
+        elif published:
+            parts[part] = published
     if not parts:
         parser.error(
-            f"{runs} holds no finished run; python -m benchmarks.accuracy.evidence makes them"
+            f"{runs} holds no finished run: python -m benchmarks.accuracy.evidence makes them"
         )
-    (RESULTS / "evidence.json").write_text(json.dumps(parts, indent=1) + "\n")
-    (RESULTS / "evidence.md").write_text(page(parts))
-    put("evidence", short_table(parts))
-    put("claims", short_claims(parts))
+    write_result("evidence", parts, page(parts))
+    write_between_marks("evidence", short_table(parts))
+    write_between_marks("claims", short_claims(parts))
     print(page(parts))
 
 

@@ -1,42 +1,48 @@
-"""Local training, FedAvg and FedMosaic on real images, those of easy-VQA, as the scenario comes.
+"""Compare local training, FedAvg and FedMosaic on the real images of easy-VQA.
 
-    python -m benchmarks.accuracy.real_images              # twenty minutes on 2 cores; the same command goes on
-    python -m benchmarks.accuracy.real_images --table      # only write the table again from the finished comparison
+  python -m benchmarks.accuracy.real_images            20 minutes on 2 cores; continues if stopped
+  python -m benchmarks.accuracy.real_images --table    writes the table from the finished comparison
 
-Needs the extra ``examples``. Three seeds, paired intervals. Local steps a round are those of equal compute in the paper, 94 of FedMosaic
-for 100 of the others, rounded down to 14 for 15 here; nobody's learning rate is chosen, A and B are not aligned. Writes
-results/easy-vqa.json and easy-vqa.md.
+Needs the extra ``examples``. The scenario is run as it comes, with three seeds; intervals are
+paired by seed. Local steps a round are those of equal compute in the paper, 94 of FedMosaic for
+100 of the others, here rounded down to 14 for 15. No learning rate is chosen, and A and B are not
+aligned. Writes results/easy-vqa.json and easy-vqa.md.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import fedmosaic
-from benchmarks.common.marks import put
-from benchmarks.common.paths import RESULTS
-from benchmarks.common.tables import short_table
+from benchmarks.common.arguments import add_run_arguments, benchmark_parser
+from benchmarks.common.marks import write_between_marks
+from benchmarks.common.paths import write_result
+from benchmarks.common.tables import scenario_table
 from fedmosaic.reporting.comparison import LEGEND, markdown_tables
 
 SCENARIO, SEEDS, ALGORITHMS = "easy-vqa", (0, 1, 2), ("sft", "fedavg", "fedmosaic")
 
 
+def table(command: str, rows: Mapping[str, Any]) -> str:
+    """Return the whole result in Markdown."""
+    lines = [
+        "# easy-vqa",
+        "",
+        f"Made by `{command}`; all figures are in `easy-vqa.json`.",
+        "",
+        f"{LEGEND} Choices by option likelihood.",
+        "",
+        *markdown_tables(SCENARIO, rows),
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--runs", type=Path, default=Path("runs/easy-vqa"), help="where the comparison goes"
-    )
-    parser.add_argument("--jobs", type=int, default=0, help="runs at a time (default: chosen)")
-    parser.add_argument(
-        "--table", action="store_true", help="only write the result from the finished comparison"
-    )
+    """Run the comparison and write the result."""
+    parser = benchmark_parser(__doc__)
+    add_run_arguments(parser, "runs/easy-vqa", jobs=0)
     arguments = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     if not arguments.table:
@@ -45,19 +51,11 @@ def main() -> None:
         )
     rows = fedmosaic.show(arguments.runs)["algorithms"]
     command = "python -m benchmarks.accuracy.real_images"
-    content = {"command": command, "seeds": SEEDS, "scenarios": {SCENARIO: rows}}
     text = table(command, rows)
-    (RESULTS / "easy-vqa.json").write_text(json.dumps(content, indent=1) + "\n")
-    (RESULTS / "easy-vqa.md").write_text(text)
-    put("easy-vqa", short_table({SCENARIO: rows}))
+    content = {"command": command, "seeds": SEEDS, "scenarios": {SCENARIO: rows}}
+    write_result("easy-vqa", content, text)
+    write_between_marks("easy-vqa", scenario_table({SCENARIO: rows}))
     print(text)
-
-
-def table(command: str, rows: Mapping[str, Any]) -> str:
-    """The result in Markdown."""
-    head = ["# easy-vqa", "", f"Made by `{command}`; all figures in `easy-vqa.json`.", ""]
-    lines = [*head, f"{LEGEND} Choices by option likelihood.", "", *markdown_tables(SCENARIO, rows)]
-    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

@@ -1,18 +1,18 @@
-"""Published runs made again: the same figures must come out.
+"""Run published rows again and compare: every stored figure must come out to the last digit.
 
-Run:  python -m benchmarks.accuracy.reproduce
-      (local training, seed 0 of the evidence's static part; two minutes)
-      python -m benchmarks.accuracy.reproduce static fedmosaic --seed 3
-      (or dynamic, cross_architecture, ablations, with the label of any row)
+  python -m benchmarks.accuracy.reproduce                    2 minutes: static, sft, seed 0
+  python -m benchmarks.accuracy.reproduce static fedmosaic --seed 3
+  python -m benchmarks.accuracy.reproduce dynamic "same architecture"
+  python -m benchmarks.accuracy.reproduce cross_architecture refined
+  python -m benchmarks.accuracy.reproduce ablations "r = 16"
 
-Runs one row with one seed as the benchmark does that made the result, in a folder that goes afterwards, and lays the figures beside those
-in results/. Ends with 1 where one differs in any digit that is stored.
+Runs one row with one seed, with the models and settings of the benchmark that made the result, in
+a temporary folder. Prints the figures beside the published ones in results/. The exit status is 1
+if any figure differs.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import sys
 from collections.abc import Mapping
@@ -22,8 +22,9 @@ from typing import Any
 
 import fedmosaic
 from benchmarks.accuracy import ablations, cross_architecture, evidence
-from benchmarks.common.paths import RESULTS
-from benchmarks.common.tables import COLUMNS
+from benchmarks.common.arguments import benchmark_parser
+from benchmarks.common.paths import read_result
+from benchmarks.common.tables import COLUMNS, table_head, table_row
 from fedmosaic.config import Scenario
 from fedmosaic.config.load import load_scenario
 from fedmosaic.experiments.variants import Variant
@@ -32,44 +33,59 @@ BENCHMARKS = (*evidence.SCENARIOS, "cross_architecture", "ablations")
 
 
 def published(benchmark: str) -> dict[str, Any]:
-    """The rows of a benchmark's result."""
-    evident = benchmark in evidence.SCENARIOS
-    content = json.loads((RESULTS / f"{'evidence' if evident else benchmark}.json").read_text())
-    rows: dict[str, Any] = (content[benchmark] if evident else content)["rows"]
+    """Return the published rows of a benchmark."""
+    content = (
+        read_result("evidence")[benchmark]
+        if benchmark in evidence.SCENARIOS
+        else read_result(benchmark)
+    )
+    rows: dict[str, Any] = content["rows"]
     return rows
 
 
-def run_of(benchmark: str, seed: int) -> tuple[Scenario, list[Variant]]:
-    """What a benchmark runs with a seed: the scenario and the variants."""
+def scenario_and_variants(benchmark: str, seed: int) -> tuple[Scenario, list[Variant]]:
+    """Return the scenario and the rows that a benchmark runs with a seed."""
     if benchmark == "cross_architecture":
-        return load_scenario(
-            cross_architecture.SCENARIO, cross_architecture.SET
-        ), cross_architecture.VARIANTS
+        found = load_scenario(cross_architecture.SCENARIO, cross_architecture.SETTINGS)
+        return found, cross_architecture.VARIANTS
     pretraining = next(number for number, seeds in evidence.SEEDS.items() if seed in seeds)
     if benchmark == "ablations":
         return evidence.scenario("static", pretraining), ablations.published_variants()
     return evidence.scenario(benchmark, pretraining), evidence.published_variants(benchmark)
 
 
-def beside(row: Mapping[str, Any], seed: int, again: Mapping[str, Any]) -> tuple[str, bool]:
-    """Figures of a row as they are published and as they came out again, and whether all are equal."""
+def compare_with_published(
+    row: Mapping[str, Any], seed: int, reproduced: Mapping[str, Any]
+) -> tuple[str, bool]:
+    """Return the figures of both as a table, and whether all are equal.
+
+    Args:
+        row: the published row.
+        seed: the seed that was run.
+        reproduced: the row of that seed alone.
+    """
     place = row["seeds"].index(seed)
     pairs = {
-        column: (row[column]["values"][place], again[column]["values"][0]) for column in COLUMNS
+        column: (row[column]["values"][place], reproduced[column]["values"][0])
+        for column in COLUMNS
     }
-    lines = [f"| {column} | {before} | {now} |" for column, (before, now) in pairs.items()]
-    return "\n".join(["| | published | reproduced |", "|---|---|---|", *lines]), all(
-        a == b for a, b in pairs.values()
-    )
+    lines = table_head("", ["published", "reproduced"])
+    lines += [table_row([column, *map(str, pair)]) for column, pair in pairs.items()]
+    return "\n".join(lines), all(before == now for before, now in pairs.values())
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    """Run one row and exit with 1 if it is not what is published."""
+    parser = benchmark_parser(__doc__)
+    parser.add_argument(
+        "benchmark",
+        nargs="?",
+        choices=BENCHMARKS,
+        default="static",
+        help="default: static, the first part of the evidence",
     )
-    parser.add_argument("benchmark", nargs="?", choices=BENCHMARKS, default="static")
     parser.add_argument("label", nargs="?", default="sft", help="the row (default: sft)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="default: 0")
     arguments = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     benchmark, label, seed = arguments.benchmark, arguments.label, arguments.seed
@@ -77,20 +93,19 @@ def main() -> None:
     if label not in rows:
         parser.error(f"{benchmark} has no row {label!r}; it has {', '.join(map(repr, rows))}")
     if seed not in rows[label]["seeds"]:
-        parser.error(
-            f"{label!r} has no seed {seed}; it has {', '.join(map(str, rows[label]['seeds']))}"
-        )
-    scenario, variants = run_of(benchmark, seed)
+        known = ", ".join(map(str, rows[label]["seeds"]))
+        parser.error(f"{label!r} has no seed {seed}; it has {known}")
+    scenario, variants = scenario_and_variants(benchmark, seed)
     variant = next(found for found in variants if found.label == label)
     with TemporaryDirectory() as folder:
         made = fedmosaic.compare(
-            scenario, algorithms=[variant], seeds=[seed], out=Path(folder) / "again"
+            scenario, algorithms=[variant], seeds=[seed], out=Path(folder) / "reproduced"
         )
     if made.failures:
         sys.exit(f"{benchmark}, {label}, seed {seed}: {made.failures[0].reason}")
-    text, equal = beside(rows[label], seed, made.result["algorithms"][label])
+    text, equal = compare_with_published(rows[label], seed, made.result["algorithms"][label])
     print(text)
-    sys.exit(0 if equal else f"{benchmark}, {label}, seed {seed}: not what is published")
+    sys.exit(0 if equal else f"{benchmark}, {label}, seed {seed}: differs from what is published")
 
 
 if __name__ == "__main__":

@@ -1,177 +1,206 @@
-"""The transplant test's figures as a table with intervals: reads results/transplant/*.json, writes results/transplant.md and .json.
+"""Write the tables of the transplant test: results/transplant.json and transplant.md.
 
-Run:  python -m benchmarks.accuracy.transplant_table
+  python -m benchmarks.accuracy.transplant_table
 
-A value is a mean over directions and tasks; a seed is one job, and intervals are Student's over the five jobs, of paired differences.
-*Fraction* is the share of the receiver's own gain that moves, (moved − zero) / (own − zero), of the means of a job.
+Reads results/transplant/*.json. A value is a mean over directions and tasks. A seed is one job;
+intervals are Student's over the five jobs, of paired differences. *Fraction* is the share of the
+receiver's own gain that transferred P, Q bring: (transferred − zero) / (own − zero), of the means
+of a job.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from benchmarks.accuracy.transplant import FAR, JOBS, NEAR, RESULTS, VARIANTS
-from benchmarks.common.marks import put
+from benchmarks.accuracy.transplant import FAR, JOBS, NEAR, VARIANTS
+from benchmarks.accuracy.transplant_model import RELABELLED
+from benchmarks.common.arguments import benchmark_parser
+from benchmarks.common.marks import write_between_marks
+from benchmarks.common.paths import read_result, write_result
+from benchmarks.common.tables import table_head, table_row
 from fedmosaic.experiments.statistics import Interval, interval
 
 KINDS = {"near": range(len(NEAR)), "far": range(len(NEAR), len(NEAR) + len(FAR))}
-SCORES = ("zero", "other", "moved", "own", "best", "cold", "warm")
+SCORES = ("zero", RELABELLED, "transferred", "own", "best", "cold", "warm")
+# Differences of two scores, by name.
+GAPS = {
+    "specific": ("transferred", RELABELLED),
+    "head start": ("warm", "cold"),
+    "gain": ("transferred", "zero"),
+}
+# The shown columns: heading and name.
+COLUMNS = {
+    "zero-shot": "zero",
+    RELABELLED: RELABELLED,
+    "**transferred**": "transferred",
+    "own": "own",
+    "best": "best",
+    "fraction": "fraction",
+    f"transferred − {RELABELLED}": "specific",
+    "cold": "cold",
+    "warm": "warm",
+    "warm − cold": "head start",
+}
+Job = Mapping[str, Any]
 
 
-def score(
-    job: Mapping[str, Any], variant: str, which: str, kind: str, direction: str | None = None
-) -> float:
-    """The mean over the kind's tasks, and over directions or models; of the taker of one direction where that is given."""
+def score(job: Job, variant: str, which: str, kind: str, direction: str | None = None) -> float:
+    """Return the mean accuracy of a job over the tasks of a kind.
+
+    Args:
+        job: the content of a job's file.
+        variant: the way in which A and B were chosen.
+        which: one of ``SCORES``.
+        kind: ``near`` or ``far``.
+        direction: ``giver -> receiver``; default: mean over all directions, or over all models.
+    """
     lines = job["zero"] if which == "zero" else job["variants"][variant][which]
     if direction is not None:
-        lines = {
-            name: row
-            for name, row in lines.items()
-            if name == direction or name == direction.split(" -> ")[1]
-        }
+        receiver = direction.split(" -> ")[1]
+        lines = {name: row for name, row in lines.items() if name in (direction, receiver)}
     return mean(row[task] for row in lines.values() for task in KINDS[kind])
 
 
-def fraction(
-    job: Mapping[str, Any], variant: str, kind: str, direction: str | None = None
-) -> float:
-    zero, moved, own = (
-        score(job, variant, which, kind, direction) for which in ("zero", "moved", "own")
+def fraction(job: Job, variant: str, kind: str, direction: str | None = None) -> float:
+    """Return the share of the receiver's own gain that transferred P, Q bring."""
+    zero, transferred, own = (
+        score(job, variant, which, kind, direction) for which in ("zero", "transferred", "own")
     )
-    return (moved - zero) / (own - zero)
+    return (transferred - zero) / (own - zero)
 
 
-def shown(found: Interval, percent: bool = True) -> str:
+def format_value(found: Interval, percent: bool = True) -> str:
+    """Return a mean and its half-width: in percent with one digit, or as it is with two."""
     scale, digits = (100, 1) if percent else (1, 2)
     half = "" if found.half is None else f" ± {scale * found.half:.{digits}f}"
     return f"{scale * found.mean:.{digits}f}{half}"
 
 
-def summary(
-    jobs: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any]
-) -> tuple[dict[str, Any], str]:
-    found: dict[str, Any] = {}
+def scores_of(jobs: Sequence[Job], variant: str, kind: str) -> dict[str, Interval]:
+    """Return the intervals of all scores, of the fraction and of the differences."""
+    values = {which: [score(job, variant, which, kind) for job in jobs] for which in SCORES}
+    found = {which: interval(each) for which, each in values.items()}
+    found["fraction"] = interval([fraction(job, variant, kind) for job in jobs])
+    for name, (one, other) in GAPS.items():
+        gaps = [a - b for a, b in zip(values[one], values[other], strict=True)]
+        found[name] = interval(gaps)
+    return found
+
+
+def step_of(jobs: Sequence[Job], lower: str, upper: str, kind: str) -> Interval:
+    """Return the gain of transferred P, Q from one variant to the next."""
+    return interval(
+        [
+            score(job, upper, "transferred", kind) - score(job, lower, "transferred", kind)
+            for job in jobs
+        ]
+    )
+
+
+def result_of(jobs: Sequence[Job]) -> dict[str, Any]:
+    """Return the content of the result file."""
+    found: dict[str, Any] = {
+        variant: {
+            kind: {name: vars(value) for name, value in scores_of(jobs, variant, kind).items()}
+            for kind in KINDS
+        }
+        for variant in VARIANTS
+    }
+    found["steps"] = {
+        f"{upper} - {lower}": {kind: vars(step_of(jobs, lower, upper, kind)) for kind in KINDS}
+        for lower, upper in itertools.pairwise(VARIANTS)
+    }
+    found["cosine"] = {
+        variant: mean(
+            value
+            for job in jobs
+            for row in job["variants"][variant]["cosine"].values()
+            for value in row
+        )
+        for variant in VARIANTS
+    }
+    return found
+
+
+def page(jobs: Sequence[Job], chosen: Mapping[str, Any]) -> str:
+    """Return the whole result in Markdown."""
+    found = result_of(jobs)
+    pretrainings = len({job["pretraining"] for job in jobs})
     lines = [
         "# P, Q of one architecture in another",
         "",
-        f"Accuracy in percent, mean ± half of a 95 % interval over {len(jobs)} seeds on "
-        f"{len({job['pretraining'] for job in jobs})} pretrainings: three models, six directions, {len(NEAR)} near and {len(FAR)} far "
-        "tasks. Made by `python -m benchmarks.accuracy.transplant`, which tells what is what, "
-        "and `python -m benchmarks.accuracy.transplant_table`.",
+        "Made by `python -m benchmarks.accuracy.transplant`, whose docstring explains the scores, "
+        "and `python -m benchmarks.accuracy.transplant_table`. Accuracy in percent: mean ± "
+        f"half-width of the 95 % interval over {len(jobs)} seeds on {pretrainings} pretrainings; "
+        f"three models, six directions, {len(NEAR)} near and {len(FAR)} far tasks.",
     ]
     for kind, tasks in (("near", NEAR), ("far", FAR)):
         lines += ["", f"## {kind.capitalize()} tasks ({', '.join(tasks)})", ""]
-        lines += [
-            "| A, B | zero-shot | other | **moved** | own | best | fraction | moved − other | cold | warm | warm − cold |",
-            "|---|---|---|---|---|---|---|---|---|---|---|",
-        ]
+        lines += table_head("A, B", list(COLUMNS))
         for variant in VARIANTS:
-            values = {which: [score(job, variant, which, kind) for job in jobs] for which in SCORES}
-            row = {which: interval(each) for which, each in values.items()}
-            row["fraction"] = interval([fraction(job, variant, kind) for job in jobs])
-            for name, one, other in (
-                ("specific", "moved", "other"),
-                ("start", "warm", "cold"),
-                ("gain", "moved", "zero"),
-            ):
-                row[name] = interval(
-                    [a - b for a, b in zip(values[one], values[other], strict=True)]
-                )
-            found.setdefault(variant, {})[kind] = {name: vars(value) for name, value in row.items()}
-            order = (
-                "zero",
-                "other",
-                "moved",
-                "own",
-                "best",
-                "fraction",
-                "specific",
-                "cold",
-                "warm",
-                "start",
-            )
-            lines.append(
-                f"| {variant} | " + " | ".join(shown(row[n], n != "fraction") for n in order) + " |"
-            )
-    lines += ["", "## Steps of the ladder", "", "| step | near | far |", "|---|---|---|"]
-    for lower, upper in itertools.pairwise(VARIANTS):
-        steps = {}
-        for kind in KINDS:
-            gaps = [
-                score(job, upper, "moved", kind) - score(job, lower, "moved", kind) for job in jobs
-            ]
-            steps[kind] = interval(gaps)
-        found.setdefault("steps", {})[f"{upper} - {lower}"] = {
-            kind: vars(value) for kind, value in steps.items()
-        }
-        lines.append(f"| {upper} − {lower} | {shown(steps['near'])} | {shown(steps['far'])} |")
-    lines += ["", "## Refined, by direction", ""]
-    lines += [
-        "| direction | moved near | own | fraction | moved far | own | fraction |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for direction in jobs[0]["variants"]["refined"]["moved"]:
+            row = {name: Interval(**value) for name, value in found[variant][kind].items()}
+            cells = [format_value(row[name], name != "fraction") for name in COLUMNS.values()]
+            lines.append(table_row([variant, *cells]))
+    lines += ["", "## Gain of each variant over the one before", "", *_steps(found["steps"])]
+    lines += ["", "## Refined, by direction", "", *_by_direction(jobs)]
+    lines += ["", "## Choices, made on two other tasks", ""]
+    lines += table_head("A, B", ["rate", "second moment", "scale of transferred P, Q"])
+    for variant in VARIANTS:
+        choice = chosen[variant]["transferred"]
+        cells = [str(choice["rate"]), f"for each {choice['moment']}", f"{choice['scale']:g}"]
+        lines.append(table_row([variant, *cells]))
+    cosines = ", ".join(f"{variant} {found['cosine'][variant]:.2f}" for variant in VARIANTS)
+    lines += ["", f"Cosine of two models' P for the same task: {cosines}."]
+    return "\n".join(lines) + "\n"
+
+
+def _steps(steps: Mapping[str, Any]) -> list[str]:
+    lines = table_head("variants", list(KINDS))
+    for name, found in steps.items():
+        cells = [format_value(Interval(**found[kind])) for kind in KINDS]
+        lines.append(table_row([name.replace(" - ", " − "), *cells]))
+    return lines
+
+
+def _by_direction(jobs: Sequence[Job]) -> list[str]:
+    columns = [f"{kind}: {what}" for kind in KINDS for what in ("transferred", "own", "fraction")]
+    lines = table_head("direction", columns)
+    for direction in jobs[0]["variants"]["refined"]["transferred"]:
         cells = []
         for kind in KINDS:
-            cells += [
-                shown(interval([score(job, "refined", which, kind, direction) for job in jobs]))
-                for which in ("moved", "own")
-            ]
-            cells.append(
-                shown(
-                    interval([fraction(job, "refined", kind, direction) for job in jobs]),
-                    percent=False,
-                )
-            )
-        lines.append(f"| {direction} | " + " | ".join(cells) + " |")
-    lines += ["", "## What was chosen on two other tasks", ""]
-    lines += ["| A, B | rate | second moment | scale of what is moved |", "|---|---|---|---|"]
-    for variant in VARIANTS:
-        choice = chosen[variant]["moved"]
-        lines.append(
-            f"| {variant} | {choice['rate']} | for each {choice['moment']} | {choice['scale']:g} |"
-        )
-    cosine = {
-        v: mean(
-            value for job in jobs for row in job["variants"][v]["cosine"].values() for value in row
-        )
-        for v in VARIANTS
-    }
-    found["cosine"] = cosine
-    lines += [
-        "",
-        "Cosine of two models' P for the same task: "
-        + ", ".join(f"{v} {cosine[v]:.2f}" for v in VARIANTS)
-        + ".",
-    ]
-    return found, "\n".join(lines) + "\n"
+            for which in ("transferred", "own"):
+                values = [score(job, "refined", which, kind, direction) for job in jobs]
+                cells.append(format_value(interval(values)))
+            shares = [fraction(job, "refined", kind, direction) for job in jobs]
+            cells.append(format_value(interval(shares), percent=False))
+        lines.append(table_row([direction, *cells]))
+    return lines
 
 
 def short_table(found: Mapping[str, Any]) -> str:
-    """For the README."""
-    lines = ["| A, B | near: moved | own | far: moved | own |", "|---|---|---|---|---|"]
+    """Return transferred and own accuracies, for the page of results."""
+    columns = [f"{kind}: {which}" for kind in KINDS for which in ("transferred", "own")]
+    lines = table_head("A, B", columns)
     for variant in VARIANTS:
         cells = [
-            shown(Interval(**found[variant][kind][which]))
+            format_value(Interval(**found[variant][kind][which]))
             for kind in KINDS
-            for which in ("moved", "own")
+            for which in ("transferred", "own")
         ]
-        lines.append(f"| {variant} | " + " | ".join(cells) + " |")
+        lines.append(table_row([variant, *cells]))
     return "\n".join(lines)
 
 
 def main() -> None:
-    folder = RESULTS / "transplant"
-    jobs = [json.loads((folder / f"{number}.json").read_text()) for number in range(len(JOBS))]
-    found, text = summary(jobs, json.loads((folder / "chosen.json").read_text()))
-    Path(RESULTS / "transplant.json").write_text(json.dumps(found, indent=1) + "\n")
-    Path(RESULTS / "transplant.md").write_text(text)
-    put("transplant", short_table(found))
+    """Read the jobs and write the result."""
+    benchmark_parser(__doc__).parse_args()
+    jobs = [read_result(f"transplant/{number}") for number in range(len(JOBS))]
+    found, text = result_of(jobs), page(jobs, read_result("transplant/chosen"))
+    write_result("transplant", found, text)
+    write_between_marks("transplant", short_table(found))
     print(text)
 
 

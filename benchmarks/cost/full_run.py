@@ -1,14 +1,14 @@
-"""One whole run of the miniature benchmark: how long, how much of it is the framework's own, memory over the rounds, RELA's groups.
+"""Measure one whole run: its length, the framework's own share, memory, RELA's groups.
 
-    python -m benchmarks.cost.full_run
+  python -m benchmarks.cost.full_run
 
-Framework overhead is everything that is not forward pass, backward pass, optimiser step, signature or evaluation: data, messages, checks,
-aggregation, checkpoints. The result is ``benchmarks/results/full_run.json``.
+The framework's overhead is everything except forward pass, backward pass, optimiser step,
+signature and evaluation: data, messages, checks, aggregation, checkpoints. Writes
+results/full_run.json.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import tempfile
@@ -17,53 +17,71 @@ from pathlib import Path
 from typing import Any
 
 import fedmosaic
-from benchmarks.common.paths import RESULTS
+from benchmarks.common.arguments import benchmark_parser
+from benchmarks.common.paths import write_result
 from fedmosaic.federation.callbacks import Callback
 
 
 class Memory(Callback):
-    """Resident memory of this process after every round, in MB."""
+    """Record the resident memory of this process after every round.
+
+    Attributes:
+        megabytes: one value a round, with one digit after the point.
+    """
 
     def __init__(self) -> None:
+        """Start with no value."""
         self.megabytes: list[float] = []
 
     def round_finished(self, round: int, entry: Mapping[str, Any], records: Sequence[Any]) -> None:
+        """Add the memory after a round."""
         pages = int(Path("/proc/self/statm").read_text().split()[1])
-        self.megabytes.append(round_to(pages * 4096 / 1e6))
+        self.megabytes.append(float(f"{pages * 4096 / 1e6:.1f}"))
 
 
-def round_to(value: float) -> float:
-    """One digit after the point."""
-    return float(f"{value:.1f}")
+def similarity_of_groups(
+    lines: Sequence[Mapping[str, Any]], group: Mapping[str, str]
+) -> dict[str, float]:
+    """Return the mean similarity of signatures within and between groups.
 
-
-def groups(lines: Sequence[Mapping[str, Any]], group: Mapping[str, str]) -> dict[str, float]:
-    """Mean signature similarity within and between groups, over the second half of the rounds."""
+    Args:
+        lines: the run's metrics; the second half of the rounds counts.
+        group: the group of each client.
+    """
     found = [line["relevance"] for line in lines if line["kind"] == "round" and "relevance" in line]
-    within: list[float] = []
-    between: list[float] = []
+    same: list[float] = []
+    different: list[float] = []
     for relevance in found[len(found) // 2 :]:
         names = relevance["clients"]
         for i, one in enumerate(names):
             for j, other in enumerate(names):
                 if i != j:
-                    same = group[one] == group[other]
-                    (within if same else between).append(relevance["similarity"][i][j])
-    inside, outside = statistics.mean(within), statistics.mean(between)
+                    values = same if group[one] == group[other] else different
+                    values.append(relevance["similarity"][i][j])
+    inside, outside = statistics.mean(same), statistics.mean(different)
     return {
-        "within": round(inside, 4),
-        "between": round(outside, 4),
+        "same group": round(inside, 4),
+        "different groups": round(outside, 4),
         "margin": round(inside - outside, 4),
     }
 
 
-def main() -> None:
-    """Run, measure, write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def overhead_of(lines: Sequence[Mapping[str, Any]], seconds: Mapping[str, float]) -> float:
+    """Return the seconds of a run that are neither training, signatures nor evaluation."""
+    computing = sum(
+        line["parts"].get(part, 0.0)
+        for line in lines
+        if line["kind"] == "client"
+        for part in ("compute", "tower", "hook")
     )
-    parser.add_argument("--scenario", default="miniature/hetero")
-    parser.add_argument("--seed", type=int, default=0)
+    return seconds["total"] - computing - seconds["evaluate"]
+
+
+def main() -> None:
+    """Run, measure and write the result."""
+    parser = benchmark_parser(__doc__)
+    parser.add_argument("--scenario", default="miniature/hetero", help="default: %(default)s")
+    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     arguments = parser.parse_args()
     memory = Memory()
     with tempfile.TemporaryDirectory() as folder:
@@ -75,28 +93,25 @@ def main() -> None:
             callbacks=[memory],
             trackers=(),
         )
-        lines = [
-            json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()
-        ]
-    turns = [line for line in lines if line["kind"] == "client"]
+        metrics = (run.folder / "metrics.jsonl").read_text().splitlines()
+    lines = [json.loads(line) for line in metrics]
     seconds = run.summary["seconds"]
-    computing = sum(
-        line["parts"].get(part, 0.0) for line in turns for part in ("compute", "tower", "hook")
-    )
-    overhead = seconds["total"] - computing - seconds["evaluate"]
+    overhead = overhead_of(lines, seconds)
     scenario = fedmosaic.load_scenario(arguments.scenario)
     result = {
-        "command": f"python -m benchmarks.cost.full_run --scenario {arguments.scenario} --seed {arguments.seed}",
+        "command": "python -m benchmarks.cost.full_run "
+        f"--scenario {arguments.scenario} --seed {arguments.seed}",
         "rounds": scenario.rounds,
         "clients": len(scenario.clients),
         "seconds": {key: round(value, 1) for key, value in seconds.items()},
         "overhead": {"seconds": round(overhead, 1), "share": round(overhead / seconds["total"], 4)},
         "memory_mb": memory.megabytes,
-        "similarity": groups(lines, {client.name: client.group for client in scenario.clients}),
+        "similarity": similarity_of_groups(
+            lines, {client.name: client.group for client in scenario.clients}
+        ),
     }
     print(json.dumps(result, indent=1))
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "full_run.json").write_text(json.dumps(result, indent=1) + "\n")
+    write_result("full_run", result)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""Kill a run with SIGKILL at random moments, resume it each time, and compare everything with an undisturbed run, bit for bit.
+"""Kill a run with SIGKILL at random moments, resume it, and compare it with an undisturbed run.
 
-    python -m benchmarks.cost.kill_resume --kills 5 --seed 0
+  python -m benchmarks.cost.kill_resume --kills 5 --seed 0
 
-Compared are all metrics (timings aside), every checkpoint and every adapter. The result is ``benchmarks/results/kill_resume.json``.
+All metrics (timings aside), every checkpoint and every adapter must be equal, bit for bit. Writes
+results/kill_resume.json.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
@@ -21,7 +21,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common.paths import RESULTS
+from benchmarks.common.arguments import benchmark_parser
+from benchmarks.common.paths import write_result
 
 ENVIRONMENT = {
     **os.environ,
@@ -32,13 +33,13 @@ ENVIRONMENT = {
 TIMINGS = ("seconds", "parts", "memory")
 
 
-def command(*arguments: str) -> list[str]:
-    """The fedmosaic command in a process of its own."""
+def run_command(*arguments: str) -> list[str]:
+    """Return the command line of ``fedmosaic run`` in a process of its own."""
     return [sys.executable, "-m", "fedmosaic", "run", "--quiet", *arguments]
 
 
 def fingerprint(folder: Path) -> dict[str, Any]:
-    """Metrics without timings, and the hash of every file of checkpoints and adapters."""
+    """Return the metrics without timings, and the hash of every checkpoint and adapter file."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     metrics = [{key: value for key, value in line.items() if key not in TIMINGS} for line in lines]
     hashes = {
@@ -51,38 +52,52 @@ def fingerprint(folder: Path) -> dict[str, Any]:
     return {"metrics": metrics, "rounds": rounds, "files": hashes}
 
 
-def timed(arguments: list[str], config: Path) -> tuple[float, float]:
-    """Run a command to its end; the seconds until its run folder exists, and in all."""
-    started = time.perf_counter()
-    process = subprocess.Popen(command(*arguments), env=ENVIRONMENT, stdout=subprocess.DEVNULL)
-    while not config.is_file() and process.poll() is None:
-        time.sleep(0.01)
-    beginning = time.perf_counter() - started
-    if process.wait():
-        sys.exit(f"the undisturbed run failed with status {process.returncode}")
-    return beginning, time.perf_counter() - started
-
-
-def killed(arguments: list[str], after: float, everything: bool) -> bool:
-    """Run a command and kill it after so many seconds; False if it ended by itself before.
+def run_to_end(arguments: list[str], config: Path) -> tuple[float, float]:
+    """Run a command to its end.
 
     Args:
-        everything: its worker processes too; else they live on for a moment, while the run is resumed already.
+        arguments: those of ``fedmosaic run``.
+        config: the file that exists as soon as the run folder does.
+
+    Returns:
+        The seconds until the run folder exists, and those until the end.
+    """
+    started = time.perf_counter()
+    process = subprocess.Popen(run_command(*arguments), env=ENVIRONMENT, stdout=subprocess.DEVNULL)
+    while not config.is_file() and process.poll() is None:
+        time.sleep(0.01)
+    loading = time.perf_counter() - started
+    if process.wait():
+        sys.exit(f"the undisturbed run failed with status {process.returncode}")
+    return loading, time.perf_counter() - started
+
+
+def run_and_kill(arguments: list[str], after: float, with_workers: bool) -> bool:
+    """Run a command and kill it after some seconds.
+
+    Args:
+        arguments: those of ``fedmosaic run``.
+        after: seconds until the kill.
+        with_workers: whether the worker processes are killed, too. Otherwise they live on for a
+            moment while the run is already resumed.
+
+    Returns:
+        False if the command ended before it could be killed.
     """
     process = subprocess.Popen(
-        command(*arguments), env=ENVIRONMENT, stdout=subprocess.DEVNULL, start_new_session=True
+        run_command(*arguments), env=ENVIRONMENT, stdout=subprocess.DEVNULL, start_new_session=True
     )
     try:
         process.wait(timeout=after)
     except subprocess.TimeoutExpired:
-        (os.killpg if everything else os.kill)(process.pid, signal.SIGKILL)
+        (os.killpg if with_workers else os.kill)(process.pid, signal.SIGKILL)
         process.wait()
         return True
     return False
 
 
-def place(folder: Path) -> str:
-    """Where in the run death came, from what it left."""
+def place_of_kill(folder: Path) -> str:
+    """Return where in the run the kill happened, as the files of the run folder show it."""
     if not (folder / "config.yaml").is_file():
         return "before the run folder"
     done = max(
@@ -91,82 +106,86 @@ def place(folder: Path) -> str:
     if list((folder / "checkpoints").glob(".*")):
         return f"writing checkpoint {done + 1}"
     metrics = folder / "metrics.jsonl"
-    rounds = (
-        sum('"kind": "round"' in line for line in metrics.read_text().splitlines())
-        if metrics.is_file()
-        else 0
-    )
+    rounds = 0
+    if metrics.is_file():
+        rounds = sum('"kind": "round"' in line for line in metrics.read_text().splitlines())
     return f"between metrics and checkpoint {rounds}" if rounds > done else f"in round {done}"
 
 
 def experiment(
     scenario: str, settings: list[str], kills: int, seed: int, folder: Path
 ) -> dict[str, Any]:
-    """The undisturbed run, the killed one, and whether they are the same.
+    """Compare an undisturbed run with one that is killed and resumed several times.
 
-    A moment is drawn for each kill, from loading models and data to one and a half rounds later. Should a run end before its
-    turn to die, everything starts over.
+    The moment of each kill is drawn between loading models and data and one and a half rounds
+    later. If a run ends before it is killed, everything starts over.
+
+    Args:
+        scenario: the scenario of both runs.
+        settings: changed settings, ``key=value``.
+        kills: number of kills.
+        seed: seed of the moments.
+        folder: empty folder for both runs.
     """
     options = [part for setting in settings for part in ("--set", setting)]
-    whole, cut = folder / "whole", folder / "cut"
-    beginning, length = timed([scenario, "--out", str(whole), *options], whole / "config.yaml")
+    whole, killed = folder / "whole", folder / "killed"
+    loading, length = run_to_end([scenario, "--out", str(whole), *options], whole / "config.yaml")
     rounds = len(fingerprint(whole)["rounds"])
     draw = random.Random(seed)
     deaths: list[dict[str, Any]] = []
 
     def arguments() -> list[str]:
-        begun = (cut / "config.yaml").is_file()
-        return ["--resume", str(cut)] if begun else [scenario, "--out", str(cut), *options]
+        begun = (killed / "config.yaml").is_file()
+        return ["--resume", str(killed)] if begun else [scenario, "--out", str(killed), *options]
 
     while len(deaths) < kills:
-        after = draw.uniform(0.7 * beginning, beginning + 1.5 * (length - beginning) / rounds)
-        everything = draw.random() < 0.5
-        if killed(arguments(), after, everything):
-            deaths.append(
-                {"seconds": round(after, 2), "workers too": everything, "place": place(cut)}
-            )
+        after = draw.uniform(0.7 * loading, loading + 1.5 * (length - loading) / rounds)
+        with_workers = draw.random() < 0.5
+        if run_and_kill(arguments(), after, with_workers):
+            place = place_of_kill(killed)
+            deaths.append({"seconds": round(after, 2), "workers too": with_workers, "place": place})
         else:
-            shutil.rmtree(cut)
+            shutil.rmtree(killed)
             deaths.clear()
-    timed(arguments(), cut / "config.yaml")
-    one, two = fingerprint(whole), fingerprint(cut)
+    run_to_end(arguments(), killed / "config.yaml")
+    one, two = fingerprint(whole), fingerprint(killed)
     return {
         "rounds": rounds,
-        "seconds": {"undisturbed": round(length, 1), "of it loading": round(beginning, 1)},
+        "seconds": {"undisturbed": round(length, 1), "loading": round(loading, 1)},
         "kills": deaths,
         "metrics": len(one["metrics"]),
         "files": len(one["files"]),
         "metrics identical": one["metrics"] == two["metrics"],
         "files identical": one["files"] == two["files"],
-        "left over": sorted(path.name for path in [*cut.glob(".*"), *cut.glob("*/.*")]),
+        "leftover files": sorted(path.name for path in [*killed.glob(".*"), *killed.glob("*/.*")]),
     }
 
 
 def main() -> None:
-    """Run the experiment and write its result; exit 1 if anything differs."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    """Run the experiment and write its result; exit with 1 if anything differs."""
+    parser = benchmark_parser(__doc__)
+    parser.add_argument("--scenario", default="miniature/quickstart", help="default: %(default)s")
+    parser.add_argument("--set", action="append", default=[], help="another setting of both runs")
+    parser.add_argument("--kills", type=int, default=5, help="default: %(default)s")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the moments (default: %(default)s)"
     )
-    parser.add_argument("--scenario", default="miniature/quickstart")
-    parser.add_argument("--set", action="append", default=[])
-    parser.add_argument("--kills", type=int, default=5)
-    parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        result = experiment(
+        found = experiment(
             arguments.scenario, arguments.set, arguments.kills, arguments.seed, Path(folder)
         )
     settings = "".join(f" --set {setting}" for setting in arguments.set)
     result = {
-        "command": f"python -m benchmarks.cost.kill_resume --kills {arguments.kills} --seed {arguments.seed}{settings}",
+        "command": f"python -m benchmarks.cost.kill_resume --kills {arguments.kills} "
+        f"--seed {arguments.seed}{settings}",
         "scenario": arguments.scenario,
-        **result,
+        **found,
     }
     print(json.dumps(result, indent=1))
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "kill_resume.json").write_text(json.dumps(result, indent=1) + "\n")
-    if not (result["metrics identical"] and result["files identical"]) or result["left over"]:
-        sys.exit("the resumed run differs from the undisturbed one, or left something behind")
+    write_result("kill_resume", result)
+    if not (found["metrics identical"] and found["files identical"]) or found["leftover files"]:
+        sys.exit("the resumed run differs from the undisturbed one, or left temporary files behind")
 
 
 if __name__ == "__main__":

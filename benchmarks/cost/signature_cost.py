@@ -1,190 +1,233 @@
-"""What RELA's signature costs beyond the forward pass, whole and with 40 % of the rows kept.
+"""Measure what RELA's signature costs beyond the forward pass.
 
-Run:  python -m benchmarks.cost.signature_cost [--repeats 10]      (one thread, on the CPU)
+  python -m benchmarks.cost.signature_cost [--repeats 10]      one thread, on the CPU
 
-A forward pass with a loss runs the model, the head at the label-predicting positions and a softmax; head and softmax are
-taken off the closed form's time. "whole" and "kept" are what it adds to the pass. Since some may not count the softmax as
-part of the pass, the ratio is also given with it on both sides. Whole and kept alternate (whole, kept, kept, whole).
-Times are of the process, not of the clock, and the least over the repeats, which other work on the machine disturbs
-least. For comparison: autograd's backward to the same weight after the same pass. Writes results/signature_cost.json.
+The closed form is measured with all rows (*full*) and with 40 % of the rows (*partial*). A forward
+pass with a loss runs the model, the head at the label-predicting positions, and a softmax. Head
+and softmax are therefore subtracted from the time of the closed form: "full" and "partial" are
+what it adds to the pass. As one may not count the softmax as part of the pass, the ratio of both
+is also given with the softmax on both sides.
+
+Full and partial alternate (full, partial, partial, full). Times are those of the process, not of
+the clock, and the least over the repeats, which other work on the machine disturbs least. For
+comparison: autograd's backward pass to the same weight. Writes results/signature_cost.json.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from benchmarks.common.paths import RESULTS
+from benchmarks.common.arguments import benchmark_parser
+from benchmarks.common.paths import write_result
 from fedmosaic.models.backbone import Backbone, Batch
 from fedmosaic.relevance.signature import ForwardPass, SignatureModel
 
-# name, d, d_ff, vocabulary, layers, samples, tokens each, of which labelled
+T = TypeVar("T")
+LLAMA, QWEN = (LlamaForCausalLM, LlamaConfig), (Qwen2ForCausalLM, Qwen2Config)
+PARTIAL = 0.4
+
+
+@dataclass(frozen=True)
+class Case:
+    """Describe a model and a batch.
+
+    Attributes:
+        name: name of the row.
+        family: class of the model, and of its configuration.
+        d: width.
+        d_ff: width of the MLP.
+        vocabulary: number of tokens.
+        layers: number of layers.
+        samples: examples in the batch.
+        tokens: tokens of an example.
+        labelled: tokens of an example that have a label.
+    """
+
+    name: str
+    family: tuple[Any, Any]
+    d: int
+    d_ff: int
+    vocabulary: int
+    layers: int
+    samples: int
+    tokens: int
+    labelled: int
+
+
 CASES = [
-    ("miniature llama", LlamaForCausalLM, LlamaConfig, 96, 256, 512, 8, 8, 64, 4),
-    ("miniature qwen2", Qwen2ForCausalLM, Qwen2Config, 128, 352, 1024, 8, 8, 64, 8),
-    ("medium, long answers", LlamaForCausalLM, LlamaConfig, 512, 1408, 8192, 8, 4, 192, 191),
-    ("medium, short answers", LlamaForCausalLM, LlamaConfig, 512, 1408, 8192, 8, 4, 192, 24),
-    (
-        "as Qwen2.5-0.5B, fewer words",
-        Qwen2ForCausalLM,
-        Qwen2Config,
-        896,
-        4864,
-        65536,
-        1,
-        4,
-        192,
-        48,
-    ),
-    (
-        "as Llama-3.2-1B, fewer words",
-        LlamaForCausalLM,
-        LlamaConfig,
-        2048,
-        8192,
-        32000,
-        1,
-        4,
-        192,
-        64,
-    ),
+    Case("miniature llama", LLAMA, 96, 256, 512, 8, 8, 64, 4),
+    Case("miniature qwen2", QWEN, 128, 352, 1024, 8, 8, 64, 8),
+    Case("medium, long answers", LLAMA, 512, 1408, 8192, 8, 4, 192, 191),
+    Case("medium, short answers", LLAMA, 512, 1408, 8192, 8, 4, 192, 24),
+    Case("as Qwen2.5-0.5B, fewer words", QWEN, 896, 4864, 65536, 1, 4, 192, 48),
+    Case("as Llama-3.2-1B, fewer words", LLAMA, 2048, 8192, 32000, 1, 4, 192, 64),
 ]
 
 
-def build(
-    model_class: Any, config_class: Any, d: int, d_ff: int, vocabulary: int, layers: int
-) -> Backbone:
-    torch.manual_seed(0)
-    config = config_class(
-        vocab_size=vocabulary, hidden_size=d, intermediate_size=d_ff, num_hidden_layers=layers, num_attention_heads=8,
-        num_key_value_heads=4, max_position_embeddings=512, pad_token_id=0, bos_token_id=1, eos_token_id=2,
-    )  # fmt: skip
-    model = model_class(config).eval().requires_grad_(False)
-    return Backbone("benchmark", model, SimpleNamespace(eos_token_id=2, pad_token_id=0))
+class TimedSignatureModel(SignatureModel):
+    """Measure the head apart from the closed form, which calls it block by block.
+
+    Attributes:
+        head: seconds spent in the head since the last reset.
+    """
+
+    head = 0.0
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Compute logits and add the time."""
+        spent, result = process_seconds(partial(super().logits, hidden))
+        self.head += spent
+        return result
+
+    def seconds_without_head(self, recorded: ForwardPass) -> float:
+        """Return the seconds of the closed form without the head."""
+        self.head = 0.0
+        spent, _ = process_seconds(partial(self.closed_form, recorded))
+        return spent - self.head
 
 
-def seconds(call: Any) -> tuple[float, Any]:
+def process_seconds(call: Callable[[], T]) -> tuple[float, T]:
+    """Return the processor seconds of a call, and its result."""
     start = time.process_time()
     result = call()
     return time.process_time() - start, result
 
 
-class Timed(SignatureModel):
-    """Times the head apart, whose output the closed form asks for block by block."""
+def build(case: Case) -> Backbone:
+    """Build the model of a case with random weights."""
+    torch.manual_seed(0)
+    model_class, config_class = case.family
+    config = config_class(
+        vocab_size=case.vocabulary,
+        hidden_size=case.d,
+        intermediate_size=case.d_ff,
+        num_hidden_layers=case.layers,
+        num_attention_heads=8,
+        num_key_value_heads=4,
+        max_position_embeddings=512,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    model = model_class(config).eval().requires_grad_(False)
+    return Backbone("benchmark", model, SimpleNamespace(eos_token_id=2, pad_token_id=0))
 
-    head = 0.0
 
-    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        spent, result = seconds(partial(super().logits, hidden))
-        self.head += spent
-        return result  # type: ignore[no-any-return]
-
-
-def beyond(model: Timed, seen: ForwardPass) -> float:
-    """Seconds of the closed form without the head."""
-    model.head = 0.0
-    spent, _ = seconds(partial(model.closed_form, seen))
-    return spent - model.head
+def build_batch(case: Case) -> Batch:
+    """Build the batch of a case with random tokens."""
+    draw = torch.Generator().manual_seed(1)
+    ids = torch.randint(3, case.vocabulary, (case.samples, case.tokens), generator=draw)
+    labels = torch.full_like(ids, -100)
+    labels[:, -case.labelled :] = ids[:, -case.labelled :]
+    return Batch(ids, torch.ones_like(ids), labels, None)
 
 
 @torch.no_grad()
-def softmax_alone(model: SignatureModel, seen: ForwardPass) -> float:
-    """Seconds of the softmax over the logits."""
-    logits = model.logits(seen.hidden)
-    return seconds(partial(torch.softmax, logits, -1))[0]
+def softmax_seconds(model: SignatureModel, recorded: ForwardPass) -> float:
+    """Return the seconds of the softmax over the logits."""
+    logits = model.logits(recorded.hidden)
+    return process_seconds(partial(torch.softmax, logits, -1))[0]
 
 
-def by_autograd(shared: Backbone, batch: Batch) -> tuple[float, torch.Tensor]:
-    """Seconds of the backward alone, and the gradient."""
+def autograd_seconds(shared: Backbone, batch: Batch) -> tuple[float, Tensor]:
+    """Return the seconds of autograd's backward pass alone, and the gradient."""
     weight = shared.language_layers[-1].mlp.down_proj.weight.requires_grad_(True)
     logits = shared.model(
         inputs_embeds=shared.embed(batch), attention_mask=batch.attention_mask
     ).logits
     mask = batch.labels[:, 1:] != -100
     loss = nn.functional.cross_entropy(logits[:, :-1][mask], batch.labels[:, 1:][mask])
-    spent, (grad,) = seconds(lambda: torch.autograd.grad(loss, weight))
+    spent, (grad,) = process_seconds(lambda: torch.autograd.grad(loss, weight))
     weight.requires_grad_(False)
     return spent, grad
 
 
-def measure(case: tuple[Any, ...], repeats: int) -> dict[str, Any]:
-    name, model_class, config_class, d, d_ff, vocabulary, layers, samples, tokens, labelled = case
-    shared = build(model_class, config_class, d, d_ff, vocabulary, layers)
-    ids = torch.randint(
-        3, vocabulary, (samples, tokens), generator=torch.Generator().manual_seed(1)
-    )
-    labels = torch.full_like(ids, -100)
-    labels[:, -labelled:] = ids[:, -labelled:]
-    batch = Batch(ids, torch.ones_like(ids), labels, None)
-    whole, kept = Timed(shared, keep=1.0), Timed(shared, keep=0.4)
-    seen = whole.forward(batch)
+def measure(case: Case, repeats: int) -> dict[str, Any]:
+    """Measure a case and compare the closed form with autograd's gradient."""
+    shared, batch = build(case), build_batch(case)
+    models = {
+        "full": TimedSignatureModel(shared, keep=1.0),
+        "partial": TimedSignatureModel(shared, keep=PARTIAL),
+    }
+    recorded = models["full"].forward(batch)
 
     @torch.no_grad()
-    def forward() -> torch.Tensor:
-        return whole.logits(whole.forward(batch).hidden)
+    def forward() -> Tensor:
+        return models["full"].logits(models["full"].forward(batch).hidden)
 
     times: dict[str, list[float]] = {
         "forward": [],
         "autograd": [],
         "softmax": [],
-        "whole": [],
-        "kept": [],
+        "full": [],
+        "partial": [],
     }
     grad = torch.empty(0)
     for _ in range(max(3, repeats // 3)):
-        times["forward"].append(seconds(forward)[0])
-        spent, grad = by_autograd(shared, batch)
+        times["forward"].append(process_seconds(forward)[0])
+        spent, grad = autograd_seconds(shared, batch)
         times["autograd"].append(spent)
-    beyond(whole, seen), beyond(kept, seen)
+    for model in models.values():
+        model.seconds_without_head(recorded)
     for _ in range(repeats):
-        times["softmax"].append(softmax_alone(whole, seen))
-        for key in ("whole", "kept", "kept", "whole"):
-            times[key].append(
-                beyond(whole if key == "whole" else kept, seen) - times["softmax"][-1]
-            )
+        softmax = softmax_seconds(models["full"], recorded)
+        times["softmax"].append(softmax)
+        for key in ("full", "partial", "partial", "full"):
+            times[key].append(models[key].seconds_without_head(recorded) - softmax)
     least = {key: min(values) for key, values in times.items()}
-    error = ((whole.gradient(batch).view(d, d_ff) - grad).norm() / grad.norm()).item()
-    error_kept = (
-        (kept.gradient(batch).view(-1, d_ff) - grad[kept.rows]).norm() / grad[kept.rows].norm()
-    ).item()
+    with_softmax = {key: least["softmax"] + least[key] for key in models}
     return {
-        "case": name,
-        "sizes": {"d": d, "d_ff": d_ff, "vocabulary": vocabulary, "layers": layers,
-                  "tokens": samples * tokens, "labelled": len(seen.targets)},
+        "case": case.name,
+        "sizes": {
+            "d": case.d,
+            "d_ff": case.d_ff,
+            "vocabulary": case.vocabulary,
+            "layers": case.layers,
+            "tokens": case.samples * case.tokens,
+            "labelled": len(recorded.targets),
+        },
         "milliseconds": {key: round(1e3 * value, 3) for key, value in least.items()},
-        "kept_over_whole": round(least["kept"] / least["whole"], 3),
-        "kept_over_whole_softmax_in_both": round(
-            (least["softmax"] + least["kept"]) / (least["softmax"] + least["whole"]), 3
+        "partial_over_full": round(least["partial"] / least["full"], 3),
+        "partial_over_full_softmax_in_both": round(
+            with_softmax["partial"] / with_softmax["full"], 3
         ),
-        "relative_error": {"whole": error, "kept": error_kept},
-    }  # fmt: skip
+        "relative_error": {
+            key: relative_error(model, batch, grad) for key, model in models.items()
+        },
+    }
+
+
+def relative_error(model: SignatureModel, batch: Batch, grad: Tensor) -> float:
+    """Return the relative error of a signature, given autograd's gradient."""
+    expected = grad[model.rows]
+    found = model.gradient(batch).view_as(expected)
+    return ((found - expected).norm() / expected.norm()).item()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--repeats", type=int, default=10)
-    parser.add_argument("--out", type=Path, default=RESULTS / "signature_cost.json")
+    """Measure all cases, print them and write the result."""
+    parser = benchmark_parser(__doc__)
+    parser.add_argument("--repeats", type=int, default=10, help="default: %(default)s")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     results = []
     for case in CASES:
-        results.append(measure(case, arguments.repeats))
-        row = results[-1]
+        row = measure(case, arguments.repeats)
+        results.append(row)
         spent = "  ".join(f"{key} {value:8.3f} ms" for key, value in row["milliseconds"].items())
         print(
-            f"{row['case']:28s} {spent}  kept/whole {row['kept_over_whole']:.3f} "
-            f"({row['kept_over_whole_softmax_in_both']:.3f} with softmax)  error {row['relative_error']['whole']:.1e}"
+            f"{row['case']:28s} {spent}  partial/full {row['partial_over_full']:.3f} "
+            f"({row['partial_over_full_softmax_in_both']:.3f} with softmax)  "
+            f"error {row['relative_error']['full']:.1e}"
         )
     setting = {
         "torch": torch.__version__,
@@ -192,11 +235,8 @@ def main() -> None:
         "dtype": "float32",
         "device": "cpu",
     }
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(
-        json.dumps({"setting": setting, "repeats": arguments.repeats, "results": results}, indent=2)
-        + "\n"
-    )
+    content = {"setting": setting, "repeats": arguments.repeats, "results": results}
+    write_result("signature_cost", content, indent=2)
 
 
 if __name__ == "__main__":

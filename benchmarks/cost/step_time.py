@@ -1,15 +1,21 @@
-"""Time and memory of one training step of the FedMosaic adapter against PEFT's LoRA of the same rank and targets.
+"""Compare a training step of the FedMosaic adapter with one of PEFT's LoRA: time and memory.
 
-    python -m benchmarks.cost.step_time [--pairs 60] [--threads 1] [--out benchmarks/results/step_time.json]
+  python -m benchmarks.cost.step_time [--pairs 60] [--threads 1]
 
-Model: Llama, 512 wide, 8 layers, random weights, fp32; r 64 on all seven projections; 4 x 192 tokens; forward, backward
-and a fused AdamW step. The machine may be busy with other things, so steps alternate (LoRA, ours, ours, LoRA ...) and
-what counts is the median of the ratios of neighbours, of wall time and (which waiting for a core does not change) of
-processor time. Memory is measured in one process per adapter: the bytes autograd
-keeps from the forward pass for the backward pass, and the growth of the peak resident size over training.
+Model: Llama, 512 wide, 8 layers, random weights, fp32. LoRA and FedMosaic have rank 64 on all
+seven projections. A step takes 4 x 192 tokens: forward pass, backward pass, fused AdamW.
 
-Compared: ``lora``: PEFT's LoRA. ``fedmosaic``: Co-LoRA on 4 block ends, LoRA on the other layers, local and global
-adapter, scalar gate. ``colora``: the same with Co-LoRA on every layer.
+  lora        PEFT's LoRA
+  fedmosaic   Co-LoRA on 4 block ends, LoRA on the other layers; local and global adapter, scalar
+              gate
+  colora      the same with Co-LoRA on every layer
+
+The machine may be busy with other work. Steps therefore alternate (LoRA, ours, ours, LoRA, …), and
+the result is the median of the ratios of neighbours: of wall time, and of processor time, which
+waiting for a core does not change. Memory is measured in one process for each adapter: the bytes
+that autograd saves from the forward pass for the backward pass, and the growth of the peak
+resident size over training. Writes results/step_time.json; the exit status is 1 if a target is
+missed.
 """
 
 from __future__ import annotations
@@ -24,8 +30,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -35,17 +40,41 @@ import peft
 import torch
 import transformers
 
-from benchmarks.common.paths import RESULTS
+from benchmarks.common.arguments import benchmark_parser
+from benchmarks.common.paths import write_result
 from fedmosaic.adapters import CoLoraConfig, build_pair
 from fedmosaic.adapters.model import PROJECTIONS
-from fedmosaic.files import write_atomic
 
 RANK, BATCH, TOKENS, VOCABULARY = 64, 4, 192, 2048
 TARGETS = {"fedmosaic": 1.10, "colora": 0.95}
 
 
-def build(kind: str) -> Callable[[], tuple[float, float]]:
-    """A function that does one training step and returns its seconds: on the wall and of the processor."""
+@dataclass(frozen=True)
+class TrainingStep:
+    """Train a model by one step at each call.
+
+    Attributes:
+        model: the adapted model.
+        optimizer: fused AdamW over its trained parameters.
+        ids: the tokens of the batch, (examples, tokens).
+    """
+
+    model: Any
+    optimizer: torch.optim.Optimizer
+    ids: torch.Tensor
+
+    def __call__(self) -> tuple[float, float]:
+        """Do one step and return its seconds: of wall time and of processor time."""
+        wall, processor = time.perf_counter(), time.process_time()
+        loss = self.model(input_ids=self.ids, labels=self.ids, use_cache=False).loss
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return time.perf_counter() - wall, time.process_time() - processor
+
+
+def build(kind: str) -> TrainingStep:
+    """Build the model with an adapter: ``lora``, ``fedmosaic`` or ``colora``."""
     torch.manual_seed(0)
     config = transformers.LlamaConfig(
         hidden_size=512,
@@ -58,40 +87,32 @@ def build(kind: str) -> Callable[[], tuple[float, float]]:
     base = transformers.LlamaForCausalLM(config)
     model: Any
     if kind == "lora":
-        model = peft.get_peft_model(
-            base, peft.LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=list(PROJECTIONS))
-        )
+        lora = peft.LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=list(PROJECTIONS))
+        model = peft.get_peft_model(base, lora)
     else:
         block_layers = "all" if kind == "colora" else None
-        model = build_pair(
-            base, CoLoraConfig(r=RANK, lora_alpha=2 * RANK, num_blocks=4, block_layers=block_layers)
-        )
+        colora = CoLoraConfig(r=RANK, lora_alpha=2 * RANK, num_blocks=4, block_layers=block_layers)
+        model = build_pair(base, colora)
     model.train()
-    optimizer = torch.optim.AdamW(
-        [p for p in model.parameters() if p.requires_grad], lr=1e-4, fused=True
-    )
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=True)
     ids = torch.randint(0, VOCABULARY, (BATCH, TOKENS), generator=torch.Generator().manual_seed(1))
-
-    def step() -> tuple[float, float]:
-        wall, processor = time.perf_counter(), time.process_time()
-        loss = model(input_ids=ids, labels=ids, use_cache=False).loss
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        return time.perf_counter() - wall, time.process_time() - processor
-
-    step.model = model  # type: ignore[attr-defined]
-    return step
+    return TrainingStep(model, optimizer, ids)
 
 
 def quartiles(values: list[float]) -> dict[str, float]:
-    """The quartiles, rounded for reading."""
+    """Return the quartiles with four digits."""
     low, middle, high = statistics.quantiles(values, n=4)
     return {"median": round(middle, 4), "quartile_1": round(low, 4), "quartile_3": round(high, 4)}
 
 
 def compare(kind: str, pairs: int) -> dict[str, Any]:
-    """Alternating steps of PEFT's LoRA and of ``kind``."""
+    """Alternate steps of PEFT's LoRA with steps of an adapter and return the ratios.
+
+    Args:
+        kind: ``fedmosaic`` or ``colora``.
+        pairs: number of pairs of steps.
+    """
     lora, ours = build("lora"), build(kind)
     for _ in range(3):
         lora(), ours()
@@ -117,17 +138,26 @@ def compare(kind: str, pairs: int) -> dict[str, Any]:
     }
 
 
-def memory(kind: str) -> dict[str, float]:
-    """Mebibytes that one step keeps for its backward pass, and by which the resident size peaks over the idle model."""
+def measure_memory(kind: str) -> dict[str, float]:
+    """Return the memory of a training step in MiB.
+
+    Args:
+        kind: ``lora``, ``fedmosaic`` or ``colora``.
+
+    Returns:
+        ``saved_for_backward_mib``: tensors that the forward pass saves for the backward pass;
+        ``peak_over_idle_mib``: growth of the peak resident size over that of the idle model.
+    """
     step = build(kind)
-    model: torch.nn.Module = step.model  # type: ignore[attr-defined]
-    owned = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
-    kept: dict[int, int] = {}
+    owned = {
+        t.untyped_storage().data_ptr() for t in (*step.model.parameters(), *step.model.buffers())
+    }
+    saved: dict[int, int] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in owned:
-            kept[storage.data_ptr()] = storage.nbytes()
+            saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     idle = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -137,50 +167,30 @@ def memory(kind: str) -> dict[str, float]:
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         step()
     return {
-        "kept_for_backward_mib": round(sum(kept.values()) / 2**20, 1),
+        "saved_for_backward_mib": round(sum(saved.values()) / 2**20, 1),
         "peak_over_idle_mib": round((peak - idle) / 2**10, 1),
     }
 
 
-def in_own_process(kind: str, threads: int) -> dict[str, float]:
-    """``memory`` in a fresh interpreter, so that no other model's peak is counted."""
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.cost.step_time",
-        "--memory-of",
-        kind,
-        "--threads",
-        str(threads),
-    ]
-    answer: dict[str, float] = json.loads(
+def memory_in_own_process(kind: str, threads: int) -> dict[str, float]:
+    """Measure the memory in a fresh interpreter, where no other model has raised the peak."""
+    command = [sys.executable, "-m", "benchmarks.cost.step_time"]
+    command += ["--memory-of", kind, "--threads", str(threads)]
+    found: dict[str, float] = json.loads(
         subprocess.run(command, check=True, capture_output=True, text=True).stdout
     )
-    return answer
+    return found
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=60, help="alternating pairs of steps")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument(
-        "--only", choices=sorted(TARGETS), help="compare this one alone, print, write nothing"
-    )
-    parser.add_argument("--memory-of", choices=("lora", *sorted(TARGETS)), help=argparse.SUPPRESS)
-    parser.add_argument("--out", type=Path, default=RESULTS / "step_time.json")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    if options.memory_of:
-        print(json.dumps(memory(options.memory_of)))
-        return 0
-    if options.only:
-        print(json.dumps(compare(options.only, options.pairs), indent=2))
-        return 0
-    # First, while this process is small: on Linux a child's peak starts from what its parent held.
-    memories = {kind: in_own_process(kind, options.threads) for kind in ("lora", *TARGETS)}
-    result = {
-        "command": f"python -m benchmarks.cost.step_time --pairs {options.pairs} --threads {options.threads}",
-        "setting": "Llama, 512 wide, 8 layers, MLP 1376, fp32; r 64 on 7 projections; 4 x 192 tokens; fused AdamW",
+def measure_all(pairs: int, threads: int) -> dict[str, Any]:
+    """Return the content of the result file."""
+    # Memory comes first, while this process is small: on Linux, the peak of a child process starts
+    # from the memory of its parent.
+    memory = {kind: memory_in_own_process(kind, threads) for kind in ("lora", *TARGETS)}
+    return {
+        "command": f"python -m benchmarks.cost.step_time --pairs {pairs} --threads {threads}",
+        "setting": "Llama, 512 wide, 8 layers, MLP 1376, fp32; r 64 on 7 projections; "
+        "4 x 192 tokens; fused AdamW",
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
@@ -190,19 +200,45 @@ def main() -> int:
         "machine": {
             "processor": platform.machine(),
             "cores": os.cpu_count(),
-            "threads": options.threads,
+            "threads": threads,
         },
-        "step": {kind: compare(kind, options.pairs) for kind in TARGETS},
-        "memory": memories,
+        "step": {kind: compare(kind, pairs) for kind in TARGETS},
+        "memory": memory,
     }
-    write_atomic(options.out, json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
-    kinds = ("ratio", "ratio_of_processor_time")
-    met = all(
+
+
+def targets_met(result: dict[str, Any]) -> bool:
+    """Return whether the median ratios of wall and processor time are within the targets."""
+    return all(
         result["step"][kind][ratio]["median"] <= target
         for kind, target in TARGETS.items()
-        for ratio in kinds
+        for ratio in ("ratio", "ratio_of_processor_time")
     )
+
+
+def main() -> int:
+    """Measure and write the result; return 1 if a target is missed."""
+    parser = benchmark_parser(__doc__)
+    parser.add_argument(
+        "--pairs", type=int, default=60, help="alternating pairs of steps (default: %(default)s)"
+    )
+    parser.add_argument("--threads", type=int, default=1, help="default: %(default)s")
+    parser.add_argument(
+        "--only", choices=sorted(TARGETS), help="compare this adapter alone; write no result"
+    )
+    parser.add_argument("--memory-of", choices=("lora", *sorted(TARGETS)), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.memory_of:
+        print(json.dumps(measure_memory(options.memory_of)))
+        return 0
+    if options.only:
+        print(json.dumps(compare(options.only, options.pairs), indent=2))
+        return 0
+    result = measure_all(options.pairs, options.threads)
+    write_result("step_time", result, indent=2)
+    print(json.dumps(result, indent=2))
+    met = targets_met(result)
     print("targets met" if met else "TARGETS MISSED")
     return 0 if met else 1
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import fedmosaic
-from benchmarks.cost.kill_resume import experiment, fingerprint, place
+from benchmarks.cost.kill_resume import experiment, fingerprint, place_of_kill
 from fedmosaic.federation import client, run_folder
 from fedmosaic.federation.client import LocalClient
 from fedmosaic.federation.run_folder import RunFolder
@@ -20,9 +20,9 @@ DEAD = 9
 
 def test_a_killed_run_resumes_bit_by_bit(tiny: Path, tmp_path: Path) -> None:
     result = experiment(str(tiny), ["train.steps=6"], kills=1, seed=1, folder=tmp_path)
-    assert result["metrics identical"] and result["files identical"] and not result["left over"], (
-        result
-    )
+    assert (
+        result["metrics identical"] and result["files identical"] and not result["leftover files"]
+    ), result
     assert result["files"] > 10 and result["metrics"] > 10
 
 
@@ -82,13 +82,13 @@ def test_death_while_writing_leaves_nothing_half_done(tiny: Path, tmp_path: Path
         1,
         lambda path, _: half_a_file(path.with_name(f".{path.name}.x")),
     )
-    assert place(cut) == "before the run folder"
+    assert place_of_kill(cut) == "before the run folder"
     dies(lambda: start(cut), client, "write_tensors", 3, half_a_file)
-    assert place(cut) == "writing checkpoint 1"
+    assert place_of_kill(cut) == "writing checkpoint 1"
     dies(resumed, RunFolder, "append", 1, half_a_line)
-    assert place(cut) == "in round 0"
+    assert place_of_kill(cut) == "in round 0"
     dies(resumed, RunFolder, "checkpoint", 2)
-    assert place(cut) == "between metrics and checkpoint 2"
+    assert place_of_kill(cut) == "between metrics and checkpoint 2"
     dies(resumed, run_folder.shutil, "rmtree", 1)
     assert len(list((cut / "checkpoints").iterdir())) == 3
     dies(resumed, LocalClient, "save_adapter", 2)
