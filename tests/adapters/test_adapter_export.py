@@ -87,8 +87,8 @@ def test_pefts_own_lora_passes_through(base, inputs, tmp_path) -> None:
         base("llama"), LoraConfig(r=3, target_modules=["q_proj"], init_lora_weights=False)
     ).eval()
     folder = export_to_folder(model, tmp_path / "lora", "default")
-    again = PeftModel.from_pretrained(base("llama"), folder).eval()
-    torch.testing.assert_close(again(**batch).logits, model(**batch).logits)
+    reloaded = PeftModel.from_pretrained(base("llama"), folder).eval()
+    torch.testing.assert_close(reloaded(**batch).logits, model(**batch).logits)
 
 
 @pytest.mark.parametrize("names", [["local", "global"], ["local"], ["global"]])

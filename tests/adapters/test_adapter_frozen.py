@@ -87,15 +87,15 @@ def test_disable_and_delete(pair, base, inputs) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.delete_adapter("global")
-    alone = model(**batch).logits
+    single = model(**batch).logits
     fresh = get_peft_model(base("llama"), model.peft_config["local"], adapter_name="only")
     with torch.no_grad():
         theirs = adapter_parameters(model, "local")
         for key, parameter in adapter_parameters(fresh, "only").items():
             parameter.copy_(theirs[key])
-    assert not torch.allclose(alone, mixed)
+    assert not torch.allclose(single, mixed)
     (
-        torch.testing.assert_close(fresh(**batch).logits, alone),
+        torch.testing.assert_close(fresh(**batch).logits, single),
         "one adapter has no gate, whatever its name",
     )
     with pytest.raises(ModelError, match="'global'"):

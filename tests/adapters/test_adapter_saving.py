@@ -45,15 +45,15 @@ def test_saved_and_loaded_exactly(pair, base, inputs, family: str, options, tmp_
     drawn = {k: v + 0.1 * torch.randn_like(v) for k, v in shared_state(model).items()}
     load_shared(model, drawn)  # as after an alignment: no seed gives these back
     model.save_pretrained(tmp_path)
-    again = reload(base, family, tmp_path)
+    reloaded = reload(base, family, tmp_path)
     for name in ("local", "global"):
         theirs = read_state(model, name, gates=True)
-        for key, value in read_state(again, name, gates=True).items():
+        for key, value in read_state(reloaded, name, gates=True).items():
             assert torch.equal(value, theirs[key]), key
-    for key, value in shared_state(again).items():
+    for key, value in shared_state(reloaded).items():
         assert torch.equal(value, drawn[key]), key
-    assert torch.equal(again(**batch).logits, model(**batch).logits)
-    trained = {name for name, p in again.named_parameters() if p.requires_grad}
+    assert torch.equal(reloaded(**batch).logits, model(**batch).logits)
+    trained = {name for name, p in reloaded.named_parameters() if p.requires_grad}
     assert trained and all(".local" in name for name in trained)
 
 
@@ -82,9 +82,9 @@ def test_config_roundtrip(tmp_path) -> None:
         target_modules=["q_proj", "o_proj"],
     )
     config.save_pretrained(tmp_path)
-    again = PeftConfig.from_pretrained(tmp_path)
-    assert isinstance(again, CoLoraConfig)
-    assert again.to_dict() == config.to_dict()
+    reloaded = PeftConfig.from_pretrained(tmp_path)
+    assert isinstance(reloaded, CoLoraConfig)
+    assert reloaded.to_dict() == config.to_dict()
     assert json.loads((tmp_path / "adapter_config.json").read_text())["peft_type"] == "COLORA"
 
 
@@ -135,6 +135,6 @@ def test_loading_under_another_name_and_a_single_adapter(base, filled, inputs, t
         get_peft_model(base("llama"), CoLoraConfig(r=4, num_blocks=2), adapter_name="mine"), "mine"
     ).eval()
     model.save_pretrained(tmp_path)
-    again = PeftModel.from_pretrained(base("llama"), tmp_path / "mine", adapter_name="yours")
-    assert torch.equal(again(**batch).logits, model(**batch).logits)
+    reloaded = PeftModel.from_pretrained(base("llama"), tmp_path / "mine", adapter_name="yours")
+    assert torch.equal(reloaded(**batch).logits, model(**batch).logits)
     assert not any("beta" in key for key in model.state_dict())

@@ -156,13 +156,13 @@ def test_training_lowers_the_loss_and_keeps_less_than_lora(pair, inputs) -> None
     """Train, and save only A x for the backward pass in the closed form, not x."""
     model, batch = pair("llama", block_layers="all").train(), inputs("llama")
     layer = model.base_model.model.model.layers[0].mlp.down_proj
-    kept: list[int] = []
+    saved: list[int] = []
     x = torch.randn(5, 7, layer.in_features, requires_grad=True)
     with torch.autograd.graph.saved_tensors_hooks(
-        lambda t: kept.append(t.data_ptr()) or t, lambda t: t
+        lambda t: saved.append(t.data_ptr()) or t, lambda t: t
     ):
         layer(x)
-    assert x.data_ptr() not in kept
+    assert x.data_ptr() not in saved
     calibrate(model, [batch])
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.05)
     losses = []

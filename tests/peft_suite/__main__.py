@@ -1,8 +1,8 @@
-"""Runs PEFT's own tests on Co-LoRA: ``python -m tests.peft_suite [pytest options]``.
+"""Run PEFT's own tests on Co-LoRA: ``python -m tests.peft_suite [pytest options]``.
 
-PEFT's tests come with its source distribution, which is downloaded once (the version that is installed) into
-``.cache/peft-tests`` and never changed. They run in a process of their own, because they patch PEFT and
-``transformers`` as they like. Needs the extra ``peft-suite``.
+PEFT's tests come with its source distribution. That of the installed version is downloaded once
+into ``.cache/peft-tests`` and never changed. The tests run in a process of their own, because they
+patch PEFT and Transformers. They need the extra ``peft-suite``.
 """
 
 from __future__ import annotations
@@ -20,23 +20,13 @@ CACHE = HERE.parents[1] / ".cache" / "peft-tests"
 
 
 def peft_tests() -> Path:
-    """The folder with PEFT's tests, downloaded at the first call."""
+    """Return the folder with PEFT's tests, downloaded at the first call."""
     folder = CACHE / f"peft-{peft.__version__}"
     if not (folder / "tests" / "testing_common.py").exists():
         CACHE.mkdir(parents=True, exist_ok=True)
-        pip = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "-q",
-            "--no-binary",
-            ":all:",
-            "--no-deps",
-            "-d",
-            str(CACHE),
-        ]
-        subprocess.run([*pip, f"peft=={peft.__version__}"], check=True)
+        download = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(CACHE)]
+        source = ["--no-binary", ":all:", f"peft=={peft.__version__}"]
+        subprocess.run([*download, *source], check=True)
         with tarfile.open(CACHE / f"peft-{peft.__version__}.tar.gz") as archive:
             archive.extractall(CACHE, filter="data")
     return folder / "tests"
@@ -52,7 +42,7 @@ def main(arguments: list[str]) -> int:
         "CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
     }
     environment.setdefault("OMP_NUM_THREADS", "1")
-    command = [
+    pytest = [
         sys.executable,
         "-m",
         "pytest",
@@ -60,10 +50,8 @@ def main(arguments: list[str]) -> int:
         str(HERE / "pytest.ini"),
         "--rootdir",
         str(HERE),
-        str(HERE),
-        *arguments,
     ]
-    return subprocess.run(command, env=environment).returncode
+    return subprocess.run([*pytest, str(HERE), *arguments], env=environment).returncode
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Keeps of PEFT's test modules only what runs on Co-LoRA: tests with our config among their parameters."""
+"""Select from PEFT's test modules the tests that have our config among their parameters."""
 
 from __future__ import annotations
 

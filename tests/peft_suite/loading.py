@@ -1,4 +1,4 @@
-"""Imports PEFT's test modules from where ``__main__.py`` put them; they import one another as members of a package."""
+"""Import PEFT's test modules as one package from the folder that ``__main__.py`` downloaded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PACKAGE = "peft_own_tests"
 
 
 def peft_test_module(name: str) -> ModuleType:
-    """One module of PEFT's tests, e.g. ``test_custom_models``."""
+    """Return one module of PEFT's tests, e.g. ``test_custom_models``."""
     if PACKAGE not in sys.modules:
         if "PEFT_TESTS" not in os.environ:
             raise RuntimeError("Start these tests with: python -m tests.peft_suite")

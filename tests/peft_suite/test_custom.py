@@ -1,9 +1,9 @@
-"""PEFT's ``test_custom_models.py`` with Co-LoRA in place of PEFT's methods.
+"""Run PEFT's ``test_custom_models.py`` with Co-LoRA in place of PEFT's methods.
 
-The parametrised tests hold references to the lists of cases, so replacing what is in the lists before collection
-replaces the cases. The models are small MLPs without a list of layers: ``block_layers`` says where Co-LoRA sits.
-``conftest.py`` drops the tests that do not run on our config (tests of one method of PEFT's, some of which want models
-from the Hub).
+The parametrised tests refer to the lists of cases, so replacing the contents of the lists before
+collection replaces the cases. The models are small MLPs without a list of layers; ``block_layers``
+says where Co-LoRA sits. ``conftest.py`` drops the tests that do not run on our config (tests of one
+method of PEFT's, some of which need models from the Hub).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ theirs = peft_test_module("test_custom_models")
 
 @dataclass
 class EverywhereConfig(CoLoraConfig):
-    """Co-LoRA on every adapted layer, for tests that build a config from ``target_modules`` alone."""
+    """Put Co-LoRA on every adapted layer, for tests that set only ``target_modules``."""
 
     r: int = 2
     block_layers: list[int] | str | None = "all"

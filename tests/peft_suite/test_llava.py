@@ -1,8 +1,8 @@
-"""PEFT's ``PeftCommonTester`` on tiny LLaVA models with Llama and Qwen2 backbones, random weights, saved locally.
+"""Run PEFT's ``PeftCommonTester`` on tiny random LLaVA models with Llama and Qwen2 backbones.
 
-Documented exceptions: tests that merge into bias-free layers, where Q becomes a bias that the model class does not
-have. ``merge_and_unload`` refuses that (tested in ``tests/adapters``); here merging runs on ordinary LoRA layers alone,
-and on a Qwen2 backbone whose adapted q, k, v have biases.
+Exceptions are tests that merge into layers without bias, where Q would become a bias that the model
+class does not have. ``merge_and_unload`` refuses that (tested in ``tests/adapters``). Here merging
+runs on ordinary LoRA layers, and on a Qwen2 backbone whose adapted q, k and v have biases.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ MERGE_TESTS = (
 
 
 def tiny_llava(kind: str) -> LlavaForConditionalGeneration:
-    """4 layers, 32 wide, grouped keys and values, a 2-layer CLIP tower for images of 4 x 4 patches."""
+    """Return a model of 4 layers, 32 wide, with a 2-layer CLIP tower for 4 x 4 patches."""
     torch.manual_seed(0)
     text = BACKBONES[kind](
         hidden_size=32,
@@ -108,7 +108,7 @@ def tiny_llava(kind: str) -> LlavaForConditionalGeneration:
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Folders with the saved models."""
+    """Save the models and return their folders."""
     folders = {kind: tmp_path_factory.mktemp(kind) for kind in BACKBONES}
     for kind, folder in folders.items():
         tiny_llava(kind).save_pretrained(folder)
@@ -116,12 +116,12 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 class TestLlava(common.PeftCommonTester):
-    """The parent's checks, called by name."""
+    """Run the checks of the parent class by name."""
 
     transformers_class = LlavaForConditionalGeneration
 
     def prepare_inputs_for_testing(self) -> dict[str, torch.Tensor]:
-        """One image of 16 tokens in each of two sequences."""
+        """Return two sequences with one image of 16 tokens each."""
         ids = torch.tensor([[1, *[63] * 16, 5, 6, 7], [1, *[63] * 16, 8, 9, 10]])
         pixels = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "pixel_values": pixels}

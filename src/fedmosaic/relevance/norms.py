@@ -47,7 +47,7 @@ class FinalNorm:
         square = torch.linalg.vecdot(centred, centred).unsqueeze(-1)
         return mean, torch.rsqrt(square / hidden.shape[-1] + self.eps)
 
-    def pull_back(
+    def backward(
         self, hidden: Tensor, grad_rows: Tensor, rows: Tensor, inner: Tensor, total: Tensor | None
     ) -> Tensor:
         """Return rows of the loss gradient before the norm from the same rows after it.

@@ -74,7 +74,7 @@ class SignatureModel:
         order = torch.randperm(width, generator=generator("signature rows", seed, width))
         self.rows = order[:count].sort().values.to(weight.device)
         self.size = count * self.down_proj.in_features
-        self._head_rows = weight  # [V, k]; nothing is copied when all rows are kept
+        self._head_rows = weight  # [V, k]; nothing is copied when all rows are used
         self._block = max(1, LIMIT // len(weight))
         if count < width:
             self._head_rows = nn.functional.pad(self._head_rows[:, self.rows], (0, -count % TILE))
@@ -127,7 +127,7 @@ class SignatureModel:
         grad_rows = torch.cat([block[0] for block in blocks])[:, : len(self.rows)]
         inner = torch.cat([block[1] for block in blocks])
         totals = [block[2] for block in blocks if block[2] is not None]
-        result = self.norm.pull_back(
+        result = self.norm.backward(
             hidden, grad_rows, self.rows, inner, torch.cat(totals) if totals else None
         )
         return result.mul_(self.logit_scale / len(targets))
