@@ -1,4 +1,4 @@
-"""The house keeps its floors: a file imports only from lower floors or from its own folder."""
+"""Test that a file imports only from lower floors or from its own room of the package."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FLOORS = [
     {"cli"},
     {"__main__"},
 ]
-# Inside these floors, rooms may use each other in this one direction.
+# Inside a floor, a room may use another one in this direction only.
 SIDEWAYS = {
     ("config", "errors"), ("seeding", "errors"), ("files", "errors"),
     ("models", "data"),
@@ -54,7 +54,7 @@ def imports(path: Path) -> set[str]:
 
 
 def room_of(parts: Sequence[str]) -> str:
-    """The room of a module: its top folder, or the part of ``miniature`` that it belongs to."""
+    """Return the room of a module: its top folder, or its part of ``miniature``."""
     return ".".join(parts[:2]) if parts[0] == "miniature" and len(parts) > 1 else parts[0]
 
 
