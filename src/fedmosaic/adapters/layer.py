@@ -30,7 +30,7 @@ ForwardPath = Literal["reference", "closed form", "fused"]
 
 
 class AdaptedLinear(MergeableLinear):
-    """Share everything between Co-LoRA and LoRA layers but the low-rank parameters.
+    """Provide the common part of Co-LoRA and LoRA layers; they add the low-rank parameters.
 
     Args:
         base_layer: The frozen linear layer, or a quantised one that PEFT knows.

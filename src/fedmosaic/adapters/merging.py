@@ -1,4 +1,4 @@
-"""Add adapters into the weights of a linear layer, and take them out again."""
+"""Merge adapters into the weights of a linear layer, and unmerge them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 class MergeableLinear(nn.Module, BaseTunerLayer):
     """Merge and unmerge named adapters of a linear layer.
 
-    A subclass says what an adapter changes (``get_delta_weight``, ``get_delta_bias``), which
-    adapters it has (``has``) and how active adapters are weighted (``coefficients``).
+    A subclass defines the changes by an adapter (``get_delta_weight``, ``get_delta_bias``), the
+    adapters of the layer (``has``) and their weights in the output (``coefficients``).
     """
 
     if TYPE_CHECKING:  # from the untyped BaseTunerLayer

@@ -15,7 +15,7 @@ from fedmosaic.models.chat import IGNORE
 
 @dataclass(frozen=True)
 class ForwardPass:
-    """Hold what one forward pass leaves for the closed form, at T positions that predict a label.
+    """Hold the inputs of the last two layers at the T positions that predict a label.
 
     Attributes:
         hidden: [T, d] input of the final norm.

@@ -108,7 +108,7 @@ class SignatureModel:
 
     @torch.no_grad()
     def forward(self, batch: Batch) -> ForwardPass:
-        """Run the model once and record what the closed form needs; see :func:`record_forward`."""
+        """Run the model once and record the inputs of its last layers (:func:`record_forward`)."""
         return record_forward(self.backbone, self.down_proj, batch)
 
     def logits(self, hidden: Tensor) -> Tensor:
