@@ -1,4 +1,4 @@
-"""``fedmosaic adapt``: measure how fast the clients of finished runs learn new tasks."""
+"""Implement ``fedmosaic adapt``: measure how fast the clients of finished runs learn new tasks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``fedmosaic align``: align the frozen A and B matrices of several models."""
+"""Implement ``fedmosaic align``: align the frozen A and B matrices of several models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``fedmosaic compare``: run several algorithms with several seeds and compare them."""
+"""Implement ``fedmosaic compare``: run several algorithms with several seeds and compare them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``fedmosaic export``: write a client's adapter as a standard PEFT LoRA adapter."""
+"""Implement ``fedmosaic export``: write a client's adapter as a standard PEFT LoRA adapter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``fedmosaic list``: list algorithms, scenarios, models or datasets."""
+"""Implement ``fedmosaic list``: list algorithms, scenarios, models or datasets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``fedmosaic miniature``: rebuild the small models that come with the library."""
+"""Implement ``fedmosaic miniature``: rebuild the small models that come with the library."""
 
 from __future__ import annotations
 

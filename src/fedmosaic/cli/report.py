@@ -1,4 +1,4 @@
-"""``fedmosaic report``: write a web page with the results of runs and comparisons."""
+"""Implement ``fedmosaic report``: write a web page with the results of runs and comparisons."""
 
 from __future__ import annotations
 

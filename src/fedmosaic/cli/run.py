@@ -1,4 +1,4 @@
-"""``fedmosaic run``: run a scenario, or continue an interrupted run."""
+"""Implement ``fedmosaic run``: run a scenario, or continue an interrupted run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``fedmosaic show``: print the table of a run or of a comparison."""
+"""Implement ``fedmosaic show``: print the table of a run or of a comparison."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class FavouredPeers:
 
     @property
     def sentence(self) -> str:
-        """What the shares mean."""
+        """The meaning of the shares, in a sentence."""
         if self.own_group is None:
             return f"{self.label} reports the weights below."
         share = (
@@ -117,7 +117,7 @@ class RelevanceControl:
 
     @property
     def sentence(self) -> str:
-        """What the relevance weights are worth."""
+        """The gain from relevance weights, in a sentence."""
         parts = [
             f"{points(gap)} on {TASKS[column]} ({outcome(gap)})"
             for column, gap in self.gaps.items()

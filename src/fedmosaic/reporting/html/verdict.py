@@ -59,7 +59,7 @@ class Verdict:
 
     @property
     def certainty(self) -> str:
-        """How certain the result is, in a sentence."""
+        """The certainty of the result, in a sentence."""
         if self.lacks_interval:
             return "Inconclusive: one seed gives no interval."
         total = len(self.rivals) + len(self.beaten)
