@@ -47,13 +47,14 @@ SETTINGS = [
     "evaluation.every=8",
     "evaluation.last_items=30",
     "adapter.num_blocks=8",
+    "adapter.block_rule=even",
     "adapter.shared_modules=[o_proj]",
     "adapter.shared_r=64",
     "train.moment_shared=tensor",
     "train.lr_shared=0.01",
-    "alignment={method: gradients, refine: {}, layers: even, size: 1500}",
+    "alignment={method: gradients, refine: {}, size: 1500}",
 ]
-CLOSED_FORM = "alignment={method: gradients, refine: null, layers: even, size: 512}"
+CLOSED_FORM = "alignment={method: gradients, refine: null, size: 512}"
 VARIANTS = [
     Variant(NO_COMMUNICATION, "fedmosaic-alone"),
     Variant(SAME_ARCHITECTURE, "fedmosaic-within"),

@@ -48,14 +48,15 @@ CHOOSING_SEEDS = (1000,)
 SETTINGS = ["rounds=8", "evaluation.every=8", "evaluation.last_items=30", "budget=flops"]
 COLORA = (
     "adapter.num_blocks=8",
+    "adapter.block_rule=even",
     "adapter.shared_modules=[o_proj]",
     "adapter.shared_r=64",
     "train.moment_shared=tensor",
     "train.lr_shared=1e-2",
 )
-REFINED = ("alignment={method: gradients, refine: {}, layers: even, size: 1500}",)
-CLOSED_FORM = ("alignment={method: gradients, refine: null, layers: even, size: 512}",)
-NOT_ALIGNED = ("alignment={method: none, layers: even}",)
+REFINED = ("alignment={method: gradients, refine: {}, size: 1500}",)
+CLOSED_FORM = ("alignment={method: gradients, refine: null, size: 512}",)
+NOT_ALIGNED = ("alignment={method: none}",)
 LOCAL = "sft"
 BASELINES = (
     LOCAL,

@@ -55,9 +55,9 @@ from benchmarks.common.arguments import benchmark_parser
 from benchmarks.common.paths import RESULTS, read_result, write_result
 from fedmosaic.alignment import align
 from fedmosaic.alignment.closed_form.pivot import random_subspaces
-from fedmosaic.alignment.refinement.closed_form import agreement, balance
-from fedmosaic.alignment.refinement.effects import trace
-from fedmosaic.alignment.refinement.traces import Questions
+from fedmosaic.alignment.refinement import PseudoTaskSet
+from fedmosaic.alignment.refinement.strength import agreement, balance
+from fedmosaic.alignment.refinement.traces import record_traces
 from fedmosaic.miniature.benchmark.load import public_set
 from fedmosaic.models.backbone import Backbone
 
@@ -98,15 +98,18 @@ def subspaces(models: Sequence[Model], variant: str) -> tuple[list[dict[str, Ten
     if variant == "random":
         pairs = [random_subspaces(model.backbone, model.sites, RANK, 0) for model in models]
     else:
-        aligned = align(backbones, backbones[0], public, alignment_settings(variant))
+        settings = alignment_settings(variant)
+        aligned = align(backbones, backbones[0], public, settings.alignment, settings.placement)
         pairs = [dict(one.tensors) for one in aligned]
         reports = [dict(one.report) for one in aligned]
     pairs = [{key: value.float() for key, value in pair.items()} for pair in pairs]
     if variant == "refined":
         return pairs, reports
-    settings = alignment_settings("refined", refine={"questions": 20})
-    tasks = Questions.of(backbones[0], public, settings).fitted
-    traces = [[trace(model.backbone, model.sites, task) for task in tasks] for model in models]
+    settings = alignment_settings("refined", refine={"pseudo_tasks": 20})
+    tasks = PseudoTaskSet.of(backbones[0], public, settings.alignment).fitted
+    traces = [
+        [record_traces(model.backbone, model.sites, task) for task in tasks] for model in models
+    ]
     shares = agreement(pairs, traces)
     return [balance(pair, own, shares) for pair, own in zip(pairs, traces, strict=True)], reports
 

@@ -9,17 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.accuracy.injection import Injection
 from fedmosaic.adapters.placement import sites_of
-from fedmosaic.alignment import REFINED, AlignmentSettings
+from fedmosaic.alignment import REFINED
 from fedmosaic.alignment.closed_form.pivot import random_subspaces
-from fedmosaic.alignment.correspondence.depth import depth_ends
-from fedmosaic.alignment.hooks import Injection
+from fedmosaic.alignment.standalone import StandaloneSettings
 from fedmosaic.data.example import Example, Turn
 from fedmosaic.miniature.benchmark.load import load_task
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.seeding import generator
 
-RANK = REFINED["rank"]
+RANK = REFINED["r"]
 STEPS, PER_TASK, ITEMS = 80, 4, 100
 RELABELLED = "relabelled"
 # Name the draws of examples; published runs depend on them.
@@ -27,7 +27,7 @@ DRAWS = {"own": "own", RELABELLED: "other"}
 Pair = tuple[Tensor, Tensor]  # P (sites, tasks, r, r) and Q (sites, tasks, r)
 
 
-def alignment_settings(method: str, **changes: Any) -> AlignmentSettings:
+def alignment_settings(method: str, **changes: Any) -> StandaloneSettings:
     """Return the settings of a way to choose A and B.
 
     Args:
@@ -36,7 +36,7 @@ def alignment_settings(method: str, **changes: Any) -> AlignmentSettings:
     """
     refined = REFINED if method == "refined" else {**REFINED, "refine": None}
     fitted = "gradients" if method == "refined" else method
-    return AlignmentSettings.model_validate({**refined, "method": fitted, **changes})
+    return StandaloneSettings.model_validate({**refined, "method": fitted, **changes})
 
 
 def relabel(examples: Sequence[Example]) -> list[Example]:
@@ -101,8 +101,8 @@ class Model:
     def __init__(self, backbone: Backbone, tasks: Sequence[str], seed: int) -> None:
         """Load the tasks with a seed and draw random A and B."""
         self.backbone, self.tasks = backbone, tasks
-        ends = depth_ends(backbone.num_layers, alignment_settings("gradients"))
-        self.sites = sites_of(ends, REFINED["modules"])
+        placement = alignment_settings("gradients").placement
+        self.sites = sites_of(placement.block_ends(backbone.num_layers), placement.modules)
         data = [load_task(name, seed=seed, train_limit=ITEMS, test_limit=ITEMS) for name in tasks]
         self.test = Batch.of(backbone, [example for task in data for example in task.test])
         own = [example for task in data for example in task.train]

@@ -29,11 +29,10 @@ import torch
 
 from benchmarks.common.arguments import benchmark_parser
 from benchmarks.common.paths import write_result
-from fedmosaic.adapters import block_ends
-from fedmosaic.adapters.placement import sites_of
+from benchmarks.cost.descent import Descent
+from fedmosaic.adapters.placement import PROJECTIONS, Placement, sites_of
 from fedmosaic.alignment import AlignmentSettings, align
-from fedmosaic.alignment.closed_form.descent import Descent
-from fedmosaic.alignment.closed_form.moments import Matched, Moments
+from fedmosaic.alignment.closed_form.moments import MatchedBatch, PairMoments
 from fedmosaic.alignment.closed_form.observe import Observation, observe
 from fedmosaic.alignment.closed_form.pivot import Pivot, random_subspaces
 from fedmosaic.alignment.closed_form.solve import fit_ridge, residual
@@ -47,7 +46,8 @@ RATES = (5e-5, 5e-4, 5e-3)
 PAPERS_RATE = RATES[0]
 HELD_OUT = 256
 WHOLE = 256
-SETTINGS = AlignmentSettings(rank=16, held_out=1e-9)
+SETTINGS = AlignmentSettings(held_out=1e-9)
+PLACEMENT = Placement(r=16, num_blocks=4, modules=PROJECTIONS)
 
 
 class Pair:
@@ -63,11 +63,11 @@ class Pair:
     def __init__(self, model: Backbone, pivot: Backbone, examples: Sequence[Example]) -> None:
         """Choose the pivot's A and B from examples, and draw random ones for the model."""
         self.model = model
-        self.pivot = Pivot.of(pivot, examples, SETTINGS)
-        self.sites = sites_of(block_ends(model.num_layers, SETTINGS.blocks), SETTINGS.modules)
-        self.before = random_subspaces(model, self.sites, SETTINGS.rank, SETTINGS.seed)
+        self.pivot = Pivot.of(pivot, examples, SETTINGS, PLACEMENT)
+        self.sites = sites_of(PLACEMENT.block_ends(model.num_layers), PLACEMENT.modules)
+        self.before = random_subspaces(model, self.sites, PLACEMENT.r, SETTINGS.seed)
 
-    def batches(self, examples: Sequence[Example], size: int) -> Iterator[Matched]:
+    def batches(self, examples: Sequence[Example], size: int) -> Iterator[MatchedBatch]:
         """Yield the inputs of the model and the pivot's A x, matched token by token."""
         settings = SETTINGS.model_copy(update={"batch_size": size})
         passes = [
@@ -79,14 +79,14 @@ class Pair:
         ]
         for own, other in zip(*passes, strict=True):
             projected = {
-                key: {"z": kinds["x"] @ self.pivot.subspaces[f"{key}.A"].t().float()}
-                for key, kinds in other.sites.items()
+                key: {"z": values["x"] @ self.pivot.subspaces[f"{key}.A"].t().float()}
+                for key, values in other.sites.items()
             }
-            yield Matched(own, Observation(projected, other.origins, other.names))
+            yield MatchedBatch(own, Observation(projected, other.origins, other.example_ids))
 
-    def moments(self, examples: Sequence[Example]) -> dict[str, Moments]:
+    def moments(self, examples: Sequence[Example]) -> dict[str, PairMoments]:
         """Return the moments of all sites."""
-        sums = {site.key: Moments() for site in self.sites}
+        sums = {site.key: PairMoments() for site in self.sites}
         for matched in self.batches(examples, 64):
             for key, moments in sums.items():
                 moments.update(*matched.rows(key, "input"))
@@ -161,7 +161,7 @@ def whole_alignment(models: Sequence[Backbone], pivot: Backbone) -> dict[str, An
             ends[what] = time.process_time()
 
         spent, _ = process_seconds(
-            align, [pivot, *models], pivot, examples, AlignmentSettings(), mark
+            align, [pivot, *models], pivot, examples, AlignmentSettings(), PLACEMENT, mark
         )
     stages = {
         what: later - earlier

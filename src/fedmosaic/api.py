@@ -278,10 +278,12 @@ def align(
         out: a folder for one file of each model and its heat map; None writes nothing.
         root: the folder that ``public`` refers to. device, dtype: see :class:`~fedmosaic.models.loading.ModelOptions`.
         join: a folder of refined alignments to the same pivot, which stand as they are: other models are refined to the pivot's.
-        set: changes of single settings, ``["rank=64"]``.
+        set: changes of single settings, ``["r=64", "num_blocks=8"]``.
         progress: show progress in the terminal.
-        settings: fields of :class:`~fedmosaic.alignment.AlignmentSettings`. ``refine=True`` stands for functional refinement with
-            the sites it was made for (:data:`fedmosaic.alignment.REFINED`).
+        settings: fields of :class:`~fedmosaic.alignment.standalone.StandaloneSettings`, which are those
+            of :class:`~fedmosaic.alignment.AlignmentSettings` and
+            :class:`~fedmosaic.adapters.placement.Placement`. ``refine=True`` stands for functional
+            refinement with its placement (:data:`fedmosaic.alignment.REFINED`).
 
     Returns:
         one alignment for each model, in order.
@@ -290,6 +292,7 @@ def align(
         FedMosaicError: anything wrong with models, data or settings.
     """
     from fedmosaic import alignment
+    from fedmosaic.alignment.standalone import StandaloneSettings
     from fedmosaic.alignment.store import save_alignment
     from fedmosaic.data import public_examples
     from fedmosaic.models.backbone import Backbone
@@ -306,7 +309,7 @@ def align(
         }
     for change in set:
         apply_override(content, change)
-    chosen = parse(alignment.AlignmentSettings, content, "align")
+    chosen = parse(StandaloneSettings, content, "align")
     loaded = {
         name: Backbone.load(name, ModelOptions(dtype, device))
         for name in dict.fromkeys([*models, pivot])
@@ -316,7 +319,9 @@ def align(
     examples = public_examples(public, size, seed, root=Path(root) if root is not None else None)
     with AlignProgress(progress) as shown:
         clients = [loaded[name] for name in models]
-        found: list[Alignment] = alignment.align(clients, loaded[pivot], examples, chosen, shown)
+        found: list[Alignment] = alignment.align(
+            clients, loaded[pivot], examples, chosen.alignment, chosen.placement, shown
+        )
     if out is not None:
         for aligned in found:
             path = save_alignment(aligned, Path(out))

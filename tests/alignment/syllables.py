@@ -78,7 +78,7 @@ def syllable_model(words: Backbone) -> Backbone:
     return Backbone("syllables", model, tokenizer(SYLLABLES, "[a-z]{2}"))
 
 
-def spoken(count: int, seed: int = 0) -> list[Example]:
+def sentences(count: int, seed: int = 0) -> list[Example]:
     """Random words, answered by a random word."""
     examples = []
     for index in range(count):

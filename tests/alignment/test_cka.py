@@ -15,7 +15,7 @@ from fedmosaic.alignment.correspondence.cka import (
     layer_outputs,
     principal_bases,
 )
-from fedmosaic.alignment.correspondence.depth import cka_monotone_matching
+from fedmosaic.alignment.correspondence.layers import cka_monotone_matching
 from fedmosaic.data import public_examples
 from fedmosaic.errors import DataError, ModelError
 from fedmosaic.models.backbone import Backbone

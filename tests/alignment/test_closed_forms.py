@@ -1,4 +1,4 @@
-"""Every closed form against a few lines of float64 on the data themselves; they only see second moments."""
+"""Check every closed form, which gets second moments, against float64 formulas on the data."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedmosaic.alignment.closed_form.moments import Moments
+from fedmosaic.alignment.closed_form.moments import PairMoments
 from fedmosaic.alignment.closed_form.solve import (
     canonical_correlations,
+    check_sufficient,
     coordinate_correlation,
-    enough,
     fit_procrustes,
     fit_ridge,
+    map_pivot_side,
     nearest_orthonormal,
     output_map,
     release_map,
     residual,
     ridge,
-    seen_through,
 )
 from fedmosaic.errors import DataError
 
@@ -38,8 +38,8 @@ B, OWN_B = (torch.linalg.qr(normal(size, R)).Q for size in (E, D))
 MAP = normal(R, D)
 
 
-def moments(x: Tensor, z: Tensor) -> Moments:
-    made = Moments()
+def moments(x: Tensor, z: Tensor) -> PairMoments:
+    made = PairMoments()
     for one, two in zip(x.split(70), z.split(70), strict=True):
         made.update(one, two)
     return made
@@ -61,18 +61,17 @@ def close(one: Tensor, two: Tensor) -> None:
 def test_moments_are_sums_in_any_order() -> None:
     parts = list(zip(X.split(100), Y.split(100), strict=True))
     for order in permutations(parts):
-        made = Moments()
+        made = PairMoments()
         for x, y in order:
             made.update(x, y)
         assert made.count == ROWS
         close(made.own, X.t() @ X)
         close(made.cross, X.t() @ Y)
         close(made.other, Y.t() @ Y)
-    single = Moments()
+    single = PairMoments()
     single.update(X.float(), Y.float())
     assert single.own.dtype == torch.float64
     close(single.own, X.float().double().t() @ X.float().double())
-    assert single.energy == pytest.approx(float(Y.float().double().square().sum(1).mean()))
 
 
 @pytest.mark.parametrize("strength", [0.0, 1e-3, 0.5])
@@ -108,9 +107,9 @@ def test_procrustes_is_the_best_of_all_orthonormal_maps() -> None:
     for _ in range(200):
         other = nearest_orthonormal(found + 0.3 * normal(R, D))
         assert ((X @ other.t()) * z).sum() < value
-    turned = torch.linalg.qr(normal(D, D)).Q
-    whole = fit_procrustes(moments(X @ turned.t(), X))
-    close(whole, turned.t())
+    rotation = torch.linalg.qr(normal(D, D)).Q
+    whole = fit_procrustes(moments(X @ rotation.t(), X))
+    close(whole, rotation.t())
 
 
 @pytest.mark.parametrize("strength", [1e-6, 1e-3, 0.1])
@@ -144,13 +143,13 @@ def test_b_from_outputs_leaves_out_what_outputs_never_do() -> None:
     for _ in range(3):
         found = output_map(moments(noisy(flat_own), noisy(flat_pivot)), B)
         torch.testing.assert_close(found, exact, atol=1e-5, rtol=0)
-    with pytest.raises(DataError, match="shows 3 independent directions, but the rank is 4"):
+    with pytest.raises(DataError, match="has 3 independent directions, but the rank is 4"):
         output_map(moments(X[:, :3] @ normal(3, D), Y), B)
 
 
 def test_b_from_outputs_does_not_depend_on_the_coordinates_of_the_pivots() -> None:
-    turned = torch.linalg.qr(normal(E, E)).Q
-    close(output_map(moments(X, Y @ turned.t()), turned @ B), output_map(moments(X, Y), B))
+    rotation = torch.linalg.qr(normal(E, E)).Q
+    close(output_map(moments(X, Y @ rotation.t()), rotation @ B), output_map(moments(X, Y), B))
 
 
 def test_the_releases_b_stays_in_the_span_of_its_own_and_is_not_orthonormal() -> None:
@@ -190,23 +189,23 @@ def test_correlations() -> None:
     assert coordinate_correlation(moments(X, mapped), MAP) == pytest.approx(1)
 
 
-def test_seen_through_a_map() -> None:
-    seen = seen_through(moments(X, Y), B.t())
+def test_the_pivot_side_can_be_mapped() -> None:
+    mapped = map_pivot_side(moments(X, Y), B.t())
     direct = moments(X, Y @ B)
-    close(seen.cross, direct.cross)
-    close(seen.other, direct.other)
-    assert seen.count == ROWS and torch.equal(seen.own, moments(X, Y).own)
+    close(mapped.cross, direct.cross)
+    close(mapped.other, direct.other)
+    assert mapped.count == ROWS and torch.equal(mapped.own, moments(X, Y).own)
 
 
 def test_too_little_is_named() -> None:
     with pytest.raises(DataError, match="300 matched tokens, too few for rank 151: at least 302"):
-        enough(moments(X, Y), 151, "inputs")
-    enough(moments(X, Y), 150, "inputs")
+        check_sufficient(moments(X, Y), 151, "inputs")
+    check_sufficient(moments(X, Y), 150, "inputs")
     with pytest.raises(DataError, match="the pivot's outputs are all zero"):
-        enough(moments(X, 0 * Y), 4, "outputs")
-    with pytest.raises(DataError, match="shows 3 independent directions, but the rank is 4"):
+        check_sufficient(moments(X, 0 * Y), 4, "outputs")
+    with pytest.raises(DataError, match="has 3 independent directions, but the rank is 4"):
         fit_ridge(moments(X, Y[:, :3] @ normal(3, 4)))
-    with pytest.raises(DataError, match="shows 12 independent directions, but the rank is 13"):
+    with pytest.raises(DataError, match="has 12 independent directions, but the rank is 13"):
         nearest_orthonormal(normal(13, 12))
-    with pytest.raises(DataError, match="shows 0 independent directions"):
+    with pytest.raises(DataError, match="has 0 independent directions"):
         fit_ridge(moments(X, 0 * Y[:, :R]))

@@ -1,50 +1,63 @@
-"""The paper's gradient descent for A: the steps of a plain loop over the examples, and no better than the closed form."""
+"""Check the paper's gradient descent for A against a plain loop and the closed form."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import pytest
 import torch
 from planted import MODULES
-from syllables import spoken, syllable_model, word_model
+from small_alignments import small
+from syllables import sentences, syllable_model, word_model
 
+from benchmarks.cost.descent import Descent
 from fedmosaic.adapters import block_ends
-from fedmosaic.alignment import AlignmentSettings
-from fedmosaic.alignment.closed_form.descent import Descent
 from fedmosaic.alignment.closed_form.fit import Fitting
-from fedmosaic.alignment.closed_form.moments import Matched
-from fedmosaic.alignment.closed_form.observe import Observation, observe
+from fedmosaic.alignment.closed_form.moments import MatchedBatch
+from fedmosaic.alignment.closed_form.observe import observe
 from fedmosaic.alignment.closed_form.pivot import Pivot
 from fedmosaic.alignment.closed_form.solve import nearest_orthonormal
 
-EXAMPLES = spoken(30)
+EXAMPLES = sentences(30)
 KEY = "block.1.o_proj"
-Passes = tuple[Fitting, list[Observation], list[Observation]]
+FITTED = 24
+
+
+class Passes(NamedTuple):
+    closed: Fitting
+    before: Mapping[str, torch.Tensor]
+    matched: list[MatchedBatch]
 
 
 @pytest.fixture(scope="module")
 def passes() -> Passes:
     words = word_model()
     syllables = syllable_model(words)
-    settings = AlignmentSettings(rank=4, blocks=2, batch_size=7, fit="descent")
-    pivot = Pivot.of(words, EXAMPLES, settings)
-    fitting = Fitting(syllables, block_ends(4, 2), (1, 3), settings, len(EXAMPLES))
-    own = list(observe(syllables, fitting.sites, EXAMPLES, settings, pivot.words))
-    return fitting, own, [pivot.show(seen) for seen in pivot.observe(EXAMPLES)]
+    chosen = small(batch_size=7)
+    settings, placement = chosen.alignment, chosen.placement
+    pivot = Pivot.of(words, EXAMPLES, settings, placement)
+    closed = Fitting(syllables, block_ends(4, 2), (1, 3), settings, placement, len(EXAMPLES))
+    matched = []
+    own_pass = observe(syllables, closed.sites, EXAMPLES, settings, pivot.words)
+    for own, observation in zip(own_pass, pivot.observe(EXAMPLES), strict=True):
+        projected = pivot.project(observation)
+        closed.update(own, projected)
+        matched.append(MatchedBatch(own, projected))
+    return Passes(closed, closed.before, matched)
 
 
 def test_one_step_for_every_four_examples_whatever_the_batches(passes: Passes) -> None:
-    """24 examples are fitted to, in batches of seven: six steps of AdamW at 5e-5."""
-    fitting, own, shown = passes
-    for one, two in zip(own, shown, strict=True):
-        fitting.update(one, two)
+    """24 examples in batches of seven: six steps of AdamW at 5e-5."""
+    descent = Descent(passes.before)
     rows: list[tuple[torch.Tensor, torch.Tensor]] = []  # of each example
-    for one, two in zip(own, shown, strict=True):
-        matched = Matched(one, two)
-        rows += list(
-            zip(*(side.split(matched.counts) for side in matched.rows(KEY, "input")), strict=True)
-        )
-    assert len(rows) == 30
-    a = fitting.before[f"{KEY}.A"].float().requires_grad_()
+    for matched in passes.matched:
+        if len(rows) < FITTED:
+            descent.update(matched)
+        split = (side.split(matched.counts) for side in matched.rows(KEY, "input"))
+        rows += list(zip(*split, strict=True))
+    assert len(rows) == 30 and descent.examples == FITTED
+    a = passes.before[f"{KEY}.A"].float().requires_grad_()
     mean, square = torch.zeros_like(a), torch.zeros_like(a)
     for step in range(6):
         x, z = (torch.cat(side) for side in zip(*rows[4 * step : 4 * step + 4], strict=True))
@@ -54,24 +67,18 @@ def test_one_step_for_every_four_examples_whatever_the_batches(passes: Passes) -
             mean / (1 - 0.9 ** (step + 1)) / ((square / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8)
         )
         a = (a - 5e-5 * moved).detach().requires_grad_()
-    assert fitting.descent is not None
-    torch.testing.assert_close(fitting.descent.maps[KEY], a, atol=1e-7, rtol=0)
-    found = fitting.solve()[f"{KEY}.A"]
-    torch.testing.assert_close(found, nearest_orthonormal(a.detach()), atol=1e-6, rtol=0)
+    torch.testing.assert_close(descent.maps[KEY], a, atol=1e-7, rtol=0)
+    torch.testing.assert_close(
+        descent.solve(KEY), nearest_orthonormal(a.detach()), atol=1e-6, rtol=0
+    )
 
 
 def test_with_enough_steps_it_comes_near_the_closed_form(passes: Passes) -> None:
-    fitting, own, shown = passes
-    descent = Descent(fitting.before, lr=3e-3)
-    pairs = [Matched(one, two) for one, two in zip(own, shown, strict=True)]
+    descent = Descent(passes.before, lr=3e-3)
     for _ in range(60):
-        for matched in pairs:
+        for matched in passes.matched:
             descent.update(matched)
-    closed = Fitting(
-        word_model(), (1, 3), (1, 3), fitting.settings.model_copy(update={"fit": "ridge"}), 30
-    )
-    for one, two in zip(own, shown, strict=True):
-        closed.update(one, two)
+    closed = passes.closed
     solved = closed.solve()
     by_descent = solved | {
         f"block.{k}.{m}.A": descent.solve(f"block.{k}.{m}") for k in range(2) for m in MODULES

@@ -1,4 +1,4 @@
-"""Planted truth: of two models that compute one function in other coordinates, alignment finds what became of what."""
+"""Check alignment on planted truth: two models that compute one function in other coordinates."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from planted import (
     random_state,
     true_pair,
 )
-from syllables import spoken, syllable_model, word_logits, word_model
+from small_alignments import align_small
+from syllables import sentences, syllable_model, word_logits, word_model
 from torch import Tensor
 
 from fedmosaic.adapters import block_ends
 from fedmosaic.adapters.placement import sites_of
-from fedmosaic.alignment import Alignment, AlignmentSettings, align
+from fedmosaic.alignment import Alignment
 from fedmosaic.alignment.hooks import forward
 from fedmosaic.data import Example, public_examples
 from fedmosaic.errors import DataError
@@ -48,9 +49,8 @@ def twin(pivot: Backbone) -> Twin:
 def aligned(
     pivot: Backbone, other: Backbone, examples: list[Example], **settings: Any
 ) -> list[Alignment]:
-    return align(
-        [pivot, other], pivot, examples, AlignmentSettings(rank=RANK, blocks=BLOCKS, **settings)
-    )
+    place = {"r": RANK, "num_blocks": BLOCKS}
+    return align_small([pivot, other], pivot, examples, **place, **settings)
 
 
 def logits(backbone: Backbone, model: Any = None) -> Tensor:
@@ -93,7 +93,7 @@ def test_twins_are_one_function(pivot: Backbone, twin: Twin) -> None:
 
 
 def test_the_twins_subspaces_are_found(pivot: Backbone, twin: Twin) -> None:
-    """All seven modules, by default settings: every A, and B within what the ridge shrinks unlike on the fitted share."""
+    """All seven modules with default settings: every A, and B up to the shrinking of the ridge."""
     own, found = aligned(pivot, twin.backbone, EXAMPLES)
     for site in sites_of((4, 9), MODULES):
         a, b = true_pair(twin, site, own.tensors[f"{site.key}.A"], own.tensors[f"{site.key}.B"])
@@ -108,16 +108,16 @@ def test_the_twins_subspaces_are_found(pivot: Backbone, twin: Twin) -> None:
 def test_without_alignment_the_same_knowledge_means_something_else(
     pivot: Backbone, twin: Twin
 ) -> None:
-    (own,) = align([pivot], pivot, EXAMPLES, AlignmentSettings(rank=RANK, blocks=BLOCKS))
+    (own,) = align_small([pivot], pivot, EXAMPLES, r=RANK, num_blocks=BLOCKS)
     found = agreement(pivot, twin.backbone, [own.tensors, None])
     assert abs(sum(found) / len(found)) < 0.3 and max(map(abs, found)) < 0.5
 
 
 @pytest.mark.parametrize("init", ["random", "svd"])
-def test_b_from_outputs_is_exact_where_outputs_tell_it(
+def test_b_from_outputs_is_exact_where_outputs_determine_it(
     pivot: Backbone, twin: Twin, init: str
 ) -> None:
-    """Outputs of gate and up are wider than what goes in: they tell of B only what lies in the weight's range."""
+    """Outputs of gate and up are wider than their inputs and determine B only in their range."""
     modules = MODULES if init == "svd" else ("q_proj", "k_proj", "v_proj", "o_proj", "down_proj")
     settings = {"method": "outputs", "pivot_init": init, "modules": modules, "ridge": 1e-5}
     own, found = aligned(pivot, twin.backbone, EXAMPLES, **settings)
@@ -128,21 +128,21 @@ def test_b_from_outputs_is_exact_where_outputs_tell_it(
 
 
 def test_procrustes_finds_the_twin_nearly(pivot: Backbone, twin: Twin) -> None:
-    """Exact only where the pivot's directions are principal for the fitted share alone, and they are for all examples."""
+    """It would be exact if the pivot's directions were principal for the fitted examples alone."""
     own, found = aligned(pivot, twin.backbone, EXAMPLES, fit="procrustes")
     assert min(agreement(pivot, twin.backbone, [own.tensors, found.tensors])) >= 0.95
 
 
 def test_layers_by_cka_find_the_planted_depth(pivot: Backbone) -> None:
-    """Identity layers at the wrong end: relative depth would pair layer 4 with what is layer 1 of the pivot."""
+    """By relative depth, layer 4 would be paired with a copy of the pivot's layer 1."""
     shifted = make_twin(pivot, identities=(2, 3, 4)).backbone
     with pytest.raises(
         DataError,
         match=r"aligning twin at block\.0\.q_proj: the model's output gradients are all zero",
     ):
         aligned(pivot, shifted, EXAMPLES)
-    own, found = aligned(pivot, shifted, EXAMPLES, layers="cka")
-    assert (own.report["layers"], found.report["layers"]) == ([3, 7], [6, 10])
+    own, found = aligned(pivot, shifted, EXAMPLES, block_rule="cka")
+    assert (own.layers, found.layers) == ((3, 7), (6, 10))
     assert max(line["residual_after"] for line in found.report["sites"]) < 1e-4
     assert found.report["cka"]["blocks"][0]["lost"] > 0.01
 
@@ -151,17 +151,17 @@ def test_tokenizers_that_cut_the_same_text_differently() -> None:
     words = word_model()
     fold_norms(words.model, words.model.model)
     syllables = syllable_model(make_twin(words, identities=(2,)).backbone)
-    own, found = aligned(words, syllables, spoken(200))
-    unseen = spoken(16, seed=1)
+    own, found = aligned(words, syllables, sentences(200))
+    unseen = sentences(16, seed=1)
     modules = sites_of(range(BLOCKS), MODULES)
 
-    def told(backbone: Backbone, shared: Mapping[str, Tensor] | None, seed: int) -> Tensor:
+    def change(backbone: Backbone, shared: Mapping[str, Tensor] | None, seed: int) -> Tensor:
         model = adapted(backbone, BLOCKS, shared, random_state(modules, RANK, 0.3, seed))
         return torch.cat(
             [word_logits(backbone, one, model) - word_logits(backbone, one) for one in unseen]
         )
 
     for seed in SEEDS:
-        there = told(words, own.tensors, seed)
-        assert correlation(there, told(syllables, found.tensors, seed)) >= 0.9
-        assert abs(correlation(there, told(syllables, None, seed))) < 0.4
+        there = change(words, own.tensors, seed)
+        assert correlation(there, change(syllables, found.tensors, seed)) >= 0.9
+        assert abs(correlation(there, change(syllables, None, seed))) < 0.4

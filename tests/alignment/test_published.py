@@ -9,7 +9,11 @@ import pytest
 import torch
 
 from fedmosaic.alignment.correspondence.positions import match, pool
-from fedmosaic.alignment.deployment.published import Published, pack_published, unpack_published
+from fedmosaic.alignment.deployment.published import (
+    PublishedPivot,
+    pack_published,
+    unpack_published,
+)
 from fedmosaic.data import Example, Turn, public_examples
 from fedmosaic.data.example import fingerprint
 from fedmosaic.errors import DataError, UpdateError
@@ -26,7 +30,7 @@ EXAMPLES = list(public_examples("miniature/public", 4))
 
 
 @pytest.fixture(scope="module")
-def published(models: list[Backbone]) -> Published:
+def published(models: list[Backbone]) -> PublishedPivot:
     origins = [models[1].token_origins(example) for example in EXAMPLES]
     tokens = sum(map(len, origins))
     draw = torch.Generator().manual_seed(0)
@@ -38,12 +42,12 @@ def published(models: list[Backbone]) -> Published:
         for block in range(2)
     }
     ids = [example.id for example in EXAMPLES]
-    return Published(
+    return PublishedPivot(
         sites, origins, ids, fingerprint(EXAMPLES), {"pivot": models[1].name, "rank": 3}
     )
 
 
-def test_it_arrives_as_it_was_sent(published: Published) -> None:
+def test_it_arrives_as_it_was_sent(published: PublishedPivot) -> None:
     payload = pack_published(published)
     back = unpack_published(payload, {f"block.{k}.o_proj": {"z": 3, "u": 2} for k in range(2)})
     assert back.schema == published.schema and back.about == published.about
@@ -66,7 +70,7 @@ def test_it_arrives_as_it_was_sent(published: Published) -> None:
 
 
 def test_it_serves_as_well_as_the_pivot_itself(
-    models: list[Backbone], published: Published
+    models: list[Backbone], published: PublishedPivot
 ) -> None:
     back = unpack_published(pack_published(published))
     back.check_examples(EXAMPLES)
@@ -79,7 +83,7 @@ def test_it_serves_as_well_as_the_pivot_itself(
         assert pool(values, here.second, here.count).shape == (here.count, 3)
 
 
-def test_other_examples_are_noticed(published: Published) -> None:
+def test_other_examples_are_noticed(published: PublishedPivot) -> None:
     changed = Example(EXAMPLES[0].id, (Turn("user", "something else"), Turn("assistant", "red")))
     for examples, message in (
         (EXAMPLES[:3], "published 4 public examples, but there are 3"),
@@ -90,7 +94,7 @@ def test_other_examples_are_noticed(published: Published) -> None:
             published.check_examples(examples)
 
 
-def changed(published: Published, row: int, column: int, value: int) -> list[torch.Tensor]:
+def changed(published: PublishedPivot, row: int, column: int, value: int) -> list[torch.Tensor]:
     tables = [table.clone() for table in published.origins]
     tables[0][row, column] = value
     return tables
@@ -122,13 +126,13 @@ def changed(published: Published, row: int, column: int, value: int) -> list[tor
     ],
 )
 def test_nonsense_is_neither_sent_nor_taken(
-    published: Published, change: Any, message: str
+    published: PublishedPivot, change: Any, message: str
 ) -> None:
     with pytest.raises(UpdateError, match=message):
         pack_published(replace(published, **change(published)))
 
 
-def test_tampered_bytes_are_refused(published: Published) -> None:
+def test_tampered_bytes_are_refused(published: PublishedPivot) -> None:
     payload = pack_published(published)
     for damaged in (payload[:-1], payload[:100], b"", b"\x80\x04K\x01."):
         with pytest.raises(UpdateError, match="damaged"):
@@ -155,7 +159,7 @@ def test_tampered_bytes_are_refused(published: Published) -> None:
     ],
 )
 def test_only_what_was_agreed_on_is_taken(
-    published: Published, expected: dict[str, dict[str, int]]
+    published: PublishedPivot, expected: dict[str, dict[str, int]]
 ) -> None:
     with pytest.raises(UpdateError, match="expected"):
         unpack_published(pack_published(published), expected)

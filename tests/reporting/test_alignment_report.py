@@ -12,8 +12,9 @@ import PIL.Image
 import torch
 from rich.console import Console
 
-from fedmosaic.alignment.correspondence.depth import compare_rules
-from fedmosaic.alignment.store import Alignment, Identity
+from fedmosaic.alignment.correspondence.layers import compare_rules
+from fedmosaic.alignment.identity import Identity
+from fedmosaic.alignment.store import Alignment
 from fedmosaic.reporting.alignment import print_alignments
 from fedmosaic.reporting.heat_map import write_heat_map
 
@@ -43,7 +44,10 @@ SITES = [
     site(1, "o_proj", 0.5, gradient_correlation_before=0.1875),
 ]
 ALIGNMENT = Alignment(
-    {}, Identity("a/model", "b/pivot", "m", "p", "d", {}), {"sites": SITES, "cka": CKA}
+    {},
+    Identity("a/model", "b/pivot", "m", "p", "d", {}),
+    (1, 3),
+    report={"sites": SITES, "cka": CKA},
 )
 
 

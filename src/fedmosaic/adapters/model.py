@@ -14,11 +14,8 @@ from torch import Tensor, nn
 from fedmosaic.adapters.config import CoLoraConfig
 from fedmosaic.adapters.layer import AdaptedLinear
 from fedmosaic.adapters.linear import CoLoraLinear, LoraLinear
-from fedmosaic.adapters.placement import AdapterSite, block_ends
+from fedmosaic.adapters.placement import PROJECTIONS, AdapterSite, block_ends
 from fedmosaic.errors import ModelError
-
-PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-"""Linear modules of a decoder layer of the Llama and Qwen families."""
 
 LANGUAGE_MODELS = (
     *("llama", "mistral", "mixtral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "gemma3_text"),

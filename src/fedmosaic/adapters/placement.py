@@ -6,9 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from fedmosaic.config import AdapterSettings
 from fedmosaic.errors import ModelError
 
 BlockRule = Literal["depth", "even", "cka"]
+
+PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+"""Linear modules of a decoder layer of the Llama and Qwen families, adapted by default."""
 
 
 class AdapterSite(NamedTuple):
@@ -45,6 +49,16 @@ class Placement:
     num_blocks: int
     modules: tuple[str, ...]
     block_rule: BlockRule = "depth"
+
+    @classmethod
+    def of(cls, settings: AdapterSettings) -> Placement:
+        """Return the placement of Co-LoRA in an adapter with these settings."""
+        return cls(
+            r=settings.shared_r or settings.r,
+            num_blocks=settings.num_blocks,
+            modules=settings.shared_modules or settings.target_modules or PROJECTIONS,
+            block_rule=settings.block_rule,
+        )
 
     def block_ends(self, num_layers: int) -> tuple[int, ...]:
         """Return the block ends of a model of ``num_layers`` layers by depth alone.

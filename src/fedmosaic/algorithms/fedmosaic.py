@@ -19,13 +19,13 @@ from fedmosaic.adapters import (
     read_state,
     write_state,
 )
-from fedmosaic.adapters.placement import even_block_ends
+from fedmosaic.adapters.placement import Placement
 from fedmosaic.algorithms.base import Algorithm, Client, FitReport, Member, Server
 from fedmosaic.algorithms.common.lora import model_inputs, parameter_groups, target_pattern
 from fedmosaic.algorithms.common.peer_weights import peer_weights
 from fedmosaic.algorithms.message import Message
 from fedmosaic.alignment import Alignment
-from fedmosaic.alignment.rotation import turned
+from fedmosaic.alignment.rotation import rotated
 from fedmosaic.data.example import Example
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.relevance.privacy import PrivacyMechanism
@@ -76,7 +76,7 @@ class FedMosaic(Algorithm):
         ``share``: P and Q are mixed over ``all`` clients, those of one ``architecture``, or not at all (``none``). ``share_layers``: the
         same of ordinary LoRA. What is not shared does not leave the client, and its global branch has its own.
         ``foreign``: weight of the other architectures' P, Q beside the own one's; None: one mix of all, the paper.
-        ``turned``: a control: every architecture's aligned A, B turned away from the others' (:func:`fedmosaic.alignment.rotation.turned`);
+        ``turned``: a control: every architecture's aligned A, B rotated (:func:`fedmosaic.alignment.rotation.rotated`);
         without an alignment they are unrelated anyway.
         """
 
@@ -104,7 +104,7 @@ class FedMosaic(Algorithm):
     ) -> Any:
         settings = self.scenario.adapter
         # Refined A and B carry the strength at which they were refined.
-        scaled = aligned is not None and aligned.settings.get("refine") is not None
+        scaled = aligned is not None and aligned.scaled
         config = CoLoraConfig(
             r=settings.r,
             lora_alpha=settings.alpha,
@@ -128,7 +128,7 @@ class FedMosaic(Algorithm):
         model = build_pair(backbone.fork(), config)
         if aligned is not None:
             own = (
-                turned(aligned.tensors, self.seed, backbone.identity)
+                rotated(aligned.tensors, self.seed, backbone.identity)
                 if self.options.turned
                 else aligned.tensors
             )
@@ -139,16 +139,12 @@ class FedMosaic(Algorithm):
         write_state(model, "global", read_state(model, "local"))
         return model.eval()
 
-    def _block_layers(self, backbone: Backbone, aligned: Alignment | None) -> list[int] | None:
-        """The layers that end blocks; None for the rule of relative depth."""
-        blocks = self.scenario.adapter.num_blocks
-        if aligned is not None or not blocks:
-            return list(aligned.report["layers"]) if aligned else []
-        return (
-            list(even_block_ends(backbone.num_layers, blocks))
-            if self.scenario.alignment.layers == "even"
-            else None
-        )
+    def _block_layers(self, backbone: Backbone, aligned: Alignment | None) -> list[int]:
+        """Return the layers that end blocks."""
+        if aligned is not None:
+            return list(aligned.layers)
+        placement = Placement.of(self.scenario.adapter)
+        return list(placement.block_ends(backbone.num_layers)) if placement.num_blocks else []
 
     def parameters(self, model: Any) -> Sequence[ParameterGroup]:
         return parameter_groups(model, "local")

@@ -1,4 +1,4 @@
-"""A control for alignment: A and B that are what they were in their own model, and mean nothing in another."""
+"""Rotate aligned A and B at random, as a control that removes the alignment and nothing else."""
 
 from __future__ import annotations
 
@@ -9,21 +9,28 @@ from torch import Tensor
 
 from fedmosaic.seeding import generator
 
+_PURPOSE = "turned"  # names the draw; published runs depend on it
 
-def turned(tensors: Mapping[str, Tensor], *seed: int | str) -> dict[str, Tensor]:
-    """Every A and B turned by a random rotation of its own: A ← R A, B ← B R′, with R, R′ uniform among the orthogonal ones.
 
-    Subspaces and strength of every site stay as they are (AᵀA and BBᵀ do), and so what one model can learn does; but a P that
-    was learned here is read in other coordinates by a model that was turned under another seed.
+def rotated(tensors: Mapping[str, Tensor], *seed: int | str) -> dict[str, Tensor]:
+    """Rotate every A and every B by a random orthogonal matrix of its own.
+
+    A ← R A and B ← B R′, with R and R′ drawn uniformly (Haar) from the orthogonal matrices. AᵀA and
+    BBᵀ stay the same, so the model can learn exactly what it could before. A P that was learned
+    in this model has another meaning in a model that was rotated with another seed.
 
     Args:
-        tensors: as of :class:`~fedmosaic.alignment.Alignment`. seed: names the model and the run.
+        tensors: A and B, as in :class:`~fedmosaic.alignment.Alignment`.
+        seed: numbers and names that identify the run and the model.
+
+    Returns:
+        the rotated tensors, in the same dtype.
     """
     found: dict[str, Tensor] = {}
     for key, value in tensors.items():
         rank = value.shape[0 if key.endswith(".A") else 1]
         normal = torch.randn(
-            rank, rank, generator=generator(*seed, "turned", key), dtype=torch.float64
+            rank, rank, generator=generator(*seed, _PURPOSE, key), dtype=torch.float64
         )
         q, r = torch.linalg.qr(normal)
         rotation = q * r.diagonal().sign()  # uniform (Haar) only with the signs of R's diagonal

@@ -30,6 +30,14 @@ class AdapterSettings(Settings):
     0 puts ordinary LoRA on every layer.
     """
 
+    block_rule: Literal["depth", "even", "cka"] = "depth"
+    """Rule that chooses the last layers of blocks.
+
+    ``depth``: the paper's rule of relative depth. ``even``: blocks of equal size, the same as
+    ``depth`` where the blocks divide the layers. ``cka``: layers most similar to the pivot's by
+    centred kernel alignment; without an alignment, as ``depth``.
+    """
+
     gate: Literal["scalar", "input", "none"] = "scalar"
     """Gate β between the local and the global adapter.
 

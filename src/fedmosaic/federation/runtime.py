@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fedmosaic.adapters import adapter_parameters
+from fedmosaic.adapters.placement import Placement
 from fedmosaic.algorithms import Algorithm, make_algorithm
 from fedmosaic.alignment import Alignment, align
 from fedmosaic.config import ClientSpec, RunSettings, Scenario, TaskSpec
@@ -133,23 +134,20 @@ class Runtime:
 
         Found in the package or the cache, or made now and stored, so that another process of the run finds them.
         """
-        chosen, adapter = self.scenario.alignment, self.scenario.adapter
-        if chosen.method == "none" or not self.algorithm.shares_subspaces or not adapter.num_blocks:
+        chosen, placement = self.scenario.alignment, Placement.of(self.scenario.adapter)
+        if (
+            chosen.method == "none"
+            or not self.algorithm.shares_subspaces
+            or not placement.num_blocks
+        ):
             return None
-        targets = adapter.shared_modules or adapter.target_modules or chosen.modules
-        own = {
-            "rank": adapter.shared_r or adapter.r,
-            "blocks": adapter.num_blocks,
-            "modules": targets,
-        }
-        settings = chosen.model_copy(update=own)
         with self._at("alignment"):
             # Refinement is for each other: it takes all models of the federation at once.
             names = [architecture] if chosen.refine is None else self.scenario.models_used
             models = [self.backbone(name) for name in names]
-            return align(models, self.backbone(chosen.pivot), self._alignment_data(), settings)[
-                names.index(architecture)
-            ]
+            pivot, examples = self.backbone(chosen.pivot), self._alignment_data()
+            found = align(models, pivot, examples, chosen, placement)
+            return found[names.index(architecture)]
 
     def _alignment_data(self) -> Sequence[Example]:
         size, data = self.scenario.alignment.size, self.scenario.data

@@ -8,13 +8,12 @@ from typing import Any
 import torch
 
 from fedmosaic.adapters import adapter_parameters
+from fedmosaic.adapters.placement import PROJECTIONS
 from fedmosaic.config import AdapterSettings
 from fedmosaic.data.example import Example
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.seeding import seed_for
 from fedmosaic.training.optimiser import ParameterGroup
-
-PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 def target_pattern(backbone: Backbone, settings: AdapterSettings) -> str:

@@ -1,4 +1,7 @@
-"""Second moments of what two models do at matched tokens: all that the closed forms for A and B need to know."""
+"""Accumulate the second moments of two models at corresponding tokens.
+
+They are all that the closed forms for A and B need from the data.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,20 @@ from fedmosaic.adapters.placement import AdapterSite
 from fedmosaic.alignment.closed_form.observe import Observation
 
 PAIRS = {"input": ("x", "z"), "output": ("y", "y"), "gradient": ("g", "u")}
-"""What of the model answers to what of the pivot."""
+"""For each kind of row: the model's quantity and the pivot's quantity that it is paired with."""
 
 
-class Moments:
-    """Σ x xᵀ, Σ x zᵀ and Σ z zᵀ over matched tokens, in float64: independent of the order of batches, and of constant size.
+class PairMoments:
+    """Accumulate Σ x xᵀ, Σ x zᵀ and Σ z zᵀ over matched tokens, in float64.
+
+    The size is constant, and the result does not depend on the order of batches. Divided by
+    ``count`` the sums are the uncentred covariances.
 
     Attributes:
-        count: rows summed up. own [d, d], cross [d, e], other [e, e]: the sums divided by it are the uncentred covariances.
+        count: number of accumulated rows.
+        own: [d, d], Σ x xᵀ of the model.
+        cross: [d, e], Σ x zᵀ.
+        other: [e, e], Σ z zᵀ of the pivot.
     """
 
     def __init__(self) -> None:
@@ -39,32 +48,32 @@ class Moments:
         self.cross.addmm_(x.t(), z)
         self.other.addmm_(z.t(), z)
 
-    @property
-    def energy(self) -> float:
-        """Mean squared length of the pivot's rows."""
-        return float(self.other.trace()) / max(self.count, 1)
 
-
-SiteMoments = dict[str, dict[str, Moments]]
-"""For each site one :class:`Moments` for each entry of ``PAIRS``."""
+SiteMoments = dict[str, dict[str, PairMoments]]
+"""For each site one :class:`PairMoments` for each entry of ``PAIRS``."""
 
 Rows = tuple[Tensor, Tensor]
-"""Of the model [n, d] and of the pivot [n, e], one row for each group of tokens that answer to one another."""
+"""Rows of the model [n, d] and of the pivot [n, e]: one for each group of corresponding tokens."""
 
 
 def new_moments(sites: Sequence[AdapterSite]) -> SiteMoments:
-    """Empty moments of all sites."""
-    return {site.key: {pair: Moments() for pair in PAIRS} for site in sites}
+    """Return empty moments for all sites."""
+    return {site.key: {pair: PairMoments() for pair in PAIRS} for site in sites}
 
 
-class Matched:
-    """One batch of a model and, of the same examples, of the pivot: rows that answer to one another.
+class MatchedBatch:
+    """Pair the rows of a model and of the pivot on the same batch of examples.
 
-    Inputs and outputs are averaged over the tokens of a group, gradients are added up: a change of the output at every token of
-    the group changes ℓ by the sum of them.
+    Inputs and outputs are averaged over the tokens of a group. Gradients are added up: a change of
+    the output at every token of the group changes the probe by the sum of them.
+
+    Args:
+        own: the model's observation.
+        pivot: the pivot's projected observation of the same examples.
+        answer_only: use only the groups of the answers.
 
     Attributes:
-        counts: groups of each example.
+        counts: number of groups in each example.
     """
 
     def __init__(self, own: Observation, pivot: Observation, answer_only: bool = False) -> None:
@@ -73,19 +82,19 @@ class Matched:
             matchings = [matching.select(matching.answer) for matching in matchings]
         self.own, self.pivot = own, pivot
         self.counts = [matching.count for matching in matchings]
-        self._first = _joined([matching.first for matching in matchings], self.counts)
-        self._second = _joined([matching.second for matching in matchings], self.counts)
+        self._first = _concatenate([matching.first for matching in matchings], self.counts)
+        self._second = _concatenate([matching.second for matching in matchings], self.counts)
 
     def rows(self, key: str, pair: str) -> Rows:
-        """The rows of a site and one of ``PAIRS``; of gradients one for each group and probe."""
-        mine, theirs = PAIRS[pair]
+        """Return the rows of a site for one of ``PAIRS``: one a group, or one a group and probe."""
+        own_quantity, pivot_quantity = PAIRS[pair]
         count, mean = sum(self.counts), pair != "gradient"
-        one = _gather(self.own.sites[key][mine], self._first, count, mean)
-        two = _gather(self.pivot.sites[key][theirs], self._second, count, mean)
+        one = _reduce_groups(self.own.sites[key][own_quantity], self._first, count, mean)
+        two = _reduce_groups(self.pivot.sites[key][pivot_quantity], self._second, count, mean)
         return one.reshape(-1, one.shape[-1]), two.reshape(-1, two.shape[-1])
 
 
-def add(moments: SiteMoments, matched: Matched) -> None:
+def add_batch(moments: SiteMoments, matched: MatchedBatch) -> None:
     """Add one batch to the moments of all sites."""
     if sum(matched.counts):
         for key, pairs in moments.items():
@@ -93,8 +102,8 @@ def add(moments: SiteMoments, matched: Matched) -> None:
                 sums.update(*matched.rows(key, pair))
 
 
-def _joined(groups: Sequence[Tensor], counts: Sequence[int]) -> Tensor:
-    """The groups of all examples' tokens, numbered on from example to example."""
+def _concatenate(groups: Sequence[Tensor], counts: Sequence[int]) -> Tensor:
+    """Concatenate the token groups of all examples, numbered on from example to example."""
     parts, offset = [], 0
     for group, count in zip(groups, counts, strict=True):
         parts.append(torch.where(group >= 0, group + offset, -1))
@@ -102,12 +111,12 @@ def _joined(groups: Sequence[Tensor], counts: Sequence[int]) -> Tensor:
     return torch.cat(parts)
 
 
-def _gather(values: Tensor, groups: Tensor, count: int, mean: bool) -> Tensor:
-    """Sum or mean of ``values`` [tokens, …] over each group, [count, …]."""
+def _reduce_groups(values: Tensor, groups: Tensor, count: int, mean: bool) -> Tensor:
+    """Sum or average ``values`` [tokens, …] over each group, [count, …]."""
     groups = groups.to(values.device)
-    kept = groups >= 0
-    sums = values.new_zeros(count, *values.shape[1:]).index_add_(0, groups[kept], values[kept])
+    used = groups >= 0
+    sums = values.new_zeros(count, *values.shape[1:]).index_add_(0, groups[used], values[used])
     if not mean:
         return sums
-    sizes = torch.bincount(groups[kept], minlength=count).clamp_min(1).to(values.dtype)
+    sizes = torch.bincount(groups[used], minlength=count).clamp_min(1).to(values.dtype)
     return sums / sizes.view(-1, *[1] * (values.dim() - 1))

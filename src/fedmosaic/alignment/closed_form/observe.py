@@ -1,4 +1,7 @@
-"""What a bare model does at its sites on public examples: inputs, outputs and the gradients of random probes, token by token."""
+"""Record what a base model does at its adapter sites on public examples.
+
+The record holds inputs, outputs and the gradients of random probes for every token.
+"""
 
 from __future__ import annotations
 
@@ -12,58 +15,64 @@ from fedmosaic.adapters.placement import AdapterSite
 from fedmosaic.alignment.closed_form.probes import likelihood_probes, word_probes
 from fedmosaic.alignment.correspondence.positions import Matching, match_origins
 from fedmosaic.alignment.correspondence.vocabulary import vocabulary_size
-from fedmosaic.alignment.hooks import forward, watching
+from fedmosaic.alignment.hooks import SiteActivations, forward, record_sites
 from fedmosaic.config import AlignmentSettings
 from fedmosaic.data.example import Example
 from fedmosaic.errors import ModelError
-from fedmosaic.models.backbone import Backbone
+from fedmosaic.models.backbone import Backbone, Batch
 from fedmosaic.seeding import seed_for
 
 LOGITS_LIMIT = 1 << 24
-"""Most logits of one pass; batches of models with large vocabularies go through in parts."""
+"""Most logits of one pass; a batch of a model with a large vocabulary is split into parts."""
 
-Kinds = Mapping[str, Tensor]
-Subspaces = Mapping[str, Tensor]
-"""``{site}.A`` [r, d_in] and ``{site}.B`` [d_out, r]."""
+SiteValues = Mapping[str, Tensor]
+"""The quantities of one site by name (``x``, ``y``, ``g``; of the pivot ``z``, ``y``, ``u``)."""
 
 
 @dataclass(frozen=True)
 class Observation:
-    """Numbers about the tokens of some examples, example after example.
+    """Hold quantities of the tokens of some examples, example after example.
 
     Attributes:
-        sites: for each site ``x`` [tokens, d_in], ``y`` [tokens, d_out] and ``g`` [tokens, probes, d_out]; or what a pivot shows of
-            them (:meth:`~fedmosaic.alignment.closed_form.pivot.Pivot.show`).
-        origins: for each example int64 [its tokens, 4] (:meth:`Backbone.token_origins`). names: the examples' ids.
+        sites: for each site inputs ``x`` [tokens, d_in], outputs ``y`` [tokens, d_out] and probe
+            gradients ``g`` [tokens, probes, d_out]; or the pivot's projections of them
+            (:meth:`~fedmosaic.alignment.closed_form.pivot.Pivot.project`).
+        origins: for each example int64 [its tokens, 4], as :meth:`Backbone.token_origins` returns it.
+        example_ids: id of each example.
     """
 
-    sites: Mapping[str, Kinds]
+    sites: Mapping[str, SiteValues]
     origins: Sequence[Tensor]
-    names: Sequence[str]
+    example_ids: Sequence[str]
 
     def matchings(self, other: Observation) -> list[Matching]:
-        """Which tokens answer to which, example by example. Raises DataError as :func:`match_origins`."""
+        """Match the tokens of the two observations, example by example.
+
+        Raises:
+            DataError: as :func:`match_origins`.
+        """
         return [
             match_origins(*tables)
-            for tables in zip(self.origins, other.origins, self.names, strict=True)
+            for tables in zip(self.origins, other.origins, self.example_ids, strict=True)
         ]
 
 
 def fitted_count(count: int, settings: AlignmentSettings) -> int:
-    """How many of ``count`` examples are fitted to; the others are held out for the report."""
+    """Return how many of ``count`` examples are used for fitting; the rest is held out."""
     return max(1, count - round(settings.held_out * count))
 
 
-def batches(names: Sequence[str], settings: AlignmentSettings) -> Iterator[list[int]]:
-    """Which examples each batch holds: first all that are fitted to, then those held out, none of both in one batch.
+def batches(example_ids: Sequence[str], settings: AlignmentSettings) -> Iterator[list[int]]:
+    """Yield the indices of the examples of each batch.
 
-    Which ones are held out is drawn by the examples' ids, so that it does not depend on the order they come in.
+    All examples for fitting come first, then those held out for the report; no batch holds both.
+    Which examples are held out is drawn by their ids and does not depend on their order.
     """
     drawn = sorted(
-        range(len(names)),
-        key=lambda index: (seed_for(settings.seed, "held out", names[index]), index),
+        range(len(example_ids)),
+        key=lambda index: (seed_for(settings.seed, "held out", example_ids[index]), index),
     )
-    fitted = fitted_count(len(names), settings)
+    fitted = fitted_count(len(example_ids), settings)
     for part in (sorted(drawn[:fitted]), sorted(drawn[fitted:])):
         for start in range(0, len(part), settings.batch_size):
             yield part[start : start + settings.batch_size]
@@ -78,10 +87,16 @@ def observe(
     *,
     gradients: bool = True,
 ) -> Iterator[Observation]:
-    """One pass over the examples in the order of :func:`batches`; memory does not grow with their number.
+    """Pass over the examples once, in the order of :func:`batches`.
+
+    Memory does not grow with the number of examples.
 
     Args:
-        words: for probes of answer words (:func:`answer_words`); empty: probes of the answers' likelihood.
+        backbone: the model.
+        sites: where it is observed.
+        examples: public examples.
+        settings: batch size, held-out share, number of probes and seed.
+        words: answer words for word probes (:func:`answer_words`); empty for likelihood probes.
         gradients: False leaves ``g`` out and takes a fraction of the time.
 
     Raises:
@@ -91,15 +106,17 @@ def observe(
         part = [examples[number] for number in numbers]
         width = max(len(backbone.encode(example).input_ids) for example in part)
         size = max(1, LOGITS_LIMIT // (width * vocabulary_size(backbone)))
-        yield _joined(
+        yield _concatenate(
             [
-                _look(backbone, sites, part[start : start + size], settings, words, gradients)
+                _observe_batch(
+                    backbone, sites, part[start : start + size], settings, words, gradients
+                )
                 for start in range(0, len(part), size)
             ]
         )
 
 
-def _look(
+def _observe_batch(
     backbone: Backbone,
     sites: Sequence[AdapterSite],
     examples: Sequence[Example],
@@ -107,15 +124,15 @@ def _look(
     words: Sequence[str],
     gradients: bool,
 ) -> Observation:
-    """One forward pass, and one backward pass for each probe."""
+    """Make one forward pass, and one backward pass for each probe."""
     origins = [backbone.token_origins(example) for example in examples]
     batch = backbone.collate([backbone.encode(example) for example in examples])
-    with watching(backbone, sites) as seen, torch.set_grad_enabled(gradients):
+    with record_sites(backbone, sites) as recorded, torch.set_grad_enabled(gradients):
         logits = forward(backbone, batch, gradients=gradients)
     real = batch.attention_mask.bool()
     found = {
-        key: {"x": _wide(each.x.detach()[real]), "y": _wide(each.y.detach()[real])}
-        for key, each in seen.items()
+        key: {"x": _widen(each.x.detach()[real]), "y": _widen(each.y.detach()[real])}
+        for key, each in recorded.items()
     }
     if gradients:
         if words:
@@ -126,32 +143,52 @@ def _look(
             values = likelihood_probes(
                 batch, logits, origins, examples, settings.probes, settings.seed
             )
-        outputs = [seen[site.key].y for site in sites]
-        each = [torch.autograd.grad(value, outputs, retain_graph=True) for value in values]
-        for number, site in enumerate(sites):
-            g = torch.stack([gradient[number][real] for gradient in each], 1)
-            if not torch.isfinite(g).all():
-                raise ModelError(
-                    f"{backbone.name}: the output gradients at {site.key} are not finite; use dtype float32"
-                )
-            found[site.key]["g"] = _wide(g)
+        for key, g in _probe_gradients(backbone, batch, sites, recorded, values).items():
+            found[key]["g"] = g
     return Observation(found, origins, [example.id for example in examples])
 
 
-def _joined(parts: Sequence[Observation]) -> Observation:
+def _probe_gradients(
+    backbone: Backbone,
+    batch: Batch,
+    sites: Sequence[AdapterSite],
+    recorded: Mapping[str, SiteActivations],
+    values: Tensor,
+) -> dict[str, Tensor]:
+    """Differentiate the probes ``values`` [probes] by the outputs of all sites.
+
+    Returns:
+        for each site [tokens, probes, d_out].
+    """
+    real = batch.attention_mask.bool()
+    outputs = [recorded[site.key].y for site in sites]
+    each = [torch.autograd.grad(value, outputs, retain_graph=True) for value in values]
+    found = {}
+    for number, site in enumerate(sites):
+        g = torch.stack([gradient[number][real] for gradient in each], 1)
+        if not torch.isfinite(g).all():
+            raise ModelError(
+                f"{backbone.name}: the output gradients at {site.key} are not finite; "
+                "use dtype float32"
+            )
+        found[site.key] = _widen(g)
+    return found
+
+
+def _concatenate(parts: Sequence[Observation]) -> Observation:
     if len(parts) == 1:
         return parts[0]
     sites = {
-        key: {kind: torch.cat([part.sites[key][kind] for part in parts]) for kind in kinds}
-        for key, kinds in parts[0].sites.items()
+        key: {name: torch.cat([part.sites[key][name] for part in parts]) for name in values}
+        for key, values in parts[0].sites.items()
     }
     return Observation(
         sites,
         [table for part in parts for table in part.origins],
-        [name for part in parts for name in part.names],
+        [name for part in parts for name in part.example_ids],
     )
 
 
-def _wide(values: Tensor) -> Tensor:
-    """In float32 at least."""
+def _widen(values: Tensor) -> Tensor:
+    """Convert to float32 at least."""
     return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -1,4 +1,4 @@
-"""The pivot's own A and B: chosen once, from the pivot alone, and kept; everybody else is fitted to them."""
+"""Choose the pivot's own A and B, to which all other models are fitted."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from fedmosaic.adapters.placement import AdapterSite, sites_of
+from fedmosaic.adapters.placement import AdapterSite, Placement, sites_of
 from fedmosaic.adapters.subspace import random_pair, svd_pair
-from fedmosaic.alignment.closed_form.observe import Observation, Subspaces, observe
+from fedmosaic.alignment.closed_form.observe import Observation, observe
 from fedmosaic.alignment.closed_form.probes import answer_words, choose_probe
 from fedmosaic.alignment.closed_form.solve import nearest_orthonormal
-from fedmosaic.alignment.correspondence.depth import depth_ends
+from fedmosaic.alignment.common import Subspaces
 from fedmosaic.alignment.hooks import linear_at
 from fedmosaic.config import AlignmentSettings
 from fedmosaic.data.example import Example
@@ -24,11 +24,14 @@ from fedmosaic.models.backbone import Backbone
 
 @dataclass(frozen=True)
 class Pivot:
-    """All that is fixed before anyone is aligned to it, from the pivot and the public examples alone.
+    """Hold what is fixed before any model is aligned, computed from the pivot and public examples.
 
     Attributes:
-        sites: its block ends by relative depth. words: for probes of answer words; empty for probes of likelihood.
+        backbone: the pivot's base model.
+        sites: its adapter sites, at block ends by depth.
+        words: answer words of word probes; empty for likelihood probes.
         subspaces: its A and B, orthonormal, float64.
+        settings: how models are aligned to it.
     """
 
     backbone: Backbone
@@ -39,37 +42,46 @@ class Pivot:
 
     @classmethod
     def of(
-        cls, backbone: Backbone, examples: Sequence[Example], settings: AlignmentSettings
+        cls,
+        backbone: Backbone,
+        examples: Sequence[Example],
+        settings: AlignmentSettings,
+        placement: Placement,
     ) -> Pivot:
-        """Raises DataError as :func:`answer_words` and :func:`pivot_subspaces`; ModelError for fewer layers than blocks."""
-        sites = sites_of(depth_ends(backbone.num_layers, settings), settings.modules)
+        """Choose answer words, A and B of a pivot.
+
+        Raises:
+            DataError: as :func:`answer_words` and :func:`pivot_subspaces`.
+            ModelError: the pivot has fewer layers than blocks.
+        """
+        sites = sites_of(placement.block_ends(backbone.num_layers), placement.modules)
         words: list[str] = []
         if choose_probe(examples, settings.probe) == "words":
             words = answer_words(examples, backbone)
-        return cls(
-            backbone,
-            sites,
-            words,
-            pivot_subspaces(backbone, sites, examples, settings, words),
-            settings,
-        )
+        subspaces = pivot_subspaces(backbone, sites, examples, settings, placement.r, words)
+        return cls(backbone, sites, words, subspaces, settings)
 
     def observe(self, examples: Sequence[Example]) -> Iterator[Observation]:
-        """The pivot's pass over the examples, as it is."""
+        """Observe the pivot itself on the examples."""
         return observe(self.backbone, self.sites, examples, self.settings, self.words)
 
-    def show(self, seen: Observation) -> Observation:
-        """What others need to see of it.
+    def project(self, observation: Observation) -> Observation:
+        """Project an observation of the pivot to what other models are fitted to.
 
         Returns:
-            for each site ``z`` = A x [tokens, r], ``u`` = Bᵀ g [tokens, probes, r], and ``y``, its outputs in orthonormal
-            coordinates of which the first r are Bᵀ y: only these [tokens, r], or all [tokens, d_out] where B is fitted to outputs.
+            for each site ``z`` = A x [tokens, r], ``u`` = Bᵀ g [tokens, probes, r], and ``y``, the
+            outputs in orthonormal coordinates of which the first r are Bᵀ y. ``y`` holds only these
+            [tokens, r], or all coordinates [tokens, d_out] where B is fitted to outputs.
         """
-        shown = {}
-        for key, kinds in seen.sites.items():
-            a, b, whole = (value.to(kinds["x"]) for value in self._maps[key])
-            shown[key] = {"z": kinds["x"] @ a.t(), "y": kinds["y"] @ whole, "u": kinds["g"] @ b}
-        return Observation(shown, seen.origins, seen.names)
+        projected = {}
+        for key, values in observation.sites.items():
+            a, b, whole = (value.to(values["x"]) for value in self._maps[key])
+            projected[key] = {
+                "z": values["x"] @ a.t(),
+                "y": values["y"] @ whole,
+                "u": values["g"] @ b,
+            }
+        return Observation(projected, observation.origins, observation.example_ids)
 
     @cached_property
     def _maps(self) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
@@ -85,7 +97,10 @@ class Pivot:
 def random_subspaces(
     backbone: Backbone, sites: Sequence[AdapterSite], rank: int, seed: int
 ) -> dict[str, Tensor]:
-    """Orthonormal random A [r, d_in] and B [d_out, r] of every site, float64; the pair that an adapter starts with."""
+    """Draw orthonormal random A [r, d_in] and B [d_out, r] for every site, in float64.
+
+    Adapters start with the same pair.
+    """
     found: dict[str, Tensor] = {}
     for site in sites:
         linear = linear_at(backbone, site)
@@ -101,43 +116,45 @@ def pivot_subspaces(
     sites: Sequence[AdapterSite],
     examples: Sequence[Example],
     settings: AlignmentSettings,
+    rank: int,
     words: Sequence[str] = (),
 ) -> Subspaces:
-    """The pivot's A and B by ``settings.pivot_init``.
+    """Choose the pivot's A and B by ``settings.pivot_init``.
 
-    ``random``: orthonormal; ``svd``: singular vectors of the base weight (as LoRA-XS, arXiv 2405.17604); ``principal``: A of the
-    principal directions of the layer's input, B of those of its output gradients, uncentred.
+    - ``random``: orthonormal.
+    - ``svd``: singular vectors of the base weight (as LoRA-XS, arXiv 2405.17604).
+    - ``principal``: A from the principal directions of the layer's input, B from those of its
+      output gradients, both uncentred.
 
     Raises:
-        ModelError: ``svd`` with a rank above the weight's. DataError: ``principal`` with too few directions in the data.
+        ModelError: ``svd`` with a rank above the weight's.
+        DataError: ``principal`` with too few directions in the data.
     """
     if settings.pivot_init == "random":
-        return random_subspaces(backbone, sites, settings.rank, settings.seed)
+        return random_subspaces(backbone, sites, rank, settings.seed)
     if settings.pivot_init == "svd":
         found: dict[str, Tensor] = {}
         for site in sites:
             weight = linear_at(backbone, site).weight
-            found[f"{site.key}.A"], found[f"{site.key}.B"] = svd_pair(weight, settings.rank)
+            found[f"{site.key}.A"], found[f"{site.key}.B"] = svd_pair(weight, rank)
         return found
     sums: dict[str, Tensor] = {}
-    for seen in observe(backbone, sites, examples, settings, words):
-        for key, kinds in seen.sites.items():
-            for which, rows in (("A", kinds["x"]), ("B", kinds["g"].flatten(0, 1))):
+    for observation in observe(backbone, sites, examples, settings, words):
+        for key, values in observation.sites.items():
+            for which, rows in (("A", values["x"]), ("B", values["g"].flatten(0, 1))):
                 wide = rows.to("cpu", torch.float64)
                 square = wide.t() @ wide
                 sums[f"{key}.{which}"] = (
                     sums[f"{key}.{which}"] + square if f"{key}.{which}" in sums else square
                 )
     return {
-        name: _principal(square, settings.rank)
-        if name.endswith(".A")
-        else _principal(square, settings.rank).t()
+        name: _principal(square, rank) if name.endswith(".A") else _principal(square, rank).t()
         for name, square in sums.items()
     }
 
 
 def _principal(square: Tensor, rank: int) -> Tensor:
-    """The r leading eigenvectors as rows [r, d], signs made unique."""
+    """Return the leading eigenvectors as rows [r, d], with unique signs."""
     if rank > len(square):
         raise DataError(f"the rank {rank} is above the width {len(square)} of a layer; lower it")
     vectors = torch.linalg.eigh(square).eigenvectors.flip(1)[:, :rank]

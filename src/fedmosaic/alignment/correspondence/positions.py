@@ -1,8 +1,8 @@
-"""Which token of one model answers to which of another, when both read the same example.
+"""Match the tokens of two models that encode the same example.
 
-Both encodings are told in terms of the example (:mod:`fedmosaic.models.token_origins`), so that neither side needs the other's
-tokenizer, template or image processor: :func:`match_origins` compares two tables of numbers, and one of them may have
-come over the wire.
+A token is described by its place in the example (:mod:`fedmosaic.models.token_origins`). Neither side
+needs the other's tokenizer, chat template or image processor: :func:`match_origins` compares two
+tables of numbers, and either of them may have been received from another machine.
 """
 
 from __future__ import annotations
@@ -25,11 +25,14 @@ _Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class Matching:
-    """Groups of tokens of two models that answer to one another, numbered in reading order of the first.
+    """Group the corresponding tokens of two models, numbered in reading order of the first.
+
+    Every group has at least one token on both sides.
 
     Attributes:
-        first, second: int64 [n1] and [n2], the group of each token of ``encode(example)``, or -1 for a token without a
-            counterpart. Every group has a token on both sides.
+        first: int64 [n1], the group of each token of the first model's ``encode(example)``; -1 for
+            a token without a counterpart.
+        second: int64 [n2], the same of the second model.
         kind: int64 [count], the :class:`~fedmosaic.models.token_origins.TokenKind` of each group.
     """
 
@@ -39,18 +42,21 @@ class Matching:
 
     @property
     def count(self) -> int:
-        """Number of groups."""
+        """Return the number of groups."""
         return len(self.kind)
 
     @property
     def answer(self) -> Tensor:
-        """Bool [count]: the group lies in an assistant's turn or predicts its first token."""
+        """Mark the groups that belong to an answer or predict its first token (bool [count])."""
         return torch.isin(
             self.kind, torch.tensor([TokenKind.ANSWER, TokenKind.PREDICT, TokenKind.END])
         )
 
     def select(self, chosen: Tensor) -> Matching:
-        """Only the groups where ``chosen`` (bool [count]) is true, numbered anew; the tokens of others become -1."""
+        """Keep the groups where ``chosen`` (bool [count]) is true and number them anew.
+
+        Tokens of the other groups become -1.
+        """
         number = torch.where(chosen, chosen.cumsum(0) - 1, -1)
         padded = torch.cat(
             (number, torch.tensor([-1]))
@@ -59,10 +65,13 @@ class Matching:
 
 
 def match(a: Backbone, b: Backbone, example: Example) -> Matching:
-    """Match the tokens of ``a.encode(example)`` with those of ``b.encode(example)``; see :func:`match_origins`.
+    """Match the tokens of ``a.encode(example)`` and ``b.encode(example)``.
+
+    See :func:`match_origins`.
 
     Raises:
-        DataError: the two encodings share no text. ModelError: as :meth:`Backbone.token_origins`.
+        DataError: the two encodings share no text.
+        ModelError: as :meth:`Backbone.token_origins`.
     """
     first = a.token_origins(example)
     second = first if a is b else b.token_origins(example)
@@ -70,23 +79,26 @@ def match(a: Backbone, b: Backbone, example: Example) -> Matching:
 
 
 def match_origins(first: Tensor, second: Tensor, name: str = "?") -> Matching:
-    """Match tokens by where they come from.
+    """Match the tokens of two encodings by their place in the example.
 
-    - Equal tables (one tokenizer and template): token t answers to token t, template tokens included.
-    - Text: a turn is cut wherever both tokenizations have a cut; the tokens between two such cuts are one group. Tokens of
-      white space alone belong to the text that follows them (at the end of a turn, to what precedes).
-    - Images: place by place. With different grids a cell of the finer one belongs to the cell of the coarser one that its
-      centre lies in. A class token (a square number and one) answers to a class token; counts that are no grid are
-      compared as if they were places on a line.
-    - The token that predicts the first token of an assistant's answer, and the one that ends it, each answer to the
-      other model's. Other template tokens have no counterpart.
+    - Equal tables (one tokenizer and template): token t corresponds to token t, template tokens
+      included.
+    - Text: a turn is cut wherever both tokenizations have a cut. The tokens between two such cuts
+      are one group. Tokens of white space alone belong to the text that follows them; at the end
+      of a turn they belong to the text before them.
+    - Images: place by place. With different grids, a cell of the finer grid belongs to the cell of
+      the coarser grid that contains its centre. A class token (a square number plus one)
+      corresponds to a class token. Counts that form no grid are compared as places on a line.
+    - The token that predicts the first token of an assistant's answer, and the token that ends the
+      answer, each correspond to the other model's. Other template tokens have no counterpart.
 
     Args:
-        first, second: int64 [n, 4], as :meth:`Backbone.token_origins` gives them.
-        name: the example's id, for messages.
+        first: int64 [n1, 4], as :meth:`Backbone.token_origins` returns it.
+        second: int64 [n2, 4], of the other model.
+        name: id of the example, for messages.
 
     Raises:
-        DataError: no text in common: different examples, or templates that rewrite what they are given.
+        DataError: no common text, because the examples differ or a template rewrites its input.
     """
     if torch.equal(first, second):
         every = torch.arange(len(first))
@@ -104,7 +116,8 @@ def match_origins(first: Tensor, second: Tensor, name: str = "?") -> Matching:
             kinds.append(row[0])
     if not {TokenKind.TEXT, TokenKind.ANSWER}.intersection(kinds):
         raise DataError(
-            f"example {name!r}: the two models' encodings share no text; are they of the same example?"
+            f"example {name!r}: the two models' encodings share no text. Check that both were made "
+            "from the same example"
         )
     groups = [
         torch.tensor([numbers.get(key, -1) for key in side], dtype=torch.int64) for side in keys
@@ -113,18 +126,27 @@ def match_origins(first: Tensor, second: Tensor, name: str = "?") -> Matching:
 
 
 def pool(values: Tensor, groups: Tensor, count: int) -> Tensor:
-    """Mean of ``values`` [n, d] over each group, [count, d], in float32 at least; tokens of group -1 are left out."""
-    kept = groups >= 0
-    wide = values[kept].to(torch.promote_types(values.dtype, torch.float32))
-    index = groups[kept].to(values.device)
+    """Average ``values`` [n, d] over each group; tokens of group -1 are left out.
+
+    Returns:
+        means [count, d], in float32 at least.
+    """
+    used = groups >= 0
+    wide = values[used].to(torch.promote_types(values.dtype, torch.float32))
+    index = groups[used].to(values.device)
     sums = wide.new_zeros(count, wide.shape[1]).index_add_(0, index, wide)
     return sums / torch.bincount(index, minlength=count).clamp_min(1).to(wide.dtype)[:, None]
 
 
 def stack(groups: Sequence[Tensor], counts: Sequence[int], width: int) -> Tensor:
-    """Groups of several examples for a batch padded on the left: int64 [n, width], numbered on from example to example.
+    """Arrange the groups of several examples as a batch that is padded on the left.
 
-    ``pool(states.flatten(0, 1), stack(…).flatten(), sum(counts))`` is then the pools of all examples, one after the other.
+    Groups are numbered on from example to example, so that
+    ``pool(states.flatten(0, 1), stack(…).flatten(), sum(counts))`` gives the means of all examples,
+    one after the other.
+
+    Returns:
+        int64 [n, width].
     """
     table = torch.full((len(groups), width), -1)
     offset = 0
@@ -135,7 +157,7 @@ def stack(groups: Sequence[Tensor], counts: Sequence[int], width: int) -> Tensor
 
 
 def _key(row: list[int], cuts: dict[int, list[int]], grids: dict[int, tuple[int, int]]) -> Hashable:
-    """What a token shares with its counterparts: equal keys are one group. None for a token without any."""
+    """Return a key that corresponding tokens share; None for a token without a counterpart."""
     kind, where, start, end = row
     if kind in (TokenKind.TEXT, TokenKind.ANSWER):
         turn = cuts.get(where, [])
@@ -149,7 +171,7 @@ def _key(row: list[int], cuts: dict[int, list[int]], grids: dict[int, tuple[int,
 
 
 def _common_cuts(*tables: list[list[int]]) -> dict[int, list[int]]:
-    """For each turn in both tables, the places where both cut its text, in order."""
+    """List, for each turn in both tables, the places where both cut its text, in order."""
     sides: list[dict[int, list[int]]] = []
     for table in tables:
         spans: dict[int, list[_Span]] = {}
@@ -165,7 +187,7 @@ def _common_cuts(*tables: list[list[int]]) -> dict[int, list[int]]:
 
 
 def _cuts(spans: list[_Span]) -> list[int]:
-    """Starts and ends of spans that lie inside no span; by merging those that overlap."""
+    """List the starts and ends that lie inside no span, by merging the spans that overlap."""
     cuts: set[int] = set()
     reach = -1
     for start, end in sorted(spans):
@@ -176,7 +198,10 @@ def _cuts(spans: list[_Span]) -> list[int]:
 
 
 def _common_grids(*tables: list[list[int]]) -> dict[int, tuple[int, int]]:
-    """For each image in both tables, the smaller number of places and the smaller side (0 if one is no grid)."""
+    """Give, for each image in both tables, the smaller count of places and the smaller side.
+
+    The side is 0 if one of the counts forms no grid.
+    """
     sides = [{row[1]: row[3] for row in table if row[0] == TokenKind.IMAGE} for table in tables]
     both = {
         image: (places, sides[1][image]) for image, places in sides[0].items() if image in sides[1]
@@ -188,7 +213,10 @@ def _common_grids(*tables: list[list[int]]) -> dict[int, tuple[int, int]]:
 
 
 def _cell(place: int, places: int, coarse: int, side: int) -> Hashable:
-    """The cell of a grid of ``side`` (or of ``coarse`` places on a line) in which a place has its centre."""
+    """Return the cell of the coarser grid that contains the centre of a place.
+
+    The coarser grid has ``side`` x ``side`` cells, or ``coarse`` places on a line if ``side`` is 0.
+    """
     if not side:
         return _nearest(place, places, coarse)
     class_token, own = _grid(places)
@@ -203,7 +231,10 @@ def _nearest(place: int, places: int, coarse: int) -> int:
 
 
 def _grid(places: int) -> tuple[int, int]:
-    """Class tokens (0 or 1) before a square grid, and its side; side 0 for a number of places that is none."""
+    """Return the number of class tokens (0 or 1) before a square grid, and the grid's side.
+
+    The side is 0 for a number of places that forms no grid.
+    """
     for class_token in (0, 1):
         side = isqrt(max(places - class_token, 0))
         if side and side * side == places - class_token:

@@ -1,6 +1,7 @@
-"""How one vocabulary's tokens are said in another's, so that a next-token distribution can move between models.
+"""Map the tokens of one vocabulary to another, so that next-token predictions can be exchanged.
 
-A vocabulary map is a sparse matrix with at most one entry in each row, kept as a vector: the target token of each source token.
+A vocabulary map is a sparse matrix with at most one entry in each row. It is stored as a vector:
+the target token of each source token.
 """
 
 from __future__ import annotations
@@ -18,76 +19,88 @@ NONE = -1
 
 
 def vocabulary_size(backbone: Backbone) -> int:
-    """The number of logits, which may be more than the tokenizer has tokens."""
+    """Return the number of logits, which may exceed the number of the tokenizer's tokens."""
     return int(backbone.lm_head.out_features)  # type: ignore[arg-type]
 
 
-def map_vocabulary(source: Backbone, target: Backbone, lead: int = 0) -> Tensor:
-    """The target's token for each of the source's, int64 [source's logits]; -1 where there is none.
+def map_vocabulary(source: Backbone, target: Backbone, space_shift: int = 0) -> Tensor:
+    """Map every token of the source to a token of the target.
 
-    The identity for equal vocabularies. Otherwise tokens are compared by the text they stand for, and a token of text t goes to
+    Equal vocabularies give the identity. Otherwise a token with text t is mapped to the first of:
 
-    1. the token of the same text;
-    2. else the longest token that t begins with: it is how the target begins to write t;
-    3. else the one token that begins with t, if there is just one: the target has only the whole of which t is a part.
+    1. the token with the same text;
+    2. the longest token that is a prefix of t, with which the target begins to write t;
+    3. the only token that has t as a prefix, if there is exactly one.
 
-    White space alone counts as such a beginning only for white space. A token that ends a turn goes to the other's; further
-    special tokens have no counterpart.
+    A prefix of white space alone counts only for a text of white space alone. A token that ends a
+    turn is mapped to the target's. Other special tokens have no counterpart.
 
-    FedMKT (arXiv 2406.02224, appendix B) takes the token of least edit distance where there is none of the same text; among texts
-    that do not begin alike that pairs words of unrelated meaning, and here they have no counterpart.
+    FedMKT (arXiv 2406.02224, appendix B) takes the token at the smallest edit distance where no
+    token has the same text. Among texts with different beginnings that pairs words of unrelated
+    meaning; here they have no counterpart.
 
     Args:
-        lead: for places where one model puts a space before the next word and the other does not, as sentencepiece does where a
-            text begins. 1: the source has that space and the target not; -1: the other way round.
+        source: model whose tokens are mapped.
+        target: model whose tokens they are mapped to.
+        space_shift: for positions where only one of the models puts a space before the next word,
+            as sentencepiece does at the beginning of a text. 1: only the source has that space.
+            -1: only the target has it. 0: both or neither.
+
+    Returns:
+        int64 [logits of the source], the target's token ids; -1 where there is no counterpart.
     """
     size = vocabulary_size(source)
-    if lead == 0 and source.tokenizer.get_vocab() == target.tokenizer.get_vocab():
+    if space_shift == 0 and source.tokenizer.get_vocab() == target.tokenizer.get_vocab():
         return torch.arange(size).where(torch.arange(size) < vocabulary_size(target), NONE)
-    texts = [_led(text, lead) for text in token_texts(source.tokenizer)]
+    texts = [_shift_space(text, space_shift) for text in token_texts(source.tokenizer)]
     found = match_texts(texts, token_texts(target.tokenizer))
     mapped = torch.full((size,), NONE, dtype=torch.int64)
-    known = min(size, len(texts))
-    mapped[:known] = torch.tensor(
-        [found.get(text, NONE) if text else NONE for text in texts[:known]]
+    count = min(size, len(texts))
+    mapped[:count] = torch.tensor(
+        [found.get(text, NONE) if text else NONE for text in texts[:count]]
     )
     mapped[source.tokenizer.eos_token_id] = target.tokenizer.eos_token_id
     return mapped
 
 
 def match_texts(source: Sequence[bytes | None], target: Sequence[bytes | None]) -> dict[bytes, int]:
-    """From each text among ``source`` to the index of its counterpart in ``target``, by the rules of :func:`map_vocabulary`.
+    """Map each text of ``source`` to the index of its counterpart in ``target``.
 
-    Texts without a counterpart are left out; of equal texts in ``target`` the first counts.
+    The rules are those of :func:`map_vocabulary`. Texts without a counterpart are left out. Of
+    equal texts in ``target`` the first counts.
     """
     table: dict[bytes, int] = {}
     for index, text in enumerate(target):
         if text:
             table.setdefault(text, index)
     found: dict[bytes, int] = {}
-    wholes: dict[bytes, list[int]] = {}
+    continuations: dict[bytes, list[int]] = {}
     for text in {text for text in source if text}:
         prefixes = (text[:end] for end in range(len(text), 0, -1))
-        begun = next(
-            (prefix for prefix in prefixes if prefix in table and _tells(prefix, text)), None
+        prefix = next(
+            (prefix for prefix in prefixes if prefix in table and _is_informative(prefix, text)),
+            None,
         )
-        if begun is not None:
-            found[text] = table[begun]
+        if prefix is not None:
+            found[text] = table[prefix]
         else:
-            wholes[text] = []
+            continuations[text] = []
     for whole, index in table.items():
         for end in range(1, len(whole)):
-            if whole[:end] in wholes:
-                wholes[whole[:end]].append(index)
-    return found | {part: indices[0] for part, indices in wholes.items() if len(indices) == 1}
+            if whole[:end] in continuations:
+                continuations[whole[:end]].append(index)
+    return found | {
+        part: indices[0] for part, indices in continuations.items() if len(indices) == 1
+    }
 
 
 def token_texts(tokenizer: Any) -> list[bytes | None]:
-    """The text of each token as UTF-8 bytes, in order of ids.
+    """Return the text of each token as UTF-8 bytes, in the order of token ids.
 
-    None for special tokens, ids without a token and byte tokens (``<0x61>``) of what has a token of its own (``a``). The three
-    ways in which vocabularies mark words are undone: the bytes behind the letters of byte-level BPE (``Ġred``), sentencepiece's
-    ``▁red``, and WordPiece's ``##red`` for what continues a word.
+    The text is None for special tokens, for ids without a token, and for byte tokens (``<0x61>``)
+    whose character has a token of its own (``a``). Three ways of marking words are undone: the
+    letters that stand for bytes in byte-level BPE (``Ġred``), sentencepiece's ``▁red``, and
+    WordPiece's ``##red`` for the continuation of a word.
     """
     vocabulary: Mapping[str, int] = tokenizer.get_vocab()
     added = tokenizer.added_tokens_decoder
@@ -101,31 +114,33 @@ def token_texts(tokenizer: Any) -> list[bytes | None]:
         elif not marks[mark]:
             texts[index] = token.encode()
         elif mark == "Ġ":
-            known = all(letter in alphabet for letter in token)
-            texts[index] = bytes(alphabet[letter] for letter in token) if known else token.encode()
+            is_bytes = all(letter in alphabet for letter in token)
+            texts[index] = (
+                bytes(alphabet[letter] for letter in token) if is_bytes else token.encode()
+            )
         elif mark == "▁":
             byte = _byte_token(token)
-            own = (
+            has_own_token = (
                 byte is not None
                 and byte.isascii()
                 and byte.decode().replace(" ", "▁") in vocabulary
             )
-            texts[index] = None if own else byte or token.replace("▁", " ").encode()
+            texts[index] = None if has_own_token else byte or token.replace("▁", " ").encode()
         else:
             texts[index] = token[2:].encode() if token.startswith("##") else f" {token}".encode()
     return texts
 
 
-def _tells(beginning: bytes, text: bytes) -> bool:
-    """Whether a beginning says something of the text: any does of white space, of words more than the space before them."""
-    return bool(beginning.strip()) or not text.strip()
+def _is_informative(prefix: bytes, text: bytes) -> bool:
+    """Return whether a prefix holds more than the white space before a word."""
+    return bool(prefix.strip()) or not text.strip()
 
 
-def _led(text: bytes | None, lead: int) -> bytes | None:
-    """The text without the space before it (1) or with one more (-1); None where it cannot stand at such a place."""
-    if text is None or lead == 0:
+def _shift_space(text: bytes | None, shift: int) -> bytes | None:
+    """Remove the space before the text (1) or add one (-1); None if there is no space to remove."""
+    if text is None or shift == 0:
         return text
-    if lead < 0:
+    if shift < 0:
         return b" " + text
     return text[1:] if text.startswith(b" ") else None
 
@@ -139,7 +154,10 @@ def _byte_token(token: str) -> bytes | None:
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """The letter that stands for each byte in byte-level BPE: itself where it is printable, else one from 256 on."""
+    """Map the letters of byte-level BPE to bytes.
+
+    A printable byte is its own letter; the others are written with the letters from 256 on.
+    """
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     hidden = [byte for byte in range(256) if byte not in printable]
     return {chr(byte): byte for byte in printable} | {

@@ -1,1 +1,1 @@
-"""Align models on different machines: publish the pivot once, align every other model where it is."""
+"""Align models on different machines: publish the pivot, align every other model locally."""

@@ -1,9 +1,10 @@
-"""What a pivot publishes so that others can align themselves to it, each at home: numbers about public examples, nothing else.
+"""Define what a pivot publishes, so that others can align themselves to it on their own machines.
 
-For every token of every public example the pivot tells where the token comes from and, for each of its sites, the few numbers
-that A and B leave of it, such as z = A x and u = Bᵀ ∂L/∂y, both r wide. A model elsewhere encodes the same public
-examples, matches its tokens with the published ones, and fits its own A and B; neither needs the other's weights or tokenizer,
-and no private example is involved. Bytes are those of :mod:`fedmosaic.packing`; what arrives is checked before it is used.
+For every token of every public example it holds the token's place in the example and, for each site
+of the pivot, a few numbers such as z = A x and u = Bᵀ ∂L/∂y, both of width r. A model elsewhere
+encodes the same public examples, matches its tokens with the published ones, and fits its own A and
+B. Neither side needs the other's weights or tokenizer, and no private example is involved.
+:mod:`fedmosaic.packing` gives the bytes; received bytes are checked before they are used.
 """
 
 from __future__ import annotations
@@ -29,21 +30,22 @@ _ORIGINS = "origins"
 _NAME = re.compile(r"[A-Za-z0-9_.]{1,200}")
 _LARGEST = 1 << 31
 
-Schema = Mapping[str, Mapping[str, int]]
-"""For each site the kinds of numbers and their width."""
+PublishedSchema = Mapping[str, Mapping[str, int]]
+"""For each site the names of its quantities and their widths."""
 
 
 @dataclass(frozen=True)
-class Published:
-    """Numbers about the tokens of public examples, example after example.
+class PublishedPivot:
+    """Hold numbers about the tokens of public examples, example after example.
 
     Attributes:
-        sites: for each site (``block.{k}.{module}``) and kind of numbers (``z``, ``u``, …) a tensor [tokens, width] over all
-            examples' tokens, in any floating type.
-        origins: for each example int64 [its tokens, 4], as :meth:`Backbone.token_origins` gives them.
-        example_ids: for each example its id, no two alike.
-        public: :func:`~fedmosaic.data.example.fingerprint` of the examples, by which a receiver knows that it has the same.
-        about: anything else that JSON takes: the pivot's name, the rank, the settings.
+        sites: for each site (``block.{k}.{module}``) and quantity (``z``, ``u``, …) a tensor
+            [tokens, width] over the tokens of all examples, in any floating type.
+        origins: for each example int64 [its tokens, 4], as :meth:`Backbone.token_origins` returns it.
+        example_ids: id of each example; no two are equal.
+        public: :func:`~fedmosaic.data.example.fingerprint` of the examples, with which a receiver
+            checks its own.
+        about: description of the pivot in values that JSON can hold, such as name and settings.
     """
 
     sites: Mapping[str, Mapping[str, Tensor]]
@@ -53,39 +55,51 @@ class Published:
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        """Number of examples."""
+        """Return the number of examples."""
         return len(self.origins)
 
     @property
-    def schema(self) -> Schema:
-        """The width of each kind of numbers at each site."""
+    def schema(self) -> PublishedSchema:
+        """Return the width of each quantity at each site."""
         return {
-            site: {kind: value.shape[1] for kind, value in kinds.items()}
-            for site, kinds in self.sites.items()
+            site: {name: value.shape[1] for name, value in values.items()}
+            for site, values in self.sites.items()
         }
 
     def check_examples(self, examples: Sequence[Example]) -> None:
-        """Raises DataError unless these are the examples that the numbers are about, in their order."""
+        """Check that these are the examples of the published numbers, in their order.
+
+        Raises:
+            DataError: another number of examples, other ids or other content.
+        """
         if len(examples) != len(self):
             raise DataError(
-                f"the pivot published {len(self)} public examples, but there are {len(examples)} here"
+                f"the pivot published {len(self)} public examples, but there are {len(examples)} "
+                "here; use the same public data"
             )
         for example, published in zip(examples, self.example_ids, strict=True):
             if example.id != published:
                 raise DataError(
-                    f"the pivot's public example {published!r} is {example.id!r} here; use the same public data"
+                    f"the pivot's public example {published!r} is {example.id!r} here; use the "
+                    "same public data"
                 )
         if fingerprint(examples) != self.public:
             raise DataError(
-                "public examples of the same ids say or show something else here than at the pivot's"
+                "public examples have the same ids but other content here than at the pivot; use "
+                "the same public data"
             )
 
     def match(self, index: int, own: Tensor) -> Matching:
-        """The tokens of one's own encoding (``backbone.token_origins(example)``) and the published ones of example ``index``."""
+        """Match the tokens of an encoding with the published tokens of example ``index``.
+
+        Args:
+            index: number of the example.
+            own: ``backbone.token_origins(example)`` of the receiver's model.
+        """
         return match_origins(own, self.origins[index], self.example_ids[index])
 
     def rows(self, index: int) -> slice:
-        """Which rows of every tensor in ``sites`` are the tokens of example ``index``."""
+        """Return the rows of every tensor in ``sites`` that belong to example ``index``."""
         return slice(self._ends[index], self._ends[index + 1])
 
     @cached_property
@@ -93,13 +107,17 @@ class Published:
         return [0, *accumulate(len(table) for table in self.origins)]
 
 
-def pack_published(published: Published) -> bytes:
-    """As bytes, for a message or a file. Raises UpdateError if :func:`unpack_published` would refuse them."""
+def pack_published(published: PublishedPivot) -> bytes:
+    """Convert to bytes, for a message or a file.
+
+    Raises:
+        UpdateError: :func:`unpack_published` would refuse the bytes.
+    """
     _check(published)
     tensors = {
-        f"{site}/{kind}": value
-        for site, kinds in sorted(published.sites.items())
-        for kind, value in sorted(kinds.items())
+        f"{site}/{name}": value
+        for site, values in sorted(published.sites.items())
+        for name, value in sorted(values.items())
     }
     tensors[_ORIGINS] = torch.cat(list(published.origins)).to(torch.int32)
     scalars = {
@@ -112,16 +130,18 @@ def pack_published(published: Published) -> bytes:
 
 
 def unpack_published(
-    payload: bytes, expected: Schema | None = None, limit: int = SIZE_LIMIT
-) -> Published:
+    payload: bytes, expected: PublishedSchema | None = None, limit: int = SIZE_LIMIT
+) -> PublishedPivot:
     """Read and check what a pivot published.
 
     Args:
-        expected: sites, kinds and widths that were agreed on; None takes what comes.
+        payload: the bytes.
+        expected: sites, quantities and widths that were agreed on; None accepts all.
         limit: most bytes.
 
     Raises:
-        UpdateError: too large, damaged, of other sites, kinds or widths, not finite, or at odds with itself.
+        UpdateError: too large, damaged, other sites, quantities or widths than expected, not
+            finite, or inconsistent.
     """
     if len(payload) > limit:
         raise UpdateError(
@@ -132,12 +152,12 @@ def unpack_published(
         table = tensors.pop(_ORIGINS)
         counts = [int(count) for count in scalars["tokens"]]
         if min(counts, default=0) < 1 or sum(counts) != len(table):
-            raise ValueError("its examples' tokens do not add up")
+            raise ValueError("the token counts of its examples do not fit its tensors")
         sites: dict[str, dict[str, Tensor]] = {}
-        for name, value in tensors.items():
-            site, _, kind = name.partition("/")
-            sites.setdefault(site, {})[kind] = value
-        published = Published(
+        for key, value in tensors.items():
+            site, _, name = key.partition("/")
+            sites.setdefault(site, {})[name] = value
+        published = PublishedPivot(
             sites,
             list(table.to(torch.int64).split(counts)),
             [str(name) for name in scalars["example_ids"]],
@@ -146,7 +166,7 @@ def unpack_published(
         )
     except (ValueError, KeyError, TypeError) as error:
         raise UpdateError(
-            f"the published numbers are damaged or are something else: {error}"
+            f"the published numbers are damaged or of another kind: {error}"
         ) from error
     _check(published)
     if expected is not None:
@@ -154,58 +174,69 @@ def unpack_published(
     return published
 
 
-def _check_schema(found: Schema, expected: Schema) -> None:
+def _check_schema(found: PublishedSchema, expected: PublishedSchema) -> None:
+    """Raise UpdateError unless sites, quantities and widths are those expected."""
     for site in {**expected, **found}:
         if found.get(site) != expected.get(site):
             raise UpdateError(
-                f"the published numbers have {found.get(site)} at {site!r}, expected {expected.get(site)}"
+                f"the published numbers have {found.get(site)} at {site!r}, expected "
+                f"{expected.get(site)}"
             )
 
 
-def _check(published: Published) -> None:
-    """Raise UpdateError unless names, shapes and values are what :class:`Published` says."""
+def _check(published: PublishedPivot) -> None:
+    """Raise UpdateError unless names, shapes and values are as in :class:`PublishedPivot`."""
     ids = list(published.example_ids)
     if len(ids) != len(published.origins) or len(set(ids)) != len(ids) or not ids:
         raise UpdateError(
-            f"{len(ids)} example ids for {len(published.origins)} examples; each needs one of its own"
+            f"{len(ids)} example ids for {len(published.origins)} examples; each example needs an "
+            "id of its own"
         )
     for name, table in zip(ids, published.origins, strict=True):
-        shaped = (
-            table.dim() == 2
-            and table.shape[1] == 4
-            and len(table) > 0
-            and not table.is_floating_point()
-        )
-        if (
-            not shaped
-            or table.min() < 0
-            or table.max() >= _LARGEST
-            or table[:, 0].max() > max(TokenKind)
-        ):
-            raise UpdateError(
-                f"the origins of the tokens of example {name!r} are not what they should be"
-            )
-        image = table[table[:, 0] == TokenKind.IMAGE]
-        text = table[(table[:, 0] == TokenKind.TEXT) | (table[:, 0] == TokenKind.ANSWER)]
-        if (image[:, 2] >= image[:, 3]).any() or (text[:, 2] > text[:, 3]).any():
-            raise UpdateError(
-                f"example {name!r} has tokens that end before they begin, or places outside of an image"
-            )
+        _check_origins(name, table)
     tokens = sum(len(table) for table in published.origins)
     if not published.sites:
-        raise UpdateError("the published numbers name no site")
-    for site, kinds in published.sites.items():
-        for kind, value in kinds.items():
-            if not _NAME.fullmatch(site) or not _NAME.fullmatch(kind):
-                raise UpdateError(f"{site!r}/{kind!r} is no name of a site and a kind of numbers")
-            if (
-                value.dim() != 2
-                or len(value) != tokens
-                or value.shape[1] < 1
-                or not value.is_floating_point()
-            ):
-                raise UpdateError(
-                    f"{site}/{kind} is {value.dtype} {list(value.shape)}; expected floats [{tokens}, width]"
-                )
-            if not bool(torch.isfinite(value).all()):
-                raise UpdateError(f"{site}/{kind} holds NaN or Inf")
+        raise UpdateError("the published numbers have no site")
+    for site, values in published.sites.items():
+        for name, value in values.items():
+            _check_values(site, name, value, tokens)
+
+
+def _check_origins(name: str, table: Tensor) -> None:
+    """Raise UpdateError unless a table describes tokens as :meth:`Backbone.token_origins` does."""
+    shaped = (
+        table.dim() == 2
+        and table.shape[1] == 4
+        and len(table) > 0
+        and not table.is_floating_point()
+    )
+    if (
+        not shaped
+        or table.min() < 0
+        or table.max() >= _LARGEST
+        or table[:, 0].max() > max(TokenKind)
+    ):
+        raise UpdateError(f"example {name!r} has an invalid table of token origins")
+    image = table[table[:, 0] == TokenKind.IMAGE]
+    text = table[(table[:, 0] == TokenKind.TEXT) | (table[:, 0] == TokenKind.ANSWER)]
+    if (image[:, 2] >= image[:, 3]).any() or (text[:, 2] > text[:, 3]).any():
+        raise UpdateError(
+            f"example {name!r} has tokens that end before they begin, or places outside of an image"
+        )
+
+
+def _check_values(site: str, name: str, value: Tensor, tokens: int) -> None:
+    """Raise UpdateError unless a quantity has a valid name, shape, type and finite values."""
+    if not _NAME.fullmatch(site) or not _NAME.fullmatch(name):
+        raise UpdateError(f"{site!r}/{name!r} is not a valid name of a site and a quantity")
+    if (
+        value.dim() != 2
+        or len(value) != tokens
+        or value.shape[1] < 1
+        or not value.is_floating_point()
+    ):
+        raise UpdateError(
+            f"{site}/{name} is {value.dtype} {list(value.shape)}; expected floats [{tokens}, width]"
+        )
+    if not bool(torch.isfinite(value).all()):
+        raise UpdateError(f"{site}/{name} holds NaN or Inf")

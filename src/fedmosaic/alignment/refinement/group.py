@@ -1,184 +1,225 @@
-"""Refine A and B: on many pseudo-tasks, whatever P one model learns shall do the task in another.
-
-For a task a P is learned in closed form in one model (kernel ridge regression over the first-order effects of its entries), read in
-another, and the loss of the choices it makes there is what A and B of the models descend on:
-
-    L = Σ_{a → b} CE(τ · C ⟨φ_b(query), P_a⟩, answers),     P_a = Σ_i α_i φ_a(i),   α = (K_aa + λI)⁻¹ y
-
-over the pairs (a, b) of which one is trained, a = b with less weight so that nobody's own learning suffers. Every step has new
-tasks, so that there is no P to get used to. Ours; in no paper. From the closed form of ``start`` 200 steps gained nothing that could
-be told on the miniatures, so that none are taken by default.
-"""
+"""Refine a group of models jointly; a later model is fitted without changing existing members."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from fedmosaic.alignment.refinement.effects import Traces, effects, learn
-from fedmosaic.alignment.refinement.pseudo_tasks import (
-    CONTRASTS,
-    Question,
-    Task,
-    make_task,
-    principal_features,
+from fedmosaic.adapters.placement import Placement, sites_of
+from fedmosaic.alignment.common import Progress, Result, Subspaces
+from fedmosaic.alignment.refinement.closed_form import GroupMoments
+from fedmosaic.alignment.refinement.pseudo_tasks import PseudoTaskSet
+from fedmosaic.alignment.refinement.strength import (
+    agreement,
+    balance,
+    condition,
+    limit_condition,
+    strengths,
 )
-from fedmosaic.config import RefineSettings
-from fedmosaic.seeding import rng
+from fedmosaic.alignment.refinement.traces import Traces, record_traces
+from fedmosaic.alignment.refinement.transplant import transplant_accuracy
+from fedmosaic.models.backbone import Backbone
+from fedmosaic.seeding import generator
 
-Step = Callable[[int, int], None]
-SHARPNESS = 6.0
-"""τ at the start: what turns effects, which aim at one, into logits."""
+_PURPOSE = "refinement", "strangers"  # names the draw; published runs depend on it
 
 
-@dataclass
-class Participant:
-    """A model in the refinement.
+@dataclass(frozen=True)
+class ModelTraces:
+    """Hold the traces of several models on all pseudo-tasks.
 
     Attributes:
-        traces: what it does on each question. subspaces: its A and B, float32. trained: they are to change.
+        models: the models; the pivot has its place in the group's order.
+        layers: block ends of each model.
+        modules: adapted modules at block ends.
+        moments: moments of all fitted pseudo-tasks.
+        in_memory: for each model its traces on the first fitted pseudo-tasks.
+        held_out: for each model its traces on the held-out pseudo-tasks.
     """
 
-    traces: Sequence[Traces]
-    subspaces: dict[str, Tensor]
-    trained: bool = True
-    features: list[list[Tensor]] = field(default_factory=list)
+    models: Sequence[Backbone]
+    layers: Sequence[Sequence[int]]
+    modules: Sequence[str]
+    moments: GroupMoments
+    in_memory: Sequence[Sequence[Traces]]
+    held_out: Sequence[Sequence[Traces]]
 
-    def __post_init__(self) -> None:
-        # The first block hardly knows the picture yet.
-        self.features = [
-            [principal_features(x) for x in list(trace.last.values())[1:]] for trace in self.traces
-        ]
+    @classmethod
+    def record(
+        cls,
+        tasks: PseudoTaskSet,
+        models: Sequence[Backbone],
+        layers: Sequence[Sequence[int]],
+        modules: Sequence[str],
+        in_memory: int,
+        progress: Progress,
+    ) -> ModelTraces:
+        """Record all pseudo-tasks in all models.
+
+        Args:
+            tasks: the pseudo-tasks.
+            models: the models.
+            layers: block ends of each model.
+            modules: adapted modules at block ends.
+            in_memory: number of fitted pseudo-tasks whose traces are kept.
+            progress: called after each pseudo-task.
+        """
+        sites = [sites_of(own, modules) for own in layers]
+        moments = GroupMoments()
+        first: list[list[Traces]] = [[] for _ in models]
+        held_out: list[list[Traces]] = [[] for _ in models]
+        together = [*tasks.fitted, *tasks.held_out]
+        for number, task in enumerate(together):
+            found = [
+                record_traces(model, own, task) for model, own in zip(models, sites, strict=True)
+            ]
+            fitted = number < len(tasks.fitted)
+            if fitted:
+                moments.update(found)
+            if number < in_memory or not fitted:
+                for traces, own_traces in zip(first if fitted else held_out, found, strict=True):
+                    traces.append(own_traces)
+            progress("recording pseudo-tasks", number + 1, len(together))
+        return cls(models, layers, modules, moments, first, held_out)
 
 
-def refine(
-    models: Sequence[Participant],
-    questions: Sequence[Question],
-    settings: RefineSettings,
-    seed: int,
-    step: Step,
-) -> None:
-    """Train A and B of those models that are ``trained``, in place.
+def refine_group(
+    traces: ModelTraces, tasks: PseudoTaskSet, placement: Placement, seed: int
+) -> list[Result]:
+    """Refine A and B of all models together.
 
     Args:
-        step: called with the number of steps done, and of all.
+        traces: of the models; the first is the pivot.
+        tasks: the pseudo-tasks that were recorded.
+        placement: rank and modules.
+        seed: seed of the report's random controls.
+
+    Returns:
+        for each model A and B and their report.
+
+    Raises:
+        DataError: a layer is narrower than the rank.
     """
-    learned = [
-        value.requires_grad_()
-        for model in models
-        if model.trained
-        for value in model.subspaces.values()
-    ]
-    sharpness = torch.tensor(SHARPNESS, requires_grad=True)
-    rates = [settings.lr * float(value.detach().square().mean().sqrt()) for value in learned] + [
-        0.05
-    ]
-    groups = [
-        {"params": [value], "lr": rate}
-        for value, rate in zip([*learned, sharpness], rates, strict=True)
-    ]
-    optimiser = torch.optim.Adam(groups, betas=(0.9, 0.99))
-    for number in range(settings.steps):
-        draw = rng("refinement", seed, number)
-        warm = min(1.0, (number + 1) / 20)
-        factor = warm * (0.02 + 0.49 * (1 + math.cos(math.pi * number / settings.steps)))
-        for group, rate in zip(optimiser.param_groups, rates, strict=True):
-            group["lr"] = factor * rate
-        loss = torch.zeros(())
-        for index in draw.permutation(len(questions))[: settings.batch].tolist():
-            loss = (
-                loss
-                + _loss(models, questions[index], index, settings, draw, sharpness) / settings.batch
-            )
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(learned, 5.0)
-        optimiser.step()
-        step(number + 1, settings.steps)
-    for value in learned:
-        value.requires_grad_(False)
+    solved = traces.moments.solve_group(placement.r)
+    return _finish(traces, tasks, solved, [True] * len(solved), seed)
 
 
-def _loss(
-    models: Sequence[Participant],
-    question: Question,
-    index: int,
-    settings: RefineSettings,
-    draw: np.random.Generator,
-    sharpness: Tensor,
-) -> Tensor:
-    kernels = _kernels(models, index)
-    features = [feature for model in models for feature in model.features[index]]
-    total, count = torch.zeros(()), 0
-    for _ in range(settings.tasks):
-        task = make_task(question, features, settings.support, draw)
-        ridge = float(np.exp(draw.uniform(np.log(settings.ridge[0]), np.log(settings.ridge[1]))))
-        if task is None:
-            continue
-        for (a, b), logits in transplanted(kernels, task, ridge).items():
-            if models[a].trained or models[b].trained:
-                loss = torch.nn.functional.cross_entropy(
-                    sharpness * logits, task.answers[task.query]
-                )
-                total = total + loss * (settings.own if a == b else 1.0)
-        count += 1
-    return total / max(count, 1)
+def refine_joining_model(
+    traces: ModelTraces, tasks: PseudoTaskSet, pivot_pair: Subspaces, seed: int
+) -> Result:
+    """Refine A and B of one model, so that a P works in it as in the pivot.
+
+    Args:
+        traces: of the joining model and of the pivot, in this order.
+        tasks: the pseudo-tasks that were recorded.
+        pivot_pair: A and B of the pivot, which stay as they are.
+        seed: seed of the report's random controls.
+    """
+    solved = [traces.moments.solve_joining(pivot_pair), dict(pivot_pair)]
+    return _finish(traces, tasks, solved, [True, False], seed)[0]
 
 
-Kernels = Mapping[tuple[int, int], Tensor]
-"""``[b, a]`` for a ≤ b: ⟨φ_b, φ_a⟩ over the examples of a question, [n, 2, n, 2]."""
-
-
-def _kernels(models: Sequence[Participant], index: int) -> Kernels:
-    found = [effects(model.traces[index], model.subspaces) for model in models]
-    flat = [phi.flatten(0, 1) for phi in found]
-    size = len(found[0])
-    return {
-        (b, a): (flat[b] @ flat[a].t()).view(size, 2, size, 2)
-        for b in range(len(models))
-        for a in range(b + 1)
-    }
-
-
-def transplanted(kernels: Kernels, task: Task, ridge: float) -> dict[tuple[int, int], Tensor]:
-    """For every pair (a, b) the logits [query, 3] in model b under the P that model a learns from the task's support."""
-    count = 1 + max(b for b, _ in kernels)
-    support, query = task.support, task.query
-    found = {}
-    for a in range(count):
-        alpha = learn(kernels[a, a][support][:, :, support], task.targets, ridge)
-        for b in range(count):
-            kernel = kernels[b, a] if b >= a else kernels[a, b].permute(2, 3, 0, 1)
-            seen = kernel[query][:, :, support].reshape(2 * len(query), -1)
-            found[a, b] = (seen @ alpha).view(-1, 2) @ CONTRASTS.to(alpha)
-    return found
-
-
-@torch.no_grad()
-def judge(
-    models: Sequence[Participant],
-    questions: Sequence[Question],
-    settings: RefineSettings,
+def _finish(
+    traces: ModelTraces,
+    tasks: PseudoTaskSet,
+    solved: Sequence[dict[str, Tensor]],
+    free: Sequence[bool],
     seed: int,
-) -> dict[tuple[int, int], float]:
-    """For every pair (a, b) how often a P learned in a makes b choose right, over tasks on these questions; chance is ⅓."""
-    right: dict[tuple[int, int], int] = {}
-    asked = 0
-    for index, question in enumerate(questions):
-        draw = rng("refinement", "judge", seed, index)
-        kernels = _kernels(models, index)
-        # The first model's features alone, so that all are judged by the same tasks.
-        for _ in range(settings.tasks):
-            task = make_task(question, models[0].features[index], settings.support, draw)
-            if task is None:
-                continue
-            asked += len(task.query)
-            for pair, logits in transplanted(kernels, task, 1.0).items():
-                hits = int((logits.argmax(1) == task.answers[task.query]).sum())
-                right[pair] = right.get(pair, 0) + hits
-    return {pair: hits / max(asked, 1) for pair, hits in right.items()}
+) -> list[Result]:
+    """Set the strength of the solved A and B and report on them, beside random ones.
+
+    Args:
+        traces: of the models.
+        tasks: the pseudo-tasks.
+        solved: A and B of each model.
+        free: which models' A and B may change.
+        seed: seed of the random A and B.
+    """
+    random = [
+        _random_like(pair, seed, number) if changes else pair
+        for number, (pair, changes) in enumerate(zip(solved, free, strict=True))
+    ]
+    before, after = (_set_strength(pairs, traces.in_memory, free) for pairs in (random, solved))
+    scores = [
+        TransplantScores(
+            transplant_accuracy(pairs, traces.held_out, tasks.held_out, seed),
+            agreement(pairs, traces.held_out),
+        )
+        for pairs in (before, after)
+    ]
+    return [
+        (pair, _report(traces, number, scores, condition(pair)))
+        for number, pair in enumerate(after)
+    ]
+
+
+def _random_like(pair: Subspaces, seed: int, number: int) -> dict[str, Tensor]:
+    """Draw random A and B of the same shapes."""
+    draw = generator(*_PURPOSE, seed, number)
+    return {key: torch.randn(value.shape, generator=draw) for key, value in pair.items()}
+
+
+def _set_strength(
+    pairs: Sequence[Subspaces], traces: Sequence[Sequence[Traces]], free: Sequence[bool]
+) -> list[dict[str, Tensor]]:
+    """Limit condition numbers and set the strength of every site.
+
+    A site's strength is in proportion to the models' agreement there. With one fixed model, it is
+    exactly the strength of that model's site.
+    """
+    changed = [
+        limit_condition(pair) if changes else dict(pair)
+        for pair, changes in zip(pairs, free, strict=True)
+    ]
+    fixed = [pair for pair, changes in zip(changed, free, strict=True) if not changes]
+    shares = strengths(fixed[0], traces[free.index(False)]) if fixed else agreement(changed, traces)
+    return [
+        balance(pair, own, shares, exactly=bool(fixed)) if changes else pair
+        for pair, own, changes in zip(changed, traces, free, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class TransplantScores:
+    """Hold the quality of a group's A and B on held-out pseudo-tasks.
+
+    Attributes:
+        right: for each pair (a, b) of models how often a P learned in a chooses right in b.
+        agreement: for each site, as :func:`~fedmosaic.alignment.refinement.strength.agreement`.
+    """
+
+    right: Mapping[tuple[int, int], float]
+    agreement: Mapping[str, float]
+
+
+def _report(
+    traces: ModelTraces, number: int, scores: Sequence[TransplantScores], condition: float
+) -> dict[str, Any]:
+    """Report on one model: scores with random A and B of equal strength, and with the refined."""
+    before, after = scores
+    own_sites, pivot_sites = (sites_of(traces.layers[n], traces.modules) for n in (number, 0))
+    lines = [
+        {
+            "block": own.block,
+            "module": own.module,
+            "layer": own.layer,
+            "pivot_layer": other.layer,
+            "agreement_before": before.agreement[own.key],
+            "agreement_after": after.agreement[own.key],
+        }
+        for own, other in zip(own_sites, pivot_sites, strict=True)
+    ]
+    others = {
+        giver.name: [score.right[index, number] for score in scores]
+        for index, giver in enumerate(traces.models)
+        if index != number
+    }
+    own_scores = [score.right[number, number] for score in scores]
+    return {
+        "sites": lines,
+        "refinement": {"own": own_scores, "from": others, "condition": condition},
+    }

@@ -1,8 +1,10 @@
-"""Pseudo-tasks: made-up questions about public examples with made-up answers, of which any may be called right.
+"""Draw pseudo-tasks: questions about public examples whose answers are random words.
 
-A *question* is asked about many public examples in the same words, each time with three options out of a handful of random words. A
-*task* says for every example which of its options is right, by some feature of it: that red things are "lamp" and blue ones "seven". So
-one question, looked at once, serves for any number of tasks.
+A pseudo-task asks one question about many public examples, each time with three options out of a
+few random words. It has no right answers of its own: any feature of the examples may decide which
+option counts as right (:mod:`fedmosaic.alignment.refinement.labels`). For example, red objects are
+"lamp" and blue ones "seven". Traces of one pseudo-task therefore serve for any number of
+labellings.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedmosaic.alignment.closed_form.observe import fitted_count
 from fedmosaic.alignment.correspondence.vocabulary import token_texts
+from fedmosaic.config import AlignmentSettings
 from fedmosaic.data.example import IMAGE_MARK, Example, Turn
 from fedmosaic.errors import DataError
 from fedmosaic.models.backbone import Backbone
@@ -26,20 +30,25 @@ LONGEST = 200
 """Characters of a public text that a question quotes."""
 MOST_WORDS = 256
 FEWEST_WORDS = 8
+HELD_OUT_TASKS, HELD_OUT_SIZE = 8, 96
+"""Number of held-out pseudo-tasks, and of the examples of each."""
 
-# The two contrasts between three options, orthonormal: all that a choice between them depends on.
+_PURPOSE = "refinement"  # names the draws; published runs depend on it
+
+# The two orthonormal contrasts between three options: a choice depends on nothing else.
 CONTRASTS = torch.tensor([[1.0, -1.0, 0.0], [0.5, 0.5, -1.0]]) / torch.tensor(
     [[2.0**0.5], [1.5**0.5]]
 )
 
 
 @dataclass(frozen=True)
-class Question:
-    """The same question about n public examples.
+class PseudoTask:
+    """Hold one question about n public examples.
 
     Attributes:
-        examples: as the model sees them; their answers are placeholders.
-        options: int64 [n, 3], which of the question's words each example offers, in order. words: how many the question has.
+        examples: as models see them; their answers are placeholders.
+        options: int64 [n, 3], which of the pseudo-task's words each example offers, in order.
+        words: number of words of the pseudo-task.
     """
 
     examples: Sequence[Example]
@@ -48,31 +57,50 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Task:
-    """What is right, for those examples of a question that offer it.
+class PseudoTaskSet:
+    """Hold the pseudo-tasks of a refinement.
 
     Attributes:
-        support, query: indices of examples to learn from and to be judged by.
-        answers: int64 [n], the place of the right option among each example's three; of any value elsewhere.
+        fitted: A and B are computed from these.
+        held_out: about other public examples, for the report only.
     """
 
-    support: Tensor
-    query: Tensor
-    answers: Tensor
+    fitted: Sequence[PseudoTask]
+    held_out: Sequence[PseudoTask]
 
-    @property
-    def targets(self) -> Tensor:
-        """What the contrasts of the support's options should be, [support, 2]: those of one-hot answers, less their mean."""
-        return (
-            torch.nn.functional.one_hot(self.answers[self.support], OPTIONS).sub(1 / OPTIONS)
-            @ CONTRASTS.t()
+    @classmethod
+    def of(
+        cls, pivot: Backbone, examples: Sequence[Example], settings: AlignmentSettings
+    ) -> PseudoTaskSet:
+        """Draw pseudo-tasks from the public examples and the pivot's vocabulary alone.
+
+        Raises:
+            DataError: too few public examples to hold some out; or as :func:`answerable_words`.
+        """
+        assert settings.refine is not None
+        cut = fitted_count(len(examples), settings)
+        if min(cut, len(examples) - cut) < 2:
+            raise DataError(
+                f"refinement needs more public examples than {len(examples)}, because some are "
+                "held out; raise alignment.size or data.public_size"
+            )
+        refine, seed = settings.refine, settings.seed
+        words = answerable_words(pivot, examples[:cut], seed)
+        fitted = draw_pseudo_tasks(
+            examples[:cut], words, refine.pseudo_tasks, refine.size, seed, "fit"
         )
+        held_out = draw_pseudo_tasks(
+            examples[cut:], words, HELD_OUT_TASKS, HELD_OUT_SIZE, seed, "held out"
+        )
+        return cls(fitted, held_out)
 
 
 def answerable_words(pivot: Backbone, public: Sequence[Example], seed: int) -> list[str]:
-    """The words that the pivot finds likeliest as answers, whatever is asked, and tells apart by their first tokens; at most 256.
+    """List the pivot's most likely answer words with different first tokens; at most 256.
 
-    B is only aligned in the directions of the words that were asked for: they must be many, and such as answers are made of.
+    The words are ranked by their mean probability over public examples with random questions. B is
+    aligned only in the directions of these words. They must therefore be many, and typical of
+    answers.
 
     Raises:
         DataError: the vocabulary has fewer than eight.
@@ -81,9 +109,9 @@ def answerable_words(pivot: Backbone, public: Sequence[Example], seed: int) -> l
         text.decode(errors="ignore").strip() if text else ""
         for text in token_texts(pivot.tokenizer)
     ]
-    usual = _usual_answers(pivot, public, rng("refinement", "words", seed))[: len(texts)]
+    likelihood = _mean_answer(pivot, public, rng(_PURPOSE, "words", seed))[: len(texts)]
     found: dict[int, str] = {}
-    for index in usual.argsort(descending=True, stable=True).tolist():
+    for index in likelihood.argsort(descending=True, stable=True).tolist():
         word = texts[index]
         if len(word) > 1 and word.isascii() and word.isalpha() and word.islower():
             found.setdefault(pivot.answer_ids(word)[0], word)
@@ -91,25 +119,29 @@ def answerable_words(pivot: Backbone, public: Sequence[Example], seed: int) -> l
             break
     if len(found) < FEWEST_WORDS:
         raise DataError(
-            f"{pivot.name} has {len(found)} words in its vocabulary; {FEWEST_WORDS} are needed to refine"
+            f"{pivot.name} has {len(found)} words in its vocabulary; refinement needs at least "
+            f"{FEWEST_WORDS}. Choose another pivot or align without refinement"
         )
     return list(found.values())
 
 
 @torch.no_grad()
-def _usual_answers(
+def _mean_answer(
     pivot: Backbone, public: Sequence[Example], draw: np.random.Generator, count: int = 128
 ) -> Tensor:
-    """Mean distribution of the first answer token over public pictures or texts with questions of a few random words."""
-    asking = _asking(public)
+    """Average the distribution of the first answer token over public examples.
+
+    Each example is asked a question of a few random words.
+    """
+    question_words = _question_words(public)
     total = torch.zeros(())
     for index in draw.permutation(len(public))[:count].tolist():
-        shown = public[index]
+        example = public[index]
         turns = (
-            Turn("user", _about(shown) + " ".join(_pick(asking, 3, draw)) + "?"),
+            Turn("user", _opening(example) + " ".join(_pick(question_words, 3, draw)) + "?"),
             Turn("assistant", ""),
         )
-        batch = pivot.collate([pivot.encode(Example("usual", turns, shown.images), answer=False)])
+        batch = pivot.collate([pivot.encode(Example("usual", turns, example.images), answer=False)])
         output = pivot.model(
             inputs_embeds=pivot.embed(batch),
             attention_mask=batch.attention_mask,
@@ -120,54 +152,59 @@ def _usual_answers(
     return total / min(count, len(public))
 
 
-def make_questions(
+def draw_pseudo_tasks(
     public: Sequence[Example], words: Sequence[str], count: int, size: int, *seed: int | str
-) -> list[Question]:
-    """``count`` questions about ``size`` examples each, drawn from the public ones.
+) -> list[PseudoTask]:
+    """Draw pseudo-tasks about public examples.
 
-    About pictures the question is a few words out of public questions; about a text it is the text and a few such words.
+    The question about an image consists of a few words out of the public questions. The question
+    about a text consists of the text and a few such words.
 
     Args:
-        words: that answers are made of.
+        public: public examples.
+        words: words for answers.
+        count: number of pseudo-tasks.
+        size: number of examples of each.
+        seed: numbers and names that identify the draw.
     """
-    asking = _asking(public) or words
+    question_words = _question_words(public) or words
     return [
-        _question(public, asking, words, size, rng("refinement", *seed, number))
+        _pseudo_task(public, question_words, words, size, rng(_PURPOSE, *seed, number))
         for number in range(count)
     ]
 
 
-def _question(
+def _pseudo_task(
     public: Sequence[Example],
-    asking: Sequence[str],
+    question_words: Sequence[str],
     words: Sequence[str],
     size: int,
     draw: np.random.Generator,
-) -> Question:
-    asked = " ".join(_pick(asking, int(draw.integers(2, 6)), draw)) + "?"
+) -> PseudoTask:
+    question = " ".join(_pick(question_words, int(draw.integers(2, 6)), draw)) + "?"
     answers = _pick(words, min(int(draw.integers(3, 6)), len(words)), draw)
-    # Questions about one picture and about several: those of one question all show as many.
+    # All examples of one pseudo-task have the same number of images.
     first = public[int(draw.integers(len(public)))]
     alike = [example for example in public if len(example.images) == len(first.images)]
     examples, options = [], []
     for number in range(size):
-        shown = alike[int(draw.integers(len(alike)))]
+        example = alike[int(draw.integers(len(alike)))]
         offered = draw.permutation(len(answers))[:OPTIONS].tolist()
-        text = f"{_about(shown)}{asked} Options: {', '.join(answers[k] for k in offered)}"
+        text = f"{_opening(example)}{question} Options: {', '.join(answers[k] for k in offered)}"
         turns = Turn("user", text), Turn("assistant", answers[offered[0]])
         examples.append(
-            Example(f"{number}", turns, shown.images, tuple(answers[k] for k in offered))
+            Example(f"{number}", turns, example.images, tuple(answers[k] for k in offered))
         )
         options.append(offered)
-    return Question(examples, torch.tensor(options), len(answers))
+    return PseudoTask(examples, torch.tensor(options), len(answers))
 
 
 def _pick(words: Sequence[str], count: int, draw: np.random.Generator) -> list[str]:
     return [words[index] for index in draw.permutation(len(words))[:count].tolist()]
 
 
-def _about(example: Example) -> str:
-    """What a question about a public example begins with: its pictures, or its text."""
+def _opening(example: Example) -> str:
+    """Return the beginning of a question: the marks of the example's images, or its text."""
     return (
         IMAGE_MARK * len(example.images)
         if example.images
@@ -175,61 +212,9 @@ def _about(example: Example) -> str:
     ) + " "
 
 
-def _asking(public: Sequence[Example]) -> list[str]:
-    """The words of the public questions, without the answers they offer."""
-    asked = (
+def _question_words(public: Sequence[Example]) -> list[str]:
+    """List the words of the public questions, without the options that they offer."""
+    questions = (
         example.question.replace(IMAGE_MARK, "").partition("Options:")[0] for example in public
     )
-    return sorted({word for question in asked for word in re.findall(r"[^\W\d_]+", question)})
-
-
-def make_task(
-    question: Question, features: Sequence[Tensor], size: int, draw: np.random.Generator
-) -> Task | None:
-    """A task by a random feature: which of ``question.words`` clusters an example falls into, the words in random order.
-
-    Args:
-        features: matrices [n, m] of which one is drawn, columns by falling importance (see :func:`principal_features`).
-        size: examples to learn from, at most.
-
-    Returns:
-        None if too few examples offer their answer.
-    """
-    chosen = features[int(draw.integers(len(features)))]
-    importance = chosen.square().sum(0).pow(0.25).double().numpy()
-    importance = importance / importance.sum()
-    for _ in range(10):
-        columns = draw.choice(len(importance), size=int(draw.integers(1, 4)), p=importance)
-        clusters = _clusters(
-            chosen[:, columns] / chosen[:, columns].norm(dim=0).clamp_min(1e-9),
-            question.words,
-            draw,
-        )
-        if int(torch.bincount(clusters, minlength=question.words).min()) >= 0.08 * len(clusters):
-            break
-    word = torch.from_numpy(draw.permutation(question.words))[clusters]
-    offered = question.options == word[:, None]
-    usable = offered.any(1).nonzero()[:, 0]
-    if len(usable) < 3 * OPTIONS:
-        return None
-    usable = usable[torch.from_numpy(draw.permutation(len(usable)))]
-    cut = min(size, len(usable) * 2 // 3)
-    return Task(usable[:cut], usable[cut:], offered.int().argmax(1))
-
-
-def principal_features(rows: Tensor, count: int = 24) -> Tensor:
-    """The leading principal components of ``rows`` [n, d], centred: [n, at most count], falling in size."""
-    u, s, _ = torch.linalg.svd(rows.float() - rows.float().mean(0), full_matrices=False)
-    components: Tensor = (u * s)[:, :count]
-    return components
-
-
-def _clusters(points: Tensor, count: int, draw: np.random.Generator) -> Tensor:
-    """A few steps of k-means from random points; int64 [n]."""
-    centres = points[torch.from_numpy(draw.permutation(len(points))[:count])]
-    for _ in range(3):
-        nearest: Tensor = torch.cdist(points, centres).argmin(1)
-        parts = [points[nearest == k] for k in range(count)]
-        centres = torch.stack([p.mean(0) if len(p) else centres[k] for k, p in enumerate(parts)])
-    nearest = torch.cdist(points, centres).argmin(1)
-    return nearest
+    return sorted({word for text in questions for word in re.findall(r"[^\W\d_]+", text)})

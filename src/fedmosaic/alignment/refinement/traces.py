@@ -1,243 +1,97 @@
-"""Refinement of whole models: a group of them at once, each for all the others; who joins later changes nobody."""
+"""Record what a base model does on a pseudo-task: inputs and output gradients at its sites."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from fedmosaic.adapters.placement import sites_of
-from fedmosaic.alignment.closed_form.observe import fitted_count
-from fedmosaic.alignment.refinement.closed_form import (
-    Moments,
-    agreement,
-    balance,
-    condition,
-    conditioned,
-    strengths,
-)
-from fedmosaic.alignment.refinement.effects import Traces, trace
-from fedmosaic.alignment.refinement.group import Participant, judge, refine
-from fedmosaic.alignment.refinement.pseudo_tasks import Question, answerable_words, make_questions
-from fedmosaic.config import AlignmentSettings, RefineSettings
-from fedmosaic.data.example import Example
-from fedmosaic.errors import DataError
-from fedmosaic.models.backbone import Backbone
-from fedmosaic.seeding import generator
-
-Progress = Callable[[str, int, int], None]
-Refined = tuple[dict[str, Tensor], dict[str, Any]]
-HELD_OUT_QUESTIONS, HELD_OUT_SIZE = 8, 96
+from fedmosaic.adapters.placement import AdapterSite
+from fedmosaic.alignment.hooks import record_sites
+from fedmosaic.alignment.refinement.pseudo_tasks import CONTRASTS, PseudoTask
+from fedmosaic.errors import ModelError
+from fedmosaic.models.backbone import Backbone, Batch
 
 
 @dataclass(frozen=True)
-class Questions:
-    """The questions of a refinement; those held out are asked about other public examples, and only judge."""
-
-    fitted: Sequence[Question]
-    held_out: Sequence[Question]
-
-    @classmethod
-    def of(
-        cls, pivot: Backbone, examples: Sequence[Example], settings: AlignmentSettings
-    ) -> Questions:
-        """Drawn from the public examples and the pivot's vocabulary alone.
-
-        Raises:
-            DataError: too few public examples for some to be held out; or as :func:`answerable_words`.
-        """
-        cut = fitted_count(len(examples), settings)
-        if min(cut, len(examples) - cut) < 2:
-            raise DataError(
-                f"refinement needs more public examples than {len(examples)}: some are held out"
-            )
-        words, chosen, seed = (
-            answerable_words(pivot, examples[:cut], settings.seed),
-            _chosen(settings),
-            settings.seed,
-        )
-        fitted = make_questions(examples[:cut], words, chosen.questions, chosen.size, seed, "fit")
-        held_out = make_questions(
-            examples[cut:], words, HELD_OUT_QUESTIONS, HELD_OUT_SIZE, seed, "held out"
-        )
-        return cls(fitted, held_out)
-
-
-@dataclass(frozen=True)
-class Looked:
-    """Models, and what they do on all questions.
+class Traces:
+    """Hold the traces of a base model on the n examples of one pseudo-task, in half precision.
 
     Attributes:
-        layers: for each model the sites' layers. moments: of all the fitted questions.
-        kept: for each model what it does on the first of them. held_out: the same of those held out.
+        x: inputs of each site [n, T, d_in], padded on the left with zeros.
+        g: for each site [n, 2, T, d_out], gradients of the two contrasts of the options' logits by
+            the site's output, divided by the ``unit`` of :func:`record_traces`.
+        images: bool [n, T], marks the tokens of images.
     """
 
-    models: Sequence[Backbone]
-    layers: Sequence[Sequence[int]]
-    moments: Moments
-    kept: Sequence[Sequence[Traces]]
-    held_out: Sequence[Sequence[Traces]]
+    x: Mapping[str, Tensor]
+    g: Mapping[str, Tensor]
+    images: Tensor
 
-    @classmethod
-    def at(
-        cls,
-        questions: Questions,
-        models: Sequence[Backbone],
-        layers: Sequence[Sequence[int]],
-        settings: AlignmentSettings,
-        tell: Progress,
-    ) -> Looked:
-        """Ask the models everything, side by side."""
-        sites = [sites_of(own, settings.modules) for own in layers]
-        moments, keep = Moments(), _chosen(settings).kept
-        kept: list[list[Traces]] = [[] for _ in models]
-        held_out: list[list[Traces]] = [[] for _ in models]
-        together = [*questions.fitted, *questions.held_out]
-        for number, question in enumerate(together):
-            found = [trace(model, own, question) for model, own in zip(models, sites, strict=True)]
-            fitted = number < len(questions.fitted)
-            if fitted:
-                moments.update(found)
-            if number < keep or not fitted:
-                for traces, own in zip(kept if fitted else held_out, found, strict=True):
-                    traces.append(own)
-            tell("asking the models", number + 1, len(together))
-        return cls(models, layers, moments, kept, held_out)
+    def at(self, key: str) -> Traces:
+        """Return the traces of one site."""
+        return Traces({key: self.x[key]}, {key: self.g[key]}, self.images)
+
+    @property
+    def last(self) -> dict[str, Tensor]:
+        """Return each site's input [n, d_in] at the token that predicts the answer."""
+        return {key: x[:, -1].float() for key, x in self.x.items()}
 
 
-def refine_group(
-    looked: Looked, questions: Questions, settings: AlignmentSettings, tell: Progress
-) -> list[Refined]:
-    """Pairs of all models, each made for every other, and their reports; the first is the pivot.
+def record_traces(
+    backbone: Backbone, sites: Sequence[AdapterSite], task: PseudoTask, unit: float = 1e-2
+) -> Traces:
+    """Record one pseudo-task by one forward and two backward passes.
 
     Raises:
-        DataError: a layer is narrower than the rank.
+        ModelError: an input or a gradient is not finite.
     """
-    starts = looked.moments.shared(settings.rank)
-    return _refined(looked, starts, [True] * len(starts), questions, settings, tell)
-
-
-def refine_joiner(
-    looked: Looked,
-    subspaces: Mapping[str, Tensor],
-    questions: Questions,
-    settings: AlignmentSettings,
-    tell: Progress,
-) -> Refined:
-    """The first model's pair, to do with a P what ``subspaces`` of the second, the pivot, do with it; they stay as they are."""
-    starts = [looked.moments.joined(subspaces), dict(subspaces)]
-    return _refined(looked, starts, [True, False], questions, settings, tell)[0]
-
-
-def _refined(
-    looked: Looked,
-    starts: Sequence[dict[str, Tensor]],
-    free: Sequence[bool],
-    questions: Questions,
-    settings: AlignmentSettings,
-    tell: Progress,
-) -> list[Refined]:
-    chosen, seed = _chosen(settings), settings.seed
-
-    def settle(
-        pairs: Sequence[Mapping[str, Tensor]],
-    ) -> list[dict[str, Tensor]]:
-        """Conditioned and balanced, each site by how far the models agree there; or exactly as strong as the pair that is fixed."""
-        changed = [
-            conditioned(pair) if changes else dict(pair)
-            for pair, changes in zip(pairs, free, strict=True)
-        ]
-        fixed = [pair for pair, changes in zip(changed, free, strict=True) if not changes]
-        shares = (
-            strengths(fixed[0], looked.kept[free.index(False)])
-            if fixed
-            else agreement(changed, looked.kept)
+    batch = backbone.collate([backbone.encode(example, answer=False) for example in task.examples])
+    real = batch.attention_mask.bool()
+    with record_sites(backbone, sites) as recorded:
+        contrasts = _contrasts(backbone, batch, task)
+    outputs = [recorded[site.key].y for site in sites]
+    gradients = [
+        torch.autograd.grad(value, outputs, retain_graph=number < 1)
+        for number, value in enumerate(contrasts)
+    ]
+    x, g = {}, {}
+    for number, site in enumerate(sites):
+        inputs = recorded[site.key].x.detach() * real[..., None]
+        gradient = (
+            torch.stack([each[number] for each in gradients], 1) * real[:, None, :, None] / unit
         )
-        return [
-            balance(pair, own, shares, exactly=bool(fixed)) if changes else pair
-            for pair, own, changes in zip(changed, looked.kept, free, strict=True)
-        ]
-
-    def strangers(number: int) -> dict[str, Tensor]:
-        draw = generator("refinement", "strangers", seed, number)
-        return {
-            key: torch.randn(value.shape, generator=draw) for key, value in starts[number].items()
-        }
-
-    random = [
-        strangers(number) if changes else starts[number] for number, changes in enumerate(free)
-    ]
-    ends = settle(starts)
-    if chosen.steps:
-        models = [
-            Participant(own, {key: value.clone() for key, value in pair.items()}, changes)
-            for own, pair, changes in zip(looked.kept, ends, free, strict=True)
-        ]
-        asked = questions.fitted[: len(looked.kept[0])]
-        refine(models, asked, chosen, seed, lambda done, of: tell("refining", done, of))
-        ends = settle([model.subspaces for model in models])
-    scores = []
-    for pairs in (settle(random), ends):
-        judged = [
-            Participant(own, dict(pair)) for own, pair in zip(looked.held_out, pairs, strict=True)
-        ]
-        scores.append(
-            Score(
-                judge(judged, questions.held_out, chosen, seed), agreement(pairs, looked.held_out)
-            )
+        for values in (inputs, gradient):
+            if not bool(torch.isfinite(values).all()):
+                raise ModelError(
+                    f"{backbone.name}: inputs or gradients at {site.key} are not finite; "
+                    "use dtype float32"
+                )
+        x[site.key], g[site.key] = (
+            inputs.to("cpu", torch.float16),
+            gradient.clamp(-6e4, 6e4).to("cpu", torch.float16),
         )
-    before, after = scores
-    return [
-        (end, _report(looked, settings, number, before, after, condition(end)))
-        for number, end in enumerate(ends)
+    images = batch.input_ids.eq(
+        -1 if backbone.image_token_id is None else backbone.image_token_id
+    ).cpu()
+    return Traces(x, g, images)
+
+
+def _contrasts(backbone: Backbone, batch: Batch, task: PseudoTask) -> Tensor:
+    """Return both contrasts of the options' logits [2], summed over the examples."""
+    first = [
+        [backbone.answer_ids(word)[0] for word in example.options] for example in task.examples
     ]
-
-
-@dataclass(frozen=True)
-class Score:
-    """On held-out questions: how often a P learned in model a chooses right in b, and each site's :func:`agreement`."""
-
-    right: Mapping[tuple[int, int], float]
-    agreement: Mapping[str, float]
-
-
-def _report(
-    looked: Looked,
-    settings: AlignmentSettings,
-    number: int,
-    before: Score,
-    after: Score,
-    condition: float,
-) -> dict[str, Any]:
-    """The report of one model; *before* is with random A and B of equal strength."""
-    own_sites, pivot_sites = (sites_of(looked.layers[n], settings.modules) for n in (number, 0))
-    lines = [
-        {
-            "block": own.block,
-            "module": own.module,
-            "layer": own.layer,
-            "pivot_layer": other.layer,
-            "agreement_before": before.agreement[own.key],
-            "agreement_after": after.agreement[own.key],
-        }
-        for own, other in zip(own_sites, pivot_sites, strict=True)
-    ]
-    others = {
-        giver.name: [score.right[index, number] for score in (before, after)]
-        for index, giver in enumerate(looked.models)
-        if index != number
-    }
-    own = [score.right[number, number] for score in (before, after)]
-    return {
-        "sites": lines,
-        "layers": sorted(looked.layers[number]),
-        "refinement": {"own": own, "from": others, "condition": condition},
-    }
-
-
-def _chosen(settings: AlignmentSettings) -> RefineSettings:
-    assert settings.refine is not None
-    return settings.refine
+    output = backbone.model(
+        inputs_embeds=backbone.embed(batch).requires_grad_(),
+        attention_mask=batch.attention_mask,
+        logits_to_keep=1,
+        use_cache=False,
+    )
+    logits = (
+        output.logits[:, -1].float().gather(1, torch.tensor(first, device=output.logits.device))
+    )
+    contrasts: Tensor = (logits @ CONTRASTS.t().to(logits)).sum(0)
+    return contrasts

@@ -1,4 +1,4 @@
-"""Which layers of a model end its blocks: the rule of relative depth, or the layers most like the pivot's by CKA."""
+"""Match the layers of a model to the pivot's block ends by CKA, and compare that with depth."""
 
 from __future__ import annotations
 
@@ -7,23 +7,16 @@ from typing import Any
 
 from torch import Tensor
 
-from fedmosaic.adapters.placement import block_ends, even_block_ends
+from fedmosaic.adapters.placement import block_ends
 from fedmosaic.alignment.correspondence.cka import StreamedCka
-from fedmosaic.config import AlignmentSettings
 from fedmosaic.errors import ModelError
 
-Pairs = list[tuple[int, int]]
-"""A layer of the model and one of the pivot (both 0-based) for each block."""
+LayerPairs = list[tuple[int, int]]
+"""A layer of the model and a layer of the pivot (both 0-based) for each block."""
 
 
-def depth_ends(layers: int, settings: AlignmentSettings) -> tuple[int, ...]:
-    """The block ends of a model before any comparison with the pivot: by the paper's rule, or ``even``."""
-    rule = even_block_ends if settings.layers == "even" else block_ends
-    return rule(layers, settings.blocks)
-
-
-def relative_depth_pairs(layers: int, pivot_layers: int, num_blocks: int) -> Pairs:
-    """The block ends of a model and of the pivot, block by block, each by the rule of relative depth.
+def relative_depth_pairs(layers: int, pivot_layers: int, num_blocks: int) -> LayerPairs:
+    """Pair the block ends of a model with those of the pivot, both placed by relative depth.
 
     Raises:
         ModelError: as :func:`~fedmosaic.adapters.block_ends`.
@@ -33,10 +26,11 @@ def relative_depth_pairs(layers: int, pivot_layers: int, num_blocks: int) -> Pai
     )
 
 
-def cka_monotone_matching(cka: Tensor, pivot_ends: Sequence[int]) -> Pairs:
-    """The model's layers, in strictly rising order, whose total CKA with the pivot's block ends is the greatest.
+def cka_monotone_matching(cka: Tensor, pivot_ends: Sequence[int]) -> LayerPairs:
+    """Find the rising sequence of layers with the greatest total CKA to the pivot's block ends.
 
-    The pivot's ends are given, since all models of a federation share them. Dynamic programming, exact: with c = cka[i, p_k],
+    The pivot's ends are given, because all models of a federation share them. The dynamic program
+    is exact; with c = cka[i, p_k],
 
         best(k, i) = c + max over j < i of best(k − 1, j)
 
@@ -54,9 +48,8 @@ def cka_monotone_matching(cka: Tensor, pivot_ends: Sequence[int]) -> Pairs:
     best = columns[0]
     came_from: list[list[int]] = []
     for column in columns[1:]:
-        leaders: list[
-            int
-        ] = []  # for each layer, the best end of the block before among shallower layers
+        # For each layer the best end of the previous block among the shallower layers.
+        leaders: list[int] = []
         for layer in range(layers):
             if layer < 2:
                 leaders.append(layer - 1)
@@ -75,41 +68,43 @@ def cka_monotone_matching(cka: Tensor, pivot_ends: Sequence[int]) -> Pairs:
 
 
 def compare_rules(cka: Tensor, num_blocks: int) -> list[dict[str, Any]]:
-    """What the rule of relative depth loses against the best monotone matching, block by block.
+    """Measure, block by block, how much CKA relative depth loses against the best matching.
 
     Args:
         cka: [layers, pivot layers].
         num_blocks: N_B.
 
     Returns:
-        for each block ``block``, ``pivot_layer``, ``rule_layer`` and ``rule_cka``, ``best_layer`` and ``best_cka``, and ``lost``:
-        the second CKA less the first (negative where the best total gives up something in this block).
+        for each block ``block``, ``pivot_layer``, ``rule_layer`` and ``rule_cka``, ``best_layer``
+        and ``best_cka``, and ``lost``: the second CKA less the first. ``lost`` is negative where
+        the best total gives up something in this block.
     """
     rule = relative_depth_pairs(cka.shape[0], cka.shape[1], num_blocks)
     best = cka_monotone_matching(cka, [pivot for _, pivot in rule])
     found = []
-    for block, ((ours, pivot), (theirs, _)) in enumerate(zip(rule, best, strict=True)):
-        of_rule, of_best = float(cka[ours, pivot]), float(cka[theirs, pivot])
+    for block, ((rule_layer, pivot), (best_layer, _)) in enumerate(zip(rule, best, strict=True)):
+        rule_cka, best_cka = float(cka[rule_layer, pivot]), float(cka[best_layer, pivot])
         found.append(
             {
                 "block": block,
                 "pivot_layer": pivot,
-                "rule_layer": ours,
-                "rule_cka": of_rule,
-                "best_layer": theirs,
-                "best_cka": of_best,
-                "lost": of_best - of_rule,
+                "rule_layer": rule_layer,
+                "rule_cka": rule_cka,
+                "best_layer": best_layer,
+                "best_cka": best_cka,
+                "lost": best_cka - rule_cka,
             }
         )
     return found
 
 
 def cka_report(cka: StreamedCka, num_blocks: int) -> dict[str, Any]:
-    """The CKA of all layers as plain numbers, for an alignment's report.
+    """Report the CKA of all layers in plain numbers.
 
     Returns:
-        ``matrix`` [layers][pivot layers]; ``tokens``, how many were compared; ``captured``, the share of the variance that was
-        looked at (1 where CKA is exact); ``blocks``, as :func:`compare_rules` gives them.
+        ``matrix`` [layers][pivot layers]; ``tokens``, the number of compared tokens; ``captured``,
+        the share of the variance that was compared (1 where CKA is exact); ``blocks``, as
+        :func:`compare_rules` returns them.
     """
     matrix = cka.matrix()
     return {

@@ -1,4 +1,4 @@
-"""A by gradient descent, as the paper finds it: a reference for the closed forms."""
+"""Compute A by gradient descent as in the paper, to compare the closed form with it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from fedmosaic.alignment.closed_form.moments import Matched
+from fedmosaic.alignment.closed_form.moments import MatchedBatch
 from fedmosaic.alignment.closed_form.solve import nearest_orthonormal
 
 LEARNING_RATE = 5e-5
@@ -15,15 +15,16 @@ BATCH = 4
 
 
 class Descent:
-    """min over A of Σ ‖A x − z‖² by AdamW, one pass, then the nearest orthonormal rows.
+    """Minimise Σ ‖A x − z‖² over A by AdamW in one pass, then take the nearest orthonormal rows.
 
-    The loss of a step is the mean of (A x − z)² over the matched tokens of the next ``batch`` examples and the r coordinates. Source:
-    FedMosaic (arXiv 2506.11024), alignment of A; learning rate and batch are those of the authors' code, which sees 5,000
-    examples.
+    The loss of a step is the mean of (A x − z)² over the matched tokens of the next ``batch`` examples
+    and the r coordinates. Source: FedMosaic (arXiv 2506.11024), alignment of A. Learning rate and
+    batch are those of the authors' code, which uses 5,000 examples.
 
     Args:
         before: ``{site}.A`` [r, d_in] to start from.
-        lr: constant. batch: examples of one step.
+        lr: constant learning rate.
+        batch: examples in one step.
     """
 
     def __init__(
@@ -39,8 +40,8 @@ class Descent:
         self.waiting: dict[str, list[list[Tensor]]] = {key: [[], []] for key in self.maps}
         self.examples = 0
 
-    def update(self, matched: Matched) -> None:
-        """Take the next examples; a step is made whenever there are enough of them."""
+    def update(self, matched: MatchedBatch) -> None:
+        """Add the next examples, and make a step whenever there are enough of them."""
         rows = {key: matched.rows(key, "input") for key in self.maps}
         start = 0
         for count in matched.counts:
@@ -65,5 +66,5 @@ class Descent:
         self.waiting = {key: [[], []] for key in self.maps}
 
     def solve(self, key: str) -> Tensor:
-        """A of a site [r, d_in], float64, with orthonormal rows."""
+        """Return A of a site [r, d_in] in float64, with orthonormal rows."""
         return nearest_orthonormal(self.maps[key].detach())

@@ -1,4 +1,4 @@
-"""The pairing of layers: the rule of relative depth, and the best monotone matching against brute force."""
+"""Check the matching of layers by depth, and the best monotone matching by brute force."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from fedmosaic.adapters import block_ends
 from fedmosaic.adapters.placement import even_block_ends
 from fedmosaic.alignment.correspondence.cka import StreamedCka
-from fedmosaic.alignment.correspondence.depth import (
+from fedmosaic.alignment.correspondence.layers import (
     cka_monotone_matching,
     cka_report,
     compare_rules,
