@@ -1,4 +1,4 @@
-"""Streamed CKA against its definition, on planted layers and on real models."""
+"""Check streamed CKA against its definition, on planted layers and on real models."""
 
 from __future__ import annotations
 
@@ -9,12 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedmosaic.alignment.correspondence.cka import (
-    StreamedCka,
-    layer_cka,
-    layer_outputs,
-    principal_bases,
-)
+from fedmosaic.alignment.correspondence.cka import StreamedCka, principal_bases
+from fedmosaic.alignment.correspondence.layer_cka import layer_cka, layer_outputs
 from fedmosaic.alignment.correspondence.layers import cka_monotone_matching
 from fedmosaic.data import public_examples
 from fedmosaic.errors import DataError, ModelError
@@ -152,23 +148,23 @@ def test_two_real_models_in_batches_of_any_size(models: list[Backbone]) -> None:
     done: list[int] = []
     one = layer_cka(*models, examples, batch_size=1).matrix()
     many = layer_cka(*models, examples, batch_size=8, progress=done.append).matrix()
-    turned = layer_cka(*models, examples[::-1], batch_size=3).matrix()
+    reversed_order = layer_cka(*models, examples[::-1], batch_size=3).matrix()
     assert one.shape == (8, 10) and done == [8, 10]
-    assert torch.allclose(one, many, atol=1e-5) and torch.allclose(one, turned, atol=1e-5)
+    assert torch.allclose(one, many, atol=1e-5) and torch.allclose(one, reversed_order, atol=1e-5)
     assert one.min() > 0.05 and one.max() < 1.0
 
 
 def test_models_too_wide_are_compared_in_their_principal_directions(
     models: list[Backbone], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fedmosaic.alignment.correspondence.cka.SAMPLE_TOKENS", 200)
+    monkeypatch.setattr("fedmosaic.alignment.correspondence.layer_cka.SAMPLE_TOKENS", 200)
     examples = public_examples("miniature/public", 16)
     exact = layer_cka(*models, examples).matrix()
     reduced = layer_cka(*models, examples, limit=80 * 40 * 40)
-    turned = layer_cka(*models, examples[::-1], limit=80 * 40 * 40, batch_size=5)
+    reversed_order = layer_cka(*models, examples[::-1], limit=80 * 40 * 40, batch_size=5)
     assert reduced.cross.numel() == 80 * 40 * 40
     assert (reduced.matrix() - exact).abs().max() < 0.03
-    assert torch.allclose(reduced.matrix(), turned.matrix(), atol=1e-5)
+    assert torch.allclose(reduced.matrix(), reversed_order.matrix(), atol=1e-5)
     with pytest.raises(ModelError, match="limit"):
         layer_cka(*models, examples, limit=79)
 

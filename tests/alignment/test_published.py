@@ -1,4 +1,4 @@
-"""What a pivot publishes arrives as sent, is refused when it is anything else, and is enough to match tokens with."""
+"""Check that published numbers survive packing, serve to match tokens, and are validated."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_other_examples_are_noticed(published: PublishedPivot) -> None:
     for examples, message in (
         (EXAMPLES[:3], "published 4 public examples, but there are 3"),
         (EXAMPLES[::-1], "use the same public data"),
-        ([changed, *EXAMPLES[1:]], "say or show something else"),
+        ([changed, *EXAMPLES[1:]], "other content here"),
     ):
         with pytest.raises(DataError, match=message):
             published.check_examples(examples)
@@ -103,7 +103,7 @@ def changed(published: PublishedPivot, row: int, column: int, value: int) -> lis
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda p: {"sites": {}}, "no site"),
+        (lambda p: {"sites": {}}, "have no site"),
         (
             lambda p: {"sites": {"block.0.o_proj": {"z": p.sites["block.0.o_proj"]["z"][1:]}}},
             r"expected floats \[\d+, width",
@@ -116,13 +116,16 @@ def changed(published: PublishedPivot, row: int, column: int, value: int) -> lis
             lambda p: {"sites": {"block.0.o_proj": {"z": p.sites["block.0.o_proj"]["z"] / 0}}},
             "NaN or Inf",
         ),
-        (lambda p: {"sites": {"../x": {"z": p.sites["block.0.o_proj"]["z"]}}}, "no name"),
+        (lambda p: {"sites": {"../x": {"z": p.sites["block.0.o_proj"]["z"]}}}, "not a valid name"),
         (lambda p: {"example_ids": p.example_ids[:3]}, "3 example ids for 4"),
-        (lambda p: {"example_ids": [p.example_ids[0]] * 4}, "one of its own"),
-        (lambda p: {"origins": changed(p, 0, 0, 9)}, "not what they should be"),
-        (lambda p: {"origins": changed(p, 0, 1, -1)}, "not what they should be"),
+        (lambda p: {"example_ids": [p.example_ids[0]] * 4}, "an id of its own"),
+        (lambda p: {"origins": changed(p, 0, 0, 9)}, "invalid table of token origins"),
+        (lambda p: {"origins": changed(p, 0, 1, -1)}, "invalid table of token origins"),
         (lambda p: {"origins": changed(p, -2, 2, 99)}, "end before they begin"),
-        (lambda p: {"origins": [table[:, :3] for table in p.origins]}, "not what they should be"),
+        (
+            lambda p: {"origins": [table[:, :3] for table in p.origins]},
+            "invalid table of token origins",
+        ),
     ],
 )
 def test_nonsense_is_neither_sent_nor_taken(

@@ -35,8 +35,8 @@ def test_what_two_models_share_goes() -> None:
     effects = [(b @ p @ a).flatten() for a, b in (one, other, PAIR.values())]
     assert torch.cosine_similarity(effects[0], effects[1], dim=0).abs() < 0.5
     assert torch.cosine_similarity(effects[0], effects[2], dim=0).abs() < 0.5
-    again = rotated(PAIR, 1, "one")
-    assert all(again[key].equal(value) for key, value in rotated(PAIR, 1, "one").items())
+    repeated = rotated(PAIR, 1, "one")
+    assert all(repeated[key].equal(value) for key, value in rotated(PAIR, 1, "one").items())
 
 
 def test_rotations_are_uniform() -> None:
