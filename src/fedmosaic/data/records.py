@@ -121,7 +121,10 @@ def read_records(path: Path) -> list[Record]:
     else:
         items = _parse(path, text, 1)
     if not isinstance(items, list):
-        raise DataError(f"{path}: expected a list of items, found {type(items).__name__}")
+        raise DataError(
+            f"{path}: expected a list of items, found {type(items).__name__};"
+            " put the items in [ ], or one a line in a .jsonl file"
+        )
     if not items:
         raise DataError(f"{path} holds no items; it must have at least one")
     for index, item in enumerate(items):

@@ -112,11 +112,13 @@ class ClientStream:
             raise ConfigError(
                 f"round {self._round} has only {self.steps_per_round} steps; begin the next round"
             )
-        clock = min(self._round * self.steps_per_round + self._step, len(self._arrived_before) - 1)
+        run_step = min(
+            self._round * self.steps_per_round + self._step, len(self._arrived_before) - 1
+        )
         draws = rng(*self._seed, "stream", self._round, self._step)
-        if self._arrived_before[clock] > self._arrived:
-            self.memory.add(self._order[self._arrived : self._arrived_before[clock]], draws)
-            self._arrived = int(self._arrived_before[clock])
+        if self._arrived_before[run_step] > self._arrived:
+            self.memory.add(self._order[self._arrived : self._arrived_before[run_step]], draws)
+            self._arrived = int(self._arrived_before[run_step])
         samples = self.memory.draw(self.batch_size, draws)
         self._step += 1
         owners = np.searchsorted(self._starts, samples, side="right") - 1

@@ -198,6 +198,8 @@ def split_of(things: tuple[Thing, ...]) -> Split:
 
     The cells and shifts of the things count, too.
     """
+    # The repr has the names of the class and its fields: renaming one moves pictures between splits,
+    # and published runs depend on where they are.
     return SPLITS[zlib.crc32(repr(things).encode()) % len(SPLITS)]
 
 
@@ -224,7 +226,7 @@ def assign_words(
         family: names the random order of the words.
         values: what the words stand for.
         start: position of this family's first word in the list of code words.
-        different_from: A code of the same values and words; the new one assigns another word to
+        different_from: a code of the same values and words; the new one assigns another word to
             every value. Default None, no condition.
     """
     words = CODE_WORDS[start : start + len(values)]
