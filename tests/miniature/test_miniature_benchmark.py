@@ -161,7 +161,7 @@ def test_examples_are_the_same_in_another_process() -> None:
 
 
 def test_examples_are_those_of_the_published_runs() -> None:
-    """Compare texts and scenes of all tasks with a recorded hash; pixels are left to the renderer."""
+    """Compare texts and scenes of all tasks, before rendering, with a recorded hash."""
     content = [
         (name, item.question, item.answer, item.options, [astuple(scene) for scene in item.scenes])
         for name in ALL

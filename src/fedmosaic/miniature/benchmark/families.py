@@ -198,8 +198,8 @@ def split_of(things: tuple[Thing, ...]) -> Split:
 
     The cells and shifts of the things count, too.
     """
-    # The repr has the names of the class and its fields: renaming one moves pictures between splits,
-    # and published runs depend on where they are.
+    # The repr has the names of the class and its fields: renaming one moves pictures between
+    # splits, and published runs depend on where they are.
     return SPLITS[zlib.crc32(repr(things).encode()) % len(SPLITS)]
 
 
