@@ -1,16 +1,15 @@
-"""Adapters of different ranks on weights that are not square, and a server to combine them."""
+"""Make adapters of different ranks on weights that are not square, and a server for them."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import torch
+from stub_server import StubServer
 from torch import Tensor
 
 from fedmosaic.algorithms import Message, make_algorithm
 from fedmosaic.algorithms.base import Member
-from fedmosaic.algorithms.state import ServerState
 from fedmosaic.config import Scenario
 from fedmosaic.config.load import parse
 from fedmosaic.seeding import generator
@@ -22,7 +21,7 @@ SCALE = 2.5
 def federation(
     algorithm: str, ranks: list[int], models: list[str] | None = None, **sections: Any
 ) -> tuple[Any, Any]:
-    """An algorithm and its server; client ``c<i>`` has ``ranks[i]`` and 10 + i samples."""
+    """Return an algorithm and its server; client ``c<i>`` has ``ranks[i]`` and 10 + i samples."""
     models = models or ["m"] * len(ranks)
     clients = [
         {"name": f"c{i}", "model": model, "tasks": ["t"], "r": rank}
@@ -33,16 +32,13 @@ def federation(
     members = [
         Member(name=f"c{i}", architecture=model, samples=10 + i) for i, model in enumerate(models)
     ]
-    server = SimpleNamespace(
-        members=members, state=ServerState([m.name for m in members]), round=0, report={}
-    )
-    return make_algorithm(algorithm, scenario, 0), server
+    return make_algorithm(algorithm, scenario, 0), StubServer(members)
 
 
 def updates_of(
     algorithm: Any, ranks: list[int], architecture: str = "m", seed: int = 0
 ) -> dict[str, Message]:
-    """Random updates as the algorithm's clients would send them; where A is frozen, it is left out."""
+    """Return random updates as the algorithm's clients would send them, without a frozen A."""
     shared = getattr(algorithm, "shared", ("A", "B"))
     found = {}
     for index, rank in enumerate(ranks):
@@ -63,12 +59,12 @@ def adapter(rank: int, *name: int) -> dict[str, Tensor]:
 
 
 def deltas(tensors: dict[str, Tensor], scale: float = SCALE) -> dict[str, Tensor]:
-    """ΔW of each module, float64."""
+    """Return ΔW of each module, float64."""
     return {m: scale * tensors[f"{m}.B"].double() @ tensors[f"{m}.A"].double() for m in SHAPES}
 
 
 def mean(each: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The mean of the clients' ΔW, weighted by 10 + i samples."""
+    """Return the mean of the clients' ΔW, weighted by 10 + i samples."""
     samples = [10 + i for i in range(len(each))]
     return {
         m: sum(n * delta[m] for n, delta in zip(samples, each, strict=True)) / sum(samples)

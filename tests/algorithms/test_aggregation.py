@@ -1,56 +1,13 @@
-"""Exact algebra of aggregation: one peer gives itself back, the mean of equals is the equal, permuting clients permutes results."""
+"""Check the algebra of aggregation: single peers, equal updates, permuted and absent clients."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any
-
 import pytest
 import torch
+from stub_federation import ARCHITECTURES, federation, update, updates_of
 
-from fedmosaic.algorithms import Message, make_algorithm
-from fedmosaic.algorithms.base import Member
-from fedmosaic.algorithms.state import ServerState
-from fedmosaic.config import Scenario
-from fedmosaic.config.load import parse
-
-ARCHITECTURES = ["small", "large", "small", "large", "alone"]
-
-
-def federation(algorithm: str, architectures: list[str], **sections: Any) -> tuple[Any, Any]:
-    clients = [
-        {"name": f"c{i}", "model": model, "tasks": ["t"]} for i, model in enumerate(architectures)
-    ]
-    scenario = parse(Scenario, {"clients": clients, **sections}, "test")
-    members = [
-        Member(name=f"c{i}", architecture=model, samples=10 + i)
-        for i, model in enumerate(architectures)
-    ]
-    server = SimpleNamespace(
-        members=members,
-        state=ServerState([m.name for m in members]),
-        round=0,
-        report={},
-        generator=lambda purpose: torch.Generator().manual_seed(3),
-    )
-    return make_algorithm(algorithm, scenario, 0), server
-
-
-def update(index: int, architecture: str, signature: list[float] | None = None) -> Message:
-    noise = torch.Generator().manual_seed(index)
-    width = {"small": 4, "large": 6, "alone": 5}[architecture]
-    tensors = {
-        "block.0.q_proj.P": torch.randn(3, 3, generator=noise),
-        "block.0.q_proj.Q": torch.randn(3, generator=noise),
-        "layer.0.q_proj.A": torch.randn(3, width, generator=noise),
-        "layer.0.q_proj.B": torch.randn(width, 3, generator=noise),
-        "signature": torch.tensor(signature) if signature else torch.randn(8, generator=noise),
-    }
-    return Message(tensors)
-
-
-def updates_of(architectures: list[str]) -> dict[str, Message]:
-    return {f"c{i}": update(i, architecture) for i, architecture in enumerate(architectures)}
+from fedmosaic.algorithms import Message
+from fedmosaic.algorithms.state import StateKey
 
 
 def test_first_round_sends_nothing() -> None:
@@ -175,8 +132,9 @@ def test_fedavg_weighs_by_samples_within_an_architecture() -> None:
     assert torch.allclose(sent.double(), (10 * a + 12 * b) / 22, atol=1e-6)
     alone = algorithm.download(server, server.members[4]).tensors["layer.0.q_proj.A"]
     assert torch.equal(alone, updates["c4"].tensors["layer.0.q_proj.A"])
-    assert not any(server.state.clients(kind) for kind in server.state.kinds()), (
-        "no client's own weights are kept"
+    assert server.state.known_keys() == [StateKey("mean", a) for a in ("small", "large", "alone")]
+    assert not any(server.state.clients(key) for key in server.state.known_keys()), (
+        "a client's own weights are in the server's state"
     )
     # next round c0 is away: the mean is over those who took part
     algorithm.aggregate(server, {"c2": updates["c2"]})

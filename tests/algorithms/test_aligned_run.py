@@ -1,4 +1,4 @@
-"""FedMosaic on aligned subspaces: what the scenario aligns is what the adapters carry, and a run goes on from it bit for bit."""
+"""Check FedMosaic on aligned subspaces: the adapters carry what the scenario aligns."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ SET = [
 ]
 
 
-def site_of(path: Path, *changes: str) -> Runtime:
-    runtime = Runtime(RunSettings(name="tiny", scenario=load_scenario(path, [*SET, *changes])))
+def runtime_of(path: Path, *changes: str, algorithm: str = "fedmosaic") -> Runtime:
+    scenario = load_scenario(path, [*SET, *changes])
+    runtime = Runtime(RunSettings(name="tiny", algorithm=algorithm, scenario=scenario))
     runtime.use(resolve(runtime))
     return runtime
 
 
 def test_the_adapters_carry_the_aligned_pairs(tiny: Path) -> None:
-    runtime = site_of(tiny)
+    runtime = runtime_of(tiny)
     assert runtime.scenario.alignment.pivot == "miniature/llama-8x96"
     for name in runtime.scenario.models_used:
         aligned = runtime.alignment(name)
@@ -44,31 +45,26 @@ def test_the_adapters_carry_the_aligned_pairs(tiny: Path) -> None:
             torch.testing.assert_close(ratio, ratio.mean().expand_as(ratio), rtol=1e-3, atol=1e-5)
 
 
-def test_the_control_turns_every_architectures_pairs_apart(tiny: Path) -> None:
-    plain, apart = site_of(tiny), site_of(tiny, "algorithms={fedmosaic: {turned: true}}")
+@pytest.mark.parametrize("name", ["fedmosaic-rotated", "fedmosaic-additive-rotated"])
+def test_the_control_rotates_every_architectures_pairs_apart(tiny: Path, name: str) -> None:
+    plain, apart = runtime_of(tiny), runtime_of(tiny, algorithm=name)
     rotations = []
-    for name in plain.scenario.models_used:
-        aligned, carried = (
-            shared_state(plain.adapted(name).model),
-            shared_state(apart.adapted(name).model),
-        )
-        for key, value in carried.items():
+    for model in plain.scenario.models_used:
+        aligned = shared_state(plain.adapted(model).model)
+        rotated = shared_state(apart.adapted(model).model)
+        for key, value in rotated.items():
             before = aligned[key]
-            kept = (
-                (value.T @ value, before.T @ before)
-                if key.endswith("A")
-                else (value @ value.T, before @ before.T)
-            )
-            torch.testing.assert_close(*kept, atol=1e-5, rtol=1e-4)
-        rotations.append(
-            carried["block.0.o_proj.A"] @ torch.linalg.pinv(aligned["block.0.o_proj.A"])
-        )
+            # A rotation leaves the subspace and its strength as they are.
+            pair = (value.T, before.T) if key.endswith("A") else (value, before)
+            torch.testing.assert_close(*(x @ x.T for x in pair), atol=1e-5, rtol=1e-4)
+        a = "block.0.o_proj.A"
+        rotations.append(rotated[a] @ torch.linalg.pinv(aligned[a]))
     first, second, _ = rotations
     assert (first - torch.eye(6)).norm() > 1 and (first - second).norm() > 1
 
 
 def test_what_is_shared_has_its_own_rank_and_modules(tiny: Path) -> None:
-    state = read_state(site_of(tiny).adapted("miniature/qwen2-10x112").model, "local")
+    state = read_state(runtime_of(tiny).adapted("miniature/qwen2-10x112").model, "local")
     shared = {key: value for key, value in state.items() if key.startswith("block.")}
     assert {key.split(".")[2] for key in shared} == {"o_proj", "down_proj"}
     assert all(value.shape[0] == 6 for value in shared.values())
@@ -80,28 +76,9 @@ def test_other_algorithms_align_nothing(tiny: Path) -> None:
     assert Runtime(settings).alignment("miniature/qwen2-10x112") is None
 
 
-def test_alignment_without_public_data_is_told_before_training(tiny: Path) -> None:
+def test_alignment_without_public_data_is_refused_before_training(tiny: Path) -> None:
     with pytest.raises(DataError, match=r"alignment: .*public"):
-        site_of(tiny, "data.public=none")
-
-
-def test_pulling_p_alone_starts_every_round_from_what_was_received(tiny: Path) -> None:
-    """With pull_shared 1 the local P is the received one; LoRA stays the client's own."""
-    from fedmosaic.algorithms.message import Message
-
-    runtime = site_of(tiny, "algorithms.fedmosaic.pull_shared=1")
-    adapted = runtime.adapted("miniature/llama-8x96")
-
-    class Turn:
-        model = adapted.model
-
-    before = read_state(adapted.model, "local")
-    download = {key: torch.full_like(value, 0.25) for key, value in before.items()}
-    runtime.algorithm.receive(Turn(), Message(download))  # type: ignore[arg-type]
-    for key, value in read_state(adapted.model, "local").items():
-        torch.testing.assert_close(
-            value, download[key] if key.startswith("block.") else before[key]
-        )
+        runtime_of(tiny, "data.public=none")
 
 
 def test_a_run_on_aligned_subspaces_is_the_same_in_processes_of_its_own(

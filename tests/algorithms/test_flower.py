@@ -1,4 +1,4 @@
-"""FedAvg and FedProx side by side with Flower's: the same updates give the same averages. Its clients bring the proximal term."""
+"""Compare the averages of FedAvg and FedProx with Flower's; its clients bring the proximal term."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from test_aggregation import ARCHITECTURES, federation, updates_of
+from stub_federation import ARCHITECTURES, federation, updates_of
 from torch import Tensor
 
 ROOT = Path(__file__).parents[2]
@@ -33,14 +33,14 @@ def test_the_average_is_flowers(ours: str, theirs: str, tmp_path: Path) -> None:
             for key, value in updates[m.name].tensors.items()
         }
         samples = {m.name: m.samples for m in members}
-        found, told = flower(
+        found, configured = flower(
             theirs, {"proximal_mu": MU} if ours == "fedprox" else {}, sent, samples, tmp_path
         )
         mine = algorithm.download(server, members[0]).tensors
         assert mine.keys() == found.keys() and len(mine) > 2
         for key, value in mine.items():
             torch.testing.assert_close(value, found[key], rtol=1e-6, atol=1e-7)
-        assert told == ({"proximal-mu": MU} if ours == "fedprox" else {})
+        assert configured == ({"proximal-mu": MU} if ours == "fedprox" else {})
 
 
 def flower(
@@ -50,7 +50,7 @@ def flower(
     samples: dict[str, int],
     folder: Path,
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """What Flower's strategy makes of one round of replies, and what it had told the clients."""
+    """Return the result of one round of Flower's strategy, and the settings that it sent to clients."""
     source, target = folder / "updates.safetensors", folder / "aggregated.safetensors"
     save_file(tensors, source, {"samples": json.dumps(samples)})
     command = [
@@ -64,4 +64,4 @@ def flower(
     subprocess.run(command, check=True, capture_output=True)
     with safe_open(target, "pt") as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        return tensors, json.loads(file.metadata()["told"])
+        return tensors, json.loads(file.metadata()["config"])

@@ -1,9 +1,10 @@
-"""What is trained at which rate: LoRA, P and Q, and gates each in a group of their own."""
+"""Check that LoRA, P and Q, and gates train in groups of their own, each at its rate."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from fedmosaic.adapters.keys import TensorKey
 from fedmosaic.config import RunSettings
 from fedmosaic.config.load import load_scenario
 from fedmosaic.federation.runtime import Runtime
@@ -21,7 +22,8 @@ def test_every_parameter_is_in_the_group_of_its_kind(tiny: Path) -> None:
     ).clients["a"]
     groups = {group.role: group for group in client.adapted.optimiser.groups}
     kinds = {
-        role: {key.partition(".")[0] for key in group.parameters} for role, group in groups.items()
+        role: {TensorKey.parse(key).scope for key in group.parameters}
+        for role, group in groups.items()
     }
     assert kinds == {"lora": {"layer"}, "shared": {"block"}, "gate": {"gate"}}
     trained = {id(p) for p in client.model.parameters() if p.requires_grad}

@@ -79,7 +79,7 @@ def test_all_ranks_have_one_scale(tiny: Path) -> None:
 
 
 def test_clients_of_an_architecture_start_from_the_same_rows(tiny: Path) -> None:
-    for algorithm in ("hetlora", "ffa_lora", "fedsa_lora"):
+    for algorithm in ("hetlora", "ffa-lora", "fedsa-lora"):
         a, d = (read_state(client.model, "local") for client in stage(tiny, algorithm).values())
         assert all(torch.equal(value, d[key][:2]) for key, value in a.items() if key.endswith(".A"))
 
@@ -234,7 +234,7 @@ def test_an_exported_client_of_flora_is_its_model(tiny: Path, tmp_path: Path) ->
 
 # --- FedSA-LoRA and FFA-LoRA ----------------------------------------------------------------------------------------------
 def test_fedsa_lora_sends_a_and_keeps_b(tiny: Path) -> None:
-    client = stage(tiny, "fedsa_lora")["a"]
+    client = stage(tiny, "fedsa-lora")["a"]
     algorithm = client.runtime.algorithm
     with client.turn():
         own = {
@@ -252,13 +252,13 @@ def test_fedsa_lora_sends_a_and_keeps_b(tiny: Path) -> None:
 
 
 def test_the_moments_of_fedsa_loras_b_last(tiny: Path) -> None:
-    groups = stage(tiny, "fedsa_lora")["a"].adapted.optimiser.groups
+    groups = stage(tiny, "fedsa-lora")["a"].adapted.optimiser.groups
     assert [{key[-1] for key in group.parameters} for group in groups] == [{"A"}, {"B"}]
     assert [group.personal for group in groups] == [False, True]
 
 
 def test_ffa_lora_never_trains_a(tiny: Path, tmp_path: Path) -> None:
-    run = start(tiny, tmp_path / "run", "ffa_lora")
+    run = start(tiny, tmp_path / "run", "ffa-lora")
     state = {
         key.removeprefix("adapter/local/"): v
         for key, v in state_of(run, "a", 2).items()

@@ -114,7 +114,7 @@ def test_flora_says_what_a_small_rank_loses() -> None:
 
 
 def test_ffa_lora_gives_the_mean_to_the_largest_rank() -> None:
-    algorithm, server = federation("ffa_lora", RANKS)
+    algorithm, server = federation("ffa-lora", RANKS)
     updates = updates_of(algorithm, RANKS)
     algorithm.aggregate(server, updates)
     start = {f"{m}.A": first_rows(4, d_in, 0, "m", f"{m}.A") for m, (_, d_in) in SHAPES.items()}
@@ -177,7 +177,7 @@ def test_hetlora_of_adapters_that_do_nothing_weighs_by_samples() -> None:
 
 
 def test_fedsa_lora_averages_each_row_of_a_over_those_who_have_it() -> None:
-    algorithm, server = federation("fedsa_lora", RANKS)
+    algorithm, server = federation("fedsa-lora", RANKS)
     updates = updates_of(algorithm, RANKS)
     algorithm.aggregate(server, updates)
     sent = algorithm.download(server, server.members[1]).tensors
@@ -199,13 +199,13 @@ def test_fedsa_lora_averages_each_row_of_a_over_those_who_have_it() -> None:
 
 
 def test_rows_of_a_that_nobody_sent_are_those_of_the_start() -> None:
-    algorithm, server = federation("fedsa_lora", [2, 4])
+    algorithm, server = federation("fedsa-lora", [2, 4])
     algorithm.aggregate(server, {"c0": updates_of(algorithm, [2, 4])["c0"]})
     for key, value in algorithm.download(server, server.members[1]).tensors.items():
         assert torch.equal(value[2:], first_rows(*value.shape, 0, "m", key)[2:])
 
 
-@pytest.mark.parametrize("name", ["hetlora", "flexlora", "flora", "fedsa_lora", "ffa_lora"])
+@pytest.mark.parametrize("name", ["hetlora", "flexlora", "flora", "fedsa-lora", "ffa-lora"])
 def test_architectures_share_nothing(name: str) -> None:
     algorithm, server = federation(name, RANKS, ["m", "m", "alone"])
     updates = updates_of(algorithm, RANKS)

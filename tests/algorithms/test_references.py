@@ -1,4 +1,4 @@
-"""Algorithms against references of a few lines in float64, written from the papers: a linear network, gradients by hand, AdamW."""
+"""Compare algorithms with references in float64, written from the papers: gradients by hand, AdamW."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from stub_server import StubServer
 from torch import Tensor, nn
 
 from fedmosaic.adapters import read_state
 from fedmosaic.algorithms import make_algorithm
 from fedmosaic.algorithms.base import Member
-from fedmosaic.algorithms.state import ServerState
 from fedmosaic.config import Scenario
 from fedmosaic.config.load import parse
 from fedmosaic.training.loop import FitReport, fit
@@ -119,9 +119,7 @@ def ours(
         Member(name=c.name, architecture="net", samples=n)
         for c, n in zip(clients, SAMPLES, strict=True)
     ]
-    server: Any = SimpleNamespace(
-        members=members, state=ServerState([m.name for m in members]), round=0, report={}
-    )
+    server = StubServer(members)
     for round, present in enumerate(PRESENT):
         updates = {}
         for i in present:

@@ -9,20 +9,20 @@ from typing import Any
 
 import pytest
 import torch
+from stub_server import StubServer
 from torch import Tensor
 
 import fedmosaic
 from fedmosaic.adapters import read_state, write_state
 from fedmosaic.algorithms import Message, make_algorithm
 from fedmosaic.algorithms.base import Member
-from fedmosaic.algorithms.state import ServerState
 from fedmosaic.algorithms.takfl import TAKFL, Prototype
 from fedmosaic.config import Scenario
 from fedmosaic.config.load import parse
 from fedmosaic.data import public_examples
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.seeding import generator
-from fedmosaic.training.distil import Predictions, distillation_loss, spoken
+from fedmosaic.training.distil import Predictions, distillation_loss, label_logits
 
 LLAMA, QWEN = "miniature/llama-8x96", "miniature/qwen2-10x112"
 State = Mapping[str, Tensor]
@@ -50,14 +50,11 @@ def federation(world: Any, models: Sequence[str], **options: Any) -> tuple[Any, 
     members = [
         Member(name=f"c{i}", architecture=model, samples=1 + i) for i, model in enumerate(models)
     ]
-    server = SimpleNamespace(
-        members=members,
-        state=ServerState([member.name for member in members]),
-        report={},
-        round=0,
-        backbone=world.backbones.__getitem__,
-        public=lambda: world.public,
+    server = StubServer(
+        members,
         generator=lambda purpose: generator(0, purpose),
+        backbones=world.backbones,
+        public=world.public,
     )
     return make_algorithm("takfl", parse(Scenario, content, "test"), 0), server
 
@@ -66,7 +63,7 @@ def updates(algorithm: Any, world: Any, models: Sequence[str]) -> dict[str, Mess
     """Adapters as they come out of some training: A as built, B no longer zero."""
     found = {}
     for index, model in enumerate(models):
-        state = read_state(algorithm.built(world.backbones[model], world.public), "local")
+        state = read_state(algorithm.build(world.backbones[model], world.public), "local")
         noise = torch.Generator().manual_seed(index)
         found[f"c{index}"] = Message(
             {
@@ -92,8 +89,8 @@ class Watch:
         self.learned: dict[tuple[str, str], tuple[State, State]] = {}
         real = Prototype.learn
 
-        def learn(student: Any, start: State, own: Any, taught: Any, teacher: str) -> State:
-            result = real(student, start, own, taught, teacher)
+        def learn(student: Any, start: State, own: Any, targets: Any, teacher: str) -> State:
+            result = real(student, start, own, targets, teacher)
             self.learned[student.backbone.name, teacher] = (start, result)
             return result
 
@@ -150,11 +147,13 @@ def test_an_ensemble_says_the_mean_of_its_members_logits(world: Any) -> None:
     for state in states:
         write_state(prototype.model, "local", state)
         with torch.no_grad():
-            logits.append(spoken(prototype.model, backbone, batch)[0].double())
+            logits.append(label_logits(prototype.model, backbone, batch)[0].double())
     assert not torch.allclose(logits[0], logits[1], atol=0.1)
-    told = prototype.predict(states, 3.0)
+    predictions = prototype.predict(states, 3.0)
     expected = (torch.stack(logits).mean(0) / 3.0).softmax(-1)
-    found = torch.zeros_like(expected).scatter(1, told.tokens.long(), told.probabilities.double())
+    found = torch.zeros_like(expected).scatter(
+        1, predictions.tokens.long(), predictions.probabilities.double()
+    )
     assert torch.allclose(found, expected, atol=1e-6)
 
 
@@ -168,21 +167,23 @@ def test_distillation_brings_the_student_nearer_and_its_own_past_holds_it(world:
             message.tensors for message in updates(algorithm, world, [LLAMA, LLAMA]).values()
         )
         student = Prototype(algorithm, server, LLAMA)
-        taught, own = student.predict([other], 3.0), student.predict([start], 20.0)
+        targets, own = student.predict([other], 3.0), student.predict([start], 20.0)
         backbone = world.backbones[LLAMA]
         batch = backbone.collate([backbone.encode(example) for example in world.public])
 
-        def distance(state: State, told: Predictions, temperature: float) -> float:
+        def distance(state: State, anchor: Predictions, temperature: float) -> float:
             write_state(student.model, "local", state)
             with torch.no_grad():
                 return float(
-                    distillation_loss(spoken(student.model, backbone, batch)[0], told, temperature)
+                    distillation_loss(
+                        label_logits(student.model, backbone, batch)[0], anchor, temperature
+                    )
                 )
 
-        learned = student.learn(start, own, taught, LLAMA)
+        learned = student.learn(start, own, targets, LLAMA)
         return (
-            distance(start, taught, 3.0),
-            distance(learned, taught, 3.0),
+            distance(start, targets, 3.0),
+            distance(learned, targets, 3.0),
             distance(learned, own, 20.0),
         )
 

@@ -1,9 +1,9 @@
-"""Flower's own aggregation, run by the interpreter of an environment that has Flower (its pins do not agree with ours).
+"""Run Flower's own aggregation in an environment that has Flower, whose pins conflict with ours.
 
     python tests/flower/aggregate.py FedProx '{"proximal_mu": 0.1}' updates.safetensors out.safetensors
 
-Tensors of ``updates`` are called ``<client>/<tensor>``; its metadata give each client's number of samples. No network: the strategy is
-handed the clients' replies.
+Tensors of ``updates`` are called ``<client>/<tensor>``; its metadata give each client's number of
+samples. No network is used: the strategy receives the clients' replies directly.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from safetensors.numpy import save_file
 
 
 class Grid:
-    """As much of a grid as a strategy asks before it trains: who is there."""
+    """Implement the part of a grid that a strategy needs before training: the nodes' ids."""
 
     def __init__(self, nodes: int) -> None:
         self.nodes = nodes
@@ -33,7 +33,7 @@ class Grid:
 
 
 def main(name: str, options: str, source: str, target: str) -> None:
-    """Aggregate one round; the metadata of the result hold what the strategy told the clients."""
+    """Aggregate one round; the result's metadata hold the settings that were sent to clients."""
     with safe_open(source, "np") as file:
         samples: dict[str, int] = json.loads(file.metadata()["samples"])
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
@@ -57,13 +57,13 @@ def main(name: str, options: str, source: str, target: str) -> None:
             Message(RecordDict({"arrays": _arrays(arrays), "metrics": metrics}), reply_to=message)
         )
     aggregated, _ = strategy.aggregate_train(1, replies)
-    told = {
+    config = {
         key: value for key, value in asked[0].content["config"].items() if isinstance(value, float)
     }
     save_file(
         {key: value.numpy() for key, value in aggregated.items()},
         target,
-        {"told": json.dumps(told)},
+        {"config": json.dumps(config)},
     )
 
 

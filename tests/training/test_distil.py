@@ -1,4 +1,4 @@
-"""Distillation: the loss against references in float64, and predictions that stand where the labels are predicted."""
+"""Check the distillation loss against float64 references, and predictions at their positions."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from fedmosaic.training.distil import (
     Predictions,
     PublicBatches,
     distillation_loss,
+    label_logits,
     predict,
     soften,
-    spoken,
 )
 
 
@@ -59,7 +59,7 @@ def test_the_rest_of_the_vocabulary_is_one_outcome(top_k: int) -> None:
 
 @pytest.mark.parametrize("top_k", [2, 7])
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
-def test_who_knows_it_all_learns_nothing(temperature: float, top_k: int) -> None:
+def test_a_student_equal_to_its_targets_has_no_loss(temperature: float, top_k: int) -> None:
     """A second softmax on either side, or another temperature, would leave something to learn."""
     student = noise(3, 7).requires_grad_()
     loss = distillation_loss(student, soften(student.detach(), temperature, top_k), temperature)
@@ -71,28 +71,30 @@ def test_who_knows_it_all_learns_nothing(temperature: float, top_k: int) -> None
     assert float(twice.detach()) > 0.1
 
 
-def test_positions_that_tell_nothing_count_for_nothing() -> None:
+def test_positions_without_a_prediction_do_not_count() -> None:
     student = noise(3, 7).requires_grad_()
-    taught = soften(noise(3, 7, seed=1), 1.0, 4)
-    told = Predictions(taught.probabilities * torch.tensor([[1.0], [0.0], [1.0]]), taught.tokens)
-    loss = distillation_loss(student, told)
-    assert torch.isclose(loss, distillation_loss(student[[0, 2]], taught.at(torch.tensor([0, 2]))))
+    targets = soften(noise(3, 7, seed=1), 1.0, 4)
+    partial_targets = Predictions(
+        targets.probabilities * torch.tensor([[1.0], [0.0], [1.0]]), targets.tokens
+    )
+    loss = distillation_loss(student, partial_targets)
+    assert torch.isclose(loss, distillation_loss(student[[0, 2]], targets.at(torch.tensor([0, 2]))))
     (gradient,) = torch.autograd.grad(loss, student)
     assert (
         torch.equal(gradient[1], torch.zeros(7, dtype=torch.float64))
         and torch.isfinite(gradient).all()
     )
-    nothing = distillation_loss(student, Predictions(torch.zeros(3, 4), taught.tokens))
+    nothing = distillation_loss(student, Predictions(torch.zeros(3, 4), targets.tokens))
     assert float(nothing) == 0.0 and torch.autograd.grad(nothing, student)[0].abs().sum() == 0
 
 
 @pytest.mark.parametrize("name", ["miniature/llama-8x96", "miniature/qwen2-10x112"])
 def test_each_prediction_is_of_its_label(name: str) -> None:
-    """Alone, without padding and without a label in sight, the model says the same at every answer position."""
+    """A single unpadded prompt without its label gives the same prediction at every position."""
     backbone = Backbone.load(name)
     examples = public_examples("miniature/public", 12)
-    told, losses = predict(
-        partial(spoken, backbone.model, backbone),
+    predictions, losses = predict(
+        partial(label_logits, backbone.model, backbone),
         backbone,
         examples,
         temperature=2.0,
@@ -111,15 +113,15 @@ def test_each_prediction_is_of_its_label(name: str) -> None:
             with torch.no_grad():
                 logits = backbone.model(inputs_embeds=embedded[:, :place]).logits[0, -1].double()
             answer_loss -= float(logits.log_softmax(-1)[label])
-            row = told.at(torch.tensor([position]))
+            row = predictions.at(torch.tensor([position]))
             dense = torch.zeros(len(logits)).scatter(0, row.tokens[0].long(), row.probabilities[0])
             assert torch.allclose(dense.double(), (logits / 2.0).softmax(-1), atol=1e-4)
             position += 1
         assert math.isclose(answer_loss, loss, rel_tol=1e-3, abs_tol=1e-4)
-    assert position == len(told.tokens) > len(examples)
+    assert position == len(predictions.tokens) > len(examples)
 
 
-def test_public_batches_take_turns() -> None:
+def test_public_batches_draw_each_example_before_any_comes_again() -> None:
     backbone = Backbone.load("miniature/llama-8x96")
     examples = public_examples("miniature/public", 10)
 

@@ -1,14 +1,14 @@
-"""What a federated algorithm is: one class with a client half and a server half, side by side.
+"""Define a federated algorithm: one class with a client half and a server half, side by side.
 
-To add one, write a file with a subclass of :class:`Algorithm` and enter it in the table of ``algorithms/__init__.py``. The round
-loop, the trainer, checkpoints, evaluation, the wire and the command line need no change.
+To add one, write a file with a subclass of :class:`Algorithm` and enter it in the table of
+``algorithms/registry.py``. The round loop, the trainer, checkpoints, evaluation, the wire format and
+the command line need no change.
 
-    round:  download(server, c) → [receive → train → upload] on client c → aggregate(server, updates of all clients)
+    round:  download(server, c) → [receive → train → upload] on client c → aggregate(server, updates)
 """
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,8 +32,14 @@ __all__ = ["Algorithm", "Client", "FitReport", "Loss", "Member", "Server", "fit"
 
 
 class Member(Settings):
-    """A client as the server knows it: its name, its architecture (model name), how many training samples it has, and the families
-    of its tasks, which only controls may look at."""
+    """Describe a client as the server knows it.
+
+    Attributes:
+        name: the client's name.
+        architecture: name of its base model.
+        samples: number of its training samples.
+        families: families of its tasks; empty for all algorithms but oracles.
+    """
 
     name: str
     architecture: str
@@ -42,12 +48,15 @@ class Member(Settings):
 
 
 class Client(Protocol):
-    """What an algorithm's client half can use. One exists while a client takes its turn.
+    """List what the client half of an algorithm can use. An object exists during a client's turn.
 
     Attributes:
-        model: the base model with the algorithm's adapters, holding *this* client's weights.
-        backbone: tokenizer, image features and batching of that base.
-        state: tensors the algorithm keeps for this client between rounds (in checkpoints; they never travel by themselves).
+        name: the client's name.
+        round: the current round, from 0.
+        state: tensors that the algorithm keeps for this client between rounds. They are in
+            checkpoints and are never sent.
+        model: the base model with the algorithm's adapters, which hold this client's weights.
+        backbone: tokenizer, image features and batching of that base model.
     """
 
     name: str
@@ -68,60 +77,85 @@ class Client(Protocol):
         each_step: StepHook | None = None,
         examples: Callable[[], Sequence[Example]] | None = None,
     ) -> FitReport:
-        """Local training on the client's own stream, or on the batches that ``examples`` gives instead."""
+        """Train the client's model.
+
+        Args:
+            steps: number of optimiser steps.
+            loss: from model, backbone and batch to a scalar; default: cross-entropy on the answers.
+            each_step: called with the step number and its examples before the optimiser step.
+            examples: returns the next batch; default: batches of the client's own stream.
+        """
 
     def other_backbone(self, name: str) -> Backbone:
-        """Another bare base model, shared in the process (the signature model, a teacher)."""
+        """Return another bare base model, shared in the process (a signature model, a teacher)."""
 
     def public(self) -> Sequence[Example]:
-        """The public examples, the same for everybody; empty where there are none."""
+        """Return the public examples, the same for all clients; empty where there are none."""
 
     def generator(self, purpose: str) -> torch.Generator:
-        """Randomness for one purpose in this round of this client."""
+        """Return a generator of random numbers for one purpose in this round of this client."""
 
     def all_streams(self) -> dict[str, ClientStream]:
-        """The streams of all clients as they are before the first round, by name: private data, for oracles in simulations."""
+        """Return the streams of all clients as before the first round, by name.
+
+        They are private data: only an algorithm with ``oracle = True`` may read them.
+        """
 
     def cached(self, key: str, make: Callable[[], Any]) -> Any:
-        """An object that is costly to make and the same for all clients of the process."""
+        """Return an object that is costly to make and the same for all clients of the process."""
 
 
 class Server(Protocol):
-    """What an algorithm's server half can use.
+    """List what the server half of an algorithm can use.
 
     Attributes:
-        members: the clients, in roster order. ledger: the clients' tensors as matrices (checkpointed).
-        round: the current round. report: named matrices or numbers of this round for the run folder (relevance, say).
+        members: the clients, in roster order.
+        state: tensors that the server keeps between rounds; in checkpoints.
+        round: the current round, from 0.
     """
 
-    members: Sequence[Member]
-    state: ServerState
-    round: int
-    report: dict[str, Any]
+    @property
+    def members(self) -> Sequence[Member]: ...
+
+    @property
+    def state(self) -> ServerState: ...
+
+    @property
+    def round(self) -> int: ...
+
+    def record(self, name: str, value: Any) -> None:
+        """Write a number, matrix or mapping of this round into the run folder."""
 
     def backbone(self, name: str) -> Backbone:
-        """A bare base model, for algorithms that distil on the server."""
+        """Return a bare base model, for algorithms that distil on the server."""
 
     def public(self) -> Sequence[Example]:
-        """The public examples, the same for everybody; empty where there are none."""
+        """Return the public examples, the same for all clients; empty where there are none."""
 
     def generator(self, purpose: str) -> torch.Generator:
-        """Randomness for one purpose in this round."""
+        """Return a generator of random numbers for one purpose in this round."""
 
 
 class Algorithm(ABC):
-    """A personalised federated algorithm.
+    """Implement a personalised federated algorithm.
 
     Class attributes:
-        name, summary, paper: as shown by ``fedmosaic list algorithms``.
-        adapters: names of the PEFT adapters a client's model carries; all are kept for the client between rounds.
-        shares_subspaces: its models carry A and B that the scenario's ``alignment`` makes comparable.
-        replaces_weights: downloads overwrite trained weights, so that Adam's moments start anew each round (except those of
-            parameters that are declared personal, see :class:`ParameterGroup`).
-        views: models a client can be evaluated as; the first is the one it would use.
-        needs_public: works on public examples and cannot run without.
-        mixed_ranks: clients of one architecture may have adapters of different ranks.
-        oracle: an oracle that no ``budget`` limits: it takes the scenario's steps and rounds, whatever they cost.
+        name: as given to ``--algorithm``.
+        summary: one line for ``fedmosaic list algorithms``.
+        paper: source for the same list.
+        adapters: names of the PEFT adapters that a client's model carries; the weights of all are
+            kept for the client between rounds.
+        shares_subspaces: whether its models carry Co-LoRA's A and B, which the scenario's
+            ``alignment`` makes comparable between architectures.
+        replaces_weights: whether downloads overwrite trained weights. Adam's moments then start
+            anew each round, except those of personal parameters (:class:`ParameterGroup`).
+        views: models that a client can be evaluated as; the first is the one it would use.
+        needs_public: whether it works on public examples and cannot run without.
+        mixed_ranks: whether clients of one architecture may have adapters of different ranks.
+        oracle: whether it may see other clients' data or task families, in a simulation only.
+        budgeted: whether a ``budget`` limits its steps and rounds.
+        settings: laid over the scenario's settings, as a preset's are.
+        options_of: an algorithm whose options under ``algorithms`` are defaults of this one's.
     """
 
     name: ClassVar[str]
@@ -134,17 +168,21 @@ class Algorithm(ABC):
     needs_public: ClassVar[bool] = False
     mixed_ranks: ClassVar[bool] = False
     oracle: ClassVar[bool] = False
+    budgeted: ClassVar[bool] = True
+    settings: ClassVar[Mapping[str, Any]] = {}
+    options_of: ClassVar[str | None] = None
 
     class Options(Settings):
-        """Settings of the algorithm, under ``algorithms.<name>``. ``steps``: local steps a round, None: ``train.steps``."""
+        """Hold the settings of the algorithm, under ``algorithms.<name>``."""
 
         steps: int | None = None
+        """Local optimiser steps a round; None: ``train.steps``."""
 
     def __init__(self, options: Any, scenario: Scenario, seed: int) -> None:
         if self.needs_public and scenario.data.public == "none":
             raise ConfigError(
-                f"data.public: {self.name} distils on public examples and the scenario has none; name a file or a set that "
-                "every client may see, e.g. data.public=miniature/public"
+                f"data.public: {self.name} distils on public examples and the scenario has none; "
+                "name a file or a set that every client may see, e.g. data.public=miniature/public"
             )
         self.options = options
         self.scenario = scenario
@@ -152,71 +190,76 @@ class Algorithm(ABC):
 
     @property
     def steps(self) -> int:
-        """Local optimiser steps a round."""
+        """Return the number of local optimiser steps a round."""
         return int(self.options.steps or self.scenario.train.steps)
 
-    # --- client half ------------------------------------------------------------------------------------------------
+    # --- client half ----------------------------------------------------------------------------
     @abstractmethod
-    def build(self, backbone: Backbone, public: Sequence[Example]) -> Any:
-        """Adapters on a fork of the backbone, the same for every client of the architecture at the start.
+    def build(
+        self,
+        backbone: Backbone,
+        public: Sequence[Example],
+        alignment: Alignment | None = None,
+    ) -> Any:
+        """Put the adapters on a fork of the backbone.
+
+        All clients of an architecture start from the result.
+
+        Args:
+            backbone: the bare base model, which stays as it is.
+            public: the public examples; empty where there are none.
+            alignment: A and B of this architecture that mean what the pivot's mean; None where the
+                scenario aligns nothing or the algorithm does not share subspaces.
 
         Returns:
             the PEFT model.
         """
 
-    def build_aligned(
-        self, backbone: Backbone, public: Sequence[Example], aligned: Alignment | None
-    ) -> Any:
-        """As :meth:`build`, with the A and B that the model shares with other architectures; for algorithms that have such.
-
-        Args:
-            aligned: of this architecture to the federation's pivot; None where the scenario aligns nothing.
-        """
-        return self.build(backbone, public)
-
-    def built(
-        self, backbone: Backbone, public: Sequence[Example], aligned: Alignment | None = None
-    ) -> Any:
-        """What :meth:`build_aligned` gives."""
-        with warnings.catch_warnings():
-            # PEFT 0.21 reads a name that transformers 5 deprecates; nothing a user could do about it.
-            warnings.simplefilter("ignore", FutureWarning)
-            return self.build_aligned(backbone, public, aligned)
-
     @abstractmethod
     def parameters(self, model: Any) -> Sequence[ParameterGroup]:
-        """What local training updates."""
+        """Return the parameters that local training updates."""
 
     @abstractmethod
     def receive(self, client: Client, download: Message) -> None:
-        """Put what the server sent where it belongs. An empty download (first round) changes nothing."""
+        """Put what the server sent where it belongs.
+
+        An empty download (first round) changes nothing.
+        """
 
     def start_from_received(self, client: Client) -> None:
-        """Begin anew with what was received in place of the client's own adapter, for a task that is like none of its own.
+        """Replace the client's own adapter by what it received, before it learns an unrelated task.
 
-        By default nothing happens: where downloads overwrite what is trained, that is how every round begins. What an algorithm
-        keeps private stays.
+        By default nothing happens, because where downloads overwrite trained weights every round
+        begins like that. Tensors that never leave the client stay as they are.
         """
         return
 
     def train(self, client: Client) -> FitReport:
-        """Local training; by default ``steps`` steps on the client's stream."""
+        """Train locally; by default ``steps`` steps on the client's stream."""
         return client.fit(self.steps)
 
     @abstractmethod
     def upload(self, client: Client) -> Message:
-        """What leaves the client after training. Also called once before the first round, for names and shapes."""
+        """Return what leaves the client after training.
+
+        It is also called before the first round, for the names and shapes of the tensors.
+        """
 
     @contextmanager
     def view(self, client: Client, name: str) -> Iterator[Any]:
-        """The client's model as ``name`` (one of ``views``) for evaluation."""
+        """Yield the client's model as ``name``, one of ``views``, for evaluation."""
         yield client.model
 
-    # --- server half ------------------------------------------------------------------------------------------------
+    # --- server half ----------------------------------------------------------------------------
     @abstractmethod
     def aggregate(self, server: Server, updates: Mapping[str, Message]) -> None:
-        """Turn the accepted updates of a round, by client, into what the next downloads need (in ``server.state``)."""
+        """Combine the round's accepted updates into what the next downloads need.
+
+        Args:
+            server: its ``state`` keeps the result.
+            updates: by client; clients without an accepted update are missing.
+        """
 
     @abstractmethod
     def download(self, server: Server, member: Member) -> Message:
-        """What the server sends this client next; an empty message while there is nothing to send."""
+        """Return what the server sends this client next; an empty message where there is nothing."""

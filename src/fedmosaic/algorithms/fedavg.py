@@ -1,4 +1,4 @@
-"""FedAvg of LoRA adapters (FedIT), among the clients of each architecture."""
+"""Run FedAvg of LoRA adapters (FedIT) among the clients of each architecture."""
 
 from __future__ import annotations
 
@@ -13,14 +13,22 @@ from fedmosaic.algorithms.sft import SFT
 
 
 class FedAvg(SFT):
-    """A and B of every layer averaged over the round's clients of one architecture, weighted by their samples:
+    """Average A and B of every layer over the round's clients of one architecture.
 
         θ ← Σ_i (n_i / Σ_j n_j) θ_i
 
-    Clients of different architectures share nothing; one alone in its architecture trains alone. The average is what the next
-    round's first step starts from, and Adam's moments start anew with it.
+    n_i is client i's number of training samples. The next round's first step starts from the
+    average, and Adam's moments start anew with it.
 
-    Source: McMahan et al. 2017 (arXiv 1602.05629), Algorithm 1; with LoRA: FedIT, Zhang et al. 2024 (arXiv 2305.05644).
+    - Up: A and B of every layer.
+    - Down: the average of the client's architecture.
+
+    Source: McMahan et al. 2017 (arXiv 1602.05629), Algorithm 1; with LoRA: FedIT, Zhang et al. 2024
+    (arXiv 2305.05644).
+
+    Differences from the paper:
+
+    - Clients of different architectures share nothing; one alone in its architecture trains alone.
     """
 
     name: ClassVar[str] = "fedavg"

@@ -1,4 +1,4 @@
-"""FedDistill (federated distillation): each client trains on its own data and towards what the others say on public examples."""
+"""Run FedDistill: each client also trains towards its peers' predictions on public examples."""
 
 from __future__ import annotations
 
@@ -10,24 +10,31 @@ from torch import Tensor
 
 from fedmosaic.algorithms.base import Client, FitReport
 from fedmosaic.algorithms.common.public_predictions import PublicExchange, as_tensors
-from fedmosaic.algorithms.common.token_bridge import Script, blend
-from fedmosaic.training.distil import Predictions, distillation_loss, spoken
+from fedmosaic.algorithms.common.token_bridge import TokenizedPublicSet, blend
+from fedmosaic.training.distil import Predictions, distillation_loss, label_logits
 from fedmosaic.training.loss import answer_loss
 
 
 class FedDistill(PublicExchange):
-    """The mean of the other clients' predictions regularises each local step:
+    """Regularise each local step by the mean of the other clients' predictions.
 
         θ_i ← θ_i − η ∇[ CE(private batch) + γ T² KL( 1/(N−1) Σ_{j≠i} p_j ‖ p_i ) ],   p = softmax(z/T)
 
-    The second term is over a batch of the public examples. The original sends the mean output for each class label of the private
-    data. A language model has no fixed classes (its labels are tokens in a context), so that predictions are exchanged for each
-    answer position of public examples instead, the form that model-agnostic successors use (FedMD, Li & Wang 2019). What is the
-    original's is kept: outputs after the softmax are averaged, one's own left out, and distilled in every local step.
+    The second term is over a batch of the public examples. A step costs a public batch in addition to
+    the private one. Alone in the federation a client trains as with SFT.
 
-    A step costs a public batch beside the private one. Alone in the federation a client trains as with SFT.
+    - Up: p_i at each answer position of the public examples, by its ``top_k`` likeliest tokens.
+    - Down: the mean of the other clients' p_j in the client's own tokens.
 
     Source: Jeong et al. 2018 (arXiv 1811.11479), section 2 and Algorithm 1.
+
+    Differences from the paper:
+
+    - The paper sends the mean output for each class label of the private data. A language model has
+      no fixed classes, so predictions are exchanged for each answer position of public examples, as
+      model-agnostic successors do (FedMD, Li & Wang 2019). As in the paper, outputs after the softmax
+      are averaged, the client's own is left out, and every local step distils.
+    - Predictions are mapped between vocabularies, since clients have different models.
     """
 
     name: ClassVar[str] = "feddistill"
@@ -37,26 +44,31 @@ class FedDistill(PublicExchange):
     paper: ClassVar[str] = "Jeong et al. 2018 (arXiv 1811.11479)"
 
     class Options(PublicExchange.Options):
-        """``weight``: γ of the distillation term."""
+        """Hold the settings of FedDistill."""
 
         weight: float = Field(default=1.0, ge=0)
+        """γ, weight of the distillation term."""
 
     def train(self, client: Client) -> FitReport:
-        lesson = self.taught(client)
-        if not lesson:
+        received = self.take_targets(client)
+        if not received:
             return client.fit(self.steps)
-        taught, batches = Predictions(**lesson), self.batches(client)
+        targets, batches = Predictions(**received), self.batches(client)
 
         def loss(model: Any, backbone: Any, batch: Any) -> Tensor:
             public = backbone.collate([backbone.encode(example) for example in batches.draw()])
-            logits, _ = spoken(model, backbone, public)
-            distilled = distillation_loss(logits, taught.at(batches.rows), self.options.temperature)
+            logits, _ = label_logits(model, backbone, public)
+            here = targets.at(batches.rows)
+            distilled = distillation_loss(logits, here, self.options.temperature)
             whole: Tensor = answer_loss(model, backbone, batch) + self.options.weight * distilled
             return whole
 
         return client.fit(self.steps, loss=loss)
 
-    def lesson(
-        self, heard: Sequence[Predictions], sent: Sequence[Mapping[str, Tensor]], target: Script
+    def targets(
+        self,
+        peer_predictions: Sequence[Predictions],
+        peer_updates: Sequence[Mapping[str, Tensor]],
+        public: TokenizedPublicSet,
     ) -> Mapping[str, Tensor]:
-        return as_tensors(blend(heard, target.vocabulary, self.options.top_k))
+        return as_tensors(blend(peer_predictions, public.vocabulary, self.options.top_k))

@@ -1,4 +1,4 @@
-"""FedDPA: an averaged and a personal adapter, mixed anew for every input by how like the client's training data it is."""
+"""Run FedDPA: an averaged and a personal adapter, mixed by each input's similarity to training data."""
 
 from __future__ import annotations
 
@@ -15,28 +15,41 @@ from fedmosaic.algorithms.base import Client, FitReport
 from fedmosaic.algorithms.common.activation import activate
 from fedmosaic.algorithms.common.dual import Dual
 from fedmosaic.data.example import Example
+from fedmosaic.evaluation.evaluator import InputDependent
 from fedmosaic.models.backbone import Backbone, Batch
 from fedmosaic.models.chat import IGNORE
 
+# Names the tensor in a client's state, and the random draw; published runs depend on it.
 REFERENCES = "references"
 
 
 class FedDPA(Dual):
-    """Dual personalising adapters. In a round the client trains, each with half of the steps,
+    """Train an averaged and a personal adapter, and weigh them anew for every input.
 
-        local   h = W x + a Δ_L(x) + (1 − a) Ĝ(x)          beside the received adapter Ĝ, which is frozen
-        global  h = W x + Δ_G(x)                           from Ĝ on; uploaded and averaged as in FedAvg
+    In a round the client trains, each with half of the steps,
 
-    and answers an input x with weights of its own (instance-wise dynamic weighting)
+        local   h = W x + a Δ_L(x) + (1 − a) Ĝ(x)          with the received adapter Ĝ frozen
+        global  h = W x + Δ_G(x)                           from Ĝ on; averaged as in FedAvg
+
+    and answers an input x with (instance-wise dynamic weighting)
 
         h = W x + α(x) Δ_L(x) + (1 − α(x)) Ĝ(x),        α(x) = λ · 1/S Σ_s cos(e(x), e(x_s))
 
-    where e is the last layer's hidden state of the prompt's last token under the local adapter, and x_1 … x_S are training samples,
-    drawn anew each round from those the client saw in it. A client that has not trained yet uses Ĝ alone.
+    e is the last layer's hidden state of the prompt's last token under the local adapter; x_1 … x_S
+    are training samples, drawn anew each round from those that the client saw in it. A client that
+    has not trained yet uses Ĝ alone.
 
-    This is the variant that trains both adapters in every round (FedDPA-T); the other one trains the local adapters after the last.
+    - Up: Δ_G.
+    - Down: the average Ĝ of the client's architecture.
 
-    Source: Yang et al. 2024 (NeurIPS; arXiv 2403.19211), section 4; a = λ = ½, S = 5 and the order: the authors' code.
+    Source: Yang et al. 2024 (NeurIPS; arXiv 2403.19211), section 4; a = λ = ½, S = 5 and the order:
+    the authors' code.
+
+    Differences from the paper:
+
+    - This is FedDPA-T, which trains both adapters in every round; FedDPA-F, which trains the local
+      adapters after the last round, is left out.
+    - Clients of different architectures share nothing.
     """
 
     name: ClassVar[str] = "feddpa"
@@ -51,11 +64,14 @@ class FedDPA(Dual):
     }
 
     class Options(Dual.Options):
-        """``lam``: λ, the largest weight of the local adapter. ``instances``: S. ``training_weight``: a."""
+        """Hold the settings of FedDPA."""
 
         lam: float = Field(default=0.5, ge=0, le=1)
+        """λ, the largest weight of the local adapter."""
         instances: int = Field(default=5, ge=1)
+        """S, the number of training samples that inputs are compared with."""
         training_weight: float = Field(default=0.5, gt=0, le=1)
+        """a, the weight of the local adapter while it trains."""
 
     def train(self, client: Client) -> FitReport:
         seen: list[Example] = []
@@ -69,12 +85,11 @@ class FedDPA(Dual):
         activate(client.model, {"global": 1.0}, train=("global",))
         shared = client.fit(self.steps - half, each_step=remember)
         order = torch.randperm(len(seen), generator=client.generator(REFERENCES)).tolist()
-        client.state[REFERENCES] = self._represent(
-            client, [seen[i] for i in order[: self.options.instances]]
-        ).cpu()
+        chosen = [seen[index] for index in order[: self.options.instances]]
+        client.state[REFERENCES] = self._representations(client, chosen).cpu()
         return personal.add_work(shared)
 
-    def _represent(self, client: Client, examples: Sequence[Example]) -> Tensor:
+    def _representations(self, client: Client, examples: Sequence[Example]) -> Tensor:
         backbone = client.backbone
         batch = backbone.collate([backbone.encode(example, answer=False) for example in examples])
         activate(client.model, {"local": 1.0})
@@ -90,10 +105,12 @@ class FedDPA(Dual):
                 yield model
 
 
-class InstanceWise:
-    """A model that weighs ``local`` against ``received`` for each sequence of the batch that it was last shown.
+class InstanceWise(InputDependent):
+    """Weigh ``local`` against ``received`` for each sequence of the batch last prepared.
 
     Args:
+        model: the PEFT model with both adapters.
+        backbone: of the model.
         references: representations of training samples, [S, hidden].
         lam: λ.
     """
@@ -104,9 +121,10 @@ class InstanceWise:
     def prepare(self, batch: Batch) -> None:
         """Weigh the adapters for these prompts, which may be followed by answers."""
         activate(self.model, {"local": 1.0})
-        seen = represent(self.model, self.backbone, batch)
-        alike = functional.cosine_similarity(seen[:, None], self.references.to(seen)[None], dim=-1)
-        alpha = self.lam * alike.mean(1)
+        inputs = represent(self.model, self.backbone, batch)
+        references = self.references.to(inputs)
+        cosines = functional.cosine_similarity(inputs[:, None], references[None], dim=-1)
+        alpha = self.lam * cosines.mean(1)
         activate(self.model, {"local": alpha, "received": 1 - alpha})
 
     def __call__(self, **inputs: Any) -> Any:
@@ -115,9 +133,10 @@ class InstanceWise:
 
 @torch.no_grad()
 def represent(model: Any, backbone: Backbone, batch: Batch) -> Tensor:
-    """The last hidden state, after the final norm, at the last token of each prompt: [n, hidden] in float32.
+    """Return the last hidden state at the last token of each prompt, [n, hidden] in float32.
 
-    That is the last column without a label: answers, where there are any, end the sequences and are labelled.
+    The hidden state is that after the final norm. The last token of a prompt is the last column
+    without a label, because answers end the sequences and are labelled.
     """
     caught: list[Tensor] = []
     norm = model.get_base_model().get_submodule(

@@ -1,4 +1,4 @@
-"""FedProx: FedAvg with a proximal term that keeps local training near what was received."""
+"""Run FedProx: FedAvg with a proximal term that keeps local training near what was received."""
 
 from __future__ import annotations
 
@@ -14,13 +14,21 @@ from fedmosaic.training.loss import answer_loss, proximal_term
 
 
 class FedProx(FedAvg):
-    """FedAvg in which client i minimises, from the received θ^t on,
+    """Add to FedAvg's local loss a proximal term towards the received θ^t.
 
         F_i(θ) + μ/2 ‖θ − θ^t‖²
 
-    over the adapter's A and B. In the first round θ^t is the common start. μ = 0 is FedAvg.
+    θ are the adapter's A and B. In the first round θ^t is the common start. μ = 0 is FedAvg.
+
+    - Up and down: as :class:`FedAvg`.
 
     Source: Li et al. 2020 (arXiv 1812.06127), eq. 2 and Algorithm 2.
+
+    Differences from the paper:
+
+    - All clients take the same number of local steps, rather than a varying one.
+    - Clients are weighted by samples in the average, as in FedAvg.
+    - Clients of different architectures share nothing.
     """
 
     name: ClassVar[str] = "fedprox"
@@ -28,18 +36,18 @@ class FedProx(FedAvg):
     paper: ClassVar[str] = "Li et al. 2020 (arXiv 1812.06127)"
 
     class Options(FedAvg.Options):
-        """``mu``: μ, weight of the proximal term."""
+        """Hold the settings of FedProx."""
 
         mu: float = Field(default=0.01, ge=0)
+        """μ, weight of the proximal term."""
 
     def train(self, client: Client) -> FitReport:
         trained = adapter_parameters(client.model, "local")
         received = {name: parameter.detach().clone() for name, parameter in trained.items()}
 
         def loss(model: Any, backbone: Any, batch: Any) -> Tensor:
-            whole: Tensor = answer_loss(model, backbone, batch) + self.options.mu * proximal_term(
-                trained, received
-            )
-            return whole
+            value = answer_loss(model, backbone, batch)
+            term: Tensor = self.options.mu * proximal_term(trained, received)
+            return value + term
 
         return client.fit(self.steps, loss=loss)

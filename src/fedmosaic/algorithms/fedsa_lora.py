@@ -1,4 +1,4 @@
-"""FedSA-LoRA: A is averaged, B stays with its client."""
+"""Run FedSA-LoRA: A is averaged, B stays with its client."""
 
 from __future__ import annotations
 
@@ -10,32 +10,47 @@ from torch import Tensor
 
 from fedmosaic.algorithms.base import Server
 from fedmosaic.algorithms.common.lora import parameter_groups
-from fedmosaic.algorithms.common.ranks import Adapter, RankedLora, first_rows, padded_mean, resize
+from fedmosaic.algorithms.common.ranks import (
+    Adapter,
+    RankedLora,
+    combined_key,
+    first_rows,
+    is_a,
+    padded_mean,
+    resize,
+)
 from fedmosaic.training.optimiser import ParameterGroup
 
 
 class FedSALoRA(RankedLora):
-    """Both A and B are trained; only A travels, among the clients of one architecture:
+    """Train A and B; average A over the clients of one architecture.
 
         A ← Σ_i w_i A_i,   w_i = n_i / Σ_j n_j,   B_i stays
 
-    Of several ranks, which the paper has not, each row of A is averaged over the clients that have it; where none of them took
-    part, it stays as it was. Adam's moments of B last from round to round, those of A start anew.
+    Adam's moments of B last from round to round, those of A start anew.
+
+    - Up: A_i.
+    - Down: A.
 
     Source: Guo et al., ICLR 2025 (arXiv 2410.01463), section 3.
+
+    Differences from the paper:
+
+    - Clients may have different ranks. Each row of A is then averaged over the clients that have it;
+      where none of them took part, it stays as it was.
+    - Clients of different architectures share nothing.
     """
 
-    name: ClassVar[str] = "fedsa_lora"
+    name: ClassVar[str] = "fedsa-lora"
     summary: ClassVar[str] = "LoRA's A averaged within each architecture, B personal"
     paper: ClassVar[str] = "FedSA-LoRA, ICLR 2025 (arXiv 2410.01463)"
     shared: ClassVar[tuple[str, ...]] = ("A",)
 
     def parameters(self, model: Any) -> Sequence[ParameterGroup]:
         (group,) = parameter_groups(model, "local")
-        halves = [
-            {k: p for k, p in group.parameters.items() if k.endswith(part)} for part in (".A", ".B")
-        ]
-        return [ParameterGroup(group.role, half, personal=half is halves[1]) for half in halves]
+        a = {key: value for key, value in group.parameters.items() if is_a(key)}
+        b = {key: value for key, value in group.parameters.items() if not is_a(key)}
+        return [ParameterGroup(group.role, a), ParameterGroup(group.role, b, personal=True)]
 
     def combine(
         self,
@@ -47,13 +62,9 @@ class FedSALoRA(RankedLora):
     ) -> Mapping[int, Adapter]:
         top = ranks[-1]
         mean = padded_mean(adapters, weights, top)
-        present = padded_mean(
-            [{k: torch.ones_like(a) for k, a in adapter.items()} for adapter in adapters],
-            weights,
-            top,
-        )
-        known = server.state.get(f"rank {top}@{architecture}", architecture)
-        for key, share in present.items():
+        ones = [{key: torch.ones_like(a) for key, a in adapter.items()} for adapter in adapters]
+        known = server.state.get(combined_key(architecture, top))
+        for key, share in padded_mean(ones, weights, top).items():
             absent = known[key] if known else first_rows(*share.shape, self.seed, architecture, key)
             mean[key] = torch.where(share > 0, mean[key] / share, absent)
         return {rank: resize(mean, rank) for rank in ranks}

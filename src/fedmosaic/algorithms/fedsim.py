@@ -1,4 +1,4 @@
-"""FedSim: a shared and a personal adapter, added up and trained together; the shared one is averaged."""
+"""Run FedSim: a shared and a personal adapter are added up and trained together."""
 
 from __future__ import annotations
 
@@ -11,14 +11,22 @@ from fedmosaic.algorithms.common.dual import Dual
 
 
 class FedSim(Dual):
-    """Partial personalisation with simultaneous updates: shared u, personal v_i, and
+    """Train a shared adapter u and a personal one v_i simultaneously; average u.
 
-        h = W x + s B_u A_u x + s B_v A_v x,        (u, v_i) ← steps on F_i(u, v_i),        u ← Σ_i (n_i / Σ_j n_j) u_i
+        h = W x + s B_u A_u x + s B_v A_v x,    (u, v_i) ← steps on F_i(u, v_i),
+        u ← Σ_i (n_i / Σ_j n_j) u_i
 
-    with the average over the clients of one architecture. Both start from different random A, else they would stay equal until the
-    first average.
+    with the average over the clients of one architecture.
+
+    - Up and down: u.
 
     Source: Pillutla et al. 2022 (arXiv 2204.03809), FedSim, with adapters for both parts.
+
+    Differences from the paper:
+
+    - The parts are two LoRA adapters of the same layers, not different layers of a model. They start
+      from different random A; otherwise they would stay equal until the first average.
+    - Clients of different architectures share nothing.
     """
 
     name: ClassVar[str] = "fedsim"

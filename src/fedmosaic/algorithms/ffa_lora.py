@@ -1,4 +1,4 @@
-"""FFA-LoRA: A stays frozen as it was drawn, so that averaging B averages what the adapters do."""
+"""Run FFA-LoRA: A stays frozen, so that averaging B averages what the adapters do."""
 
 from __future__ import annotations
 
@@ -9,22 +9,29 @@ from torch import Tensor
 
 from fedmosaic.algorithms.base import Server
 from fedmosaic.algorithms.common.lora import parameter_groups
-from fedmosaic.algorithms.common.ranks import Adapter, RankedLora, padded_mean, resize
+from fedmosaic.algorithms.common.ranks import Adapter, RankedLora, is_a, padded_mean, resize
 from fedmosaic.training.optimiser import ParameterGroup
 
 
 class FFALoRA(RankedLora):
-    """Only B is trained and travels, among the clients of one architecture, which all have the same A:
+    """Freeze a random A, equal for all clients of an architecture; train and average B.
 
         B ← Σ_i w_i B_i,   so that   s·B A = Σ_i w_i s·B_i A,   w_i = n_i / Σ_j n_j
 
-    Of several ranks, which the paper has not, B_i is filled up with zeros: A_i is the first rows of the longest A, so the
-    equation holds for the client with the largest rank, and a smaller one takes the first columns.
+    - Up: B_i.
+    - Down: B.
 
     Source: Sun et al., ICLR 2024 (arXiv 2403.12313), section 4.
+
+    Differences from the paper:
+
+    - Clients may have different ranks. B_i is then filled up with zeros: A_i is the first rows of the
+      longest A, so the equation holds for the client with the largest rank, and a smaller one takes
+      the first columns.
+    - Clients of different architectures share nothing.
     """
 
-    name: ClassVar[str] = "ffa_lora"
+    name: ClassVar[str] = "ffa-lora"
     summary: ClassVar[str] = "LoRA with a frozen random A: only B is trained and averaged"
     paper: ClassVar[str] = "FFA-LoRA, ICLR 2024 (arXiv 2403.12313)"
     shared: ClassVar[tuple[str, ...]] = ("B",)
@@ -32,12 +39,9 @@ class FFALoRA(RankedLora):
     def parameters(self, model: Any) -> Sequence[ParameterGroup]:
         (group,) = parameter_groups(model, "local")
         for key, parameter in group.parameters.items():
-            parameter.requires_grad_(key.endswith(".B"))
-        return [
-            ParameterGroup(
-                group.role, {k: p for k, p in group.parameters.items() if p.requires_grad}
-            )
-        ]
+            parameter.requires_grad_(not is_a(key))
+        trained = {key: p for key, p in group.parameters.items() if p.requires_grad}
+        return [ParameterGroup(group.role, trained)]
 
     def combine(
         self,

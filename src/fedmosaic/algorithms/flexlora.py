@@ -1,4 +1,4 @@
-"""FlexLoRA: the mean of the full products, cut down to every client's rank by its singular values."""
+"""Run FlexLoRA: the full products are averaged and cut to every client's rank by an SVD."""
 
 from __future__ import annotations
 
@@ -13,13 +13,23 @@ from fedmosaic.algorithms.common.ranks import Adapter, RankedLora, factors, pair
 
 
 class FlexLoRA(RankedLora):
-    """Weighted mean of what the adapters do, and its best approximation at each rank, among the clients of one architecture:
+    """Average the products B A, and approximate the mean best at each client's rank.
 
-        ΔW = Σ_i w_i s·B_i A_i = U Σ Vᵀ,   client of rank r:  s·B = U[:, :r] Σ[:r],  A = Vᵀ[:r],   w_i = n_i / Σ_j n_j
+        ΔW = Σ_i w_i s·B_i A_i = U Σ Vᵀ,   w_i = n_i / Σ_j n_j
+        client of rank r:  s·B = U[:, :r] Σ[:r],  A = Vᵀ[:r]
 
-    The mean is exact where a client's rank is at least that of ΔW, and the closest matrix of its rank elsewhere.
+    over the clients of one architecture. The mean is exact where a client's rank is at least that of
+    ΔW, and the closest matrix of its rank elsewhere.
+
+    - Up: A_i and B_i.
+    - Down: A and B at the client's rank.
 
     Source: Bai et al., NeurIPS 2024 (arXiv 2402.11505), section 3.
+
+    Differences from the paper:
+
+    - ΔW is never formed: an SVD of the factors gives the same result.
+    - Clients of different architectures share nothing.
     """
 
     name: ClassVar[str] = "flexlora"
@@ -38,11 +48,10 @@ class FlexLoRA(RankedLora):
     ) -> Mapping[int, Adapter]:
         combined: dict[int, dict[str, Tensor]] = {rank: {} for rank in ranks}
         for modules in zip(*map(pairs, adapters), strict=True):
-            name = modules[0][0]
-            stacked = torch.cat(
-                [weight * a for weight, (_, a, _) in zip(weights, modules, strict=True)]
-            )
-            a, b = factors(stacked, torch.cat([b for _, _, b in modules], dim=1), ranks[-1])
+            site = modules[0][0]
+            weighted = [weight * a for weight, (_, a, _) in zip(weights, modules, strict=True)]
+            stacked_b = torch.cat([b for _, _, b in modules], dim=1)
+            a, b = factors(torch.cat(weighted), stacked_b, ranks[-1])
             for rank, adapter in combined.items():
-                adapter |= {f"{name}.A": a[:rank], f"{name}.B": b[:, :rank]}
+                adapter |= {f"{site}.A": a[:rank], f"{site}.B": b[:, :rank]}
         return combined

@@ -1,4 +1,4 @@
-"""What travels between a client and the server: named tensors and plain scalars, nothing else."""
+"""Define what travels between a client and the server: named tensors and plain scalars."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ Scalar = bool | int | float | str
 
 @dataclass(frozen=True)
 class Message:
-    """A download or an update.
+    """Carry a download or an update.
 
     Attributes:
-        tensors: keyed by block or layer, module and parameter (``block.0.q_proj.P``), never by a framework's names.
-        scalars: plain numbers and strings, keyed by name.
+        tensors: by name; adapter tensors by :class:`~fedmosaic.adapters.keys.TensorKey`
+            (``block.0.q_proj.P``), never by a framework's names.
+        scalars: plain numbers and strings, by name.
     """
 
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     scalars: Mapping[str, Scalar] = field(default_factory=dict)
 
     def select(self, prefix: str) -> dict[str, Tensor]:
-        """The tensors whose names start with ``prefix``."""
+        """Return the tensors whose names start with ``prefix``."""
         return {name: value for name, value in self.tensors.items() if name.startswith(prefix)}

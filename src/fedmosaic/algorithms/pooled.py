@@ -1,4 +1,4 @@
-"""Pooled: one adapter an architecture, trained on everybody's data. No federation may do this; it bounds what one can gain."""
+"""Run Pooled: one adapter an architecture, trained on the data of all clients."""
 
 from __future__ import annotations
 
@@ -18,17 +18,21 @@ from fedmosaic.training.optimiser import Optimiser
 
 
 class Pooled(FedAvg):
-    """An ORACLE for simulations: **private data leave their clients.**
+    """Train on collected data: an ORACLE for simulations, in which private data leave their clients.
 
-    Each architecture has one LoRA adapter. In a round it takes the steps of all N clients, N × ``steps``, on the examples that all of
-    them would draw from their streams in that round, in one random order. So it sees as much of every task as local training
-    does at its client, and costs N times as much an architecture. All clients of an architecture have the same adapter, which
-    the first of them in a process trains and the others take over.
+    Each architecture has one LoRA adapter. In a round it takes the steps of all N clients, N ×
+    ``steps``, on the examples that all of them would draw from their streams in that round, in one
+    random order. It sees as much of every task as local training does at its client, and costs N
+    times as much an architecture. All clients of an architecture have the same adapter: the first of
+    them in a process trains it, and the others copy it.
 
-    **No budget limits it**: with ``budget: flops`` or ``bytes`` it still takes ``steps`` a client and all rounds, while the
-    algorithms beside it keep to the budget. Its compute stands in the run's summary like everybody's.
+    No budget limits it: with ``budget: flops`` or ``bytes`` it still takes ``steps`` a client and all
+    rounds, while other algorithms keep to the budget. Its compute stands in the run's summary.
 
-    Source: training on the collected data, to which McMahan et al. 2017 (arXiv 1602.05629) compare federated training.
+    - Up and down: as :class:`FedAvg`; all adapters of an architecture are equal.
+
+    Source: training on the collected data, to which McMahan et al. 2017 (arXiv 1602.05629) compare
+    federated training.
     """
 
     name: ClassVar[str] = "pooled"
@@ -36,6 +40,7 @@ class Pooled(FedAvg):
         "ORACLE, not federated, outside every budget: one LoRA an architecture trained on all data"
     )
     oracle: ClassVar[bool] = True
+    budgeted: ClassVar[bool] = False
 
     def train(self, client: Client) -> FitReport:
         trained: dict[str, tuple[int, dict[str, Tensor], FitReport]] = client.cached(
@@ -64,22 +69,21 @@ class Pooled(FedAvg):
         )
 
     def _batches(self, client: Client) -> Iterator[Sequence[Example]]:
-        """The round's examples of all clients, mixed. What earlier rounds drew is drawn again, since later draws depend on it."""
+        """Yield the round's examples of all clients, mixed.
+
+        Earlier rounds are drawn again, since what a stream draws depends on them.
+        """
         streams = [stream for _, stream in sorted(client.all_streams().items())]
         drawn: list[tuple[ClientStream, tuple[int, int]]] = []
-        for round in range(client.round + 1):
+        for number in range(client.round + 1):
             drawn = []
             for stream in streams:
-                stream.begin_round(round)
-                drawn += [
-                    (stream, sample) for _ in range(self.steps) for sample in stream.next_batch()
-                ]
-        order = torch.randperm(
-            len(drawn), generator=generator(self.seed, "pooled", client.round)
-        ).tolist()
+                stream.begin_round(number)
+                for _ in range(self.steps):
+                    drawn += [(stream, sample) for sample in stream.next_batch()]
+        draw = generator(self.seed, "pooled", client.round)
+        order = torch.randperm(len(drawn), generator=draw).tolist()
         size = self.scenario.train.batch_size
         for start in range(0, len(order), size):
-            yield [
-                drawn[index][0].examples([drawn[index][1]])[0]
-                for index in order[start : start + size]
-            ]
+            batch = [drawn[index] for index in order[start : start + size]]
+            yield [stream.examples([sample])[0] for stream, sample in batch]

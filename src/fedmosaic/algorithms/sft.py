@@ -1,4 +1,4 @@
-"""SFT: every client trains alone. The baseline that a federation has to beat."""
+"""Run SFT: every client trains alone. It is the baseline that a federation has to beat."""
 
 from __future__ import annotations
 
@@ -8,15 +8,25 @@ from typing import Any, ClassVar
 from fedmosaic.algorithms.base import Algorithm, Client, Member, Server
 from fedmosaic.algorithms.common.lora import build_lora, parameter_groups
 from fedmosaic.algorithms.message import Message
+from fedmosaic.alignment import Alignment
 from fedmosaic.data.example import Example
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.training.optimiser import ParameterGroup
 
 
 class SFT(Algorithm):
-    """Supervised fine-tuning of a LoRA adapter on the client's own stream; nothing is sent, nothing received.
+    """Fine-tune a LoRA adapter on the client's own stream.
 
-    Source: the local-only baseline of FedMosaic (arXiv 2506.11024, Table 1).
+        h = W x + s B A x
+
+    - Up and down: nothing.
+
+    Source: LoRA, Hu et al. 2022 (arXiv 2106.09685); the local-only baseline of FedMosaic (arXiv
+    2506.11024, Table 1).
+
+    Differences from the paper:
+
+    - LoRA is on all seven projections of each decoder layer by default, not on attention alone.
     """
 
     name: ClassVar[str] = "sft"
@@ -24,7 +34,9 @@ class SFT(Algorithm):
     paper: ClassVar[str] = "LoRA, Hu et al. 2022 (arXiv 2106.09685)"
     mixed_ranks: ClassVar[bool] = True
 
-    def build(self, backbone: Backbone, public: Sequence[Example]) -> Any:
+    def build(
+        self, backbone: Backbone, public: Sequence[Example], alignment: Alignment | None = None
+    ) -> Any:
         return build_lora(backbone, self.scenario.adapter, self.seed)
 
     def parameters(self, model: Any) -> Sequence[ParameterGroup]:

@@ -117,7 +117,7 @@ def adapt(
         update={"train": scenario.train.model_copy(update={"schedule": "constant"})}
     )
     runtime = Runtime(give_steps(settings.model_copy(update={"scenario": constant}), plan.every))
-    if runtime.algorithm.oracle:
+    if not runtime.algorithm.budgeted:
         raise ConfigError(
             f"{settings.algorithm} trains on everybody's data, not on a new task; it cannot adapt"
         )
@@ -200,7 +200,7 @@ def _downloads(runtime: Runtime, checkpoint: Path) -> dict[str, bytes]:
     """What the server would send every client after the last round."""
     server = FederationServer(runtime, InProcess(runtime), RunFolder(checkpoint), Callback())
     tensors, scalars = read_tensors(checkpoint / "server.safetensors")
-    server.state.load(tensors, scalars["layout"])
+    server.state.load_state_dict(tensors, scalars["layout"])
     server.round = int(scalars["round"])
     return {
         member.name: pack(runtime.algorithm.download(server, member)) for member in server.members

@@ -15,14 +15,14 @@ REFERENCE = "sft"
 def budgeted(runtime: Runtime) -> RunSettings:
     """The settings of the runtime's run with the steps and rounds that its budget allows, and what was counted for it.
 
-    A run that brings a rehearsal (of an equal run with another seed, say) is not rehearsed again. An oracle that is ``oracle`` has
-    no budget: its settings stay as they are.
+    A run that brings a rehearsal (of an equal run with another seed, say) is not rehearsed again. An algorithm that no budget
+    limits keeps its settings.
 
     Raises:
         ConfigError: the budget is less than one step, or one round, of the algorithm.
     """
     settings = runtime.settings
-    if settings.scenario.budget.kind == "steps" or runtime.algorithm.oracle:
+    if settings.scenario.budget.kind == "steps" or not runtime.algorithm.budgeted:
         return settings
     done = settings.rehearsal or (
         _compute(runtime) if settings.scenario.budget.kind == "flops" else _traffic(runtime)

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from fedmosaic.adapters.keys import in_scope
 from fedmosaic.algorithms import Message
 from fedmosaic.algorithms.base import Member
 from fedmosaic.algorithms.state import ServerState
@@ -82,6 +83,9 @@ class FederationServer:
 
     def public(self) -> Sequence[Example]:
         return self.runtime.public()
+
+    def record(self, name: str, value: Any) -> None:
+        self.report[name] = value
 
     def generator(self, purpose: str) -> torch.Generator:
         return generator(self.settings.seed, "server", self.round, purpose)
@@ -195,14 +199,14 @@ class FederationServer:
     def _checkpoint(self) -> None:
         with self.folder.checkpoint(self.round) as work:
             self.transport.save(work / "clients")
-            tensors, layout = self.state.state()
+            tensors, layout = self.state.state_dict()
             scalars = {"round": self.round, "lines": self.lines, "layout": layout}
             write_tensors(work / "server.safetensors", tensors, scalars)
 
     def restore(self, checkpoint: Path) -> None:
         """Continue from a checkpoint: server, clients and the metrics written until then."""
         tensors, scalars = read_tensors(checkpoint / "server.safetensors")
-        self.state.load(tensors, scalars["layout"])
+        self.state.load_state_dict(tensors, scalars["layout"])
         self.round, self.lines = int(scalars["round"]), int(scalars["lines"])
         self.folder.truncate(self.lines)
         self.transport.load(checkpoint / "clients")
@@ -221,9 +225,7 @@ def _check_shared(schemas: Mapping[str, Schema]) -> None:
     """Tensors that cross architectures must have one shape; raises UpdateError naming two clients that differ."""
     seen: dict[str, tuple[str, tuple[int, ...]]] = {}
     for client, schema in schemas.items():
-        for name, (_, shape) in schema.items():
-            if not name.startswith("block."):
-                continue
+        for name, (_, shape) in in_scope(schema, "block").items():
             other, expected = seen.setdefault(name, (client, shape))
             if shape != expected:
                 raise UpdateError(

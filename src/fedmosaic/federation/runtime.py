@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fedmosaic.adapters import adapter_parameters
 from fedmosaic.adapters.placement import Placement
-from fedmosaic.algorithms import Algorithm, make_algorithm
+from fedmosaic.algorithms import Algorithm, make_algorithm, scenario_for
 from fedmosaic.alignment import Alignment, align
 from fedmosaic.config import ClientSpec, RunSettings, Scenario, TaskSpec
 from fedmosaic.data import check, check_images, hold_out, load_task, public_examples
@@ -40,7 +40,7 @@ class AdaptedModel:
         aligned: Alignment | None = None,
     ) -> None:
         self.backbone = backbone
-        self.model = algorithm.built(backbone, public, aligned)
+        self.model = algorithm.build(backbone, public, aligned)
         for config in self.model.peft_config.values():
             config.base_model_name_or_path = backbone.name
         if checkpointing:
@@ -89,7 +89,7 @@ class Runtime:
     def use(self, settings: RunSettings) -> None:
         """Take the run's settings; once more when what was to be chosen automatically has been resolved."""
         self.algorithm = make_algorithm(settings.algorithm, settings.scenario, settings.seed)
-        self.scenario = self.algorithm.scenario
+        self.scenario = scenario_for(settings.algorithm, settings.scenario)
         self.settings = settings.model_copy(update={"scenario": self.scenario})
 
     def beside(self, settings: RunSettings) -> Runtime:

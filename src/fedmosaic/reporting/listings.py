@@ -60,15 +60,14 @@ def print_listing(kind: str, console: Console | None = None, as_json: bool = Fal
 
 
 def _algorithms() -> Listing:
-    from fedmosaic.algorithms import algorithm_class, algorithm_names
+    from fedmosaic.algorithms import algorithm_names, describe
 
     columns = {
         "name": Column("algorithm", style="bold"),
         "summary": Column("what it does", wrap=True),
         "paper": Column("source", wrap=True),
     }
-    kinds = [algorithm_class(name) for name in algorithm_names()]
-    entries = [{"name": k.name, "summary": k.summary, "paper": k.paper} for k in kinds]
+    entries = [describe(name)._asdict() for name in algorithm_names()]
     return Listing(columns, entries)
 
 

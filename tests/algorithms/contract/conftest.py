@@ -1,4 +1,4 @@
-"""Makes the tiny models loadable by name in the tests of this folder."""
+"""Make the tiny models loadable by name in the tests of this folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fedmosaic.models.backbone import Backbone
 
 @pytest.fixture(autouse=True, scope="module")
 def tiny_models() -> Iterator[None]:
-    """``tiny/llama`` and ``tiny/qwen2`` can be named in scenarios; they are made once."""
+    """Load ``tiny/llama`` and ``tiny/qwen2`` by name; they are made once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Backbone, "load", lambda name, options=None: tiny_backbone(name))
         yield

@@ -1,8 +1,9 @@
-"""The behavioural contract, kept by every algorithm there is, ablations and controls among them.
+"""Check the behavioural contract of every algorithm, variant and preset.
 
-What an algorithm says of itself stands in the tables below; one that is not named there has only what holds for all: it trains
-different architectures and equal ones, all is finite, messages are what was agreed on, gates stay at home, the order of the clients
-does not matter, an absent client stays as it is, a resumed run goes on bit by bit, and saved adapters give the same logits.
+The tables below hold what an algorithm promises beyond what holds for all: it trains equal and
+different architectures, all numbers are finite, messages have the tensors that were declared, gates
+never travel, the order of the clients does not matter, an absent client does not change, a resumed
+run is bit-identical, and saved adapters give the same logits.
 """
 
 from __future__ import annotations
@@ -17,18 +18,20 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel, PeftType
-from tiny_federation import CLIENTS, LAYERS, SCENARIO, Play
+from tiny_federation import CLIENTS, LAYERS, SCENARIO, RecordedFederation
 from torch import Tensor
 
 import fedmosaic
 from fedmosaic.adapters import activate, adapter_parameters, read_state
-from fedmosaic.algorithms import PRESETS, algorithm_names
+from fedmosaic.algorithms import algorithm_names
 from fedmosaic.algorithms.common.activation import activate as activate_lora
 from fedmosaic.errors import ModelError
 from fedmosaic.federation.wire import pack, read_tensors, schema_of
 from fedmosaic.training.optimiser import Optimiser
 
 ALGORITHMS = sorted(algorithm_names())
+SILENT = "fedmosaic-no-communication"
+FEDMOSAIC = [name for name in ALGORITHMS if name.startswith("fedmosaic") and name != SILENT]
 COSINE = {**SCENARIO["train"], "schedule": "cosine"}
 
 
@@ -36,25 +39,25 @@ def _local(key: str) -> bool:
     return key.startswith("local/")
 
 
-# Adapter tensors (adapter/layer....) that never leave the client nor are touched by a download. Gates never do.
+# Adapter tensors (adapter/layer....) that never travel and that no download changes. Gates never do.
 PERSONAL: dict[str, Callable[[str], bool]] = {
-    **dict.fromkeys(("sft", "fedmosaic-alone"), _local),
+    **dict.fromkeys(("sft", SILENT), _local),
     "fedper": lambda key: key.startswith(f"local/layer.{LAYERS - 1}."),
-    "fedsa_lora": lambda key: key.endswith(".B"),
+    "fedsa-lora": lambda key: key.endswith(".B"),
     "fedmosaic-private": lambda key: key.startswith("local/block."),
     "fedmosaic-partial": lambda key: key.startswith("local/layer."),
     **dict.fromkeys(("ditto", "fedsim", "feddat", "feddpa", "perada"), _local),
 }
 # Personal tensors do not even influence the training of what travels.
 INDEPENDENT = ("ditto", "perada", "feddpa")
-# The adapter that a download is put into, as it is: what the first step starts from, or what stands beside what is trained.
+# The adapters that a download is copied into.
 LANDS_IN = {
     **dict.fromkeys(("fedavg", "fedprox", "scaffold", "fedper", "pooled"), ("local",)),
-    **dict.fromkeys(("hetlora", "flexlora", "fedsa_lora", "ffa_lora"), ("local",)),
-    **dict.fromkeys(("fedmosaic", *PRESETS, "ditto", "fedsim", "perada"), ("global",)),
+    **dict.fromkeys(("hetlora", "flexlora", "fedsa-lora", "ffa-lora"), ("local",)),
+    **dict.fromkeys((*FEDMOSAIC, "ditto", "fedsim", "perada"), ("global",)),
     **dict.fromkeys(("feddat", "feddpa"), ("global", "received")),
 }
-# One client alone trains as local training does: the adapter that is then sft's, after so many rounds, with these options.
+# A federation of one client trains as sft does: name, the adapter that equals sft's, rounds, options.
 ALONE = [
     ("fedavg", "local", 1, {}),
     ("fedprox", "local", 1, {"mu": 0.0}),
@@ -64,32 +67,36 @@ ALONE = [
     ("ditto", "local", 2, {"lam": 0.0}),
     ("perada", "local", 2, {"lam": 0.0}),
 ]
-# Mixed anew for each input: no LoRA is equal to that.
+# Mixed anew for each input: no LoRA is equal to that mixture.
 NO_EXPORT = ("feddpa",)
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 
 
 @pytest.fixture(scope="module", params=ALGORITHMS)
-def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Play:
-    """Two rounds of three clients of two architectures; what the learning rates were multiplied by is on record, by round."""
-    play = Play(request.param, tmp_path_factory.mktemp(request.param) / "run", train=COSINE)
-    play.factors = {0: [], 1: []}
+def ran(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> RecordedFederation:
+    """Run two rounds of three clients of two architectures, recording the schedule's factors."""
+    federation = RecordedFederation(
+        request.param, tmp_path_factory.mktemp(request.param) / "run", train=COSINE
+    )
+    federation.factors = {0: [], 1: []}
     step = Optimiser.step
 
     def watched(self: Optimiser, factor: float) -> None:
-        play.factors[play.server.round].append(factor)
+        federation.factors[federation.server.round].append(factor)
         step(self, factor)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Optimiser, "step", watched)
-        return play.run()
+        return federation.run()
 
 
 @contextmanager
-def visit(play: Play, name: str) -> Iterator[Any]:
-    """The client's turn; whatever is done to its adapters and what it keeps is undone at the end."""
-    client = play.client(name)
+def client_turn(federation: RecordedFederation, name: str) -> Iterator[Any]:
+    """Enter a client's turn and undo at the end what is done to its adapters and state."""
+    client = federation.client(name)
     before = dict(client._adapters), dict(client._moments), dict(client.state)
     with client.turn():
         yield client
@@ -97,7 +104,7 @@ def visit(play: Play, name: str) -> Iterator[Any]:
 
 
 def adapters_of(client: Any) -> dict[str, Tensor]:
-    """Copies of the adapter tensors in the model, by ``<adapter>/<key>``."""
+    """Return copies of the adapter tensors in the model, by ``<adapter>/<key>``."""
     names = client.runtime.algorithm.adapters
     return {
         f"{a}/{key}": value
@@ -106,17 +113,17 @@ def adapters_of(client: Any) -> dict[str, Tensor]:
     }
 
 
-def personal(play: Play, key: str) -> bool:
-    return "/gate." in key or PERSONAL.get(play.algorithm.name, lambda _: False)(key)
+def personal(federation: RecordedFederation, key: str) -> bool:
+    return "/gate." in key or PERSONAL.get(federation.name, lambda _: False)(key)
 
 
 @torch.no_grad()
-def shake(play: Play, client: Any) -> bool:
-    """Adds noise to everything personal in the model; whether there is any."""
+def perturb_personal(federation: RecordedFederation, client: Any) -> bool:
+    """Add noise to all personal tensors in the model; return whether there are any."""
     found = False
-    for name in play.algorithm.adapters:
+    for name in federation.algorithm.adapters:
         for key, parameter in adapter_parameters(client.model, name).items():
-            if personal(play, f"{name}/{key}"):
+            if personal(federation, f"{name}/{key}"):
                 parameter.add_(
                     torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
                 )
@@ -124,7 +131,7 @@ def shake(play: Play, client: Any) -> bool:
     return found
 
 
-def test_different_architectures_train_and_all_is_finite(ran: Play) -> None:
+def test_different_architectures_train_and_all_is_finite(ran: RecordedFederation) -> None:
     lines = ran.folder.lines()
     assert [line["refused"] for line in lines if line["kind"] == "round"] == [{}, {}]
     scores = [line for line in lines if line["kind"] == "score"]
@@ -152,23 +159,25 @@ def test_different_architectures_train_and_all_is_finite(ran: Play) -> None:
     )
 
 
-def test_schedules_fall_over_the_whole_run(ran: Play) -> None:
-    """At clients and on the server: half a cosine in two rounds, which no round begins anew."""
+def test_schedules_fall_over_the_whole_run(ran: RecordedFederation) -> None:
+    """At clients and on the server: half a cosine over two rounds, not one a round."""
     first, second = ran.factors[0], ran.factors[1]
     assert first and second and max(first) == 1.0
     assert min(first) > 0.5 >= max(second) and min(second) > 0
 
 
-def test_one_architecture_trains(ran: Play, tmp_path: Path) -> None:
+def test_one_architecture_trains(ran: RecordedFederation, tmp_path: Path) -> None:
     clients = [{**client, "model": "tiny/qwen2"} for client in CLIENTS]
-    play = Play(ran.algorithm.name, tmp_path / "run", clients, rounds=1).run()
-    assert len(play.updates[0]) == 3
+    federation = RecordedFederation(ran.name, tmp_path / "run", clients, rounds=1).run()
+    assert len(federation.updates[0]) == 3
     assert all(
-        bool(torch.isfinite(v).all()) for m in play.updates[0].values() for v in m.tensors.values()
+        bool(torch.isfinite(v).all())
+        for m in federation.updates[0].values()
+        for v in m.tensors.values()
     )
 
 
-def test_only_what_was_declared_travels(ran: Play) -> None:
+def test_only_what_was_declared_travels(ran: RecordedFederation) -> None:
     for updates in ran.updates:
         for name, update in updates.items():
             assert schema_of(update) == ran.server.schemas[name], name
@@ -179,19 +188,19 @@ def test_only_what_was_declared_travels(ran: Play) -> None:
     )
 
 
-def test_personal_tensors_are_not_in_what_leaves(ran: Play) -> None:
+def test_personal_tensors_are_not_in_what_leaves(ran: RecordedFederation) -> None:
     for name in ran.clients:
-        with visit(ran, name) as client:
+        with client_turn(ran, name) as client:
             sent = pack(ran.algorithm.upload(client))
-            if not shake(ran, client):
+            if not perturb_personal(ran, client):
                 pytest.skip("nothing is declared personal")
             assert pack(ran.algorithm.upload(client)) == sent
 
 
-def test_downloads_leave_personal_tensors_alone(ran: Play) -> None:
+def test_downloads_leave_personal_tensors_alone(ran: RecordedFederation) -> None:
     for member in ran.server.members:
-        with visit(ran, member.name) as client:
-            shake(ran, client)
+        with client_turn(ran, member.name) as client:
+            perturb_personal(ran, client)
             before = adapters_of(client)
             ran.algorithm.receive(client, ran.algorithm.download(ran.server, member))
             after = adapters_of(client)
@@ -203,23 +212,23 @@ def test_downloads_leave_personal_tensors_alone(ran: Play) -> None:
 
 
 def test_personal_tensors_do_not_influence_what_is_trained_for_others(
-    ran: Play, tmp_path: Path
+    ran: RecordedFederation, tmp_path: Path
 ) -> None:
-    if ran.algorithm.name not in INDEPENDENT:
+    if ran.name not in INDEPENDENT:
         pytest.skip("not promised")
-    other = ran.again(tmp_path / "again")
+    other = ran.restarted(tmp_path / "restarted")
     for client in other.clients.values():
         with client.turn():
-            assert shake(other, client)
+            assert perturb_personal(other, client)
     other.run()
     for name, update in other.updates[0].items():
         assert pack(update) == pack(ran.updates[1][name]), name
 
 
 def test_what_was_sent_is_what_training_starts_from(
-    ran: Play, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ran: RecordedFederation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if ran.algorithm.name not in LANDS_IN:
+    if ran.name not in LANDS_IN:
         pytest.skip("not promised")
     kind, train = type(ran.algorithm), type(ran.algorithm).train
     starts: dict[str, dict[str, Tensor]] = {}
@@ -228,7 +237,7 @@ def test_what_was_sent_is_what_training_starts_from(
         starts[client.name] = adapters_of(client)
         return train(self, client)
 
-    other = ran.again(tmp_path / "again")
+    other = ran.restarted(tmp_path / "restarted")
     monkeypatch.setattr(kind, "train", watched)
     other.run()
     for name, download in other.downloads[0].items():
@@ -238,15 +247,15 @@ def test_what_was_sent_is_what_training_starts_from(
             if key.startswith(("layer.", "block."))
         }
         assert weights
-        for adapter in LANDS_IN[kind.name]:
+        for adapter in LANDS_IN[ran.name]:
             assert all(
                 torch.equal(starts[name][f"{adapter}/{key}"], value)
                 for key, value in weights.items()
             ), name
 
 
-def test_the_order_of_clients_does_not_matter(ran: Play, tmp_path: Path) -> None:
-    other = Play(ran.algorithm.name, tmp_path / "run", CLIENTS[::-1], train=COSINE).run()
+def test_the_order_of_clients_does_not_matter(ran: RecordedFederation, tmp_path: Path) -> None:
+    other = RecordedFederation(ran.name, tmp_path / "run", CLIENTS[::-1], train=COSINE).run()
     for name in ran.clients:
         assert pack(other.updates[0][name]) == pack(ran.updates[0][name])
         for one, two, tolerance in (
@@ -261,9 +270,9 @@ def test_the_order_of_clients_does_not_matter(ran: Play, tmp_path: Path) -> None
 
 
 def test_an_absent_client_stays_as_it_is(
-    ran: Play, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ran: RecordedFederation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = ran.again(tmp_path / "again")
+    other = ran.restarted(tmp_path / "restarted")
     monkeypatch.setattr(other.server, "participants", lambda _: ["a", "b"])
     other.run()
     states = [
@@ -277,20 +286,20 @@ def test_an_absent_client_stays_as_it_is(
     assert set(other.updates[0]) == {"a", "b"} and set(other.downloads[0]) == {"a", "b", "c"}
     for name in ("a", "b"):
         assert pack(other.updates[0][name]) == pack(ran.updates[1][name]), (
-            "who was away changed what others trained"
+            "an absent client changed what others trained"
         )
 
 
-def test_a_resumed_run_goes_on_bit_by_bit(ran: Play, tmp_path: Path) -> None:
-    resumed = ran.again(tmp_path / "again").run()
+def test_a_resumed_run_goes_on_bit_by_bit(ran: RecordedFederation, tmp_path: Path) -> None:
+    resumed = ran.restarted(tmp_path / "restarted").run()
     assert resumed.checkpoint(2) == ran.checkpoint(2)
 
 
-def test_saved_adapters_give_the_same_logits(ran: Play, tmp_path: Path) -> None:
+def test_saved_adapters_give_the_same_logits(ran: RecordedFederation, tmp_path: Path) -> None:
     for name in ("a", "b"):
         client = ran.client(name)
         client.save_adapter(tmp_path / name)
-        with visit(ran, name):
+        with client_turn(ran, name):
             for adapter in ran.algorithm.adapters:
                 lora = client.model.peft_config[adapter].peft_type == PeftType.LORA
                 activate_lora(client.model, {adapter: 1.0}) if lora else activate(
@@ -308,13 +317,18 @@ def test_saved_adapters_give_the_same_logits(ran: Play, tmp_path: Path) -> None:
                 )
 
 
-def test_an_exported_client_gives_the_logits_of_what_it_uses(ran: Play, tmp_path: Path) -> None:
-    if ran.algorithm.name in NO_EXPORT:
+def test_an_exported_client_gives_the_logits_of_what_it_uses(
+    ran: RecordedFederation, tmp_path: Path
+) -> None:
+    if ran.name in NO_EXPORT:
         with pytest.raises(ModelError, match="anew for every input"):
             fedmosaic.export(ran.folder.path, "a", tmp_path / "lora")
         return
     fedmosaic.export(ran.folder.path, "a", tmp_path / "lora")
-    with visit(ran, "a") as client, ran.algorithm.view(client, ran.algorithm.views[0]) as model:
+    with (
+        client_turn(ran, "a") as client,
+        ran.algorithm.view(client, ran.algorithm.views[0]) as model,
+    ):
         expected = logits(model, client.backbone)
     loaded = PeftModel.from_pretrained(client.backbone.fork(), str(tmp_path / "lora")).eval()
     assert torch.allclose(logits(loaded, client.backbone), expected, atol=1e-4)
@@ -339,15 +353,17 @@ def test_alone_it_is_local_training(
         "adapter": {**SCENARIO["adapter"], "dropout": 0.0},
         "algorithms": {name: options},
     }
-    reference = Play("sft", tmp_path / "sft", CLIENTS[:1], **changes).run().client("a")
-    alone = Play(name, tmp_path / name, CLIENTS[:1], **changes).run().client("a")
+    reference = (
+        RecordedFederation("sft", tmp_path / "sft", CLIENTS[:1], **changes).run().client("a")
+    )
+    alone = RecordedFederation(name, tmp_path / name, CLIENTS[:1], **changes).run().client("a")
     for key, value in reference._adapters.items():
         assert torch.equal(alone._adapters[f"{adapter}/{key.removeprefix('local/')}"], value), key
 
 
 @pytest.mark.parametrize("name", sorted({name for name, *_ in ALONE}))
 def test_alone_it_gets_back_what_it_sent(tmp_path: Path, name: str) -> None:
-    play = Play(name, tmp_path / "run", CLIENTS[:1]).run()
-    sent, received = play.updates[0]["a"].tensors, play.downloads[1]["a"].tensors
+    federation = RecordedFederation(name, tmp_path / "run", CLIENTS[:1]).run()
+    sent, received = federation.updates[0]["a"].tensors, federation.downloads[1]["a"].tensors
     assert sent.keys() == received.keys()
     assert all(torch.equal(value, received[key]) for key, value in sent.items())

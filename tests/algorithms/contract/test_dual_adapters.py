@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from peft.tuners.lora.layer import LoraLayer
-from tiny_federation import CLIENTS, SCENARIO, Play, tiny_backbone
+from tiny_federation import CLIENTS, SCENARIO, RecordedFederation, tiny_backbone
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -77,8 +77,8 @@ def kl(p_logits: Tensor, q_logits: Tensor, temperature: float) -> Tensor:
 
 # --- mixtures ---------------------------------------------------------------------------------------------------------
 def test_a_mixture_is_the_sum_of_scaled_changes(tmp_path: Path) -> None:
-    play = Play("ditto", tmp_path / "run")
-    client = play.client("a")
+    federation = RecordedFederation("ditto", tmp_path / "run")
+    client = federation.client("a")
     model, batch = client.model, batch_of(client)
     randomise(model, ("local", "global"))
     activate(model, {"local": 0.3, "global": 0.7})
@@ -112,8 +112,8 @@ def test_a_mixture_is_the_sum_of_scaled_changes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["ditto", "feddat", "feddpa", "fedsim"])
 def test_activation_checkpointing_changes_nothing(tmp_path: Path, name: str) -> None:
     changes = {"adapter": NO_DROPOUT, "rounds": 2}
-    plain = Play(name, tmp_path / "plain", CLIENTS[:1], **changes).run()
-    checkpointed = Play(
+    plain = RecordedFederation(name, tmp_path / "plain", CLIENTS[:1], **changes).run()
+    checkpointed = RecordedFederation(
         name,
         tmp_path / "checkpointed",
         CLIENTS[:1],
@@ -126,7 +126,7 @@ def test_activation_checkpointing_changes_nothing(tmp_path: Path, name: str) -> 
 
 def test_where_two_adapters_start(tmp_path: Path) -> None:
     starts = {
-        name: Play(name, tmp_path / name).client("a").adapted.fresh
+        name: RecordedFederation(name, tmp_path / name).client("a").adapted.fresh
         for name in ("ditto", "fedsim", "feddat")
     }
     key = "layer.0.q_proj.A"
@@ -144,7 +144,7 @@ def test_feddat_teaches_both_ways_at_the_labels(tmp_path: Path) -> None:
         "algorithms": {"feddat": options},
         "train": {**SCENARIO["train"], "clip": 0.0},
     }
-    client = Play("feddat", tmp_path / "run", CLIENTS[:1], **changes).client("a")
+    client = RecordedFederation("feddat", tmp_path / "run", CLIENTS[:1], **changes).client("a")
     model, backbone = client.model, client.backbone
     seen: list[Any] = []
     collate = backbone.collate
@@ -194,8 +194,8 @@ class Distillation:
     """A PerAda server between rounds, two clients' updates, and the losses of its distillation."""
 
     def __init__(self, path: Path, alike: bool = False, **options: float) -> None:
-        self.play = Play("perada", path, TWINS, algorithms={"perada": options})
-        self.client = self.play.client("a")
+        self.federation = RecordedFederation("perada", path, TWINS, algorithms={"perada": options})
+        self.client = self.federation.client("a")
         self.updates: dict[str, Message] = {}
         for seed, name in enumerate(("a", "c")):
             noise = torch.Generator().manual_seed(0 if alike else seed)
@@ -214,9 +214,11 @@ class Distillation:
                 "kl_divergence",
                 lambda *a: self.losses.append(float(kl_divergence(*a))) or kl_divergence(*a),
             )
-            self.play.algorithm.aggregate(self.play.server, self.updates)
+            self.federation.algorithm.aggregate(self.federation.server, self.updates)
         return dict(
-            self.play.algorithm.download(self.play.server, self.play.server.members[0]).tensors
+            self.federation.algorithm.download(
+                self.federation.server, self.federation.server.members[0]
+            ).tensors
         )
 
     @torch.no_grad()
@@ -237,7 +239,7 @@ def test_perada_distils_the_mean_of_the_logits_into_the_mean_of_the_weights(tmp_
         for key, value in mean.items()
     )
 
-    backbone, public = server.client.backbone, server.play.runtime.public()
+    backbone, public = server.client.backbone, server.federation.runtime.public()
     batch = backbone.collate([backbone.encode(example) for example in public])
     ensemble = torch.stack([server.speak(state, batch) for state in uploads]).mean(0)
     before, after = (
@@ -246,7 +248,7 @@ def test_perada_distils_the_mean_of_the_logits_into_the_mean_of_the_weights(tmp_
     assert 0 < after < before / 2
     # The first step's loss is the mean's on its batch, two of the four examples.
     instruction = torch.randperm(
-        len(public), generator=server.play.server.generator("public batches of tiny/llama")
+        len(public), generator=server.federation.server.generator("public batches of tiny/llama")
     ).tolist()
     batch = backbone.collate([backbone.encode(public[index]) for index in instruction[:2]])
     ensemble = torch.stack([server.speak(state, batch) for state in uploads]).mean(0)
@@ -256,9 +258,11 @@ def test_perada_distils_the_mean_of_the_logits_into_the_mean_of_the_weights(tmp_
 
 
 def test_perada_has_nothing_to_distil_from_one_client(tmp_path: Path) -> None:
-    play = Play("perada", tmp_path / "run", TWINS[:1], rounds=1).run()
-    sent = play.algorithm.download(play.server, play.server.members[0]).tensors
-    assert all(torch.equal(value, play.updates[0]["a"].tensors[key]) for key, value in sent.items())
+    federation = RecordedFederation("perada", tmp_path / "run", TWINS[:1], rounds=1).run()
+    sent = federation.algorithm.download(federation.server, federation.server.members[0]).tensors
+    assert all(
+        torch.equal(value, federation.updates[0]["a"].tensors[key]) for key, value in sent.items()
+    )
 
 
 def test_equal_teachers_teach_nothing(tmp_path: Path) -> None:
@@ -269,17 +273,17 @@ def test_equal_teachers_teach_nothing(tmp_path: Path) -> None:
 
 def test_perada_says_that_it_needs_public_examples(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"data\.public"):
-        Play("perada", tmp_path / "run", data={**SCENARIO["data"], "public": "none"})
+        RecordedFederation("perada", tmp_path / "run", data={**SCENARIO["data"], "public": "none"})
 
 
 # --- FedDPA -----------------------------------------------------------------------------------------------------------
 def test_a_prompt_is_represented_by_its_last_token(tmp_path: Path) -> None:
-    play = Play("feddpa", tmp_path / "run")
-    client = play.client("a")
+    federation = RecordedFederation("feddpa", tmp_path / "run")
+    client = federation.client("a")
     model, backbone = client.model, client.backbone
     randomise(model, ("local", "received"))
     activate(model, {"local": 1.0})
-    examples = [play.client(name).tasks[0].train[0] for name in ("a", "b", "c")]
+    examples = [federation.client(name).tasks[0].train[0] for name in ("a", "b", "c")]
     prompts = backbone.collate([backbone.encode(example, answer=False) for example in examples])
     assert prompts.attention_mask.sum(1).unique().numel() > 1, (
         "prompts of different lengths are needed here"
@@ -301,10 +305,10 @@ def test_a_prompt_is_represented_by_its_last_token(tmp_path: Path) -> None:
 
 
 def test_feddpa_weighs_every_input_by_its_likeness(tmp_path: Path) -> None:
-    play = Play(
+    federation = RecordedFederation(
         "feddpa", tmp_path / "run", rounds=1, algorithms={"feddpa": {"instances": 3, "lam": 0.8}}
     ).run()
-    client = play.client("a")
+    client = federation.client("a")
     model, backbone = client.model, client.backbone
     references = client.state[REFERENCES]
     assert references.shape == (3, backbone.hidden_size)
@@ -324,7 +328,7 @@ def test_feddpa_weighs_every_input_by_its_likeness(tmp_path: Path) -> None:
             expected.append(
                 said_at_end(model, backbone, batch_of(client, start=row, count=1, answer=False))
             )
-        with play.algorithm.view(client, "mixed") as mixed:
+        with federation.algorithm.view(client, "mixed") as mixed:
             assert isinstance(mixed, InstanceWise)
             mixed.prepare(prompts)
             found = said_at_end(mixed, backbone, prompts)
@@ -346,12 +350,12 @@ def said_at_end(model: Any, backbone: Any, batch: Batch) -> Tensor:
 
 @pytest.mark.parametrize("method", ["likelihood", "generation"])
 def test_feddpa_scores_do_not_depend_on_the_company(tmp_path: Path, method: Any) -> None:
-    play = Play("feddpa", tmp_path / "run", rounds=1).run()
-    client = play.client("a")
+    federation = RecordedFederation("feddpa", tmp_path / "run", rounds=1).run()
+    client = federation.client("a")
     examples = client.tasks[0].train
     with client.turn():
         randomise(client.model, ("local", "received"))
-        with play.algorithm.view(client, "mixed") as model:
+        with federation.algorithm.view(client, "mixed") as model:
             scores = [
                 evaluate(client.backbone, model, examples, method=method, batch_size=n).values
                 for n in (1, 4)
@@ -360,21 +364,21 @@ def test_feddpa_scores_do_not_depend_on_the_company(tmp_path: Path, method: Any)
                 generate(client.backbone, model, examples, batch_size=n, max_new_tokens=6)
                 for n in (1, 4)
             ]
-        with play.algorithm.view(client, "local") as model:
+        with federation.algorithm.view(client, "local") as model:
             other = generate(client.backbone, model, examples, batch_size=4, max_new_tokens=6)
     assert scores[0] == scores[1] and texts[0] == texts[1] != other
 
 
 def test_feddpa_weighs_options_of_several_tokens_by_their_prompt(tmp_path: Path) -> None:
-    play = Play("feddpa", tmp_path / "run", rounds=1).run()
-    client = play.client("a")
+    federation = RecordedFederation("feddpa", tmp_path / "run", rounds=1).run()
+    client = federation.client("a")
     backbone, first = client.backbone, client.tasks[0].train[0]
     items = [
         append_answer(backbone, first, text) for text in ("dark red", "a dark red circle", "blue")
     ]
     with client.turn():
         randomise(client.model, ("local", "received"))
-        with play.algorithm.view(client, "mixed") as model:
+        with federation.algorithm.view(client, "mixed") as model:
             generate(
                 backbone, model, list(client.tasks[0].train[1:3]), max_new_tokens=1
             )  # weights of other prompts
@@ -394,19 +398,19 @@ def test_feddpa_weighs_options_of_several_tokens_by_their_prompt(tmp_path: Path)
 
 
 def test_a_client_that_never_trained_uses_what_it_received(tmp_path: Path) -> None:
-    play = Play("feddpa", tmp_path / "run")
-    client = play.client("a")
-    with client.turn(), play.algorithm.view(client, "mixed") as model:
+    federation = RecordedFederation("feddpa", tmp_path / "run")
+    client = federation.client("a")
+    with client.turn(), federation.algorithm.view(client, "mixed") as model:
         assert not isinstance(model, InstanceWise) and model.active_adapters == ["received"]
 
 
 @pytest.mark.parametrize("steps", [1, 3])
 def test_feddpa_divides_its_steps(tmp_path: Path, steps: int) -> None:
     changes = {"train": {**SCENARIO["train"], "steps": steps}, "rounds": 1}
-    play = Play("feddpa", tmp_path / "run", CLIENTS[:1], **changes).run()
-    line = next(line for line in play.folder.lines() if line["kind"] == "client")
+    federation = RecordedFederation("feddpa", tmp_path / "run", CLIENTS[:1], **changes).run()
+    line = next(line for line in federation.folder.lines() if line["kind"] == "client")
     assert line["steps"] == steps
-    moments = play.client("a")._moments["step"]
+    moments = federation.client("a")._moments["step"]
     half = len(moments) // 2
     assert moments[:half].unique().tolist() == [steps - steps // 2]  # the global adapter's
     assert moments[half:].unique().tolist() == [steps // 2]

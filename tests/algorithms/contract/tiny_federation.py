@@ -1,4 +1,4 @@
-"""Two tiny vision-language models of different families and tokenizers, and federations of them that run round by round."""
+"""Provide two tiny vision-language models of different families, and federations that record messages."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ SCENARIO: dict[str, Any] = {
 
 @cache
 def tiny_backbone(name: str) -> Backbone:
-    """A model like the bundled one of its family, but narrow, of three layers and with random weights."""
+    """Return a narrow model of a bundled one's family, of three layers and with random weights."""
     model, tokenizer, processor = load_pretrained(FAMILIES[name], ModelOptions(device="cpu"))
     config: dict[str, Any] = model.config.to_dict()
     width = 32 if "llama" in name else 48
@@ -63,12 +63,13 @@ def tiny_backbone(name: str) -> Backbone:
     return Backbone(name, small, tokenizer, processor)
 
 
-class Play(InProcess):
-    """A federation whose messages are on record. Needs the fixture ``tiny_models``.
+class RecordedFederation(InProcess):
+    """Run a federation and record its messages; needs the fixture ``tiny_models``.
 
     Attributes:
-        downloads, updates: for each round the messages by client.
-        factors: for each round what learning rates were multiplied by, where a test takes that down.
+        downloads: for each round the messages to clients, by client.
+        updates: for each round the messages from clients, by client.
+        factors: for each round the schedule's factors on learning rates, where a test records them.
     """
 
     factors: dict[int, list[float]]
@@ -92,6 +93,11 @@ class Play(InProcess):
         self.server = FederationServer(self.runtime, self, self.folder, Callback())
 
     @property
+    def name(self) -> str:
+        """Return the name of the algorithm or preset."""
+        return self.runtime.settings.algorithm
+
+    @property
     def algorithm(self) -> Any:
         return self.runtime.algorithm
 
@@ -105,12 +111,12 @@ class Play(InProcess):
                 self.updates[-1][name] = unpack(result.update)
             yield name, result
 
-    def run(self) -> Play:
+    def run(self) -> RecordedFederation:
         self.server.run()
         return self
 
-    def again(self, path: Path, rounds: int = 1) -> Play:
-        """The same federation in another folder, as it was after so many rounds; not yet run on."""
+    def restarted(self, path: Path, rounds: int = 1) -> RecordedFederation:
+        """Return the federation as it was after so many rounds, in another folder."""
         settings = self.runtime.settings
         other = type(self).__new__(type(self))
         shutil.copytree(self.folder.path, path)
@@ -127,7 +133,7 @@ class Play(InProcess):
         return other
 
     def checkpoint(self, rounds: int) -> dict[str, bytes]:
-        """The files of a checkpoint, byte by byte."""
+        """Return the bytes of a checkpoint's files, by path."""
         folder = self.folder.checkpoints / f"round-{rounds:04d}"
         return {
             str(p.relative_to(folder)): p.read_bytes()

@@ -1,4 +1,4 @@
-"""The mean of what clients of one architecture sent: the server half of every algorithm that averages."""
+"""Average what the clients of one architecture sent: the server half of every averaging algorithm."""
 
 from __future__ import annotations
 
@@ -9,10 +9,16 @@ from torch import Tensor
 
 from fedmosaic.algorithms.base import Member, Server
 from fedmosaic.algorithms.message import Message
+from fedmosaic.algorithms.state import Layout, StateKey
+
+MEAN = "mean"
 
 
 def taking_part(server: Server, updates: Mapping[str, Message]) -> dict[str, list[Member]]:
-    """The clients of the round's updates by architecture, in roster order; architectures without any are left out."""
+    """Return the clients that sent an update, by architecture and in roster order.
+
+    Architectures without any are left out.
+    """
     groups: dict[str, list[Member]] = {}
     for member in server.members:
         if member.name in updates:
@@ -25,28 +31,33 @@ def average(
     updates: Mapping[str, Message],
     *,
     prefix: str = "",
-    into: str = "mean",
+    kind: str = MEAN,
     by_samples: bool = True,
 ) -> None:
-    """For each architecture the mean of its clients' tensors, θ ← Σ_i (n_i / Σ_j n_j) θ_i; :func:`averaged` gives it back.
+    """Store for each architecture the mean of its clients' tensors, θ ← Σ_i (n_i / Σ_j n_j) θ_i.
 
-    The mean of an architecture from which nobody took part stays what it was.
+    :func:`averaged` returns it. The mean of an architecture from which nobody took part stays what
+    it was.
 
     Args:
-        prefix: only tensors whose names start with it.
-        into: names the mean among others in the ledger.
-        by_samples: n_i is the client's number of training samples; else every client counts the same.
+        server: its ``state`` receives the means.
+        updates: of the round, by client.
+        prefix: only tensors whose names start with it; default: all.
+        kind: names the mean in the server's state.
+        by_samples: n_i is the client's number of training samples; else every client counts alike.
+
+    Raises:
+        UpdateError: two clients of an architecture sent tensors of different names or shapes.
     """
     for architecture, members in taking_part(server, updates).items():
-        kind = f"one by one@{architecture}"
-        for member in members:
-            server.state.put(kind, member.name, updates[member.name].select(prefix))
+        sent = {member.name: updates[member.name].select(prefix) for member in members}
+        layout = Layout.of(sent[members[0].name])
+        rows = [layout.flatten(own, f"client {name!r}") for name, own in sent.items()]
         weights = torch.tensor([float(member.samples) if by_samples else 1.0 for member in members])
-        mean = (weights / weights.sum()) @ server.state.matrix(kind)
-        server.state.put_matrix(f"{into}@{architecture}", kind, [architecture], mean[None])
-        server.state.drop(kind)
+        mean = (weights / weights.sum()) @ torch.stack(rows)
+        server.state.put(StateKey(kind, architecture), layout.split(mean))
 
 
-def averaged(server: Server, architecture: str, into: str = "mean") -> dict[str, Tensor]:
-    """What :func:`average` stored for an architecture; empty before."""
-    return server.state.get(f"{into}@{architecture}", architecture)
+def averaged(server: Server, architecture: str, kind: str = MEAN) -> dict[str, Tensor]:
+    """Return the mean that :func:`average` stored for an architecture; empty before the first."""
+    return server.state.get(StateKey(kind, architecture))

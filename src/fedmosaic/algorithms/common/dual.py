@@ -1,4 +1,4 @@
-"""The base of algorithms whose clients carry an adapter that is averaged and a personal one."""
+"""Provide the base of algorithms whose clients have an averaged and a personal adapter."""
 
 from __future__ import annotations
 
@@ -12,20 +12,24 @@ from fedmosaic.algorithms.common.activation import activate
 from fedmosaic.algorithms.common.lora import build_lora, parameter_groups
 from fedmosaic.algorithms.fedavg import FedAvg
 from fedmosaic.algorithms.message import Message
+from fedmosaic.alignment import Alignment
 from fedmosaic.data.example import Example
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.training.optimiser import ParameterGroup
 
 
 class Dual(FedAvg):
-    """Two LoRA adapters: ``global`` is trained, uploaded and averaged within the architecture; ``local`` never leaves the client.
+    """Train two LoRA adapters: ``global`` is averaged, ``local`` never leaves the client.
 
-    Where an algorithm lists a third one, ``received``, it keeps what the server sent while ``global`` trains on from there; it is
-    frozen. Personal adapters are neither averaged nor overwritten, and their moments last from round to round.
+    ``global`` is uploaded and averaged within the architecture. Where an algorithm lists a third
+    adapter, ``received``, it keeps what the server sent while ``global`` trains on from there; it is
+    frozen. Personal adapters are neither averaged nor overwritten, and their moments last from round
+    to round.
 
     Class attributes:
-        mixtures: for each view the factor of each adapter that is active in it (see :func:`activate`).
-        one_loss: both adapters are trained by one loss; else each by its own, and the two do not meet when gradients are clipped.
+        mixtures: for each view the factor of each adapter that is active in it (:func:`activate`).
+        one_loss: whether one loss trains both adapters. Otherwise each has its own, and gradients
+            are clipped separately.
     """
 
     adapters: ClassVar[tuple[str, ...]] = ("local", "global")
@@ -36,7 +40,9 @@ class Dual(FedAvg):
     }
     one_loss: ClassVar[bool] = False
 
-    def build(self, backbone: Backbone, public: Sequence[Example]) -> Any:
+    def build(
+        self, backbone: Backbone, public: Sequence[Example], alignment: Alignment | None = None
+    ) -> Any:
         model = build_lora(backbone, self.scenario.adapter, self.seed, self.adapters)
         if "received" in self.adapters:
             write_state(model, "received", read_state(model, "global"))

@@ -1,13 +1,16 @@
-"""Ordinary LoRA on every layer of a backbone: the adapter of all algorithms but FedMosaic."""
+"""Build ordinary LoRA on a backbone: the adapter of all algorithms but FedMosaic."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from fedmosaic.adapters import adapter_parameters
+from fedmosaic.adapters.keys import in_scope
 from fedmosaic.adapters.placement import PROJECTIONS
 from fedmosaic.config import AdapterSettings
 from fedmosaic.data.example import Example
@@ -16,8 +19,19 @@ from fedmosaic.seeding import seed_for
 from fedmosaic.training.optimiser import ParameterGroup
 
 
+@contextmanager
+def quiet_peft() -> Iterator[None]:
+    """Hide a warning of PEFT 0.21, which reads a name that transformers 5 deprecates."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
+
+
 def target_pattern(backbone: Backbone, settings: AdapterSettings) -> str:
-    """A regular expression for the adapted modules: those of the language model's layers, never of the vision tower."""
+    """Return a regular expression for the adapted modules.
+
+    It matches linear layers of the language model, never of the vision tower.
+    """
     names = "|".join(settings.target_modules or PROJECTIONS)
     prefix = backbone.layers_prefix.replace(".", r"\.")
     return rf"{prefix}\.\d+\..*\.({names})"
@@ -26,7 +40,7 @@ def target_pattern(backbone: Backbone, settings: AdapterSettings) -> str:
 def model_inputs(
     backbone: Backbone, examples: Sequence[Example], size: int = 16
 ) -> Iterator[dict[str, Any]]:
-    """The examples as keyword arguments of the model, batch by batch."""
+    """Yield the examples as keyword arguments of the model, in batches of ``size``."""
     for start in range(0, len(examples), size):
         batch = backbone.collate(
             [backbone.encode(example) for example in examples[start : start + size]]
@@ -38,20 +52,37 @@ def model_inputs(
         }
 
 
-def build_lora(
-    backbone: Backbone, settings: AdapterSettings, seed: int, names: Sequence[str] = ("local",)
-) -> Any:
-    """PEFT LoRA adapters ``names`` on a fork of the backbone; the first is active. Equal seeds give equal adapters."""
-    from peft import LoraConfig, get_peft_model
+def lora_config(backbone: Backbone, settings: AdapterSettings) -> Any:
+    """Return PEFT's configuration of LoRA as the scenario's ``adapter`` section has it."""
+    from peft import LoraConfig
 
-    config = LoraConfig(
+    return LoraConfig(
         r=settings.r,
         lora_alpha=settings.alpha,  # type: ignore[arg-type]
         lora_dropout=settings.dropout,
         target_modules=target_pattern(backbone, settings),
         bias="none",
     )
-    with torch.random.fork_rng(devices=[]):
+
+
+def build_lora(
+    backbone: Backbone, settings: AdapterSettings, seed: int, names: Sequence[str] = ("local",)
+) -> Any:
+    """Put PEFT LoRA adapters on a fork of the backbone; equal seeds give equal adapters.
+
+    Args:
+        backbone: the bare base model.
+        settings: the scenario's ``adapter`` section.
+        seed: of the run.
+        names: of the adapters; the first is active.
+
+    Returns:
+        the PEFT model in evaluation mode.
+    """
+    from peft import get_peft_model
+
+    config = lora_config(backbone, settings)
+    with quiet_peft(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(seed, "lora", backbone.identity))
         model = get_peft_model(backbone.fork(), config, adapter_name=names[0])
         for name in names[1:]:
@@ -63,14 +94,22 @@ def build_lora(
 def parameter_groups(
     model: Any, adapter: str, *, personal: bool = False, objective: str = ""
 ) -> list[ParameterGroup]:
-    """The adapter's parameters by what they are: ``lora`` (A, B), ``shared`` (P, Q of Co-LoRA) and ``gate`` (β)."""
-    roles: dict[str, dict[str, Any]] = {"lora": {}, "shared": {}, "gate": {}}
-    for key, parameter in adapter_parameters(model, adapter).items():
-        roles[{"block": "shared", "gate": "gate"}.get(key.partition(".")[0], "lora")][key] = (
-            parameter
-        )
+    """Return an adapter's parameters by role.
+
+    The roles are ``lora`` (A and B), ``shared`` (P and Q of Co-LoRA) and ``gate`` (β).
+
+    Args:
+        model: the PEFT model.
+        adapter: its name.
+        personal: whether Adam's moments last when downloads replace weights.
+        objective: names the loss that trains these parameters, where there are several.
+    """
+    parameters = adapter_parameters(model, adapter)
+    roles = {
+        "lora": in_scope(parameters, "layer"),
+        "shared": in_scope(parameters, "block"),
+        "gate": in_scope(parameters, "gate"),
+    }
     return [
-        ParameterGroup(role, parameters, personal, objective)
-        for role, parameters in roles.items()
-        if parameters
+        ParameterGroup(role, found, personal, objective) for role, found in roles.items() if found
     ]

@@ -1,4 +1,4 @@
-"""Whom a client listens to: RELA's weights, and the controls that stand in their place."""
+"""Compute the clients' weights for each other: RELA's, and the controls that replace them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from fedmosaic.algorithms.base import Server
-from fedmosaic.config import Scenario
+from fedmosaic.config import RelevanceSettings
 from fedmosaic.relevance import (
-    overlap_weights,
     permuted_weights,
     random_weights,
     relevance_weights,
@@ -18,47 +17,43 @@ from fedmosaic.relevance import (
     uniform_weights,
 )
 
+# These name random draws; published runs depend on them.
+RANDOM, PERMUTED = "random relevance", "permuted relevance"
 
-def peer_weights(scenario: Scenario, server: Server, names: Sequence[str], alike: Tensor) -> Tensor:
-    """The weights of the clients ``names`` for each other, as ``relevance.kind`` says.
 
-    Draws and ties go by the clients' names, so that the order in which a roster has them changes nothing.
+def peer_weights(
+    settings: RelevanceSettings, server: Server, names: Sequence[str], similarities: Tensor
+) -> Tensor:
+    """Return the weights of the clients for each other, as ``relevance.kind`` says.
+
+    Draws and ties go by the clients' names, so that their order in the roster changes nothing.
 
     Args:
-        alike: similarity of their signatures, [n, n]; only ``rela`` and ``permuted`` look at it.
+        settings: the scenario's ``relevance`` section.
+        server: draws random numbers.
+        names: of the clients, in the order of rows and columns.
+        similarities: similarity of their signatures, [n, n]; ``uniform`` and ``random`` do not use it.
 
     Returns:
         [n, n]; rows sum to 1.
     """
     order = torch.tensor(sorted(range(len(names)), key=names.__getitem__))
-    weights = _by_name(scenario, server, [names[index] for index in order], alike[order][:, order])
+    weights = _weights(settings, server, similarities[order][:, order])
     back = order.argsort()
     return weights[back][:, back]
 
 
-def _by_name(scenario: Scenario, server: Server, names: Sequence[str], alike: Tensor) -> Tensor:
-    settings = scenario.relevance
-    match settings.kind:
-        case "uniform":
-            return uniform_weights(len(names))
-        case "random":
-            return random_weights(
-                len(names), settings.sources, server.generator("random relevance")
-            )
-        case "oracle":
-            families = {member.name: member.families for member in server.members}
-            groups = {client.name: client.group for client in scenario.clients}
-            return overlap_weights(
-                [families[name] for name in names], [groups[name] for name in names]
-            )
+def _weights(settings: RelevanceSettings, server: Server, similarities: Tensor) -> Tensor:
+    if settings.kind == "uniform":
+        return uniform_weights(len(similarities))
+    if settings.kind == "random":
+        return random_weights(len(similarities), settings.sources, server.generator(RANDOM))
     tau = (
         settings.tau
         if settings.relative_tau is None
-        else settings.relative_tau * similarity_std(alike)
+        else settings.relative_tau * similarity_std(similarities)
     )
-    weights = relevance_weights(alike, tau, settings.top_k)
-    return (
-        permuted_weights(weights, server.generator("permuted relevance"))
-        if settings.kind == "permuted"
-        else weights
-    )
+    weights = relevance_weights(similarities, tau, settings.top_k)
+    if settings.kind == "permuted":
+        return permuted_weights(weights, server.generator(PERMUTED))
+    return weights

@@ -1,4 +1,4 @@
-"""The base of algorithms in which clients tell one another what they predict on public examples; no weight ever travels."""
+"""Provide the base of algorithms whose clients exchange predictions on public examples."""
 
 from __future__ import annotations
 
@@ -11,115 +11,140 @@ from pydantic import Field
 from torch import Tensor
 
 from fedmosaic.algorithms.base import Client, Member, Server
-from fedmosaic.algorithms.common.token_bridge import Bridges, Script
+from fedmosaic.algorithms.common.token_bridge import Bridges, TokenizedPublicSet
 from fedmosaic.algorithms.message import Message
 from fedmosaic.algorithms.sft import SFT
+from fedmosaic.algorithms.state import StateKey
 from fedmosaic.config import Scenario
-from fedmosaic.training.distil import Predictions, PublicBatches, predict, spoken
+from fedmosaic.training.distil import Predictions, PublicBatches, label_logits, predict
 
-TAUGHT = "taught."
+TARGETS = "targets."
 
 
 class PublicExchange(SFT):
-    """Each client's own adapter; up: what it says of the public examples; down: what the others say, in its own tokens.
+    """Exchange predictions on public examples; weights never travel.
 
-    A subclass says how the server makes one lesson of what the others say (``lesson``) and how a client learns it (``train``).
-    What a client said last counts until it says something new, whether it takes part in a round or not.
+    Each client has its own adapter. It uploads its predictions and receives targets in its own
+    tokens. A subclass says how the server makes a client's targets of its peers' predictions
+    (:meth:`targets`) and how a client learns from them (``train``). A client's last predictions count
+    until it sends new ones, whether it takes part in a round or not.
     """
 
     needs_public: ClassVar[bool] = True
 
     class Options(SFT.Options):
-        """``temperature``: T that predictions are softened by. ``top_k``: tokens of each prediction that travel."""
+        """Hold the settings of the predictions."""
 
         temperature: float = Field(default=1.0, gt=0)
+        """T, the temperature that softens predictions."""
         top_k: int = Field(default=64, ge=1)
+        """Number of tokens of each prediction that travel."""
 
     def __init__(self, options: Any, scenario: Scenario, seed: int) -> None:
         super().__init__(options, scenario, seed)
         self.bridges = Bridges()
 
-    # --- client half ------------------------------------------------------------------------------------------------
+    # --- client half ------------------------------------------------------------------------------
     def receive(self, client: Client, download: Message) -> None:
-        client.state.update({f"{TAUGHT}{name}": value for name, value in download.tensors.items()})
+        received = {f"{TARGETS}{name}": value for name, value in download.tensors.items()}
+        client.state.update(received)
 
-    def taught(self, client: Client) -> dict[str, Tensor]:
-        """The lesson received this round; it is not kept for another. Empty before anybody has said anything."""
-        names = [name for name in client.state if name.startswith(TAUGHT)]
-        return {name.removeprefix(TAUGHT): client.state.pop(name) for name in names}
+    def take_targets(self, client: Client) -> dict[str, Tensor]:
+        """Return the targets received this round and remove them from the client's state.
+
+        Empty before any client has sent predictions.
+        """
+        names = [name for name in client.state if name.startswith(TARGETS)]
+        return {name.removeprefix(TARGETS): client.state.pop(name) for name in names}
 
     def batches(self, client: Client) -> PublicBatches:
-        """Batches of the public examples, in an order of this client and round."""
+        """Return batches of the public examples, in an order of this client and round."""
         size = self.scenario.train.batch_size
-        return PublicBatches(
-            client.backbone, client.public(), size, client.generator("public batches")
-        )
+        # Names the draw; published runs depend on it.
+        draw = client.generator("public batches")
+        return PublicBatches(client.backbone, client.public(), size, draw)
 
-    def speak(self, client: Client) -> tuple[Predictions, Tensor]:
-        """What the client predicts on the public examples, and −log p(answer) of each."""
-        speaker = partial(spoken, client.model, client.backbone)
-        options = self.options
+    def predict(self, client: Client) -> tuple[Predictions, Tensor]:
+        """Return the client's predictions on the public examples, and −log p(answer) of each."""
         return predict(
-            speaker,
+            partial(label_logits, client.model, client.backbone),
             client.backbone,
             client.public(),
-            temperature=options.temperature,
-            top_k=options.top_k,
+            temperature=self.options.temperature,
+            top_k=self.options.top_k,
         )
 
     def upload(self, client: Client) -> Message:
-        predictions, _ = self.speak(client)
+        predictions, _ = self.predict(client)
         return Message(as_tensors(predictions))
 
-    # --- server half ------------------------------------------------------------------------------------------------
+    # --- server half ------------------------------------------------------------------------------
     @abstractmethod
-    def lesson(
-        self, heard: Sequence[Predictions], sent: Sequence[Mapping[str, Tensor]], target: Script
+    def targets(
+        self,
+        peer_predictions: Sequence[Predictions],
+        peer_updates: Sequence[Mapping[str, Tensor]],
+        public: TokenizedPublicSet,
     ) -> Mapping[str, Tensor]:
-        """What a client is taught.
+        """Return the targets of one client.
 
         Args:
-            heard: what each of the others says, carried to the client's positions and tokens (see :func:`blend`).
-            sent: what each of them uploaded. target: how the client's model reads the public examples.
+            peer_predictions: of each other client, mapped to this client's positions and tokens.
+            peer_updates: what each of them uploaded.
+            public: the public examples as this client's model reads them.
         """
 
     def aggregate(self, server: Server, updates: Mapping[str, Message]) -> None:
-        architecture = {member.name: member.architecture for member in server.members}
+        model_of = {member.name: member.architecture for member in server.members}
         for name, update in updates.items():
-            server.state.put(f"said@{architecture[name]}", name, update.tensors)
-        said = {name: server.state.get(f"said@{own}", name) for name, own in architecture.items()}
-        said = {name: tensors for name, tensors in said.items() if tensors}
+            server.state.put(StateKey("predictions", model_of[name]), update.tensors, name)
+        sent = {
+            name: server.state.get(StateKey("predictions", model), name)
+            for name, model in model_of.items()
+        }
+        sent = {name: tensors for name, tensors in sent.items() if tensors}
         shares: dict[str, list[float]] = {}
-        for own in dict.fromkeys(architecture.values()):
-            heard: dict[str, Predictions] = {}
-            for name, tensors in said.items():
-                bridge = self.bridges.between(server, architecture[name], own)
-                carried = bridge.carry(
-                    Predictions(tensors["probabilities"], tensors["tokens"].int())
-                )
-                heard[name] = carried.predictions
-                if architecture[name] != own:
-                    shares.setdefault(f"{architecture[name]} -> {own}", []).append(
-                        bridge.matched * carried.mapped
-                    )
+        for model in dict.fromkeys(model_of.values()):
+            predictions = self._mapped(server, sent, model_of, model, shares)
+            public = self.bridges.between(server, model, model).target
             for member in server.members:
-                others = [name for name in heard if name != member.name]
-                if member.architecture == own and others:
-                    target = self.bridges.between(server, own, own).target
-                    taught = self.lesson(
-                        [heard[name] for name in others], [said[name] for name in others], target
+                peers = [name for name in predictions if name != member.name]
+                if member.architecture == model and peers:
+                    targets = self.targets(
+                        [predictions[name] for name in peers],
+                        [sent[name] for name in peers],
+                        public,
                     )
-                    server.state.put(f"lesson@{own}", member.name, taught)
-        server.report["mapped"] = {pair: sum(found) / len(found) for pair, found in shares.items()}
+                    server.state.put(StateKey("targets", model), targets, member.name)
+        mapped = {pair: sum(found) / len(found) for pair, found in shares.items()}
+        server.record("mapped", mapped)
+
+    def _mapped(
+        self,
+        server: Server,
+        sent: Mapping[str, Mapping[str, Tensor]],
+        model_of: Mapping[str, str],
+        model: str,
+        shares: dict[str, list[float]],
+    ) -> dict[str, Predictions]:
+        """Return all clients' predictions in a model's tokens; add the mapped shares to ``shares``."""
+        predictions: dict[str, Predictions] = {}
+        for name, tensors in sent.items():
+            bridge = self.bridges.between(server, model_of[name], model)
+            found = bridge.map(Predictions(tensors["probabilities"], tensors["tokens"].int()))
+            predictions[name] = found.predictions
+            if model_of[name] != model:
+                pair = f"{model_of[name]} -> {model}"
+                shares.setdefault(pair, []).append(bridge.matched * found.mapped)
+        return predictions
 
     def download(self, server: Server, member: Member) -> Message:
-        lesson = server.state.get(f"lesson@{member.architecture}", member.name)
-        # The ledger keeps every number as float32, in which token ids are exact.
-        return Message(
-            {name: value.int() if name == "tokens" else value for name, value in lesson.items()}
-        )
+        targets = server.state.get(StateKey("targets", member.architecture), member.name)
+        # The server's state holds every number as float32, in which token ids are exact.
+        tokens = {name: value.int() for name, value in targets.items() if name == "tokens"}
+        return Message({**targets, **tokens})
 
 
 def as_tensors(predictions: Predictions) -> dict[str, Tensor]:
-    """Predictions under the names by which they travel."""
+    """Return predictions under the names by which they travel."""
     return {"probabilities": predictions.probabilities, "tokens": predictions.tokens}

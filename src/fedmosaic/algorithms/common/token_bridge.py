@@ -1,4 +1,7 @@
-"""From what one model says of the public examples to what that means for another: positions by text, tokens by vocabulary."""
+"""Map predictions on public examples from one model's tokens to another's.
+
+Positions correspond by the text before them, tokens by the two vocabularies.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +28,22 @@ from fedmosaic.training.distil import Predictions
 CHUNK = 256
 
 
-class Script:
-    """How a model reads the public examples.
+class TokenizedPublicSet:
+    """Hold the public examples as a model reads them.
+
+    Args:
+        backbone: of the model.
+        examples: the public ones.
 
     Attributes:
-        labels: int64 [positions], the tokens to be predicted. example: int64 [positions], the example each belongs to.
+        vocabulary: number of the model's logits.
+        names: identity of each example.
+        labels: int64 [positions], the tokens to be predicted.
+        example: int64 [positions], index of the example that each position belongs to.
         spaced: bool [positions], whether the label begins with a space.
-        said: for each example bool [tokens], which of its tokens are labels. origins: where its tokens come from. Both without
-            image tokens, which are never labels. vocabulary: its number of logits.
+        labelled: for each example bool [tokens], which of its tokens are labels. Image tokens, which
+            are never labels, are left out.
+        origins: for each example where its tokens come from; image tokens are left out.
     """
 
     def __init__(self, backbone: Backbone, examples: Sequence[Example]) -> None:
@@ -40,7 +51,7 @@ class Script:
         self.vocabulary = vocabulary_size(backbone)
         self.names = [example.id for example in examples]
         self.origins: list[Tensor] = []
-        self.said: list[Tensor] = []
+        self.labelled: list[Tensor] = []
         labels: list[Tensor] = []
         for example in examples:
             origins, own = (
@@ -49,7 +60,7 @@ class Script:
             )
             text = origins[:, 0] != TokenKind.IMAGE
             self.origins.append(origins[text])
-            self.said.append(own[text] != IGNORE)
+            self.labelled.append(own[text] != IGNORE)
             labels.append(own[own != IGNORE])
         self.labels = torch.cat(labels)
         texts = dict(enumerate(token_texts(backbone.tokenizer)))
@@ -62,11 +73,12 @@ class Script:
 
 
 @dataclass(frozen=True)
-class Carried:
-    """One model's predictions in another's positions and vocabulary; a token may stand several times at a position.
+class MappedPredictions:
+    """Hold one model's predictions in another's positions and vocabulary.
 
     Attributes:
-        mapped: the share of the probability told that has a counterpart in the other vocabulary.
+        predictions: a token may occur several times at a position.
+        mapped: share of the predicted probability that has a counterpart in the other vocabulary.
     """
 
     predictions: Predictions
@@ -74,111 +86,122 @@ class Carried:
 
 
 class Bridge:
-    """Carries predictions from the positions and vocabulary of one model to those of another.
+    """Map predictions from the positions and vocabulary of one model to those of another.
 
-    Two positions answer to one another where the same text stands before them, so that both models predict how it goes on: the
-    first token of each group of tokens that cover the same text, and the end of a turn. A token goes to its counterpart in the
-    other vocabulary; the label, which says the same text on both sides, to the other's label. Models that read alike are their
-    own counterparts throughout.
+    Two positions correspond where the same text stands before them, so that both models predict how
+    it goes on: the first token of each group of tokens that cover the same text, and the end of a
+    turn. A token is mapped to its counterpart in the other vocabulary. The label, which is the same
+    text on both sides, is mapped to the other's label. Models that read alike map to themselves.
+
+    Args:
+        source: the public examples as the predicting model reads them.
+        target: the same as the other model reads them.
 
     Attributes:
-        matched: the share of the target's positions that have a counterpart.
+        matched: share of the target's positions that have a counterpart.
     """
 
-    def __init__(self, source: Script, target: Script) -> None:
+    def __init__(self, source: TokenizedPublicSet, target: TokenizedPublicSet) -> None:
         self.source, self.target = source, target
-        pairs = [(NONE, NONE)]
-        starts = [0, 0]
-        for index, name in enumerate(source.names):
-            matching = match_origins(source.origins[index], target.origins[index], name)
-            here, there = matching.first[source.said[index]], matching.second[target.said[index]]
-            first = [
-                _first_of_group(side, start)
-                for side, start in zip((here, there), starts, strict=True)
-            ]
-            pairs += [
-                (first[0][group], row) for group, row in first[1].items() if group in first[0]
-            ]
-            starts = [starts[0] + len(here), starts[1] + len(there)]
-        table = torch.tensor(pairs)[1:]
+        table = _matched_positions(source, target)
         self.rows_from, self.rows_to = table[:, 0], table[:, 1]
         self.matched = len(table) / len(target.labels)
         self.lead = source.spaced[self.rows_from].int() - target.spaced[self.rows_to].int()
-        self.maps = {
+        self.vocabulary_maps = {
             lead: map_vocabulary(source.backbone, target.backbone, lead)
             for lead in self.lead.unique().tolist()
         }
 
-    def carry(self, said: Predictions) -> Carried:
-        """Predictions at all the source's positions as such at all the target's.
+    def map(self, predictions: Predictions) -> MappedPredictions:
+        """Map predictions at all the source's positions to all the target's.
 
-        What has no counterpart is taken for impossible: the rest is divided by its sum. Positions without a counterpart, or of
-        which nothing can be said in the other vocabulary, get probability 0 throughout. Token ids that the source does not
-        have, and probabilities that are none, count as nothing said: they may have come from anywhere.
+        Tokens without a counterpart count as impossible: the rest is divided by its sum. Positions
+        without a counterpart, or with nothing that the other vocabulary can express, get probability
+        0 throughout. Token ids that the source does not have and numbers that are no probabilities
+        are ignored, because they may have come from anywhere.
         """
-        p, tokens = (
-            said.probabilities[self.rows_from].clamp_min(0),
-            said.tokens[self.rows_from].long(),
-        )
+        p = predictions.probabilities[self.rows_from].clamp_min(0)
+        tokens = predictions.tokens[self.rows_from].long()
         p = p / p.sum(-1, keepdim=True).clamp_min(1)
         known = (tokens >= 0) & (tokens < self.source.vocabulary)
-        mapped = torch.full_like(tokens, NONE)
-        for lead, table in self.maps.items():
-            mapped[self.lead == lead] = table[
-                tokens[self.lead == lead].clamp(0, self.source.vocabulary - 1)
-            ]
-        is_label = tokens == self.source.labels[self.rows_from, None]
-        mapped = torch.where(is_label, self.target.labels[self.rows_to, None], mapped)
+        mapped = self._map_tokens(tokens)
         kept = torch.where(known & (mapped >= 0), p, 0.0)
         lost = (p - kept).sum(-1, keepdim=True)
         probabilities = p.new_zeros(len(self.target.labels), p.shape[1])
         probabilities[self.rows_to] = torch.where(kept > 0, kept / (1 - lost).clamp_min(1e-12), 0.0)
-        carried = said.tokens.new_zeros(probabilities.shape)
-        carried[self.rows_to] = mapped.clamp_min(0).to(carried.dtype)
-        return Carried(
-            Predictions(probabilities, carried), float(kept.sum() / p.sum().clamp_min(1e-12))
-        )
+        ids = predictions.tokens.new_zeros(probabilities.shape)
+        ids[self.rows_to] = mapped.clamp_min(0).to(ids.dtype)
+        share = float(kept.sum() / p.sum().clamp_min(1e-12))
+        return MappedPredictions(Predictions(probabilities, ids), share)
+
+    def _map_tokens(self, tokens: Tensor) -> Tensor:
+        """Return the counterparts of tokens [matched positions, k]; ``NONE`` where there is none."""
+        mapped = torch.full_like(tokens, NONE)
+        for lead, table in self.vocabulary_maps.items():
+            rows = self.lead == lead
+            mapped[rows] = table[tokens[rows].clamp(0, self.source.vocabulary - 1)]
+        is_label = tokens == self.source.labels[self.rows_from, None]
+        return torch.where(is_label, self.target.labels[self.rows_to, None], mapped)
 
 
 class Bridges:
-    """All bridges of a federation, each built when it is first needed."""
+    """Hold all bridges of a federation, each built when it is first needed."""
 
     def __init__(self) -> None:
-        self._scripts: dict[str, Script] = {}
+        self._sets: dict[str, TokenizedPublicSet] = {}
         self._bridges: dict[tuple[str, str], Bridge] = {}
 
     def between(self, server: Server, source: str, target: str) -> Bridge:
-        """The bridge from the architecture ``source`` to ``target``."""
-        for name in {source, target} - set(self._scripts):
-            self._scripts[name] = Script(server.backbone(name), server.public())
+        """Return the bridge from the architecture ``source`` to ``target``."""
+        for name in {source, target} - set(self._sets):
+            self._sets[name] = TokenizedPublicSet(server.backbone(name), server.public())
         if (source, target) not in self._bridges:
-            self._bridges[source, target] = Bridge(self._scripts[source], self._scripts[target])
+            self._bridges[source, target] = Bridge(self._sets[source], self._sets[target])
         return self._bridges[source, target]
 
 
-def blend(carried: Sequence[Predictions], vocabulary: int, top_k: int) -> Predictions:
-    """The mean of several predictions at the same positions, over those that say anything there, by its ``top_k`` largest.
+def blend(parts: Sequence[Predictions], vocabulary: int, top_k: int) -> Predictions:
+    """Return the mean of several predictions by its ``top_k`` largest probabilities.
+
+    The mean at a position is over the parts that have a prediction there.
 
     Args:
-        carried: at the same positions and in the same vocabulary; tokens may repeat. vocabulary: its size.
+        parts: at the same positions and in the same vocabulary; tokens may repeat.
+        vocabulary: its size.
+        top_k: tokens of each prediction of the result.
     """
-    told: list[Predictions] = []
-    positions = len(carried[0].tokens)
-    for rows in torch.arange(positions).split(CHUNK):
-        parts = [predictions.at(rows) for predictions in carried]
-        mean = torch.zeros(len(rows), vocabulary)
-        for part in parts:
-            mean.scatter_add_(1, part.tokens.long(), part.probabilities)
-        heard = torch.stack([part.probabilities.sum(-1) > 0 for part in parts]).sum(0)
-        largest = (mean / heard.clamp_min(1)[:, None]).topk(min(top_k, vocabulary), -1)
-        told.append(Predictions(largest.values, largest.indices.int()))
-    return Predictions(
-        torch.cat([t.probabilities for t in told]), torch.cat([t.tokens for t in told])
-    )
+    chunks: list[Predictions] = []
+    for rows in torch.arange(len(parts[0].tokens)).split(CHUNK):
+        chunk = [predictions.at(rows) for predictions in parts]
+        total = torch.zeros(len(rows), vocabulary)
+        for part in chunk:
+            total.scatter_add_(1, part.tokens.long(), part.probabilities)
+        count = torch.stack([part.probabilities.sum(-1) > 0 for part in chunk]).sum(0)
+        largest = (total / count.clamp_min(1)[:, None]).topk(min(top_k, vocabulary), -1)
+        chunks.append(Predictions(largest.values, largest.indices.int()))
+    return Predictions.concatenate(chunks)
+
+
+def _matched_positions(source: TokenizedPublicSet, target: TokenizedPublicSet) -> Tensor:
+    """Return pairs of corresponding positions, int64 [pairs, 2]: of the source and of the target."""
+    pairs = [(NONE, NONE)]
+    starts = [0, 0]
+    for index, name in enumerate(source.names):
+        matching = match_origins(source.origins[index], target.origins[index], name)
+        groups = (
+            matching.first[source.labelled[index]],
+            matching.second[target.labelled[index]],
+        )
+        ours, theirs = (
+            _first_of_group(side, start) for side, start in zip(groups, starts, strict=True)
+        )
+        pairs += [(ours[group], row) for group, row in theirs.items() if group in ours]
+        starts = [start + len(side) for start, side in zip(starts, groups, strict=True)]
+    return torch.tensor(pairs)[1:]
 
 
 def _first_of_group(groups: Tensor, start: int) -> dict[int, int]:
-    """The position of each group's first token; ``start`` is the number of positions before them."""
+    """Return the position of each group's first token; ``start`` positions come before them."""
     first: dict[int, int] = {}
     for index, group in enumerate(groups.tolist()):
         if group != NONE:

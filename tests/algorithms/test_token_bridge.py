@@ -1,4 +1,4 @@
-"""Predictions cross from one model's tokens to another's: positions by text, tokens by vocabulary, and nothing invented."""
+"""Check that predictions are mapped between models: positions by text, tokens by vocabulary."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import torch
 from tokenizers import AddedToken
 from torch import Tensor, nn
 
-from fedmosaic.algorithms.common.token_bridge import Bridge, Bridges, Script, blend
+from fedmosaic.algorithms.common.token_bridge import Bridge, Bridges, TokenizedPublicSet, blend
 from fedmosaic.data import public_examples
 from fedmosaic.data.example import Example, Turn
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.models.token_origins import TokenKind
-from fedmosaic.training.distil import Predictions, predict, spoken
+from fedmosaic.training.distil import Predictions, label_logits, predict
 
 END = "<end>"
 
 
 class Reader:
-    """A backbone that is only a way to cut answers: ``cuts`` maps each answer to its tokens, written in ``vocabulary``."""
+    """Stand in for a backbone; ``cuts`` maps each answer to its tokens in ``vocabulary``."""
 
     def __init__(self, vocabulary: Sequence[str], cuts: dict[str, list[str]]) -> None:
         self.vocabulary = {token: index for index, token in enumerate([END, *vocabulary])}
@@ -49,13 +49,13 @@ class Reader:
             place += length
         return torch.tensor([*rows, [TokenKind.END, 1, 0, 0]])
 
-    def say(self, *positions: dict[str, float]) -> Predictions:
+    def predict(self, *positions: dict[str, float]) -> Predictions:
         width = max(map(len, positions))
-        padded = [[*said.items(), *[(END, 0.0)] * (width - len(said))] for said in positions]
+        padded = [[*row.items(), *[(END, 0.0)] * (width - len(row))] for row in positions]
         return Predictions(
-            torch.tensor([[value for _, value in said] for said in padded]),
+            torch.tensor([[value for _, value in row] for row in padded]),
             torch.tensor(
-                [[self.vocabulary[token] for token, _ in said] for said in padded],
+                [[self.vocabulary[token] for token, _ in row] for row in padded],
                 dtype=torch.int32,
             ),
         )
@@ -83,7 +83,7 @@ def examples(*answers: str) -> list[Example]:
 
 def bridge(source: Any, target: Any, *answers: str) -> Bridge:
     public = examples(*answers)
-    return Bridge(Script(source, public), Script(target, public))
+    return Bridge(TokenizedPublicSet(source, public), TokenizedPublicSet(target, public))
 
 
 WORDS = Reader(
@@ -96,7 +96,7 @@ PIECES = Reader(
 )
 
 
-def test_positions_answer_where_the_same_text_stands_before_them() -> None:
+def test_positions_correspond_where_the_same_text_stands_before_them() -> None:
     to_pieces, to_words = (
         bridge(WORDS, PIECES, "red wardrobe", "red"),
         bridge(PIECES, WORDS, "red wardrobe", "red"),
@@ -113,65 +113,68 @@ def test_positions_answer_where_the_same_text_stands_before_them() -> None:
     assert to_pieces.matched == 5 / 6 and to_words.matched == 1.0
 
 
-def test_tokens_go_to_their_counterparts_and_positions_without_one_stay_silent() -> None:
-    said = WORDS.say({"▁wardrobe": 0.7, "▁red": 0.2}, {END: 0.6, "▁red": 0.3})
-    found = bridge(WORDS, PIECES, "wardrobe").carry(said)
+def test_tokens_map_to_their_counterparts_and_positions_without_one_stay_empty() -> None:
+    predictions = WORDS.predict({"▁wardrobe": 0.7, "▁red": 0.2}, {END: 0.6, "▁red": 0.3})
+    found = bridge(WORDS, PIECES, "wardrobe").map(predictions)
     assert PIECES.read(found.predictions) == [
         pytest.approx({"Ġward": 0.7, "Ġred": 0.2}), {}, pytest.approx({END: 0.6, "Ġred": 0.3}),
     ]  # fmt: skip
     assert found.mapped == 1.0
 
 
-def test_the_label_goes_to_the_label() -> None:
+def test_the_label_maps_to_the_label() -> None:
     """``Ġr`` begins to write red in one model; the other knows only the word, and another that begins so."""
     words = Reader(["▁red", "▁rest"], {"red": ["▁red"]})
     letters = Reader(["Ġr", "ed"], {"red": ["Ġr", "ed"]})
-    found = bridge(letters, words, "red").carry(letters.say({"Ġr": 0.9}, {"ed": 1.0}, {END: 1.0}))
+    found = bridge(letters, words, "red").map(letters.predict({"Ġr": 0.9}, {"ed": 1.0}, {END: 1.0}))
     assert words.read(found.predictions) == [pytest.approx({"▁red": 0.9}), {END: 1.0}]
 
 
-def test_what_has_no_counterpart_is_dropped_and_the_rest_made_whole() -> None:
+def test_tokens_without_a_counterpart_are_dropped_and_the_rest_is_normalised() -> None:
     target = Reader(["▁red", "▁blue"], {"red": ["▁red"]})
-    said = WORDS.say({"▁red": 0.4, "▁zoo": 0.5}, {"▁zoo": 1.0})
-    found = bridge(WORDS, target, "red").carry(said)
-    # 0.1 was said of tokens that are not named: it stays unnamed, as 0.2 of what is possible
+    predictions = WORDS.predict({"▁red": 0.4, "▁zoo": 0.5}, {"▁zoo": 1.0})
+    found = bridge(WORDS, target, "red").map(predictions)
+    # 0.1 belongs to unnamed tokens and stays unnamed: 0.2 of what is possible.
     assert target.read(found.predictions) == [pytest.approx({"▁red": 0.8}), {}]
     assert found.mapped == pytest.approx(0.4 / 1.9)
 
 
-def test_a_space_that_only_one_model_writes_first_makes_no_difference() -> None:
+def test_a_leading_space_of_only_one_model_makes_no_difference() -> None:
     spaced = Reader(["▁yes", "▁no", "no"], {"yes": ["▁yes"]})
     plain = Reader(["yes", "Ġyes", "no", "Ġno", "Ġdo"], {"yes": ["yes"]})
-    said = spaced.say({"▁yes": 0.5, "▁no": 0.3, "no": 0.2}, {END: 1.0})
-    assert plain.read(bridge(spaced, plain, "yes").carry(said).predictions)[0] == pytest.approx(
-        {"yes": 0.625, "no": 0.375}
-    )
-    said = plain.say({"yes": 0.5, "no": 0.3, "Ġno": 0.2}, {END: 1.0})
-    assert spaced.read(bridge(plain, spaced, "yes").carry(said).predictions)[0] == pytest.approx(
-        {"▁yes": 0.625, "▁no": 0.375}
-    )
+    predictions = spaced.predict({"▁yes": 0.5, "▁no": 0.3, "no": 0.2}, {END: 1.0})
+    assert plain.read(bridge(spaced, plain, "yes").map(predictions).predictions)[
+        0
+    ] == pytest.approx({"yes": 0.625, "no": 0.375})
+    predictions = plain.predict({"yes": 0.5, "no": 0.3, "Ġno": 0.2}, {END: 1.0})
+    assert spaced.read(bridge(plain, spaced, "yes").map(predictions).predictions)[
+        0
+    ] == pytest.approx({"▁yes": 0.625, "▁no": 0.375})
 
 
-def test_nonsense_from_a_client_counts_as_nothing_said() -> None:
+def test_invalid_predictions_of_a_client_are_ignored() -> None:
     tokens = torch.tensor([[2, 99, -5], [0, 2, 1]], dtype=torch.int32)
-    said = Predictions(torch.tensor([[0.5, 0.25, 0.25], [-3.0, 8.0, 2.0]]), tokens)
-    found = bridge(WORDS, WORDS, "red").carry(said)
+    predictions = Predictions(torch.tensor([[0.5, 0.25, 0.25], [-3.0, 8.0, 2.0]]), tokens)
+    found = bridge(WORDS, WORDS, "red").map(predictions)
     assert WORDS.read(found.predictions) == [
         {"▁red": 1.0},
         pytest.approx({"▁red": 0.8, "▁wardrobe": 0.2}),
     ]
 
 
-def test_models_that_read_alike_take_over_what_is_said() -> None:
-    said = PIECES.say({"Ġward": 0.5, "x": 0.25}, {"robe": 1.0}, {END: 0.125, "Ġr": 0.5})
-    found = bridge(PIECES, PIECES, "wardrobe").carry(said)
-    assert torch.equal(found.predictions.probabilities, said.probabilities) and found.mapped == 1.0
-    assert torch.equal(found.predictions.tokens, said.tokens)
+def test_models_that_read_alike_map_to_themselves() -> None:
+    predictions = PIECES.predict({"Ġward": 0.5, "x": 0.25}, {"robe": 1.0}, {END: 0.125, "Ġr": 0.5})
+    found = bridge(PIECES, PIECES, "wardrobe").map(predictions)
+    assert (
+        torch.equal(found.predictions.probabilities, predictions.probabilities)
+        and found.mapped == 1.0
+    )
+    assert torch.equal(found.predictions.tokens, predictions.tokens)
 
 
-def test_a_blend_is_the_mean_over_those_who_say_something() -> None:
-    one = PIECES.say({"Ġr": 0.5, "x": 0.25}, {})
-    two = PIECES.say({"Ġr": 0.5, END: 0.5}, {"x": 0.5})
+def test_a_blend_is_the_mean_over_the_parts_that_predict() -> None:
+    one = PIECES.predict({"Ġr": 0.5, "x": 0.25}, {})
+    two = PIECES.predict({"Ġr": 0.5, END: 0.5}, {"x": 0.5})
     two = Predictions(
         torch.cat([two.probabilities, two.probabilities], 1), torch.cat([two.tokens, two.tokens], 1)
     )
@@ -185,8 +188,8 @@ def test_a_blend_is_the_mean_over_those_who_say_something() -> None:
     assert all(len(set(row)) == 6 for row in distinct.tolist())
 
 
-def test_what_the_miniatures_say_survives_the_crossing() -> None:
-    """The same by a loop over strings in float64 (byte tokens aside), for every position of real predictions."""
+def test_the_miniatures_predictions_survive_the_mapping() -> None:
+    """Compare with a loop over strings in float64, byte tokens aside, at every position."""
     public = public_examples("miniature/public", 10)
     llama, qwen = (
         Backbone.load(name) for name in ("miniature/llama-8x96", "miniature/qwen2-10x112")
@@ -197,15 +200,17 @@ def test_what_the_miniatures_say_survives_the_crossing() -> None:
     bridges = Bridges()
     there = bridges.between(server, "llama", "qwen")
     assert bridges.between(server, "llama", "qwen") is there
-    said, _ = predict(partial(spoken, llama.model, llama), llama, public, top_k=20)
-    found = there.carry(said)
+    predictions, _ = predict(partial(label_logits, llama.model, llama), llama, public, top_k=20)
+    found = there.map(predictions)
     assert there.matched > 0.9 and found.mapped > 0.99
     words = llama.tokenizer.convert_ids_to_tokens(range(610))
     vocabulary = qwen.tokenizer.get_vocab()
     for source, target in zip(there.rows_from.tolist(), there.rows_to.tolist(), strict=True):
         expected: dict[int, float] = {}
         for token, p in zip(
-            said.tokens[source].tolist(), said.probabilities[source].double().tolist(), strict=True
+            predictions.tokens[source].tolist(),
+            predictions.probabilities[source].double().tolist(),
+            strict=True,
         ):
             text = {"</s>": "<|end|>"}.get(words[token], words[token].replace("▁", "Ġ"))
             prefixes = [text[:end] for end in range(len(text), 0, -1) if text[:end] in vocabulary]
@@ -215,7 +220,7 @@ def test_what_the_miniatures_say_survives_the_crossing() -> None:
                 and not words[token].startswith("<0x")
             ):
                 expected[vocabulary[prefixes[0]]] = expected.get(vocabulary[prefixes[0]], 0.0) + p
-        missing = float(said.probabilities[source].double().sum()) - sum(expected.values())
+        missing = float(predictions.probabilities[source].double().sum()) - sum(expected.values())
         dense = torch.zeros(842).scatter_add(
             0, found.predictions.tokens[target].long(), found.predictions.probabilities[target]
         )

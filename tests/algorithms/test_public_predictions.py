@@ -1,4 +1,4 @@
-"""FedDistill and FedMKT: who teaches whom and what, that it is learned, and that no weight leaves a client."""
+"""Check FedDistill and FedMKT: the targets, that clients learn them, and that no weight travels."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import Any
 
 import pytest
 import torch
+from stub_server import StubServer
 from torch import Tensor
 
 import fedmosaic
 from fedmosaic.adapters import read_state
 from fedmosaic.algorithms import Message, make_algorithm
 from fedmosaic.algorithms.base import Member
-from fedmosaic.algorithms.common.public_predictions import PublicExchange
+from fedmosaic.algorithms.common.public_predictions import PublicExchange, as_tensors
 from fedmosaic.algorithms.feddistill import FedDistill
 from fedmosaic.algorithms.fedmkt import FedMKT
-from fedmosaic.algorithms.state import ServerState
 from fedmosaic.config import Scenario
 from fedmosaic.config.load import parse
 from fedmosaic.data import public_examples
 from fedmosaic.errors import ConfigError
 from fedmosaic.federation.wire import read_tensors
 from fedmosaic.models.backbone import Backbone
-from fedmosaic.training.distil import Predictions, distillation_loss, predict, spoken
+from fedmosaic.training.distil import Predictions, distillation_loss, label_logits, predict
 
 LLAMA, QWEN, LARGE = "miniature/llama-8x96", "miniature/qwen2-10x112", "miniature/llama-12x128"
 
@@ -50,27 +50,21 @@ def federation(
         "algorithms": {algorithm: options},
     }
     members = [Member(name=f"c{i}", architecture=model) for i, model in enumerate(models)]
-    server = SimpleNamespace(
-        members=members,
-        state=ServerState([member.name for member in members]),
-        report={},
-        backbone=world.backbones.__getitem__,
-        public=lambda: world.public,
-    )
+    server = StubServer(members, backbones=world.backbones, public=world.public)
     return make_algorithm(algorithm, parse(Scenario, content, "test"), 0), server
 
 
-def say(world: Any, model: str, seed: int) -> Message:
-    """What a client of that model might say: the bare model's predictions, disturbed, told by 30 tokens."""
+def update_of(world: Any, model: str, seed: int) -> Message:
+    """Return an update of a client of that model: the bare model's predictions with noise."""
     backbone = world.backbones[model]
     noise = torch.Generator().manual_seed(seed)
 
-    def speaker(batch: Any) -> tuple[Tensor, Tensor]:
-        logits, labels = spoken(backbone.model, backbone, batch)
+    def predictor(batch: Any) -> tuple[Tensor, Tensor]:
+        logits, labels = label_logits(backbone.model, backbone, batch)
         return logits + 3 * torch.randn(logits.shape, generator=noise), labels
 
-    told, losses = predict(speaker, backbone, world.public, top_k=30)
-    return Message({"probabilities": told.probabilities, "tokens": told.tokens, "losses": losses})
+    predictions, losses = predict(predictor, backbone, world.public, top_k=30)
+    return Message({**as_tensors(predictions), "losses": losses})
 
 
 def dense(message: Any, size: int) -> Tensor:
@@ -82,35 +76,36 @@ def without_losses(message: Message) -> Message:
     return Message({name: value for name, value in message.tensors.items() if name != "losses"})
 
 
-def test_feddistill_teaches_the_mean_of_the_others(world: Any) -> None:
+def test_feddistills_targets_are_the_mean_of_the_peers(world: Any) -> None:
     algorithm, server = federation(world, "feddistill", [LLAMA, LLAMA, LARGE, LLAMA], top_k=610)
     sent = {
-        f"c{i}": without_losses(say(world, model, i))
+        f"c{i}": without_losses(update_of(world, model, i))
         for i, model in enumerate([LLAMA, LLAMA, LARGE, LLAMA])
     }
     assert not algorithm.download(server, server.members[0]).tensors
     algorithm.aggregate(server, sent)
     for index, member in enumerate(server.members):
         others = [dense(message, 610) for name, message in sent.items() if name != f"c{index}"]
-        lesson = algorithm.download(server, member)
-        assert torch.allclose(dense(lesson, 610), torch.stack(others).mean(0), atol=1e-6)
-        assert lesson.tensors["tokens"].dtype == torch.int32
+        targets = algorithm.download(server, member)
+        assert torch.allclose(dense(targets, 610), torch.stack(others).mean(0), atol=1e-6)
+        assert targets.tensors["tokens"].dtype == torch.int32
     assert server.report["mapped"] == {f"{LLAMA} -> {LARGE}": 1.0, f"{LARGE} -> {LLAMA}": 1.0}
 
 
-def test_between_families_the_others_count_in_ones_own_tokens(world: Any) -> None:
+def test_between_families_targets_are_in_the_clients_own_tokens(world: Any) -> None:
     algorithm, server = federation(world, "feddistill", [LLAMA, QWEN, QWEN], top_k=900)
     sent = {
-        f"c{i}": without_losses(say(world, model, i)) for i, model in enumerate([LLAMA, QWEN, QWEN])
+        f"c{i}": without_losses(update_of(world, model, i))
+        for i, model in enumerate([LLAMA, QWEN, QWEN])
     }
     algorithm.aggregate(server, sent)
-    carried = [
-        algorithm.bridges.between(server, QWEN, LLAMA).carry(
+    mapped = [
+        algorithm.bridges.between(server, QWEN, LLAMA).map(
             Predictions(sent[name].tensors["probabilities"], sent[name].tensors["tokens"])
         ).predictions
         for name in ("c1", "c2")
     ]  # fmt: skip
-    expected = torch.stack([dense(Message(vars(part)), 610) for part in carried]).mean(0)
+    expected = torch.stack([dense(Message(vars(part)), 610) for part in mapped]).mean(0)
     assert torch.allclose(
         dense(algorithm.download(server, server.members[0]), 610), expected, atol=1e-6
     )
@@ -120,13 +115,13 @@ def test_between_families_the_others_count_in_ones_own_tokens(world: Any) -> Non
     )
 
 
-def test_a_client_that_is_away_counts_with_what_it_said_last(world: Any) -> None:
+def test_an_absent_client_counts_with_its_last_predictions(world: Any) -> None:
     algorithm, server = federation(world, "feddistill", [LLAMA, LLAMA, LLAMA], top_k=610)
-    sent = {f"c{i}": without_losses(say(world, LLAMA, i)) for i in range(4)}
+    sent = {f"c{i}": without_losses(update_of(world, LLAMA, i)) for i in range(4)}
     algorithm.aggregate(server, {"c0": sent["c0"]})
     assert not algorithm.download(
         server, server.members[0]
-    ).tensors  # nobody else has said anything
+    ).tensors  # nobody else has sent predictions
     assert torch.equal(
         dense(algorithm.download(server, server.members[1]), 610), dense(sent["c0"], 610)
     )
@@ -137,9 +132,9 @@ def test_a_client_that_is_away_counts_with_what_it_said_last(world: Any) -> None
     )
 
 
-def test_fedmkt_teaches_each_example_by_who_answers_it_best(world: Any) -> None:
+def test_fedmkts_targets_are_those_of_the_best_peer_of_each_example(world: Any) -> None:
     algorithm, server = federation(world, "fedmkt", [LLAMA, LARGE, LLAMA], top_k=610)
-    sent = {f"c{i}": say(world, model, i) for i, model in enumerate([LLAMA, LARGE, LLAMA])}
+    sent = {f"c{i}": update_of(world, model, i) for i, model in enumerate([LLAMA, LARGE, LLAMA])}
     losses = torch.tensor([[1.0, 5, 1, 5, 1, 5], [2.0, 2, 2, 2, 2, 2], [0.5, 9, 9, 0.5, 0.5, 9]])
     for index in range(3):
         sent[f"c{index}"] = Message({**sent[f"c{index}"].tensors, "losses": losses[index]})
@@ -147,23 +142,23 @@ def test_fedmkt_teaches_each_example_by_who_answers_it_best(world: Any) -> None:
     owner = algorithm.bridges.between(server, LLAMA, LLAMA).target.example
     # for c0 the choice is between c1 and c2; for c1 between c0 and c2, whose losses may be less than its own or not
     for member, best in ((0, [2, 1, 1, 2, 2, 1]), (1, [2, 0, 0, 2, 2, 0])):
-        lesson = algorithm.download(server, server.members[member])
+        targets = algorithm.download(server, server.members[member])
         expected = torch.stack(
             [dense(sent[f"c{best[e]}"], 610)[row] for row, e in enumerate(owner.tolist())]
         )
-        assert torch.allclose(dense(lesson, 610), expected, atol=1e-6)
+        assert torch.allclose(dense(targets, 610), expected, atol=1e-6)
         assert torch.equal(
-            lesson.tensors["losses"], torch.stack([losses[who, e] for e, who in enumerate(best)])
+            targets.tensors["losses"], torch.stack([losses[who, e] for e, who in enumerate(best)])
         )
 
 
-class Pupil:
-    """A client that only trains on public examples, and tells the loss of its first batch."""
+class RecordingClient:
+    """Record the loss of the first public batch in place of training."""
 
-    def __init__(self, world: Any, model: str, kept: dict[str, Tensor]) -> None:
+    def __init__(self, world: Any, model: str, state: dict[str, Tensor]) -> None:
         self.backbone = world.backbones[model]
         self.model = self.backbone.model
-        self.state = kept
+        self.state = state
         self.public = lambda: world.public
         self.generator = lambda purpose: torch.Generator().manual_seed(1)
         self.losses: list[float] = []
@@ -176,30 +171,30 @@ class Pupil:
         return SimpleNamespace(beside=lambda other: None)
 
 
-def test_fedmkt_learns_only_from_who_knows_better(world: Any) -> None:
-    """Labels weigh nothing here, so that only the distillation of the chosen examples is left of the loss."""
+def test_fedmkt_learns_only_from_better_peers(world: Any) -> None:
+    """Labels have weight 0 here, so that the loss is the distillation of the chosen examples."""
     algorithm, server = federation(world, "fedmkt", [LLAMA], label_weight=0.0)
     algorithm.scenario = algorithm.scenario.model_copy(
         update={"train": algorithm.scenario.train.model_copy(update={"batch_size": 6})}
     )
-    lesson = say(world, LLAMA, 5).tensors
+    targets = update_of(world, LLAMA, 5).tensors
     better = torch.tensor([True, False, True, True, False, False])
     own = torch.where(
-        better, lesson["losses"] + 0.1, lesson["losses"]
+        better, targets["losses"] + 0.1, targets["losses"]
     )  # equally good is not better
-    client = Pupil(world, LLAMA, {"losses": own})
-    algorithm.receive(client, Message(lesson))
+    client = RecordingClient(world, LLAMA, {"losses": own})
+    algorithm.receive(client, Message(targets))
     algorithm.train(client)
     backbone = world.backbones[LLAMA]
     batch = backbone.collate([backbone.encode(example) for example in world.public])
-    logits, _ = spoken(backbone.model, backbone, batch)
+    logits, _ = label_logits(backbone.model, backbone, batch)
     owner = algorithm.bridges.between(server, LLAMA, LLAMA).target.example
-    kept = better[owner]
+    chosen = better[owner]
     expected = distillation_loss(
-        logits[kept], Predictions(lesson["probabilities"], lesson["tokens"]).at(kept)
+        logits[chosen], Predictions(targets["probabilities"], targets["tokens"]).at(chosen)
     )
     assert client.losses == pytest.approx([float(expected)], rel=1e-4)
-    assert set(client.state) == {"losses"}  # the lesson is gone
+    assert set(client.state) == {"losses"}  # targets count for one round
     algorithm.train(client)
     assert len(client.losses) == 1
 
@@ -220,17 +215,17 @@ def test_without_public_examples_it_says_so_at_once(
 
 
 @pytest.mark.parametrize("kind", [FedDistill, FedMKT])
-def test_the_others_are_listened_to_and_weights_stay_at_home(
+def test_clients_come_nearer_to_their_targets_and_weights_never_travel(
     kind: type[PublicExchange], tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A whole run in which hardly anything but the lesson is learned: every client comes nearer to what it was taught."""
+    """In a run that hardly learns anything but the targets, every client comes nearer to them."""
     nearer: dict[tuple[int, str], list[float]] = {}
     weights: dict[tuple[int, str], dict[str, Tensor]] = {}
     real = kind.train
 
     def train(self: Any, client: Any) -> Any:
-        taught = {
-            name: client.state[f"taught.{name}"]
+        targets = {
+            name: client.state[f"targets.{name}"]
             for name in ("probabilities", "tokens")
             if client.round
         }
@@ -247,13 +242,13 @@ def test_the_others_are_listened_to_and_weights_stay_at_home(
                 [client.backbone.encode(example) for example in client.public()]
             )
             with torch.no_grad():
-                logits, _ = spoken(client.model, client.backbone, public)
-            return float(distillation_loss(logits, Predictions(**taught)))
+                logits, _ = label_logits(client.model, client.backbone, public)
+            return float(distillation_loss(logits, Predictions(**targets)))
 
-        found = [distance()] if taught else []
+        found = [distance()] if targets else []
         report = real(self, client)
-        assert report.steps == (16 if taught and kind is FedMKT else 4)
-        if taught:
+        assert report.steps == (16 if targets and kind is FedMKT else 4)
+        if targets:
             nearer[client.round, client.name] = [*found, distance()]
         weights[client.round, client.name] = read_state(client.model, "local")
         return report
@@ -283,10 +278,11 @@ def test_the_others_are_listened_to_and_weights_stay_at_home(
     a, d = (weights[2, name] for name in ("a", "d"))  # of one architecture, and yet two models
     assert any(not torch.equal(a[name], d[name]) for name in a)
     server = read_tensors(run.folder / "checkpoints" / "round-0003" / "server.safetensors")[1]
-    names = {name for entries in json.loads(server["layout"]).values() for name, _ in entries}
+    entries = json.loads(server["layout"])
+    names = {name for entry in entries for name, _ in entry["layout"]}
     assert names == {"probabilities", "tokens"} | ({"losses"} if kind is FedMKT else set())
     client = read_tensors(run.folder / "checkpoints" / "round-0003" / "clients" / "a.safetensors")[
         0
     ]
-    assert not any(key.startswith("kept/taught") for key in client)
+    assert not any("targets" in key for key in client)
     assert run.summary["bytes"]["up"] < 150_000 and run.summary["refused"] == 0
