@@ -56,12 +56,12 @@ SETTINGS = [
 ]
 CLOSED_FORM = "alignment={method: gradients, refine: null, size: 512}"
 VARIANTS = [
-    Variant(NO_COMMUNICATION, "fedmosaic-alone"),
-    Variant(SAME_ARCHITECTURE, "fedmosaic-within"),
+    Variant(NO_COMMUNICATION, "fedmosaic-no-communication"),
+    Variant(SAME_ARCHITECTURE, "fedmosaic-same-architecture"),
     Variant("random", "fedmosaic-unaligned"),
     Variant("gradients", "fedmosaic", (CLOSED_FORM,)),
     Variant("refined", "fedmosaic"),
-    Variant(f"refined, {ADDITIVE}", "fedmosaic-beside"),
+    Variant(f"refined, {ADDITIVE}", "fedmosaic-additive"),
 ]
 REFERENCES = (NO_COMMUNICATION, SAME_ARCHITECTURE, "random", "gradients")
 

@@ -98,29 +98,29 @@ VARIANTS = [
     *(
         Variant(label, algorithm, COLORA + pair)
         for label, algorithm, pair in (
-            (SAME_ARCHITECTURE, "fedmosaic-within", REFINED),
+            (SAME_ARCHITECTURE, "fedmosaic-same-architecture", REFINED),
             (UNIFORM, "fedmosaic-uniform", REFINED),
             (PERMUTED, "fedmosaic-permuted", REFINED),
             (ORACLE, "fedmosaic-oracle", REFINED),
-            (RELATIVE_TEMPERATURE, "fedmosaic-sharp", REFINED),
+            (RELATIVE_TEMPERATURE, "fedmosaic-relative-temperature", REFINED),
             (UNALIGNED, "fedmosaic-unaligned", NOT_ALIGNED),
-            (ROTATED, "fedmosaic-turned", REFINED),
+            (ROTATED, "fedmosaic-rotated", REFINED),
             (CLOSED, "fedmosaic", CLOSED_FORM),
-            (ADDITIVE, "fedmosaic-beside", REFINED),
-            (INTERPOLATION, "fedmosaic-pull", REFINED),
-            (NO_COMMUNICATION, "fedmosaic-alone", REFINED),
+            (ADDITIVE, "fedmosaic-additive", REFINED),
+            (INTERPOLATION, "fedmosaic-interpolation", REFINED),
+            (NO_COMMUNICATION, "fedmosaic-no-communication", REFINED),
         )
     ),
     Variant(
         ADDITIVE_TEMPERATURE,
-        "fedmosaic-beside",
+        "fedmosaic-additive",
         (*COLORA, *REFINED, "relevance.relative_tau=0.5"),
     ),
     # Shows what alignment contributes where other architectures' P, Q are added to the own mix.
     Variant(
         ADDITIVE_ROTATED,
-        "fedmosaic",
-        (*COLORA, *REFINED, "algorithms.fedmosaic={foreign: 2.0, turned: true}"),
+        "fedmosaic-additive-rotated",
+        (*COLORA, *REFINED),
     ),
     Variant(AS_PUBLISHED, "fedmosaic", ("alignment={method: gradients, size: 512}",)),
 ]
@@ -159,7 +159,11 @@ def scenario(part: str, pretraining: int) -> Scenario:
 
 def variants_of(part: str) -> list[Variant]:
     """Return all rows of a part, at the learning rate of the scenario."""
-    everything = [*(Variant(name, name) for name in BASELINES), FEDMOSAIC, *VARIANTS]
+    everything = [
+        *(Variant(name, name.replace("_", "-")) for name in BASELINES),
+        FEDMOSAIC,
+        *VARIANTS,
+    ]
     if part == "static":
         return everything
     return [variant for variant in everything if variant.label in DYNAMIC]

@@ -62,8 +62,8 @@ NAME = "language_models"
 SCENARIO = "reference/hetero"
 ALGORITHMS = ("sft", "fedavg", "fedmosaic")
 VARIANTS = [
-    Variant(SAME_ARCHITECTURE, "fedmosaic-within"),
-    Variant(INTERPOLATION, "fedmosaic-pull"),
+    Variant(SAME_ARCHITECTURE, "fedmosaic-same-architecture"),
+    Variant(INTERPOLATION, "fedmosaic-interpolation"),
 ]
 LABELS = (*ALGORITHMS, *(variant.label for variant in VARIANTS))
 SEEDS = (0, 1, 2, 3, 4)

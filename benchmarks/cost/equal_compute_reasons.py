@@ -32,9 +32,9 @@ REASONS = {
     "flora": "What has been merged stays a frozen adapter next to the trained one, because clients "
     "share W in memory. By default it is wide enough to hold every sum exactly, here as wide as "
     "the model. algorithms.flora.rank makes it narrower.",
-    "fedsa_lora": AVERAGING,
-    "ffa_lora": "A is frozen and needs no gradient.",
-    "fedmosaic-alone": "Both branches without signatures.",
+    "fedsa-lora": AVERAGING,
+    "ffa-lora": "A is frozen and needs no gradient.",
+    "fedmosaic-no-communication": "Both branches without signatures.",
     "pooled": "An oracle: it trains on the data of all clients, at N times the cost, and no budget "
     "limits it.",
 }

@@ -131,7 +131,7 @@ def test_mistakes_are_told_before_anything_is_written(small: Path, tmp_path: Pat
     out = tmp_path / "comparison"
     for algorithms, options, message in (
         (("sft", "fedmosiac"), {}, "Did you mean 'fedmosaic'"),
-        (("sft", "fedmosaic:pul=1"), {}, "'pull'"),
+        (("sft", "fedmosaic:step=1"), {}, "'steps'"),
         (("sft", "sft:train.lrr=1", "fedavg"), {}, "sft:train.lrr=1: unknown key"),
         (
             ("sft", "fast=sft:train.lr=1"),
@@ -212,7 +212,7 @@ def test_settings_are_chosen_on_held_out_training_examples_and_then_used(
         small,
         tmp_path / "chosen",
         "sft",
-        sweep={"train.lr": ["1e30", "1e-3", "1e-9"], "algorithms.fedmosaic.pull": ["0.1"]},
+        sweep={"train.lr": ["1e30", "1e-3", "1e-9"], "algorithms.fedmosaic-interpolation.interpolation": ["0.1"]},
         sweep_by="self",
         sweep_seeds=[1000],
         set=["data.train=30"],
