@@ -37,7 +37,7 @@ from fedmosaic.federation.run import versions
 from fedmosaic.reporting.html.run_data import read_run
 
 SCENARIO, SEEDS, SETTINGS = "miniature/quickstart", (0, 1, 2), ["budget=flops"]
-ALGORITHMS = (*BASELINES, FEDMOSAIC.label, "fedmosaic-alone", "pooled")
+ALGORITHMS = (*BASELINES, FEDMOSAIC.label, "fedmosaic-no-communication", "pooled")
 PANELS = {"Self": "Self: accuracy on own tasks, %", "Others": "Others: on the others' tasks, %"}
 PICTURES = ROOT / "docs" / "algorithms" / "curves"
 Values = Mapping[str, Sequence[float]]  # accuracy in percent after each round, by seed

@@ -75,8 +75,8 @@ BASELINES = (
     "hetlora",
     "flexlora",
     "flora",
-    "fedsa_lora",
-    "ffa_lora",
+    "fedsa-lora",
+    "ffa-lora",
 )
 FEDMOSAIC = Variant("fedmosaic", "fedmosaic", COLORA + REFINED)
 # Rows of FedMosaic with one thing changed, and what is changed.
@@ -160,7 +160,7 @@ def scenario(part: str, pretraining: int) -> Scenario:
 def variants_of(part: str) -> list[Variant]:
     """Return all rows of a part, at the learning rate of the scenario."""
     everything = [
-        *(Variant(name, name.replace("_", "-")) for name in BASELINES),
+        *(Variant(name, name) for name in BASELINES),
         FEDMOSAIC,
         *VARIANTS,
     ]

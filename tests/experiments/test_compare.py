@@ -212,7 +212,10 @@ def test_settings_are_chosen_on_held_out_training_examples_and_then_used(
         small,
         tmp_path / "chosen",
         "sft",
-        sweep={"train.lr": ["1e30", "1e-3", "1e-9"], "algorithms.fedmosaic-interpolation.interpolation": ["0.1"]},
+        sweep={
+            "train.lr": ["1e30", "1e-3", "1e-9"],
+            "algorithms.fedmosaic-interpolation.interpolation": ["0.1"],
+        },
         sweep_by="self",
         sweep_seeds=[1000],
         set=["data.train=30"],

@@ -7,6 +7,7 @@ from fedmosaic.algorithms.message import Message
 from fedmosaic.algorithms.presets import PRESETS
 from fedmosaic.algorithms.registry import (
     TABLE,
+    VARIANTS,
     AlgorithmInfo,
     algorithm_class,
     algorithm_names,
@@ -18,6 +19,7 @@ from fedmosaic.algorithms.registry import (
 __all__ = [
     "PRESETS",
     "TABLE",
+    "VARIANTS",
     "Algorithm",
     "AlgorithmInfo",
     "Message",

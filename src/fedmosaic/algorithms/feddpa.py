@@ -15,7 +15,6 @@ from fedmosaic.algorithms.base import Client, FitReport
 from fedmosaic.algorithms.common.activation import activate
 from fedmosaic.algorithms.common.dual import Dual
 from fedmosaic.data.example import Example
-from fedmosaic.evaluation.evaluator import InputDependent
 from fedmosaic.models.backbone import Backbone, Batch
 from fedmosaic.models.chat import IGNORE
 
@@ -105,7 +104,7 @@ class FedDPA(Dual):
                 yield model
 
 
-class InstanceWise(InputDependent):
+class InstanceWise:
     """Weigh ``local`` against ``received`` for each sequence of the batch last prepared.
 
     Args:

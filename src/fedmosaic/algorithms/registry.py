@@ -35,6 +35,9 @@ TABLE = {
     "fedsa-lora": "fedsa_lora:FedSALoRA",
     "ffa-lora": "ffa_lora:FFALoRA",
     "pooled": "pooled:Pooled",
+}
+# Extensions, ablations and controls of FedMosaic that are more than other settings.
+VARIANTS = {
     "fedmosaic-no-communication": "fedmosaic_variants:NoCommunication",
     "fedmosaic-same-architecture": "fedmosaic_variants:SameArchitecture",
     "fedmosaic-additive": "fedmosaic_variants:Additive",
@@ -73,8 +76,8 @@ class AlgorithmInfo(NamedTuple):
 
 
 def algorithm_names() -> list[str]:
-    """Return the names of all algorithms, then those of the presets."""
-    return [*TABLE, *PRESETS]
+    """Return the names of all algorithms, then FedMosaic's variants, then the presets."""
+    return [*TABLE, *VARIANTS, *PRESETS]
 
 
 def algorithm_class(name: str) -> type[Algorithm]:
@@ -86,7 +89,7 @@ def algorithm_class(name: str) -> type[Algorithm]:
     _require_known(name)
     if name in PRESETS:
         name = PRESETS[name].algorithm
-    module, _, attribute = TABLE[name].partition(":")
+    module, _, attribute = {**TABLE, **VARIANTS}[name].partition(":")
     found: type[Algorithm] = getattr(import_module(f"fedmosaic.algorithms.{module}"), attribute)
     return found
 
@@ -167,9 +170,9 @@ def _without_tasks(scenario: Scenario) -> Scenario:
 def _require_known(name: str, where: str = "") -> None:
     if name in OLD_NAMES:
         raise ConfigError(f"{where}the algorithm {name!r} is now called {OLD_NAMES[name]!r}")
-    if name not in TABLE and name not in PRESETS:
-        known = nearest(name, algorithm_names())
-        raise ConfigError(f"{where}unknown algorithm {name!r}.{known}")
+    known = algorithm_names()
+    if name not in known:
+        raise ConfigError(f"{where}unknown algorithm {name!r}.{nearest(name, known)}")
 
 
 def _require_one_rank(name: str, scenario: Scenario) -> None:
