@@ -42,6 +42,7 @@ from benchmarks.common.arguments import add_run_arguments, benchmark_parser
 from benchmarks.common.marks import write_between_marks
 from benchmarks.common.paths import write_result
 from benchmarks.common.tables import (
+    Values,
     complete_rows,
     format_interval,
     own_group_shares,
@@ -146,9 +147,7 @@ def table(
         reference = REFERENCES.get(label, FEDMOSAIC.label)
         cells = [format_interval(interval(row[c]["values"])) for c in SHOWN]
         cells.append(reference or "")
-        cells += (
-            _differences(values, label, reference) if reference in values else [""] * len(SHOWN)
-        )
+        cells += _differences(values, label, reference)
         cells += [f"{shares[label]:.1f}" if label in shares else "", str(row["steps"])]
         lines.append(table_row([label, *cells]))
     if {PARTICIPATION, LOCAL_HALF} <= rows.keys():
@@ -171,7 +170,9 @@ def short_table(rows: Mapping[str, Any], shares: Mapping[str, float]) -> str:
     return "\n".join(lines)
 
 
-def _differences(values: Mapping[str, Any], label: str, reference: str) -> list[str]:
+def _differences(values: Values, label: str, reference: str | None) -> list[str]:
+    if reference is None or reference not in values:
+        return [""] * len(SHOWN)
     return [format_interval(paired(values[label][c], values[reference][c]), "+") for c in SHOWN]
 
 

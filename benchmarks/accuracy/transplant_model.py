@@ -155,7 +155,8 @@ class Model:
             items: number of training examples of each task.
             start: P, Q to start from (default: zero).
         """
-        pair = tuple(value.clone().requires_grad_() for value in (start or self.zero()))
+        p, q = start or self.zero()
+        pair = p.clone().requires_grad_(), q.clone().requires_grad_()
         adam = Adam(pair, choice["rate"], whole_tensor=choice["moment"] == "tensor")
         draw = generator("transplant", seed, DRAWS[which])
         first = ITEMS * torch.arange(len(self.tasks))[:, None]

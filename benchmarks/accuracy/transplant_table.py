@@ -61,7 +61,8 @@ def score(job: Job, variant: str, which: str, kind: str, direction: str | None =
     if direction is not None:
         receiver = direction.split(" -> ")[1]
         lines = {name: row for name, row in lines.items() if name in (direction, receiver)}
-    return mean(row[task] for row in lines.values() for task in KINDS[kind])
+    values: list[float] = [row[task] for row in lines.values() for task in KINDS[kind]]
+    return mean(values)
 
 
 def fraction(job: Job, variant: str, kind: str, direction: str | None = None) -> float:

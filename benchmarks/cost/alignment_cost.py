@@ -188,19 +188,20 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     pivot, models = Backbone.load(PIVOT), [Backbone.load(name) for name in MODELS]
-    found = {"whole": whole_alignment(models, pivot)}
+    whole = whole_alignment(models, pivot)
     examples = list(public_examples("miniature/public", arguments.examples + HELD_OUT))
-    found["comparisons"] = []
+    comparisons = []
     for model in models:
         print(f"{model.name} to {pivot.name}")
-        found["comparisons"].append(compare(model, pivot, examples))
+        comparisons.append(compare(model, pivot, examples))
     setting = {
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "dtype": "float32",
         "device": "cpu",
     }
-    write_result("alignment_cost", {"setting": setting, **found}, indent=2)
+    content = {"setting": setting, "whole": whole, "comparisons": comparisons}
+    write_result("alignment_cost", content, indent=2)
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ def similarity_of_groups(
 
 def overhead_of(lines: Sequence[Mapping[str, Any]], seconds: Mapping[str, float]) -> float:
     """Return the seconds of a run that are neither training, signatures nor evaluation."""
-    computing = sum(
+    computing: float = sum(
         line["parts"].get(part, 0.0)
         for line in lines
         if line["kind"] == "client"

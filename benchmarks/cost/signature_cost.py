@@ -29,7 +29,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCau
 from benchmarks.common.arguments import benchmark_parser
 from benchmarks.common.paths import write_result
 from fedmosaic.models.backbone import Backbone, Batch
-from fedmosaic.relevance.signature import ForwardPass, SignatureModel
+from fedmosaic.relevance.last_layer import ForwardPass
+from fedmosaic.relevance.signature import SignatureModel
 
 T = TypeVar("T")
 LLAMA, QWEN = (LlamaForCausalLM, LlamaConfig), (Qwen2ForCausalLM, Qwen2Config)
@@ -140,7 +141,8 @@ def softmax_seconds(model: SignatureModel, recorded: ForwardPass) -> float:
 
 def autograd_seconds(shared: Backbone, batch: Batch) -> tuple[float, Tensor]:
     """Return the seconds of autograd's backward pass alone, and the gradient."""
-    weight = shared.language_layers[-1].mlp.down_proj.weight.requires_grad_(True)
+    layer: Any = shared.language_layers[-1]
+    weight: Tensor = layer.mlp.down_proj.weight.requires_grad_(True)
     logits = shared.model(
         inputs_embeds=shared.embed(batch), attention_mask=batch.attention_mask
     ).logits
@@ -210,7 +212,7 @@ def relative_error(model: SignatureModel, batch: Batch, grad: Tensor) -> float:
     """Return the relative error of a signature, given autograd's gradient."""
     expected = grad[model.rows]
     found = model.gradient(batch).view_as(expected)
-    return ((found - expected).norm() / expected.norm()).item()
+    return float((found - expected).norm() / expected.norm())
 
 
 def main() -> None:
