@@ -45,7 +45,7 @@ from benchmarks.common.arguments import benchmark_parser
 from benchmarks.common.paths import write_result
 from benchmarks.common.tables import table_row
 from benchmarks.cost.equal_compute_reasons import REASONS
-from fedmosaic.algorithms import TABLE, algorithm_class
+from fedmosaic.algorithms import algorithm_class
 from fedmosaic.config import RunSettings
 from fedmosaic.config.load import load_scenario
 from fedmosaic.experiments.equal_compute import REFERENCE, equal_steps
@@ -180,7 +180,7 @@ def measure(scale: int, steps: int, algorithms: list[str]) -> dict[str, Any]:
         for algorithm in algorithms:
             own = rehearsed if algorithm == REFERENCE else rehearse(runtime, algorithm, steps)
             cost = cost_of_100_steps(own, steps)
-            limited = not algorithm_class(algorithm).oracle
+            limited = algorithm_class(algorithm).budgeted
             equal = round(equal_steps(100, reference, cost, clients), 2) if limited else None
             found[algorithm] = {
                 "steps for 100": equal,
@@ -251,8 +251,8 @@ def main() -> None:
     parser.add_argument(
         "--algorithms",
         nargs="+",
-        default=list(TABLE),
-        choices=list(TABLE),
+        default=list(REASONS),
+        choices=list(REASONS),
         metavar="ALGORITHM",
         help="default: all",
     )
