@@ -111,7 +111,6 @@ def test_no_identifier_is_a_replaced_word() -> None:
     assert not found, "\n".join(found)
 
 
-@unclean
 def test_no_file_is_named_by_a_replaced_word() -> None:
     found = [path for path in FILES if replaced_word(path.stem)]
     assert not found
@@ -128,7 +127,6 @@ def setting_names(model: type, prefix: str = "") -> Iterator[tuple[str, str]]:
                 yield from setting_names(kind, f"{prefix}.{name}".lstrip("."))
 
 
-@unclean
 def test_no_setting_is_a_replaced_word() -> None:
     from fedmosaic.config import Scenario
 
@@ -142,7 +140,6 @@ def test_no_setting_is_a_replaced_word() -> None:
     assert not found
 
 
-@unclean
 def test_no_algorithm_or_option_of_one_is_a_replaced_word() -> None:
     from fedmosaic.algorithms import algorithm_names
 
@@ -215,7 +212,6 @@ def definitions(path: Path, kind: type[ast.AST]) -> Iterator[ast.AST]:
     return (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, kind))
 
 
-@unclean
 def test_no_two_classes_have_one_name() -> None:
     """``Options`` is left out: every algorithm nests a class of that name for its own settings."""
     names = Counter(
