@@ -17,9 +17,9 @@ BATCH = 4
 class Descent:
     """Minimise Σ ‖A x − z‖² over A by AdamW in one pass, then take the nearest orthonormal rows.
 
-    The loss of a step is the mean of (A x − z)² over the matched tokens of the next ``batch`` examples
-    and the r coordinates. Source: FedMosaic (arXiv 2506.11024), alignment of A. Learning rate and
-    batch are those of the authors' code, which uses 5,000 examples.
+    The loss of a step is the mean of (A x − z)² over the matched tokens of the next ``batch``
+    examples and the r coordinates. Source: FedMosaic (arXiv 2506.11024), alignment of A. Learning
+    rate and batch are those of the authors' code, which uses 5,000 examples.
 
     Args:
         before: ``{site}.A`` [r, d_in] to start from.

@@ -1,4 +1,4 @@
-"""Twins: one function in other coordinates, so that what an alignment must find is known."""
+"""Make twins: models that compute one function in other coordinates, with known alignment."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 
 @dataclass(frozen=True)
 class Twin:
-    """A model that computes what the pivot computes.
+    """Hold a model that computes what the pivot computes.
 
     Attributes:
-        inputs, outputs: for each module the orthogonal T of x_twin = T x_pivot and y_twin = T y_pivot.
+        backbone: the model.
+        inputs: for each module the orthogonal T of x_twin = T x_pivot.
+        outputs: for each module the orthogonal T of y_twin = T y_pivot.
     """
 
     backbone: Backbone
@@ -31,7 +33,7 @@ class Twin:
 
 
 def fold_norms(model: Any, language: Any) -> None:
-    """Move the scales of all RMS norms into the linears behind them, in place, and untie the head."""
+    """Move the scales of all RMS norms into the next linear layers, in place; untie the head."""
     head = model.get_output_embeddings()
     head.weight = nn.Parameter(head.weight.detach().clone(), requires_grad=False)
     pairs = [(language.norm, [head])]
@@ -52,16 +54,20 @@ def orthogonal(size: int, draw: torch.Generator) -> Tensor:
 
 
 def make_twin(pivot: Backbone, identities: Sequence[int] = (), seed: int = 0) -> Twin:
-    """The pivot (norms folded) with its residual stream rotated, v and o rotated within each head and MLP neurons permuted.
+    """Rotate the pivot's residual stream, rotate v and o in each head, permute MLP neurons.
+
+    The pivot's norms must be folded.
 
     Args:
-        identities: places in the *new* list of layers that hold a layer which adds nothing.
+        pivot: the model.
+        identities: indices in the *new* list of layers of layers that add nothing.
+        seed: seed of the rotations.
     """
     draw = torch.Generator().manual_seed(seed)
     model = copy.deepcopy(pivot.model)
     language = model.model.language_model if pivot.tower else model.model
     text = model.config.get_text_config()
-    turn = orthogonal(text.hidden_size, draw)
+    rotation = orthogonal(text.hidden_size, draw)
     width = text.head_dim
     small = [orthogonal(width, draw) for _ in range(text.num_key_value_heads)]
     repeats = text.num_attention_heads // text.num_key_value_heads
@@ -74,7 +80,7 @@ def make_twin(pivot: Backbone, identities: Sequence[int] = (), seed: int = 0) ->
         torch.eye(count * width, dtype=torch.float64)
         for count in (text.num_attention_heads, len(small))
     )
-    inputs = dict.fromkeys(("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"), turn)
+    inputs = dict.fromkeys(("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"), rotation)
     inputs |= {"o_proj": heads, "down_proj": order}
     outputs = {
         "q_proj": same_q,
@@ -83,7 +89,7 @@ def make_twin(pivot: Backbone, identities: Sequence[int] = (), seed: int = 0) ->
         "gate_proj": order,
         "up_proj": order,
     }
-    outputs |= {"o_proj": turn, "down_proj": turn}
+    outputs |= {"o_proj": rotation, "down_proj": rotation}
 
     def change(linear: Any, left: Tensor | None, right: Tensor | None) -> None:
         weight = linear.weight.data.double()
@@ -97,10 +103,10 @@ def make_twin(pivot: Backbone, identities: Sequence[int] = (), seed: int = 0) ->
         for name, module in layer.named_modules():
             if (short := name.rpartition(".")[2]) in MODULES:
                 change(module, outputs[short], inputs[short])
-    change(language.embed_tokens, None, turn)
-    change(model.get_output_embeddings(), None, turn)
+    change(language.embed_tokens, None, rotation)
+    change(model.get_output_embeddings(), None, rotation)
     if pivot.tower:
-        change(model.model.multi_modal_projector.linear_2, turn, None)
+        change(model.model.multi_modal_projector.linear_2, rotation, None)
     layers = list(language.layers)
     for place in identities:
         idle = copy.deepcopy(layers[place - 1])
@@ -117,14 +123,14 @@ def make_twin(pivot: Backbone, identities: Sequence[int] = (), seed: int = 0) ->
 
 
 def true_pair(twin: Twin, site: AdapterSite, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """A and B of the twin that are the pivot's."""
+    """Return the twin's A and B that correspond to the pivot's."""
     return a.double() @ twin.inputs[site.module].t(), twin.outputs[site.module] @ b.double()
 
 
 def random_state(
     sites: Sequence[AdapterSite], rank: int, size: float, seed: int = 0
 ) -> dict[str, Tensor]:
-    """P and Q for all sites: knowledge that means something only together with A and B."""
+    """Draw P and Q for all sites."""
     draw = torch.Generator().manual_seed(seed)
     state = {}
     for site in sites:
@@ -136,7 +142,7 @@ def random_state(
 def adapted(
     backbone: Backbone, blocks: int, shared: Mapping[str, Tensor] | None, state: dict[str, Tensor]
 ) -> Any:
-    """The backbone with P, Q on A, B (None: the model's own random pair)."""
+    """Add adapters with P, Q to the backbone, on A, B (None: its own random pair)."""
     from peft import get_peft_model
 
     rank = next(value.shape[0] for key, value in state.items() if key.endswith(".Q"))

@@ -14,7 +14,7 @@ from fedmosaic.models.backbone import Backbone
 
 
 def small(**changes: Any) -> StandaloneSettings:
-    """Rank 4 on two blocks, unless changed."""
+    """Return settings with rank 4 on two blocks, unless changed."""
     return StandaloneSettings(**{"r": 4, "num_blocks": 2, **changes})
 
 

@@ -9,17 +9,19 @@ from tokenizers import models as cores
 from transformers import PreTrainedTokenizerFast
 
 CHATML = (
-    "{{ bos_token }}{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}"
+    "{{ bos_token }}{% for m in messages %}"
+    "{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 TRIMMED = (
-    "{% for m in messages %}{{ '<start_of_turn>' + m['role'] + '\n' + m['content'] | trim + '<end_of_turn>\n' }}"
+    "{% for m in messages %}"
+    "{{ '<start_of_turn>' + m['role'] + '\n' + m['content'] | trim + '<end_of_turn>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>assistant\n' }}{% endif %}"
 )
 
 
 def byte_level(template: str = CHATML, trim: bool = True) -> Any:
-    """As GPT-2's and Qwen's: byte-level BPE with a few merges, offsets with or without the leading space."""
+    """Make byte-level BPE as GPT-2's and Qwen's; ``trim``: offsets without the leading space."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     merges = [
         ("t", "h"),
@@ -43,7 +45,7 @@ def byte_level(template: str = CHATML, trim: bool = True) -> Any:
 
 
 def sentencepiece(template: str = TRIMMED) -> Any:
-    """As Gemma's and GGUF files': spaces become U+2581 in the normaliser, unknown characters become bytes."""
+    """Make a tokenizer as Gemma's: spaces become U+2581, unknown characters become bytes."""
     letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.,;:?!_\n\t▁"
     tokens = [
         *letters,

@@ -1,8 +1,9 @@
-"""Two tokenizers on the same text, and a model that does on twice as many tokens what another does.
+"""Make two tokenizers of the same text, and a model that uses twice as many tokens as another.
 
-Words are invented, of two syllables that no other word has: ``bada``, ``bede``, … One tokenizer knows words, the other syllables.
-Where both syllables carry their word's embedding and positions count half, each token attends to the same things as its word does,
-only twice; the head's row of a word is that of its first syllable.
+Words are invented, of two syllables that no other word has: ``bada``, ``bede``, … One tokenizer has
+words as tokens, the other syllables. Both syllables have the embedding of their word, and positions
+count half. Each token therefore attends to the same things as its word does, only twice. The head's
+row of a word is that of its first syllable.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from fedmosaic.seeding import rng
 SPECIAL = ("<pad>", "</s>")
 SYLLABLES = ["".join(pair) for pair in product("bdfghjklmnprstvz", "aeiou")]
 WORDS = [one + two for one, two in zip(SYLLABLES[::2], SYLLABLES[1::2], strict=True)]
-MARK, *SAID = WORDS
+MARK, *CONTENT_WORDS = WORDS
 TEMPLATE = (
     "{% for m in messages %}{% if m['role'] == 'user' %}{{ m['content'] }} {% else %}"
     + MARK
@@ -50,11 +51,12 @@ def tokenizer(tokens: list[str], pieces: str) -> Any:
 
 
 def word_model(layers: int = 4, scale: float = 0.15) -> Backbone:
-    """A random language model of words."""
+    """Make a random language model of words."""
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=len(SPECIAL) + len(WORDS), hidden_size=64, intermediate_size=96, num_hidden_layers=layers,
-        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=128, initializer_range=scale,
+        vocab_size=len(SPECIAL) + len(WORDS), hidden_size=64, intermediate_size=96,
+        num_hidden_layers=layers, num_attention_heads=4, num_key_value_heads=2,
+        max_position_embeddings=128, initializer_range=scale,
         pad_token_id=0, eos_token_id=1, bos_token_id=None, tie_word_embeddings=False,
     )  # fmt: skip
     model = LlamaForCausalLM(config).eval().requires_grad_(False)
@@ -62,7 +64,7 @@ def word_model(layers: int = 4, scale: float = 0.15) -> Backbone:
 
 
 def syllable_model(words: Backbone) -> Backbone:
-    """The same function, nearly, of syllables; ``words`` may be a twin of the word model."""
+    """Make nearly the same function of syllables; ``words`` may be a twin of the word model."""
     config = copy.deepcopy(words.model.config)
     config.vocab_size = len(SPECIAL) + len(SYLLABLES)
     config.rope_parameters = {**config.rope_parameters, "rope_type": "linear", "factor": 2.0}
@@ -79,12 +81,13 @@ def syllable_model(words: Backbone) -> Backbone:
 
 
 def sentences(count: int, seed: int = 0) -> list[Example]:
-    """Random words, answered by a random word."""
+    """Draw questions of random words, answered by a random word."""
     examples = []
     for index in range(count):
         draw = rng("syllables", seed, index)
         *asked, answer = (
-            SAID[int(k)] for k in draw.integers(len(SAID), size=int(draw.integers(7, 14)))
+            CONTENT_WORDS[int(k)]
+            for k in draw.integers(len(CONTENT_WORDS), size=int(draw.integers(7, 14)))
         )
         examples.append(
             Example(f"{seed}/{index}", (Turn("user", " ".join(asked)), Turn("assistant", answer)))
@@ -94,7 +97,7 @@ def sentences(count: int, seed: int = 0) -> list[Example]:
 
 @torch.no_grad()
 def word_logits(backbone: Backbone, example: Example, model: Any = None) -> Tensor:
-    """Logits of all words wherever a word has ended, [words, vocabulary of words]."""
+    """Return the logits of all words after each word, [words, vocabulary of words]."""
     ids = torch.tensor([backbone.encode(example, answer=False).input_ids])
     logits: Tensor = (backbone.model if model is None else model)(input_ids=ids).logits[
         0, :, len(SPECIAL) :

@@ -23,7 +23,7 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 
 
 def by_definition(x: Tensor, y: Tensor) -> float:
-    """From the Gram matrices [n, n], as HSIC has it."""
+    """Compute CKA from the Gram matrices [n, n], as HSIC does."""
     x, y = x - x.mean(0), y - y.mean(0)
     one, two = x @ x.t(), y @ y.t()
     return float((one * two).sum() / (one.norm() * two.norm()))
@@ -44,7 +44,7 @@ def streamed(
 
 
 def spectrum(n: int, width: int, seed: int) -> Tensor:
-    """Features with a few strong directions and a mean far from zero, as hidden states have."""
+    """Draw features with a few strong directions and a mean far from zero, as hidden states have."""
     scale = torch.arange(1, width + 1, dtype=torch.float64) ** -0.7
     return draw(n, width, seed=seed) * scale + 3 * draw(width, seed=seed + 1)
 
@@ -64,7 +64,7 @@ def test_streaming_is_the_definition_for_any_split() -> None:
 
 
 def test_planted_layers_are_found() -> None:
-    """Layers of one model are rotations of layers of the other, at other depths, scaled and shifted."""
+    """Layers are rotations of the other model's layers, at other depths, scaled and shifted."""
     shallow = [spectrum(400, 16, 10 * k) for k in range(3)]
     rotation = torch.linalg.qr(draw(24, 24, seed=5))[0][:16]
     planted = {1: 0, 4: 1, 5: 2}

@@ -46,7 +46,7 @@ def moments(x: Tensor, z: Tensor) -> PairMoments:
 
 
 def inverse_root(x: Tensor, strength: float = 0.0) -> Tensor:
-    """A whitening that is not the symmetric one: of a Cholesky factor."""
+    """Whiten by a Cholesky factor, not by the symmetric root."""
     covariance = x.t() @ x
     covariance += (
         strength * covariance.diagonal().mean() * torch.eye(len(covariance), dtype=torch.float64)
@@ -114,7 +114,7 @@ def test_procrustes_is_the_best_of_all_orthonormal_maps() -> None:
 
 @pytest.mark.parametrize("strength", [1e-6, 1e-3, 0.1])
 def test_b_from_outputs_is_cca_and_back(strength: float) -> None:
-    """With y_i = C_i q in the shared space, the pivot's B_p v is C_i U Vᵀ W_p B_p v: whatever square roots are taken."""
+    """The pivot's B_p v becomes C_i U Vᵀ W_p B_p v, whatever square roots are taken."""
     whiten_own, whiten_pivot = inverse_root(X, strength), inverse_root(Y, strength)
     u, s, vh = torch.linalg.svd(whiten_own @ X.t() @ Y @ whiten_pivot.t(), full_matrices=False)
     expected = (
@@ -133,7 +133,7 @@ def test_b_from_outputs_is_cca_and_back(strength: float) -> None:
 
 
 def test_b_from_outputs_leaves_out_what_outputs_never_do() -> None:
-    """Outputs in seven directions, told with errors of float32: the errors are no knowledge of the other directions."""
+    """Outputs in seven directions with float32 noise: the noise must not count as directions."""
     flat_own, flat_pivot = X[:, :7] @ normal(7, D), X[:, :7] @ normal(7, E)
 
     def noisy(x: Tensor) -> Tensor:
@@ -157,7 +157,7 @@ def test_the_releases_b_stays_in_the_span_of_its_own_and_is_not_orthonormal() ->
     close(OWN_B @ (OWN_B.t() @ found), found)
     assert (found.t() @ found - torch.eye(R, dtype=torch.float64)).abs().max() > 0.01
     own, pivot = X @ OWN_B, Y @ B
-    # Every canonical correlation is taken for 1: what comes out is as whitened of the one as it is coloured of the other.
+    # Every canonical correlation is taken as 1: whitened on one side, coloured on the other.
     inside = OWN_B.t() @ found
     whiten = inverse_root(own, 1e-3)
     mapped = torch.linalg.inv(whiten.t()) @ inside

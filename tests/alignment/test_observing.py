@@ -26,9 +26,17 @@ from fedmosaic.seeding import generator
 
 EXAMPLES = [
     *public_examples("miniature/public", 5),
-    Example("turns", (Turn("user", "which one?"), Turn("assistant", "red"), Turn("user", "ok?"), Turn("assistant", "no"))),
+    Example(
+        "turns",
+        (
+            Turn("user", "which one?"),
+            Turn("assistant", "red"),
+            Turn("user", "ok?"),
+            Turn("assistant", "no"),
+        ),
+    ),
     Example("long", (Turn("user", "say it"), Turn("assistant", "the first shape is red"))),
-]  # fmt: skip
+]
 WORDS = ["red", "no", "yes", "blue", "heart"]
 
 
@@ -53,7 +61,7 @@ def by_example(observations: Sequence[Observation], key: str, quantity: str) -> 
 def by_autograd(
     model: Backbone, example: Example, sites: Any, scalar: Callable[[Tensor, Tensor], Tensor]
 ) -> Any:
-    """Differentiate ``scalar``(logits [T, v], labels [T]) by the outputs of all sites: one example."""
+    """Differentiate ``scalar``(logits [T, v], labels [T]) by the outputs of all sites."""
     batch = model.collate([model.encode(example)])
     shifts = {
         site.key: torch.zeros(

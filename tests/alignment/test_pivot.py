@@ -48,7 +48,8 @@ def test_rows_are_means_of_values_and_sums_of_gradients(answer_only: bool) -> No
     for one, two in zip(own, projected, strict=True):
         matched = MatchedBatch(one, two, answer_only)
         for pair, (own_quantity, pivot_quantity) in PAIRS.items():
-            key = "block.0.o_proj"  # not the last layer, where only the predicting token has a gradient
+            # Not the last layer, where only the predicting token has a gradient.
+            key = "block.0.o_proj"
             expected: tuple[list[Tensor], list[Tensor]] = ([], [])
             for number, matching in enumerate(one.matchings(two)):
                 sides = zip(

@@ -54,7 +54,7 @@ def aligned(
 
 
 def logits(backbone: Backbone, model: Any = None) -> Tensor:
-    """Of the unseen examples, where they predict the answer."""
+    """Return the logits that predict the answers of the unseen examples."""
     batch = backbone.collate([backbone.encode(example) for example in UNSEEN])
     with torch.no_grad():
         found = forward(backbone, batch, model)[:, :-1]
@@ -64,7 +64,7 @@ def logits(backbone: Backbone, model: Any = None) -> Tensor:
 def effect(
     backbone: Backbone, shared: Mapping[str, Tensor] | None, seed: int, modules: tuple[str, ...]
 ) -> Tensor:
-    """What P and Q drawn from a seed change in the logits."""
+    """Return the change of the logits by P and Q drawn from a seed."""
     state = random_state(sites_of(range(BLOCKS), modules), RANK, 0.3, seed)
     return logits(backbone, adapted(backbone, BLOCKS, shared, state)) - logits(backbone)
 
@@ -72,7 +72,7 @@ def effect(
 def agreement(
     pivot: Backbone, other: Backbone, pair: list[Any], modules: tuple[str, ...] = MODULES
 ) -> list[float]:
-    """Correlation of the effects in both models, for several P and Q."""
+    """Return the correlation of the effects in both models, for several P and Q."""
     return [
         correlation(
             *(

@@ -25,7 +25,7 @@ def picture(seed: int) -> Image:
 
 
 def example(*texts: str) -> Example:
-    """Turns of user and assistant by turns, the assistant last; one picture a mark."""
+    """Make an example of alternating turns, the assistant last; one image for each mark."""
     roles = ("user", "assistant") if len(texts) % 2 == 0 else ("assistant", "user")
     turns = tuple(Turn(roles[index % 2], text) for index, text in enumerate(texts))  # type: ignore[arg-type]
     return Example(
@@ -60,14 +60,14 @@ def qwen() -> Backbone:
 
 
 def plain(turn: Turn) -> str:
-    """A turn's characters as origins count them."""
+    """Return a turn's characters as origins count them."""
     return "".join(turn.text.replace("<image>", "").split())
 
 
 def check_groups(
     matching: Matching, ids: tuple[list[int], list[int]], tables: tuple[Tensor, Tensor]
 ) -> None:
-    """Numbered in reading order on both sides, none empty, kinds alike (text may be any mixture of one turn)."""
+    """Check that groups are in reading order, not empty, and of one kind on both sides."""
     for side, count, table in zip(
         (matching.first, matching.second), map(len, ids), tables, strict=True
     ):
@@ -79,7 +79,7 @@ def check_groups(
 
 
 def covered(matching: Matching, side: Tensor, table: Tensor) -> list[tuple[int, int, int]]:
-    """Turn, first and last character of every group of text, from one side's tokens."""
+    """List turn, first and last character of every group of text on one side."""
     spans = []
     for group in range(matching.count):
         rows = table[side == group]
@@ -89,7 +89,7 @@ def covered(matching: Matching, side: Tensor, table: Tensor) -> list[tuple[int, 
 
 
 def check_text(matching: Matching, tables: tuple[Tensor, Tensor], item: Example) -> None:
-    """Both sides of each group are the same characters, and the groups cover every turn's text without a gap."""
+    """Check that both sides of a group have the same text, and that groups leave no gap."""
     spans = covered(matching, matching.first, tables[0])
     assert spans == covered(matching, matching.second, tables[1])
     for index, turn in enumerate(item.turns):

@@ -40,7 +40,7 @@ def test_what_two_models_share_goes() -> None:
 
 
 def test_rotations_are_uniform() -> None:
-    # The mean of many orthogonal matrices drawn uniformly is zero; without the signs its diagonal is not.
+    # The mean of many uniform orthogonal matrices is zero; without the signs its diagonal is not.
     eye = {"block.0.o_proj.A": torch.eye(4)}
     mean = torch.stack([rotated(eye, seed)["block.0.o_proj.A"] for seed in range(2000)]).mean(0)
     assert mean.abs().max() < 0.06

@@ -1,4 +1,4 @@
-"""Tokens find their counterparts in another vocabulary by what they stand for."""
+"""Check that tokens are mapped to tokens of the same text in another vocabulary."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fedmosaic.models.backbone import Backbone
 
 
 class Words:
-    """A tokenizer that is only its vocabulary; tokens in angle brackets are special."""
+    """Stand for a tokenizer by its vocabulary; tokens in angle brackets are special."""
 
     def __init__(self, *tokens: str, special: tuple[str, ...] = ("<end>",)) -> None:
         self.vocabulary = {token: index for index, token in enumerate([*special, *tokens])}
@@ -33,7 +33,7 @@ class Words:
 
 
 def model(tokenizer: Any, spare: int = 0) -> Any:
-    """What a map needs of a backbone; ``spare`` logits more than tokens."""
+    """Make the parts of a backbone that a map needs, with ``spare`` logits beyond the tokens."""
     size = len(tokenizer.get_vocab()) + spare
     return SimpleNamespace(tokenizer=tokenizer, lm_head=nn.Linear(1, size, device="meta"))
 
@@ -76,7 +76,8 @@ def test_the_marks_of_a_words_beginning_mean_the_same() -> None:
 def test_a_longer_text_goes_to_its_longest_beginning_and_never_to_the_bare_space() -> None:
     target = Words("▁", "▁w", "▁ward", "d", "▁▁")
     assert pairs(Words("Ġwardrobe", "Ġwa", "Ġzoo", "dog", "zoo", "ĠĠĠ"), target) == {
-        "<end>": "<end>", "Ġwardrobe": "▁ward", "Ġwa": "▁w", "Ġzoo": None, "dog": "d", "zoo": None, "ĠĠĠ": "▁▁",
+        "<end>": "<end>", "Ġwardrobe": "▁ward", "Ġwa": "▁w", "Ġzoo": None,
+        "dog": "d", "zoo": None, "ĠĠĠ": "▁▁",
     }  # fmt: skip
 
 

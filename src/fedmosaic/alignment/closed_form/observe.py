@@ -37,7 +37,8 @@ class Observation:
         sites: for each site inputs ``x`` [tokens, d_in], outputs ``y`` [tokens, d_out] and probe
             gradients ``g`` [tokens, probes, d_out]; or the pivot's projections of them
             (:meth:`~fedmosaic.alignment.closed_form.pivot.Pivot.project`).
-        origins: for each example int64 [its tokens, 4], as :meth:`Backbone.token_origins` returns it.
+        origins: for each example int64 [its tokens, 4], as
+            :meth:`Backbone.token_origins` returns it.
         example_ids: id of each example.
     """
 

@@ -1,8 +1,8 @@
 """Match the tokens of two models that encode the same example.
 
-A token is described by its place in the example (:mod:`fedmosaic.models.token_origins`). Neither side
-needs the other's tokenizer, chat template or image processor: :func:`match_origins` compares two
-tables of numbers, and either of them may have been received from another machine.
+A token is described by its place in the example (:mod:`fedmosaic.models.token_origins`). Neither
+side needs the other's tokenizer, chat template or image processor: :func:`match_origins` compares
+two tables of numbers, and either of them may have been received from another machine.
 """
 
 from __future__ import annotations

@@ -41,7 +41,8 @@ class PublishedPivot:
     Attributes:
         sites: for each site (``block.{k}.{module}``) and quantity (``z``, ``u``, …) a tensor
             [tokens, width] over the tokens of all examples, in any floating type.
-        origins: for each example int64 [its tokens, 4], as :meth:`Backbone.token_origins` returns it.
+        origins: for each example int64 [its tokens, 4], as
+            :meth:`Backbone.token_origins` returns it.
         example_ids: id of each example; no two are equal.
         public: :func:`~fedmosaic.data.example.fingerprint` of the examples, with which a receiver
             checks its own.
