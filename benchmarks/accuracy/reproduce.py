@@ -69,7 +69,7 @@ def compare_with_published(
         column: (row[column]["values"][place], reproduced[column]["values"][0])
         for column in COLUMNS
     }
-    lines = table_head("", ["published", "reproduced"])
+    lines = table_head("accuracy, %", ["published", "reproduced"])
     lines += [table_row([column, *map(str, pair)]) for column, pair in pairs.items()]
     return "\n".join(lines), all(before == now for before, now in pairs.values())
 
