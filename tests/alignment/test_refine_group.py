@@ -23,6 +23,7 @@ from fedmosaic.models.backbone import Backbone
 
 LLAMA, QWEN = "miniature/llama-8x96", "miniature/qwen2-10x112"
 QUICK = RefineSettings(pseudo_tasks=4, size=16, in_memory=3)
+SOME = RefineSettings(pseudo_tasks=40, size=12, in_memory=10)
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +34,13 @@ def pair() -> list[Backbone]:
 @pytest.fixture(scope="module")
 def public() -> list[Example]:
     return list(public_examples("miniature/public", 40, 0))
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Report on few held-out pseudo-tasks."""
+    monkeypatch.setattr("fedmosaic.alignment.refinement.pseudo_tasks.HELD_OUT_TASKS", 2)
+    monkeypatch.setattr("fedmosaic.alignment.refinement.pseudo_tasks.HELD_OUT_SIZE", 24)
 
 
 class Aligner:
@@ -57,7 +65,7 @@ class Aligner:
 
 
 def test_a_group_is_refined_once_and_found_again(
-    pair: list[Backbone], public: list[Example]
+    quick: None, pair: list[Backbone], public: list[Example]
 ) -> None:
     aligner = Aligner(public, r=6, num_blocks=3, refine=QUICK)
     made = aligner(pair, pair[0])
@@ -76,7 +84,7 @@ def test_a_group_is_refined_once_and_found_again(
 
 
 def test_too_few_examples_and_too_large_a_rank_are_named(
-    pair: list[Backbone], public: list[Example]
+    quick: None, pair: list[Backbone], public: list[Example]
 ) -> None:
     with pytest.raises(DataError, match="more public examples than 3"):
         Aligner(public[:3], r=6, num_blocks=2, refine=QUICK)(pair, pair[0])
@@ -84,7 +92,7 @@ def test_too_few_examples_and_too_large_a_rank_are_named(
         Aligner(public, r=97, num_blocks=2, refine=QUICK)(pair, pair[0])
 
 
-def test_a_run_learns_on_refined_pairs_as_they_are(tiny: Path) -> None:
+def test_a_run_learns_on_refined_pairs_as_they_are(quick: None, tiny: Path) -> None:
     scenario = load_scenario(
         tiny,
         [
@@ -108,58 +116,57 @@ def test_a_run_learns_on_refined_pairs_as_they_are(tiny: Path) -> None:
 
 
 # --- joining ------------------------------------------------------------------------------------
-SOME = RefineSettings(pseudo_tasks=40, size=12, in_memory=10)
-
-
-@pytest.fixture
-def aligner(public: list[Example]) -> Aligner:
-    return Aligner(public, r=24, num_blocks=4, refine=SOME)
-
-
-def joining(folder: Path) -> dict[str, Any]:
-    return {"refine": SOME.model_copy(update={"join": str(folder)})}
+def joining(folder: Path, refine: RefineSettings) -> dict[str, Any]:
+    return {"refine": refine.model_copy(update={"join": str(folder)})}
 
 
 def test_a_joining_model_leaves_the_group_unchanged(
-    pair: list[Backbone], aligner: Aligner, tmp_path: Path
+    pair: list[Backbone], public: list[Example], tmp_path: Path
 ) -> None:
+    aligner = Aligner(public, r=24, num_blocks=4, refine=SOME)
     llama, qwen = pair
     large = Backbone.load("miniature/llama-12x128")
     group = aligner(pair, llama)
     for one in group:
         save_alignment(one, tmp_path)
-    found = aligner([qwen, large, llama], llama, **joining(tmp_path))
+    found = aligner([qwen, large, llama], llama, **joining(tmp_path, SOME))
     assert [found[2].digest, found[0].digest] == [one.digest for one in group]
     joined = found[1]
     assert joined.settings["joined"] == group[0].digest and "group" not in joined.settings
     assert joined.scaled and joined.layers == (2, 5, 8, 11) and aligner.stages
     report = joined.report["refinement"]
     assert report["from"][LLAMA][1] > report["from"][LLAMA][0] + 0.02  # than with random A and B
-    second = aligner([large], llama, **joining(tmp_path))
+    second = aligner([large], llama, **joining(tmp_path, SOME))
     assert second[0].digest == joined.digest and not aligner.stages
 
 
 def test_mistakes_in_joining_are_named(
-    pair: list[Backbone], aligner: Aligner, tmp_path: Path
+    quick: None, pair: list[Backbone], public: list[Example], tmp_path: Path
 ) -> None:
+    aligner = Aligner(public, r=24, num_blocks=4, refine=QUICK)
     llama, qwen = pair
     for one in aligner(pair, llama):
         save_alignment(one, tmp_path)
     with pytest.raises(CheckpointError, match=r"other data or settings .*'r' \(24 -> 5\)"):
-        aligner([qwen], llama, r=5, **joining(tmp_path))
+        aligner([qwen], llama, r=5, **joining(tmp_path, QUICK))
     with pytest.raises(
         CheckpointError,
         match=r"no refined alignment of miniature/qwen2-10x112 to join.*--refine",
     ):
-        aligner([qwen], qwen, **joining(tmp_path))
+        aligner([qwen], qwen, **joining(tmp_path, QUICK))
     save_alignment(aligner([llama], llama)[0], tmp_path)
     with pytest.raises(CheckpointError, match="2 groups"):
-        aligner([qwen], llama, **joining(tmp_path))
+        aligner([qwen], llama, **joining(tmp_path, QUICK))
 
 
 def test_a_larger_group_of_the_package_is_accepted(
-    pair: list[Backbone], aligner: Aligner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    quick: None,
+    pair: list[Backbone],
+    public: list[Example],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    aligner = Aligner(public, r=24, num_blocks=4, refine=QUICK)
     llama, qwen = pair
     large = Backbone.load("miniature/llama-12x128")
     for one in aligner([llama, qwen, large], llama):
