@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 export OMP_WAIT_POLICY ?= PASSIVE
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: quickstart test lint test-peft flower browser check clean
+.PHONY: quickstart test lint docs test-peft flower browser check clean
 
 quickstart: $(VENV)/.installed  ## watch four heterogeneous clients learn from one another
 	$(BIN)/fedmosaic run miniature/quickstart
@@ -19,6 +19,9 @@ lint: $(VENV)/.lint  ## style and types
 	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/mypy
 
+docs: $(VENV)/.docs  ## the documentation, into build/docs; a warning is an error
+	HF_HUB_OFFLINE=1 $(BIN)/sphinx-build -W --keep-going -n -q -b html docs build/docs
+
 test-peft: $(VENV)/.peft  ## PEFT's own test suite, run on Co-LoRA
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m tests.peft_suite
 
@@ -30,7 +33,7 @@ browser:  ## Chromium, for the tests that look at the report; they are skipped w
 	timeout 600 sh -c "apt-get update && apt-get install -y --no-install-recommends $$packages" >/dev/null 2>&1 || \
 	echo "no Chromium, and no way to install it here: the tests that look at the report are skipped"
 
-check: lint flower browser test test-peft  ## everything CI runs
+check: lint docs flower browser test test-peft  ## everything CI runs
 
 clean:
 	rm -rf $(VENV) $(VENV)-flower build dist .pytest_cache .mypy_cache .ruff_cache
@@ -50,6 +53,10 @@ $(VENV)/.test: $(VENV)/.installed
 
 $(VENV)/.lint: $(VENV)/.installed
 	$(PIP) -e '.[lint]'
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.installed
+	$(PIP) -e '.[docs]'
 	touch $@
 
 $(VENV)/.peft: $(VENV)/.installed

@@ -1,0 +1,251 @@
+"""Directives that read settings, algorithms, commands and results where they are defined, so that no page repeats them.
+
+A setting without a description stops the build.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import inspect
+import json
+import re
+import textwrap
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, ClassVar
+
+from docutils import nodes
+from docutils.statemachine import StringList
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
+from sphinx.util.docutils import SphinxDirective
+
+from fedmosaic.algorithms import algorithm_class
+from fedmosaic.cli import build_parser
+
+ROOT = Path(__file__).parents[2]
+EVIDENCE = ROOT / "benchmarks" / "results" / "evidence.json"
+# Files outside docs/ that pages link to, and the pages that show them on the site.
+SHOWN = {r"(?:\.\./)+benchmarks/results/([\w-]+)\.md": r"tables/\1.md", r"(?:\.\./)+CONTRIBUTING\.md": "contributing.md"}
+SHOWN |= {r"(?:\.\./)+CHANGELOG\.md": "changelog.md", r"(?:\.\./)+benchmarks/README\.md": "reproducing.md"}
+PLAIN = {int: "integer", float: "number", bool: "true or false", str: "text", Path: "path", dict: "mapping"}
+BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "min_length": "at least"}
+
+
+class FromLibrary(SphinxDirective):
+    """Base: a directive whose content is Markdown made from the library."""
+
+    required_arguments = 1
+    has_content = False
+
+    def run(self) -> list[nodes.Node]:
+        target = nodes.Element()
+        lines = [line for text in self.markdown(self.arguments[0]) for line in text.splitlines()]
+        self.state.nested_parse(StringList(lines, self.env.docname), self.content_offset, target)
+        return target.children
+
+    def markdown(self, name: str) -> Iterator[str]:
+        raise NotImplementedError
+
+
+class SettingsOf(FromLibrary):
+    """The fields of a settings class: ``{settings} fedmosaic.config.scenario:TrainSettings`` with the ``prefix`` of their keys."""
+
+    option_spec: ClassVar = {"prefix": str}
+
+    def markdown(self, name: str) -> Iterator[str]:
+        yield from fields(attribute(name), self.options.get("prefix", ""))
+
+
+class OptionsOf(FromLibrary):
+    """The options of an algorithm under ``algorithms.<name>``; ``also`` names the settings they are listed with."""
+
+    def markdown(self, name: str) -> Iterator[str]:
+        yield from fields(algorithm_class(name).Options, f"algorithms.{name}.")
+
+
+class Definition(FromLibrary):
+    """An algorithm's own description: what it computes, where it departs from its paper, and its source."""
+
+    def markdown(self, name: str) -> Iterator[str]:
+        yield as_markdown(inspect.getdoc(algorithm_class(name)) or "") + "\n"
+
+
+class Result(FromLibrary):
+    """The figures of a row of the evidence, and its curve."""
+
+    def markdown(self, name: str) -> Iterator[str]:
+        self.env.note_dependency(str(EVIDENCE))
+        yield result_table(json.loads(EVIDENCE.read_text()), name)
+
+
+class Command(FromLibrary):
+    """A command of ``fedmosaic``: what it does, how it is called, what its options mean."""
+
+    def markdown(self, name: str) -> Iterator[str]:
+        yield from command(parser_of(name.split()))
+
+
+def attribute(name: str) -> Any:
+    """What ``module:attribute`` names."""
+    module, _, found = name.partition(":")
+    return getattr(import_module(module), found)
+
+
+def fields(kind: type[BaseModel], prefix: str) -> Iterator[str]:
+    """Every field as a setting of its own. Raises ExtensionError for one without a description."""
+    known = descriptions(kind)
+    for name, field in kind.model_fields.items():
+        text = field.description or known.get(name, "")
+        if not text:
+            raise ExtensionError(f"{kind.__module__}.{kind.__qualname__}.{name} has no description")
+        yield f"````{{confval}} {prefix}{name}\n:type: {allowed(field)}\n{default(field)}\n{as_markdown(text)}\n````\n"
+
+
+def descriptions(kind: type[BaseModel]) -> dict[str, str]:
+    """Texts of the fields: the string under a field, else the class docstring's ``Attributes:`` or ````name``: …`` entries."""
+    found: dict[str, str] = {}
+    for cls in reversed(kind.__mro__):
+        if not (issubclass(cls, BaseModel) and cls.__dict__.get("__annotations__")):
+            continue
+        names = "|".join(re.escape(name) for name in cls.__annotations__)
+        text = inspect.cleandoc(cls.__doc__ or "")
+        for group, meaning in entries(text, names):
+            found |= {name: meaning for name in re.findall(r"\w+", group)}
+        found |= under_fields(cls)
+    return found
+
+
+def entries(text: str, names: str) -> Iterator[tuple[str, str]]:
+    """``(names, meaning)`` of each entry of a docstring."""
+    one = rf"`{{0,2}}(?:{names})`{{0,2}}"
+    start = re.compile(rf"(?:^[ \t]*|(?<=\. ))({one}(?:, {one})*): ", re.MULTILINE)
+    listed = text.partition("Attributes:\n")[2] or text
+    parts = start.split(listed)[1:]
+    for group, meaning in zip(parts[::2], parts[1::2], strict=True):
+        yield group, " ".join(meaning.split())
+
+
+def under_fields(cls: type) -> dict[str, str]:
+    """The strings that stand directly under the fields of a class."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    found = {}
+    for field, text in zip(body.body, body.body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+            found[ast.unparse(field.target)] = inspect.cleandoc(str(text.value.value))
+    return found
+
+
+def allowed(field: FieldInfo) -> str:
+    """Type and bounds in words."""
+    bounds = [
+        f"{sign} {getattr(rule, name)}" + (" entries" if name == "min_length" else "")
+        for rule in field.metadata
+        for name, sign in BOUNDS.items()
+        if getattr(rule, name, None) is not None
+    ]
+    return ", ".join([in_words(field.annotation), *bounds])
+
+
+def in_words(annotation: Any) -> str:
+    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(in_words(part) if part is not type(None) else "null" for part in inner)
+    if origin is typing.Literal:
+        return "one of " + ", ".join(str(value) for value in inner)
+    if origin is tuple:
+        return f"list of {in_words(inner[0])}" if inner[-1] is Ellipsis else f"{len(inner)} × {in_words(inner[0])}"
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        return f"section ({annotation.__name__})"
+    return PLAIN.get(origin or annotation, "any")
+
+
+def default(field: FieldInfo) -> str:
+    """The line with the default; none for what must be given and for sections."""
+    value = field.default
+    if field.is_required():
+        return ":default: must be given\n"
+    if isinstance(value, BaseModel):
+        return ""
+    if isinstance(value, tuple | list | dict):
+        return f":default: {'[' + ', '.join(map(str, value)) + ']' if value else 'empty'}\n"
+    return f":default: {json.dumps(value) if not isinstance(value, str) else value or 'empty'}\n"
+
+
+def as_markdown(text: str) -> str:
+    """A docstring as Markdown: roles become literals, double backticks single ones."""
+    text = re.sub(r":\w+:`~?(?:[\w.]+\.)?([\w.]+)`", r"`\1`", text)
+    return re.sub(r"``([^`]+)``", r"`\1`", text)
+
+
+def result_table(parts: Mapping[str, Any], name: str) -> str:
+    """Self, Others and their differences to local training, of both parts of the evidence."""
+    label = name.removeprefix("fedmosaic-").replace("-", " ") if name != "fedmosaic" else name
+    lines = ["| | Self | Others | Self − sft | Others − sft | local steps | rate |", "|---|---|---|---|---|---|---|"]
+    for part, content in parts.items():
+        rows = content["rows"]
+        row = next((rows[key] for key in (name, name.replace("-", "_"), label) if key in rows), None)
+        if row is None:
+            continue
+        rates = content["chosen"].get(row["algorithm"]) or content["chosen"]["fedmosaic"]
+        rate = ", ".join(setting.partition("=")[2] for setting in rates)
+        cells = [interval(row[c]) for c in ("Self", "Others")]
+        cells += [interval(row[c].get("minus sft"), "+") for c in ("Self", "Others")]
+        lines.append(f"| {part} | " + " | ".join([*cells, str(row["steps"]), rate]) + " |")
+    return "\n".join(lines) + "\n" if len(lines) > 2 else "The benchmark has no row of it.\n"
+
+
+def interval(found: Mapping[str, float] | None, sign: str = "") -> str:
+    return "" if found is None else f"{found['mean']:{sign}.1f} ± {found['ci95']:.1f}"
+
+
+def parser_of(path: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser of ``fedmosaic <path>``."""
+    parser = build_parser()
+    for name in path:
+        parser = next(a.choices[name] for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    return parser
+
+
+def command(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """Description, usage and every argument of a command."""
+    usage = " ".join(parser.format_usage().removeprefix("usage: ").split())
+    yield f"{parser.description}\n" if parser.description else ""
+    yield "```text\n" + textwrap.fill(usage, 90, subsequent_indent="    ", break_on_hyphens=False) + "\n```\n"
+    yield f"```{{program}} {parser.prog}\n```\n"
+    for action in parser._actions:
+        if isinstance(action, argparse._HelpAction | argparse._SubParsersAction):
+            continue
+        shown = action.metavar or (action.dest.upper() if action.nargs != 0 else "")
+        names = ", ".join(f"{option} {shown}".strip() for option in action.option_strings) or shown or action.dest
+        choices = f" One of: {', '.join(map(str, action.choices))}." if action.choices else ""
+        if not action.help:
+            raise ExtensionError(f"{parser.prog}: {names} has no help")
+        yield f"````{{option}} {names}\n{action.help}.{choices}\n````\n"
+
+
+def link_shown_pages(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Links to files outside ``docs/`` become links to the pages that show them; both readings of a page have working links."""
+    source[0] = relinked(source[0], "../" * docname.count("/"))
+
+
+def relinked(text: str, up: str) -> str:
+    for pattern, page in SHOWN.items():
+        text = re.sub(rf"(?<=\]\(){pattern}", lambda m, page=page: up + m.expand(page), text)
+    return text
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Entry point of the extension."""
+    kinds = {"settings": SettingsOf, "algorithm-options": OptionsOf, "definition": Definition, "result": Result}
+    for name, kind in {**kinds, "command": Command}.items():
+        app.add_directive(name, kind)
+    app.connect("source-read", link_shown_pages)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

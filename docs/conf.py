@@ -1,0 +1,43 @@
+"""Sphinx's settings: Markdown pages, and what is read from the library itself (``_ext/from_the_library.py``)."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import fedmosaic
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+
+project = "fedmosaic"
+version = release = fedmosaic.__version__
+copyright = "the fedmosaic authors, Apache-2.0"
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton", "from_the_library"]
+exclude_patterns = ["_*"]
+templates_path: list[str] = []
+
+html_theme = "furo"
+html_title = "fedmosaic"
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
+html_show_sphinx = False
+html_copy_source = False
+html_theme_options = {
+    "light_css_variables": {"color-brand-primary": "#0b6e69", "color-brand-content": "#0b6e69"},
+    "dark_css_variables": {"color-brand-primary": "#5fc9c1", "color-brand-content": "#5fc9c1"},
+}
+
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+copybutton_exclude = ".linenos, .gp, .go"
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # signatures carry the types once, docstrings the meaning
+autodoc_typehints_format = "short"
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_param = True
+
+# What the standard library, torch and friends define has no page here, and no inventory is fetched over the network.
+nitpick_ignore_regex = [("py:.*", r"(?!fedmosaic\b).*")]
