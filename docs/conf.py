@@ -40,4 +40,6 @@ napoleon_numpy_docstring = False
 napoleon_use_param = True
 
 # What the standard library, torch and friends define has no page here, and no inventory is fetched over the network.
-nitpick_ignore_regex = [("py:.*", r"(?!fedmosaic\b).*")]
+# Docstrings also point to modules inside the house, which have no page either.
+INSIDE = r"fedmosaic\.(adapters|alignment|data|evaluation|experiments|federation|models|relevance|training)\."
+nitpick_ignore_regex = [("py:.*", r"(?!fedmosaic\b).*"), ("py:.*", rf"{INSIDE}.*")]

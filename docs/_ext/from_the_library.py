@@ -42,6 +42,7 @@ class FromLibrary(SphinxDirective):
     """Base: a directive whose content is Markdown made from the library."""
 
     required_arguments = 1
+    final_argument_whitespace = True
     has_content = False
 
     def run(self) -> list[nodes.Node]:
@@ -169,9 +170,9 @@ def in_words(annotation: Any) -> str:
 
 def default(field: FieldInfo) -> str:
     """The line with the default; none for what must be given and for sections."""
-    value = field.default
     if field.is_required():
         return ":default: must be given\n"
+    value = field.get_default(call_default_factory=True)
     if isinstance(value, BaseModel):
         return ""
     if isinstance(value, tuple | list | dict):
@@ -188,7 +189,8 @@ def as_markdown(text: str) -> str:
 def result_table(parts: Mapping[str, Any], name: str) -> str:
     """Self, Others and their differences to local training, of both parts of the evidence."""
     label = name.removeprefix("fedmosaic-").replace("-", " ") if name != "fedmosaic" else name
-    lines = ["| | Self | Others | Self − sft | Others − sft | local steps | rate |", "|---|---|---|---|---|---|---|"]
+    head = "| | Self | Others | Self − sft | Others − sft | local steps a round | rate | MB up / down |"
+    lines = [head, "|---|" + "---|" * 7]
     for part, content in parts.items():
         rows = content["rows"]
         row = next((rows[key] for key in (name, name.replace("-", "_"), label) if key in rows), None)
@@ -198,8 +200,20 @@ def result_table(parts: Mapping[str, Any], name: str) -> str:
         rate = ", ".join(setting.partition("=")[2] for setting in rates)
         cells = [interval(row[c]) for c in ("Self", "Others")]
         cells += [interval(row[c].get("minus sft"), "+") for c in ("Self", "Others")]
-        lines.append(f"| {part} | " + " | ".join([*cells, str(row["steps"]), rate]) + " |")
-    return "\n".join(lines) + "\n" if len(lines) > 2 else "The benchmark has no row of it.\n"
+        sent = " / ".join(f"{row['bytes'][way] / 1e6:.1f}" for way in ("up", "down"))
+        lines.append(f"| {part} | " + " | ".join([*cells, str(row["steps"]), rate, sent]) + " |")
+    if len(lines) == 2:
+        return "It has no row in the evidence: it is outside every budget.\n"
+    return "\n".join([*lines, "", curve(name)]) + "\n"
+
+
+def curve(name: str) -> str:
+    """The accuracy over rounds, where it has been drawn."""
+    path = f"algorithms/curves/{name}.svg"
+    if not (ROOT / "docs" / path).is_file():
+        return ""
+    alt = f"Accuracy of {name} over rounds, local training in grey"
+    return f"```{{image}} /{path}\n:alt: {alt}\n:class: light-paper\n```"
 
 
 def interval(found: Mapping[str, float] | None, sign: str = "") -> str:
