@@ -13,7 +13,13 @@ project = "fedmosaic"
 version = release = fedmosaic.__version__
 copyright = "the fedmosaic authors, Apache-2.0"
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton", "from_the_library"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "from_the_library",
+]
 exclude_patterns = ["_*"]
 templates_path: list[str] = []
 

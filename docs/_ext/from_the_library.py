@@ -32,9 +32,22 @@ from fedmosaic.cli import build_parser
 ROOT = Path(__file__).parents[2]
 EVIDENCE = ROOT / "benchmarks" / "results" / "evidence.json"
 # Files outside docs/ that pages link to, and the pages that show them on the site.
-SHOWN = {r"(?:\.\./)+benchmarks/results/([\w-]+)\.md": r"tables/\1.md", r"(?:\.\./)+CONTRIBUTING\.md": "contributing.md"}
-SHOWN |= {r"(?:\.\./)+CHANGELOG\.md": "changelog.md", r"(?:\.\./)+benchmarks/README\.md": "reproducing.md"}
-PLAIN = {int: "integer", float: "number", bool: "true or false", str: "text", Path: "path", dict: "mapping"}
+SHOWN = {
+    r"(?:\.\./)+benchmarks/results/([\w-]+)\.md": r"tables/\1.md",
+    r"(?:\.\./)+CONTRIBUTING\.md": "contributing.md",
+}
+SHOWN |= {
+    r"(?:\.\./)+CHANGELOG\.md": "changelog.md",
+    r"(?:\.\./)+benchmarks/README\.md": "reproducing.md",
+}
+PLAIN = {
+    int: "integer",
+    float: "number",
+    bool: "true or false",
+    str: "text",
+    Path: "path",
+    dict: "mapping",
+}
 BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "min_length": "at least"}
 
 
@@ -113,9 +126,10 @@ def descriptions(kind: type[BaseModel]) -> dict[str, str]:
     """Texts of the fields: the string under a field, else the class docstring's ``Attributes:`` or ````name``: …`` entries."""
     found: dict[str, str] = {}
     for cls in reversed(kind.__mro__):
-        if not (issubclass(cls, BaseModel) and cls.__dict__.get("__annotations__")):
+        own = inspect.get_annotations(cls)
+        if not (issubclass(cls, BaseModel) and own):
             continue
-        names = "|".join(re.escape(name) for name in cls.__annotations__)
+        names = "|".join(map(re.escape, own))
         text = inspect.cleandoc(cls.__doc__ or "")
         for group, meaning in entries(text, names):
             found |= {name: meaning for name in re.findall(r"\w+", group)}
@@ -139,7 +153,11 @@ def under_fields(cls: type) -> dict[str, str]:
     assert isinstance(body, ast.ClassDef)
     found = {}
     for field, text in zip(body.body, body.body[1:], strict=False):
-        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+        if (
+            isinstance(field, ast.AnnAssign)
+            and isinstance(text, ast.Expr)
+            and isinstance(text.value, ast.Constant)
+        ):
             found[ast.unparse(field.target)] = inspect.cleandoc(str(text.value.value))
     return found
 
@@ -162,7 +180,11 @@ def in_words(annotation: Any) -> str:
     if origin is typing.Literal:
         return "one of " + ", ".join(str(value) for value in inner)
     if origin is tuple:
-        return f"list of {in_words(inner[0])}" if inner[-1] is Ellipsis else f"{len(inner)} × {in_words(inner[0])}"
+        return (
+            f"list of {in_words(inner[0])}"
+            if inner[-1] is Ellipsis
+            else f"{len(inner)} × {in_words(inner[0])}"
+        )
     if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
         return f"section ({annotation.__name__})"
     return PLAIN.get(origin or annotation, "any")
@@ -193,7 +215,9 @@ def result_table(parts: Mapping[str, Any], name: str) -> str:
     lines = [head, "|---|" + "---|" * 7]
     for part, content in parts.items():
         rows = content["rows"]
-        row = next((rows[key] for key in (name, name.replace("-", "_"), label) if key in rows), None)
+        row = next(
+            (rows[key] for key in (name, name.replace("-", "_"), label) if key in rows), None
+        )
         if row is None:
             continue
         rates = content["chosen"].get(row["algorithm"]) or content["chosen"]["fedmosaic"]
@@ -224,7 +248,9 @@ def parser_of(path: Sequence[str]) -> argparse.ArgumentParser:
     """The parser of ``fedmosaic <path>``."""
     parser = build_parser()
     for name in path:
-        parser = next(a.choices[name] for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+        parser = next(
+            a.choices[name] for a in parser._actions if isinstance(a, argparse._SubParsersAction)
+        )
     return parser
 
 
@@ -232,13 +258,21 @@ def command(parser: argparse.ArgumentParser) -> Iterator[str]:
     """Description, usage and every argument of a command."""
     usage = " ".join(parser.format_usage().removeprefix("usage: ").split())
     yield f"{parser.description}\n" if parser.description else ""
-    yield "```text\n" + textwrap.fill(usage, 90, subsequent_indent="    ", break_on_hyphens=False) + "\n```\n"
+    yield (
+        "```text\n"
+        + textwrap.fill(usage, 90, subsequent_indent="    ", break_on_hyphens=False)
+        + "\n```\n"
+    )
     yield f"```{{program}} {parser.prog}\n```\n"
     for action in parser._actions:
         if isinstance(action, argparse._HelpAction | argparse._SubParsersAction):
             continue
         shown = action.metavar or (action.dest.upper() if action.nargs != 0 else "")
-        names = ", ".join(f"{option} {shown}".strip() for option in action.option_strings) or shown or action.dest
+        names = (
+            ", ".join(f"{option} {shown}".strip() for option in action.option_strings)
+            or shown
+            or action.dest
+        )
         choices = f" One of: {', '.join(map(str, action.choices))}." if action.choices else ""
         if not action.help:
             raise ExtensionError(f"{parser.prog}: {names} has no help")
@@ -258,7 +292,12 @@ def relinked(text: str, up: str) -> str:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Entry point of the extension."""
-    kinds = {"settings": SettingsOf, "algorithm-options": OptionsOf, "definition": Definition, "result": Result}
+    kinds = {
+        "settings": SettingsOf,
+        "algorithm-options": OptionsOf,
+        "definition": Definition,
+        "result": Result,
+    }
     for name, kind in {**kinds, "command": Command}.items():
         app.add_directive(name, kind)
     app.connect("source-read", link_shown_pages)

@@ -1,0 +1,240 @@
+"""README and documentation hold what they say: links lead somewhere, examples run, figures are the published ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+import yaml
+from PIL import Image
+
+from fedmosaic.algorithms import algorithm_class, algorithm_names
+from fedmosaic.cli import build_parser, main
+from fedmosaic.config import Scenario, load
+from fedmosaic.config.load import load_scenario, parse
+from fedmosaic.data.registry import read_examples
+from fedmosaic.experiments.statistics import interval
+from tiny_scenario import TINY
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
+RESULTS = ROOT / "benchmarks" / "results"
+# Another test runs the example of this page.
+RUN_ELSEWHERE = {"CONTRIBUTING.md"}
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its language, its text, and why it is not run (empty: it is run)."""
+
+    page: Path
+    line: int
+    language: str
+    text: str
+    not_run: str
+
+    def __str__(self) -> str:
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    reason, lines = "", page.read_text().splitlines()
+    number = 0
+    while number < len(lines):
+        line = lines[number]
+        if opened := re.fullmatch(r"(`{3,})(.*)", line):
+            end = lines.index(opened[1], number + 1)
+            yield Block(
+                page, number + 1, opened[2], "\n".join(lines[number + 1 : end]) + "\n", reason
+            )
+            reason, number = "", end
+        elif told := re.fullmatch(r"<!-- not run: (.+) -->", line):
+            reason = told[1]
+        elif line.strip():
+            reason = ""
+        number += 1
+
+
+BLOCKS = [block for page in PAGES for block in blocks(page)]
+RUN = [
+    b
+    for b in BLOCKS
+    if b.language in ("python", "bash", "shell")
+    and b.page.name not in RUN_ELSEWHERE
+    and not b.not_run
+]
+RUN_PAGES = list(dict.fromkeys(block.page for block in RUN))
+
+
+def name_of(page: object) -> str:
+    return str(page.relative_to(ROOT)) if isinstance(page, Path) else str(page)
+
+
+# --- links ------------------------------------------------------------------------------------------------------------
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub and the site make them."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.S | re.M)
+    heads = [re.sub(r"[`*]", "", head) for head in re.findall(r"^#+ (.+)$", text, re.M)]
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"(?:\]\(|src=\")(?!https?:)([^)\s\"]+)", page.read_text()):
+        file, _, anchor = target.partition("#")
+        path = (page.parent / file).resolve() if file else page
+        assert path.exists(), target
+        if anchor:
+            assert anchor in anchors(path), target
+
+
+def test_every_algorithm_is_documented() -> None:
+    variants = (DOCS / "algorithms" / "fedmosaic-variants.md").read_text()
+    for name in algorithm_names():
+        assert (DOCS / "algorithms" / f"{name}.md").is_file() or re.search(
+            rf"(### |\| `){name}\b", variants
+        ), name
+
+
+# --- examples ---------------------------------------------------------------------------------------------------------
+def test_every_block_of_code_is_python() -> None:
+    for block in BLOCKS:
+        if block.language == "python":
+            compile(block.text, str(block), "exec")
+
+
+def commands(block: Block) -> list[list[str]]:
+    """The calls of ``fedmosaic`` in a block."""
+    return [
+        shlex.split(line)[1:] for line in block.text.splitlines() if line.startswith("fedmosaic ")
+    ]
+
+
+@pytest.mark.parametrize("block", [b for b in BLOCKS if b.language in ("bash", "shell")], ids=str)
+def test_commands_are_commands(block: Block) -> None:
+    assert block.not_run or len(commands(block)) == len(block.text.splitlines()), (
+        "only fedmosaic can be run by a test"
+    )
+    for command in commands(block):
+        given = build_parser().parse_args(command)
+        scenario = getattr(given, "scenario", None)
+        if scenario and not scenario.endswith(".yaml"):
+            load_scenario(scenario, given.set)
+        if getattr(given, "algorithm", None):
+            algorithm_class(given.algorithm)
+
+
+@pytest.mark.parametrize("block", [b for b in BLOCKS if b.language == "yaml"], ids=str)
+def test_scenarios_are_scenarios(block: Block) -> None:
+    parse(Scenario, yaml.safe_load(block.text), str(block))
+
+
+def test_data_files_are_data_files(tmp_path: Path) -> None:
+    shown = [block for block in BLOCKS if block.language == "json"]
+    assert shown
+    for block in shown:
+        (tmp_path / "example.json").write_text(block.text)
+        assert read_examples(tmp_path / "example.json")
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with small scenarios under the names of the package's, and the data and files that examples name."""
+    place = tmp_path_factory.mktemp("docs")
+    small = {
+        **TINY,
+        "rounds": 2,
+        "evaluation": {"every": 2},
+        "clients": [dict(client) for client in TINY["clients"]],
+    }
+    for index, client in enumerate(small["clients"]):
+        client["name"] = f"client-{index}"
+    (place / "scenarios" / "miniature").mkdir(parents=True)
+    (place / "scenarios" / "miniature" / "quickstart.yaml").write_text(yaml.safe_dump(small))
+    (place / "data").mkdir()
+    for name, colour in (("north", "red"), ("south", "blue")):
+        Image.new("RGB", (32, 32), colour).save(place / "data" / f"{name}.png")
+        turns = [
+            {"from": "human", "value": "<image>\nWhich colour? Choice list:[red, blue]"},
+            {"from": "gpt", "value": colour},
+        ]
+        items = [{"id": str(k), "image": f"{name}.png", "conversations": turns} for k in range(5)]
+        (place / "data" / f"{name}.json").write_text(json.dumps(items))
+    for block in BLOCKS:
+        if named := re.match(r"# ([\w-]+\.yaml)\n", block.text):
+            smaller = {**yaml.safe_load(block.text), "rounds": 1}
+            smaller["train"] |= {"steps": 2, "batch_size": 2}
+            smaller["data"] |= {"public_size": 32}
+            (place / named[1]).write_text(yaml.safe_dump(smaller))
+    return place
+
+
+@pytest.mark.parametrize("page", RUN_PAGES, ids=name_of)
+def test_examples_run(
+    page: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """All blocks of a page in their order, in this process; a page's Python shares its names."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(load, "SCENARIOS", workplace / "scenarios")
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    for path in workplace.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    names: dict[str, object] = {}
+    for block in RUN:
+        if block.page != page:
+            continue
+        if block.language == "python":
+            exec(compile(block.text, str(block), "exec"), names)
+        for command in commands(block):
+            assert main(command) == 0, f"{block}: fedmosaic {shlex.join(command)}"
+
+
+# --- figures ----------------------------------------------------------------------------------------------------------
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.encode()) <= 9000
+
+
+def test_the_figures_of_the_readme_are_the_published_ones() -> None:
+    parts = json.loads((RESULTS / "evidence.json").read_text())
+    table = README[README.index("| | Self, static") :].partition("\n\n")[0]
+    shown = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]
+    ]
+    assert len(shown) == 8
+    for name, *cells in shown:
+        label = (
+            name
+            if name in parts["static"]["rows"]
+            else name.removeprefix("fedmosaic-").replace("-", " ")
+        )
+        values = [
+            parts[part]["rows"][label][c]["values"] for part in parts for c in ("Self", "Others")
+        ]
+        assert cells == [f"{fmean(found):.1f} ± {interval(found).half:.1f}" for found in values], (
+            name
+        )
+
+
+@pytest.mark.parametrize(
+    "page",
+    [ROOT / "README.md", DOCS / "choosing.md", DOCS / "algorithms/fedmosaic-variants.md"],
+    ids=name_of,
+)
+def test_every_interval_that_a_page_quotes_stands_in_a_result(page: Path) -> None:
+    figure = re.compile(r"(\d+\.\d) ± (\d+\.\d)")
+    text = page.read_text()
+    linked = set(re.findall(r"benchmarks/results/([\w-]+\.md)", text)) or {"evidence.md"}
+    known = {found for file in linked for found in figure.findall((RESULTS / file).read_text())}
+    prose = "\n".join(line for line in text.splitlines() if not line.startswith("|"))
+    assert not [found for found in figure.findall(prose) if found not in known]
