@@ -113,13 +113,14 @@ def attribute(name: str) -> Any:
 
 
 def fields(kind: type[BaseModel], prefix: str) -> Iterator[str]:
-    """Every field as a setting of its own. Raises ExtensionError for one without a description."""
+    """Every field as a setting of its own. Raises ExtensionError if any of them has no description."""
     known = descriptions(kind)
+    texts = {name: field.description or known.get(name, "") for name, field in kind.model_fields.items()}
+    if missing := [name for name, text in texts.items() if not text]:
+        raise ExtensionError(f"{kind.__module__}.{kind.__qualname__}: no description of {', '.join(missing)}")
     for name, field in kind.model_fields.items():
-        text = field.description or known.get(name, "")
-        if not text:
-            raise ExtensionError(f"{kind.__module__}.{kind.__qualname__}.{name} has no description")
-        yield f"````{{confval}} {prefix}{name}\n:type: {allowed(field)}\n{default(field)}\n{as_markdown(text)}\n````\n"
+        told = ", ".join(part for part in (allowed(field), default(field)) if part)
+        yield f"````{{confval}} {prefix}{name}\n*{told}*\n\n{as_markdown(texts[name])}\n````\n"
 
 
 def descriptions(kind: type[BaseModel]) -> dict[str, str]:
@@ -191,15 +192,15 @@ def in_words(annotation: Any) -> str:
 
 
 def default(field: FieldInfo) -> str:
-    """The line with the default; none for what must be given and for sections."""
+    """The default in words; none for sections."""
     if field.is_required():
-        return ":default: must be given\n"
+        return "must be given"
     value = field.get_default(call_default_factory=True)
     if isinstance(value, BaseModel):
         return ""
     if isinstance(value, tuple | list | dict):
-        return f":default: {'[' + ', '.join(map(str, value)) + ']' if value else 'empty'}\n"
-    return f":default: {json.dumps(value) if not isinstance(value, str) else value or 'empty'}\n"
+        value = f"[{', '.join(map(str, value))}]" if value else "empty"
+    return f"default {value or 'empty' if isinstance(value, str) else json.dumps(value)}"
 
 
 def as_markdown(text: str) -> str:
