@@ -285,6 +285,11 @@ def link_shown_pages(app: Sphinx, docname: str, source: list[str]) -> None:
     source[0] = relinked(source[0], "../" * docname.count("/"))
 
 
+def link_included(app: Sphinx, path: Path, docname: str, content: list[str]) -> None:
+    """The same for a file that a page shows whole: its links start at the repository's root."""
+    content[0] = re.sub(r"(?<=\]\()docs/", "", content[0])
+
+
 def relinked(text: str, up: str) -> str:
     for pattern, page in SHOWN.items():
         text = re.sub(rf"(?<=\]\(){pattern}", lambda m, page=page: up + m.expand(page), text)
@@ -302,4 +307,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     for name, kind in {**kinds, "command": Command}.items():
         app.add_directive(name, kind)
     app.connect("source-read", link_shown_pages)
+    app.connect("include-read", link_included)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
