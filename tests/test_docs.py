@@ -247,3 +247,22 @@ def test_every_interval_that_a_page_quotes_stands_in_a_result(page: Path) -> Non
     known = {found for file in linked for found in figure.findall((RESULTS / file).read_text())}
     prose = "\n".join(line for line in text.splitlines() if not line.startswith("|"))
     assert not [found for found in figure.findall(prose) if found not in known]
+
+
+def test_the_costs_are_the_measured_ones() -> None:
+    text = (DOCS / "choosing.md").read_text()
+    rows = json.loads((RESULTS / "evidence.json").read_text())["static"]["rows"]
+    table = text[text.index("| algorithms | leave the client") :].partition("\n\n")[0]
+    named = set()
+    for line in table.splitlines()[2:]:
+        algorithms, _, megabytes = (cell.strip() for cell in line.strip("|").split("|"))
+        for name in {word.strip(",") for word in algorithms.split()} & set(rows):
+            sent = [rows[name]["bytes"][way] / 1e6 for way in ("up", "down")]
+            assert megabytes == " / ".join(f"{value:.1f}" if value else "0" for value in sent), name
+            named.add(name)
+    assert {name for name, row in rows.items() if row["algorithm"] == name} <= named
+    step = json.loads((RESULTS / "step_time.json").read_text())["step"]["fedmosaic"]["ratio"]["median"]
+    assert f"took {step:.2f} of the time" in text
+    steps = dict(re.findall(r"^\| ([\w-]+) \| ([\d.]+) \|", (RESULTS / "equal_compute.md").read_text(), re.M))
+    for name, told in (("fedmosaic", "FedMosaic"), ("fedsim", "FedSim"), ("feddat", "FedDAT"), ("feddistill", "FedDistill"), ("flora", "FLoRA")):
+        assert f"{steps[name]} of {told}" in text, name

@@ -242,7 +242,7 @@ def curve(name: str) -> str:
 
 
 def interval(found: Mapping[str, float] | None, sign: str = "") -> str:
-    return "" if found is None else f"{found['mean']:{sign}.1f} ± {found['ci95']:.1f}"
+    return "" if found is None else whole_figures(f"{found['mean']:{sign}.1f} ± {found['ci95']:.1f}")
 
 
 def parser_of(path: Sequence[str]) -> argparse.ArgumentParser:
@@ -282,12 +282,17 @@ def command(parser: argparse.ArgumentParser) -> Iterator[str]:
 
 def link_shown_pages(app: Sphinx, docname: str, source: list[str]) -> None:
     """Links to files outside ``docs/`` become links to the pages that show them; both readings of a page have working links."""
-    source[0] = relinked(source[0], "../" * docname.count("/"))
+    source[0] = whole_figures(relinked(source[0], "../" * docname.count("/")))
 
 
 def link_included(app: Sphinx, path: Path, docname: str, content: list[str]) -> None:
     """The same for a file that a page shows whole: its links start at the repository's root."""
-    content[0] = re.sub(r"(?<=\]\()docs/", "", content[0])
+    content[0] = whole_figures(re.sub(r"(?<=\]\()docs/", "", content[0]))
+
+
+def whole_figures(text: str) -> str:
+    """No line may break inside ``56.2 ± 0.9``."""
+    return re.sub(r"(?<=\d) ± (?=\d)", "\u00a0±\u00a0", text)
 
 
 def relinked(text: str, up: str) -> str:
