@@ -6,7 +6,6 @@ A setting without a description stops the build.
 from __future__ import annotations
 
 import argparse
-import ast
 import inspect
 import json
 import re
@@ -48,7 +47,7 @@ PLAIN = {
     Path: "path",
     dict: "mapping",
 }
-BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "min_length": "at least"}
+BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "min_length": "at least"}  # of a list
 
 
 class FromLibrary(SphinxDirective):
@@ -115,16 +114,20 @@ def attribute(name: str) -> Any:
 def fields(kind: type[BaseModel], prefix: str) -> Iterator[str]:
     """Every field as a setting of its own. Raises ExtensionError if any of them has no description."""
     known = descriptions(kind)
-    texts = {name: field.description or known.get(name, "") for name, field in kind.model_fields.items()}
+    texts = {
+        name: field.description or known.get(name, "") for name, field in kind.model_fields.items()
+    }
     if missing := [name for name, text in texts.items() if not text]:
-        raise ExtensionError(f"{kind.__module__}.{kind.__qualname__}: no description of {', '.join(missing)}")
+        raise ExtensionError(
+            f"{kind.__module__}.{kind.__qualname__}: no description of {', '.join(missing)}"
+        )
     for name, field in kind.model_fields.items():
-        told = ", ".join(part for part in (allowed(field), default(field)) if part)
+        told = "; ".join(part for part in (allowed(field), default(field)) if part)
         yield f"````{{confval}} {prefix}{name}\n*{told}*\n\n{as_markdown(texts[name])}\n````\n"
 
 
 def descriptions(kind: type[BaseModel]) -> dict[str, str]:
-    """Texts of the fields: the string under a field, else the class docstring's ``Attributes:`` or ````name``: …`` entries."""
+    """Texts of fields that the class docstring describes, under ``Attributes:`` or as ````name``: …``."""
     found: dict[str, str] = {}
     for cls in reversed(kind.__mro__):
         own = inspect.get_annotations(cls)
@@ -134,7 +137,6 @@ def descriptions(kind: type[BaseModel]) -> dict[str, str]:
         text = inspect.cleandoc(cls.__doc__ or "")
         for group, meaning in entries(text, names):
             found |= {name: meaning for name in re.findall(r"\w+", group)}
-        found |= under_fields(cls)
     return found
 
 
@@ -146,21 +148,6 @@ def entries(text: str, names: str) -> Iterator[tuple[str, str]]:
     parts = start.split(listed)[1:]
     for group, meaning in zip(parts[::2], parts[1::2], strict=True):
         yield group, " ".join(meaning.split())
-
-
-def under_fields(cls: type) -> dict[str, str]:
-    """The strings that stand directly under the fields of a class."""
-    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
-    assert isinstance(body, ast.ClassDef)
-    found = {}
-    for field, text in zip(body.body, body.body[1:], strict=False):
-        if (
-            isinstance(field, ast.AnnAssign)
-            and isinstance(text, ast.Expr)
-            and isinstance(text.value, ast.Constant)
-        ):
-            found[ast.unparse(field.target)] = inspect.cleandoc(str(text.value.value))
-    return found
 
 
 def allowed(field: FieldInfo) -> str:
@@ -187,7 +174,7 @@ def in_words(annotation: Any) -> str:
             else f"{len(inner)} × {in_words(inner[0])}"
         )
     if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
-        return f"section ({annotation.__name__})"
+        return "section"
     return PLAIN.get(origin or annotation, "any")
 
 
@@ -242,7 +229,9 @@ def curve(name: str) -> str:
 
 
 def interval(found: Mapping[str, float] | None, sign: str = "") -> str:
-    return "" if found is None else whole_figures(f"{found['mean']:{sign}.1f} ± {found['ci95']:.1f}")
+    return (
+        "" if found is None else whole_figures(f"{found['mean']:{sign}.1f} ± {found['ci95']:.1f}")
+    )
 
 
 def parser_of(path: Sequence[str]) -> argparse.ArgumentParser:
