@@ -12,7 +12,7 @@ import re
 import textwrap
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
@@ -77,10 +77,14 @@ class SettingsOf(FromLibrary):
 
 
 class OptionsOf(FromLibrary):
-    """The options of an algorithm under ``algorithms.<name>``; ``also`` names the settings they are listed with."""
+    """The options of an algorithm under ``algorithms.<name>``; those of the algorithm ``beyond`` are left out."""
+
+    option_spec: ClassVar = {"beyond": str}
 
     def markdown(self, name: str) -> Iterator[str]:
-        yield from fields(algorithm_class(name).Options, f"algorithms.{name}.")
+        beyond = self.options.get("beyond")
+        listed = algorithm_class(beyond).Options.model_fields if beyond else {}
+        yield from fields(algorithm_class(name).Options, f"algorithms.{name}.", without=set(listed))
 
 
 class Definition(FromLibrary):
@@ -111,7 +115,7 @@ def attribute(name: str) -> Any:
     return getattr(import_module(module), found)
 
 
-def fields(kind: type[BaseModel], prefix: str) -> Iterator[str]:
+def fields(kind: type[BaseModel], prefix: str, without: Collection[str] = ()) -> Iterator[str]:
     """Every field as a setting of its own. Raises ExtensionError if any of them has no description."""
     known = descriptions(kind)
     texts = {
@@ -122,6 +126,8 @@ def fields(kind: type[BaseModel], prefix: str) -> Iterator[str]:
             f"{kind.__module__}.{kind.__qualname__}: no description of {', '.join(missing)}"
         )
     for name, field in kind.model_fields.items():
+        if name in without:
+            continue
         told = "; ".join(part for part in (allowed(field), default(field)) if part)
         yield f"````{{confval}} {prefix}{name}\n*{told}*\n\n{as_markdown(texts[name])}\n````\n"
 
@@ -168,11 +174,9 @@ def in_words(annotation: Any) -> str:
     if origin is typing.Literal:
         return "one of " + ", ".join(str(value) for value in inner)
     if origin is tuple:
-        return (
-            f"list of {in_words(inner[0])}"
-            if inner[-1] is Ellipsis
-            else f"{len(inner)} × {in_words(inner[0])}"
-        )
+        what = in_words(inner[0])
+        many = f"list of {what}{'s' if what == 'section' else ''}"
+        return many if inner[-1] is Ellipsis else f"{len(inner)} × {what}"
     if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
         return "section"
     return PLAIN.get(origin or annotation, "any")
