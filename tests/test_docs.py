@@ -19,7 +19,7 @@ from fedmosaic.algorithms import algorithm_class, algorithm_names
 from fedmosaic.cli import build_parser, main
 from fedmosaic.config import Scenario, load
 from fedmosaic.config.load import load_scenario, parse
-from fedmosaic.data.registry import read_examples
+from fedmosaic.data.task_files import read_examples
 from fedmosaic.experiments.statistics import interval
 from tiny_scenario import TINY
 
@@ -138,7 +138,7 @@ def test_commands_are_commands(block: Block) -> None:
         given = build_parser().parse_args(command)
         scenario = getattr(given, "scenario", None)
         if scenario and not scenario.endswith(".yaml"):
-            load_scenario(scenario, given.set)
+            load_scenario(scenario, given.overrides)
         if getattr(given, "algorithm", None):
             algorithm_class(given.algorithm)
 
