@@ -9,6 +9,8 @@ import argparse
 import inspect
 import json
 import re
+import shlex
+import sys
 import textwrap
 import types
 import typing
@@ -29,6 +31,10 @@ from fedmosaic.algorithms import algorithm_class
 from fedmosaic.cli import build_parser
 
 ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))  # for the benchmarks, which are no part of the library
+
+from benchmarks.accuracy import evidence  # noqa: E402
+
 EVIDENCE = ROOT / "benchmarks" / "results" / "evidence.json"
 # Files outside docs/ that pages link to, and the pages that show them on the site.
 SHOWN = {
@@ -205,22 +211,39 @@ def result_table(parts: Mapping[str, Any], name: str) -> str:
     label = name.removeprefix("fedmosaic-").replace("-", " ") if name != "fedmosaic" else name
     head = "| | Self | Others | Self − sft | Others − sft | local steps a round | rate | MB up / down |"
     lines = [head, "|---|" + "---|" * 7]
+    label = next(
+        (key for key in (name, name.replace("-", "_"), label) if key in parts["static"]["rows"]), ""
+    )
+    if not label:
+        return "It has no row in the evidence: it is outside every budget.\n"
     for part, content in parts.items():
-        rows = content["rows"]
-        row = next(
-            (rows[key] for key in (name, name.replace("-", "_"), label) if key in rows), None
-        )
+        row = content["rows"].get(label)
         if row is None:
             continue
-        rates = content["chosen"].get(row["algorithm"]) or content["chosen"]["fedmosaic"]
-        rate = ", ".join(setting.partition("=")[2] for setting in rates)
+        rate = ", ".join(setting.partition("=")[2] for setting in rates(content, label))
         cells = [interval(row[c]) for c in ("Self", "Others")]
         cells += [interval(row[c].get("minus sft"), "+") for c in ("Self", "Others")]
         sent = " / ".join(f"{row['bytes'][way] / 1e6:.1f}" for way in ("up", "down"))
         lines.append(f"| {part} | " + " | ".join([*cells, str(row["steps"]), rate, sent]) + " |")
-    if len(lines) == 2:
-        return "It has no row in the evidence: it is outside every budget.\n"
-    return "\n".join([*lines, "", curve(name)]) + "\n"
+    return "\n".join([*lines, "", row_command(parts["static"], label), "", curve(name)]) + "\n"
+
+
+def rates(content: Mapping[str, Any], label: str) -> Sequence[str]:
+    """The learning rate that a row chose; variants of FedMosaic take FedMosaic's."""
+    chosen: Mapping[str, Sequence[str]] = content["chosen"]
+    return chosen.get(label) or chosen["fedmosaic"]
+
+
+def row_command(content: Mapping[str, Any], label: str) -> str:
+    """The command of one seed of the static row."""
+    variant = next(found for found in evidence.labelled("static") if found.label == label)
+    settings = [*evidence.SET, *variant.settings, *rates(content, label)]
+    words = [
+        f"fedmosaic run {evidence.SCENARIOS['static']} --algorithm {variant.algorithm} --seed 0"
+    ]
+    words += [f"--set {shlex.quote(setting)}" for setting in settings]
+    shown = " \\\n  ".join(words)
+    return f"Seed 0 of the static row is this run:\n\n```bash\n{shown}\n```"
 
 
 def curve(name: str) -> str:
