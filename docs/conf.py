@@ -1,4 +1,4 @@
-"""Sphinx's settings: Markdown pages, and what is read from the library itself (``_ext/from_the_library.py``)."""
+"""Configure Sphinx: Markdown pages, and what is read from the library (``_ext``)."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
-    "from_the_library",
+    "algorithm_pages",
+    "command_reference",
+    "links",
+    "settings_reference",
 ]
 exclude_patterns = ["_*"]
-templates_path: list[str] = []
 
 html_theme = "furo"
 html_title = "fedmosaic"
@@ -34,18 +36,15 @@ html_theme_options = {
     "dark_css_variables": {"color-brand-primary": "#5fc9c1", "color-brand-content": "#5fc9c1"},
 }
 
-myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
-copybutton_exclude = ".linenos, .gp, .go"
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # signatures carry the types once, docstrings the meaning
-autodoc_typehints_format = "short"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_param = True
 
-# What the standard library, torch and friends define has no page here, and no inventory is fetched over the network.
-# Docstrings also point to modules inside the house, which have no page either.
+# The standard library and PyTorch have no pages here, and no inventory is fetched over the network.
+# Docstrings also point to inner modules, which have no pages either.
 INSIDE = r"fedmosaic\.(adapters|alignment|data|evaluation|experiments|federation|models|relevance|training)\."
 nitpick_ignore_regex = [("py:.*", r"(?!fedmosaic\b).*"), ("py:.*", rf"{INSIDE}.*")]

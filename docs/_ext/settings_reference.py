@@ -1,0 +1,149 @@
+"""Describe settings where they are defined: ``{settings}`` and ``{algorithm-options}``.
+
+A setting without a description stops the build.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import types
+import typing
+from collections.abc import Collection, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any, ClassVar
+
+from from_library import FromLibrary, as_markdown
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
+
+from fedmosaic.algorithms import algorithm_class
+
+PLAIN = {
+    int: "integer",
+    float: "number",
+    bool: "true or false",
+    str: "text",
+    Path: "path",
+    dict: "mapping",
+}
+BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "min_length": "at least"}
+
+
+class SettingsOf(FromLibrary):
+    """List the fields of a class: ``{settings} fedmosaic.config:TrainSettings``.
+
+    The option ``prefix`` is put before their names.
+    """
+
+    option_spec: ClassVar = {"prefix": str}
+
+    def markdown(self, name: str) -> Iterator[str]:
+        module, _, kind = name.partition(":")
+        yield from fields(getattr(import_module(module), kind), self.options.get("prefix", ""))
+
+
+class OptionsOf(FromLibrary):
+    """List the options of an algorithm, without those of the algorithm ``beyond``."""
+
+    option_spec: ClassVar = {"beyond": str}
+
+    def markdown(self, name: str) -> Iterator[str]:
+        beyond = self.options.get("beyond")
+        known = set(algorithm_class(beyond).Options.model_fields) if beyond else set()
+        yield from fields(algorithm_class(name).Options, f"algorithms.{name}.", without=known)
+
+
+def fields(kind: type[BaseModel], prefix: str, without: Collection[str] = ()) -> Iterator[str]:
+    """Yield every field as an entry of its own.
+
+    Raises:
+        ExtensionError: a field has no description.
+    """
+    known = descriptions(kind)
+    texts = {
+        name: field.description or known.get(name, "") for name, field in kind.model_fields.items()
+    }
+    if missing := [name for name, text in texts.items() if not text]:
+        raise ExtensionError(
+            f"{kind.__module__}.{kind.__qualname__}: no description of {', '.join(missing)}"
+        )
+    for name, field in kind.model_fields.items():
+        if name in without:
+            continue
+        told = "; ".join(part for part in (allowed(field), default(field)) if part)
+        yield f"````{{confval}} {prefix}{name}\n*{told}*\n\n{as_markdown(texts[name])}\n````\n"
+
+
+def descriptions(kind: type[BaseModel]) -> dict[str, str]:
+    """Find the texts of fields that the class docstring describes."""
+    found: dict[str, str] = {}
+    for cls in reversed(kind.__mro__):
+        own = inspect.get_annotations(cls)
+        if not (issubclass(cls, BaseModel) and own):
+            continue
+        names = "|".join(map(re.escape, own))
+        text = inspect.cleandoc(cls.__doc__ or "")
+        for group, meaning in entries(text, names):
+            found |= {name: meaning for name in re.findall(r"\w+", group)}
+    return found
+
+
+def entries(text: str, names: str) -> Iterator[tuple[str, str]]:
+    """Split a docstring into entries: names, and what they mean."""
+    one = rf"`{{0,2}}(?:{names})`{{0,2}}"
+    start = re.compile(rf"(?:^[ \t]*|(?<=\. ))({one}(?:, {one})*): ", re.MULTILINE)
+    listed = text.partition("Attributes:\n")[2] or text
+    parts = start.split(listed)[1:]
+    for group, meaning in zip(parts[::2], parts[1::2], strict=True):
+        yield group, " ".join(meaning.split())
+
+
+def allowed(field: FieldInfo) -> str:
+    """Put type and bounds into words."""
+    bounds = [
+        f"{sign} {getattr(rule, name)}" + (" entries" if name == "min_length" else "")
+        for rule in field.metadata
+        for name, sign in BOUNDS.items()
+        if getattr(rule, name, None) is not None
+    ]
+    return ", ".join([in_words(field.annotation), *bounds])
+
+
+def in_words(annotation: Any) -> str:
+    """Put a type into words."""
+    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(in_words(part) if part is not type(None) else "null" for part in inner)
+    if origin is typing.Literal:
+        return "one of " + ", ".join(str(value) for value in inner)
+    if origin is tuple:
+        what = in_words(inner[0])
+        many = f"list of {what}{'s' if what == 'section' else ''}"
+        return many if inner[-1] is Ellipsis else f"{len(inner)} × {what}"
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        return "section"
+    return PLAIN.get(origin or annotation, "any")
+
+
+def default(field: FieldInfo) -> str:
+    """Put the default into words; empty for sections."""
+    if field.is_required():
+        return "must be given"
+    value = field.get_default(call_default_factory=True)
+    if isinstance(value, BaseModel):
+        return ""
+    if isinstance(value, tuple | list | dict):
+        value = f"[{', '.join(map(str, value))}]" if value else "empty"
+    return f"default {value or 'empty' if isinstance(value, str) else json.dumps(value)}"
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Add the directives."""
+    app.add_directive("settings", SettingsOf)
+    app.add_directive("algorithm-options", OptionsOf)
+    return {"parallel_read_safe": True}
