@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import pytest
 import yaml
@@ -179,13 +180,15 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ]
         items = [{"id": str(k), "image": f"{name}.png", "conversations": turns} for k in range(5)]
         (place / "data" / f"{name}.json").write_text(json.dumps(items))
-    for block in BLOCKS:
-        if named := re.match(r"# ([\w-]+\.yaml)\n", block.text):
-            smaller = {**yaml.safe_load(block.text), "rounds": 1}
-            smaller["train"] |= {"steps": 2, "batch_size": 2}
-            smaller["data"] |= {"public_size": 32}
-            (place / named[1]).write_text(yaml.safe_dump(smaller))
     return place
+
+
+def smaller(scenario: dict[str, Any]) -> dict[str, Any]:
+    """The scenario with one round of two small steps and few public examples."""
+    changed = {**scenario, "rounds": 1}
+    changed["train"] = {**changed["train"], "steps": 2, "batch_size": 2}
+    changed["data"] = {**changed["data"], "public_size": 32}
+    return changed
 
 
 @pytest.mark.parametrize("page", RUN_PAGES, ids=name_of)
@@ -199,8 +202,10 @@ def test_examples_run(
     for path in workplace.iterdir():
         (tmp_path / path.name).symlink_to(path)
     names: dict[str, object] = {}
-    for block in RUN:
-        if block.page != page:
+    for block in BLOCKS:
+        if block.page == page and (named := re.match(r"# ([\w-]+\.yaml)\n", block.text)):
+            (tmp_path / named[1]).write_text(yaml.safe_dump(smaller(yaml.safe_load(block.text))))
+        if block.page != page or block not in RUN:
             continue
         if block.language == "python":
             exec(compile(block.text, str(block), "exec"), names)
