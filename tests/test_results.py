@@ -28,9 +28,7 @@ from benchmarks.common.tables import COLUMNS, scenario_table, values_by_seed
 from benchmarks.cost import equal_compute, equal_compute_reasons
 
 SHOWN = PAGE.read_text()
-SECTIONS = re.split(
-    r"^#+ ", SHOWN[SHOWN.index("## Results") : SHOWN.index("## Where to go next")], flags=re.M
-)[1:]
+SECTIONS = re.split(r"^## ", SHOWN, flags=re.M)[1:]
 
 
 def page_of(name: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks.common.paths import ROOT
 
-PAGE = ROOT / "README.md"
+PAGE = ROOT / "docs" / "results.md"
 
 
 def write_between_marks(name: str, text: str, page: Path = PAGE) -> None:

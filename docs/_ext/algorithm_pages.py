@@ -83,8 +83,8 @@ def rates(content: Mapping[str, Any], label: str) -> Sequence[str]:
 
 def row_command(content: Mapping[str, Any], label: str) -> str:
     """Write the command of one seed of the static row."""
-    variant = next(found for found in evidence.labelled("static") if found.label == label)
-    settings = [*evidence.SET, *variant.settings, *rates(content, label)]
+    variant = next(found for found in evidence.variants_of("static") if found.label == label)
+    settings = [*evidence.SETTINGS, *variant.settings, *rates(content, label)]
     scenario = evidence.SCENARIOS["static"]
     words = [f"fedmosaic run {scenario} --algorithm {variant.algorithm} --seed 0"]
     words += [f"--set {shlex.quote(setting)}" for setting in settings]
