@@ -227,11 +227,8 @@ def test_the_figures_of_the_readme_are_the_published_ones() -> None:
     ]
     assert len(shown) == 8
     for name, *cells in shown:
-        label = (
-            name
-            if name in parts["static"]["rows"]
-            else name.removeprefix("fedmosaic-").replace("-", " ")
-        )
+        short = name.removeprefix("fedmosaic-").replace("-", " ")
+        label = next(key for key in (name, short) if key in parts["static"]["rows"])
         values = [
             parts[part]["rows"][label][c]["values"] for part in parts for c in ("Self", "Others")
         ]
