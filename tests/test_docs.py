@@ -57,8 +57,8 @@ def blocks(page: Path) -> Iterator[Block]:
                 page, number + 1, opened[2], "\n".join(lines[number + 1 : end]) + "\n", reason
             )
             reason, number = "", end
-        elif told := re.fullmatch(r"<!-- not run: (.+) -->", line):
-            reason = told[1]
+        elif mark := re.fullmatch(r"<!-- not run: (.+) -->", line):
+            reason = mark[1]
         elif line.strip():
             reason = ""
         number += 1
@@ -270,11 +270,11 @@ def test_the_costs_are_the_measured_ones() -> None:
     steps = dict(
         re.findall(r"^\| ([\w-]+) \| ([\d.]+) \|", (RESULTS / "equal_compute.md").read_text(), re.M)
     )
-    for name, told in (
+    for name, label in (
         ("fedmosaic", "FedMosaic"),
         ("fedsim", "FedSim"),
         ("feddat", "FedDAT"),
         ("feddistill", "FedDistill"),
         ("flora", "FLoRA"),
     ):
-        assert f"{steps[name]} of {told}" in text, name
+        assert f"{steps[name]} of {label}" in text, name
