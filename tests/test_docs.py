@@ -114,6 +114,12 @@ def test_every_benchmark_is_listed() -> None:
             assert f"benchmarks.{path.parent.name}.{path.stem}" in text, path.stem
 
 
+def test_every_table_of_results_has_a_page() -> None:
+    assert {path.name for path in RESULTS.glob("*.md")} == {
+        path.name for path in (DOCS / "tables").glob("*.md") if path.name != "index.md"
+    }
+
+
 # --- examples ---------------------------------------------------------------------------------------------------------
 def test_every_block_of_code_is_python() -> None:
     for block in BLOCKS:

@@ -22,6 +22,11 @@ sys.path.insert(0, str(ROOT))  # the benchmarks are not part of the library
 from benchmarks.accuracy import evidence  # noqa: E402
 
 EVIDENCE = ROOT / "benchmarks" / "results" / "evidence.json"
+CURVE = (
+    "Accuracy over rounds on the small scenario `miniature/quickstart`, with the scenario's own "
+    "settings, three seeds; local training in grey. It shows how the algorithm behaves over rounds, "
+    "not which one is best:"
+)
 HEAD = "| | Self | Others | Self − sft | Others − sft | local steps a round | rate | MB up / down |"
 
 
@@ -41,9 +46,9 @@ class Result(FromLibrary):
         label = label_of(parts["static"]["rows"], name)
         if label is None:
             yield "It has no row in the evidence: it is outside every budget.\n"
-            return
-        yield table(parts, label)
-        yield row_command(parts["static"], label)
+        else:
+            yield table(parts, label)
+            yield row_command(parts["static"], label)
         yield curve(name)
 
 
@@ -98,7 +103,7 @@ def curve(name: str) -> str:
     if not (ROOT / "docs" / path).is_file():
         return ""
     alt = f"Accuracy of {name} over rounds, local training in grey"
-    return f"```{{image}} /{path}\n:alt: {alt}\n:class: light-paper\n```\n"
+    return f"{CURVE}\n\n```{{image}} /{path}\n:alt: {alt}\n:class: light-paper\n```\n"
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
