@@ -53,9 +53,8 @@ class Result(FromLibrary):
 
 
 def label_of(rows: Mapping[str, Any], name: str) -> str | None:
-    """Find the label of an algorithm's row; FedMosaic's variants are labelled without its name."""
-    short = name.removeprefix("fedmosaic-").replace("-", " ")
-    return next((label for label in (name, name.replace("-", "_"), short) if label in rows), None)
+    """Find the label of an algorithm's row; the first row of an algorithm has no other settings."""
+    return next((label for label, row in rows.items() if row["algorithm"] == name), None)
 
 
 def table(parts: Mapping[str, Any], label: str) -> str:
