@@ -66,10 +66,10 @@ def table(parts: Mapping[str, Any], label: str) -> str:
             continue
         cells = [interval(row[column]) for column in ("Self", "Others")]
         cells += [interval(row[column].get("minus sft"), "+") for column in ("Self", "Others")]
-        cells += [str(row["steps"]), ", ".join(s.partition("=")[2] for s in rates(content, label))]
-        cells += [" / ".join(f"{row['bytes'][way] / 1e6:.1f}" for way in ("up", "down"))]
+        cells += [str(row["steps"]), rate_of(content, label)]
+        cells += ["\u00a0/\u00a0".join(f"{row['bytes'][way] / 1e6:.1f}" for way in ("up", "down"))]
         lines.append(f"| {part} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n\n"
 
 
 def interval(found: Mapping[str, float] | None, sign: str = "") -> str:
@@ -77,6 +77,12 @@ def interval(found: Mapping[str, float] | None, sign: str = "") -> str:
     if found is None:
         return ""
     return whole_figures(f"{found['mean']:{sign}.1f} ± {found['ci95']:.1f}")
+
+
+def rate_of(content: Mapping[str, Any], label: str) -> str:
+    """Write the learning rate of a row, so that no line breaks inside it."""
+    found = ", ".join(setting.partition("=")[2] for setting in rates(content, label))
+    return found.replace("-", "\u2011")
 
 
 def rates(content: Mapping[str, Any], label: str) -> Sequence[str]:

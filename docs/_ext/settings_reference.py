@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import re
 import types
 import typing
 from collections.abc import Collection, Iterator
@@ -64,43 +63,13 @@ def fields(kind: type[BaseModel], prefix: str, without: Collection[str] = ()) ->
     Raises:
         ExtensionError: a field has no description.
     """
-    known = descriptions(kind)
-    texts = {
-        name: field.description or known.get(name, "") for name, field in kind.model_fields.items()
-    }
-    if missing := [name for name, text in texts.items() if not text]:
-        raise ExtensionError(
-            f"{kind.__module__}.{kind.__qualname__}: no description of {', '.join(missing)}"
-        )
+    if missing := [name for name, field in kind.model_fields.items() if not field.description]:
+        raise ExtensionError(f"{kind.__module__}.{kind.__qualname__}: {missing} are not described")
     for name, field in kind.model_fields.items():
         if name in without:
             continue
         told = "; ".join(part for part in (allowed(field), default(field)) if part)
-        yield f"````{{confval}} {prefix}{name}\n*{told}*\n\n{as_markdown(texts[name])}\n````\n"
-
-
-def descriptions(kind: type[BaseModel]) -> dict[str, str]:
-    """Find the texts of fields that the class docstring describes."""
-    found: dict[str, str] = {}
-    for cls in reversed(kind.__mro__):
-        own = inspect.get_annotations(cls)
-        if not (issubclass(cls, BaseModel) and own):
-            continue
-        names = "|".join(map(re.escape, own))
-        text = inspect.cleandoc(cls.__doc__ or "")
-        for group, meaning in entries(text, names):
-            found |= {name: meaning for name in re.findall(r"\w+", group)}
-    return found
-
-
-def entries(text: str, names: str) -> Iterator[tuple[str, str]]:
-    """Split a docstring into entries: names, and what they mean."""
-    one = rf"`{{0,2}}(?:{names})`{{0,2}}"
-    start = re.compile(rf"(?:^[ \t]*|(?<=\. ))({one}(?:, {one})*): ", re.MULTILINE)
-    listed = text.partition("Attributes:\n")[2] or text
-    parts = start.split(listed)[1:]
-    for group, meaning in zip(parts[::2], parts[1::2], strict=True):
-        yield group, " ".join(meaning.split())
+        yield f"````{{confval}} {prefix}{name}\n*{told}*\n\n{as_markdown(str(field.description))}\n````\n"
 
 
 def allowed(field: FieldInfo) -> str:
