@@ -34,7 +34,7 @@ def test_the_global_adapter_is_the_weighted_sum_of_the_others() -> None:
         weights[0, j] * updates[f"c{j}"].tensors["block.0.q_proj.P"].double() for j in range(1, 5)
     )
     assert torch.allclose(sent["block.0.q_proj.P"].double(), expected, atol=1e-6)
-    # c2 is the only other client of c0's architecture: its layers arrive as they are; P and Q cross, layers do not
+    # c2 is the only other client of c0's architecture: its layers arrive unchanged.
     assert torch.equal(sent["layer.0.q_proj.A"], updates["c2"].tensors["layer.0.q_proj.A"])
     assert sent["layer.0.q_proj.A"].shape[1] == 4
     assert "signature" not in sent
@@ -130,8 +130,8 @@ def test_fedavg_weighs_by_samples_within_an_architecture() -> None:
     sent = algorithm.download(server, server.members[0]).tensors["layer.0.q_proj.A"]
     a, b = (updates[name].tensors["layer.0.q_proj.A"].double() for name in ("c0", "c2"))
     assert torch.allclose(sent.double(), (10 * a + 12 * b) / 22, atol=1e-6)
-    alone = algorithm.download(server, server.members[4]).tensors["layer.0.q_proj.A"]
-    assert torch.equal(alone, updates["c4"].tensors["layer.0.q_proj.A"])
+    single = algorithm.download(server, server.members[4]).tensors["layer.0.q_proj.A"]
+    assert torch.equal(single, updates["c4"].tensors["layer.0.q_proj.A"])
     assert server.state.known_keys() == [StateKey("mean", a) for a in ("small", "large", "alone")]
     assert not any(server.state.clients(key) for key in server.state.known_keys()), (
         "a client's own weights are in the server's state"

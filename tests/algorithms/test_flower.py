@@ -50,7 +50,7 @@ def flower(
     samples: dict[str, int],
     folder: Path,
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """Return the result of one round of Flower's strategy, and the settings that it sent to clients."""
+    """Return the result of a round of Flower's strategy, and the settings that it sent."""
     source, target = folder / "updates.safetensors", folder / "aggregated.safetensors"
     save_file(tensors, source, {"samples": json.dumps(samples)})
     command = [

@@ -146,7 +146,7 @@ def test_pooled_trains_one_adapter_on_what_all_clients_would_draw(
 
 
 def test_pooled_does_not_depend_on_the_process_that_trains(tiny: Path) -> None:
-    """Two runtimes stand for two processes; d, of a's architecture, misses the first round."""
+    """Use two runtimes as two processes; d, of a's architecture, misses the first round."""
     here, there = (stage(tiny, "pooled", "train.steps=1", "rounds=2") for _ in range(2))
     for number, training in ((0, [here["a"]]), (1, [here["a"], here["d"], there["d"]])):
         received = Message()

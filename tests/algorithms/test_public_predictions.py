@@ -33,7 +33,7 @@ LLAMA, QWEN, LARGE = "miniature/llama-8x96", "miniature/qwen2-10x112", "miniatur
 
 @pytest.fixture(scope="module")
 def world() -> Any:
-    """Three backbones and six public examples."""
+    """Return three backbones and six public examples."""
     public = public_examples("miniature/public", 6)
     return SimpleNamespace(
         backbones={name: Backbone.load(name) for name in (LLAMA, QWEN, LARGE)}, public=public
@@ -140,7 +140,7 @@ def test_fedmkts_targets_are_those_of_the_best_peer_of_each_example(world: Any) 
         sent[f"c{index}"] = Message({**sent[f"c{index}"].tensors, "losses": losses[index]})
     algorithm.aggregate(server, sent)
     owner = algorithm.bridges.between(server, LLAMA, LLAMA).target.example
-    # for c0 the choice is between c1 and c2; for c1 between c0 and c2, whose losses may be less than its own or not
+    # c0 chooses between c1 and c2, c1 between c0 and c2, be they better than itself or not.
     for member, best in ((0, [2, 1, 1, 2, 2, 1]), (1, [2, 0, 0, 2, 2, 0])):
         targets = algorithm.download(server, server.members[member])
         expected = torch.stack(
@@ -168,11 +168,11 @@ class RecordingClient:
             drawn = examples()
             batch = self.backbone.collate([self.backbone.encode(example) for example in drawn])
             self.losses.append(float(loss(self.model, self.backbone, batch)))
-        return SimpleNamespace(beside=lambda other: None)
+        return SimpleNamespace(add_work=lambda other: None)
 
 
 def test_fedmkt_learns_only_from_better_peers(world: Any) -> None:
-    """Labels have weight 0 here, so that the loss is the distillation of the chosen examples."""
+    """Give labels weight 0, so that the loss is the distillation of the chosen examples."""
     algorithm, server = federation(world, "fedmkt", [LLAMA], label_weight=0.0)
     algorithm.scenario = algorithm.scenario.model_copy(
         update={"train": algorithm.scenario.train.model_copy(update={"batch_size": 6})}
@@ -218,7 +218,7 @@ def test_without_public_examples_it_says_so_at_once(
 def test_clients_come_nearer_to_their_targets_and_weights_never_travel(
     kind: type[PublicExchange], tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a run that hardly learns anything but the targets, every client comes nearer to them."""
+    """Check a run that hardly learns anything but targets: clients come nearer to them."""
     nearer: dict[tuple[int, str], list[float]] = {}
     weights: dict[tuple[int, str], dict[str, Tensor]] = {}
     real = kind.train

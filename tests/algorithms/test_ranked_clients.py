@@ -1,4 +1,4 @@
-"""Clients with adapters of their own rank: what they train, receive, keep and send."""
+"""Check clients with adapters of their own rank: what they train, receive, keep and send."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MIXED = ["clients=[{name: a, model: miniature/llama-8x96, r: 2, tasks: [miniatur
 
 
 def stage(tiny: Path, algorithm: str, *overrides: str) -> dict[str, LocalClient]:
-    """The clients of a federation before its first round."""
+    """Return the clients before the first round, by name."""
     scenario = load_scenario(tiny, [*MIXED, "adapter.dropout=0", *overrides])
     return InProcess(
         Runtime(RunSettings(name="stage", algorithm=algorithm, scenario=scenario))
@@ -54,7 +54,7 @@ def state_of(run: Any, client: str, round: int) -> dict[str, Tensor]:
 
 
 def test_a_clients_own_rank_is_that_rank(tiny: Path, tmp_path: Path) -> None:
-    """Byte for byte what a federation of that rank and scale trains."""
+    """Compare with a federation in which all have that rank and scale: equal bit for bit."""
     mixed = start(tiny, tmp_path / "mixed", "sft")
     alike = start(
         tiny,
@@ -90,9 +90,9 @@ def test_mixed_ranks_are_refused_before_anything_is_written(tiny: Path, tmp_path
     assert not (tmp_path / "run").exists()
 
 
-# --- HetLoRA ------------------------------------------------------------------------------------------------------------
+# --- HetLoRA --------------------------------------------------------------------------------------
 def test_dropped_directions_stay_dropped_and_the_rest_trains_as_that_rank(tiny: Path) -> None:
-    """A client of rank 6 that has dropped three directions learns what one of rank 3 learns."""
+    """Compare a client of rank 6 that dropped three directions with one of rank 3."""
     pruned = stage(tiny, "hetlora", "algorithms.hetlora.gamma=1")["d"]
     true = stage(tiny, "hetlora", "algorithms.hetlora.gamma=1", MIXED[0].replace("r: 6", "r: 3"))[
         "d"
@@ -144,7 +144,7 @@ def test_ranks_prune_themselves_where_the_penalty_shrinks_the_tail(tiny: Path) -
 
 
 def test_a_tail_that_grows_is_kept(tiny: Path, tmp_path: Path) -> None:
-    """In the first round B starts from zero: nothing can be smaller than before."""
+    """Run the first round, in which B starts from zero and no norm can shrink."""
     run = start(
         tiny, tmp_path / "run", "hetlora", "algorithms.hetlora={gamma: 0.5, penalty: 0}", rounds=1
     )
@@ -152,7 +152,7 @@ def test_a_tail_that_grows_is_kept(tiny: Path, tmp_path: Path) -> None:
     assert "kept/rank" not in state and all(value.isfinite().all() for value in state.values())
 
 
-# --- FLoRA --------------------------------------------------------------------------------------------------------------
+# --- FLoRA ----------------------------------------------------------------------------------------
 def test_flora_goes_on_from_the_merged_sum_with_a_fresh_adapter(tiny: Path) -> None:
     client = stage(tiny, "flora")["a"]
     algorithm = client.runtime.algorithm
@@ -225,14 +225,14 @@ def test_an_exported_client_of_flora_is_its_model(tiny: Path, tmp_path: Path) ->
     )
     inputs = {"inputs_embeds": client.backbone.embed(batch), "attention_mask": batch.attention_mask}
     backbone = Backbone.load(client.spec.model)
-    again = PeftModel.from_pretrained(backbone.fork(), str(tmp_path / "lora")).eval()
+    loaded = PeftModel.from_pretrained(backbone.fork(), str(tmp_path / "lora")).eval()
     with torch.no_grad(), client.turn():
         logits = client.model(**inputs).logits
-        torch.testing.assert_close(again(**inputs).logits, logits, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(loaded(**inputs).logits, logits, rtol=1e-4, atol=1e-4)
         assert not torch.allclose(backbone.model(**inputs).logits, logits, atol=1e-3)
 
 
-# --- FedSA-LoRA and FFA-LoRA ----------------------------------------------------------------------------------------------
+# --- FedSA-LoRA and FFA-LoRA ----------------------------------------------------------------------
 def test_fedsa_lora_sends_a_and_keeps_b(tiny: Path) -> None:
     client = stage(tiny, "fedsa-lora")["a"]
     algorithm = client.runtime.algorithm

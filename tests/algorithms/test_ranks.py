@@ -1,4 +1,4 @@
-"""Exact algebra of aggregating LoRA of different ranks: whose ΔW is the mean, and whose is not."""
+"""Check the algebra of aggregating LoRA of different ranks: where ΔW is the exact mean."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def best(matrix: Tensor, rank: int) -> Tensor:
     return u[:, :rank] * sigma[:rank] @ vh[:rank]
 
 
-# --- tools --------------------------------------------------------------------------------------------------------------
+# --- tools ----------------------------------------------------------------------------------------
 def test_a_smaller_rank_starts_with_the_first_rows_of_a_larger_one() -> None:
     assert torch.equal(first_rows(3, 20, 0, "m", "k"), first_rows(7, 20, 0, "m", "k")[:3])
     assert not torch.equal(first_rows(3, 20, 0, "m", "k"), first_rows(3, 20, 0, "m", "other"))
@@ -54,7 +54,7 @@ def test_factors_are_the_truncated_svd_of_the_product(inner: int, rank: int) -> 
     torch.testing.assert_close(left[:rows] @ left[:rows].T, torch.eye(rows, dtype=torch.float64))
 
 
-# --- who gives the mean -------------------------------------------------------------------------------------------------
+# --- who gives the mean ---------------------------------------------------------------------------
 def test_flexlora_gives_the_mean_at_full_rank_and_its_best_approximation_below() -> None:
     ranks = [2, 7, 3]
     algorithm, server = federation("flexlora", ranks)
@@ -143,7 +143,7 @@ def test_averages_of_factors_are_not_the_average(name: str, ranks: list[int]) ->
     assert all(not close(delta, expected[module], 0.1) for module, delta in sent.items())
 
 
-# --- each method's own rule ---------------------------------------------------------------------------------------------
+# --- each method's own rule -----------------------------------------------------------------------
 def test_hetlora_weighs_by_norm_pads_and_cuts() -> None:
     algorithm, server = federation("hetlora", RANKS)
     updates = updates_of(algorithm, RANKS)
@@ -229,9 +229,9 @@ def test_the_others_refuse_mixed_ranks_and_name_the_clients() -> None:
         federation(name, [2, 2, 3], ["m", "m", "n"])
 
 
-# --- side by side with PEFT ---------------------------------------------------------------------------------------------
+# --- side by side with PEFT -----------------------------------------------------------------------
 class Two(nn.Module):
-    """Two layers that are not square."""
+    """Hold two layers that are not square."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -239,7 +239,7 @@ class Two(nn.Module):
 
 
 def peft_combination(updates: dict[str, Any], kind: str, **options: Any) -> dict[str, Tensor]:
-    """ΔW of ``add_weighted_adapter`` over the same adapters, weighted by 10 + i samples."""
+    """Return ΔW of PEFT's ``add_weighted_adapter``, with weights of 10 + i samples."""
     names = list(updates)
     model = None
     for name in names:

@@ -1,160 +1,32 @@
-"""Compare algorithms with references in float64, written from the papers: gradients by hand, AdamW."""
+"""Compare algorithms with float64 references from the papers: gradients by hand, AdamW."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Mapping, Sequence
-from types import SimpleNamespace
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 import torch
-from stub_server import StubServer
-from torch import Tensor, nn
-
-from fedmosaic.adapters import read_state
-from fedmosaic.algorithms import make_algorithm
-from fedmosaic.algorithms.base import Member
-from fedmosaic.config import Scenario
-from fedmosaic.config.load import parse
-from fedmosaic.training.loop import FitReport, fit
-from fedmosaic.training.optimiser import Optimiser
-
-WIDTH, RANK, SCALE, STEPS, LR, DEPTH = 4, 2, 2.0, 3, 0.05, 2
-SAMPLES = [10, 20, 30]
-PRESENT = [(0, 1, 2), (0, 2), (0, 1, 2)]  # who takes part in each round
-BETAS, EPS = (0.9, 0.999), 1e-8
-State = dict[str, Tensor]
-
-
-# --- the problem ------------------------------------------------------------------------------------------------------
-class Block(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.attn = nn.ModuleDict({"q_proj": nn.Linear(WIDTH, WIDTH, bias=False)})
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.attn["q_proj"](x)
-        return out
+from torch import Tensor
+from toy_problem import (
+    BETAS,
+    DEPTH,
+    EPS,
+    LR,
+    PRESENT,
+    SAMPLES,
+    SCALE,
+    STEPS,
+    State,
+    data,
+    ours,
+    start,
+)
 
 
-class Net(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(Block() for _ in range(DEPTH))
-
-    def forward(self, x: Tensor) -> Tensor:
-        for layer in self.layers:
-            x = layer(x)
-        return x
-
-
-def data(client: int, round: int, step: int) -> tuple[Tensor, Tensor]:
-    noise = torch.Generator().manual_seed(1000 * client + 10 * round + step)
-    x, y = torch.randn(2, 5, WIDTH, generator=noise, dtype=torch.float64)
-    return x, y + client
-
-
-def mean_square(model: Any, _: Any, batch: Any) -> Tensor:
-    return 0.5 * (model(batch.x) - batch.y).square().sum() / len(batch.x)
-
-
-# --- our algorithms on it ---------------------------------------------------------------------------------------------
-class ToyClient:
-    """As much of a client as these algorithms use, with a model and an optimiser of its own."""
-
-    def __init__(self, algorithm: Any, base: nn.Module, index: int) -> None:
-        self.algorithm, self.index, self.name, self.round = algorithm, index, f"c{index}", 0
-        self.state: State = {}
-        self.backbone = SimpleNamespace(
-            name="net",
-            identity="net",
-            layers_prefix="layers",
-            fork=lambda: copy.deepcopy(base),
-            num_layers=DEPTH,
-            tower=None,
-        )
-        self.backbone.device = torch.device("cpu")
-        self.backbone.encode = lambda example: example
-        self.backbone.collate = self._collate
-        self.model = algorithm.build(self.backbone, [])
-        self.optimiser = Optimiser(algorithm.parameters(self.model), algorithm.scenario.train)
-        self.step = 0
-
-    def _collate(self, items: Sequence[int]) -> Any:
-        x, y = data(self.index, self.round, items[0])
-        return SimpleNamespace(x=x.float(), y=y.float(), labels=y)
-
-    def fit(self, steps: int, *, loss: Any = None, each_step: Any = None) -> FitReport:
-        numbers = iter(range(steps))
-        return fit(
-            self.model,
-            self.backbone,  # type: ignore[arg-type]
-            self.optimiser,
-            lambda: [next(numbers)],  # type: ignore[list-item]
-            steps,
-            dropout_seed=0,
-            loss=loss or mean_square,
-            each_step=each_step,
-        )
-
-
-def ours(
-    name: str, options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> list[dict[str, State]]:
-    """Every client's adapters after the last round."""
-    if name in ("fedprox", "ditto"):
-        monkeypatch.setattr(f"fedmosaic.algorithms.{name}.answer_loss", mean_square)
-    content = {
-        "clients": [{"name": f"c{i}", "model": "net", "tasks": ["t"]} for i in range(len(SAMPLES))],
-        "adapter": {"r": RANK, "alpha": SCALE * RANK, "dropout": 0.0},
-        "train": {"steps": STEPS, "lr": LR, "clip": 0.0},
-        "algorithms": {name: options},
-    }
-    algorithm = make_algorithm(name, parse(Scenario, content, "test"), 0)
-    torch.manual_seed(0)
-    base = Net().requires_grad_(False)
-    clients = [ToyClient(algorithm, base, i) for i in range(len(SAMPLES))]
-    members = [
-        Member(name=c.name, architecture="net", samples=n)
-        for c, n in zip(clients, SAMPLES, strict=True)
-    ]
-    server = StubServer(members)
-    for round, present in enumerate(PRESENT):
-        updates = {}
-        for i in present:
-            client = clients[i]
-            client.round = round
-            algorithm.receive(client, algorithm.download(server, members[i]))
-            client.optimiser.restart()
-            algorithm.train(client)
-            updates[client.name] = algorithm.upload(client)
-        algorithm.aggregate(server, updates)
-    return [
-        {adapter: read_state(c.model, adapter) for adapter in algorithm.adapters} for c in clients
-    ]
-
-
-def start(name: str) -> tuple[list[Tensor], dict[str, State]]:
-    """Base weights and adapters at the start, in float64."""
-    torch.manual_seed(0)
-    base = Net().requires_grad_(False)
-    content = {
-        "clients": [{"name": "c0", "model": "net", "tasks": ["t"]}],
-        "adapter": {"r": RANK, "alpha": SCALE * RANK, "dropout": 0.0},
-    }
-    algorithm = make_algorithm(name, parse(Scenario, content, "test"), 0)
-    client = ToyClient(algorithm, base, 0)
-    adapters = {
-        a: {k: v.double() for k, v in read_state(client.model, a).items()}
-        for a in algorithm.adapters
-    }
-    return [layer.attn["q_proj"].weight.double() for layer in base.layers], adapters
-
-
-# --- the references ---------------------------------------------------------------------------------------------------
+# --- the references -------------------------------------------------------------------------------
 class Adam:
-    """AdamW without decay, one parameter set."""
+    """Run AdamW without decay on one set of parameters."""
 
     def __init__(self) -> None:
         self.m: State = {}
@@ -171,7 +43,7 @@ class Adam:
 
 
 def gradients(base: list[Tensor], adapters: list[State], x: Tensor, y: Tensor) -> list[State]:
-    """∇ of ½ mean ‖W_2 W_1 x − y‖² with W_l = W_l + Σ s B A, for each adapter: dB = s G Aᵀ, dA = s Bᵀ G."""
+    """Return ∇ of ½ mean ‖W_2 W_1 x − y‖² for each adapter: dB = s G Aᵀ, dA = s Bᵀ G."""
     keys = [f"layer.{i}.q_proj" for i in range(DEPTH)]
     whole = [
         w + sum(SCALE * a[f"{k}.B"] @ a[f"{k}.A"] for a in adapters)
@@ -200,7 +72,7 @@ def weighted(states: Sequence[State], weights: Sequence[float]) -> State:
 def single(
     correct: Callable[..., State], weigh: bool = True, after: Callable[..., None] = lambda *_: None
 ) -> Any:
-    """FedAvg, with the gradient that ``correct`` makes of (gradient, θ, received θ, client)."""
+    """Return FedAvg with gradients ``correct(gradient, θ, received θ, client)``."""
 
     def run(name: str) -> list[dict[str, State]]:
         base, adapters = start(name)
@@ -262,7 +134,7 @@ def fedper(name: str) -> list[dict[str, State]]:
 
 
 def paired(together: bool, lam: float = 0.0) -> Any:
-    """FedSim (``together``: one loss of the sum) or Ditto (each its own)."""
+    """Return FedSim (``together``: one loss of the sum) or Ditto (a loss each)."""
 
     def run(name: str) -> list[dict[str, State]]:
         base, adapters = start(name)

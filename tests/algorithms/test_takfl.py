@@ -1,4 +1,4 @@
-"""TAKFL: averages within architectures, task vectors that are something, and sums of them that are what is sent."""
+"""Check TAKFL: averages within architectures, task vectors, and the sums that are sent."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ State = Mapping[str, Tensor]
 
 @pytest.fixture(scope="module")
 def world() -> Any:
-    """Two backbones and four public examples."""
+    """Return two backbones and four public examples."""
     public = public_examples("miniature/public", 4)
     return SimpleNamespace(
         backbones={name: Backbone.load(name) for name in (LLAMA, QWEN)}, public=public
@@ -60,7 +60,7 @@ def federation(world: Any, models: Sequence[str], **options: Any) -> tuple[Any, 
 
 
 def updates(algorithm: Any, world: Any, models: Sequence[str]) -> dict[str, Message]:
-    """Adapters as they come out of some training: A as built, B no longer zero."""
+    """Return adapters as after some training: near those built, with B no longer zero."""
     found = {}
     for index, model in enumerate(models):
         state = read_state(algorithm.build(world.backbones[model], world.public), "local")
@@ -83,7 +83,7 @@ def mean(states: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> di
 
 
 class Watch:
-    """Notes what every student starts from and what comes out, teacher by teacher."""
+    """Record what every student starts from and learns, by student and teacher."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.learned: dict[tuple[str, str], tuple[State, State]] = {}
@@ -159,7 +159,7 @@ def test_an_ensemble_says_the_mean_of_its_members_logits(world: Any) -> None:
 
 def test_distillation_brings_the_student_nearer_and_its_own_past_holds_it(world: Any) -> None:
     def learn(self_weight: float, **options: Any) -> tuple[float, float, float]:
-        """Distance to the teacher before and after, and to itself as it was."""
+        """Return the distance to the teacher before and after, and to the student's start."""
         algorithm, server = federation(
             world, [LLAMA, LLAMA], public_steps=8, self_weight=self_weight, **options
         )
@@ -194,17 +194,17 @@ def test_distillation_brings_the_student_nearer_and_its_own_past_holds_it(world:
 
 
 def test_teachers_do_not_build_on_one_another(world: Any) -> None:
-    """The order of the clients, and with it of the teachers, changes nothing."""
+    """Permute the clients, and with them the teachers: nothing changes."""
     models = [LLAMA, QWEN, LLAMA, QWEN]
     algorithm, server = federation(world, models)
     sent = updates(algorithm, world, models)
     algorithm.aggregate(server, sent)
-    turned, other = federation(world, models)
+    permuted, other = federation(world, models)
     other.members = [other.members[index] for index in (1, 3, 0, 2)]
-    turned.aggregate(other, sent)
+    permuted.aggregate(other, sent)
     for member in server.members:
         one, two = (
-            a.download(s, member).tensors for a, s in ((algorithm, server), (turned, other))
+            a.download(s, member).tensors for a, s in ((algorithm, server), (permuted, other))
         )
         assert all(torch.allclose(one[n], two[n], atol=1e-5) for n in one)
 
@@ -250,7 +250,7 @@ def test_weightings_are_chosen_by_what_they_do_on_public_examples(
 def test_what_was_merged_is_what_the_first_step_starts_from(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A whole run: of one architecture all start alike, from the merged weights, and Adam starts anew."""
+    """Check a run: clients of an architecture start from the merged weights, with a fresh Adam."""
     starts: dict[tuple[int, str], State] = {}
     sent: dict[tuple[int, str], State] = {}
     train, download = TAKFL.train, TAKFL.download

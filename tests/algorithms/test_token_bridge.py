@@ -123,7 +123,7 @@ def test_tokens_map_to_their_counterparts_and_positions_without_one_stay_empty()
 
 
 def test_the_label_maps_to_the_label() -> None:
-    """``Ġr`` begins to write red in one model; the other knows only the word, and another that begins so."""
+    """Map ``Ġr``, which begins red, to a model that knows only the whole word and another."""
     words = Reader(["▁red", "▁rest"], {"red": ["▁red"]})
     letters = Reader(["Ġr", "ed"], {"red": ["Ġr", "ed"]})
     found = bridge(letters, words, "red").map(letters.predict({"Ġr": 0.9}, {"ed": 1.0}, {END: 1.0}))

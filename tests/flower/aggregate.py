@@ -1,6 +1,7 @@
 """Run Flower's own aggregation in an environment that has Flower, whose pins conflict with ours.
 
-    python tests/flower/aggregate.py FedProx '{"proximal_mu": 0.1}' updates.safetensors out.safetensors
+    python tests/flower/aggregate.py FedProx '{"proximal_mu": 0.1}' updates.safetensors
+    out.safetensors
 
 Tensors of ``updates`` are called ``<client>/<tensor>``; its metadata give each client's number of
 samples. No network is used: the strategy receives the clients' replies directly.

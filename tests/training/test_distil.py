@@ -60,7 +60,7 @@ def test_the_rest_of_the_vocabulary_is_one_outcome(top_k: int) -> None:
 @pytest.mark.parametrize("top_k", [2, 7])
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
 def test_a_student_equal_to_its_targets_has_no_loss(temperature: float, top_k: int) -> None:
-    """A second softmax on either side, or another temperature, would leave something to learn."""
+    """Check a student equal to its targets; a second softmax would leave a loss."""
     student = noise(3, 7).requires_grad_()
     loss = distillation_loss(student, soften(student.detach(), temperature, top_k), temperature)
     (gradient,) = torch.autograd.grad(loss, student)
@@ -90,7 +90,7 @@ def test_positions_without_a_prediction_do_not_count() -> None:
 
 @pytest.mark.parametrize("name", ["miniature/llama-8x96", "miniature/qwen2-10x112"])
 def test_each_prediction_is_of_its_label(name: str) -> None:
-    """A single unpadded prompt without its label gives the same prediction at every position."""
+    """Compare with single unpadded prompts that end before the label."""
     backbone = Backbone.load(name)
     examples = public_examples("miniature/public", 12)
     predictions, losses = predict(

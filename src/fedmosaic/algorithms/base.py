@@ -1,10 +1,10 @@
 """Define a federated algorithm: one class with a client half and a server half, side by side.
 
 To add one, write a file with a subclass of :class:`Algorithm` and enter it in the table of
-``algorithms/registry.py``. The round loop, the trainer, checkpoints, evaluation, the wire format and
-the command line need no change.
+``algorithms/registry.py``. The round loop, the trainer, checkpoints, evaluation, the wire format
+and the command line need no change.
 
-    round:  download(server, c) → [receive → train → upload] on client c → aggregate(server, updates)
+    download(server, c) → [receive → train → upload] on client c → aggregate(server, updates)
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ class Algorithm(ABC):
         """Return the number of local optimiser steps a round."""
         return int(self.options.steps or self.scenario.train.steps)
 
-    # --- client half ----------------------------------------------------------------------------
+    # --- client half ------------------------------------------------------------------------------
     @abstractmethod
     def build(
         self,
@@ -250,7 +250,7 @@ class Algorithm(ABC):
         """Yield the client's model as ``name``, one of ``views``, for evaluation."""
         yield client.model
 
-    # --- server half ----------------------------------------------------------------------------
+    # --- server half ------------------------------------------------------------------------------
     @abstractmethod
     def aggregate(self, server: Server, updates: Mapping[str, Message]) -> None:
         """Combine the round's accepted updates into what the next downloads need.
@@ -262,4 +262,4 @@ class Algorithm(ABC):
 
     @abstractmethod
     def download(self, server: Server, member: Member) -> Message:
-        """Return what the server sends this client next; an empty message where there is nothing."""
+        """Return what the server sends this client next; an empty message where nothing is."""

@@ -40,8 +40,8 @@ class FedDAT(Dual):
 
     Differences from the paper:
 
-    - The authors' code runs the teacher twice in a step, to teach and to be taught. Its parameters do
-      not change in between, so one pass serves both here.
+    - The authors' code runs the teacher twice in a step, to teach and to be taught. Its parameters
+      do not change in between, so one pass serves both here.
     - The adapters are LoRA.
     - Clients of different architectures share nothing.
     """

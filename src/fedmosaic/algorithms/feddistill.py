@@ -18,10 +18,11 @@ from fedmosaic.training.loss import answer_loss
 class FedDistill(PublicExchange):
     """Regularise each local step by the mean of the other clients' predictions.
 
-        θ_i ← θ_i − η ∇[ CE(private batch) + γ T² KL( 1/(N−1) Σ_{j≠i} p_j ‖ p_i ) ],   p = softmax(z/T)
+        θ_i ← θ_i − η ∇[ CE(private batch) + γ T² KL( 1/(N−1) Σ_{j≠i} p_j ‖ p_i ) ]
+        p = softmax(z/T)
 
-    The second term is over a batch of the public examples. A step costs a public batch in addition to
-    the private one. Alone in the federation a client trains as with SFT.
+    The second term is over a batch of the public examples. A step costs a public batch in addition
+    to the private one. Alone in the federation a client trains as with SFT.
 
     - Up: p_i at each answer position of the public examples, by its ``top_k`` likeliest tokens.
     - Down: the mean of the other clients' p_j in the client's own tokens.
@@ -32,8 +33,8 @@ class FedDistill(PublicExchange):
 
     - The paper sends the mean output for each class label of the private data. A language model has
       no fixed classes, so predictions are exchanged for each answer position of public examples, as
-      model-agnostic successors do (FedMD, Li & Wang 2019). As in the paper, outputs after the softmax
-      are averaged, the client's own is left out, and every local step distils.
+      model-agnostic successors do (FedMD, Li & Wang 2019). As in the paper, outputs after the
+      softmax are averaged, the client's own is left out, and every local step distils.
     - Predictions are mapped between vocabularies, since clients have different models.
     """
 

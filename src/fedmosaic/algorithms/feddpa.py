@@ -1,4 +1,4 @@
-"""Run FedDPA: an averaged and a personal adapter, mixed by each input's similarity to training data."""
+"""Run FedDPA: an averaged and a personal adapter, mixed anew for every input."""
 
 from __future__ import annotations
 

@@ -32,8 +32,8 @@ class FedMKT(PublicExchange):
     - Up: l_i, and p_i at each answer position by its ``top_k`` likeliest tokens.
     - Down: l_{k*} and p_{k*} in the client's own tokens.
 
-    Source: Fan et al. 2025 (COLING; arXiv 2406.02224), eq. 6, 8 and 10, Algorithms 1 and 2; λ, K and
-    the one pass: appendices C and D.
+    Source: Fan et al. 2025 (COLING; arXiv 2406.02224), eq. 6, 8 and 10, Algorithms 1 and 2; λ, K
+    and the one pass: appendices C and D.
 
     Differences from the paper:
 

@@ -41,8 +41,8 @@ class FedMosaic(Algorithm):
 
         S_ij = cos(ĝ_i, ĝ_j),   w_ij = softmax_{j≠i}(S_ij / τ),   G_i = Σ_j w_ij L_j
 
-    P and Q over all clients; A and B of ordinary LoRA over the clients of the same architecture, with
-    the weights re-normalised.
+    P and Q over all clients; A and B of ordinary LoRA over the clients of the same architecture,
+    with the weights re-normalised.
 
     - Up: P, Q, ordinary A and B of the local adapter, and the signature with noise. Gates stay.
     - Down: the client's own mixture G_i.

@@ -194,7 +194,8 @@ class Rotated(FedMosaic):
     """Rotate every architecture's aligned A and B randomly, each architecture by its own rotation.
 
     What one model can learn stays as it is, but P and Q of other architectures mean nothing
-    (:func:`fedmosaic.alignment.rotation.rotated`). Without an alignment A and B are unrelated anyway.
+    (:func:`fedmosaic.alignment.rotation.rotated`). Without an alignment A and B are unrelated
+    anyway.
 
     Source: a control, not in the paper.
     """

@@ -36,8 +36,8 @@ class FedSALoRA(RankedLora):
 
     Differences from the paper:
 
-    - Clients may have different ranks. Each row of A is then averaged over the clients that have it;
-      where none of them took part, it stays as it was.
+    - Clients may have different ranks. Each row of A is then averaged over the clients that have
+      it; where none of them took part, it stays as it was.
     - Clients of different architectures share nothing.
     """
 

@@ -24,8 +24,8 @@ class FedSim(Dual):
 
     Differences from the paper:
 
-    - The parts are two LoRA adapters of the same layers, not different layers of a model. They start
-      from different random A; otherwise they would stay equal until the first average.
+    - The parts are two LoRA adapters of the same layers, not different layers of a model. They
+      start from different random A; otherwise they would stay equal until the first average.
     - Clients of different architectures share nothing.
     """
 

@@ -25,9 +25,9 @@ class FFALoRA(RankedLora):
 
     Differences from the paper:
 
-    - Clients may have different ranks. B_i is then filled up with zeros: A_i is the first rows of the
-      longest A, so the equation holds for the client with the largest rank, and a smaller one takes
-      the first columns.
+    - Clients may have different ranks. B_i is then filled up with zeros: A_i is the first rows of
+      the longest A, so the equation holds for the client with the largest rank, and a smaller one
+      takes the first columns.
     - Clients of different architectures share nothing.
     """
 

@@ -18,8 +18,8 @@ class FlexLoRA(RankedLora):
         ΔW = Σ_i w_i s·B_i A_i = U Σ Vᵀ,   w_i = n_i / Σ_j n_j
         client of rank r:  s·B = U[:, :r] Σ[:r],  A = Vᵀ[:r]
 
-    over the clients of one architecture. The mean is exact where a client's rank is at least that of
-    ΔW, and the closest matrix of its rank elsewhere.
+    over the clients of one architecture. The mean is exact where a client's rank is at least that
+    of ΔW, and the closest matrix of its rank elsewhere.
 
     - Up: A_i and B_i.
     - Down: A and B at the client's rank.

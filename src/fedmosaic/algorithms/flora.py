@@ -49,11 +49,11 @@ class FLoRA(RankedLora):
 
     - W, which clients share in memory, stays as it is. What has been merged is a frozen adapter
       ``global`` of scale 1 next to the trained one: the same function.
-    - That adapter's rank is at most ``rank``; by default rounds × Σ_i r_i or the width of the weight,
-      which holds every sum exactly. Where a stack outgrows a smaller ``rank``, it is cut to the best
-      approximation (an SVD, as in FlexLoRA), and the lost share of ‖B A‖² is reported.
-    - The whole sum travels down, so that a client may miss rounds. The paper's clients miss none and
-      get the last stack.
+    - That adapter's rank is at most ``rank``; by default rounds × Σ_i r_i or the width of the
+      weight, which holds every sum exactly. Where a stack outgrows a smaller ``rank``, it is cut to
+      the best approximation (an SVD, as in FlexLoRA), and the lost share of ‖B A‖² is reported.
+    - The whole sum travels down, so that a client may miss rounds. The paper's clients miss none
+      and get the last stack.
     - Clients of different architectures share nothing.
     """
 

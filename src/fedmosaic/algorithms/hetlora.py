@@ -1,4 +1,4 @@
-"""Run HetLoRA: adapters of different ranks are padded and averaged; clients prune their own rank."""
+"""Run HetLoRA: padded adapters of different ranks are averaged; clients prune their rank."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class HetLoRA(RankedLora):
 
         A ← Σ_i w_i pad(A_i),   B ← Σ_i w_i pad(B_i),   w_i = ‖ΔW_i‖ / Σ_j ‖ΔW_j‖,   ΔW_i = B_i A_i
 
-    over the clients of one architecture, with the Frobenius norm over all layers. A client of rank r
-    takes the first r rows of A and columns of B. It trains with a penalty on the last directions,
+    over the clients of one architecture, with the Frobenius norm over all layers. A client of rank
+    r takes the first r rows of A and columns of B. It trains with a penalty on the last directions,
 
         F_i + λ Σ_modules ‖B_i[:, γr:r]‖ ‖A_i[γr:r, :]‖
 

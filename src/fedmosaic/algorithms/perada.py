@@ -33,8 +33,8 @@ class PerAda(Ditto):
 
         w^{t+1} ≈ argmin_w  T² KL( softmax(1/|S| Σ_{i∈S} z_{θ_i} / T) ‖ softmax(z_w / T) )
 
-    from w = Σ_i (n_i / Σ_j n_j) θ_i on, by ``server_steps`` AdamW steps on public examples, with the
-    KL taken where an answer's tokens are predicted. Dropout is off on the server.
+    from w = Σ_i (n_i / Σ_j n_j) θ_i on, by ``server_steps`` AdamW steps on public examples, with
+    the KL taken where an answer's tokens are predicted. Dropout is off on the server.
 
     - Up: θ_i.
     - Down: w of the client's architecture.

@@ -18,16 +18,16 @@ from fedmosaic.training.optimiser import Optimiser
 
 
 class Pooled(FedAvg):
-    """Train on collected data: an ORACLE for simulations, in which private data leave their clients.
+    """Train on all data: an ORACLE for simulations, in which private data leave their clients.
 
     Each architecture has one LoRA adapter. In a round it takes the steps of all N clients, N ×
     ``steps``, on the examples that all of them would draw from their streams in that round, in one
     random order. It sees as much of every task as local training does at its client, and costs N
-    times as much an architecture. All clients of an architecture have the same adapter: the first of
-    them in a process trains it, and the others copy it.
+    times as much an architecture. All clients of an architecture have the same adapter: the first
+    of them in a process trains it, and the others copy it.
 
-    No budget limits it: with ``budget: flops`` or ``bytes`` it still takes ``steps`` a client and all
-    rounds, while other algorithms keep to the budget. Its compute stands in the run's summary.
+    No budget limits it: with ``budget: flops`` or ``bytes`` it still takes ``steps`` a client and
+    all rounds, while other algorithms keep to the budget. Its compute stands in the run's summary.
 
     - Up and down: as :class:`FedAvg`; all adapters of an architecture are equal.
 

@@ -27,9 +27,9 @@ class Scaffold(FedAvg):
 
         g_k + c − c_i,        g_k = ∇F_i(y_k) on the batch
 
-    in place of g_k, and after the round c_i ← 1/K Σ_k g_k. The server sets x ← 1/|S| Σ_{i∈S} y_i over
-    the clients S of the round and c ← 1/N Σ_i c_i over all N clients, the absent ones with their old
-    c_i. y are the adapter's A and B.
+    in place of g_k, and after the round c_i ← 1/K Σ_k g_k. The server sets x ← 1/|S| Σ_{i∈S} y_i
+    over the clients S of the round and c ← 1/N Σ_i c_i over all N clients, the absent ones with
+    their old c_i. y are the adapter's A and B.
 
     - Up: y_i and c_i.
     - Down: x and c.

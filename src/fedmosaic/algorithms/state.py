@@ -143,7 +143,7 @@ class ServerState:
         return list(self._rows)
 
     def state_dict(self) -> tuple[dict[str, Tensor], str]:
-        """Return everything for a checkpoint: tensors by name, and a JSON text of keys and layouts."""
+        """Return tensors by name and a JSON text of keys and layouts, for a checkpoint."""
         tensors = {}
         described = []
         for number, key in enumerate(sorted(self._rows, key=json.dumps)):

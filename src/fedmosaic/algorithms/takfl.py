@@ -1,4 +1,4 @@
-"""Run TAKFL: FedAvg within each architecture, task arithmetic of distilled knowledge between them."""
+"""Run TAKFL: FedAvg within each architecture, task arithmetic between architectures."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ class TAKFL(FedAvg):
     the ensemble z_i, the mean of their logits. On public examples it distils each ensemble j into
     each student i separately, from θ_i on, and adds up the results:
 
-        L_ij = T² KL( softmax(z_j/T) ‖ softmax(z/T) ) + γ T_s² KL( softmax(z_{θ_i}/T_s) ‖ softmax(z/T_s) )
+        L_ij = T² KL( softmax(z_j/T) ‖ softmax(z/T) )
+               + γ T_s² KL( softmax(z_{θ_i}/T_s) ‖ softmax(z/T_s) )
         τ_ij = argmin L_ij − θ_i,      θ_i ← θ_i + Σ_j λ_ij τ_ij,      Σ_j λ_ij = 1
 
     The second term holds the student near its start (self-regularisation). λ is 1/M for each of M
@@ -49,15 +50,15 @@ class TAKFL(FedAvg):
     - Up: A and B of every layer.
     - Down: θ_i of the client's architecture.
 
-    Source: Morafah et al. 2024 (NeurIPS; arXiv 2409.18461), section 5; T, T_s and the draw of λ: the
-    authors' experiments.
+    Source: Morafah et al. 2024 (NeurIPS; arXiv 2409.18461), section 5; T, T_s and the draw of λ:
+    the authors' experiments.
 
     Differences from the paper:
 
-    - A prototype of which one client took part is its own ensemble and has nothing to learn from it:
-      τ_ii = 0.
+    - A prototype of which one client took part is its own ensemble and has nothing to learn from
+      it: τ_ii = 0.
     - Prototypes of which no client took part neither teach nor learn.
-    - Predictions are mapped between vocabularies and travel by their ``top_k`` likeliest tokens.
+    - Predictions are mapped between vocabularies and reduced to their ``top_k`` likeliest tokens.
     """
 
     name: ClassVar[str] = "takfl"

@@ -1,7 +1,7 @@
 """Distil on public examples: compute a model's predictions, and bring another model nearer to them.
 
-A *position* is a place where a label is predicted, in reading order: all labelled tokens of the first
-example, then those of the next.
+A *position* is a place where a label is predicted, in reading order: all labelled tokens of the
+first example, then those of the next.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fedmosaic.models.chat import IGNORE
 from fedmosaic.training.loss import answer_logits
 
 Predictor = Callable[[Batch], tuple[Tensor, Tensor]]
-"""From a batch to logits [positions, vocabulary] and labels [positions], as :func:`label_logits`."""
+"""Function from a batch to logits [positions, vocabulary] and labels [positions]."""
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,9 @@ def predict(
         batch_size: examples a forward pass.
 
     Returns:
-        the predictions at all positions, in main memory, and −log p(answer) of each example, float32
-        [examples]: a sum over its tokens, so that models which cut the answer differently can be
-        compared.
+        the predictions at all positions, in main memory, and −log p(answer) of each example,
+        float32 [examples]: a sum over its tokens, so that models which cut the answer differently
+        can be compared.
     """
     predictions: list[Predictions] = []
     losses: list[Tensor] = []

@@ -1,6 +1,6 @@
 """Check the behavioural contract of every algorithm, variant and preset.
 
-The tables below hold what an algorithm promises beyond what holds for all: it trains equal and
+``promises.py`` lists what an algorithm promises beyond what holds for all: it trains equal and
 different architectures, all numbers are finite, messages have the tensors that were declared, gates
 never travel, the order of the clients does not matter, an absent client does not change, a resumed
 run is bit-identical, and saved adapters give the same logits.
@@ -10,65 +10,22 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from peft import PeftModel, PeftType
-from tiny_federation import CLIENTS, LAYERS, SCENARIO, RecordedFederation
+from promises import ALGORITHMS, COSINE, INDEPENDENT, LANDS_IN, NO_EXPORT, PERSONAL
+from tiny_federation import CLIENTS, RecordedFederation, adapters_of, client_turn, logits
 from torch import Tensor
 
 import fedmosaic
-from fedmosaic.adapters import activate, adapter_parameters, read_state
-from fedmosaic.algorithms import algorithm_names
+from fedmosaic.adapters import activate, adapter_parameters
 from fedmosaic.algorithms.common.activation import activate as activate_lora
 from fedmosaic.errors import ModelError
 from fedmosaic.federation.wire import pack, read_tensors, schema_of
 from fedmosaic.training.optimiser import Optimiser
-
-ALGORITHMS = sorted(algorithm_names())
-SILENT = "fedmosaic-no-communication"
-FEDMOSAIC = [name for name in ALGORITHMS if name.startswith("fedmosaic") and name != SILENT]
-COSINE = {**SCENARIO["train"], "schedule": "cosine"}
-
-
-def _local(key: str) -> bool:
-    return key.startswith("local/")
-
-
-# Adapter tensors (adapter/layer....) that never travel and that no download changes. Gates never do.
-PERSONAL: dict[str, Callable[[str], bool]] = {
-    **dict.fromkeys(("sft", SILENT), _local),
-    "fedper": lambda key: key.startswith(f"local/layer.{LAYERS - 1}."),
-    "fedsa-lora": lambda key: key.endswith(".B"),
-    "fedmosaic-private": lambda key: key.startswith("local/block."),
-    "fedmosaic-partial": lambda key: key.startswith("local/layer."),
-    **dict.fromkeys(("ditto", "fedsim", "feddat", "feddpa", "perada"), _local),
-}
-# Personal tensors do not even influence the training of what travels.
-INDEPENDENT = ("ditto", "perada", "feddpa")
-# The adapters that a download is copied into.
-LANDS_IN = {
-    **dict.fromkeys(("fedavg", "fedprox", "scaffold", "fedper", "pooled"), ("local",)),
-    **dict.fromkeys(("hetlora", "flexlora", "fedsa-lora", "ffa-lora"), ("local",)),
-    **dict.fromkeys((*FEDMOSAIC, "ditto", "fedsim", "perada"), ("global",)),
-    **dict.fromkeys(("feddat", "feddpa"), ("global", "received")),
-}
-# A federation of one client trains as sft does: name, the adapter that equals sft's, rounds, options.
-ALONE = [
-    ("fedavg", "local", 1, {}),
-    ("fedprox", "local", 1, {"mu": 0.0}),
-    ("scaffold", "local", 1, {}),
-    ("fedper", "local", 1, {}),
-    ("ditto", "global", 1, {}),
-    ("ditto", "local", 2, {"lam": 0.0}),
-    ("perada", "local", 2, {"lam": 0.0}),
-]
-# Mixed anew for each input: no LoRA is equal to that mixture.
-NO_EXPORT = ("feddpa",)
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 
@@ -91,26 +48,6 @@ def ran(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Optimiser, "step", watched)
         return federation.run()
-
-
-@contextmanager
-def client_turn(federation: RecordedFederation, name: str) -> Iterator[Any]:
-    """Enter a client's turn and undo at the end what is done to its adapters and state."""
-    client = federation.client(name)
-    before = dict(client._adapters), dict(client._moments), dict(client.state)
-    with client.turn():
-        yield client
-    client._adapters, client._moments, client.state = before
-
-
-def adapters_of(client: Any) -> dict[str, Tensor]:
-    """Return copies of the adapter tensors in the model, by ``<adapter>/<key>``."""
-    names = client.runtime.algorithm.adapters
-    return {
-        f"{a}/{key}": value
-        for a in names
-        for key, value in read_state(client.model, a, gates=True).items()
-    }
 
 
 def personal(federation: RecordedFederation, key: str) -> bool:
@@ -160,7 +97,7 @@ def test_different_architectures_train_and_all_is_finite(ran: RecordedFederation
 
 
 def test_schedules_fall_over_the_whole_run(ran: RecordedFederation) -> None:
-    """At clients and on the server: half a cosine over two rounds, not one a round."""
+    """Check clients and server: half a cosine over two rounds, not one a round."""
     first, second = ran.factors[0], ran.factors[1]
     assert first and second and max(first) == 1.0
     assert min(first) > 0.5 >= max(second) and min(second) > 0
@@ -332,38 +269,3 @@ def test_an_exported_client_gives_the_logits_of_what_it_uses(
         expected = logits(model, client.backbone)
     loaded = PeftModel.from_pretrained(client.backbone.fork(), str(tmp_path / "lora")).eval()
     assert torch.allclose(logits(loaded, client.backbone), expected, atol=1e-4)
-
-
-@torch.no_grad()
-def logits(model: Any, backbone: Any) -> Tensor:
-    ids = torch.arange(20, 40).view(2, 10)
-    embedded = backbone.model.get_input_embeddings()(ids)
-    found: Tensor = model(
-        inputs_embeds=embedded, attention_mask=torch.ones_like(ids), use_cache=False
-    ).logits
-    return found
-
-
-@pytest.mark.parametrize(("name", "adapter", "rounds", "options"), ALONE)
-def test_alone_it_is_local_training(
-    tmp_path: Path, name: str, adapter: str, rounds: int, options: dict[str, float]
-) -> None:
-    changes = {
-        "rounds": rounds,
-        "adapter": {**SCENARIO["adapter"], "dropout": 0.0},
-        "algorithms": {name: options},
-    }
-    reference = (
-        RecordedFederation("sft", tmp_path / "sft", CLIENTS[:1], **changes).run().client("a")
-    )
-    alone = RecordedFederation(name, tmp_path / name, CLIENTS[:1], **changes).run().client("a")
-    for key, value in reference._adapters.items():
-        assert torch.equal(alone._adapters[f"{adapter}/{key.removeprefix('local/')}"], value), key
-
-
-@pytest.mark.parametrize("name", sorted({name for name, *_ in ALONE}))
-def test_alone_it_gets_back_what_it_sent(tmp_path: Path, name: str) -> None:
-    federation = RecordedFederation(name, tmp_path / "run", CLIENTS[:1]).run()
-    sent, received = federation.updates[0]["a"].tensors, federation.downloads[1]["a"].tensors
-    assert sent.keys() == received.keys()
-    assert all(torch.equal(value, received[key]) for key, value in sent.items())

@@ -1,16 +1,19 @@
-"""Provide two tiny vision-language models of different families, and federations that record messages."""
+"""Provide two tiny vision-language models, and federations of them that record messages."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import LlavaConfig, LlavaForConditionalGeneration
 
+from fedmosaic.adapters import read_state
 from fedmosaic.algorithms.message import Message
 from fedmosaic.config import RunSettings
 from fedmosaic.config.load import parse
@@ -143,3 +146,34 @@ class RecordedFederation(InProcess):
 
     def client(self, name: str) -> LocalClient:
         return self.clients[name]
+
+
+@contextmanager
+def client_turn(federation: RecordedFederation, name: str) -> Iterator[Any]:
+    """Enter a client's turn and undo at the end what is done to its adapters and state."""
+    client = federation.client(name)
+    before = dict(client._adapters), dict(client._moments), dict(client.state)
+    with client.turn():
+        yield client
+    client._adapters, client._moments, client.state = before
+
+
+def adapters_of(client: Any) -> dict[str, Tensor]:
+    """Return copies of the adapter tensors in the model, by ``<adapter>/<key>``."""
+    names = client.runtime.algorithm.adapters
+    return {
+        f"{a}/{key}": value
+        for a in names
+        for key, value in read_state(client.model, a, gates=True).items()
+    }
+
+
+@torch.no_grad()
+def logits(model: Any, backbone: Any) -> Tensor:
+    """Return a model's logits on two made-up sequences."""
+    ids = torch.arange(20, 40).view(2, 10)
+    embedded = backbone.model.get_input_embeddings()(ids)
+    found: Tensor = model(
+        inputs_embeds=embedded, attention_mask=torch.ones_like(ids), use_cache=False
+    ).logits
+    return found

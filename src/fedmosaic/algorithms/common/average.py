@@ -1,4 +1,4 @@
-"""Average what the clients of one architecture sent: the server half of every averaging algorithm."""
+"""Average the uploads of one architecture: the server half of every averaging algorithm."""
 
 from __future__ import annotations
 
@@ -59,5 +59,5 @@ def average(
 
 
 def averaged(server: Server, architecture: str, kind: str = MEAN) -> dict[str, Tensor]:
-    """Return the mean that :func:`average` stored for an architecture; empty before the first."""
+    """Return the mean that ``average`` stored for an architecture; empty before the first."""
     return server.state.get(StateKey(kind, architecture))

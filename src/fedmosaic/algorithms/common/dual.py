@@ -22,9 +22,9 @@ class Dual(FedAvg):
     """Train two LoRA adapters: ``global`` is averaged, ``local`` never leaves the client.
 
     ``global`` is uploaded and averaged within the architecture. Where an algorithm lists a third
-    adapter, ``received``, it keeps what the server sent while ``global`` trains on from there; it is
-    frozen. Personal adapters are neither averaged nor overwritten, and their moments last from round
-    to round.
+    adapter, ``received``, it keeps what the server sent while ``global`` trains on from there; it
+    is frozen. Personal adapters are neither averaged nor overwritten, and their moments last from
+    round to round.
 
     Class attributes:
         mixtures: for each view the factor of each adapter that is active in it (:func:`activate`).

@@ -32,7 +32,7 @@ def peer_weights(
         settings: the scenario's ``relevance`` section.
         server: draws random numbers.
         names: of the clients, in the order of rows and columns.
-        similarities: similarity of their signatures, [n, n]; ``uniform`` and ``random`` do not use it.
+        similarities: of their signatures, [n, n]; ``uniform`` and ``random`` do not use them.
 
     Returns:
         [n, n]; rows sum to 1.

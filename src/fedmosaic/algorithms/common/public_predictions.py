@@ -26,8 +26,8 @@ class PublicExchange(SFT):
 
     Each client has its own adapter. It uploads its predictions and receives targets in its own
     tokens. A subclass says how the server makes a client's targets of its peers' predictions
-    (:meth:`targets`) and how a client learns from them (``train``). A client's last predictions count
-    until it sends new ones, whether it takes part in a round or not.
+    (:meth:`targets`) and how a client learns from them (``train``). A client's last predictions
+    count until it sends new ones, whether it takes part in a round or not.
     """
 
     needs_public: ClassVar[bool] = True
@@ -127,7 +127,7 @@ class PublicExchange(SFT):
         model: str,
         shares: dict[str, list[float]],
     ) -> dict[str, Predictions]:
-        """Return all clients' predictions in a model's tokens; add the mapped shares to ``shares``."""
+        """Return all predictions in a model's tokens, and add the mapped shares to ``shares``."""
         predictions: dict[str, Predictions] = {}
         for name, tensors in sent.items():
             bridge = self.bridges.between(server, model_of[name], model)

@@ -1,8 +1,8 @@
 """Combine LoRA adapters of different ranks.
 
-A client of rank r_i has A_i [r_i, d_in], B_i [d_out, r_i] and ΔW_i = s·B_i A_i with the same s for all
-clients (``adapter.alpha`` / ``adapter.r``), so that s never enters an aggregate. Sums are formed in
-float64.
+A client of rank r_i has A_i [r_i, d_in], B_i [d_out, r_i] and ΔW_i = s·B_i A_i with the same s for
+all clients (``adapter.alpha`` / ``adapter.r``), so that s never enters an aggregate. Sums are
+formed in float64.
 """
 
 from __future__ import annotations
@@ -147,10 +147,10 @@ def resize(adapter: Adapter, rank: int) -> dict[str, Tensor]:
 
 def resize_along(value: Tensor, dimension: int, size: int) -> Tensor:
     """Return the tensor cut, or filled up with zeros, to a size along one dimension."""
-    kept = value.narrow(dimension, 0, min(size, value.shape[dimension]))
-    missing = list(kept.shape)
-    missing[dimension] = size - kept.shape[dimension]
-    return torch.cat([kept, kept.new_zeros(missing)], dim=dimension)
+    cut = value.narrow(dimension, 0, min(size, value.shape[dimension]))
+    missing = list(cut.shape)
+    missing[dimension] = size - cut.shape[dimension]
+    return torch.cat([cut, cut.new_zeros(missing)], dim=dimension)
 
 
 def padded_mean(adapters: Sequence[Adapter], weights: Tensor, rank: int) -> dict[str, Tensor]:
@@ -178,8 +178,8 @@ def factors(a: Tensor, b: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 
     With B A = U Σ Vᵀ these are A' = Vᵀ and B' = U Σ, cut off at the rank. B A is never formed:
     Householder QR of both factors leaves an SVD of the size of their rank R. Where ``rank`` exceeds
-    R, the rows of A' without a singular value come from an orthonormal completion, as the SVD of the
-    whole matrix would give them, so that they can still be trained.
+    R, the rows of A' without a singular value come from an orthonormal completion, as the SVD of
+    the whole matrix would give them, so that they can still be trained.
 
     Args:
         a: [R, d_in], float64.

@@ -41,8 +41,8 @@ class TokenizedPublicSet:
         labels: int64 [positions], the tokens to be predicted.
         example: int64 [positions], index of the example that each position belongs to.
         spaced: bool [positions], whether the label begins with a space.
-        labelled: for each example bool [tokens], which of its tokens are labels. Image tokens, which
-            are never labels, are left out.
+        labelled: for each example bool [tokens], which of its tokens are labels. Image tokens,
+            which are never labels, are left out.
         origins: for each example where its tokens come from; image tokens are left out.
     """
 
@@ -116,26 +116,28 @@ class Bridge:
         """Map predictions at all the source's positions to all the target's.
 
         Tokens without a counterpart count as impossible: the rest is divided by its sum. Positions
-        without a counterpart, or with nothing that the other vocabulary can express, get probability
-        0 throughout. Token ids that the source does not have and numbers that are no probabilities
-        are ignored, because they may have come from anywhere.
+        without a counterpart, or with nothing that the other vocabulary can express, get
+        probability 0 throughout. Token ids that the source does not have and numbers that are no
+        probabilities are ignored, because they may have come from anywhere.
         """
         p = predictions.probabilities[self.rows_from].clamp_min(0)
         tokens = predictions.tokens[self.rows_from].long()
         p = p / p.sum(-1, keepdim=True).clamp_min(1)
         known = (tokens >= 0) & (tokens < self.source.vocabulary)
         mapped = self._map_tokens(tokens)
-        kept = torch.where(known & (mapped >= 0), p, 0.0)
-        lost = (p - kept).sum(-1, keepdim=True)
+        possible = torch.where(known & (mapped >= 0), p, 0.0)
+        lost = (p - possible).sum(-1, keepdim=True)
         probabilities = p.new_zeros(len(self.target.labels), p.shape[1])
-        probabilities[self.rows_to] = torch.where(kept > 0, kept / (1 - lost).clamp_min(1e-12), 0.0)
+        probabilities[self.rows_to] = torch.where(
+            possible > 0, possible / (1 - lost).clamp_min(1e-12), 0.0
+        )
         ids = predictions.tokens.new_zeros(probabilities.shape)
         ids[self.rows_to] = mapped.clamp_min(0).to(ids.dtype)
-        share = float(kept.sum() / p.sum().clamp_min(1e-12))
+        share = float(possible.sum() / p.sum().clamp_min(1e-12))
         return MappedPredictions(Predictions(probabilities, ids), share)
 
     def _map_tokens(self, tokens: Tensor) -> Tensor:
-        """Return the counterparts of tokens [matched positions, k]; ``NONE`` where there is none."""
+        """Return the counterparts of tokens [matched positions, k]; ``NONE`` for no counterpart."""
         mapped = torch.full_like(tokens, NONE)
         for lead, table in self.vocabulary_maps.items():
             rows = self.lead == lead
@@ -183,7 +185,7 @@ def blend(parts: Sequence[Predictions], vocabulary: int, top_k: int) -> Predicti
 
 
 def _matched_positions(source: TokenizedPublicSet, target: TokenizedPublicSet) -> Tensor:
-    """Return pairs of corresponding positions, int64 [pairs, 2]: of the source and of the target."""
+    """Return pairs of corresponding positions, int64 [pairs, 2]: source, target."""
     pairs = [(NONE, NONE)]
     starts = [0, 0]
     for index, name in enumerate(source.names):
