@@ -44,7 +44,7 @@ def streamed(
 
 
 def spectrum(n: int, width: int, seed: int) -> Tensor:
-    """Draw features with a few strong directions and a mean far from zero, as hidden states have."""
+    """Draw features with a few strong directions and a large mean, as hidden states have."""
     scale = torch.arange(1, width + 1, dtype=torch.float64) ** -0.7
     return draw(n, width, seed=seed) * scale + 3 * draw(width, seed=seed + 1)
 

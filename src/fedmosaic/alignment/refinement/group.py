@@ -33,7 +33,7 @@ class ModelTraces:
     """Hold the traces of several models on all pseudo-tasks.
 
     Attributes:
-        models: the models; the pivot has its place in the group's order.
+        models: the models; the pivot is the first of a group, or the second after a joining model.
         layers: block ends of each model.
         modules: adapted modules at block ends.
         moments: moments of all fitted pseudo-tasks.
