@@ -129,7 +129,7 @@ def main() -> None:
             SCENARIO,
             algorithms=VARIANTS,
             seeds=SEEDS,
-            set=SETTINGS,
+            overrides=SETTINGS,
             out=arguments.runs,
             jobs=arguments.jobs,
         )

@@ -177,7 +177,7 @@ def main() -> None:
             SCENARIO,
             algorithms=algorithms,
             seeds=seeds,
-            set=SETTINGS,
+            overrides=SETTINGS,
             out=arguments.runs,
             jobs=arguments.jobs,
         )

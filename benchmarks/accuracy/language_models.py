@@ -174,7 +174,9 @@ def choices_of(folder: Path) -> dict[str, Any]:
 
 def run_all(folder: Path, seeds: Sequence[int], settings: Sequence[str], jobs: int) -> None:
     """Run the algorithms, which choose their rates, then the variants at FedMosaic's rate."""
-    compare = partial(fedmosaic.compare, SCENARIO, seeds=seeds, set=[EQUAL, *settings], jobs=jobs)
+    compare = partial(
+        fedmosaic.compare, SCENARIO, seeds=seeds, overrides=[EQUAL, *settings], jobs=jobs
+    )
     compare(algorithms=ALGORITHMS, out=folder, sweep=CHOICES, sweep_seeds=CHOOSING_SEEDS)
     rate = tuple(choices_of(folder)["fedmosaic"]["chosen"])
     # One variant after another: the first can be in the result before the second is finished.
@@ -219,7 +221,7 @@ def main() -> None:
             small_scenario(),
             algorithms=ALGORITHMS,
             seeds=arguments.seeds,
-            set=arguments.set,
+            overrides=arguments.set,
             out=arguments.runs / f"{NAME}-small",
             jobs=arguments.jobs,
         )

@@ -174,7 +174,7 @@ def measure(scale: int, steps: int, algorithms: list[str]) -> dict[str, Any]:
         scenario = load_scenario(save_design(Path(name), scale, steps))
         clients = Counter(client.model for client in scenario.clients)
         runtime = Runtime(RunSettings(name="design", algorithm=REFERENCE, scenario=scenario))
-        runtime.use(resolve(runtime))
+        runtime = runtime.with_settings(resolve(runtime))
         rehearsed = rehearse(runtime, REFERENCE, steps)
         reference = cost_of_100_steps(rehearsed, steps)
         for algorithm in algorithms:

@@ -33,7 +33,9 @@ class Memory(Callback):
         """Start with no value."""
         self.megabytes: list[float] = []
 
-    def round_finished(self, round: int, entry: Mapping[str, Any], records: Sequence[Any]) -> None:
+    def round_finished(
+        self, round_number: int, entry: Mapping[str, Any], records: Sequence[Any]
+    ) -> None:
         """Add the memory after a round."""
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         self.megabytes.append(float(f"{pages * 4096 / 1e6:.1f}"))

@@ -29,7 +29,7 @@ def start(
 ) -> Any:
     """Run the tiny scenario with hardly any evaluation."""
     sets = ["evaluation={every: 0, items: 1, others: false}", *overrides]
-    options = {"workers": 1, "progress": False, "trackers": (), "set": sets, **options}
+    options = {"workers": 1, "progress": False, "trackers": (), "overrides": sets, **options}
     return fedmosaic.run(tiny, algorithm=algorithm, out=out, rounds=rounds, **options)
 
 

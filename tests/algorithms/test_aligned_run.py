@@ -28,8 +28,7 @@ SET = [
 def runtime_of(path: Path, *changes: str, algorithm: str = "fedmosaic") -> Runtime:
     scenario = load_scenario(path, [*SET, *changes])
     runtime = Runtime(RunSettings(name="tiny", algorithm=algorithm, scenario=scenario))
-    runtime.use(resolve(runtime))
-    return runtime
+    return runtime.with_settings(resolve(runtime))
 
 
 def test_the_adapters_carry_the_aligned_pairs(tiny: Path) -> None:
@@ -90,7 +89,7 @@ def test_a_run_on_aligned_subspaces_is_the_same_in_processes_of_its_own(
         run = fedmosaic.run(
             tiny,
             rounds=1,
-            set=[*SET, "data.test=2"],
+            overrides=[*SET, "data.test=2"],
             out=out,
             workers=workers,
             progress=False,

@@ -67,11 +67,11 @@ def test_a_private_part_never_leaves_and_is_the_clients_own_global(
         for adapter in ("local", "global"):
             for parameter in adapter_parameters(client.model, adapter, gates=False).values():
                 parameter.data.copy_(torch.randn(parameter.shape, generator=noise))
-        sent = algorithm.upload(client).tensors
+        sent = algorithm.upload(client.context).tensors
         own = read_state(client.model, "local")
         assert set(sent) == {*own, "signature"} - set(in_scope(own, private))
         zeros = {key: torch.zeros_like(v) for key, v in sent.items() if key != "signature"}
-        algorithm.receive(client, Message(zeros))
+        algorithm.receive(client.context, Message(zeros))
         for key, value in read_state(client.model, "global").items():
             assert torch.equal(value, zeros.get(key, own[key]))
         local = read_state(client.model, "local")
@@ -108,7 +108,7 @@ def test_interpolation_moves_p_alone_where_only_p_has_a_share(tiny: Path) -> Non
     with client.turn():
         before = read_state(client.model, "local")
         download = {key: torch.full_like(value, 0.25) for key, value in before.items()}
-        client.runtime.algorithm.receive(client, Message(download))
+        client.runtime.algorithm.receive(client.context, Message(download))
         for key, value in read_state(client.model, "local").items():
             assert torch.equal(
                 value, (download if key in in_scope(before, "block") else before)[key]

@@ -156,9 +156,9 @@ def test_pooled_does_not_depend_on_the_process_that_trains(tiny: Path) -> None:
             algorithm = client.runtime.algorithm
             with client.turn():
                 if number:
-                    received = received if received.tensors else algorithm.upload(client)
-                    algorithm.receive(client, received)
-                algorithm.train(client)
+                    received = received if received.tensors else algorithm.upload(client.context)
+                    algorithm.receive(client.context, received)
+                algorithm.train(client.context)
                 found.append(read_state(client.model, "local"))
         assert all(
             torch.equal(value, other[key]) for other in found for key, value in found[0].items()

@@ -19,7 +19,7 @@ from fedmosaic.algorithms import (
     make_algorithm,
     scenario_for,
 )
-from fedmosaic.algorithms.registry import OLD_NAMES
+from fedmosaic.config import renamed
 from fedmosaic.config.load import load_scenario
 from fedmosaic.errors import ConfigError
 from fedmosaic.federation.run_folder import RunFolder
@@ -72,9 +72,9 @@ def test_a_variant_takes_the_options_of_fedmosaic_and_its_own() -> None:
 def test_unknown_names_are_errors_that_say_what_to_write() -> None:
     with pytest.raises(ConfigError, match="fedmosaic-uniform"):
         algorithm_class("fedmosaic-unifrom")
-    for old, new in OLD_NAMES.items():
+    for old, new in renamed.ALGORITHMS.items():
         assert new in algorithm_names()
-        with pytest.raises(ConfigError, match=f"{old}.* is now called '{new}'"):
+        with pytest.raises(ConfigError, match=f"{old}.* is now '{new}'"):
             algorithm_class(old)
     scenario = load_scenario("miniature/hetero", ["algorithms.fedmosaic-pull.steps=3"])
     with pytest.raises(ConfigError, match=r"algorithms: .*fedmosaic-interpolation"):

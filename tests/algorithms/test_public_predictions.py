@@ -207,7 +207,7 @@ def test_without_public_examples_it_says_so_at_once(
         fedmosaic.run(
             tiny,
             algorithm=algorithm,
-            set=["data.public=none"],
+            overrides=["data.public=none"],
             out=tmp_path / "run",
             progress=False,
         )
@@ -234,7 +234,7 @@ def test_clients_come_nearer_to_their_targets_and_weights_never_travel(
         assert before is None or all(torch.equal(state[name], before[name]) for name in state)
         if client.round:
             assert (
-                client.adapted.optimiser.state()["step"][0] > 0
+                client._client.adapted.optimiser.state()["step"][0] > 0
             )  # Adam goes on, for no weight was replaced
 
         def distance() -> float:
@@ -258,7 +258,7 @@ def test_clients_come_nearer_to_their_targets_and_weights_never_travel(
         tiny,
         algorithm=kind.name,
         rounds=3,
-        set=[
+        overrides=[
             "train.steps=4",
             "train.batch_size=8",
             "train.lr=3e-3",

@@ -38,7 +38,7 @@ def stage(tiny: Path, algorithm: str, *overrides: str) -> dict[str, LocalClient]
 def start(tiny: Path, out: Path, algorithm: str, *overrides: str, rounds: int = 2) -> Any:
     quick = "evaluation={every: 0, items: 1, others: false}"
     options = {
-        "set": [*MIXED, quick, *overrides],
+        "overrides": [*MIXED, quick, *overrides],
         "rounds": rounds,
         "workers": 1,
         "progress": False,
@@ -107,9 +107,9 @@ def test_dropped_directions_stay_dropped_and_the_rest_trains_as_that_rank(tiny: 
     for client, whole in ((pruned, 6), (true, 3)):
         algorithm = client.runtime.algorithm
         with client.turn():
-            algorithm.receive(client, Message(resize(received, whole)))
+            algorithm.receive(client.context, Message(resize(received, whole)))
             client.stream.begin_round(0)
-            algorithm.train(client)
+            algorithm.train(client.context)
             learned.append(read_state(client.model, "local"))
     for key, value in resize(learned[1], 6).items():
         # In the norm: Adam magnifies the last bits of single entries.
@@ -133,10 +133,10 @@ def test_ranks_prune_themselves_where_the_penalty_shrinks_the_tail(tiny: Path) -
     }
     algorithm = client.runtime.algorithm
     with client.turn():
-        algorithm.receive(client, Message(received))
+        algorithm.receive(client.context, Message(received))
         client.stream.begin_round(0)
-        algorithm.train(client)
-        sent = algorithm.upload(client).tensors
+        algorithm.train(client.context)
+        sent = algorithm.upload(client.context).tensors
     assert int(client.state["rank"]) == 3
     for key, value in sent.items():
         assert not (value[3:] if key.endswith(".A") else value[:, 3:]).any()
@@ -169,7 +169,7 @@ def test_flora_goes_on_from_the_merged_sum_with_a_fresh_adapter(tiny: Path) -> N
     with client.turn():
         before = read_state(client.model, "local")
         client.round = 1
-        algorithm.receive(client, Message(sent))
+        algorithm.receive(client.context, Message(sent))
         fresh = read_state(client.model, "local")
         held = read_state(client.model, "global")
         assert all(not value.any() for key, value in fresh.items() if key.endswith(".B"))
@@ -196,10 +196,10 @@ def test_flora_goes_on_from_the_merged_sum_with_a_fresh_adapter(tiny: Path) -> N
             torch.testing.assert_close(
                 client.model(**inputs).logits, expected, rtol=1e-4, atol=1e-4
             )
-            with algorithm.view(client, "global") as model:
+            with algorithm.view(client.context, "global") as model:
                 torch.testing.assert_close(model(**inputs).logits, expected, rtol=1e-4, atol=1e-4)
         client.stream.begin_round(1)
-        algorithm.train(client)
+        algorithm.train(client.context)
         after = read_state(client.model, "global")
         assert all(torch.equal(value, held[key]) for key, value in after.items())
         assert all(
@@ -211,7 +211,7 @@ def test_flora_goes_on_from_the_merged_sum_with_a_fresh_adapter(tiny: Path) -> N
             for key, value in read_state(client.model, "local").items()
             if key.endswith(".B")
         )
-        assert set(algorithm.upload(client).tensors) == set(fresh)
+        assert set(algorithm.upload(client.context).tensors) == set(fresh)
 
 
 def test_an_exported_client_of_flora_is_its_model(tiny: Path, tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ def test_fedsa_lora_sends_a_and_keeps_b(tiny: Path) -> None:
             for key, value in read_state(client.model, "local").items()
         }
         write_state(client.model, "local", own)
-        sent = algorithm.upload(client).tensors
+        sent = algorithm.upload(client.context).tensors
         assert sent and all(key.endswith(".A") for key in sent)
         algorithm.receive(
             client, Message({key: torch.ones_like(value) for key, value in sent.items()})

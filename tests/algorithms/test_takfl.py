@@ -257,7 +257,7 @@ def test_what_was_merged_is_what_the_first_step_starts_from(
 
     def watched_train(self: Any, client: Any) -> Any:
         starts[client.round, client.name] = read_state(client.model, "local")
-        assert not any(value.any() for value in client.adapted.optimiser.state().values())
+        assert not any(value.any() for value in client._client.adapted.optimiser.state().values())
         return train(self, client)
 
     def watched_download(self: Any, server: Any, member: Any) -> Message:
@@ -271,7 +271,11 @@ def test_what_was_merged_is_what_the_first_step_starts_from(
         tiny,
         algorithm="takfl",
         rounds=2,
-        set=["evaluation.every=0", "evaluation.last_items=1", "adapter.target_modules=[q_proj]"],
+        overrides=[
+            "evaluation.every=0",
+            "evaluation.last_items=1",
+            "adapter.target_modules=[q_proj]",
+        ],
         out=tmp_path / "run",
         workers=1,
         progress=False,

@@ -78,7 +78,9 @@ def test_every_client_learns_every_task_and_the_run_stays_as_it_is(
     folder = copied(algorithm)
     before = content(folder)
     told: list[tuple[Any, ...]] = []
-    found = fedmosaic.adapt(folder, **ASKED, fresh=True, told=lambda *heard: told.append(heard))
+    found = fedmosaic.adapt(
+        folder, **ASKED, fresh=True, on_result=lambda *heard: told.append(heard)
+    )
     after = content(folder)
     assert json.loads(after.pop("adaptation.json")) == found
     assert after == before
@@ -94,7 +96,7 @@ def test_every_client_learns_every_task_and_the_run_stays_as_it_is(
     assert len(told) == 8
     # Once more: there is nothing to do. Without the file: the same again.
     assert (
-        fedmosaic.adapt(folder, **ASKED, fresh=True, told=lambda *heard: told.append(heard))
+        fedmosaic.adapt(folder, **ASKED, fresh=True, on_result=lambda *heard: told.append(heard))
         == found
     )
     assert len(told) == 8

@@ -23,9 +23,9 @@ from fedmosaic.algorithms.message import Message
 from fedmosaic.config import RunSettings
 from fedmosaic.config.load import load_scenario
 from fedmosaic.errors import ConfigError
-from fedmosaic.experiments.equal_compute import affordable_rounds, equal_steps
+from fedmosaic.experiments.equal_compute import affordable_rounds, equal_steps, resolve_budget
 from fedmosaic.experiments.rehearsal import RoundCost
-from fedmosaic.federation.round_loop import FederationServer
+from fedmosaic.federation.round_loop import RoundLoop
 from fedmosaic.federation.run import resolve
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.federation.runtime import Runtime
@@ -41,7 +41,7 @@ EQUAL = (
 
 def run(tiny: Path, out: Path, *settings: str, **options: Any) -> Any:
     return fedmosaic.run(
-        tiny, out=out, set=settings, progress=False, trackers=(), **{"workers": 1, **options}
+        tiny, out=out, overrides=settings, progress=False, trackers=(), **{"workers": 1, **options}
     )
 
 
@@ -117,7 +117,7 @@ def test_what_was_counted_is_written_down_and_is_the_same_for_every_seed(equal: 
     settings = RunFolder.open(equal("fedmosaic").folder)[1].model_copy(
         update={"seed": 1, "rehearsal": None}
     )
-    again = resolve(Runtime(settings)).rehearsal
+    again = resolve(Runtime(settings), resolve_budget).rehearsal
     assert again is not None and again.model_dump(mode="json") == one["rehearsal"]
     assert one["scenario"]["algorithms"]["fedmosaic"]["steps"] == one["rehearsal"]["steps"]
     turns = lines(equal("fedmosaic").folder, "client")
@@ -135,7 +135,7 @@ def test_counting_changes_no_number_of_a_run(
         }
 
     counted = run(tiny, tmp_path / "counted", rounds=2)
-    monkeypatch.setattr(FederationServer, "_counted_round", -1)
+    monkeypatch.setattr(RoundLoop, "_counted_round", -1)
     plain = run(tiny, tmp_path / "plain", rounds=2)
     assert counted.summary["flops"] and plain.summary["flops"] is None
     assert files(counted.folder).keys() == files(plain.folder).keys()
@@ -238,7 +238,9 @@ def test_no_budget_limits_the_oracle(tiny: Path, budget: str) -> None:
     ]
     scenario = load_scenario(tiny, changes)
     runtime = Runtime(RunSettings(name="oracle", algorithm="pooled", scenario=scenario))
-    assert resolve(runtime) == runtime.settings and runtime.settings.rehearsal is None
+    assert (
+        resolve(runtime, resolve_budget) == runtime.settings and runtime.settings.rehearsal is None
+    )
     assert (runtime.algorithm.steps, runtime.scenario.rounds) == (3, 3)
     assert "outside every budget" in runtime.algorithm.summary and "No budget limits it" in (
         runtime.algorithm.__doc__ or ""

@@ -122,7 +122,7 @@ def test_a_failing_algorithm_is_told_and_the_others_go_on_and_nothing_is_done_tw
         ConfigError,
         match=r"other settings: variants\.sft\.scenario\.train\.lr is 0\.002 there, 0\.5 here",
     ):
-        compare(small, out, "sft", set=["train.lr=0.5"])
+        compare(small, out, "sft", overrides=["train.lr=0.5"])
     with pytest.raises(ConfigError, match="another comparison is running"), FileLock(out / ".lock"):
         compare(small, out, "sft")
 
@@ -184,10 +184,10 @@ def test_it_goes_on_after_kill_9(small: Path, tmp_path: Path) -> None:
     ).is_file()
 
     before = stamps(out / "sft")
-    done = compare(small, out, "sft", "fedmosaic", set=changes)
+    done = compare(small, out, "sft", "fedmosaic", overrides=changes)
     assert not done.failures and stamps(out / "sft") == before
     whole = fedmosaic.run(
-        small, set=changes, out=tmp_path / "whole", workers=1, progress=False, trackers=()
+        small, overrides=changes, out=tmp_path / "whole", workers=1, progress=False, trackers=()
     )
     assert numbers(cut) == numbers(whole.folder)
 
@@ -218,7 +218,7 @@ def test_settings_are_chosen_on_held_out_training_examples_and_then_used(
         },
         sweep_by="self",
         sweep_seeds=[1000],
-        set=["data.train=30"],
+        overrides=["data.train=30"],
     )
     folder = done.folder
     choice = json.loads((folder / "sweep.json").read_text())["choices"]["sft"]

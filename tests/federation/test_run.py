@@ -14,7 +14,7 @@ import torch
 import yaml
 
 import fedmosaic
-from fedmosaic.adapters import read_state
+from fedmosaic.adapters import adapter_parameters, read_state
 from fedmosaic.algorithms.fedavg import FedAvg
 from fedmosaic.algorithms.fedmosaic import FedMosaic
 from fedmosaic.algorithms.message import Message
@@ -107,11 +107,11 @@ def test_workers_give_the_numbers_of_one_process(tiny: Path, tmp_path: Path) -> 
 class StopAt(Callback):
     """Raises in the middle of a round, as Ctrl-C does."""
 
-    def __init__(self, round: int, client: str) -> None:
-        self.at = (round, client)
+    def __init__(self, round_number: int, client: str) -> None:
+        self.at = (round_number, client)
 
-    def client_finished(self, round: int, client: str, report: Any) -> None:
-        if (round, client) == self.at:
+    def client_finished(self, round_number: int, client: str, report: Any) -> None:
+        if (round_number, client) == self.at:
             raise KeyboardInterrupt
 
 
@@ -202,7 +202,7 @@ def test_a_client_that_diverges_has_no_update_and_starts_again_from_before(
     def train(self: FedMosaic, client: Any) -> Any:
         fitted = real(self, client)
         if client.name == "b" and client.round in bad:
-            next(iter(client.adapted.parameters.values())).data.fill_(float("nan"))
+            next(iter(adapter_parameters(client.model, "local").values())).data.fill_(float("nan"))
         return fitted
 
     monkeypatch.setattr(FedMosaic, "train", train)
@@ -229,7 +229,7 @@ def test_a_run_in_which_everybody_diverges_ends_with_the_reason(
     with pytest.raises(
         FedMosaicError, match=r"round 0: no usable update\. client 'a' .* lower train\.lr"
     ):
-        start(tiny, tmp_path / "run", workers=workers, set=settings)
+        start(tiny, tmp_path / "run", workers=workers, overrides=settings)
 
 
 def test_a_worker_that_dies_is_told(
@@ -242,7 +242,7 @@ def test_a_worker_that_dies_is_told(
     )
 
     class Murderer(Callback):
-        def client_finished(self, round: int, client: str, report: Any) -> None:
+        def client_finished(self, round_number: int, client: str, report: Any) -> None:
             made[1].process.kill()
 
     with pytest.raises(
@@ -274,18 +274,18 @@ def test_a_text_model_is_not_shown_pictures(
 def test_others_tasks_can_be_measured_on_fewer_items(tiny: Path, tmp_path: Path) -> None:
     own = {client["name"]: set(client["tasks"]) for client in TINY["clients"]}
     items = ["evaluation.others_items=4", "evaluation.items=5", "evaluation.last_items=3"]
-    run = start(tiny, tmp_path / "fewer", algorithm="sft", rounds=2, set=items)
+    run = start(tiny, tmp_path / "fewer", algorithm="sft", rounds=2, overrides=items)
     scores = [line for line in numbers(run.folder) if line["kind"] == "score"]
     counted = {(line["round"], line["task"] in own[line["client"]], line["n"]) for line in scores}
     assert counted == {(0, True, 5), (0, False, 4), (1, True, 3), (1, False, 3)}
 
 
 def test_partial_participation_is_seeded(tiny: Path, tmp_path: Path) -> None:
-    run = start(tiny, tmp_path / "run", set=["participation=0.5"])
+    run = start(tiny, tmp_path / "run", overrides=["participation=0.5"])
     rounds = [line["clients"] for line in numbers(run.folder) if line["kind"] == "round"]
     assert all(len(clients) == 2 for clients in rounds)
     assert len({tuple(clients) for clients in rounds}) > 1
-    again = start(tiny, tmp_path / "again", set=["participation=0.5"])
+    again = start(tiny, tmp_path / "again", overrides=["participation=0.5"])
     assert files(again.folder) == files(run.folder)
 
 
@@ -305,7 +305,7 @@ def test_partial_participation_is_seeded(tiny: Path, tmp_path: Path) -> None:
         ),
         ("data.public=nowhere.json", DataError, r"data\.public: .*nowhere\.json"),
         ("evaluation.views=[mixd]", ConfigError, "mixed"),
-        ("algorithms={fedmosaic: {pul: 1}}", ConfigError, "pull"),
+        ("algorithms={fedmosaic: {stps: 1}}", ConfigError, "steps"),
         ("unseen=[miniature/nothing]", DataError, r"unseen\.0: "),
         ("models.dtype=floaty", ModelError, "dtype 'floaty'"),
     ],
@@ -314,7 +314,7 @@ def test_mistakes_are_told_before_anything_is_written(
     tiny: Path, tmp_path: Path, change: str, error: type[FedMosaicError], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        start(tiny, tmp_path / "run", set=[change])
+        start(tiny, tmp_path / "run", overrides=[change])
     assert not (tmp_path / "run").exists()
 
 

@@ -86,10 +86,10 @@ def test_whole_numbers_travel_where_they_are_declared() -> None:
         ),
         (
             {"tokens": torch.ones(1, 2, dtype=torch.bool)},
-            "'tokens' is torch.bool; only numbers travel",
+            "'tokens' is torch.bool; only integers",
         ),
     ):
         with pytest.raises(UpdateError, match=reason):
             check(Message({**message.tensors, **tensors}), schema)
-    with pytest.raises(UpdateError, match="only numbers travel"):
+    with pytest.raises(UpdateError, match="only integers and floating-point"):
         schema_of(Message({"mask": torch.ones(1, dtype=torch.bool)}))

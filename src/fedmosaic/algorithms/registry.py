@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from fedmosaic.algorithms.base import Algorithm
 from fedmosaic.algorithms.presets import PRESETS
-from fedmosaic.config import Scenario
+from fedmosaic.config import Scenario, renamed
 from fedmosaic.config.load import merge, parse
 from fedmosaic.errors import ConfigError, nearest
 
@@ -47,17 +47,6 @@ VARIANTS = {
     "fedmosaic-private": "fedmosaic_variants:Private",
     "fedmosaic-partial": "fedmosaic_variants:Partial",
     "fedmosaic-oracle": "fedmosaic_variants:Oracle",
-}
-# Names of earlier versions, for errors that say what to write instead.
-OLD_NAMES = {
-    "fedsa_lora": "fedsa-lora",
-    "ffa_lora": "ffa-lora",
-    "fedmosaic-alone": "fedmosaic-no-communication",
-    "fedmosaic-within": "fedmosaic-same-architecture",
-    "fedmosaic-beside": "fedmosaic-additive",
-    "fedmosaic-pull": "fedmosaic-interpolation",
-    "fedmosaic-sharp": "fedmosaic-relative-temperature",
-    "fedmosaic-turned": "fedmosaic-rotated",
 }
 
 
@@ -168,8 +157,8 @@ def _without_tasks(scenario: Scenario) -> Scenario:
 
 
 def _require_known(name: str, where: str = "") -> None:
-    if name in OLD_NAMES:
-        raise ConfigError(f"{where}the algorithm {name!r} is now called {OLD_NAMES[name]!r}")
+    if former := renamed.explain_algorithm(name):
+        raise ConfigError(f"{where}{former}")
     known = algorithm_names()
     if name not in known:
         raise ConfigError(f"{where}unknown algorithm {name!r}.{nearest(name, known)}")

@@ -66,7 +66,7 @@ def handle(arguments: argparse.Namespace) -> None:
             items=arguments.items,
             fresh=arguments.fresh,
             received=arguments.received,
-            told=None if arguments.quiet else print_curve,
+            on_result=None if arguments.quiet else print_curve,
         )
         for folder in arguments.folders
     }

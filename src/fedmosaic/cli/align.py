@@ -89,7 +89,7 @@ def handle(arguments: argparse.Namespace) -> None:
         out=arguments.out,
         device=arguments.device or "auto",
         dtype=arguments.dtype or "auto",
-        set=arguments.overrides,
+        overrides=arguments.overrides,
         progress=not arguments.quiet,
         **{name: value for name, value in given.items() if value},
     )

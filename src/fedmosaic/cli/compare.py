@@ -77,7 +77,7 @@ def handle(arguments: argparse.Namespace) -> int:
         arguments.scenario,
         algorithms=parse_variants(arguments.algorithms),
         seeds=parse_seeds(arguments.seeds),
-        set=arguments.overrides,
+        overrides=arguments.overrides,
         sweep=parse_choices(arguments.sweep),
         sweep_by=arguments.sweep_by,
         out=arguments.out,

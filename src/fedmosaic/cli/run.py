@@ -94,7 +94,7 @@ def _run(arguments: argparse.Namespace) -> Run:
         algorithm=arguments.algorithm or "fedmosaic",
         seed=arguments.seed or 0,
         rounds=arguments.rounds,
-        set=[*arguments.overrides, *_model_overrides(arguments)],
+        overrides=[*arguments.overrides, *_model_overrides(arguments)],
         out=arguments.out,
         progress=not arguments.quiet,
         **_run_settings(arguments),

@@ -1,7 +1,8 @@
-"""Scenario files: finding, extending and overriding them, and saying clearly what is wrong with one.
+"""Find, extend and override scenario files, and explain what is wrong with one.
 
-A scenario is a YAML file, shipped with the package (``miniature/hetero``) or the user's own (a path). It may extend another one;
-mappings merge, everything else replaces. ``--set train.lr=1e-3`` changes one value by its dotted path.
+A scenario is a YAML file, shipped with the package (``miniature/hetero``) or the user's own (a
+path). It may extend another one: mappings merge, everything else replaces. ``--set train.lr=1e-3``
+changes one value by its dotted key.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from fedmosaic.config import Scenario, Settings
+from fedmosaic.config import Scenario, Settings, renamed
 from fedmosaic.errors import ConfigError, nearest
 
 SCENARIOS = Path(__file__).parents[1] / "scenarios"
@@ -23,17 +24,22 @@ S = TypeVar("S", bound=BaseModel)
 
 
 def scenario_names() -> list[str]:
-    """Names of the scenarios that come with the package."""
+    """Return the names of the scenarios that come with the package."""
     return sorted(
         str(path.relative_to(SCENARIOS).with_suffix("")) for path in SCENARIOS.rglob("*.yaml")
     )
 
 
 def load_scenario(name: str | Path, overrides: Sequence[str] = ()) -> Scenario:
-    """Read a scenario by name or path, with ``extends`` and ``key=value`` overrides applied.
+    """Read a scenario, with ``extends`` and overrides applied.
+
+    Args:
+        name: name of a shipped scenario, or path of a YAML file.
+        overrides: single values, ``["train.lr=1e-3"]``.
 
     Raises:
-        ConfigError: unknown scenario or key (with the nearest valid names), a value of the wrong type or range, bad YAML.
+        ConfigError: an unknown scenario or key (with the nearest valid names), a value of the
+            wrong type or range, or bad YAML.
     """
     content, origin = _read(str(name), ())
     for override in overrides:
@@ -42,7 +48,11 @@ def load_scenario(name: str | Path, overrides: Sequence[str] = ()) -> Scenario:
 
 
 def override(scenario: Scenario, overrides: Sequence[str], origin: str) -> Scenario:
-    """The scenario with ``key=value`` overrides applied. Raises ConfigError, naming ``origin``, as :func:`load_scenario` does."""
+    """Return the scenario with ``key=value`` overrides applied.
+
+    Raises:
+        ConfigError: as :func:`load_scenario`; the message begins with ``origin``.
+    """
     content = scenario.model_dump(mode="json")
     for change in overrides:
         apply_override(content, change)
@@ -50,16 +60,20 @@ def override(scenario: Scenario, overrides: Sequence[str], origin: str) -> Scena
 
 
 def parse(kind: type[S], content: Any, origin: str) -> S:
-    """Validate ``content`` as ``kind``; ConfigError names the file and field at fault."""
+    """Validate ``content`` as ``kind``.
+
+    Raises:
+        ConfigError: names ``origin`` and the field at fault.
+    """
     try:
         return kind.model_validate(content)
     except ValidationError as error:
         first = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-        raise ConfigError(f"{origin}: {_explain(kind, first)}") from None
+        raise ConfigError(f"{origin}: {_explain(kind, first, origin)}") from None
 
 
 def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    """``base`` with ``change`` laid over it: mappings merge, everything else replaces."""
+    """Return ``base`` updated by ``change``: mappings merge, everything else replaces."""
     result = copy.deepcopy(dict(base))
     for key, value in change.items():
         if isinstance(value, Mapping) and isinstance(result.get(key), dict):
@@ -73,7 +87,7 @@ def _read(name: str, seen: tuple[str, ...]) -> tuple[dict[str, Any], str]:
     path = _find(name)
     if str(path) in seen:
         raise ConfigError(
-            f"{name}: scenarios extend each other in a circle: {' -> '.join([*seen, str(path)])}"
+            f"{name}: scenarios extend each other in a circle: " + " -> ".join([*seen, str(path)])
         )
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
@@ -81,7 +95,7 @@ def _read(name: str, seen: tuple[str, ...]) -> tuple[dict[str, Any], str]:
         raise ConfigError(f"scenario {path} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"scenario {path} is not valid YAML: {str(error).splitlines()[0]} {_mark(error)}"
+            f"scenario {path} is not valid YAML: {str(error).splitlines()[0]} {_line(error)}"
         ) from error
     if not isinstance(content, dict):
         raise ConfigError(f"scenario {path} must be a mapping of settings")
@@ -115,17 +129,27 @@ def _find(name: str) -> Path:
     return path
 
 
-def _mark(error: Exception) -> str:
+def _line(error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
     return f"(line {mark.line + 1})" if mark else ""
 
 
 def apply_override(content: dict[str, Any], override: str) -> None:
-    """Change one value of ``content`` by ``dotted.key=value``, in place; ConfigError for anything else."""
+    """Change one value of ``content`` in place.
+
+    Args:
+        content: nested mappings.
+        override: ``dotted.key=value``, with the value as YAML.
+
+    Raises:
+        ConfigError: another form, a former key, or bad YAML.
+    """
     key, separator, text = override.partition("=")
     if not separator or not key.strip():
         raise ConfigError(f"--set {override}: write it as key=value, e.g. --set train.lr=1e-3")
     *path, last = key.strip().split(".")
+    if former := renamed.explain(key.strip()):
+        raise ConfigError(f"--set {override}: {former}")
     node = content
     for part in path:
         child = node.setdefault(part, {})
@@ -138,9 +162,12 @@ def apply_override(content: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {override}: the value is not valid YAML") from error
 
 
-def _explain(kind: type[BaseModel], problem: Any) -> str:
+def _explain(kind: type[BaseModel], problem: Any, origin: str) -> str:
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
+        section = f"{origin}." if origin.startswith("algorithms.") else ""
+        if former := renamed.explain(section + where.removeprefix("scenario.")):
+            return former
         parent = _model_at(kind, problem["loc"][:-1])
         known = list(parent.model_fields) if parent else []
         return f"unknown key {where!r}.{nearest(str(problem['loc'][-1]), known)}"
@@ -169,13 +196,15 @@ def _model_at(kind: type[BaseModel], path: Sequence[Any]) -> type[BaseModel] | N
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML in which ``1e-3`` is a number, as in JSON and Python."""
+    """Read safe YAML in which ``1e-3`` is a number, as in JSON and Python."""
 
 
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(
-        r"^[-+]?(\d[\d_]*\.?\d*([eE][-+]?\d+)|\d*\.\d+([eE][-+]?\d+)?|\d+\.|\.(inf|Inf)|[-+]\.(inf|Inf)|\.(nan|NaN))$"
+        r"""^[-+]?(\d[\d_]*\.?\d*([eE][-+]?\d+)|\d*\.\d+([eE][-+]?\d+)?|\d+\.
+        |\.(inf|Inf)|[-+]\.(inf|Inf)|\.(nan|NaN))$""",
+        re.VERBOSE,
     ),
     list("-+0123456789."),
 )

@@ -65,3 +65,10 @@ class RunSettings(Settings):
 
     versions: dict[str, str] = Field(default_factory=dict)
     """Versions of the library and its dependencies, recorded when the run starts."""
+
+    def with_steps(self, steps: int) -> RunSettings:
+        """Return the settings with another number of local steps a round."""
+        scenario, name = self.scenario, self.algorithm
+        own = {**scenario.algorithms.get(name, {}), "steps": steps}
+        changed = scenario.model_copy(update={"algorithms": {**scenario.algorithms, name: own}})
+        return self.model_copy(update={"scenario": changed})

@@ -1,1 +1,1 @@
-"""Comparisons: many runs side by side, settings chosen on a validation split, and what came of it."""
+"""Compare algorithms: variants, seeds, sweeps, budgets, statistics and fast adaptation."""

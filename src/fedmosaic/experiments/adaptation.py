@@ -1,6 +1,7 @@
-"""Fast adaptation: how soon what a run has made of its clients learns a task that nobody trained on.
+"""Measure fast adaptation: how soon a finished run's clients learn a task that nobody trained on.
 
-adaptation.json in the run folder holds the accuracy of every client on every task after 0, ``every``, 2 ``every``, … local steps.
+``adaptation.json`` in the run folder holds the accuracy of every client on every task after 0,
+``every``, 2 ``every``, … local steps.
 """
 
 from __future__ import annotations
@@ -12,39 +13,45 @@ from typing import Any
 
 from pydantic import Field
 
-from fedmosaic.config import RunSettings, Settings, TaskSpec
+from fedmosaic.algorithms import algorithm_class
+from fedmosaic.config import ClientSpec, RunSettings, Settings, TaskSpec
 from fedmosaic.config.load import parse
 from fedmosaic.data import ClientStream
 from fedmosaic.errors import CheckpointError, ConfigError, TrainingError, nearest
-from fedmosaic.experiments.rehearsal import give_steps
-from fedmosaic.federation.callbacks import Callback
 from fedmosaic.federation.client import LocalClient
+from fedmosaic.federation.context import ServerContext
 from fedmosaic.federation.measure import measure
-from fedmosaic.federation.round_loop import FederationServer
+from fedmosaic.federation.resources import prepare_torch
+from fedmosaic.federation.round_loop import restore_server
 from fedmosaic.federation.run_folder import RunFolder
-from fedmosaic.federation.runtime import Runtime, prepare_torch
+from fedmosaic.federation.runtime import Runtime
 from fedmosaic.federation.transport import InProcess
-from fedmosaic.federation.wire import pack, read_tensors, unpack
+from fedmosaic.federation.wire import pack, unpack
 from fedmosaic.files import write_atomic
 
 FILE = "adaptation.json"
 ADAPTED, FRESH, RECEIVED = KINDS = "adapted", "fresh", "received"
-Told = Callable[[str, str, str, Sequence[float]], None]
+
+OnResult = Callable[[str, str, str, Sequence[float]], None]
 
 
 class Adaptation(Settings):
-    """What is measured.
-
-    Attributes:
-        tasks, clients: their names. every: local steps between two measurements. points: measurements after the first.
-        items: test examples a task; None: all.
-    """
+    """Set what is measured."""
 
     tasks: tuple[str, ...] = Field(min_length=1)
+    """Names of the tasks to learn."""
+
     clients: tuple[str, ...] = Field(min_length=1)
+    """Names of the clients that learn them."""
+
     every: int = Field(default=10, ge=1)
+    """Local steps between two evaluations."""
+
     points: int = Field(default=5, ge=1)
+    """Number of evaluations after the first."""
+
     items: int | None = Field(default=None, ge=1)
+    """Test examples a task. None: all."""
 
 
 def planned(
@@ -56,12 +63,17 @@ def planned(
     points: int = 5,
     items: int | None = None,
 ) -> Adaptation:
-    """The plan for a run: by default all clients on the scenario's unseen tasks. Raises ConfigError for what cannot be."""
+    """Return the plan for a run: by default all clients on the scenario's unseen tasks.
+
+    Raises:
+        ConfigError: no tasks, an unknown client, or a number out of range.
+    """
     scenario = settings.scenario
     chosen = list(tasks) or [spec.name for spec in scenario.unseen]
     if not chosen:
         raise ConfigError(
-            f"{settings.name} has no unseen tasks; name those to adapt to, e.g. --tasks miniature/caption-0"
+            f"{settings.name} has no unseen tasks; name those to adapt to, e.g. --tasks "
+            "miniature/caption-0"
         )
     names = [client.name for client in scenario.clients]
     for client in clients:
@@ -84,81 +96,77 @@ def adapt(
     *,
     fresh: bool = False,
     received: bool = False,
-    told: Told | None = None,
+    on_result: OnResult | None = None,
 ) -> dict[str, Any]:
     """Measure whatever of the plan is not in the folder yet.
 
-    Every client starts from its state after the last round and what the server would send it next, and trains on one new task
-    alone: local steps of its own algorithm at its own rates, Adam's moments from zero, a constant schedule, nothing sent or
-    received any more. Each (client, task) starts from there again. The run itself stays as it is.
+    Every client starts from its state after the last round and from what the server would send it
+    next. It trains on one new task alone, with its own algorithm and learning rates, Adam's
+    moments from zero, a constant schedule and no further exchange. Each pair of client and task
+    starts from there again. The run itself stays as it is.
 
     Args:
-        fresh: measure the same from adapters as they were before the first round, for comparison.
-        received: measure the same from what the server would send next, in place of the client's own adapter
-            (:meth:`fedmosaic.algorithms.base.Algorithm.start_from_received`): how fast the aggregated adapter adapts.
-        told: called with client, task, ``"adapted"``, ``"fresh"`` or ``"received"`` and the accuracies, as soon as they are there.
+        folder: the folder of a finished run.
+        settings: the run.
+        plan: what is measured.
+        fresh: also measure adapters as they were before the first round, for comparison.
+        received: also measure what the server would send next in place of the client's own
+            adapter (:meth:`fedmosaic.algorithms.base.Algorithm.start_from_received`).
+        on_result: called with client, task, kind (``"adapted"``, ``"fresh"`` or ``"received"``)
+            and accuracies after each measurement.
 
     Returns:
-        ``{"settings": plan, "adapted": {client: {task: accuracies [points + 1]}}, "fresh": the same or {}, "received": likewise}``,
-        as in the file.
+        ``{"settings": plan, "adapted": {client: {task: accuracies [points + 1]}}, "fresh": …,
+        "received": …}``, as in the file; a kind that was not measured is empty.
 
     Raises:
-        CheckpointError: the run has not finished. ConfigError: the folder holds a measurement with other settings, or the
-            algorithm does not train on what its clients have. TrainingError: training diverges.
+        CheckpointError: the run has not finished, or an earlier version made it.
+        ConfigError: the folder holds a measurement with other settings, or the algorithm is an
+            upper bound that trains on the data of all clients.
+        TrainingError: training diverges.
     """
     checkpoint = folder.latest()
     if checkpoint is None or folder.summary() is None:
         raise CheckpointError(
-            f"{folder.path} has not finished; continue it with: fedmosaic run --resume {folder.path}"
+            f"{folder.path} has not finished; continue it with: "
+            f"fedmosaic run --resume {folder.path}"
         )
+    folder.require_current()
     prepare_torch(settings)
-    scenario = settings.scenario
-    constant = scenario.model_copy(
-        update={"train": scenario.train.model_copy(update={"schedule": "constant"})}
-    )
-    runtime = Runtime(give_steps(settings.model_copy(update={"scenario": constant}), plan.every))
-    if not runtime.algorithm.budgeted:
-        raise ConfigError(
-            f"{settings.algorithm} trains on everybody's data, not on a new task; it cannot adapt"
-        )
+    runtime = Runtime(_settings_for(settings, plan))
     content = _begun(folder.path / FILE, plan)
     downloads = _downloads(runtime, checkpoint)
-    known = {spec.name: spec for spec in scenario.unseen}
-    specs = [known.get(name, TaskSpec(name=name)) for name in plan.tasks]
-    for kind in [ADAPTED, *([FRESH] if fresh else []), *([RECEIVED] if received else [])]:
-        for number, member in enumerate(scenario.clients):
-            for spec in specs if member.name in plan.clients else ():
-                curves = content[kind].setdefault(member.name, {})
-                if spec.name in curves:
-                    continue
-                client = LocalClient(runtime, member, number)
-                runtime.check_model(member, [spec])
-                if kind != FRESH:
-                    client.load(checkpoint / "clients" / f"{member.name}.safetensors")
-                download = downloads[member.name] if kind != FRESH else None
-                curves[spec.name] = list(
-                    _learn(client, spec, plan, download, adopt=kind == RECEIVED)
-                )
-                write_atomic(folder.path / FILE, json.dumps(content, indent=1) + "\n")
-                if told is not None:
-                    told(member.name, spec.name, kind, curves[spec.name])
+    kinds = [ADAPTED, *([FRESH] if fresh else []), *([RECEIVED] if received else [])]
+    for kind, member, spec in _measurements(settings, plan, kinds):
+        curves = content[kind].setdefault(member.name, {})
+        if spec.name in curves:
+            continue
+        client = LocalClient(runtime, member)
+        runtime.check_model(member, [spec])
+        if kind != FRESH:
+            client.load(checkpoint / "clients" / f"{member.name}.safetensors")
+        download = downloads[member.name] if kind != FRESH else None
+        curve = _learn(client, spec, plan, download, start_from_received=kind == RECEIVED)
+        curves[spec.name] = list(curve)
+        write_atomic(folder.path / FILE, json.dumps(content, indent=1) + "\n")
+        if on_result is not None:
+            on_result(member.name, spec.name, kind, curves[spec.name])
     return content
 
 
 def read_adaptation(path: Path) -> dict[str, Any]:
-    """What :func:`adapt` wrote. Raises CheckpointError if it is damaged."""
+    """Read a file that :func:`adapt` wrote.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         plan = Adaptation(**content["settings"])
         for kind in KINDS:
             for curves in content.setdefault(kind, {}).values():
                 for values in curves.values():
-                    if len(values) != plan.points + 1 or not all(
-                        0 <= value <= 1 for value in values
-                    ):
-                        raise ValueError(
-                            "a curve has another number of points, or a value that is no accuracy"
-                        )
+                    _check_curve(values, plan.points + 1)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{path} is damaged ({error}); remove it and measure again"
@@ -167,7 +175,7 @@ def read_adaptation(path: Path) -> dict[str, Any]:
 
 
 def complete(content: Mapping[str, Any], kind: str = ADAPTED) -> bool:
-    """Whether all clients and tasks of the plan are measured: only then can means be compared."""
+    """Return whether all clients and tasks of the plan are measured, so that means compare."""
     wanted = {
         (client, task)
         for client in content["settings"]["clients"]
@@ -177,13 +185,42 @@ def complete(content: Mapping[str, Any], kind: str = ADAPTED) -> bool:
 
 
 def mean_curve(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> list[float]:
-    """Mean over clients and tasks, by point."""
+    """Return the mean over clients and tasks at every point."""
     every = [values for tasks in curves.values() for values in tasks.values()]
     return [sum(column) / len(every) for column in zip(*every, strict=True)]
 
 
+def _settings_for(settings: RunSettings, plan: Adaptation) -> RunSettings:
+    """Return the run's settings with a constant schedule and ``plan.every`` steps a round."""
+    scenario = settings.scenario
+    train = scenario.train.model_copy(update={"schedule": "constant"})
+    constant = scenario.model_copy(update={"train": train})
+    if not algorithm_class(settings.algorithm).budgeted:
+        raise ConfigError(
+            f"{settings.algorithm} trains on the data of all clients, not on a new task; it "
+            "cannot adapt"
+        )
+    return settings.model_copy(update={"scenario": constant}).with_steps(plan.every)
+
+
+def _measurements(
+    settings: RunSettings, plan: Adaptation, kinds: Sequence[str]
+) -> Iterator[tuple[str, ClientSpec, TaskSpec]]:
+    known = {spec.name: spec for spec in settings.scenario.unseen}
+    specs = [known.get(name, TaskSpec(name=name)) for name in plan.tasks]
+    for kind in kinds:
+        for client in settings.scenario.clients:
+            for spec in specs if client.name in plan.clients else ():
+                yield kind, client, spec
+
+
+def _check_curve(values: Sequence[float], count: int) -> None:
+    if len(values) != count or not all(0 <= value <= 1 for value in values):
+        raise ValueError("a curve has another number of points, or a value that is no accuracy")
+
+
 def _begun(path: Path, plan: Adaptation) -> dict[str, Any]:
-    """What has been measured already."""
+    """Return what has been measured already."""
     chosen = plan.model_dump(mode="json")
     if not path.is_file():
         return {"settings": chosen, **{kind: {} for kind in KINDS}}
@@ -191,52 +228,44 @@ def _begun(path: Path, plan: Adaptation) -> dict[str, Any]:
     for key, value in chosen.items():
         if found["settings"][key] != value:
             raise ConfigError(
-                f"{path} was measured with {key} = {found['settings'][key]}, not {value}; repeat that, or remove the file"
+                f"{path} was measured with {key} = {found['settings'][key]}, not {value}; use the "
+                "same settings, or remove the file"
             )
     return found
 
 
 def _downloads(runtime: Runtime, checkpoint: Path) -> dict[str, bytes]:
-    """What the server would send every client after the last round."""
-    server = FederationServer(runtime, InProcess(runtime), RunFolder(checkpoint), Callback())
-    tensors, scalars = read_tensors(checkpoint / "server.safetensors")
-    server.state.load_state_dict(tensors, scalars["layout"])
-    server.round = int(scalars["round"])
+    """Return what the server would send every client after the last round."""
+    server = ServerContext(runtime, InProcess(runtime).introduce())
+    restore_server(server, checkpoint)
     return {
         member.name: pack(runtime.algorithm.download(server, member)) for member in server.members
     }
 
 
 def _learn(
-    client: LocalClient, spec: TaskSpec, plan: Adaptation, download: bytes | None, *, adopt: bool
+    client: LocalClient,
+    spec: TaskSpec,
+    plan: Adaptation,
+    download: bytes | None,
+    *,
+    start_from_received: bool,
 ) -> Iterator[float]:
-    """The accuracy before and after every ``plan.every`` steps on the task."""
-    runtime, task = client.runtime, client.runtime.task(spec, "tasks")
-    scenario, algorithm, rounds = runtime.scenario, runtime.algorithm, runtime.scenario.rounds
-    client.load_stream(
-        ClientStream(
-            [task],
-            rounds=plan.points,
-            steps_per_round=plan.every,
-            batch_size=scenario.train.batch_size,
-            memory_size=scenario.memory.size,
-            temperature=scenario.memory.temperature,
-            decay=scenario.memory.decay,
-            seed_parts=(runtime.settings.seed, client.name, "adaptation", task.name),
-            arrive="at_once",
-        )
-    )
+    """Yield the accuracy before training and after every ``plan.every`` steps on the task."""
+    runtime, algorithm = client.runtime, client.algorithm
+    rounds = runtime.scenario.rounds
+    client.load_stream(_stream(client, spec, plan))
 
     def score() -> float:
-        with algorithm.view(client, algorithm.views[0]) as model:
+        with algorithm.view(client.context, algorithm.views[0]) as model:
             return measure(runtime, client.backbone, model, spec, plan.items).score
 
-    with client.turn():
+    with client.turn() as context:
         client.round = rounds
         if download is not None:
-            algorithm.receive(client, unpack(download))
-        if adopt:
-            algorithm.start_from_received(client)
+            algorithm.receive(context, unpack(download))
+        if start_from_received:
+            algorithm.start_from_received(context)
         yield score()
         for point in range(plan.points):
             client.round = rounds + point
@@ -248,3 +277,20 @@ def _learn(
                     f"client {client.name!r}, task {spec.name!r}: {error}"
                 ) from error
             yield score()
+
+
+def _stream(client: LocalClient, spec: TaskSpec, plan: Adaptation) -> ClientStream:
+    """Return a stream of the new task alone, all of which is there from the start."""
+    runtime, scenario = client.runtime, client.runtime.scenario
+    task = runtime.task(spec)
+    return ClientStream(
+        [task],
+        rounds=plan.points,
+        steps_per_round=plan.every,
+        batch_size=scenario.train.batch_size,
+        memory_size=scenario.memory.size,
+        temperature=scenario.memory.temperature,
+        decay=scenario.memory.decay,
+        seed_parts=(runtime.settings.seed, client.name, "adaptation", task.name),
+        arrive="at_once",
+    )

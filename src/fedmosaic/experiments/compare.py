@@ -1,4 +1,4 @@
-"""A comparison from beginning to end: settings chosen, every algorithm run with every seed, the figures put together."""
+"""Carry out a comparison: choose settings, run every algorithm with every seed, collect figures."""
 
 from __future__ import annotations
 
@@ -12,35 +12,42 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from fedmosaic.algorithms import make_algorithm
-from fedmosaic.config import RunSettings, Scenario
+from fedmosaic.config import RunSettings, Scenario, renamed
 from fedmosaic.config.load import override
 from fedmosaic.errors import ConfigError, Interrupted
 from fedmosaic.experiments.grid import Failure, GridListener, Job, run_grid
 from fedmosaic.experiments.summaries import compare_summaries
 from fedmosaic.experiments.sweep import Sweep
 from fedmosaic.experiments.variants import Variant, distinct
+from fedmosaic.federation.resources import only_miniatures, parallel_processes
 from fedmosaic.federation.run import versions
-from fedmosaic.federation.runtime import only_miniatures
 from fedmosaic.files import write_atomic
-from fedmosaic.models.loading import resolve_device
 
 PLAN = "plan.json"
 RESULT = "comparison.json"
 SWEEP = "sweep.json"
-# What the runs of a comparison need not compute twice; goes with its end.
+# Image features that the runs of a comparison share; removed at its end.
 FEATURES = ".features.sqlite"
 
 
-# The runs that choose, by label and candidate.
-Tries = Mapping[str, Mapping[tuple[str, ...], Sequence[Job]]]
+# The runs of a sweep, by label and candidate.
+Trials = Mapping[str, Mapping[tuple[str, ...], Sequence[Job]]]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is compared on what.
+    """Describe what is compared.
 
     Attributes:
-        name: of the scenario. scenario: with the settings that are common to all. changes: those settings, for the record.
+        name: name of the scenario.
+        scenario: the scenario with the settings that all runs share.
+        variants: the lines of the comparison.
+        seeds: seeds of the runs.
+        changes: the settings that all runs share, for the record.
+        sweep: what each variant chooses on a validation split; None for nothing.
+
+    Raises:
+        ConfigError: no seeds, two variants of one name, or a seed that is also the sweep's.
     """
 
     name: str
@@ -56,13 +63,23 @@ class Plan:
             raise ConfigError("a comparison needs at least one seed")
         if self.sweep and (shared := sorted(set(self.seeds) & set(self.sweep.seeds))):
             raise ConfigError(
-                f"seed {shared[0]} is used both for choosing and for comparing; use others for one of them"
+                f"seed {shared[0]} is used both for choosing and for comparing; use other seeds "
+                "for one of them"
             )
 
     def settings(
         self, variant: Variant, chosen: Sequence[str] = (), parallel: int = 1
     ) -> RunSettings:
-        """The settings of a variant's runs, but for their seed. Raises ConfigError for unknown settings and options."""
+        """Return the settings of a variant's runs except their seed.
+
+        Args:
+            variant: the variant.
+            chosen: settings that a sweep chose for it.
+            parallel: runs at a time, which share the cores.
+
+        Raises:
+            ConfigError: an unknown setting or option.
+        """
         scenario = override(self.scenario, [*variant.settings, *chosen], variant.label)
         make_algorithm(variant.algorithm, scenario, 0)
         cores = os.cpu_count() or 1
@@ -78,8 +95,12 @@ class Plan:
             scenario=scenario,
         )
 
-    def tries(self, folder: Path, parallel: int) -> Tries:
-        """The runs of the sweep, if there is one, below ``folder``. Raises ConfigError for values that cannot be."""
+    def trials(self, folder: Path, parallel: int) -> Trials:
+        """Return the runs of the sweep below ``folder``; none without a sweep.
+
+        Raises:
+            ConfigError: a value that a setting cannot have.
+        """
         if self.sweep is None:
             return {}
         return {
@@ -88,7 +109,7 @@ class Plan:
         }
 
     def content(self) -> dict[str, Any]:
-        """Everything that decides the numbers of every variant, for telling whether a folder holds the same comparison."""
+        """Return everything that decides the numbers, to recognise the same comparison."""
         return {
             "scenario": self.name,
             "sweep": json.loads(json.dumps(asdict(self.sweep))) if self.sweep else None,
@@ -104,7 +125,13 @@ class Plan:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A comparison: its folder, its figures (what ``comparison.json`` holds) and the runs that failed."""
+    """Hold a comparison.
+
+    Attributes:
+        folder: its folder.
+        result: its figures, as in ``comparison.json``.
+        failures: the runs that failed.
+    """
 
     folder: Path
     result: Mapping[str, Any]
@@ -114,7 +141,7 @@ class Comparison:
 def run_comparison(
     plan: Plan, folder: Path, *, jobs: int = 0, listener: GridListener | None = None
 ) -> Comparison:
-    """Do whatever of the plan is not done in ``folder`` yet, and put the figures together.
+    """Carry out whatever of the plan is not done in ``folder`` yet, and collect the figures.
 
     ::
 
@@ -123,21 +150,26 @@ def run_comparison(
         folder/comparison.json                the figures; plan.json says what the folder is for
 
     Args:
-        jobs: runs at a time; 0: one for each core with miniatures on a CPU, else one. Never more than memory allows.
+        plan: what is compared.
+        folder: the folder of the comparison.
+        jobs: runs at a time, as far as memory allows. 0: one for each core with miniatures on a
+            CPU, else one.
+        listener: is notified of every event.
 
     Raises:
-        ConfigError: before anything runs, for mistakes in the plan or a folder that holds something else.
+        ConfigError: before anything runs, for mistakes in the plan or a folder that holds
+            something else.
     """
     content = plan.content()
-    parallel = jobs or parallel_runs(plan.scenario)
-    tries = plan.tries(folder / "sweep", parallel)
+    parallel = jobs or parallel_processes(plan.scenario)
+    trials = plan.trials(folder / "sweep", parallel)
     folder.mkdir(parents=True, exist_ok=True)
     _check_folder(folder, content)
     try:
         with FileLock(folder / ".lock", timeout=0):
             _claim(folder, content)
             try:
-                return _run(plan, folder, tries, parallel, listener or GridListener())
+                return _run(plan, folder, trials, parallel, listener or GridListener())
             finally:
                 for file in folder.glob(f"{FEATURES}*"):
                     file.unlink()
@@ -147,48 +179,38 @@ def run_comparison(
         raise Interrupted(folder, "the same command") from stop
 
 
-def parallel_runs(scenario: Scenario) -> int:
-    """How many runs at a time: one for each core with miniatures on a CPU; one with real models, whose memory and device are shared."""
-    on_cpu = resolve_device(scenario.models.device).type == "cpu"
-    return (os.cpu_count() or 1) if only_miniatures(scenario) and on_cpu else 1
+def read_comparison(folder: Path) -> dict[str, Any] | None:
+    """Return the figures of a comparison with today's names of algorithms; None if there are none.
+
+    Labels stay: they name folders.
+    """
+    path = folder / RESULT
+    if not path.is_file():
+        return None
+    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    for row in result.get("algorithms", {}).values():
+        row["algorithm"] = renamed.translate_algorithm(str(row["algorithm"]))
+    for variant in result.get("variants", {}).values():
+        variant[0] = renamed.translate_algorithm(str(variant[0]))
+    return result
 
 
 def _run(
-    plan: Plan, folder: Path, tries: Tries, parallel: int, listener: GridListener
+    plan: Plan, folder: Path, trials: Trials, parallel: int, listener: GridListener
 ) -> Comparison:
-    choices = _choose(plan.sweep, tries, folder, parallel, listener) if plan.sweep else {}
-    failures: list[Failure] = []
-    grid: list[Job] = []
-    for variant in plan.variants:
-        chosen = choices.get(variant.label, {}).get("chosen", ())
-        if chosen is None:
-            reason = f"nothing was chosen: see {folder / SWEEP}"
-            failures += [Failure(variant.label, seed, reason) for seed in plan.seeds]
-            continue
-        settings = plan.settings(variant, chosen, parallel)
-        grid += [
-            Job(
-                variant.label,
-                seed,
-                folder / variant.folder / f"seed-{seed}",
-                settings.model_copy(update={"seed": seed}),
-            )
-            for seed in plan.seeds
-        ]
-    # Seed by seed, so that what there is at any time can be compared.
-    grid.sort(key=lambda job: job.seed)
+    choices = _choose(plan.sweep, trials, folder, parallel, listener) if plan.sweep else {}
+    grid, failures = _jobs(plan, folder, parallel, choices)
     failures += run_grid("comparison", grid, parallel, listener, folder / FEATURES)
     summaries: dict[str, dict[int, Any]] = {variant.label: {} for variant in plan.variants}
     for job in grid:
         if (summary := job.summary()) is not None:
             summaries[job.label][job.seed] = summary
-    evaluation = plan.scenario.evaluation
     result = {
         "scenario": plan.name,
         "title": plan.scenario.title,
         "settings": list(plan.changes),
         "budget": plan.scenario.budget.kind,
-        "choice": evaluation.method,
+        "choice": plan.scenario.evaluation.method,
         "seeds": list(plan.seeds),
         "variants": {
             variant.label: [variant.algorithm, *variant.settings] for variant in plan.variants
@@ -202,15 +224,38 @@ def _run(
     return Comparison(folder, result, failures)
 
 
+def _jobs(
+    plan: Plan, folder: Path, parallel: int, choices: Mapping[str, Any]
+) -> tuple[list[Job], list[Failure]]:
+    """Return the runs of the comparison, and a failure for each run without settings.
+
+    They are sorted by seed, so that an unfinished comparison has all variants of its first seeds.
+    """
+    jobs: list[Job] = []
+    failures: list[Failure] = []
+    for variant in plan.variants:
+        chosen = choices.get(variant.label, {}).get("chosen", ())
+        if chosen is None:
+            reason = f"nothing was chosen: see {folder / SWEEP}"
+            failures += [Failure(variant.label, seed, reason) for seed in plan.seeds]
+            continue
+        settings = plan.settings(variant, chosen, parallel)
+        for seed in plan.seeds:
+            path = folder / variant.folder / f"seed-{seed}"
+            own = settings.model_copy(update={"seed": seed})
+            jobs.append(Job(variant.label, seed, path, own))
+    return sorted(jobs, key=lambda job: job.seed), failures
+
+
 def _choose(
-    sweep: Sweep, tries: Tries, folder: Path, parallel: int, listener: GridListener
+    sweep: Sweep, trials: Trials, folder: Path, parallel: int, listener: GridListener
 ) -> dict[str, Any]:
-    """What every variant that had a choice chose (see :meth:`Sweep.choose`)."""
-    grid = [job for candidates in tries.values() for runs in candidates.values() for job in runs]
+    """Return what every variant with candidates chose (see :meth:`Sweep.choose`)."""
+    grid = [job for candidates in trials.values() for runs in candidates.values() for job in runs]
     failures = run_grid("sweep", grid, parallel, listener, folder / FEATURES)
     choices = {
         label: sweep.choose(candidates, failures)
-        for label, candidates in tries.items()
+        for label, candidates in trials.items()
         if candidates
     }
     record = {"by": sweep.by, "seeds": list(sweep.seeds), "choices": choices}
@@ -219,7 +264,7 @@ def _choose(
 
 
 def _check_folder(folder: Path, content: Mapping[str, Any]) -> None:
-    """Refuse a folder that holds something else, or runs of the same names with other settings."""
+    """Raise ConfigError if the folder holds something else, or other settings of the same names."""
     path = folder / PLAN
     if not path.is_file():
         if others := [entry.name for entry in folder.iterdir() if not entry.name.startswith(".")]:
@@ -228,6 +273,7 @@ def _check_folder(folder: Path, content: Mapping[str, Any]) -> None:
             )
         return
     known = json.loads(path.read_text(encoding="utf-8"))
+    _require_current(folder, known["variants"])
     common = {
         label: content["variants"][label]
         for label in known["variants"]
@@ -240,8 +286,19 @@ def _check_folder(folder: Path, content: Mapping[str, Any]) -> None:
         )
 
 
+def _require_current(folder: Path, variants: Mapping[str, Any]) -> None:
+    """Raise ConfigError if an earlier version of fedmosaic made the comparison."""
+    for variant in variants.values():
+        if former := renamed.former_keys(variant["scenario"]):
+            raise ConfigError(
+                f"{folder} holds a comparison of an earlier version of fedmosaic: in its {PLAN} "
+                f"{renamed.explain(former[0])}. This version can show and report it, but cannot "
+                "continue it; choose another --out"
+            )
+
+
 def _claim(folder: Path, content: Mapping[str, Any]) -> None:
-    """Write down what the folder is for, beside what it was for already."""
+    """Add the comparison to what the folder is for."""
     path = folder / PLAN
     known = json.loads(path.read_text(encoding="utf-8"))["variants"] if path.is_file() else {}
     merged = {**content, "variants": {**known, **content["variants"]}}
@@ -249,7 +306,7 @@ def _claim(folder: Path, content: Mapping[str, Any]) -> None:
 
 
 def _difference(one: Any, other: Any, place: str = "") -> str:
-    """The first place where two JSON values differ, in words; empty if they are equal."""
+    """Describe the first place where two JSON values differ; empty if they are equal."""
     if isinstance(one, dict) and isinstance(other, dict):
         for key in [*one, *(key for key in other if key not in one)]:
             if found := _difference(

@@ -1,7 +1,8 @@
-"""Many runs in processes of their own, as many at a time as cores and memory allow.
+"""Carry out many runs in processes of their own, as many at a time as cores and memory allow.
 
-A run that is finished is left alone, one that was interrupted continues, one that had hardly begun starts again: so the same call goes
-on after whatever happened. A run that fails is told and the others go on.
+The same call continues after any interruption: finished runs are kept, interrupted runs are
+resumed, and a run that had not written its settings starts again. When a run fails, the failure is
+reported and the others continue.
 """
 
 from __future__ import annotations
@@ -25,7 +26,14 @@ from fedmosaic.memory import available_memory
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One run of a grid: what it is called, its seed, its folder and its settings."""
+    """Describe one run of a grid.
+
+    Attributes:
+        label: name of the variant.
+        seed: seed of the run.
+        folder: its run folder.
+        settings: its settings.
+    """
 
     label: str
     seed: int
@@ -34,17 +42,25 @@ class Job:
 
     @property
     def log(self) -> Path:
-        """What the process writes to standard error; removed when the run is done."""
+        """Return the file for the process's standard error; removed when the run is done."""
         return self.folder.with_name(f"{self.folder.name}.log")
 
     def summary(self) -> dict[str, Any] | None:
-        """The summary if the run is finished."""
+        """Return the summary of the run; None if it is not finished."""
         return RunFolder(self.folder).summary()
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A run that did not finish, and why; ``lost`` if its process died instead of telling: another attempt may succeed."""
+    """Describe a run that did not finish.
+
+    Attributes:
+        label: name of the variant.
+        seed: seed of the run.
+        reason: the error.
+        lost: whether its process died without an error message, so that another attempt may
+            succeed.
+    """
 
     label: str
     seed: int
@@ -53,27 +69,41 @@ class Failure:
 
 
 class GridListener:
-    """Told how a grid goes; listeners override what they need."""
+    """Ignore every event of a grid; subclasses override the methods they need."""
 
     def grid_started(
         self, title: str, jobs: Sequence[Job], finished: Sequence[Job], parallel: int
     ) -> None:
-        """Which runs there are, and which of them were finished before."""
+        """Handle the start of a grid.
+
+        Args:
+            title: name of the grid.
+            jobs: all runs.
+            finished: the runs that were finished before.
+            parallel: the most runs at a time.
+        """
 
     def job_started(self, job: Job) -> None:
-        """A process was started."""
+        """Handle the start of a process."""
 
     def job_progress(self, job: Job, rounds: float, of: int, first: int | None) -> None:
-        """So many rounds are done; ``first`` is how many were before, when the run begins."""
+        """Handle the progress of a run.
+
+        Args:
+            job: the run.
+            rounds: rounds done, with the share of the present one.
+            of: rounds of the run.
+            first: rounds done before this process; only at its start, else None.
+        """
 
     def job_finished(self, job: Job, summary: Mapping[str, Any]) -> None:
-        """The run is finished."""
+        """Handle a finished run."""
 
     def job_failed(self, job: Job, reason: str) -> None:
-        """The run ended with an error."""
+        """Handle a run that ended with an error."""
 
     def grid_closed(self) -> None:
-        """Nothing more will come of this grid, whether it finished or not."""
+        """Release resources. Called last, whether the grid finished or not."""
 
 
 def run_grid(
@@ -83,9 +113,18 @@ def run_grid(
     listener: GridListener,
     features: Path | None = None,
 ) -> list[Failure]:
-    """Do all jobs, at most ``parallel`` at a time. All processes have ended when this returns or raises.
+    """Carry out all jobs. All processes have ended when this returns or raises.
 
-    ``features``: a file in which the jobs share image features (see :class:`fedmosaic.models.feature_database.FeatureDatabase`).
+    Args:
+        title: name of the grid, for the listener.
+        jobs: the runs.
+        parallel: the most runs at a time.
+        listener: is notified of every event.
+        features: a file in which the jobs share image features, see
+            :class:`fedmosaic.models.feature_database.FeatureDatabase`; None for none.
+
+    Returns:
+        the runs that failed.
     """
     finished = [job for job in jobs if job.summary() is not None]
     grid = _Grid([job for job in jobs if job not in finished], parallel, listener, features)
@@ -98,7 +137,7 @@ def run_grid(
 
 
 class _Grid:
-    """The processes of a grid, the events they send and what each of them was seen to need."""
+    """Hold the processes of a grid, the events they send and the memory they need."""
 
     def __init__(
         self,
@@ -122,11 +161,15 @@ class _Grid:
                 job = self.waiting.pop(0)
                 self.running.append(_Process(job, self.events, self.features))
                 self.listener.job_started(job)
-            self._take(*self.events.get())
+            self._handle(*self.events.get())
         return self.failures
 
     def _has_room(self) -> bool:
-        """Whether one more may start: the first alone, to see what a run needs; then while all that run, and it, can grow so far."""
+        """Return whether one more run may start.
+
+        The first run is alone until its memory is known. Others start while every running one,
+        and the new one, can grow to the peak seen so far.
+        """
         if not self.running:
             return True
         if len(self.running) >= self.parallel or self.peak is None:
@@ -135,7 +178,7 @@ class _Grid:
         growth = self.peak + sum(max(0, self.peak - process.memory) for process in self.running)
         return free is None or growth < free
 
-    def _take(self, process: _Process, event: dict[str, Any] | None) -> None:
+    def _handle(self, process: _Process, event: dict[str, Any] | None) -> None:
         if event is None:
             self.running.remove(process)
             self._ended(process)
@@ -156,7 +199,8 @@ class _Grid:
             self.listener.job_finished(job, summary)
             return
         reason = process.failed or (
-            f"its process ended unexpectedly (exit {code}), perhaps for want of memory; see {job.log}. The same command goes on from here"
+            f"its process ended unexpectedly (exit {code}), perhaps for lack of memory; see "
+            f"{job.log}. The same command continues from here"
         )
         self.failures.append(Failure(job.label, job.seed, reason, lost=not process.failed))
         self.listener.job_failed(job, reason)
@@ -167,7 +211,10 @@ class _Grid:
 
 
 class _Process:
-    """The process of one job. Its end of the pipe closes when this process is gone, however it goes, and then it ends too."""
+    """Hold the process of one job.
+
+    When this process ends in any way, the pipe closes and the job's process ends, too.
+    """
 
     def __init__(
         self,
@@ -195,17 +242,17 @@ class _Process:
                 stderr=log,
                 env=environment,
                 text=True,
-                start_new_session=True,  # Ctrl-C is for this process, which then closes the pipe
+                start_new_session=True,  # Ctrl-C reaches only this process, which closes the pipe
             )
         settings = with_known_rehearsal(job).model_dump(mode="json")
         assert self.process.stdin is not None
         try:
-            order = {
+            request = {
                 "folder": str(job.folder),
                 "settings": settings,
                 "features": features and str(features),
             }
-            self.process.stdin.write(json.dumps(order) + "\n")
+            self.process.stdin.write(json.dumps(request) + "\n")
             self.process.stdin.flush()
         except OSError:
             self.failed = "its process could not be started"
@@ -219,7 +266,7 @@ class _Process:
         events.put((self, None))
 
     def close(self) -> int:
-        """End the process if it has not ended; its exit status."""
+        """End the process if it has not ended; return its exit status."""
         assert self.process.stdin is not None
         with contextlib.suppress(OSError):
             self.process.stdin.close()
@@ -231,7 +278,10 @@ class _Process:
 
 
 def with_known_rehearsal(job: Job) -> RunSettings:
-    """The job's settings with what another seed of the same label has counted: the rehearsal does not depend on the seed."""
+    """Return the job's settings with the rehearsal of another seed of the same label.
+
+    A rehearsal does not depend on the seed.
+    """
     for config in sorted(job.folder.parent.glob("seed-*/config.yaml")):
         known = RunFolder.open(config.parent)[1].rehearsal
         if known is not None:

@@ -1,23 +1,20 @@
-"""A rehearsal: one local round of each architecture, counted, so that algorithms can be given the same budget.
+"""Count the operations and bytes of one round, so that algorithms can be given the same budget.
 
-It is the real thing on a small stage: all clients, fresh, take one step and the server aggregates, so that downloads are what they
-will be; then the first client of each architecture does a whole local round (signatures, second adapters, distillation, whatever
-the algorithm does) under a counter of operations. Nothing of it enters the run. The rehearsal's seed is fixed: runs that
-differ only in their seed get the same budget.
+A rehearsal runs real clients. All of them, with fresh adapters, take one step and the server
+aggregates, so that downloads are as in the run. Then the first client of each architecture does a
+whole local round under a counter of operations, with everything the algorithm does (signatures,
+second adapters, distillation). Nothing of it enters the run. The seed of a rehearsal is fixed, so
+runs that differ only in their seed get the same budget.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from fedmosaic.config import RunSettings
 from fedmosaic.errors import TrainingError
-from fedmosaic.federation.callbacks import Callback
-from fedmosaic.federation.client import ClientResult, Instructions
-from fedmosaic.federation.round_loop import FederationServer
-from fedmosaic.federation.run_folder import RunFolder
+from fedmosaic.federation.context import ServerContext
+from fedmosaic.federation.instructions import ClientResult, Instructions
 from fedmosaic.federation.runtime import Runtime
 from fedmosaic.federation.transport import InProcess
 from fedmosaic.federation.wire import pack, unpack
@@ -28,12 +25,15 @@ SEED = 0
 
 @dataclass(frozen=True)
 class RoundCost:
-    """What one round costs.
+    """Hold what one round costs.
 
     Attributes:
-        flops: operations of the local round, by architecture; in_steps: of these, those that grow with the number of steps.
-        up, down: bytes sent and received, by client. first_down: received in the first round, before anything is aggregated.
-        server: operations of aggregating a round, which are nobody's budget.
+        flops: operations of the local round, by architecture.
+        in_steps: of these, operations that grow with the number of steps, by architecture.
+        up: bytes sent, by client.
+        down: bytes received, by client.
+        first_down: bytes received in the first round, before anything is aggregated, by client.
+        server: operations of aggregating a round, which no budget limits.
     """
 
     flops: dict[str, int]
@@ -45,38 +45,36 @@ class RoundCost:
 
 
 def rehearse(runtime: Runtime, algorithm: str, steps: int) -> RoundCost:
-    """The cost of a round of ``algorithm`` with so many local steps, in the scenario of ``runtime``, whose models and data it uses.
+    """Return the cost of a round of an algorithm.
+
+    Args:
+        runtime: gives the scenario, and shares its base models and data.
+        algorithm: name of the algorithm.
+        steps: local steps of the round.
 
     Raises:
-        TrainingError: a client's training diverges, so that nobody can tell what its round costs.
+        TrainingError: a client's training diverges, so that its round cannot be counted.
     """
-    stage = runtime.beside(_with_steps(runtime.settings, algorithm, steps))
+    settings = runtime.settings.model_copy(update={"algorithm": algorithm, "seed": SEED})
+    stage = runtime.with_settings(settings.with_steps(steps))
     clients = InProcess(stage)
-    server = FederationServer(stage, clients, RunFolder(Path()), Callback())
+    server = ServerContext(stage, clients.introduce())
 
-    stage.use(_with_steps(runtime.settings, algorithm, 1))
-    first = {
-        member.name: pack(stage.algorithm.download(server, member)) for member in server.members
-    }
-    results = _perform(clients, {name: Instructions(0) for name in first}, first)
+    first = _downloads(stage, server)
+    results = _work(clients, {name: Instructions(0, steps=1) for name in first}, first)
     updates = {name: result.update for name, result in results.items() if result.update is not None}
     with FlopCounter(free=stage.towers()) as aggregation:
-        server.algorithm.aggregate(
+        stage.algorithm.aggregate(
             server, {name: unpack(update) for name, update in updates.items()}
         )
 
     server.round = 1
-    stage.use(_with_steps(runtime.settings, algorithm, steps))
-    downloads = {
-        member.name: pack(stage.algorithm.download(server, member)) for member in server.members
-    }
+    downloads = _downloads(stage, server)
     performers = {member.architecture: member.name for member in reversed(server.members)}
-    counted = _perform(
+    counted = _work(
         clients, {name: Instructions(1, count=True) for name in performers.values()}, downloads
     )
-    flops = {
-        architecture: counted[name].report["flops"] for architecture, name in performers.items()
-    }
+    flops = {architecture: counted[name].flops or {} for architecture, name in performers.items()}
     return RoundCost(
         flops={architecture: found["total"] for architecture, found in flops.items()},
         in_steps={architecture: found.get("steps", 0) for architecture, found in flops.items()},
@@ -87,7 +85,13 @@ def rehearse(runtime: Runtime, algorithm: str, steps: int) -> RoundCost:
     )
 
 
-def _perform(
+def _downloads(runtime: Runtime, server: ServerContext) -> dict[str, bytes]:
+    return {
+        member.name: pack(runtime.algorithm.download(server, member)) for member in server.members
+    }
+
+
+def _work(
     clients: InProcess, instructions: Mapping[str, Instructions], downloads: Mapping[str, bytes]
 ) -> dict[str, ClientResult]:
     results = dict(clients.exchange(instructions, downloads))
@@ -97,18 +101,3 @@ def _perform(
                 f"client {name!r} diverged while its round was counted: {result.failure}"
             )
     return results
-
-
-def _with_steps(settings: RunSettings, algorithm: str, steps: int) -> RunSettings:
-    """The same scenario run by ``algorithm`` with so many local steps a round."""
-    return give_steps(settings.model_copy(update={"algorithm": algorithm, "seed": SEED}), steps)
-
-
-def give_steps(settings: RunSettings, steps: int) -> RunSettings:
-    """The run with so many local steps a round, whatever its scenario says."""
-    scenario = settings.scenario
-    own = {**scenario.algorithms.get(settings.algorithm, {}), "steps": steps}
-    changed = scenario.model_copy(
-        update={"algorithms": {**scenario.algorithms, settings.algorithm: own}}
-    )
-    return settings.model_copy(update={"scenario": changed})

@@ -1,4 +1,4 @@
-"""Statistics over a few seeds: means with t-intervals, paired differences, ranks."""
+"""Compute statistics over a few seeds: means with t-intervals, paired differences, ranks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """``mean ± half``: the mean of n values and the half-width of its confidence interval (None for a single value)."""
+    """Hold ``mean ± half``, the confidence interval of a mean.
+
+    Attributes:
+        mean: mean of the values.
+        half: half-width of the interval; None for a single value.
+        n: number of values.
+    """
 
     mean: float
     half: float | None
@@ -21,9 +27,10 @@ class Interval:
 
 
 def interval(values: Sequence[float], level: float = LEVEL) -> Interval:
-    """Student's interval of the mean, ``mean ± t_{n−1} s/√n`` with s² = Σ(x − mean)²/(n − 1).
+    """Return Student's interval of the mean.
 
-    Values are taken as independent draws of a normal distribution, here: runs with different seeds.
+    The interval is ``mean ± t_{n−1} s/√n`` with s² = Σ(x − mean)²/(n − 1). The values (here, runs
+    with different seeds) are taken as independent draws from a normal distribution.
 
     Raises:
         ValueError: no values.
@@ -40,15 +47,30 @@ def interval(values: Sequence[float], level: float = LEVEL) -> Interval:
 def paired(
     one: Mapping[int, float], other: Mapping[int, float], level: float = LEVEL
 ) -> Interval | None:
-    """The interval of ``one − other`` over the seeds that both have: what the seeds share cancels. None without any."""
+    """Return the interval of ``one − other`` over the seeds that both have.
+
+    What runs of a seed have in common cancels in the difference.
+
+    Args:
+        one: values by seed.
+        other: values by seed.
+        level: confidence level.
+
+    Returns:
+        the interval; None without a common seed.
+    """
     gaps = [one[seed] - other[seed] for seed in sorted(one.keys() & other.keys())]
     return interval(gaps, level) if gaps else None
 
 
 def mean_ranks(values: Mapping[str, Mapping[int, float]]) -> dict[str, float]:
-    """Mean over seeds of everyone's rank (1: highest; equal values share the mean of their ranks).
+    """Return the mean over seeds of each name's rank.
 
-    Only seeds that everyone has count; without any the result is empty.
+    Rank 1 is the highest value; equal values share the mean of their ranks. Only seeds that all
+    names have count; without any the result is empty.
+
+    Args:
+        values: values by name and seed.
     """
     common = set.intersection(*(set(found) for found in values.values())) if values else set()
     if not common:
@@ -56,19 +78,23 @@ def mean_ranks(values: Mapping[str, Mapping[int, float]]) -> dict[str, float]:
     ranks: dict[str, list[float]] = {name: [] for name in values}
     for seed in common:
         for name in values:
-            mine = values[name][seed]
-            above = sum(values[other][seed] > mine for other in values)
-            equal = sum(values[other][seed] == mine for other in values)
+            own = values[name][seed]
+            above = sum(values[other][seed] > own for other in values)
+            equal = sum(values[other][seed] == own for other in values)
             ranks[name].append(above + (equal + 1) / 2)
     return {name: math.fsum(found) / len(found) for name, found in ranks.items()}
 
 
 @cache
 def t_quantile(p: float, degrees: int) -> float:
-    """The value below which Student's t with so many degrees of freedom falls with probability p, to about 1e-12.
+    """Return the p-quantile of Student's t distribution, to about 1e-12.
+
+    Args:
+        p: probability in (0, 1).
+        degrees: degrees of freedom, at least 1.
 
     Raises:
-        ValueError: p is not in (0, 1), or there is no degree of freedom.
+        ValueError: an argument out of range.
     """
     if not 0 < p < 1 or degrees < 1:
         raise ValueError(f"no quantile for p = {p} with {degrees} degrees of freedom")
@@ -85,9 +111,10 @@ def t_quantile(p: float, degrees: int) -> float:
 
 
 def t_probability(t: float, degrees: int) -> float:
-    """P(T ≤ t) of Student's distribution with a whole number of degrees of freedom ν, as a finite sum.
+    """Return P(T ≤ t) of Student's distribution with ν = ``degrees`` degrees of freedom.
 
-    With θ = arctan(t/√ν), P(|T| ≤ t) is, for odd and for even ν (Abramowitz & Stegun 1964, 26.7.3 and 26.7.4):
+    A finite sum for whole ν. With θ = arctan(t/√ν), P(|T| ≤ t) is, for odd and for even ν
+    (Abramowitz & Stegun 1964, 26.7.3 and 26.7.4):
 
         (2/π) {θ + sin θ [cos θ + (2/3) cos³ θ + … + (2·4⋯(ν−3))/(3·5⋯(ν−2)) cos^{ν−2} θ]}
         sin θ [1 + (1/2) cos² θ + … + (1·3⋯(ν−3))/(2·4⋯(ν−2)) cos^{ν−2} θ]
@@ -99,7 +126,7 @@ def t_probability(t: float, degrees: int) -> float:
     for power in range(odd, degrees - 1, 2):
         terms.append(term)
         term *= math.cos(theta) ** 2 * (power + 1) / (power + 2)
-    within = math.sin(theta) * math.fsum(terms)
+    inside = math.sin(theta) * math.fsum(terms)
     if odd:
-        within = 2 / math.pi * (theta + within)
-    return 0.5 + 0.5 * within
+        inside = 2 / math.pi * (theta + inside)
+    return 0.5 + 0.5 * inside

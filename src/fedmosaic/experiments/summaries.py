@@ -1,4 +1,4 @@
-"""From the summaries of many runs to a comparison: means over seeds, paired differences to local training and to the best, ranks."""
+"""Compare the summaries of many runs: means over seeds, paired differences and ranks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from fedmosaic.experiments.statistics import Interval, interval, mean_ranks, paired
 
 REFERENCE = "sft"
-# Where a figure stands in a run's summary.
+# Path of each figure in a run's summary.
 COLUMNS = {
     "Self": ("self", "last"),
     "Others": ("others", "last"),
@@ -24,20 +24,22 @@ Summaries = Mapping[str, Mapping[int, Mapping[str, Any]]]
 
 
 def compare_summaries(summaries: Summaries) -> dict[str, dict[str, Any]]:
-    """The figures of a comparison.
+    """Return the figures of a comparison.
 
     Args:
-        summaries: of finished runs, by label (an algorithm, or a variant of one) and seed.
+        summaries: summaries of finished runs, by label (an algorithm or a variant) and seed.
 
     Returns:
-        for every label with a run ``{"algorithm", "seeds", "steps", "flops", "bytes", "seconds"}`` and for every figure F of
-        :data:`COLUMNS` that was measured, in percent,
+        for every label with a run ``{"algorithm", "seeds", "steps", "flops", "bytes",
+        "seconds"}``, and for every measured figure of :data:`COLUMNS`, in percent::
 
-        ``{"values": one a seed, "mean", "ci95", "minus sft": D, "minus best": {"of": label, **D}, "rank"}``
+            {"values": one a seed, "mean", "ci95", "minus sft": D,
+             "minus best": {"of": label, **D}, "rank"}
 
-        with D = ``{"mean", "ci95"}`` of the paired difference. The best baseline has the highest mean of F among the labels of
-        *other algorithms*, so that a variant's own ablations and controls are no baselines of it. It is chosen by the very
-        runs it is compared on, which favours it. ``ci95`` is the half-width of the 95 % t-interval, None for a single seed.
+        D = ``{"mean", "ci95"}`` is the paired difference. ``ci95`` is the half-width of the 95 %
+        t-interval, None for a single seed. The best baseline has the highest mean of the figure
+        among the labels of *other algorithms*: a variant's own ablations and controls are no
+        baselines of it. It is chosen on the runs it is compared on, which favours it.
     """
     found = {label: runs for label, runs in summaries.items() if runs}
     rows = {label: _costs(runs) for label, runs in found.items()}
@@ -45,16 +47,17 @@ def compare_summaries(summaries: Summaries) -> dict[str, dict[str, Any]]:
         values = {label: column_values(runs, column) for label, runs in found.items()}
         values = {label: measured for label, measured in values.items() if measured}
         ranks = mean_ranks(values)
-        for label, mine in values.items():
+        algorithm = {label: row["algorithm"] for label, row in rows.items()}
+        for label, own in values.items():
             entry: dict[str, Any] = {
-                "values": [round(value, 3) for _, value in sorted(mine.items())]
+                "values": [round(value, 3) for _, value in sorted(own.items())]
             }
-            entry |= _figures(interval(list(mine.values())))
+            entry |= _figures(interval(list(own.values())))
             reference = values.get(REFERENCE)
-            if label != REFERENCE and reference and (gap := paired(mine, reference)):
+            if label != REFERENCE and reference and (gap := paired(own, reference)):
                 entry["minus sft"] = _figures(gap)
-            best = _best(label, values, {other: row["algorithm"] for other, row in rows.items()})
-            if best and (gap := paired(mine, values[best])):
+            best = _best(label, values, algorithm)
+            if best and (gap := paired(own, values[best])):
                 entry["minus best"] = {"of": best, **_figures(gap)}
             if label in ranks and len(values) > 1:
                 entry["rank"] = round(ranks[label], 3)
@@ -65,7 +68,7 @@ def compare_summaries(summaries: Summaries) -> dict[str, dict[str, Any]]:
 def _best(
     label: str, values: Mapping[str, Mapping[int, float]], algorithm: Mapping[str, str]
 ) -> str | None:
-    """The label of another algorithm with the highest mean; the first of equals."""
+    """Return the label of another algorithm with the highest mean; the first of equals."""
     others = {
         other: statistics.fmean(v.values())
         for other, v in values.items()
@@ -90,7 +93,7 @@ def _costs(runs: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def column_values(runs: Mapping[int, Mapping[str, Any]], column: str) -> dict[int, float]:
-    """A figure of :data:`COLUMNS` of every run, by seed and in percent; without those where it was not measured."""
+    """Return a figure of :data:`COLUMNS` by seed, in percent, of the runs that measured it."""
     values: dict[int, float] = {}
     for seed, summary in runs.items():
         found: Any = summary

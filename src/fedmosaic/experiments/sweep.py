@@ -1,7 +1,9 @@
-"""Choosing settings on a validation split: every candidate is run with seeds of its own and measured on held-out training examples.
+"""Choose settings on a validation split.
 
-The comparison's test examples and seeds play no part in the choice (see :mod:`fedmosaic.data.validation`). Every algorithm chooses
-for itself among the same candidates, and all scores are written down.
+Every candidate is run with its own seeds and evaluated on held-out training examples. The
+comparison's test examples and seeds play no part in the choice (see
+:mod:`fedmosaic.data.validation`). Each algorithm gets its own choice among the same candidates, and
+all scores are recorded.
 """
 
 from __future__ import annotations
@@ -25,13 +27,14 @@ SEEDS = (1000, 1001)
 
 @dataclass(frozen=True)
 class Sweep:
-    """What to choose from, and how.
+    """Set what to choose from, and how.
 
     Attributes:
-        choices: values to try, by the setting's dotted path; all combinations are candidates. A key of one algorithm
-            (``algorithms.<name>.…``) is chosen by that algorithm alone.
-        by: the score: Self, Others or their mean after the last round, averaged over ``seeds``. The first of equals is chosen.
-        seeds: of the candidates' runs; each also draws a validation split of its own.
+        choices: values to try, by the setting's dotted key; all combinations are candidates. A key
+            of one algorithm (``algorithms.<name>.…``) concerns that algorithm alone.
+        by: the score: Self, Others or their mean after the last round, averaged over ``seeds``.
+            The first of equals is chosen.
+        seeds: seeds of the candidates' runs. Each also draws its own validation split.
     """
 
     choices: Mapping[str, Sequence[str]]
@@ -39,10 +42,10 @@ class Sweep:
     seeds: tuple[int, ...] = SEEDS
 
     def candidates(self, variant: Variant) -> list[tuple[str, ...]]:
-        """The candidates of a variant as ``key=value`` settings; none if nothing concerns it.
+        """Return a variant's candidates as ``key=value`` settings; none if no key concerns it.
 
         Raises:
-            ConfigError: the variant itself sets what is to be chosen.
+            ConfigError: the variant itself sets a key that is to be chosen.
         """
         own = {setting.partition("=")[0] for setting in variant.settings}
         keys = [
@@ -52,7 +55,8 @@ class Sweep:
         ]
         if twice := sorted(own & set(keys)):
             raise ConfigError(
-                f"{variant.label} sets {twice[0]} itself, and --sweep is to choose it; leave one of them out"
+                f"{variant.label} sets {twice[0]} itself, and --sweep is to choose it; leave one "
+                "of them out"
             )
         combinations = itertools.product(
             *([f"{key}={value}" for value in self.choices[key]] for key in keys)
@@ -62,7 +66,13 @@ class Sweep:
     def jobs(
         self, folder: Path, variant: Variant, settings: RunSettings
     ) -> dict[tuple[str, ...], list[Job]]:
-        """The runs of every candidate of a variant whose own settings are ``settings``, below ``folder``."""
+        """Return the runs of every candidate of a variant.
+
+        Args:
+            folder: the folder that their run folders go into.
+            variant: the variant.
+            settings: its settings without a candidate's.
+        """
         found: dict[tuple[str, ...], list[Job]] = {}
         for candidate in self.candidates(variant):
             scenario = override(
@@ -83,11 +93,16 @@ class Sweep:
     def choose(
         self, jobs: Mapping[tuple[str, ...], Sequence[Job]], failures: Sequence[Failure]
     ) -> dict[str, Any]:
-        """What every candidate scored, in percent, and the settings of the best; a candidate that fails (diverges, say) is out.
+        """Score every candidate and choose the best; a candidate with a failed run is out.
+
+        Args:
+            jobs: the runs of every candidate.
+            failures: the runs that failed.
 
         Returns:
-            ``{"candidates": [{"settings", "self", "others", "score"} or {"settings", "failed"}], "chosen": settings}``;
-            ``chosen`` is None if every candidate failed, or if one was lost: it might be the best.
+            ``{"candidates": [{"settings", "self", "others", "score"} or {"settings", "failed"}],
+            "chosen": settings}`` with scores in percent. ``chosen`` is None if every candidate
+            failed, or if a run was lost, since its candidate might be the best.
         """
         reasons = {(failure.label, failure.seed): failure.reason for failure in failures}
         entries: list[dict[str, Any]] = []
@@ -120,6 +135,7 @@ class Sweep:
             return {**means, "score": round(math.fsum(means.values()) / len(means), 3)}
         if self.by not in means:
             raise ConfigError(
-                f"the sweep is to choose by {self.by}, which the scenario does not measure (evaluation.others)"
+                f"the sweep is to choose by {self.by}, which the scenario does not measure "
+                "(evaluation.others)"
             )
         return {**means, "score": means[self.by]}

@@ -1,9 +1,11 @@
-"""How one writes what is compared: algorithms, variants of them, seeds and values to choose from.
+"""Parse what is compared: algorithms, variants of them, seeds and values to choose from.
 
-sft                                       an algorithm
-fedmosaic:pull=0.2                        with an option of its own
-fedmosaic:relevance.kind=uniform:pull=0.2 with a setting of the scenario (it has a dot) and an option
-permuted=fedmosaic:relevance.kind=permuted  under a label of one's own
+::
+
+    sft                                         an algorithm
+    fedprox:mu=0.1                              with an option of its own
+    fedprox:train.lr=1e-3:mu=0.1                with a setting of the scenario (it has a dot), too
+    permuted=fedmosaic:relevance.kind=permuted  under another label
 """
 
 from __future__ import annotations
@@ -15,18 +17,19 @@ from dataclasses import dataclass
 from fedmosaic.algorithms import algorithm_class
 from fedmosaic.errors import ConfigError
 
-# Sections that say what is measured: they must be the same for everybody, so that a comparison compares.
+# Sections that set what is measured. They must be the same for all runs of a comparison.
 COMMON = ("clients", "unseen", "data", "evaluation")
 RESERVED = ("sweep",)
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One line of a comparison.
+    """Describe one line of a comparison.
 
     Attributes:
-        label: its name in tables. algorithm: which one it runs.
-        settings: its own settings, ``key=value`` by the scenario's dotted paths.
+        label: its name in tables.
+        algorithm: name of the algorithm it runs.
+        settings: its own settings, ``key=value`` with dotted keys of the scenario.
     """
 
     label: str
@@ -35,12 +38,16 @@ class Variant:
 
     @property
     def folder(self) -> str:
-        """The label as the name of a folder."""
+        """Return the label as the name of a folder."""
         return slug(self.label)
 
     @classmethod
     def parse(cls, text: str) -> Variant:
-        """``[LABEL=]ALGORITHM[:KEY=VALUE…]``. Raises ConfigError for unknown algorithms and for settings that are common."""
+        """Parse ``[LABEL=]ALGORITHM[:KEY=VALUE…]``.
+
+        Raises:
+            ConfigError: another form, an unknown algorithm, or a setting that all runs must share.
+        """
         head, *settings = [part.strip() for part in _split(text, ":")]
         label, separator, algorithm = (part.strip() for part in head.rpartition("="))
         algorithm_class(algorithm)
@@ -60,20 +67,28 @@ class Variant:
         for setting in self.settings:
             if setting.partition(".")[0].partition("=")[0] in COMMON:
                 raise ConfigError(
-                    f"{self.label}: {setting} would measure one algorithm in another way than the others; "
-                    "give it to all of them with --set"
+                    f"{self.label}: {setting} would measure one algorithm in another way than the "
+                    "others; give it to all of them with --set"
                 )
 
 
 def parse_variants(texts: Iterable[str]) -> list[Variant]:
-    """All variants of some comma-separated lists. Raises ConfigError for two of one name, or none at all."""
+    """Parse comma-separated lists of variants.
+
+    Raises:
+        ConfigError: as :meth:`Variant.parse` and :func:`distinct`.
+    """
     return distinct(
         [Variant.parse(part) for text in texts for part in _split(text, ",") if part.strip()]
     )
 
 
 def distinct(variants: Sequence[Variant]) -> list[Variant]:
-    """The variants, if each has a folder name of its own (ConfigError otherwise)."""
+    """Return the variants, each of which has a folder name of its own.
+
+    Raises:
+        ConfigError: two variants have the same name, a name is not allowed, or there is none.
+    """
     if not variants:
         raise ConfigError("nothing to compare: name some algorithms, such as sft,fedavg,fedmosaic")
     seen: dict[str, str] = {}
@@ -83,14 +98,15 @@ def distinct(variants: Sequence[Variant]) -> list[Variant]:
             raise ConfigError(f"{variant.label!r} cannot name a folder; choose another label")
         if name in seen:
             raise ConfigError(
-                f"{seen[name]!r} and {variant.label!r} have the same name; give one a label: LABEL=ALGORITHM"
+                f"{seen[name]!r} and {variant.label!r} have the same name; give one a label: "
+                "LABEL=ALGORITHM"
             )
         seen[name] = variant.label
     return list(variants)
 
 
 def parse_seeds(text: str) -> list[int]:
-    """``0-4`` or ``0,2,5-7`` as sorted numbers. Raises ConfigError."""
+    """Return ``0-4`` or ``0,2,5-7`` as sorted numbers. Raises ConfigError for another form."""
     seeds: set[int] = set()
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
@@ -101,7 +117,11 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def parse_choices(texts: Iterable[str]) -> dict[str, list[str]]:
-    """``key=v1,v2`` as {key: [v1, v2]}. Raises ConfigError for a key without values, one named twice, or a common one."""
+    """Return ``key=v1,v2`` as {key: [v1, v2]}.
+
+    Raises:
+        ConfigError: a key without values, a key named twice, or one that sets what is measured.
+    """
     found: dict[str, list[str]] = {}
     for text in texts:
         key, equals, values = (part.strip() for part in text.partition("="))
@@ -110,19 +130,19 @@ def parse_choices(texts: Iterable[str]) -> dict[str, list[str]]:
             raise ConfigError(f"--sweep {text}: write it once for a key, as key=value1,value2")
         if key.partition(".")[0] in COMMON:
             raise ConfigError(
-                f"--sweep {text}: {key} says what is measured and cannot be chosen by measuring"
+                f"--sweep {text}: {key} sets what is measured and cannot be chosen by measuring"
             )
         found[key] = choices
     return found
 
 
 def slug(text: str) -> str:
-    """The text as a file name: letters, digits, dots, underscores and dashes."""
+    """Return the text as a file name: letters, digits, dots, underscores and dashes."""
     return re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-.")
 
 
 def _split(text: str, separator: str) -> list[str]:
-    """The parts of a text between separators that stand in no bracket and no quotes."""
+    """Split a text at separators outside brackets and quotes."""
     parts, depth, quote = [""], 0, ""
     for letter in text:
         if quote:

@@ -1,1 +1,1 @@
-"""The federation: messages on the wire, client and server, the round loop, checkpoints and run folders."""
+"""Run a federation: messages on the wire, clients, the round loop, checkpoints, run folders."""

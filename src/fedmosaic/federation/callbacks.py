@@ -1,8 +1,9 @@
-"""What wants to know how a run goes: progress lines, TensorBoard and other trackers listen here."""
+"""Define callbacks: progress lines, TensorBoard and other trackers are notified of a run's events."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from fedmosaic.config import RunSettings
@@ -10,60 +11,49 @@ from fedmosaic.evaluation import Record
 
 
 class Callback:
-    """Does nothing at every event; listeners override what they need.
+    """Ignore every event; subclasses override the methods they need.
 
-    An callback only listens: nothing it does can change a number of the run.
+    A callback only observes: it cannot change a number of the run.
     """
 
     def run_started(self, settings: RunSettings, first_round: int) -> None:
-        """Models and data are loaded; training begins with ``first_round``."""
+        """Handle the start: models and data are loaded, and ``first_round`` comes next."""
 
-    def round_started(self, round: int, clients: Sequence[str]) -> None:
-        """The downloads of a round are ready for these clients."""
+    def round_started(self, round_number: int, clients: Sequence[str]) -> None:
+        """Handle the start of a round: the downloads of these clients are ready."""
 
-    def client_finished(self, round: int, client: str, report: Mapping[str, Any]) -> None:
-        """A client gave its reply: losses, samples, seconds, bytes."""
+    def client_finished(self, round_number: int, client: str, report: Mapping[str, Any]) -> None:
+        """Handle a client's result; ``report`` is its line of the metrics file."""
 
     def round_finished(
-        self, round: int, entry: Mapping[str, Any], records: Sequence[Record]
+        self, round_number: int, entry: Mapping[str, Any], records: Sequence[Record]
     ) -> None:
-        """The round is aggregated and on disk; ``entry`` is its line in the metrics file."""
+        """Handle the end of a round, aggregated and on disk.
+
+        Args:
+            round_number: the round, from 0.
+            entry: the round's line of the metrics file.
+            records: the scores of the round.
+        """
 
     def run_finished(self, summary: Mapping[str, Any]) -> None:
-        """The summary is on disk."""
+        """Handle the end of a run: its summary is on disk."""
 
     def closed(self) -> None:
-        """Nothing more will come, whether the run finished or not. Called once, last."""
+        """Release resources. Called once, last, whether the run finished or not."""
+
+
+EVENTS = tuple(name for name in vars(Callback) if not name.startswith("_"))
 
 
 class Callbacks(Callback):
-    """Several callbacks as one."""
+    """Pass every event on to several callbacks, in their order."""
 
     def __init__(self, callbacks: Sequence[Callback]) -> None:
         self.callbacks = list(callbacks)
+        for event in EVENTS:
+            setattr(self, event, partial(self._dispatch, event))
 
-    def run_started(self, settings: RunSettings, first_round: int) -> None:
+    def _dispatch(self, event: str, *arguments: Any) -> None:
         for callback in self.callbacks:
-            callback.run_started(settings, first_round)
-
-    def round_started(self, round: int, clients: Sequence[str]) -> None:
-        for callback in self.callbacks:
-            callback.round_started(round, clients)
-
-    def client_finished(self, round: int, client: str, report: Mapping[str, Any]) -> None:
-        for callback in self.callbacks:
-            callback.client_finished(round, client, report)
-
-    def round_finished(
-        self, round: int, entry: Mapping[str, Any], records: Sequence[Record]
-    ) -> None:
-        for callback in self.callbacks:
-            callback.round_finished(round, entry, records)
-
-    def run_finished(self, summary: Mapping[str, Any]) -> None:
-        for callback in self.callbacks:
-            callback.run_finished(summary)
-
-    def closed(self) -> None:
-        for callback in self.callbacks:
-            callback.closed()
+            getattr(callback, event)(*arguments)

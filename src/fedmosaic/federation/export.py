@@ -1,4 +1,4 @@
-"""A client's adapter from a run folder to an ordinary PEFT LoRA adapter."""
+"""Export a client's adapter from a run folder as an ordinary PEFT LoRA adapter."""
 
 from __future__ import annotations
 
@@ -16,10 +16,23 @@ from fedmosaic.files import atomic_folder
 
 
 def export_client(folder: RunFolder, settings: RunSettings, client: ClientSpec, out: Path) -> Path:
-    """Write what ``client`` uses, as it stands in the latest checkpoint, to the folder ``out``: the first of its algorithm's views.
+    """Write the adapter that a client uses, as of the latest checkpoint.
+
+    The adapter is the first of the algorithm's views.
+
+    Args:
+        folder: the run folder.
+        settings: the run.
+        client: the client.
+        out: the folder to make.
+
+    Returns:
+        the folder.
 
     Raises:
-        ConfigError: ``out`` is there already. CheckpointError: nothing was trained yet. ModelError: no LoRA equals that view.
+        ConfigError: ``out`` exists already.
+        CheckpointError: the run has no checkpoint yet.
+        ModelError: the view mixes adapters anew for every input, which no single LoRA does.
     """
     if out.exists():
         raise ConfigError(f"{out} already exists; choose another --out")
@@ -29,12 +42,13 @@ def export_client(folder: RunFolder, settings: RunSettings, client: ClientSpec, 
     runtime = Runtime(settings)
     clients = InProcess(runtime, {client.name})
     clients.load(checkpoint / "clients")
-    local = clients.clients[client.name]
-    with local.turn(), runtime.algorithm.view(local, runtime.algorithm.views[0]) as model:
+    local, view = clients.clients[client.name], runtime.algorithm.views[0]
+    with local.turn() as context, runtime.algorithm.view(context, view) as model:
         if not isinstance(model, PeftModel):
             raise ModelError(
-                f"{settings.algorithm} mixes its adapters anew for every input, which no single LoRA does; each of them stands "
-                f"under {folder.path / 'adapters' / client.name} once the run has finished"
+                f"{settings.algorithm} mixes its adapters anew for every input, which no single "
+                f"LoRA does; once the run has finished, {folder.path / 'adapters' / client.name} "
+                "holds each of them"
             )
         with atomic_folder(out) as work:
             export_to_folder(model, work, adapter=tuple(model.active_adapters))

@@ -1,181 +1,179 @@
-"""The round loop: send each client its download, check what comes back, aggregate, write down, checkpoint."""
+"""Run the rounds: download, local work, check, aggregate, metrics, checkpoint."""
 
 from __future__ import annotations
 
 import json
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import asdict
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from fedmosaic.adapters.keys import in_scope
 from fedmosaic.algorithms import Message
-from fedmosaic.algorithms.base import Member
-from fedmosaic.algorithms.state import ServerState
-from fedmosaic.config import RunSettings
-from fedmosaic.data.example import Example
 from fedmosaic.errors import FedMosaicError, UpdateError
 from fedmosaic.evaluation import Record
 from fedmosaic.federation.callbacks import Callback
-from fedmosaic.federation.client import ClientResult, Instructions
+from fedmosaic.federation.context import ServerContext
+from fedmosaic.federation.instructions import ClientResult, Instructions
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.federation.runtime import Runtime
 from fedmosaic.federation.transport import Transport
-from fedmosaic.federation.wire import (
-    Expected,
-    Schema,
-    check,
-    pack,
-    read_tensors,
-    unpack,
-    write_tensors,
-)
-from fedmosaic.models.backbone import Backbone
-from fedmosaic.seeding import generator, rng
+from fedmosaic.federation.wire import Schema, check, pack, read_tensors, unpack, write_tensors
+from fedmosaic.seeding import rng
 from fedmosaic.training.flops import FlopCounter
 
 
-class FederationServer:
-    """Implements :class:`fedmosaic.algorithms.base.Server` and runs the rounds.
+@dataclass(frozen=True)
+class Progress:
+    """Say how far a run is.
+
+    Attributes:
+        rounds: number of finished rounds.
+        lines: lines of the metrics file that belong to them.
+        checkpoint_seconds: time that the last checkpoint took. It is written after the metrics of
+            its round, so its time stands in the next round's line.
+    """
+
+    rounds: int = 0
+    lines: int = 0
+    checkpoint_seconds: float = 0.0
+
+
+@dataclass
+class Results:
+    """Collect what the clients of a round return.
+
+    Attributes:
+        updates: the accepted updates, by client.
+        refused: why a client has no accepted update, by client.
+        records: evaluation scores.
+        lines: one line of the metrics file for each client.
+    """
+
+    updates: dict[str, Message] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    records: list[Record] = field(default_factory=list)
+    lines: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, name: str, result: ClientResult, schema: Schema) -> None:
+        """Accept a client's result, or note why its update is refused."""
+        self.records += result.records
+        if result.update is not None:
+            try:
+                message = unpack(result.update)
+                check(message, schema)
+                self.updates[name] = message
+            except UpdateError as error:
+                self.refused[name] = f"update of client {name!r} refused: {error}"
+        elif result.failure:
+            self.refused[name] = f"client {name!r} has no update: {result.failure}"
+
+    def traffic(self) -> dict[str, int]:
+        """Return the bytes that all clients sent and received."""
+        return {way: sum(line["bytes"][way] for line in self.lines) for way in ("up", "down")}
+
+
+class RoundLoop:
+    """Run the rounds of a federation.
 
     Args:
-        runtime: settings, algorithm and, for algorithms that compute with models on the server, the models.
+        runtime: settings, algorithm and, for algorithms that compute with models on the server,
+            the models.
         transport: reaches the clients.
         folder: the run folder.
-        callback: told of every event.
+        callback: is notified of every event.
+
+    Attributes:
+        server: what the algorithm sees of the server.
+        schemas: what an update of each client must contain, by client.
+        progress: how far the run is.
+
+    Raises:
+        UpdateError: two clients cannot share a tensor because its shapes differ.
     """
 
     def __init__(
         self, runtime: Runtime, transport: Transport, folder: RunFolder, callback: Callback
     ) -> None:
         self.runtime = runtime
-        self.settings: RunSettings = runtime.settings
+        self.settings = runtime.settings
         self.algorithm = runtime.algorithm
         self.transport = transport
         self.folder = folder
         self.callback = callback
-        self.round = 0
-        self.report: dict[str, Any] = {}
-        self.lines = 0
-        self._checkpoint_seconds = 0.0
         introductions = transport.introduce()
-        names = [client.name for client in runtime.scenario.clients]
-        self.members: Sequence[Member] = [
-            Member(
-                name=name,
-                **{
-                    key: introductions[name][key] for key in ("architecture", "samples", "families")
-                },
-            )
-            for name in names
-        ]
-        self.schemas = {name: _schema(introductions[name]["schema"]) for name in names}
+        self.server = ServerContext(runtime, introductions)
+        self.schemas = {name: found.schema for name, found in introductions.items()}
         _check_shared(self.schemas)
-        self.state = ServerState(names)
+        self.progress = Progress()
 
-    # --- what an algorithm can use ----------------------------------------------------------------------------------
-    def backbone(self, name: str) -> Backbone:
-        return self.runtime.backbone(name)
-
-    def public(self) -> Sequence[Example]:
-        return self.runtime.public()
-
-    def record(self, name: str, value: Any) -> None:
-        self.report[name] = value
-
-    def generator(self, purpose: str) -> torch.Generator:
-        return generator(self.settings.seed, "server", self.round, purpose)
-
-    # --- rounds -----------------------------------------------------------------------------------------------------
     def run(self) -> None:
-        """All rounds from the present one on. Raises FedMosaicError if a round has no usable update."""
-        rounds = self.settings.scenario.rounds
-        self.callback.run_started(self.settings, self.round)
-        while self.round < rounds:
-            self._one_round()
+        """Run all rounds from the present one on.
 
-    def participants(self, round: int) -> list[str]:
-        """Who trains in a round: all, or a seeded draw of ``participation`` of them (at least one), in roster order."""
-        names = [member.name for member in self.members]
+        Raises:
+            FedMosaicError: a round has no usable update.
+        """
+        self.callback.run_started(self.settings, self.progress.rounds)
+        while self.progress.rounds < self.settings.scenario.rounds:
+            self._round(self.progress.rounds)
+
+    def _round(self, number: int) -> None:
+        started = time.perf_counter()
+        counter = FlopCounter(free=self.runtime.towers())
+        is_counted = number == self._counted_round
+        counting: AbstractContextManager[Any] = counter if is_counted else nullcontext()
+        self.server.round, self.server.recorded = number, {}
+
+        # 1. Choose who trains and who evaluates.
+        training = self.participants(number)
+        instructions = self._instructions(number, training)
+
+        # 2. Make the downloads.
+        with counting:
+            downloads = self._downloads(instructions)
+        server_seconds = time.perf_counter() - started
+        self.callback.round_started(number, list(instructions))
+
+        # 3. Clients receive, train, evaluate and upload; their updates are checked.
+        results = self._exchange(number, instructions, downloads)
+        if training and not results.updates:
+            reasons = "; ".join(results.refused.values())
+            raise FedMosaicError(f"round {number}: no usable update. {reasons}")
+
+        # 4. Aggregate.
+        clock = time.perf_counter()
+        with counting:
+            self.algorithm.aggregate(self.server, results.updates)
+        server_seconds += time.perf_counter() - clock
+
+        # 5. Write the metrics, then the checkpoint: it never counts lines that are not on disk.
+        # Lines after the last checkpoint are cut off on resume and measured again.
+        entry = self._entry(number, training, results)
+        if is_counted:
+            entry["flops"] = {"server": counter.total}
+        entry["bytes"] = results.traffic()
+        entry["seconds"] = self._seconds(server_seconds, started)
+        scores = [{"kind": "score", **asdict(record)} for record in results.records]
+        lines = [*results.lines, *scores, entry]
+        self.folder.append(lines)
+        self.progress = self._checkpoint(number + 1, self.progress.lines + len(lines))
+        self.callback.round_finished(number, entry, results.records)
+
+    # --- the steps of a round -----------------------------------------------------------------
+    def participants(self, round_number: int) -> list[str]:
+        """Return who trains in a round, in roster order.
+
+        All clients, or a seeded draw of the share ``participation`` of them (at least one).
+        """
+        names = [member.name for member in self.server.members]
         count = max(1, round_half_up(self.settings.scenario.participation * len(names)))
         if count >= len(names):
             return names
-        chosen = set(
-            rng(self.settings.seed, "participants", round).permutation(len(names))[:count].tolist()
-        )
+        draw = rng(self.settings.seed, "participants", round_number)
+        chosen = set(draw.permutation(len(names))[:count].tolist())
         return [name for index, name in enumerate(names) if index in chosen]
-
-    def _one_round(self) -> None:
-        started = time.perf_counter()
-        seconds = {"server": 0.0, "checkpoint": self._checkpoint_seconds}
-        number, training = self.round, self.participants(self.round)
-        instructions = self._instructions(number, training)
-        members = {member.name: member for member in self.members}
-        counted = FlopCounter(free=self.runtime.towers())
-        counting = counted if number == self._counted_round else nullcontext()
-        with counting:
-            downloads = {
-                name: pack(self.algorithm.download(self, members[name])) for name in instructions
-            }
-        seconds["server"] += time.perf_counter() - started
-        self.callback.round_started(number, list(instructions))
-
-        updates: dict[str, Message] = {}
-        refused: dict[str, str] = {}
-        records: list[Record] = []
-        lines: list[dict[str, Any]] = []
-        for name, result in self.transport.exchange(instructions, downloads):
-            records += result.records
-            if result.update is not None:
-                try:
-                    message = unpack(result.update)
-                    check(message, self.schemas[name])
-                    updates[name] = message
-                except UpdateError as error:
-                    refused[name] = f"update of client {name!r} refused: {error}"
-            elif result.failure:
-                refused[name] = f"client {name!r} has no update: {result.failure}"
-            report = _client_line(number, name, result, downloads[name])
-            lines.append(report)
-            self.callback.client_finished(number, name, report)
-        if training and not updates:
-            raise FedMosaicError(f"round {number}: no usable update. {'; '.join(refused.values())}")
-
-        clock = time.perf_counter()
-        self.report = {}
-        with counting:
-            self.algorithm.aggregate(self, updates)
-        seconds["server"] += time.perf_counter() - clock
-        entry = {
-            "kind": "round",
-            "round": number,
-            "clients": training,
-            "refused": refused,
-            **self.report,
-            **({"flops": {"server": counted.total}} if number == self._counted_round else {}),
-            "bytes": {way: sum(line["bytes"][way] for line in lines) for way in ("up", "down")},
-        }
-        lines += [{"kind": "score", **asdict(record)} for record in records]
-        # The metrics go first: a checkpoint never counts lines that are not on disk. What is written after the last
-        # checkpoint is cut off on resume and measured again. So a checkpoint's seconds stand in the next round's line.
-        seconds["total"] = time.perf_counter() - started + seconds["checkpoint"]
-        entry["seconds"] = seconds
-        self.folder.append([*lines, entry])
-        self.round += 1
-        self.lines += len(lines) + 1
-        clock = time.perf_counter()
-        self._checkpoint()
-        self._checkpoint_seconds = time.perf_counter() - clock
-        self.callback.round_finished(number, entry, records)
-
-    @property
-    def _counted_round(self) -> int:
-        """The round whose operations are counted: the first in which clients have received something."""
-        return min(1, self.settings.scenario.rounds - 1)
 
     def _instructions(self, number: int, training: Sequence[str]) -> dict[str, Instructions]:
         settings = self.settings.scenario.evaluation
@@ -191,55 +189,96 @@ class FederationServer:
                 items=items,
                 count=number == self._counted_round,
             )
-            for member in self.members
+            for member in self.server.members
             if due or member.name in training
         }
 
-    # --- checkpoints ------------------------------------------------------------------------------------------------
-    def _checkpoint(self) -> None:
-        with self.folder.checkpoint(self.round) as work:
+    @property
+    def _counted_round(self) -> int:
+        """Return the round whose operations are counted: the first with downloads to receive."""
+        return min(1, self.settings.scenario.rounds - 1)
+
+    def _downloads(self, instructions: Mapping[str, Instructions]) -> dict[str, bytes]:
+        return {
+            member.name: pack(self.algorithm.download(self.server, member))
+            for member in self.server.members
+            if member.name in instructions
+        }
+
+    def _exchange(
+        self,
+        number: int,
+        instructions: Mapping[str, Instructions],
+        downloads: Mapping[str, bytes],
+    ) -> Results:
+        results = Results()
+        for name, result in self.transport.exchange(instructions, downloads):
+            results.add(name, result, self.schemas[name])
+            line = {
+                "kind": "client",
+                "round": number,
+                "client": name,
+                "bytes": {"up": len(result.update or b""), "down": len(downloads[name])},
+                **json.loads(json.dumps(result.figures())),
+            }
+            results.lines.append(line)
+            self.callback.client_finished(number, name, line)
+        return results
+
+    def _seconds(self, server: float, started: float) -> dict[str, float]:
+        checkpoint = self.progress.checkpoint_seconds
+        total = time.perf_counter() - started + checkpoint
+        return {"server": server, "checkpoint": checkpoint, "total": total}
+
+    def _entry(self, number: int, training: Sequence[str], results: Results) -> dict[str, Any]:
+        return {
+            "kind": "round",
+            "round": number,
+            "clients": training,
+            "refused": results.refused,
+            **self.server.recorded,
+        }
+
+    # --- checkpoints --------------------------------------------------------------------------
+    def _checkpoint(self, rounds: int, lines: int) -> Progress:
+        """Write a checkpoint; return how far the run is then."""
+        clock = time.perf_counter()
+        with self.folder.checkpoint(rounds) as work:
             self.transport.save(work / "clients")
-            tensors, layout = self.state.state_dict()
-            scalars = {"round": self.round, "lines": self.lines, "layout": layout}
+            tensors, layout = self.server.state.state_dict()
+            scalars = {"round": rounds, "lines": lines, "layout": layout}
             write_tensors(work / "server.safetensors", tensors, scalars)
+        return Progress(rounds, lines, time.perf_counter() - clock)
 
     def restore(self, checkpoint: Path) -> None:
         """Continue from a checkpoint: server, clients and the metrics written until then."""
-        tensors, scalars = read_tensors(checkpoint / "server.safetensors")
-        self.state.load_state_dict(tensors, scalars["layout"])
-        self.round, self.lines = int(scalars["round"]), int(scalars["lines"])
-        self.folder.truncate(self.lines)
+        rounds, lines = restore_server(self.server, checkpoint)
+        self.progress = Progress(rounds, lines)
+        self.folder.truncate(lines)
         self.transport.load(checkpoint / "clients")
 
 
+def restore_server(server: ServerContext, checkpoint: Path) -> tuple[int, int]:
+    """Load the server's state from a checkpoint; return its number of rounds and metrics lines."""
+    tensors, scalars = read_tensors(checkpoint / "server.safetensors")
+    server.state.load_state_dict(tensors, scalars["layout"])
+    server.round = int(scalars["round"])
+    return server.round, int(scalars["lines"])
+
+
 def round_half_up(value: float) -> int:
-    """Nearest whole number, .5 upwards."""
+    """Return the nearest whole number; halves are rounded up."""
     return int(value + 0.5)
 
 
-def _schema(entries: Mapping[str, Sequence[Any]]) -> dict[str, Expected]:
-    return {name: Expected(kind, tuple(shape)) for name, (kind, shape) in entries.items()}
-
-
 def _check_shared(schemas: Mapping[str, Schema]) -> None:
-    """Tensors that cross architectures must have one shape; raises UpdateError naming two clients that differ."""
+    """Raise UpdateError, naming two clients, unless shared tensors have one shape everywhere."""
     seen: dict[str, tuple[str, tuple[int, ...]]] = {}
     for client, schema in schemas.items():
         for name, (_, shape) in in_scope(schema, "block").items():
             other, expected = seen.setdefault(name, (client, shape))
             if shape != expected:
                 raise UpdateError(
-                    f"clients {other!r} and {client!r} cannot share {name!r}: {list(expected)} and {list(shape)}; "
-                    "give both adapters the same rank"
+                    f"clients {other!r} and {client!r} cannot share {name!r}: {list(expected)} and "
+                    f"{list(shape)}; give both adapters the same rank"
                 )
-
-
-def _client_line(round: int, name: str, result: ClientResult, download: bytes) -> dict[str, Any]:
-    size = {"up": len(result.update or b""), "down": len(download)}
-    return {
-        "kind": "client",
-        "round": round,
-        "client": name,
-        "bytes": size,
-        **json.loads(json.dumps(result.report)),
-    }

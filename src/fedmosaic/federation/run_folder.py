@@ -1,10 +1,12 @@
-"""The run folder: what a run leaves on disk, written so that a run killed at any moment can go on from it.
+"""Write and read a run folder, so that a run killed at any moment can be resumed.
 
-config.yaml            the resolved settings, with versions
-metrics.jsonl          one line for each measurement, client turn and round
-checkpoints/round-k/   server and clients after k rounds (the two latest)
-adapters/<client>/     adapters in the form ``save_pretrained`` gives them
-summary.json           the figures of a finished run
+::
+
+    config.yaml            the resolved settings, with versions
+    metrics.jsonl          one line for each score, client turn and round
+    checkpoints/round-k/   server and clients after k rounds (the two latest)
+    adapters/<client>/     adapters in the form that ``save_pretrained`` writes
+    summary.json           the figures of a finished run
 """
 
 from __future__ import annotations
@@ -19,40 +21,51 @@ from typing import Any
 
 import yaml
 
-from fedmosaic.config import RunSettings
+from fedmosaic.config import RunSettings, renamed
 from fedmosaic.config.load import parse
 from fedmosaic.errors import CheckpointError, ConfigError
 from fedmosaic.files import atomic_folder, write_atomic
 
-KEPT_CHECKPOINTS = 2
+CHECKPOINTS = 2
 
 
 class RunFolder:
-    """One run on disk.
+    """Hold one run on disk.
 
     Args:
-        path: the folder; :meth:`vacant` wants it empty or absent, :meth:`open` expects a run in it.
+        path: the folder. Use :meth:`vacant` for a new run and :meth:`open` for an existing one.
+        former: a setting of its ``config.yaml`` that was renamed or removed since; empty for none.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, former: str = "") -> None:
         self.path = path
+        self.former = former
         self.metrics = path / "metrics.jsonl"
         self.checkpoints = path / "checkpoints"
 
     @classmethod
     def vacant(cls, path: Path) -> RunFolder:
-        """A folder for a new run; nothing is written yet. Raises ConfigError if it already holds something."""
-        half = ".config.yaml."  # all that a run killed while it began can have left
+        """Return a folder for a new run; nothing is written yet.
+
+        Raises:
+            ConfigError: the folder already holds something.
+        """
+        half = ".config.yaml."  # a run killed while it began can have left only this
         if path.exists() and (
             not path.is_dir() or any(not found.name.startswith(half) for found in path.iterdir())
         ):
             raise ConfigError(
-                f"{path} already exists; choose another --out, or continue it with: fedmosaic run --resume {path}"
+                f"{path} already exists; choose another --out, or continue it with: "
+                f"fedmosaic run --resume {path}"
             )
         return cls(path)
 
     def create(self, settings: RunSettings) -> None:
-        """Write the settings: from here on the run can be resumed. Raises ConfigError if that is not possible."""
+        """Write the settings; from now on the run can be resumed.
+
+        Raises:
+            ConfigError: the folder cannot be written.
+        """
         text = yaml.safe_dump(
             settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120
         )
@@ -65,7 +78,14 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> tuple[RunFolder, RunSettings]:
-        """An existing run and its settings. Raises CheckpointError if there is none."""
+        """Return an existing run and its settings.
+
+        Settings of an earlier version are read in today's names.
+
+        Raises:
+            CheckpointError: there is no run, or its settings cannot be read.
+            ConfigError: its settings are not valid.
+        """
         config = path / "config.yaml"
         if not config.is_file():
             raise CheckpointError(f"{path} is not a run folder: it has no config.yaml")
@@ -73,10 +93,32 @@ class RunFolder:
             content = yaml.safe_load(config.read_text(encoding="utf-8"))
         except (OSError, yaml.YAMLError) as error:
             raise CheckpointError(f"{config} cannot be read: {error}") from error
-        return cls(path), parse(RunSettings, content, str(config))
+        former = ""
+        if isinstance(content, dict) and isinstance(scenario := content.get("scenario"), dict):
+            former = next(iter(renamed.former_keys(scenario)), "")
+            content["scenario"] = renamed.translate_scenario(scenario)
+            content["algorithm"] = renamed.translate_algorithm(str(content.get("algorithm")))
+        return cls(path, former), parse(RunSettings, content, str(config))
+
+    def require_current(self) -> None:
+        """Check that this version can continue the run.
+
+        Raises:
+            CheckpointError: an earlier version wrote it, whose checkpoints have another format.
+        """
+        if self.former:
+            raise CheckpointError(
+                f"{self.path} was made by an earlier version of fedmosaic: in its config.yaml "
+                f"{renamed.explain(self.former)}. This version can show and report it, but cannot "
+                "continue it; run its scenario again in a new folder, or continue with the "
+                f"version that {self.path / 'config.yaml'} names"
+            )
 
     def clear_leftovers(self) -> None:
-        """Remove what an interrupted write left behind. Only for who continues the run: nobody else may be writing."""
+        """Remove what an interrupted write left behind.
+
+        Only the process that continues the run may call this: nobody else may be writing.
+        """
         half = [*self.checkpoints.glob(".round-*"), *self.path.glob(".adapters.*")]
         for name in ("config.yaml", "metrics.jsonl", "summary.json"):
             half += self.path.glob(f".{name}.*")
@@ -87,9 +129,9 @@ class RunFolder:
                 leftover.unlink(missing_ok=True)
         self._prune()
 
-    # --- metrics ----------------------------------------------------------------------------------------------------
+    # --- metrics ------------------------------------------------------------------------------
     def append(self, lines: Sequence[Mapping[str, Any]]) -> None:
-        """Add lines to the metrics file and see them to the disk."""
+        """Add lines to the metrics file and flush them to the disk."""
         text = "".join(json.dumps(line) + "\n" for line in lines)
         with self.metrics.open("a", encoding="utf-8") as stream:
             stream.write(text)
@@ -97,14 +139,20 @@ class RunFolder:
             os.fsync(stream.fileno())
 
     def lines(self) -> list[dict[str, Any]]:
-        """All complete lines of the metrics file."""
+        """Return all complete lines of the metrics file."""
         if not self.metrics.is_file():
             return []
         raw = self.metrics.read_text(encoding="utf-8")
         return [json.loads(line) for line in raw[: raw.rfind("\n") + 1].splitlines()]
 
     def truncate(self, count: int) -> None:
-        """Keep the first ``count`` lines: what was measured after the checkpoint will be measured again."""
+        """Keep the first ``count`` lines of the metrics file.
+
+        What was measured after the checkpoint will be measured again.
+
+        Raises:
+            CheckpointError: there are fewer lines.
+        """
         if not self.metrics.is_file():
             if count:
                 raise CheckpointError(
@@ -118,40 +166,43 @@ class RunFolder:
             )
         write_atomic(self.metrics, b"".join(line + b"\n" for line in content[:count]))
 
-    # --- checkpoints ------------------------------------------------------------------------------------------------
+    # --- checkpoints --------------------------------------------------------------------------
     @contextmanager
     def checkpoint(self, rounds: int) -> Iterator[Path]:
-        """A folder to write the state after ``rounds`` rounds into; it counts once the block ends."""
+        """Yield a folder for the state after ``rounds`` rounds; it is valid once the block ends."""
         with atomic_folder(self.checkpoints / f"round-{rounds:04d}") as work:
             yield work
         self._prune()
 
     def _prune(self) -> None:
-        for old in self._complete()[:-KEPT_CHECKPOINTS]:
+        for old in self._complete()[:-CHECKPOINTS]:
             shutil.rmtree(old)
 
     def latest(self) -> Path | None:
-        """The last complete checkpoint; None before the first one."""
+        """Return the last complete checkpoint; None before the first one."""
         complete = self._complete()
         return complete[-1] if complete else None
 
     def _complete(self) -> list[Path]:
         return sorted(path for path in self.checkpoints.glob("round-*") if path.is_dir())
 
-    # --- results ----------------------------------------------------------------------------------------------------
+    # --- results ------------------------------------------------------------------------------
     def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Write the figures of a finished run."""
         write_atomic(self.path / "summary.json", json.dumps(summary, indent=2) + "\n")
 
     def summary(self) -> dict[str, Any] | None:
-        """The summary of a finished run, or None."""
+        """Return the figures of a finished run, or None."""
         path = self.path / "summary.json"
         if not path.is_file():
             return None
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if "algorithm" in content:
+            content["algorithm"] = renamed.translate_algorithm(str(content["algorithm"]))
         return content
 
     @contextmanager
     def adapters(self) -> Iterator[Path]:
-        """A folder to write the clients' adapters into, replaced as a whole."""
+        """Yield a folder for the clients' adapters, which replaces the old one as a whole."""
         with atomic_folder(self.path / "adapters") as work:
             yield work

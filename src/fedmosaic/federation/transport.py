@@ -1,52 +1,59 @@
-"""How instructions reach clients: the interface of a transport, and the in-process one."""
+"""Define how the server reaches its clients, and reach those of the same process."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from fedmosaic.federation.client import ClientResult, Instructions, LocalClient
+from fedmosaic.federation.client import LocalClient
+from fedmosaic.federation.instructions import ClientResult, Instructions, Introduction
 from fedmosaic.federation.runtime import Runtime
 
 
 class Transport(Protocol):
-    """What the round loop needs of an engine."""
+    """Reach the clients of a federation."""
 
-    def introduce(self) -> dict[str, dict[str, Any]]:
-        """Every client's introduction, by name (see :meth:`LocalClient.introduce`)."""
+    def introduce(self) -> dict[str, Introduction]:
+        """Return every client's introduction by name, in roster order."""
 
     def exchange(
         self, instructions: Mapping[str, Instructions], downloads: Mapping[str, bytes]
     ) -> Iterator[tuple[str, ClientResult]]:
-        """Send instructions and downloads out; yield (client, result) in roster order."""
+        """Send instructions and downloads; yield each client's name and result in roster order."""
 
     def save(self, folder: Path) -> None:
         """Write every client's state into a folder."""
 
     def load(self, folder: Path) -> None:
-        """Bring every client back to a saved state."""
+        """Restore every client's state from a folder."""
 
     def save_adapters(self, folder: Path) -> None:
-        """Write every client's adapter into ``folder/<client>``."""
+        """Write every client's adapters into ``folder/<client>``."""
 
     def close(self) -> None:
-        """End whatever the transport started."""
+        """Release processes and connections."""
 
 
 class InProcess:
-    """All clients in this process, one after another. Downloads and updates still pass through the wire format."""
+    """Run clients in this process, one after another.
+
+    Downloads and updates pass through the wire format all the same.
+
+    Args:
+        runtime: what the clients share.
+        names: the clients to run; None for all.
+    """
 
     def __init__(self, runtime: Runtime, names: set[str] | None = None) -> None:
-        runtime.unseen()  # a wrong name is told now, not at the first evaluation
-        specs = enumerate(runtime.scenario.clients)
+        runtime.unseen()  # a wrong name is an error now, not at the first evaluation
         self.clients = {
-            spec.name: LocalClient(runtime, spec, index)
-            for index, spec in specs
+            spec.name: LocalClient(runtime, spec)
+            for spec in runtime.scenario.clients
             if names is None or spec.name in names
         }
 
-    def introduce(self) -> dict[str, dict[str, Any]]:
+    def introduce(self) -> dict[str, Introduction]:
         return {name: client.introduce() for name, client in self.clients.items()}
 
     def exchange(

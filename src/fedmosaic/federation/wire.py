@@ -1,6 +1,6 @@
-"""The one wire format: a message as bytes, and the check of what arrives before anything uses it.
+"""Write messages as bytes, and check what arrives before anything uses it.
 
-The bytes are those of :mod:`fedmosaic.packing`; checkpoints hold the same.
+The bytes are those of :mod:`fedmosaic.packing`. Checkpoints hold the same format.
 """
 
 from __future__ import annotations
@@ -21,7 +21,12 @@ SIZE_LIMIT = 2 << 30
 
 
 class Expected(NamedTuple):
-    """What a tensor of an update must be: its kind (weights are ``float``, token ids ``integer``) and its shape."""
+    """Describe a tensor of an update.
+
+    Attributes:
+        kind: ``float`` for weights, ``integer`` for token ids.
+        shape: its shape.
+    """
 
     kind: Literal["float", "integer"]
     shape: tuple[int, ...]
@@ -31,12 +36,16 @@ Schema = Mapping[str, Expected]
 
 
 def pack(message: Message) -> bytes:
-    """The message as bytes."""
+    """Return the message as bytes."""
     return packing.pack(message.tensors, message.scalars)
 
 
 def unpack(payload: bytes, limit: int = SIZE_LIMIT) -> Message:
-    """The message in ``payload``. Raises UpdateError if it is too large or not a message."""
+    """Return the message in ``payload``.
+
+    Raises:
+        UpdateError: more than ``limit`` bytes, or not a message.
+    """
     if len(payload) > limit:
         raise UpdateError(f"the message has {len(payload):,} bytes; at most {limit:,} are accepted")
     try:
@@ -46,7 +55,11 @@ def unpack(payload: bytes, limit: int = SIZE_LIMIT) -> Message:
 
 
 def schema_of(message: Message) -> dict[str, Expected]:
-    """Names, kinds and shapes of a message's tensors. Raises UpdateError for a type that may not travel (bool, complex)."""
+    """Return kinds and shapes of a message's tensors, by name.
+
+    Raises:
+        UpdateError: a type that may not be sent (bool, complex).
+    """
     return {
         name: Expected(_kind(name, value), tuple(value.shape))
         for name, value in message.tensors.items()
@@ -54,7 +67,11 @@ def schema_of(message: Message) -> dict[str, Expected]:
 
 
 def check(message: Message, schema: Schema) -> None:
-    """Raise UpdateError unless the message has exactly the tensors of ``schema``, of the same kinds, and finite."""
+    """Check that a message has exactly the tensors of ``schema``, and that all are finite.
+
+    Raises:
+        UpdateError: a missing or unexpected tensor, another shape or kind, NaN or Inf.
+    """
     missing = sorted(set(schema) - set(message.tensors))
     extra = sorted(set(message.tensors) - set(schema))
     if missing or extra:
@@ -65,9 +82,8 @@ def check(message: Message, schema: Schema) -> None:
         if tuple(value.shape) != tuple(shape):
             raise UpdateError(f"{name!r} has shape {list(value.shape)}, expected {list(shape)}")
         if _kind(name, value) != kind:
-            raise UpdateError(
-                f"{name!r} is {value.dtype}, expected {'an integer' if kind == 'integer' else 'floating point'}"
-            )
+            expected = "an integer" if kind == "integer" else "floating point"
+            raise UpdateError(f"{name!r} is {value.dtype}, expected {expected}")
     bad = not_finite(
         {name: value for name, value in message.tensors.items() if value.is_floating_point()}
     )
@@ -80,7 +96,7 @@ def _kind(name: str, value: Tensor) -> Literal["float", "integer"]:
         return "float"
     if value.dtype == torch.bool or value.is_complex():
         raise UpdateError(
-            f"{name!r} is {value.dtype}; only numbers travel, whole or floating point"
+            f"{name!r} is {value.dtype}; only integers and floating-point numbers can be sent"
         )
     return "integer"
 
@@ -88,17 +104,22 @@ def _kind(name: str, value: Tensor) -> Literal["float", "integer"]:
 def write_tensors(
     path: Path, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any] | None = None
 ) -> None:
-    """Write tensors and plain values (anything JSON takes) to a file of a checkpoint, inside an ``atomic_folder``."""
+    """Write tensors and JSON values to a file of a checkpoint, inside an ``atomic_folder``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     packing.write(path, tensors, scalars or {})
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and plain values of a file. Raises CheckpointError naming it if it is missing or damaged."""
+    """Return tensors and JSON values of a file of a checkpoint.
+
+    Raises:
+        CheckpointError: the file is missing or damaged.
+    """
     try:
         message = unpack(path.read_bytes(), limit=1 << 50)
     except (OSError, UpdateError) as error:
         raise CheckpointError(
-            f"{path} cannot be read: {error}. Remove its checkpoint folder to continue from the one before"
+            f"{path} cannot be read: {error}. Remove its checkpoint folder to continue from the "
+            "one before"
         ) from error
     return dict(message.tensors), dict(message.scalars)

@@ -1,7 +1,8 @@
-"""Clients spread over several processes of one machine: the same numbers as in one process, sooner.
+"""Run clients in several processes of one machine, with the numbers of a single process.
 
-Each worker is this module run by a fresh interpreter (``python -m fedmosaic.federation.workers``). It owns some of the clients and
-answers requests on its standard input: a JSON header and one block of bytes each way. A worker whose parent is gone ends itself.
+Each worker is this module in a fresh interpreter (``python -m fedmosaic.federation.workers``). It
+owns some of the clients and answers requests on its standard input. A request and an answer are
+each a JSON header and one block of bytes. A worker whose parent is gone ends itself.
 """
 
 from __future__ import annotations
@@ -23,66 +24,44 @@ from typing import IO, Any
 from fedmosaic import errors
 from fedmosaic.config import RunSettings
 from fedmosaic.errors import FedMosaicError
-from fedmosaic.evaluation import Record
-from fedmosaic.federation.client import ClientResult, Instructions
-from fedmosaic.federation.runtime import Runtime, prepare_torch
+from fedmosaic.federation.instructions import ClientResult, Instructions, Introduction
+from fedmosaic.federation.resources import prepare_torch
+from fedmosaic.federation.runtime import Runtime
 from fedmosaic.federation.transport import InProcess
+from fedmosaic.federation.wire import Expected
 
 Header = dict[str, Any]
+Ready = queue.Queue[tuple[str, ClientResult | BaseException]]
+STOP_SECONDS = 10
 
 
 class Workers:
-    """A transport over ``count`` worker processes; client k lives in worker k mod count.
+    """Reach clients in ``count`` worker processes; client k runs in worker k mod count.
 
     A client's own seeds decide its numbers, so they do not depend on ``count``.
     """
 
     def __init__(self, runtime: Runtime, count: int) -> None:
         self.roster = [client.name for client in runtime.scenario.clients]
-        self.owner = {name: index % count for index, name in enumerate(self.roster)}
         settings = runtime.settings.model_dump_json()
         self.workers = [
-            _Worker(settings, [name for name in self.roster if self.owner[name] == index])
+            _Worker(settings, [name for k, name in enumerate(self.roster) if k % count == index])
             for index in range(count)
         ]
 
-    def introduce(self) -> dict[str, dict[str, Any]]:
-        found: dict[str, dict[str, Any]] = {}
-        for header, _ in self._all({"do": "introduce"}):
+    def introduce(self) -> dict[str, Introduction]:
+        found: dict[str, Any] = {}
+        for header, _ in self._ask_all({"do": "introduce"}):
             found |= header["introductions"]
-        return {name: found[name] for name in self.roster}
+        return {name: _introduction(found[name]) for name in self.roster}
 
     def exchange(
         self, instructions: Mapping[str, Instructions], downloads: Mapping[str, bytes]
     ) -> Iterator[tuple[str, ClientResult]]:
-        ready: queue.Queue[tuple[str, ClientResult | BaseException]] = queue.Queue()
-
-        def serve(worker: _Worker) -> None:
-            for name in worker.clients:
-                if name in instructions:
-                    try:
-                        header, body = worker.ask(
-                            {
-                                "do": "work",
-                                "client": name,
-                                "instruction": asdict(instructions[name]),
-                            },
-                            downloads[name],
-                        )
-                        records = [Record(**record) for record in header["records"]]
-                        update = body if header["update"] else None
-                        ready.put(
-                            (
-                                name,
-                                ClientResult(update, header["failure"], records, header["report"]),
-                            )
-                        )
-                    except BaseException as error:  # handed to the thread that waits for it
-                        ready.put((name, error))
-                        return
-
+        ready: Ready = queue.Queue()
         threads = [
-            threading.Thread(target=serve, args=(worker,), daemon=True) for worker in self.workers
+            threading.Thread(target=worker.work, args=(instructions, downloads, ready), daemon=True)
+            for worker in self.workers
         ]
         for thread in threads:
             thread.start()
@@ -98,26 +77,27 @@ class Workers:
             thread.join()
 
     def save(self, folder: Path) -> None:
-        self._all({"do": "save", "folder": str(folder)})
+        self._ask_all({"do": "save", "folder": str(folder)})
 
     def load(self, folder: Path) -> None:
-        self._all({"do": "load", "folder": str(folder)})
+        self._ask_all({"do": "load", "folder": str(folder)})
 
     def save_adapters(self, folder: Path) -> None:
-        self._all({"do": "save_adapters", "folder": str(folder)})
+        self._ask_all({"do": "save_adapters", "folder": str(folder)})
 
     def close(self) -> None:
         for worker in self.workers:
             worker.close()
 
-    def _all(self, header: Header) -> list[tuple[Header, bytes]]:
+    def _ask_all(self, header: Header) -> list[tuple[Header, bytes]]:
+        """Send a request to all workers, then wait for all answers."""
         for worker in self.workers:
             worker.send(header)
         return [worker.receive() for worker in self.workers]
 
 
 class _Worker:
-    """One worker process and the pipe to it."""
+    """Hold one worker process and the pipes to it."""
 
     def __init__(self, settings: str, clients: Sequence[str]) -> None:
         self.clients = list(clients)
@@ -125,11 +105,25 @@ class _Worker:
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.send({"settings": settings, "clients": self.clients})
 
-    def ask(self, header: Header, body: bytes = b"") -> tuple[Header, bytes]:
-        self.send(header, body)
-        return self.receive()
+    def work(
+        self, instructions: Mapping[str, Instructions], downloads: Mapping[str, bytes], ready: Ready
+    ) -> None:
+        """Let the worker's clients take their turns; put each result, or an error, into ``ready``."""
+        for name in self.clients:
+            if name not in instructions:
+                continue
+            request = {"do": "work", "client": name, "instructions": asdict(instructions[name])}
+            try:
+                self.send(request, downloads[name])
+                header, body = self.receive()
+                update = body if header["update"] else None
+                ready.put((name, ClientResult.from_json(header["result"], update)))
+            except BaseException as error:  # raised again in the thread that waits for it
+                ready.put((name, error))
+                return
 
     def send(self, header: Header, body: bytes = b"") -> None:
+        """Send a request. Raises FedMosaicError if the process is gone."""
         assert self.process.stdin is not None
         try:
             _write(self.process.stdin, header, body)
@@ -137,6 +131,7 @@ class _Worker:
             raise self._died() from error
 
     def receive(self) -> tuple[Header, bytes]:
+        """Wait for an answer; raise the worker's error if that is its answer."""
         assert self.process.stdout is not None
         found = _read(self.process.stdout)
         if found is None:
@@ -148,11 +143,12 @@ class _Worker:
         return header, body
 
     def close(self) -> None:
+        """End the process: closing its input is the request, killing it the last resort."""
         if self.process.stdin is not None:
-            with contextlib.suppress(OSError):  # what could not be sent to a dead worker
+            with contextlib.suppress(OSError):  # bytes that a dead worker did not take
                 self.process.stdin.close()
         try:
-            self.process.wait(timeout=10)
+            self.process.wait(timeout=STOP_SECONDS)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -161,9 +157,17 @@ class _Worker:
 
     def _died(self) -> FedMosaicError:
         return FedMosaicError(
-            f"the worker process of clients {', '.join(self.clients)} ended unexpectedly (exit {self.process.poll()}), perhaps for "
-            "want of memory; continue with `fedmosaic run --resume`, or with fewer --workers"
+            f"the worker process of clients {', '.join(self.clients)} ended unexpectedly "
+            f"(exit {self.process.poll()}), perhaps for lack of memory; continue with "
+            "`fedmosaic run --resume`, or with fewer --workers"
         )
+
+
+def _introduction(content: Mapping[str, Any]) -> Introduction:
+    schema = {
+        name: Expected(kind, tuple(shape)) for name, (kind, shape) in content["schema"].items()
+    }
+    return Introduction(**{**content, "schema": schema})
 
 
 def _write(stream: IO[bytes], header: Header, body: bytes = b"") -> None:
@@ -206,18 +210,13 @@ def _serve(requests: IO[bytes], results: IO[bytes]) -> None:
 def _answer(clients: InProcess, header: Header, body: bytes) -> tuple[Header, bytes]:
     match header["do"]:
         case "introduce":
-            return {"introductions": clients.introduce()}, b""
+            found = {name: asdict(known) for name, known in clients.introduce().items()}
+            return {"introductions": found}, b""
         case "work":
-            result = clients.clients[header["client"]].work(
-                Instructions(**header["instruction"]), body
-            )
-            records = [asdict(record) for record in result.records]
-            told = {
-                "update": result.update is not None,
-                "failure": result.failure,
-                "report": result.report,
-            }
-            return {**told, "records": records}, result.update or b""
+            instructions = Instructions(**header["instructions"])
+            result = clients.clients[header["client"]].work(instructions, body)
+            answer = {"update": result.update is not None, "result": result.to_json()}
+            return answer, result.update or b""
         case action:
             getattr(clients, action)(Path(header["folder"]))
             return {}, b""
@@ -227,9 +226,8 @@ def main() -> None:
     """Serve the parent until its end of the pipe closes."""
     results = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print goes to the terminal, not between the results
-    with contextlib.suppress(
-        KeyboardInterrupt, BrokenPipeError
-    ):  # the parent says what happened, or is gone
+    # On Ctrl-C the parent prints the message; on a broken pipe it is gone.
+    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
         _serve(sys.stdin.buffer, results)
 
 

@@ -60,21 +60,24 @@ class ConsoleProgress(Callback):
         self.progress.start()
         self.bar = self.progress.add_task("", total=None, left="")
 
-    def round_started(self, round: int, clients: Sequence[str]) -> None:
+    def round_started(self, round_number: int, clients: Sequence[str]) -> None:
         assert self.progress is not None
         self.losses = []
         self.turns, self.expected = 0, max(len(clients), 1)
         total = self.settings.scenario.rounds * self.expected
         self.progress.update(
-            self.bar, total=total, completed=round * self.expected, description=f"round {round + 1}"
+            self.bar,
+            total=total,
+            completed=round_number * self.expected,
+            description=f"round {round_number + 1}",
         )
 
-    def client_finished(self, round: int, client: str, report: Mapping[str, Any]) -> None:
+    def client_finished(self, round_number: int, client: str, report: Mapping[str, Any]) -> None:
         assert self.progress is not None
         self.turns += 1
         if report.get("steps"):
             self.losses.append(float(report["loss"]))
-        done = round - self.first + self.turns / self.expected
+        done = round_number - self.first + self.turns / self.expected
         left = (
             (time.monotonic() - self.started)
             / done
@@ -83,15 +86,15 @@ class ConsoleProgress(Callback):
         self.progress.update(
             self.bar,
             advance=1,
-            description=f"round {round + 1} · {client}",
+            description=f"round {round_number + 1} · {client}",
             left=f"{duration(left)} left",
         )
 
     def round_finished(
-        self, round: int, entry: Mapping[str, Any], records: Sequence[Record]
+        self, round_number: int, entry: Mapping[str, Any], records: Sequence[Record]
     ) -> None:
         loss = f"loss {sum(self.losses) / len(self.losses):.3f}" if self.losses else ""
-        parts = [f"round {round + 1:>3}/{self.settings.scenario.rounds}", loss]
+        parts = [f"round {round_number + 1:>3}/{self.settings.scenario.rounds}", loss]
         after = [
             record
             for record in records

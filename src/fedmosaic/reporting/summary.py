@@ -18,7 +18,7 @@ def print_summary(summary: Mapping[str, Any], console: Console | None = None) ->
     """Print the summary of a run.
 
     Args:
-        summary: see :func:`fedmosaic.federation.run.summary_of`.
+        summary: see :func:`fedmosaic.federation.run_summary.summary_of`.
         console: where to print; by default standard output.
     """
     notes = "\n".join(_notes(summary))

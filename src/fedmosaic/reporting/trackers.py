@@ -65,12 +65,12 @@ class Tracker(Callback):
         self.open(settings, first_round)
         self.opened = True
 
-    def client_finished(self, round: int, client: str, report: Mapping[str, Any]) -> None:
+    def client_finished(self, round_number: int, client: str, report: Mapping[str, Any]) -> None:
         if report.get("steps"):
             self.losses[f"loss/{client}"] = float(report["loss"])
 
     def round_finished(
-        self, round: int, entry: Mapping[str, Any], records: Sequence[Record]
+        self, round_number: int, entry: Mapping[str, Any], records: Sequence[Record]
     ) -> None:
         values: dict[str, list[float]] = defaultdict(list)
         for record in records:
@@ -80,7 +80,7 @@ class Tracker(Callback):
         numbers = {name: sum(scores) / len(scores) for name, scores in values.items()}
         numbers |= {f"bytes/{way}": float(size) for way, size in entry["bytes"].items()}
         numbers |= {f"seconds/{part}": float(value) for part, value in entry["seconds"].items()}
-        self.log(numbers | self.losses, round)
+        self.log(numbers | self.losses, round_number)
         self.losses = {}
 
     def closed(self) -> None:
@@ -92,7 +92,7 @@ class Tracker(Callback):
         """Start a run, or continue one from ``first_round``."""
 
     @abstractmethod
-    def log(self, numbers: Mapping[str, float], round: int) -> None:
+    def log(self, numbers: Mapping[str, float], round_number: int) -> None:
         """Record the numbers of a round."""
 
     @abstractmethod
@@ -120,9 +120,9 @@ class TensorBoard(Tracker):
             str(self.folder / "tensorboard"), purge_step=first_round or None
         )
 
-    def log(self, numbers: Mapping[str, float], round: int) -> None:
+    def log(self, numbers: Mapping[str, float], round_number: int) -> None:
         for name, value in numbers.items():
-            self.writer.add_scalar(name, value, round)
+            self.writer.add_scalar(name, value, round_number)
         self.writer.flush()
 
     def close(self) -> None:
@@ -139,8 +139,8 @@ class WeightsAndBiases(Tracker):
             project="fedmosaic", name=self.folder.name, config=settings.model_dump(mode="json")
         )
 
-    def log(self, numbers: Mapping[str, float], round: int) -> None:
-        self.module.log(dict(numbers), step=round)
+    def log(self, numbers: Mapping[str, float], round_number: int) -> None:
+        self.module.log(dict(numbers), step=round_number)
 
     def close(self) -> None:
         self.module.finish()
@@ -164,8 +164,8 @@ class MLflow(Tracker):
             {"scenario": settings.name, "algorithm": settings.algorithm, "seed": settings.seed}
         )
 
-    def log(self, numbers: Mapping[str, float], round: int) -> None:
-        self.module.log_metrics(dict(numbers), step=round)
+    def log(self, numbers: Mapping[str, float], round_number: int) -> None:
+        self.module.log_metrics(dict(numbers), step=round_number)
 
     def close(self) -> None:
         self.module.end_run()

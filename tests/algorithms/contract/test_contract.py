@@ -117,7 +117,7 @@ def test_one_architecture_trains(ran: RecordedFederation, tmp_path: Path) -> Non
 def test_only_what_was_declared_travels(ran: RecordedFederation) -> None:
     for updates in ran.updates:
         for name, update in updates.items():
-            assert schema_of(update) == ran.server.schemas[name], name
+            assert schema_of(update) == ran.loop.schemas[name], name
     for message in itertools.chain(*(found.values() for found in (*ran.downloads, *ran.updates))):
         assert not [key for key in message.tensors if "gate." in key]
     assert all(not message.tensors for message in ran.downloads[0].values()), (
@@ -128,10 +128,10 @@ def test_only_what_was_declared_travels(ran: RecordedFederation) -> None:
 def test_personal_tensors_are_not_in_what_leaves(ran: RecordedFederation) -> None:
     for name in ran.clients:
         with client_turn(ran, name) as client:
-            sent = pack(ran.algorithm.upload(client))
+            sent = pack(ran.algorithm.upload(client.context))
             if not perturb_personal(ran, client):
                 pytest.skip("nothing is declared personal")
-            assert pack(ran.algorithm.upload(client)) == sent
+            assert pack(ran.algorithm.upload(client.context)) == sent
 
 
 def test_downloads_leave_personal_tensors_alone(ran: RecordedFederation) -> None:
@@ -139,7 +139,7 @@ def test_downloads_leave_personal_tensors_alone(ran: RecordedFederation) -> None
         with client_turn(ran, member.name) as client:
             perturb_personal(ran, client)
             before = adapters_of(client)
-            ran.algorithm.receive(client, ran.algorithm.download(ran.server, member))
+            ran.algorithm.receive(client.context, ran.algorithm.download(ran.server, member))
             after = adapters_of(client)
             assert all(
                 torch.equal(after[key], value)
@@ -171,7 +171,7 @@ def test_what_was_sent_is_what_training_starts_from(
     starts: dict[str, dict[str, Tensor]] = {}
 
     def watched(self: Any, client: Any) -> Any:
-        starts[client.name] = adapters_of(client)
+        starts[client.name] = adapters_of(client._client)
         return train(self, client)
 
     other = ran.restarted(tmp_path / "restarted")
@@ -210,7 +210,7 @@ def test_an_absent_client_stays_as_it_is(
     ran: RecordedFederation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = ran.restarted(tmp_path / "restarted")
-    monkeypatch.setattr(other.server, "participants", lambda _: ["a", "b"])
+    monkeypatch.setattr(other.loop, "participants", lambda _: ["a", "b"])
     other.run()
     states = [
         read_tensors(other.folder.checkpoints / f"round-000{rounds}" / "clients" / "c.safetensors")[
@@ -264,7 +264,7 @@ def test_an_exported_client_gives_the_logits_of_what_it_uses(
     fedmosaic.export(ran.folder.path, "a", tmp_path / "lora")
     with (
         client_turn(ran, "a") as client,
-        ran.algorithm.view(client, ran.algorithm.views[0]) as model,
+        ran.algorithm.view(client.context, ran.algorithm.views[0]) as model,
     ):
         expected = logits(model, client.backbone)
     loaded = PeftModel.from_pretrained(client.backbone.fork(), str(tmp_path / "lora")).eval()

@@ -97,7 +97,7 @@ def test_feddat_teaches_both_ways_at_the_labels(tmp_path: Path) -> None:
         start = {name: read_state(model, name) for name in ("local", "global", "received")}
         client.stream.begin_round(0)
         with first_gradients() as found:
-            client.runtime.algorithm.train(client)
+            client.runtime.algorithm.train(client.context)
         assert all(
             torch.equal(value, start["received"][key])
             for key, value in read_state(model, "received").items()

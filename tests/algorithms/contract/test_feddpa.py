@@ -73,7 +73,7 @@ def test_feddpa_weighs_every_input_by_its_likeness(tmp_path: Path) -> None:
             expected.append(
                 end_logits(model, backbone, batch_of(client, start=row, count=1, answer=False))
             )
-        with federation.algorithm.view(client, "mixed") as mixed:
+        with federation.algorithm.view(client.context, "mixed") as mixed:
             assert isinstance(mixed, InstanceWise)
             mixed.prepare(prompts)
             found = end_logits(mixed, backbone, prompts)
@@ -100,7 +100,7 @@ def test_feddpa_scores_do_not_depend_on_the_company(tmp_path: Path, method: Any)
     examples = client.tasks[0].train
     with client.turn():
         randomise(client.model, ("local", "received"))
-        with federation.algorithm.view(client, "mixed") as model:
+        with federation.algorithm.view(client.context, "mixed") as model:
             scores = [
                 evaluate(client.backbone, model, examples, method=method, batch_size=n).values
                 for n in (1, 4)
@@ -109,7 +109,7 @@ def test_feddpa_scores_do_not_depend_on_the_company(tmp_path: Path, method: Any)
                 generate(client.backbone, model, examples, batch_size=n, max_new_tokens=6)
                 for n in (1, 4)
             ]
-        with federation.algorithm.view(client, "local") as model:
+        with federation.algorithm.view(client.context, "local") as model:
             other = generate(client.backbone, model, examples, batch_size=4, max_new_tokens=6)
     assert scores[0] == scores[1] and texts[0] == texts[1] != other
 
@@ -123,7 +123,7 @@ def test_feddpa_weighs_options_of_several_tokens_by_their_prompt(tmp_path: Path)
     ]
     with client.turn():
         randomise(client.model, ("local", "received"))
-        with federation.algorithm.view(client, "mixed") as model:
+        with federation.algorithm.view(client.context, "mixed") as model:
             generate(
                 backbone, model, list(client.tasks[0].train[1:3]), max_new_tokens=1
             )  # weights of other prompts
@@ -145,7 +145,7 @@ def test_feddpa_weighs_options_of_several_tokens_by_their_prompt(tmp_path: Path)
 def test_a_client_that_never_trained_uses_what_it_received(tmp_path: Path) -> None:
     federation = RecordedFederation("feddpa", tmp_path / "run")
     client = federation.client("a")
-    with client.turn(), federation.algorithm.view(client, "mixed") as model:
+    with client.turn(), federation.algorithm.view(client.context, "mixed") as model:
         assert not isinstance(model, InstanceWise) and model.active_adapters == ["received"]
 
 

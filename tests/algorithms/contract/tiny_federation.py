@@ -18,8 +18,9 @@ from fedmosaic.algorithms.message import Message
 from fedmosaic.config import RunSettings
 from fedmosaic.config.load import parse
 from fedmosaic.federation.callbacks import Callback
-from fedmosaic.federation.client import ClientResult, Instructions, LocalClient
-from fedmosaic.federation.round_loop import FederationServer
+from fedmosaic.federation.client import LocalClient
+from fedmosaic.federation.instructions import ClientResult, Instructions
+from fedmosaic.federation.round_loop import RoundLoop
 from fedmosaic.federation.run import resolve
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.federation.runtime import Runtime
@@ -86,14 +87,15 @@ class RecordedFederation(InProcess):
     ) -> None:
         scenario = {**SCENARIO, "clients": list(clients), **changes}
         content = {"name": "contract", "algorithm": algorithm, "scenario": scenario}
-        self.runtime = Runtime(parse(RunSettings, content, "contract"))
-        self.runtime.use(resolve(self.runtime))
+        runtime = Runtime(parse(RunSettings, content, "contract"))
+        self.runtime = runtime.with_settings(resolve(runtime))
         super().__init__(self.runtime)
         self.downloads: list[dict[str, Message]] = []
         self.updates: list[dict[str, Message]] = []
         self.folder = RunFolder(path)
         self.folder.create(self.runtime.settings)
-        self.server = FederationServer(self.runtime, self, self.folder, Callback())
+        self.loop = RoundLoop(self.runtime, self, self.folder, Callback())
+        self.server = self.loop.server
 
     @property
     def name(self) -> str:
@@ -115,7 +117,7 @@ class RecordedFederation(InProcess):
             yield name, result
 
     def run(self) -> RecordedFederation:
-        self.server.run()
+        self.loop.run()
         return self
 
     def restarted(self, path: Path, rounds: int = 1) -> RecordedFederation:
@@ -129,10 +131,11 @@ class RecordedFederation(InProcess):
         other.runtime = Runtime(settings)
         InProcess.__init__(other, other.runtime)
         other.downloads, other.updates, other.folder = [], [], RunFolder(path)
-        other.server = FederationServer(other.runtime, other, other.folder, Callback())
+        other.loop = RoundLoop(other.runtime, other, other.folder, Callback())
+        other.server = other.loop.server
         latest = other.folder.latest()
         assert latest is not None
-        other.server.restore(latest)
+        other.loop.restore(latest)
         return other
 
     def checkpoint(self, rounds: int) -> dict[str, bytes]:

@@ -59,7 +59,7 @@ class RunData:
         label: its label in a comparison; None for a single run.
         settings: the settings of the run.
         config: the text of ``config.yaml``.
-        summary: see :func:`fedmosaic.federation.run.summary_of`.
+        summary: see :func:`fedmosaic.federation.run_summary.summary_of`.
         curves: ``{"Self" or "Others": {round, from 0: accuracy in percent}}``, evaluated rounds.
         relevance: by round; empty if the algorithm does not report it.
         gates: by client and layer, from the last checkpoint; empty if the algorithm has no gates.

@@ -1,0 +1,166 @@
+"""Run scenarios and read run folders from Python."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fedmosaic.api.scenarios import stem, with_overrides
+from fedmosaic.config import RunSettings, Scenario
+from fedmosaic.config.load import parse
+from fedmosaic.errors import CheckpointError, ConfigError, nearest
+from fedmosaic.experiments.compare import read_comparison
+from fedmosaic.experiments.equal_compute import resolve_budget
+from fedmosaic.federation.callbacks import Callback, Callbacks
+from fedmosaic.federation.run import Run, new_run
+from fedmosaic.federation.run import resume as resume_run
+from fedmosaic.federation.run_folder import RunFolder
+from fedmosaic.federation.run_summary import summary_of
+
+
+def run(
+    scenario: str | Path | Scenario,
+    *,
+    algorithm: str = "fedmosaic",
+    seed: int = 0,
+    rounds: int | None = None,
+    overrides: Sequence[str] = (),
+    out: str | Path | None = None,
+    progress: bool = True,
+    callbacks: Sequence[Callback] = (),
+    **options: Any,
+) -> Run:
+    """Run a scenario from beginning to end.
+
+    Args:
+        scenario: name (``miniature/hetero``), path of a YAML file, or
+            :class:`~fedmosaic.config.Scenario`.
+        algorithm: name, see ``fedmosaic list algorithms``.
+        seed: seed of every random draw of the run.
+        rounds: number of rounds; by default the scenario's.
+        overrides: changes of single settings, ``["train.lr=1e-3"]``.
+        out: the run folder; by default a new one under ``runs/``.
+        progress: whether to show progress in the terminal.
+        callbacks: further objects that are notified of the run's events.
+        **options: further fields of :class:`~fedmosaic.config.RunSettings`: ``threads``,
+            ``workers``, ``trackers``.
+
+    Returns:
+        the run's folder and summary.
+
+    Raises:
+        FedMosaicError: anything wrong with scenario, data, models or options, before training
+            starts.
+    """
+    changes = [*overrides, *([f"rounds={rounds}"] if rounds is not None else [])]
+    name, chosen = with_overrides(scenario, changes)
+    content = {"name": name, "algorithm": algorithm, "seed": seed, "scenario": chosen, **options}
+    settings = parse(RunSettings, content, "run")
+    folder = Path(out) if out is not None else default_folder(settings)
+    callback = _callback(settings, folder, progress, callbacks)
+    return new_run(settings, folder, callback, resolve_budget=resolve_budget)
+
+
+def resume(folder: str | Path, *, progress: bool = True, callbacks: Sequence[Callback] = ()) -> Run:
+    """Continue an interrupted run; return a finished one as it is.
+
+    Args:
+        folder: the run folder.
+        progress: whether to show progress in the terminal.
+        callbacks: further objects that are notified of the run's events.
+
+    Returns:
+        the run's folder and summary.
+
+    Raises:
+        CheckpointError: no run folder, or one that cannot be continued.
+    """
+    path = Path(folder)
+    _, settings = RunFolder.open(path)
+    return resume_run(path, _callback(settings, path, progress, callbacks))
+
+
+def show(folder: str | Path) -> Mapping[str, Any]:
+    """Return the figures of a run or a comparison.
+
+    Args:
+        folder: a run folder or a comparison folder.
+
+    Returns:
+        the summary of the run, of what is measured so far if it has not finished; or the figures
+        of the comparison.
+
+    Raises:
+        CheckpointError: no run folder, or nothing has been measured yet.
+    """
+    if (figures := read_comparison(Path(folder))) is not None:
+        return figures
+    opened, settings = RunFolder.open(Path(folder))
+    summary = opened.summary()
+    lines = [] if summary else opened.lines()
+    if any(line["kind"] == "score" for line in lines):
+        summary = summary_of(settings, lines)
+    if summary is None:
+        done = sum(line["kind"] == "round" for line in lines)
+        raise CheckpointError(
+            f"{folder} has finished {done} of {settings.scenario.rounds} rounds; continue it with: "
+            f"fedmosaic run --resume {folder}"
+        )
+    return summary
+
+
+def export(folder: str | Path, client: str, out: str | Path) -> Path:
+    """Write a client's adapter as an ordinary PEFT LoRA adapter, which needs no fedmosaic to load.
+
+    Args:
+        folder: a run folder.
+        client: the client's name.
+        out: the folder to make.
+
+    Returns:
+        the new folder.
+
+    Raises:
+        ConfigError: unknown client, or ``out`` exists.
+        CheckpointError: the run has no adapters yet.
+        ModelError: the adapter equals no LoRA (``gate=input``).
+    """
+    from fedmosaic.federation.export import export_client
+
+    opened, settings = RunFolder.open(Path(folder))
+    specs = {spec.name: spec for spec in settings.scenario.clients}
+    if client not in specs:
+        raise ConfigError(f"{folder} has no client {client!r}.{nearest(client, specs)}")
+    return export_client(opened, settings, specs[client], Path(out))
+
+
+def default_folder(settings: RunSettings) -> Path:
+    """Return a folder under ``runs/`` that does not exist yet.
+
+    It is ``runs/<scenario>-<algorithm>-seed<seed>``, then ``…-2`` and so on.
+    """
+    base = Path("runs") / f"{stem(settings.name)}-{settings.algorithm}-seed{settings.seed}"
+    path, number = base, 1
+    while path.exists():
+        number += 1
+        path = base.with_name(f"{base.name}-{number}")
+    return path
+
+
+def _callback(
+    settings: RunSettings, folder: Path, progress: bool, more: Sequence[Callback]
+) -> Callback:
+    """Return the progress display, the trackers and further callbacks as one callback."""
+    found: list[Callback] = []
+    if progress:
+        from fedmosaic.reporting.progress import ConsoleProgress
+
+        found.append(ConsoleProgress())
+    if settings.trackers:
+        from fedmosaic.reporting.trackers import make_tracker
+
+        found += [make_tracker(name, folder) for name in settings.trackers]
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    return Callbacks([*found, *more])

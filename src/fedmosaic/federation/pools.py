@@ -1,0 +1,105 @@
+"""Load base models and tasks once a process, when they are first needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from fedmosaic.config import DataSettings, ModelSettings, TaskSpec
+from fedmosaic.data import check, check_images, hold_out, load_task, public_examples
+from fedmosaic.data.example import Example, Task
+from fedmosaic.models.backbone import Backbone
+from fedmosaic.models.loading import ModelOptions
+from fedmosaic.seeding import rng
+
+
+class ModelPool:
+    """Hold the bare base models of a process.
+
+    Args:
+        settings: device, dtype and loading of the models.
+    """
+
+    def __init__(self, settings: ModelSettings) -> None:
+        self.settings = settings
+        self._backbones: dict[str, Backbone] = {}
+
+    def backbone(self, name: str) -> Backbone:
+        """Return the base model of that name."""
+        if name not in self._backbones:
+            options = ModelOptions(
+                self.settings.dtype,
+                self.settings.device,
+                self.settings.quantise,
+                self.settings.trust_remote_code,
+            )
+            self._backbones[name] = Backbone.load(name, options)
+        return self._backbones[name]
+
+    def towers(self) -> list[nn.Module]:
+        """Return the vision towers of the base models loaded so far."""
+        return [backbone.tower.tower for backbone in self._backbones.values() if backbone.tower]
+
+
+class TaskPool:
+    """Hold the tasks, test sets and public examples of a process.
+
+    Args:
+        settings: where the data is, and how many examples are used.
+    """
+
+    def __init__(self, settings: DataSettings) -> None:
+        self.settings = settings
+        self._tasks: dict[str, Task] = {}
+        self._test_sets: dict[tuple[str, int | None], Sequence[Example]] = {}
+        self._public: Sequence[Example] | None = None
+
+    def task(self, spec: TaskSpec) -> Task:
+        """Return the task of that name, read and checked."""
+        if spec.name not in self._tasks:
+            settings = self.settings
+            task = load_task(
+                spec.name,
+                root=settings.root,
+                seed=settings.seed,
+                train_limit=settings.train,
+                test_limit=settings.test,
+                kind=spec.kind,
+                metric=spec.metric,
+            )
+            if settings.validation is not None:
+                task = hold_out(task, settings.validation)
+            check(task)
+            self._tasks[spec.name] = task
+        return self._tasks[spec.name]
+
+    def test_set(self, spec: TaskSpec, items: int | None) -> Sequence[Example]:
+        """Return at most ``items`` test examples of a task (None: all).
+
+        They are a seeded sample, the same for every client and round.
+        """
+        key = (spec.name, items)
+        if key not in self._test_sets:
+            examples = self.task(spec).test
+            chosen: Sequence[int] = range(len(examples))
+            if items is not None and items < len(examples):
+                draw = rng(self.settings.seed, "test items", spec.name)
+                chosen = sorted(draw.permutation(len(examples))[:items].tolist())
+            self._test_sets[key] = [examples[index] for index in chosen]
+        return self._test_sets[key]
+
+    def public(self) -> Sequence[Example]:
+        """Return the public examples; none where the scenario names no public set."""
+        if self._public is None:
+            found = self.public_sample(self.settings.public_size)
+            check_images({"public": found})
+            self._public = found
+        return self._public
+
+    def public_sample(self, size: int) -> Sequence[Example]:
+        """Return another number of public examples; none where there is no public set."""
+        settings = self.settings
+        if settings.public == "none":
+            return []
+        return public_examples(settings.public, size, settings.seed, root=settings.root)

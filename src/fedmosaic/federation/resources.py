@@ -1,0 +1,48 @@
+"""Choose threads and worker processes, and prepare torch for a run."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from fedmosaic.config import RunSettings, Scenario
+from fedmosaic.models.loading import resolve_device
+
+
+def only_miniatures(scenario: Scenario) -> bool:
+    """Return whether every client's model is a bundled miniature.
+
+    Miniatures are too small for several threads a process; several processes make them faster.
+    """
+    return all(client.model.startswith("miniature/") for client in scenario.clients)
+
+
+def parallel_processes(scenario: Scenario) -> int:
+    """Return how many processes suit the machine.
+
+    One for each core with miniatures on a CPU. One with real models, whose memory and device
+    are better not divided.
+    """
+    on_cpu = resolve_device(scenario.models.device).type == "cpu"
+    return (os.cpu_count() or 1) if only_miniatures(scenario) and on_cpu else 1
+
+
+def choose_workers(settings: RunSettings) -> int:
+    """Return the number of worker processes: as set, else chosen; at most one for each client."""
+    count = settings.workers or parallel_processes(settings.scenario)
+    return max(1, min(count, len(settings.scenario.clients)))
+
+
+def prepare_torch(settings: RunSettings) -> None:
+    """Set torch's thread count and, on CUDA, ask for deterministic kernels.
+
+    The thread count is as set; else 1 for miniatures and torch's own choice for other models.
+    Deterministic kernels give the same numbers for the same seed on CUDA, too.
+    """
+    threads = settings.threads or (1 if only_miniatures(settings.scenario) else 0)
+    if threads:
+        torch.set_num_threads(threads)
+    if resolve_device(settings.scenario.models.device).type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)

@@ -1,0 +1,83 @@
+"""Summarise a run from the lines of its metrics file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fedmosaic.algorithms import algorithm_class, make_algorithm
+from fedmosaic.config import RunSettings
+from fedmosaic.evaluation import Record, summarise
+
+Line = Mapping[str, Any]
+
+
+def summary_of(settings: RunSettings, lines: Sequence[Line]) -> dict[str, Any]:
+    """Return the figures of a run.
+
+    Args:
+        settings: the run.
+        lines: the lines of its metrics file.
+
+    Returns:
+        ``{"self": {"last", "auc"}, "others": {"last", "auc", …}, "clients", "bytes", …}``; see
+        :func:`fedmosaic.evaluation.summarise` for the definitions. ``groups`` lists the groups of
+        clients, empty if the scenario has none. ``also`` holds Self and Others of other views and
+        of evaluations before local training. ``memory`` is the most that a process with clients
+        held, in bytes.
+    """
+    scores = [Record.from_json(line) for line in lines if line["kind"] == "score"]
+    rounds = [line for line in lines if line["kind"] == "round"]
+    turns = [line for line in lines if line["kind"] == "client"]
+    scenario = settings.scenario
+    views = algorithm_class(settings.algorithm).views
+    view = next((v for v in scenario.evaluation.views if v in views), "mixed")
+    return {
+        "scenario": settings.name,
+        "algorithm": settings.algorithm,
+        "seed": settings.seed,
+        "evaluation": {"choice": scenario.evaluation.method, "stage": "after", "view": view},
+        "groups": sorted({client.group for client in scenario.clients} - {""}),
+        "rounds": {"done": len(rounds), "of": scenario.rounds},
+        **summarise(scores, scenario.clients, view=view),
+        "also": _also(settings, scores, view),
+        "steps": make_algorithm(settings.algorithm, scenario, settings.seed).steps,
+        "flops": _flops(rounds, turns),
+        "refused": sum(len(line["refused"]) for line in rounds),
+        "bytes": {way: sum(line["bytes"][way] for line in rounds) for way in ("up", "down")},
+        "seconds": {
+            "total": _seconds(rounds, "total"),
+            "train": _seconds(turns, "train"),
+            "evaluate": _seconds(turns, "evaluate"),
+            "server": _seconds(rounds, "server"),
+            "checkpoint": _seconds(rounds, "checkpoint"),
+        },
+        "memory": max((line["memory"] for line in turns if "memory" in line), default=0),
+    }
+
+
+def _also(settings: RunSettings, scores: Sequence[Record], view: str) -> dict[str, Any]:
+    """Return Self and Others of every other view and stage that was evaluated."""
+    kinds = sorted({(record.view, record.stage) for record in scores} - {(view, "after")})
+    found: dict[str, Any] = {}
+    for other, stage in kinds:
+        figures = summarise(scores, settings.scenario.clients, view=other, stage=stage)
+        found[f"{other}, {stage}"] = {part: figures[part] for part in ("self", "others")}
+    return found
+
+
+def _seconds(lines: Sequence[Line], part: str) -> float:
+    return float(sum(line["seconds"][part] for line in lines))
+
+
+def _flops(rounds: Sequence[Line], turns: Sequence[Line]) -> dict[str, float] | None:
+    """Return the operations of the counted round: mean over clients, and of the server.
+
+    Evaluation is not counted. None if nothing was counted.
+    """
+    local = [turn["flops"]["total"] for turn in turns if "flops" in turn]
+    server = [line["flops"]["server"] for line in rounds if "flops" in line]
+    if not local or not server:
+        return None
+    return {"client_round": math.fsum(local) / len(local), "server_round": server[0]}
