@@ -140,3 +140,21 @@ def test_fedavg_weighs_by_samples_within_an_architecture() -> None:
     algorithm.aggregate(server, {"c2": updates["c2"]})
     sent = algorithm.download(server, server.members[0]).tensors["layer.0.q_proj.A"]
     assert torch.equal(sent, updates["c2"].tensors["layer.0.q_proj.A"])
+
+
+def test_the_average_is_one_product_over_rows_in_roster_order() -> None:
+    """Check bit for bit: float32, tensors by name, clients in roster order."""
+    algorithm, server = federation("fedavg", ["small"] * 3)
+    updates = {name: updates_of(["small"] * 3)[name] for name in ("c2", "c0", "c1")}
+    algorithm.aggregate(server, updates)
+    sent = algorithm.download(server, server.members[0]).tensors
+    rows = torch.stack(
+        [
+            torch.cat([value.flatten() for _, value in sorted(updates[name].tensors.items())])
+            for name in ("c0", "c1", "c2")
+        ]
+    )
+    samples = torch.tensor([10.0, 11.0, 12.0])
+    expected = (samples / samples.sum()) @ rows
+    found = torch.cat([value.flatten() for _, value in sorted(sent.items())])
+    assert torch.equal(found, expected)
