@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 project = "fedmosaic"
 version = release = fedmosaic.__version__
-copyright = "the fedmosaic authors, Apache-2.0"
+copyright = "the fedmosaic authors, Apache-2.0"  # noqa: A001 (Sphinx reads this name)
 
 extensions = [
     "myst_parser",
@@ -46,5 +46,8 @@ napoleon_use_param = True
 
 # The standard library and PyTorch have no pages here, and no inventory is fetched over the network.
 # Docstrings also point to inner modules, which have no pages either.
-INSIDE = r"fedmosaic\.(adapters|alignment|data|evaluation|experiments|federation|models|relevance|training)\."
+INSIDE = (
+    r"fedmosaic\.(adapters|alignment|data|evaluation|experiments|federation|models|relevance"
+    r"|training)\."
+)
 nitpick_ignore_regex = [("py:.*", r"(?!fedmosaic\b).*"), ("py:.*", rf"{INSIDE}.*")]

@@ -12,7 +12,7 @@ from fedmosaic.experiments.job import Reporter, perform
 
 
 class Here:
-    """Stands in for the process of a job, where the process is not the point: does the job in this one."""
+    """Run a job in this process, in place of the process of its own."""
 
     def __init__(self, job: Job, events: queue.Queue[Any], features: Path | None = None) -> None:
         self.job, self.memory, self.of, self.failed = job, 0, job.settings.scenario.rounds, ""

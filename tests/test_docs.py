@@ -1,4 +1,4 @@
-"""README and documentation hold what they say: links lead somewhere, examples run, figures are the published ones."""
+"""Test README and documentation: links resolve, examples run, figures are the published ones."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def name_of(page: object) -> str:
     return str(page.relative_to(ROOT)) if isinstance(page, Path) else str(page)
 
 
-# --- links ------------------------------------------------------------------------------------------------------------
+# --- links -------------------------------------------------------------------------------------
 def anchors(page: Path) -> set[str]:
     """The anchors of a page's headings, as GitHub and the site make them."""
     text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.S | re.M)
@@ -120,7 +120,7 @@ def test_every_table_of_results_has_a_page() -> None:
     }
 
 
-# --- examples ---------------------------------------------------------------------------------------------------------
+# --- examples ----------------------------------------------------------------------------------
 def test_every_block_of_code_is_python() -> None:
     for block in BLOCKS:
         if block.language == "python":
@@ -163,7 +163,7 @@ def test_data_files_are_data_files(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with small scenarios under the names of the package's, and the data and files that examples name."""
+    """Make a folder with small scenarios of the package's names and the files of the examples."""
     place = tmp_path_factory.mktemp("docs")
     small = {
         **TINY,
@@ -217,7 +217,7 @@ def test_examples_run(
             assert main(command) == 0, f"{block}: fedmosaic {shlex.join(command)}"
 
 
-# --- figures ----------------------------------------------------------------------------------------------------------
+# --- figures -----------------------------------------------------------------------------------
 README = (ROOT / "README.md").read_text()
 
 

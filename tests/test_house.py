@@ -83,7 +83,10 @@ OLD_SETTINGS = {
 MOST_LINES = 300
 LONG_FILES: dict[str, str] = {}
 MOST_FUNCTION_LINES = 50
-LONG_FUNCTIONS: dict[str, str] = {}
+LONG_FUNCTIONS = {
+    "api/alignment.py:align": "the docstring of a public function: one argument a line",
+    "api/comparisons.py:compare": "the docstring of a public function: one argument a line",
+}
 
 
 def replaced_word(name: str, words: dict[str, str] = REPLACED) -> str | None:
@@ -227,7 +230,7 @@ def test_no_two_classes_have_one_name() -> None:
 def test_files_are_short() -> None:
     lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in FILES}
     found = {name: length for name, length in lengths.items() if length > MOST_LINES}
-    assert found.keys() == LONG_FILES.keys(), found
+    assert found.keys() <= LONG_FILES.keys(), found
 
 
 @unclean
@@ -238,10 +241,9 @@ def test_functions_are_short() -> None:
         for node in definitions(path, ast.FunctionDef)
         if (length := node.end_lineno - node.lineno + 1) > MOST_FUNCTION_LINES  # type: ignore[attr-defined,operator]
     }
-    assert found.keys() == LONG_FUNCTIONS.keys(), found
+    assert found.keys() <= LONG_FUNCTIONS.keys(), found
 
 
-@unclean
 @pytest.mark.parametrize("phrase", ["surely above", "cannot be told"])
 def test_results_are_in_the_words_of_statistics(phrase: str) -> None:
     assert not [path for path in (*PAGES, *SOURCES) if phrase in path.read_text()]

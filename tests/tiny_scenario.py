@@ -34,7 +34,7 @@ TINY: dict[str, Any] = {
         },
     ],
     "data": {"train": 8, "test": 6, "public": "miniature/public", "public_size": 8},
-    # Two of the seven projections, one of them not square: adapters of all of them are the other tests' matter, and cost twice the time.
+    # Two of the seven projections, one of them not square: all of them would take twice the time.
     "adapter": {
         "r": 4,
         "alpha": 8,

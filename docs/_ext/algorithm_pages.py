@@ -24,8 +24,8 @@ from benchmarks.accuracy import evidence  # noqa: E402
 EVIDENCE = ROOT / "benchmarks" / "results" / "evidence.json"
 CURVE = (
     "Accuracy over rounds on the small scenario `miniature/quickstart`, with the scenario's own "
-    "settings, three seeds; local training in grey. It shows how the algorithm behaves over rounds, "
-    "not which one is best:"
+    "settings, three seeds; local training in grey. It shows how the algorithm behaves over "
+    "rounds, not which one is best:"
 )
 HEAD = "| | Self | Others | Self − sft | Others − sft | local steps a round | rate | MB up / down |"
 

@@ -68,8 +68,9 @@ def fields(kind: type[BaseModel], prefix: str, without: Collection[str] = ()) ->
     for name, field in kind.model_fields.items():
         if name in without:
             continue
-        told = "; ".join(part for part in (allowed(field), default(field)) if part)
-        yield f"````{{confval}} {prefix}{name}\n*{told}*\n\n{as_markdown(str(field.description))}\n````\n"
+        values = "; ".join(part for part in (allowed(field), default(field)) if part)
+        description = as_markdown(str(field.description))
+        yield f"````{{confval}} {prefix}{name}\n*{values}*\n\n{description}\n````\n"
 
 
 def allowed(field: FieldInfo) -> str:

@@ -105,24 +105,24 @@ def test_some_tensors_of_a_file(comparison_folder: Path, tmp_path: Path) -> None
 def test_runs_of_their_own_join_those_of_equal_settings(
     comparison_folder: Path, tmp_path: Path
 ) -> None:
-    alone, other = tmp_path / "alone", tmp_path / "other"
-    shutil.copytree(comparison_folder / "sft" / "seed-0", alone)
+    moved, other = tmp_path / "moved", tmp_path / "other"
+    shutil.copytree(comparison_folder / "sft" / "seed-0", moved)
     for name in ("config.yaml", "summary.json"):
-        text = (alone / name).read_text()
-        (alone / name).write_text(
+        text = (moved / name).read_text()
+        (moved / name).write_text(
             text.replace("seed: 0\nthreads", "seed: 7\nthreads").replace('"seed": 0', '"seed": 7')
         )
-    shutil.copytree(alone, other)
+    shutil.copytree(moved, other)
     edit(other / "config.yaml", rounds=5)
-    section = the_section(comparison_folder, alone, other)
+    section = the_section(comparison_folder, moved, other)
     assert {label: list(runs) for label, runs in section.runs.items()} == {
         "sft": [0, 1, 7],
         "fedmosaic": [0, 1],
         "sft (rounds=5)": [7],
     }
-    again = the_section(comparison_folder, comparison_folder / "sft" / "seed-1")
-    assert list(again.runs["sft"]) == [0, 1] and not again.notes
-    copied = the_section(comparison_folder, alone, Path(shutil.copytree(alone, tmp_path / "copy")))
+    repeated = the_section(comparison_folder, comparison_folder / "sft" / "seed-1")
+    assert list(repeated.runs["sft"]) == [0, 1] and not repeated.notes
+    copied = the_section(comparison_folder, moved, Path(shutil.copytree(moved, tmp_path / "copy")))
     assert list(copied.runs["sft"]) == [0, 1, 7] and "copy is left out" in copied.notes[0]
 
 

@@ -38,10 +38,10 @@ class ConsoleProgress(Callback):
             f"{settings.name} · {settings.algorithm} · seed {settings.seed} · "
             f"{len(scenario.clients)} clients · {scenario.rounds} rounds"
         )
-        again = (
+        continuation = (
             [f"continuing after round {first_round} of {scenario.rounds}"] if first_round else []
         )
-        print_parts([Text(title, "bold"), models, *again], self.console)
+        print_parts([Text(title, "bold"), models, *continuation], self.console)
         self.settings = settings
         self.own_tasks = {
             client.name: {task.name for task in client.tasks} for client in scenario.clients

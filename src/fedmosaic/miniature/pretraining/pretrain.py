@@ -85,9 +85,8 @@ def pretrain(
                 "skills": skill_report(model, tokenizer, tower),
                 "curve": curve,
             }
-            folder = out / folder_name(architecture.name, seed)
-            save_model(folder, model, tokenizer, report)
-            folders.append(folder)
+            folders.append(out / folder_name(architecture.name, seed))
+            save_model(folders[-1], model, tokenizer, report)
     return folders
 
 
