@@ -44,10 +44,10 @@ def summarise(
         stage: ``before`` or ``after`` local training.
 
     Returns:
-        ``{"self": F, "others": {**F, "in_group": F, "out_group": F}, "unseen": F, "clients": {...},
-        "tasks": {...}}`` with F = ``{"last", "auc", "std", "worst"}``. ``std`` and ``worst`` are
-        over clients, of the last value, and only in the overall figures. A figure that was not
-        measured is None. ``unseen`` is missing if no unseen tasks were measured.
+        The figures by ``self``, ``others`` and ``unseen``, by ``clients`` and by ``tasks``. Each
+        has ``last`` and ``auc``; the overall ones also have ``std`` and ``worst`` of the last value
+        over clients. ``others`` also has ``in_group`` and ``out_group`` with figures of their own.
+        A figure that was not measured is None. ``unseen`` is missing without unseen tasks.
     """
     scores: dict[str, dict[str, Rounds]] = defaultdict(lambda: defaultdict(dict))
     for record in records:

@@ -100,9 +100,10 @@ class Sweep:
             failures: the runs that failed.
 
         Returns:
-            ``{"candidates": [{"settings", "self", "others", "score"} or {"settings", "failed"}],
-            "chosen": settings}`` with scores in percent. ``chosen`` is None if every candidate
-            failed, or if a run was lost, since its candidate might be the best.
+            The record ``{"candidates": [...], "chosen": settings}``. A candidate has ``settings``
+            with ``self``, ``others`` and ``score`` in percent, or ``settings`` with ``failed``.
+            ``chosen`` is None if every candidate failed, or if a run was lost, since its candidate
+            might be the best.
         """
         reasons = {(failure.label, failure.seed): failure.reason for failure in failures}
         entries: list[dict[str, Any]] = []
