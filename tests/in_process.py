@@ -1,4 +1,4 @@
-"""The jobs of a comparison without processes of their own."""
+"""Run the jobs of a comparison in this process."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.accuracy import ablations, evidence
 from benchmarks.common.tables import own_group_share
-from fedmosaic.experiments.compare import Plan
+from fedmosaic.experiments.plan import Plan
 from fedmosaic.experiments.summaries import compare_summaries
 
 

@@ -1,15 +1,22 @@
-"""Scenario files: shipped ones load, and every mistake is named with the way out."""
+"""Load scenario files; every mistake is named with the way out."""
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from fedmosaic import config
-from fedmosaic.config import Scenario, Settings
+from fedmosaic.algorithms import algorithm_class, algorithm_names, make_algorithm
+from fedmosaic.alignment.standalone import StandaloneSettings
+from fedmosaic.config import Scenario, Settings, renamed
 from fedmosaic.config.load import load_scenario, merge, parse, scenario_names
 from fedmosaic.errors import ConfigError
+from fedmosaic.experiments.adaptation import Adaptation
 
 SECTIONS = [
     section
@@ -101,8 +108,100 @@ def test_merge_does_not_change_its_arguments() -> None:
     assert base == {"a": {"b": 1}, "c": [1]}
 
 
-@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.__name__)
+OPTIONS = {name: algorithm_class(name).Options for name in algorithm_names()}
+
+
+@pytest.mark.parametrize(
+    "section",
+    [*SECTIONS, Adaptation, *dict.fromkeys(OPTIONS.values())],
+    ids=lambda section: section.__qualname__,
+)
 def test_every_setting_is_described(section: type[Settings]) -> None:
     for name, field in section.model_fields.items():
         assert field.description, f"{section.__name__}.{name} has no docstring"
         assert field.description.rstrip().endswith("."), f"{section.__name__}.{name}"
+
+
+# --- settings of earlier versions -----------------------------------------------------------------
+FORMER = {
+    "adapter.rank=4": "'adapter.rank' is now 'adapter.r'",
+    "adapter.mix=plain": "'adapter.mix' is gone",
+    "alignment.layers=even": "'alignment.layers' is now 'adapter.block_rule'",
+    "alignment.rank=8": "'alignment.rank' is gone: an alignment has the adapter's rank",
+    "algorithms.fedmosaic.pull=0.2": "fedmosaic-interpolation.interpolation",
+}
+
+
+@pytest.mark.parametrize(("override", "message"), FORMER.items())
+def test_former_keys_are_named_in_overrides_and_files(
+    override: str, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=f"^--set {re.escape(override)}: .*{re.escape(message)}"):
+        load_scenario("miniature/quickstart", [override])
+    key, _, value = override.partition("=")
+    content: Any = {"extends": "miniature/quickstart"}
+    node = content
+    *path, last = key.split(".")
+    for part in path:
+        node = node.setdefault(part, {})
+    node[last] = yaml.safe_load(value)
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump(content))
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        make_algorithm("fedmosaic", load_scenario(file), 0)
+
+
+def test_former_keys_are_named_in_lists_and_mappings() -> None:
+    with pytest.raises(ConfigError, match=r"^f: 'clients\.0\.rank' is now 'clients\.0\.r'$"):
+        parse(Scenario, {"clients": [{**CLIENT, "rank": 2}]}, "f")
+    with pytest.raises(ConfigError, match=r"^f: 'alignment\.refine\.kept' is now .*in_memory'$"):
+        parse(Scenario, {"clients": [CLIENT], "alignment": {"refine": {"kept": 2}}}, "f")
+    with pytest.raises(ConfigError, match=r"^align: 'align\.rank' is now 'align\.r'$"):
+        parse(StandaloneSettings, {"rank": 64}, "align")
+
+
+def test_former_names_of_algorithms_are_explained() -> None:
+    for former, new in renamed.ALGORITHMS.items():
+        assert new in algorithm_names() and former not in algorithm_names()
+    with pytest.raises(ConfigError, match="'fedsa_lora' is now 'fedsa-lora'"):
+        make_algorithm("fedsa_lora", load_scenario("miniature/quickstart"), 0)
+
+
+def test_every_new_key_exists_and_no_former_one() -> None:
+    for former, new in renamed.RENAMED.items():
+        assert exists(new) and not exists(former), new
+    for former in renamed.REMOVED:
+        assert not exists(former), former
+
+
+def exists(key: str) -> bool:
+    """Return whether a dotted key names a setting of a scenario or of an algorithm's options."""
+    section, _, rest = key.partition(".")
+    if section == "algorithms":
+        name, _, option = rest.partition(".")
+        return option in algorithm_class(name).Options.model_fields
+    kind: Any = {"clients": config.ClientSpec, "adapter": config.AdapterSettings}.get(section)
+    if section == "align":
+        kind = StandaloneSettings
+    if section == "alignment":
+        refine = rest.startswith("refine.")
+        kind = config.RefineSettings if refine else config.AlignmentSettings
+    return rest.removeprefix("*.").removeprefix("refine.") in kind.model_fields
+
+
+def test_translation_renames_and_leaves_out() -> None:
+    former = {
+        "clients": [{"name": "a", "rank": 2}],
+        "adapter": {"rank": 4, "mix": "plain", "alpha": 8},
+        "alignment": {"layers": "even", "rank": 16, "refine": {"questions": 9, "lr": 1}},
+        "algorithms": {"fedmosaic-beside": {"foreign": 2.0}, "fedmosaic": {"pull": 0.1}},
+    }
+    before = json.dumps(former)
+    assert renamed.translate_scenario(former) == {
+        "clients": [{"name": "a", "r": 2}],
+        "adapter": {"alpha": 8, "r": 4, "block_rule": "even"},
+        "alignment": {"refine": {"pseudo_tasks": 9}},
+        "algorithms": {"fedmosaic-additive": {"cross_architecture_weight": 2.0}, "fedmosaic": {}},
+    }
+    assert json.dumps(former) == before
+    assert not renamed.former_keys(renamed.translate_scenario(former))

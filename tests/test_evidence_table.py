@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.accuracy import evidence, evidence_table
 from benchmarks.common.claims import verdict
-from fedmosaic.experiments.compare import Plan
+from fedmosaic.experiments.plan import Plan
 from fedmosaic.experiments.statistics import Interval
 from fedmosaic.miniature.benchmark.load import task_names
 from fedmosaic.miniature.pretraining.architectures import ARCHITECTURES

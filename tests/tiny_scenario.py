@@ -1,4 +1,4 @@
-"""A federation small enough to run in seconds: four clients, three architectures."""
+"""Define a federation that runs in seconds: four clients, three architectures."""
 
 from __future__ import annotations
 

@@ -152,7 +152,7 @@ def test_pooled_does_not_depend_on_the_process_that_trains(tiny: Path) -> None:
         received = Message()
         found = []
         for client in training:
-            client.round = number
+            client.context.round = number
             algorithm = client.runtime.algorithm
             with client.turn():
                 if number:

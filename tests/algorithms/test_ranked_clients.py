@@ -168,7 +168,7 @@ def test_flora_goes_on_from_the_merged_sum_with_a_fresh_adapter(tiny: Path) -> N
     inputs = {"inputs_embeds": client.backbone.embed(batch), "attention_mask": batch.attention_mask}
     with client.turn():
         before = read_state(client.model, "local")
-        client.round = 1
+        client.context.round = 1
         algorithm.receive(client.context, Message(sent))
         fresh = read_state(client.model, "local")
         held = read_state(client.model, "global")

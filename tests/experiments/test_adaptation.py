@@ -1,4 +1,4 @@
-"""Fast adaptation: it starts from what a client would use next, changes nothing of the run, and goes on where it was stopped."""
+"""Measure fast adaptation: where it starts, that the run stays as it is, and interruptions."""
 
 from __future__ import annotations
 
@@ -77,9 +77,9 @@ def test_every_client_learns_every_task_and_the_run_stays_as_it_is(
 ) -> None:
     folder = copied(algorithm)
     before = content(folder)
-    told: list[tuple[Any, ...]] = []
+    results: list[tuple[Any, ...]] = []
     found = fedmosaic.adapt(
-        folder, **ASKED, fresh=True, on_result=lambda *heard: told.append(heard)
+        folder, **ASKED, fresh=True, on_result=lambda *result: results.append(result)
     )
     after = content(folder)
     assert json.loads(after.pop("adaptation.json")) == found
@@ -93,13 +93,15 @@ def test_every_client_learns_every_task_and_the_run_stays_as_it_is(
         assert all(
             len(values) == 3 for curves in found[kind].values() for values in curves.values()
         )
-    assert len(told) == 8
+    assert len(results) == 8
     # Once more: there is nothing to do. Without the file: the same again.
     assert (
-        fedmosaic.adapt(folder, **ASKED, fresh=True, on_result=lambda *heard: told.append(heard))
+        fedmosaic.adapt(
+            folder, **ASKED, fresh=True, on_result=lambda *result: results.append(result)
+        )
         == found
     )
-    assert len(told) == 8
+    assert len(results) == 8
     (folder / "adaptation.json").unlink()
     first = states[:12]
     states.clear()
@@ -167,7 +169,7 @@ def test_it_can_start_from_what_was_received_alone(
         assert all(received[key].equal(others[key]) for key in changed)
 
 
-def test_mistakes_are_told(copied: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mistakes_are_named(copied: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     folder = copied("sft")
     with pytest.raises(ConfigError, match=r"no unseen tasks.*--tasks"):
         fedmosaic.adapt(folder)

@@ -1,4 +1,4 @@
-"""Equal compute and equal communication: counted on real rounds, the same for every seed, and kept to in the run."""
+"""Count equal compute and equal communication on real rounds; every run keeps to its budget."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def test_equal_steps_by_hand() -> None:
     assert equal_steps(10, reference, cost({"small": 200, "large": 1000}), clients) == 5
     assert equal_steps(10, reference, cost({"small": 110, "large": 510}), clients) == 7000 / 730
     # 50 at each client whatever the number of steps.
-    beside = cost({"small": 150, "large": 550}, {"small": 100, "large": 500})
-    assert equal_steps(10, reference, beside, clients) == 10 * (700 - 150) / 700
+    more = cost({"small": 150, "large": 550}, {"small": 100, "large": 500})
+    assert equal_steps(10, reference, more, clients) == 10 * (700 - 150) / 700
     assert (
         equal_steps(
             10, reference, cost({"small": 900, "large": 900}, {"small": 1, "large": 1}), clients
@@ -100,7 +100,8 @@ def test_every_algorithm_gets_the_compute_of_local_training(equal: Any) -> None:
     assert equal("sft").summary["steps"] == equal("fedavg").summary["steps"] == 8
     assert equal("fedavg").summary["flops"]["client_round"] == budget
     ours = equal("fedmosaic").summary
-    # A signature every second step costs about one step in five here; the scenario's own 3 steps do not count.
+    # A signature every second step costs about one step in five here. The scenario's own 3 steps
+    # are ignored.
     assert 5 <= ours["steps"] < 8
     assert budget * (1 - 2 / ours["steps"]) < ours["flops"]["client_round"] <= budget * 1.03
     assert (
@@ -117,8 +118,8 @@ def test_what_was_counted_is_written_down_and_is_the_same_for_every_seed(equal: 
     settings = RunFolder.open(equal("fedmosaic").folder)[1].model_copy(
         update={"seed": 1, "rehearsal": None}
     )
-    again = resolve(Runtime(settings), resolve_budget).rehearsal
-    assert again is not None and again.model_dump(mode="json") == one["rehearsal"]
+    repeated = resolve(Runtime(settings), resolve_budget).rehearsal
+    assert repeated is not None and repeated.model_dump(mode="json") == one["rehearsal"]
     assert one["scenario"]["algorithms"]["fedmosaic"]["steps"] == one["rehearsal"]["steps"]
     turns = lines(equal("fedmosaic").folder, "client")
     assert [("flops" in turn) for turn in turns] == [turn["round"] == 1 for turn in turns]
@@ -151,10 +152,10 @@ def test_counting_changes_no_number_of_a_run(
     assert values[0] == values[1]
 
 
-class Thoughtful(FedAvg):
-    """FedAvg that, once it has received something, takes four steps on public examples and speaks about them when it uploads."""
+class PublicSteps(FedAvg):
+    """Take four steps on public examples after a download, and three forward passes for an upload."""
 
-    name: ClassVar[str] = "thoughtful"
+    name: ClassVar[str] = "publicsteps"
 
     def receive(self, client: Client, download: Message) -> None:
         super().receive(client, download)
@@ -183,17 +184,17 @@ class Thoughtful(FedAvg):
 def test_work_beside_the_steps_counts_even_if_it_needs_a_download(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, equal: Any
 ) -> None:
-    module = types.ModuleType("fedmosaic.algorithms.thoughtful")
-    module.Thoughtful = Thoughtful  # type: ignore[attr-defined]
+    module = types.ModuleType("fedmosaic.algorithms.publicsteps")
+    module.PublicSteps = PublicSteps  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setitem(algorithms.TABLE, "thoughtful", "thoughtful:Thoughtful")
+    monkeypatch.setitem(algorithms.TABLE, "publicsteps", "publicsteps:PublicSteps")
     clients = yaml.safe_load(tiny.read_text())
     tiny.write_text(yaml.safe_dump({**clients, "clients": clients["clients"][:2]}))
-    summary = run(tiny, tmp_path / "run", *EQUAL, algorithm="thoughtful").summary
+    summary = run(tiny, tmp_path / "run", *EQUAL, algorithm="publicsteps").summary
     assert 1 <= summary["steps"] <= 4
     assert summary["flops"]["client_round"] <= 1.05 * equal("sft").summary["flops"]["client_round"]
     with pytest.raises(ConfigError, match=r"larger train\.steps"):
-        run(tiny, tmp_path / "poor", "budget=flops", "train.steps=1", algorithm="thoughtful")
+        run(tiny, tmp_path / "poor", "budget=flops", "train.steps=1", algorithm="publicsteps")
     assert not (tmp_path / "poor").exists()
 
 
@@ -264,7 +265,7 @@ def test_the_papers_numbers_are_a_count_of_passes() -> None:
 
 
 def test_steps_of_the_papers_design_are_the_papers() -> None:
-    """One signature period at 1/32 of the size; the whole table, with reasons, is made by benchmarks.cost.equal_compute."""
+    """Measure one signature period at 1/32 of the size, as benchmarks.cost.equal_compute does."""
     measured = measure(32, 10, ["sft", "fedmosaic"])
     for name, found in measured.items():
         assert PAPER[name] - 3 <= found["steps for 100"] <= PAPER[name] + 3, name

@@ -1,4 +1,4 @@
-"""What one writes on the command line is what is compared, and mistakes are told."""
+"""Parse variants, seeds and choices of the command line."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from fedmosaic.experiments.variants import Variant, parse_choices, parse_seeds, 
 
 
 def test_variants_have_labels_options_and_settings() -> None:
-    text = "sft, fedmosaic:pull=0.2:relevance.top_k=2 ,views=fedmosaic:relevance.kind=uniform:adapter.target_modules=[q_proj,k_proj]"
+    text = (
+        "sft, fedprox:mu=0.2:relevance.top_k=2 ,"
+        "views=fedmosaic:relevance.kind=uniform:adapter.target_modules=[q_proj,k_proj]"
+    )
     assert parse_variants([text, "fedavg"]) == [
         Variant("sft", "sft"),
         Variant(
-            "fedmosaic:pull=0.2:relevance.top_k=2",
-            "fedmosaic",
-            ("algorithms.fedmosaic.pull=0.2", "relevance.top_k=2"),
+            "fedprox:mu=0.2:relevance.top_k=2",
+            "fedprox",
+            ("algorithms.fedprox.mu=0.2", "relevance.top_k=2"),
         ),
         Variant(
             "views",
@@ -24,7 +27,7 @@ def test_variants_have_labels_options_and_settings() -> None:
         ),
         Variant("fedavg", "fedavg"),
     ]
-    assert Variant.parse("fedmosaic:pull=0.2").folder == "fedmosaic-pull-0.2"
+    assert Variant.parse("fedprox:mu=0.2").folder == "fedprox-mu-0.2"
     assert (
         Variant("fedmosaic, permuted relevance", "fedmosaic").folder
         == "fedmosaic-permuted-relevance"
@@ -35,8 +38,8 @@ def test_variants_have_labels_options_and_settings() -> None:
     ("texts", "message"),
     [
         (["sft,fedmosiac"], "Did you mean 'fedmosaic'"),
-        (["mine=fedmosiac:pull=1"], "Did you mean 'fedmosaic'"),
-        (["fedmosaic:pull"], "fedmosaic:key=value"),
+        (["mine=fedmosiac:steps=1"], "Did you mean 'fedmosaic'"),
+        (["fedmosaic:steps"], "fedmosaic:key=value"),
         (["=sft"], "is empty"),
         (["sft", "sft"], "have the same name"),
         (["a b=sft,a-b=fedavg"], "have the same name"),

@@ -1,4 +1,7 @@
-"""SIGKILL in the middle of a run: resuming gives the undisturbed run, bit for bit (five random places: benchmarks/cost/kill_resume.py)."""
+"""Kill a run and resume it: the result is that of an undisturbed run, bit for bit.
+
+benchmarks/cost/kill_resume.py does the same at five random places.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ def dies(
     call: int,
     half: Callable[..., Any] = lambda *_: None,
 ) -> None:
-    """Run in a process of its own that ends like a killed one at the ``call``-th call of a function, when half of it is done."""
+    """Run in a process that dies in the middle of a function's ``call``-th call."""
     pid = os.fork()
     if pid == 0:
         try:

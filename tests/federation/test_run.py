@@ -1,9 +1,8 @@
-"""A whole run on tiny settings: what it writes, what it refuses, and that every number is the same when it is done again."""
+"""Run the tiny scenario: what it writes, and that repeated and resumed runs are equal."""
 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -12,43 +11,19 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from short_run import StopAt, files, numbers, start
 
 import fedmosaic
 from fedmosaic.adapters import adapter_parameters, read_state
 from fedmosaic.algorithms.fedavg import FedAvg
 from fedmosaic.algorithms.fedmosaic import FedMosaic
 from fedmosaic.algorithms.message import Message
-from fedmosaic.errors import CheckpointError, ConfigError, DataError, FedMosaicError, ModelError
+from fedmosaic.errors import FedMosaicError
 from fedmosaic.federation import workers
 from fedmosaic.federation.callbacks import Callback
-from fedmosaic.federation.runtime import Runtime
-from fedmosaic.federation.wire import read_tensors, write_tensors
+from fedmosaic.federation.wire import read_tensors
 from fedmosaic.memory import peak_memory
 from tiny_scenario import TINY
-
-
-def start(tiny: Path, out: Path, **options: Any) -> Any:
-    return fedmosaic.run(tiny, out=out, progress=False, trackers=(), **{"workers": 1, **options})
-
-
-def numbers(folder: Path) -> list[dict[str, Any]]:
-    """The metrics without timings."""
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [
-        {key: value for key, value in line.items() if key not in ("seconds", "parts", "memory")}
-        for line in lines
-    ]
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    """Checkpoints and adapters, byte by byte."""
-    parts = [folder / "checkpoints", folder / "adapters"]
-    return {
-        str(p.relative_to(folder)): p.read_bytes()
-        for part in parts
-        for p in sorted(part.rglob("*"))
-        if p.is_file()
-    }
 
 
 @pytest.fixture(scope="module")
@@ -98,21 +73,10 @@ def test_the_same_seed_gives_the_same_numbers_and_another_does_not(
 
 
 def test_workers_give_the_numbers_of_one_process(tiny: Path, tmp_path: Path) -> None:
-    alone = start(tiny, tmp_path / "alone", rounds=2)
+    single = start(tiny, tmp_path / "alone", rounds=2)
     spread = start(tiny, tmp_path / "spread", rounds=2, workers=2)
-    assert numbers(alone.folder) == numbers(spread.folder)
-    assert files(alone.folder) == files(spread.folder)
-
-
-class StopAt(Callback):
-    """Raises in the middle of a round, as Ctrl-C does."""
-
-    def __init__(self, round_number: int, client: str) -> None:
-        self.at = (round_number, client)
-
-    def client_finished(self, round_number: int, client: str, report: Any) -> None:
-        if (round_number, client) == self.at:
-            raise KeyboardInterrupt
+    assert numbers(single.folder) == numbers(spread.folder)
+    assert files(single.folder) == files(spread.folder)
 
 
 @pytest.mark.parametrize("algorithm", ["fedmosaic", "fedavg"])
@@ -221,17 +185,6 @@ def test_a_client_that_diverges_has_no_update_and_starts_again_from_before(
     assert len(own) > 100 and [key for key in own if not torch.equal(before[key], after[key])] == []
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_run_in_which_everybody_diverges_ends_with_the_reason(
-    tiny: Path, tmp_path: Path, workers: int
-) -> None:
-    settings = ["train.lr=1e30", "train.lr_shared=1e30", "train.clip=0"]
-    with pytest.raises(
-        FedMosaicError, match=r"round 0: no usable update\. client 'a' .* lower train\.lr"
-    ):
-        start(tiny, tmp_path / "run", workers=workers, overrides=settings)
-
-
 def test_a_worker_that_dies_is_told(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -251,26 +204,6 @@ def test_a_worker_that_dies_is_told(
         start(tiny, tmp_path / "run", workers=2, callbacks=[Murderer()])
 
 
-def test_a_text_model_is_not_shown_pictures(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = Runtime.backbone
-
-    def blind(self: Runtime, name: str) -> Any:
-        backbone = real(self, name)
-        if "qwen2" in name:
-            backbone.tower = None
-        return backbone
-
-    monkeypatch.setattr(Runtime, "backbone", blind)
-    with pytest.raises(
-        ModelError,
-        match=r"tiny\.yaml: clients\.1\.model: .*text only, but task 'miniature/stages-2' shows",
-    ):
-        start(tiny, tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
 def test_others_tasks_can_be_measured_on_fewer_items(tiny: Path, tmp_path: Path) -> None:
     own = {client["name"]: set(client["tasks"]) for client in TINY["clients"]}
     items = ["evaluation.others_items=4", "evaluation.items=5", "evaluation.last_items=3"]
@@ -285,88 +218,5 @@ def test_partial_participation_is_seeded(tiny: Path, tmp_path: Path) -> None:
     rounds = [line["clients"] for line in numbers(run.folder) if line["kind"] == "round"]
     assert all(len(clients) == 2 for clients in rounds)
     assert len({tuple(clients) for clients in rounds}) > 1
-    again = start(tiny, tmp_path / "again", overrides=["participation=0.5"])
-    assert files(again.folder) == files(run.folder)
-
-
-@pytest.mark.parametrize(
-    ("change", "error", "message"),
-    [
-        ("adapter.num_blocks=9", ModelError, r"tiny\.yaml: clients\.0\.model: .*8 layers"),
-        (
-            "clients=[{name: a, model: miniature/lama-8x96, tasks: [miniature/stages-0]}]",
-            ModelError,
-            "miniature/llama-8x96",
-        ),
-        (
-            "clients=[{name: a, model: miniature/llama-8x96, tasks: [miniature/stage-0]}]",
-            DataError,
-            r"tiny\.yaml: clients\.0\.tasks\.0: .*stages-0",
-        ),
-        ("data.public=nowhere.json", DataError, r"data\.public: .*nowhere\.json"),
-        ("evaluation.views=[mixd]", ConfigError, "mixed"),
-        ("algorithms={fedmosaic: {stps: 1}}", ConfigError, "steps"),
-        ("unseen=[miniature/nothing]", DataError, r"unseen\.0: "),
-        ("models.dtype=floaty", ModelError, "dtype 'floaty'"),
-    ],
-)
-def test_mistakes_are_told_before_anything_is_written(
-    tiny: Path, tmp_path: Path, change: str, error: type[FedMosaicError], message: str
-) -> None:
-    with pytest.raises(error, match=message):
-        start(tiny, tmp_path / "run", overrides=[change])
-    assert not (tmp_path / "run").exists()
-
-
-def test_folders_that_are_no_runs(tiny: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"no config\.yaml"):
-        fedmosaic.resume(tmp_path)
-    with pytest.raises(ConfigError, match="already exists"):
-        start(tiny, tmp_path)
-
-
-def test_damaged_checkpoints_are_named(tiny: Path, tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        start(tiny, tmp_path / "run", callbacks=[StopAt(1, "d")])
-    path = tmp_path / "run" / "checkpoints" / "round-0001" / "clients" / "c.safetensors"
-    path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(CheckpointError, match=r"c\.safetensors"):
-        fedmosaic.resume(tmp_path / "run", progress=False)
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        (lambda state: state.pop("adapter/local/gate.0.q_proj"), "lacks 'local/gate.0.q_proj'"),
-        (lambda state: state["adapter/local/gate.0.q_proj"].fill_(float("nan")), "NaN or Inf"),
-    ],
-)
-def test_checkpoints_of_another_adapter_are_named(
-    tiny: Path, tmp_path: Path, change: Any, reason: str
-) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        start(tiny, tmp_path / "run", callbacks=[StopAt(1, "d")])
-    path = tmp_path / "run" / "checkpoints" / "round-0001" / "clients" / "c.safetensors"
-    tensors, scalars = read_tensors(path)
-    change(tensors)
-    write_tensors(path, tensors, scalars)
-    with pytest.raises(CheckpointError, match=rf"c\.safetensors does not fit .*{reason}"):
-        fedmosaic.resume(tmp_path / "run", progress=False)
-
-
-def test_what_a_killed_run_left_half_done_is_cleared_and_blocks_nothing(
-    tiny: Path, tmp_path: Path
-) -> None:
-    """A temporary of config.yaml; and, after the last checkpoint, an old one not yet pruned and half a folder of adapters."""
-    out = tmp_path / "run"
-    out.mkdir()
-    (out / ".config.yaml.x").write_text("half")
-    run = start(tiny, out)
-    whole = {path.relative_to(out) for path in out.rglob("*")} - {Path(".config.yaml.x")}
-    (out / "summary.json").unlink()
-    shutil.copytree(out / "checkpoints" / "round-0002", out / "checkpoints" / "round-0001")
-    (out / ".adapters.x").mkdir()
-    (out / "checkpoints" / ".round-0004.x").mkdir()
-    again = fedmosaic.resume(out, progress=False)
-    assert {path.relative_to(out) for path in out.rglob("*")} == whole
-    assert again.summary["self"] == run.summary["self"]
+    repeated = start(tiny, tmp_path / "again", overrides=["participation=0.5"])
+    assert files(repeated.folder) == files(run.folder)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +64,7 @@ def align(
     chosen = _settings({"seed": seed, **settings}, join, overrides)
     options = ModelOptions(dtype, device)
     loaded = {name: Backbone.load(name, options) for name in dict.fromkeys([*models, pivot])}
-    if public == "synthetic" and any(backbone.tower is None for backbone in loaded.values()):
-        public = "synthetic/text"
+    public = _public_for(loaded.values(), public)
     examples = public_examples(public, size, seed, root=Path(root) if root is not None else None)
     with AlignProgress(progress) as shown:
         found = alignment.align(
@@ -79,6 +78,12 @@ def align(
     if out is not None:
         _write(found, Path(out))
     return found
+
+
+def _public_for(backbones: Iterable[Backbone], public: str) -> str:
+    """Return the name of the public data; drawn pictures become text for models of text only."""
+    text_only = any(backbone.tower is None for backbone in backbones)
+    return "synthetic/text" if public == "synthetic" and text_only else public
 
 
 def _settings(

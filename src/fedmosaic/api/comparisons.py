@@ -7,7 +7,8 @@ from pathlib import Path
 
 from fedmosaic.api.scenarios import stem, with_overrides
 from fedmosaic.config import Scenario
-from fedmosaic.experiments.compare import Comparison, Plan, run_comparison
+from fedmosaic.experiments.compare import Comparison, run_comparison
+from fedmosaic.experiments.plan import Plan
 from fedmosaic.experiments.sweep import SEEDS, By, Sweep
 from fedmosaic.experiments.variants import Variant, distinct
 from fedmosaic.files import write_atomic
@@ -27,9 +28,7 @@ def compare(
     jobs: int = 0,
     progress: bool = True,
 ) -> Comparison:
-    """Run several algorithms with several seeds and compare them.
-
-    The same call continues a comparison that was interrupted.
+    """Run algorithms with several seeds and compare them; the same call continues if interrupted.
 
     Args:
         scenario: as for :func:`run`.
@@ -42,7 +41,7 @@ def compare(
         sweep_by: the score that decides, see :class:`~fedmosaic.experiments.sweep.Sweep`.
         sweep_seeds: seeds of the runs of the sweep.
         out: the folder; by default ``runs/<scenario>-comparison``.
-        jobs: runs at a time, as far as memory allows; 0 for a number that suits the machine.
+        jobs: runs at a time, as far as memory allows; 0 chooses.
         progress: whether to show progress in the terminal.
 
     Returns:

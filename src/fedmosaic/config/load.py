@@ -165,7 +165,7 @@ def apply_override(content: dict[str, Any], override: str) -> None:
 def _explain(kind: type[BaseModel], problem: Any, origin: str) -> str:
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        section = f"{origin}." if origin.startswith("algorithms.") else ""
+        section = f"{origin}." if re.match(r"align$|algorithms\.", origin) else ""
         if former := renamed.explain(section + where.removeprefix("scenario.")):
             return former
         parent = _model_at(kind, problem["loc"][:-1])

@@ -1,7 +1,7 @@
 """List settings and algorithms that were renamed or removed, for errors and for old run folders.
 
 ``*`` in a key stands for the number of a list item. Keys of ``algorithms`` have the algorithm's
-new name.
+new name. Keys of ``align`` are those of ``fedmosaic align``.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ RENAMED = {
     "adapter.kappa": "adapter.b_scale",
     "clients.*.rank": "clients.*.r",
     "alignment.layers": "adapter.block_rule",
+    "align.layers": "align.block_rule",
+    "align.rank": "align.r",
+    "align.blocks": "align.num_blocks",
     "alignment.refine.questions": "alignment.refine.pseudo_tasks",
     "alignment.refine.kept": "alignment.refine.in_memory",
     "algorithms.fedmosaic-interpolation.pull": "algorithms.fedmosaic-interpolation.interpolation",

@@ -27,7 +27,7 @@ class Rehearsal(Settings):
     """
 
     flops: dict[str, int] = Field(default_factory=dict)
-    """Operations of this algorithm's whole local round of ``train.steps`` steps, by architecture."""
+    """Operations of the algorithm's whole local round of ``train.steps`` steps, by architecture."""
 
     bytes_up: int = 0
     """Bytes that the client with the most traffic sends in a round."""

@@ -79,14 +79,8 @@ def planned(
     for client in clients:
         if client not in names:
             raise ConfigError(f"{settings.name} has no client {client!r}.{nearest(client, names)}")
-    content = {
-        "tasks": chosen,
-        "clients": list(clients) or names,
-        "every": every,
-        "points": points,
-        "items": items,
-    }
-    return parse(Adaptation, content, "adapt")
+    content = {"tasks": chosen, "clients": list(clients) or names, "items": items}
+    return parse(Adaptation, {**content, "every": every, "points": points}, "adapt")
 
 
 def adapt(
@@ -100,10 +94,10 @@ def adapt(
 ) -> dict[str, Any]:
     """Measure whatever of the plan is not in the folder yet.
 
-    Every client starts from its state after the last round and from what the server would send it
-    next. It trains on one new task alone, with its own algorithm and learning rates, Adam's
-    moments from zero, a constant schedule and no further exchange. Each pair of client and task
-    starts from there again. The run itself stays as it is.
+    Every client starts from its last state and from what the server would send it next. It trains
+    on one new task alone, with its own algorithm and learning rates, Adam's moments from zero, a
+    constant schedule and no further exchange. Each pair of client and task starts from there
+    again. The run itself stays as it is.
 
     Args:
         folder: the folder of a finished run.
@@ -125,32 +119,26 @@ def adapt(
             upper bound that trains on the data of all clients.
         TrainingError: training diverges.
     """
-    checkpoint = folder.latest()
-    if checkpoint is None or folder.summary() is None:
-        raise CheckpointError(
-            f"{folder.path} has not finished; continue it with: "
-            f"fedmosaic run --resume {folder.path}"
-        )
-    folder.require_current()
+    checkpoint = _last_checkpoint(folder)
     prepare_torch(settings)
     runtime = Runtime(_settings_for(settings, plan))
     content = _begun(folder.path / FILE, plan)
     downloads = _downloads(runtime, checkpoint)
     kinds = [ADAPTED, *([FRESH] if fresh else []), *([RECEIVED] if received else [])]
-    for kind, member, spec in _measurements(settings, plan, kinds):
-        curves = content[kind].setdefault(member.name, {})
-        if spec.name in curves:
+    for kind, spec, task in _measurements(settings, plan, kinds):
+        curves = content[kind].setdefault(spec.name, {})
+        if task.name in curves:
             continue
-        client = LocalClient(runtime, member)
-        runtime.check_model(member, [spec])
+        client = LocalClient(runtime, spec)
+        runtime.check_model(spec, [task])
         if kind != FRESH:
-            client.load(checkpoint / "clients" / f"{member.name}.safetensors")
-        download = downloads[member.name] if kind != FRESH else None
-        curve = _learn(client, spec, plan, download, start_from_received=kind == RECEIVED)
-        curves[spec.name] = list(curve)
+            client.load(checkpoint / "clients" / f"{spec.name}.safetensors")
+        download = None if kind == FRESH else downloads[spec.name]
+        curve = _learn(client, task, plan, download, start_from_received=kind == RECEIVED)
+        curves[task.name] = list(curve)
         write_atomic(folder.path / FILE, json.dumps(content, indent=1) + "\n")
         if on_result is not None:
-            on_result(member.name, spec.name, kind, curves[spec.name])
+            on_result(spec.name, task.name, kind, curves[task.name])
     return content
 
 
@@ -188,6 +176,18 @@ def mean_curve(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> list[floa
     """Return the mean over clients and tasks at every point."""
     every = [values for tasks in curves.values() for values in tasks.values()]
     return [sum(column) / len(every) for column in zip(*every, strict=True)]
+
+
+def _last_checkpoint(folder: RunFolder) -> Path:
+    """Return the last checkpoint of a finished run of this version."""
+    folder.require_current()
+    checkpoint = folder.latest()
+    if checkpoint is None or folder.summary() is None:
+        raise CheckpointError(
+            f"{folder.path} has not finished; continue it with: "
+            f"fedmosaic run --resume {folder.path}"
+        )
+    return checkpoint
 
 
 def _settings_for(settings: RunSettings, plan: Adaptation) -> RunSettings:
@@ -261,14 +261,14 @@ def _learn(
             return measure(runtime, client.backbone, model, spec, plan.items).score
 
     with client.turn() as context:
-        client.round = rounds
+        context.round = rounds
         if download is not None:
             algorithm.receive(context, unpack(download))
         if start_from_received:
             algorithm.start_from_received(context)
         yield score()
         for point in range(plan.points):
-            client.round = rounds + point
+            context.round = rounds + point
             client.stream.begin_round(point)
             try:
                 client.trained()

@@ -1,4 +1,4 @@
-"""Define callbacks: progress lines, TensorBoard and other trackers are notified of a run's events."""
+"""Define callbacks, which notify progress lines and trackers of a run's events."""
 
 from __future__ import annotations
 

@@ -55,15 +55,6 @@ class LocalClient:
         self._moments: dict[str, Tensor] = {}
 
     @property
-    def round(self) -> int:
-        """Return the number of the current round, from 0."""
-        return self.context.round
-
-    @round.setter
-    def round(self, number: int) -> None:
-        self.context.round = number
-
-    @property
     def state(self) -> dict[str, Tensor]:
         """Return the tensors that the algorithm keeps for this client between rounds."""
         return self.context.state
@@ -106,7 +97,7 @@ class LocalClient:
         result, laps = ClientResult(), Laps("receive", "train", "evaluate", "upload")
         self.algorithm = self.runtime.algorithm_with(instructions.steps)
         with self.turn():
-            self.round = instructions.round
+            self.context.round = instructions.round
             if instructions.train:
                 self._receive_and_train(instructions, download, result, laps)
             if instructions.after:
@@ -145,7 +136,7 @@ class LocalClient:
 
     @contextmanager
     def turn(self) -> Iterator[ClientContext]:
-        """Load this client's weights and moments into the adapted model; copy them back at the end."""
+        """Put this client's weights and moments into the adapted model, and back at the end."""
         self._enter()
         yield self.context
         self._adapters = self.adapted.state()
@@ -206,7 +197,8 @@ class LocalClient:
         tensors = {
             f"{part}/{key}": value for part, found in parts.items() for key, value in found.items()
         }
-        write_tensors(path, tensors, {"stream": plain, "round": self.round, "client": self.name})
+        scalars = {"stream": plain, "round": self.context.round, "client": self.name}
+        write_tensors(path, tensors, scalars)
 
     def load(self, path: Path) -> None:
         """Continue from a file that :meth:`save` wrote.
@@ -237,7 +229,7 @@ class LocalClient:
         self.stream.load_state_dict(
             {**scalars["stream"], **{k: v.numpy() for k, v in parts["stream"].items()}}
         )
-        self.round = int(scalars["round"])
+        self.context.round = int(scalars["round"])
 
     def save_adapter(self, folder: Path) -> None:
         """Write the adapters as ``save_pretrained`` does, one sub-folder for each named adapter."""

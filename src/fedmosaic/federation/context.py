@@ -35,7 +35,9 @@ OTHER_STEPS = "beside"
 
 
 class ServerContext:
-    """Give an algorithm's server half what it may use; see :class:`fedmosaic.algorithms.base.Server`.
+    """Give an algorithm's server half what it may use.
+
+    Implements :class:`fedmosaic.algorithms.base.Server`.
 
     Attributes:
         members: the clients, in roster order.
@@ -81,7 +83,9 @@ def _member(name: str, introduction: Introduction, oracle: bool) -> Member:
 
 
 class ClientContext:
-    """Give an algorithm's client half what it may use; see :class:`fedmosaic.algorithms.base.Client`.
+    """Give an algorithm's client half what it may use.
+
+    Implements :class:`fedmosaic.algorithms.base.Client`.
 
     Attributes:
         name: the client's name.
@@ -114,7 +118,14 @@ class ClientContext:
         each_step: StepHook | None = None,
         examples: Callable[[], Sequence[Example]] | None = None,
     ) -> FitReport:
-        """Train for ``steps`` steps on the client's stream, or on batches that ``examples`` returns."""
+        """Train the client's model.
+
+        Args:
+            steps: number of optimiser steps.
+            loss: from model, backbone and batch to a scalar; default: cross-entropy on answers.
+            each_step: called with the step number and its examples before the optimiser step.
+            examples: returns the next batch; default: batches of the client's own stream.
+        """
         client, stream = self._client, self._client.stream
         with client.flops.part(OTHER_STEPS if examples else STEPS):
             return fit(

@@ -108,7 +108,7 @@ class _Worker:
     def work(
         self, instructions: Mapping[str, Instructions], downloads: Mapping[str, bytes], ready: Ready
     ) -> None:
-        """Let the worker's clients take their turns; put each result, or an error, into ``ready``."""
+        """Let the worker's clients take their turns; put each result or error into ``ready``."""
         for name in self.clients:
             if name not in instructions:
                 continue
