@@ -26,7 +26,7 @@ ASKED: dict[str, Any] = {"tasks": NEW, "clients": ["a", "d"], "every": 2, "point
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Runs of one round by algorithm, each made once; tests get copies."""
+    """Return runs of one round by algorithm, each made once; tests get copies."""
     folder = tmp_path_factory.mktemp("adapt")
     (folder / "tiny.yaml").write_text(
         yaml.safe_dump({**TINY, "rounds": 1, "evaluation": {"every": 0, "others": False}})
@@ -51,7 +51,7 @@ def copied(made: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Path]
 
 @pytest.fixture
 def states(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """The adapters that were measured, in instruction."""
+    """Return the adapters that were measured, in order."""
     found: list[dict[str, Any]] = []
     measured = module.measure
 

@@ -81,7 +81,7 @@ def test_affordable_rounds_by_hand() -> None:
 
 @pytest.fixture(scope="module")
 def equal(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Runs with ``budget: flops`` of 8 steps of local training, by algorithm."""
+    """Return runs with ``budget: flops`` of 8 steps of local training, by algorithm."""
     from tiny_scenario import TINY
 
     folder = tmp_path_factory.mktemp("equal")

@@ -1,4 +1,4 @@
-"""Statistics across seeds, against tables and hand-computed values."""
+"""Check statistics over seeds against tables and hand-computed values."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_a_comparison_by_hand() -> None:
         found["sft"]["Self"]["minus best"]["of"] == "control"
         and "minus sft" not in found["sft"]["Self"]
     )
-    # Seed 0 is all that everybody has: 70, 53, 50, 40.
+    # Seed 0 is the only common one: 70, 53, 50, 40.
     assert [found[label]["Self"]["rank"] for label in found] == [3.0, 2.0, 1.0, 4.0]
     assert found["ours"]["Others"]["minus best"] == {"of": "fedavg", "mean": -10.0, "ci95": None}
     assert found["fedavg"]["Self"]["ci95"] is None and found["fedavg"]["seeds"] == [0]

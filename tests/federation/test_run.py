@@ -28,7 +28,7 @@ from tiny_scenario import TINY
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
-    """Undisturbed runs of three rounds by algorithm, each made once; nobody changes them."""
+    """Return undisturbed runs of three rounds by algorithm, each made once."""
     folder = tmp_path_factory.mktemp("whole")
     (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY))
     return cache(

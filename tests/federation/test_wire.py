@@ -1,4 +1,4 @@
-"""The wire format gives back what it was given, and refuses everything else with the reason."""
+"""Check that the wire format is lossless and refuses everything else with the reason."""
 
 from __future__ import annotations
 

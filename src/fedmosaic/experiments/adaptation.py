@@ -1,4 +1,4 @@
-"""Measure fast adaptation: how soon a finished run's clients learn a task that nobody trained on.
+"""Measure fast adaptation: how soon the clients of a finished run learn a new task.
 
 ``adaptation.json`` in the run folder holds the accuracy of every client on every task after 0,
 ``every``, 2 ``every``, … local steps.

@@ -30,7 +30,7 @@ class Introduction:
 
 @dataclass(frozen=True)
 class Instructions:
-    """Tell a client what to do in a round; they travel beside the download.
+    """Hold what a client has to do in a round; sent together with the download.
 
     Attributes:
         round: number of the round, from 0.

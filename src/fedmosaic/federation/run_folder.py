@@ -117,7 +117,7 @@ class RunFolder:
     def clear_leftovers(self) -> None:
         """Remove what an interrupted write left behind.
 
-        Only the process that continues the run may call this: nobody else may be writing.
+        Only the process that continues the run may call this, since no other may be writing.
         """
         half = [*self.checkpoints.glob(".round-*"), *self.path.glob(".adapters.*")]
         for name in ("config.yaml", "metrics.jsonl", "summary.json"):
