@@ -153,7 +153,7 @@ def test_counting_changes_no_number_of_a_run(
 
 
 class PublicSteps(FedAvg):
-    """Take four steps on public examples after a download, and three forward passes for an upload."""
+    """Take four steps on public examples after a download, and three passes for an upload."""
 
     name: ClassVar[str] = "publicsteps"
 
