@@ -15,7 +15,7 @@ import yaml
 import fedmosaic
 from fedmosaic.cli import main
 from fedmosaic.errors import CheckpointError, ConfigError, TrainingError
-from fedmosaic.experiments import adaptation as module
+from fedmosaic.experiments import adapt as module
 from fedmosaic.experiments.adaptation import mean_curve
 from fedmosaic.federation.client import LocalClient
 from tiny_scenario import TINY

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fedmosaic.experiments.adaptation import OnResult, planned
-from fedmosaic.experiments.adaptation import adapt as adapt_run
+from fedmosaic.experiments.adapt import OnResult
+from fedmosaic.experiments.adapt import adapt as adapt_run
+from fedmosaic.experiments.adaptation import planned
 from fedmosaic.federation.run_folder import RunFolder
 
 
@@ -27,7 +28,7 @@ def adapt(
 
     The result is ``adaptation.json`` in the run folder, and part of reports. The same call
     continues a measurement that was interrupted. See
-    :func:`fedmosaic.experiments.adaptation.adapt`.
+    :func:`fedmosaic.experiments.adapt.adapt`.
 
     Args:
         folder: a run folder.

@@ -38,7 +38,7 @@ def print_adaptations(
     """Print the mean accuracy of every run after each measured number of local steps.
 
     Args:
-        measured: by run folder, what :func:`fedmosaic.experiments.adaptation.adapt` returns. All
+        measured: by run folder, what :func:`fedmosaic.experiments.adapt.adapt` returns. All
             runs were measured with the same settings.
         console: where to print; by default standard output.
     """
