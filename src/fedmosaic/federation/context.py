@@ -29,9 +29,8 @@ if TYPE_CHECKING:
     from fedmosaic.federation.client import LocalClient
 
 STEPS = "steps"
-# Steps on other examples than the stream's, which ``train.steps`` does not govern. The metrics
-# file has always used this word.
-OTHER_STEPS = "beside"
+# Steps on other examples than the stream's, which ``train.steps`` does not govern.
+OTHER_STEPS = "other_steps"
 
 
 class ServerContext:
