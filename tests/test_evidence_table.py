@@ -113,10 +113,7 @@ def test_a_claim_about_every_baseline_names_the_one_that_comes_closest() -> None
     text = evidence_table.page(
         {"static": {"rows": rows(), "chosen": {}, "claims": [local, baselines]}}
     )
-    assert (
-        "contradicted (significantly above 1 of 2 (95 %), significantly below 1; "
-        "smallest difference -10.0 ± 0.0, to ditto)"
-    ) in text
+    assert "contradicted (above 1 of 2, below 1; least -10.0 ± 0.0, to ditto)" in text
 
 
 @pytest.mark.parametrize("part", list(evidence.SCENARIOS))

@@ -70,7 +70,8 @@ def test_the_evidence_is_what_the_runs_gave() -> None:
         assert set(rows) == {variant.label for variant in evidence.variants_of(part)}
         assert all(row["seeds"] == seeds for row in rows.values())
     assert evidence_table.page(parts) == page_of("evidence")
-    assert evidence_table.short_table(parts) in SHOWN
+    assert evidence_table.short_table(parts, variants=False) in SHOWN
+    assert evidence_table.short_table(parts, variants=True) in SHOWN
     assert evidence_table.short_claims(parts) in SHOWN
     assert evidence_picture.draw(parts["static"]["rows"]) == evidence_picture.PICTURE.read_text()
     assert "evidence.svg" in SHOWN

@@ -139,7 +139,10 @@ def table(
         "`ablations.json`. Accuracy in percent on miniature/hetero: mean ± half-width of the 95 % "
         f"t-interval over seeds {', '.join(map(str, seeds))}; differences are paired by seed. "
         "Weight on own group: the share of a client's RELA weight that goes to peers of its own "
-        f"group after the last round; with equal weights {shares['equal']:.1f}.",
+        f"group after the last round; with equal weights {shares['equal']:.1f}. The settings: N_B "
+        "is `adapter.num_blocks` (here 8), r `adapter.shared_r` (64), tau `relevance.tau` (0.5), "
+        "top-k `relevance.top_k` (all), m `relevance.every` (10), alpha `relevance.ema` (0.5), "
+        "keep `relevance.keep` (40 %), noise `relevance.noise_std` (1e-4).",
         "",
         *table_head("changed", [*SHOWN, "compared with", *gaps, OWN_GROUP, "steps"]),
     ]

@@ -30,7 +30,7 @@ CLAIMS = (
     ),
     Claim("FedMosaic outperforms every baseline", OURS, OTHER_BASELINES),
     Claim("RELA's weights outperform uniform weights", OURS, (UNIFORM,)),
-    Claim("Upper bound: an oracle's weights outperform uniform weights", ORACLE, (UNIFORM,)),
+    Claim("Control: an oracle's weights outperform uniform weights", ORACLE, (UNIFORM,)),
     Claim("RELA's weights outperform the same weights on permuted peers", OURS, (PERMUTED,)),
     Claim(
         "Extension: weights with a relative temperature outperform uniform weights",

@@ -98,16 +98,17 @@ def _judge_column(
 
 
 def claim_cell(line: Mapping[str, Any], column: str) -> str:
-    """Return the verdict on a claim in one column, with the difference that decides it."""
+    """Return the verdict on a claim in one column, with the difference that decides it.
+
+    A claim about several rows has their number: those that the claimed row is significantly above,
+    and those that it is significantly below. Its difference is the least one.
+    """
     entry = line[column]
     gap = format_interval(Interval(entry["mean"], entry["half"], entry["n"]), "+")
     if line["of"] == 1:
         return f"{entry['verdict']} ({gap})"
-    counts = (
-        f"significantly above {entry['above']} of {line['of']} (95 %), "
-        f"significantly below {entry['below']}"
-    )
-    return f"{entry['verdict']} ({counts}; smallest difference {gap}, to {entry['closest']})"
+    counts = f"above {entry['above']} of {line['of']}, below {entry['below']}"
+    return f"{entry['verdict']} ({counts}; least {gap}, to {entry['closest']})"
 
 
 def claims_table(lines: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
