@@ -21,6 +21,7 @@ extensions = [
     "algorithm_pages",
     "command_reference",
     "links",
+    "scenario_list",
     "settings_reference",
 ]
 exclude_patterns = ["_*"]

@@ -8,8 +8,9 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from docutils.parsers.rst import directives
 from from_library import FromLibrary, as_markdown
 from links import whole_figures
 from sphinx.application import Sphinx
@@ -27,7 +28,16 @@ CURVE = (
     "settings, three seeds; local training in grey. It shows how the algorithm behaves over "
     "rounds, not which one is best:"
 )
-HEAD = "| | Self | Others | Self − sft | Others − sft | local steps a round | rate | MB up / down |"
+# Rows of a table of results. A table of few columns needs no scrolling on a telephone.
+MEASURES = (
+    "Self",
+    "Others",
+    "Self minus local training",
+    "Others minus local training",
+    "local steps per round",
+    "learning rate",
+    "MB up / down",
+)
 
 
 class Definition(FromLibrary):
@@ -38,18 +48,34 @@ class Definition(FromLibrary):
 
 
 class Result(FromLibrary):
-    """Show an algorithm's row of the evidence, the command that makes it, and its curve."""
+    """Show an algorithm's figures, the command that makes them, and its curve.
+
+    The option ``no-command`` leaves the command out.
+    """
+
+    option_spec: ClassVar = {"no-command": directives.flag}
 
     def markdown(self, name: str) -> Iterator[str]:
         self.env.note_dependency(str(EVIDENCE))
         parts = json.loads(EVIDENCE.read_text())
         label = label_of(parts["static"]["rows"], name)
         if label is None:
-            yield "It has no row in the evidence: it is outside every budget.\n"
+            yield "It was not measured in the main benchmark: no budget limits it.\n"
         else:
             yield table(parts, label)
-            yield row_command(parts["static"], label)
+            if "no-command" not in self.options:
+                yield row_command(parts["static"], label)
         yield curve(name)
+
+
+class RowCommand(FromLibrary):
+    """Show the command of an algorithm's figures alone."""
+
+    def markdown(self, name: str) -> Iterator[str]:
+        static = json.loads(EVIDENCE.read_text())["static"]
+        label = label_of(static["rows"], name)
+        if label is not None:
+            yield row_command(static, label)
 
 
 def label_of(rows: Mapping[str, Any], name: str) -> str | None:
@@ -58,18 +84,26 @@ def label_of(rows: Mapping[str, Any], name: str) -> str | None:
 
 
 def table(parts: Mapping[str, Any], label: str) -> str:
-    """Make a table of Self and Others, with the differences to local training."""
-    lines = [HEAD, "|---|" + "---|" * 7]
-    for part, content in parts.items():
-        row = content["rows"].get(label)
-        if row is None:
-            continue
-        cells = [interval(row[column]) for column in ("Self", "Others")]
-        cells += [interval(row[column].get("minus sft"), "+") for column in ("Self", "Others")]
-        cells += [str(row["steps"]), rate_of(content, label)]
-        cells += ["\u00a0/\u00a0".join(f"{row['bytes'][way] / 1e6:.1f}" for way in ("up", "down"))]
-        lines.append(f"| {part} | " + " | ".join(cells) + " |")
+    """Make a table of Self and Others, one column for each benchmark that was run."""
+    run = {part: content for part, content in parts.items() if label in content["rows"]}
+    columns = [cells(content, label) for content in run.values()]
+    lines = [f"| | {' | '.join(run)} |", "|---|" + "---|" * len(run)]
+    for measure, *values in zip(MEASURES, *columns, strict=True):
+        if any(values):
+            lines.append(f"| {measure} | {' | '.join(values)} |")
     return "\n".join(lines) + "\n\n"
+
+
+def cells(content: Mapping[str, Any], label: str) -> list[str]:
+    """Write an algorithm's figures in the order of ``MEASURES``."""
+    row = content["rows"][label]
+    found = [interval(row[column]) for column in ("Self", "Others")]
+    found += [interval(row[column].get("minus sft"), "+") for column in ("Self", "Others")]
+    found += [str(row["steps"]), rate_of(content, label)]
+    return [
+        *found,
+        "\u00a0/\u00a0".join(f"{row['bytes'][way] / 1e6:.1f}" for way in ("up", "down")),
+    ]
 
 
 def interval(found: Mapping[str, float] | None, sign: str = "") -> str:
@@ -99,7 +133,7 @@ def row_command(content: Mapping[str, Any], label: str) -> str:
     words = [f"fedmosaic run {scenario} --algorithm {variant.algorithm} --seed 0"]
     words += [f"--set {shlex.quote(setting)}" for setting in settings]
     shown = " \\\n  ".join(words)
-    return f"Seed 0 of the static row is this run:\n\n```bash\n{shown}\n```\n"
+    return f"Seed 0 of the static column is this run:\n\n```bash\n{shown}\n```\n"
 
 
 def curve(name: str) -> str:
@@ -115,4 +149,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     """Add the directives."""
     app.add_directive("definition", Definition)
     app.add_directive("result", Result)
+    app.add_directive("row-command", RowCommand)
     return {"parallel_read_safe": True}

@@ -69,20 +69,20 @@ class Interpolation(FedMosaic):
 
 
 class Additive(FedMosaic):
-    """Mix P and Q of the own and of the other architectures apart, and add them up.
+    """Mix P and Q of a client's own architecture and of the others apart, and add them up.
 
         P_i ← Σ_{j like i} w'_ij P_j + c Σ_{j unlike i} w″_ij P_j        (Q likewise)
 
     over a client's peers j, with weights that sum to 1 in either part and c the
-    ``cross_architecture_weight``. Other architectures then take no weight from the own one, and
-    their P can be as strong as it must be in a foreign model. Messages are those of FedMosaic.
+    ``cross_architecture_weight``. Other architectures then take no weight from the client's own.
+    Messages are those of FedMosaic.
 
     Source: an extension of FedMosaic, not in the paper.
     """
 
     name: ClassVar[str] = "fedmosaic-additive"
     summary: ClassVar[str] = (
-        "extension: other architectures' P, Q at double strength, added to the own one's mix"
+        "extension: other architectures' P, Q, at double strength, added to the mix of its own"
     )
     options_of: ClassVar[str | None] = "fedmosaic"
 
