@@ -44,7 +44,7 @@ REMOVED = {
         f"alignment.refine.{name}": "A and B are refined in closed form, without gradient descent"
         for name in ("steps", "batch", "tasks", "support", "lr", "own", "ridge")
     },
-    "adapter.mix": "the branches are always mixed as in the paper, (1 - g) local + g global (plain)",
+    "adapter.mix": "branches are always mixed as in the paper, (1 - g) local + g global (plain)",
     "algorithms.fedmosaic.pull": (
         "use the algorithm fedmosaic-interpolation with "
         "algorithms.fedmosaic-interpolation.interpolation"
