@@ -44,6 +44,7 @@ autodoc_typehints = "none"  # signatures carry the types once, docstrings the me
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_param = True
+napoleon_custom_sections = [("Class attributes", "params_style")]
 
 # The standard library and PyTorch have no pages here, and no inventory is fetched over the network.
 # Docstrings also point to inner modules, which have no pages either.

@@ -176,7 +176,7 @@ class Algorithm(ABC):
         """Hold the settings of the algorithm, under ``algorithms.<name>``."""
 
         steps: int | None = None
-        """Local optimiser steps a round; None: ``train.steps``."""
+        """Local optimiser steps per round; None: ``train.steps``."""
 
     def __init__(self, options: Any, scenario: Scenario, seed: int) -> None:
         if self.needs_public and scenario.data.public == "none":
@@ -190,7 +190,7 @@ class Algorithm(ABC):
 
     @property
     def steps(self) -> int:
-        """Return the number of local optimiser steps a round."""
+        """Return the number of local optimiser steps per round."""
         return int(self.options.steps or self.scenario.train.steps)
 
     # --- client half ------------------------------------------------------------------------------

@@ -78,7 +78,7 @@ class TAKFL(FedAvg):
         self_weight: float = Field(default=1.0, ge=0)
         """γ, weight of the self-regularisation; 0: none."""
         public_steps: int | None = Field(default=None, ge=1)
-        """Steps for each teacher and student a round; None: one pass over the public examples."""
+        """Steps per round for each teacher and student; None: one pass over the public examples."""
         top_k: int = Field(default=256, ge=1)
         """Number of tokens of each prediction."""
         candidates: int = Field(default=0, ge=0)
