@@ -63,7 +63,10 @@ def entry(name: str, text: str) -> str:
 def plain(text: str) -> str:
     """Join lines, and put settings and file patterns into code."""
     joined = " ".join(text.split())
-    coded = r"--set \S+=[\w./]+|(?<!\S)[\w{},-]*/?\S*<k>\.json"
+    coded = (
+        r"pip install (?:'[^']+'|(?:--\S+ )?[a-z]\S*(?: [\w-]+\{[\d,]+\})?)"
+        r"|--set \S+=[\w./]+|(?<!\S)[\w{},-]*/?\S*<k>\.json"
+    )
     return re.sub(coded, lambda found: f"`{found[0]}`", joined)
 
 
