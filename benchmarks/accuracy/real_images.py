@@ -4,7 +4,7 @@
   python -m benchmarks.accuracy.real_images --table    writes the table from the finished comparison
 
 Needs the extra ``examples``. The scenario is run as it comes, with three seeds; intervals are
-paired by seed. Local steps a round are those of equal compute in the paper, 94 of FedMosaic for
+paired by seed. Local steps per round are those of equal compute in the paper, 94 of FedMosaic for
 100 of the others, here rounded down to 14 for 15. No learning rate is chosen, and A and B are not
 aligned. Writes results/easy-vqa.json and easy-vqa.md.
 """

@@ -59,7 +59,7 @@ class FedMKT(PublicExchange):
         label_weight: float = Field(default=0.9, ge=0, le=1)
         """λ, weight of the labels against the distillation."""
         public_steps: int | None = Field(default=None, ge=1)
-        """Steps on public batches a round; None: one pass over the public examples."""
+        """Steps on public batches per round; None: one pass over the public examples."""
 
     def train(self, client: Client) -> FitReport:
         targets = self.take_targets(client)

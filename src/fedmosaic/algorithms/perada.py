@@ -60,7 +60,7 @@ class PerAda(Ditto):
         """Hold the settings of the distillation on the server."""
 
         server_steps: int = Field(default=50, ge=0)
-        """Steps a round and architecture, of ``train.batch_size`` public examples; 0: average."""
+        """Steps per round and architecture, of ``train.batch_size`` public examples; 0: average."""
         server_lr: float | None = Field(default=None, gt=0)
         """Learning rate on the server; None: ``train.lr``."""
         temperature: float = Field(default=1.0, gt=0)

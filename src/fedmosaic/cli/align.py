@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="seed of all random draws (default: 0)",
     )
-    add_overrides(parser, "r=64")
+    add_overrides(parser, "r=64 (names without a section)")
     add_device(parser)
     add_quiet(parser)
 

@@ -33,15 +33,16 @@ class AdapterSettings(Settings):
     block_rule: Literal["depth", "even", "cka"] = "depth"
     """Rule that chooses the last layers of blocks.
 
-    ``depth``: the paper's rule of relative depth. ``even``: blocks of equal size, the same as
-    ``depth`` where the blocks divide the layers. ``cka``: layers most similar to the pivot's by
-    centred kernel alignment; without an alignment, as ``depth``.
+    ``depth``: the paper's rule of relative depth; the last block takes the layers that remain.
+    ``even``: blocks as equal as possible. It differs from ``depth`` only where ``num_blocks`` does
+    not divide the number of layers. ``cka``: layers most similar to the pivot's by centred kernel
+    alignment; without an alignment, as ``depth``. Leave ``depth`` for the paper's placement.
     """
 
     gate: Literal["scalar", "input", "none"] = "scalar"
     """Gate β between the local and the global adapter.
 
-    ``scalar``: one β a layer, as in the paper. ``input``: β is computed from the layer's input.
+    ``scalar``: one β per layer, as in the paper. ``input``: β is computed from the layer's input.
     ``none``: no gate.
     """
 
@@ -49,7 +50,7 @@ class AdapterSettings(Settings):
     """β at the start of the run, before the sigmoid. 0 weights both adapters with one half."""
 
     shared_init: Literal["random", "svd"] = "random"
-    """Frozen A and B of Co-LoRA without an alignment.
+    """How the frozen A and B of Co-LoRA are chosen without an alignment.
 
     ``random``: random orthonormal matrices. ``svd``: singular vectors of the base weight.
     """
@@ -57,12 +58,17 @@ class AdapterSettings(Settings):
     shared_scale: Literal["unit", "raw"] = "unit"
     """Scale of Co-LoRA's frozen A and B.
 
-    ``unit``: A x has unit RMS and B has the share ``b_scale`` of RMS(W x), both measured on the
-    public set. ``raw``: as initialised.
+    ``unit``: A x has unit RMS, and each column of B has ``b_scale`` times the RMS of W x. Both are
+    measured on the public set. Without a public set, as ``raw``. ``raw``: as initialised. Refined A
+    and B keep the scale that the refinement gave them.
     """
 
     b_scale: float = Field(default=1.0, gt=0)
-    """Size of B in units of RMS(W x); used with ``shared_scale: unit`` only."""
+    """Size of B's columns in units of RMS(W x); used with ``shared_scale: unit`` only.
+
+    The product of ``b_scale`` and ``train.lr_shared`` sets how fast P and Q learn. Leave 1 and tune
+    ``train.lr_shared``.
+    """
 
     target_modules: tuple[str, ...] | None = None
     """Names of the modules with adapters. None: the seven projections of each decoder layer."""

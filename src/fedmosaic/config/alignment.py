@@ -24,7 +24,7 @@ class RefineSettings(Settings):
     in_memory: int = Field(default=64, ge=1)
     """Pseudo-tasks whose activations are held in memory, to set the strength of each site.
 
-    Takes about 6 · tokens · width bytes a site, example and model.
+    Takes about 6 · tokens · width bytes per site, example and model.
     """
 
     join: str | None = None
@@ -39,11 +39,11 @@ class AlignmentSettings(Settings):
     """Set how the frozen A and B of different models are aligned on public data (section 3)."""
 
     method: Literal["gradients", "outputs", "release", "none"] = "gradients"
-    """What B is fitted to.
+    """What B is fitted to by the closed form of alignment.
 
-    ``gradients``: gradients at the layers' outputs, from which P learns. ``outputs``: the layers'
-    outputs (the paper: CCA). ``release``: the paper's released code, for comparison. ``none``:
-    no alignment; every model has its own A and B.
+    ``gradients``: the gradients at the layers' outputs. B is chosen so that P receives the same
+    gradients in both models. ``outputs``: the layers' outputs (the paper: CCA). ``release``: the
+    paper's released code, for comparison. ``none``: no alignment; every model has its own A and B.
     """
 
     fit: Literal["ridge", "procrustes"] = "ridge"
@@ -88,7 +88,16 @@ class AlignmentSettings(Settings):
     """Seed of every random draw of the alignment."""
 
     size: int | None = Field(default=None, ge=1)
-    """Number of public examples. None: as many as the federation has (``data.public_size``)."""
+    """Number of public examples. None: ``data.public_size``.
+
+    The 64 examples that ``data.public_size`` has by default are meant for distillation; an
+    alignment is better with more. ``fedmosaic align`` takes 256 by default, and the main benchmark
+    takes 1500 for refinement.
+    """
 
     refine: RefineSettings | None = None
-    """Functional refinement in place of the closed forms. None: no refinement."""
+    """Fit A and B of all models jointly on pseudo-tasks. None: the closed form alone.
+
+    It takes minutes and is not in the paper. ``refine: {}`` turns it on. Use it together with
+    ``train.moment_shared: tensor``.
+    """

@@ -24,7 +24,11 @@ class TaskSpec(Settings):
     """Name of the task, e.g. ``miniature/stages-0``."""
 
     kind: Literal["choice", "open"] | None = None
-    """Multiple choice or open-ended. None: as the data says (DRAKE's open-ended tasks do not)."""
+    """``choice``: multiple choice. ``open``: the answer is generated text. None: as the data says.
+
+    A task from files is ``choice`` if any of its test examples has options, otherwise ``open``. Set
+    ``open`` for DRAKE's open-ended tasks, whose files do not say it.
+    """
 
     metric: Literal["accuracy", "f1", "rouge_l"] | None = None
     """Metric of the task. None: as the data says."""
@@ -46,7 +50,11 @@ class ClientSpec(Settings):
     """Private tasks of the client, in the order of its stream."""
 
     group: str = ""
-    """Group that the client is reported in. Empty: none."""
+    """Name shared by the clients with the same kind of tasks. Empty: no group.
+
+    Splits Others into in-group and out-group in reports. Training never sees it; only the control
+    ``fedmosaic-oracle`` does.
+    """
 
     _task_names = field_validator("tasks", mode="before")(task_mappings)
 
@@ -61,10 +69,10 @@ class DataSettings(Settings):
     """
 
     train: int | None = Field(default=None, ge=1)
-    """Most training examples a task. None: all, or the benchmark's own default."""
+    """Most training examples per task. None: all, or the benchmark's own default."""
 
     test: int | None = Field(default=None, ge=1)
-    """Most test examples a task. None: all, or the benchmark's own default."""
+    """Most test examples per task. None: all, or the benchmark's own default."""
 
     seed: int = 0
     """Seed of the benchmark's examples (procedural data) or of the sub-sample."""
@@ -79,8 +87,11 @@ class DataSettings(Settings):
     public: str = "none"
     """Public set that the server and every client may see. ``none``: there is none.
 
-    It scales and aligns the shared A and B, and distillation uses it.
+    It is used to scale Co-LoRA's A and B, to align them, and by algorithms that distil.
     """
 
     public_size: int = Field(default=64, ge=1)
-    """Number of public examples that are used."""
+    """Number of public examples for scaling, distillation and, by default, alignment.
+
+    ``alignment.size`` sets another number for the alignment.
+    """

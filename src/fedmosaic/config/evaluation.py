@@ -29,29 +29,29 @@ class EvaluationSettings(Settings):
     """
 
     items: int | None = Field(default=None, ge=1)
-    """Test items a task during the run. None: all."""
+    """Test items per task during the run; an item is one question. None: all."""
 
     last_items: int | None = Field(default=None, ge=1)
-    """Test items a task after the last round. None: all."""
+    """Test items per task after the last round. None: all."""
 
     others: bool = True
     """Also evaluate each client on the other clients' tasks."""
 
     others_items: int | None = Field(default=None, ge=1)
-    """Most test items of a task of other clients. None: as many as of the client's own.
+    """Most test items per task of other clients. None: as many as of the client's own.
 
-    The mean over others' tasks covers many tasks, that over own tasks few. It is as precise with
-    fewer items a task.
+    Others averages over many tasks, so fewer items each suffice.
     """
 
     before: bool = False
     """Also evaluate after the download and before local training."""
 
     views: tuple[str, ...] = ("mixed",)
-    """Which of a client's models are evaluated.
+    """Views that are evaluated: the models that one client can be evaluated as.
 
-    ``mixed``: the model that the client would use. Algorithms with a local and a global adapter
-    also have ``local``.
+    ``mixed``: the model that the client would use. ``local``: with its local adapter alone.
+    ``global``: with the global adapter alone. ``local`` and ``global`` exist in algorithms with
+    such adapters; a view that an algorithm does not have is skipped.
     """
 
     batch_size: int = Field(default=64, ge=1)

@@ -17,7 +17,10 @@ class ModelSettings(Settings):
     """Torch dtype, e.g. ``bfloat16``. ``auto``: chosen by device and model."""
 
     quantise: Literal["none", "8bit", "4bit"] = "none"
-    """Quantisation of the frozen base weights; needs the extra ``quantised``."""
+    """Quantisation of the frozen base weights.
+
+    ``8bit`` and ``4bit`` need an extra: ``pip install -e '.[quantised]'``.
+    """
 
     trust_remote_code: bool = False
     """Run model code that comes with a checkpoint."""

@@ -13,11 +13,12 @@ class RelevanceSettings(Settings):
     """Set RELA's signatures and weights (paper: m 10, α 0.5, τ 0.5, ratio 0.4, noise 1e-4)."""
 
     kind: Literal["rela", "uniform", "permuted", "random", "oracle"] = "rela"
-    """RELA's weights, or a control.
+    """RELA's weights, or a control that replaces them.
 
-    ``uniform``: equal weights. ``permuted``: RELA's weights assigned to the wrong peers.
-    ``random``: equal weights for ``sources`` random peers, drawn anew each round. ``oracle``:
-    weights proportional to the number of tasks of common families.
+    ``rela``: from the similarity of signatures. ``uniform``: equal weights. ``permuted``: RELA's
+    weights assigned to the wrong peers (other clients). ``random``: equal weights for ``sources``
+    random peers, drawn anew each round. ``oracle``: weights proportional to the number of tasks of
+    common families.
     """
 
     sources: int = Field(default=2, ge=1)
@@ -36,24 +37,36 @@ class RelevanceSettings(Settings):
     """α: weight of the newest signature in the moving average."""
 
     keep: float = Field(default=0.4, gt=0, le=1)
-    """Share of the signature's coordinates that leave the client."""
+    """Share of the signature's rows that are computed and leave the client.
+
+    The same rows, drawn once, at all clients. In the ablations, 5 % and 100 % gave the same
+    accuracy as 40 %.
+    """
 
     noise: Literal["gaussian", "laplace", "none"] = "gaussian"
     """Distribution of the noise that is added to a signature before it leaves the client."""
 
     noise_std: float = Field(default=1e-4, ge=0)
-    """Standard deviation of the noise in each coordinate, in units of ``clip`` if that is set."""
+    """Standard deviation of the noise in each coordinate, in units of ``clip`` if that is set.
+
+    Without ``clip`` the noise gives no privacy guarantee.
+    """
 
     clip: float | None = Field(default=None, gt=0)
     """L2 norm to which longer signatures are scaled down. None: no limit."""
 
     tau: float = Field(default=0.5, gt=0)
-    """τ: temperature of the softmax over similarities."""
+    """τ: temperature of the softmax over similarities, w_ij ∝ exp(S_ij / τ).
+
+    Small: few peers count. Large: all peers count alike. 0.5 is nearly equal weights: in the
+    ablations, a client's own group got 36 % of the weight (equal weights: 27 %, τ = 0.1: 68 %).
+    """
 
     relative_tau: float | None = Field(default=None, gt=0)
     """Temperature in standard deviations of the similarities between different clients.
 
-    Replaces ``tau``. None: ``tau`` is used. See :func:`fedmosaic.relevance.weights.similarity_std`.
+    Replaces ``tau`` by ``relative_tau`` · std(S_ij, i ≠ j), computed anew each round. None: ``tau``
+    is used. Start with 0.5, the value of ``fedmosaic-relative-temperature``. Not in the paper.
     """
 
     top_k: int | None = Field(default=None, ge=1)

@@ -15,7 +15,7 @@ class Rehearsal(Settings):
     """
 
     steps: int
-    """Local steps a round that the budget allows."""
+    """Local steps per round that the budget allows."""
 
     rounds: int
     """Rounds that the budget allows."""
@@ -30,10 +30,10 @@ class Rehearsal(Settings):
     """Operations of the algorithm's whole local round of ``train.steps`` steps, by architecture."""
 
     bytes_up: int = 0
-    """Bytes that the client with the most traffic sends in a round."""
+    """Bytes that the client with the most traffic sends per round."""
 
     bytes_down: int = 0
-    """Bytes that the client with the most traffic receives in a round."""
+    """Bytes that the client with the most traffic receives per round."""
 
 
 class RunSettings(Settings):
@@ -49,7 +49,7 @@ class RunSettings(Settings):
     """Seed of every random draw of the run."""
 
     threads: int = Field(default=0, ge=0)
-    """Torch threads a process. 0: chosen by the machine."""
+    """Torch threads per process. 0: chosen by the machine."""
 
     workers: int = Field(default=0, ge=0)
     """Processes that train clients in parallel. 0: chosen by the machine."""
@@ -61,13 +61,13 @@ class RunSettings(Settings):
     """The scenario with all overrides applied."""
 
     rehearsal: Rehearsal | None = None
-    """Result of the rehearsal of a budget. None: not rehearsed."""
+    """What was counted for a budget before the run (the rehearsal). None: nothing."""
 
     versions: dict[str, str] = Field(default_factory=dict)
     """Versions of the library and its dependencies, recorded when the run starts."""
 
     def with_steps(self, steps: int) -> RunSettings:
-        """Return the settings with another number of local steps a round."""
+        """Return the settings with another number of local steps per round."""
         scenario, name = self.scenario, self.algorithm
         own = {**scenario.algorithms.get(name, {}), "steps": steps}
         changed = scenario.model_copy(update={"algorithms": {**scenario.algorithms, name: own}})

@@ -10,19 +10,25 @@ from fedmosaic.config.base import Settings
 
 
 class TrainSettings(Settings):
-    """Set local training (paper, DRAKE: 100 steps a round, batch 4, AdamW without decay)."""
+    """Set local training (paper, DRAKE: 100 steps per round, batch 4, AdamW without decay)."""
 
     steps: int = Field(default=100, ge=1)
-    """Local optimiser steps a round. An algorithm may override it (``algorithms.<name>.steps``)."""
+    """Local optimiser steps per round. ``algorithms.<name>.steps`` overrides it."""
 
     batch_size: int = Field(default=4, ge=1)
     """Examples in a training batch."""
 
     lr: float = Field(default=2e-5, gt=0)
-    """Learning rate of LoRA weights."""
+    """Learning rate of LoRA weights.
+
+    2e-5 is the paper's for models of 1B and more parameters. Small models need about 1e-3.
+    """
 
     lr_shared: float = Field(default=5e-5, gt=0)
-    """Learning rate of Co-LoRA's P and Q."""
+    """Learning rate of Co-LoRA's P and Q. Start at about twice ``lr``.
+
+    Ten times ``lr`` disturbed the models of ``reference/hetero``.
+    """
 
     lr_gate: float | None = Field(default=None, gt=0)
     """Learning rate of the gate β. None: ``lr``."""
@@ -30,8 +36,8 @@ class TrainSettings(Settings):
     moment_shared: Literal["entry", "tensor"] = "entry"
     """Granularity of Adam's second moment for P and Q.
 
-    ``entry``: one moment an entry, as usual. ``tensor``: one for each whole tensor; with refined
-    A and B this makes P transferable from model to model.
+    ``entry``: one moment per entry, as usual. ``tensor``: one per tensor; use it with refined A and
+    B (``alignment.refine``), so that P can be transferred from model to model.
     """
 
     schedule: Literal["constant", "cosine"] = "constant"
@@ -54,10 +60,10 @@ class BudgetSettings(Settings):
     kind: Literal["steps", "flops", "bytes"] = "steps"
     """What is limited.
 
-    ``steps``: ``train.steps`` local steps a round, or the algorithm's own number
-    (``algorithms.<name>.steps``). ``flops``: as many local steps a round as need no more
-    operations than ``train.steps`` steps of local training (sft), over all clients, counted in a
-    rehearsal before the run; an algorithm's own number of steps is ignored. ``bytes``: fewer
+    ``steps``: ``train.steps`` local steps per round, or the algorithm's own number
+    (``algorithms.<name>.steps``). ``flops``: as many local steps per round as need no more
+    operations than ``train.steps`` steps of local training (sft), over all clients. Operations are
+    counted before the run; an algorithm's own number of steps is ignored. ``bytes``: fewer
     rounds, so that no client sends and receives more than ``megabytes`` in the whole run.
     """
 
@@ -78,7 +84,10 @@ class MemorySettings(Settings):
     """Most examples in the memory. None: no limit."""
 
     temperature: float = Field(default=0.125, gt=0)
-    """T in the probability of a draw, ∝ exp(−count/T), where count is how often it was drawn."""
+    """T in the probability of a draw, ∝ exp(−count/T), where count is how often it was drawn.
+
+    Small: examples that were drawn least come first. Large: all examples are drawn alike.
+    """
 
     decay: float = Field(default=0.99, gt=0, le=1)
     """Factor by which all counts shrink with every draw."""

@@ -91,7 +91,7 @@ def _last_checkpoint(folder: RunFolder) -> Path:
 
 
 def _settings_for(settings: RunSettings, plan: Adaptation) -> RunSettings:
-    """Return the run's settings with a constant schedule and ``plan.every`` steps a round."""
+    """Return the run's settings with a constant schedule and ``plan.every`` steps per round."""
     scenario = settings.scenario
     train = scenario.train.model_copy(update={"schedule": "constant"})
     constant = scenario.model_copy(update={"train": train})

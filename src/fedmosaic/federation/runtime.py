@@ -209,7 +209,7 @@ class Runtime:
 
     # --- shared by the clients of this process ------------------------------------------------
     def algorithm_with(self, steps: int | None) -> Algorithm:
-        """Return the algorithm with another number of local steps a round (None: its own)."""
+        """Return the algorithm with another number of local steps per round (None: its own)."""
         if steps is None:
             return self.algorithm
         changed = self.settings.with_steps(steps)

@@ -164,7 +164,7 @@ def _best_cell(figure: Mapping[str, Any]) -> str:
 
 def _cost_table(rows: Rows) -> list[str]:
     lines = _head(
-        ["algorithm", "steps a round", "GFLOP a client and round", "MB up", "MB down", "s"]
+        ["algorithm", "steps per round", "GFLOP per client and round", "MB up", "MB down", "s"]
     )
     for label, row in rows.items():
         flops = row.get("flops")

@@ -234,7 +234,7 @@ def draw_costs(section: Section, styles: Styles, width: float) -> Figure:
         if index % across == 0:
             axes.set_ylabel(f"{column}, %")
         if index >= len(panels) - across:
-            axes.set_xlabel("TFLOP a run" if flops else "MB a run, both ways")
+            axes.set_xlabel("TFLOP per run" if flops else "MB per run, both ways")
     return figure
 
 

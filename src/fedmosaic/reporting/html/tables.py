@@ -104,7 +104,14 @@ def figure_table(section: Section) -> ReportTable:
 
 def cost_table(section: Section) -> ReportTable:
     """Build the table of local steps, bytes, operations and seconds of a run."""
-    header = ["algorithm", "steps a round", "rounds", "MB a run", "TFLOP a run", "seconds a run"]
+    header = [
+        "algorithm",
+        "steps per round",
+        "rounds",
+        "MB per run",
+        "TFLOP per run",
+        "seconds per run",
+    ]
     rows = []
     for label, row in section.rows.items():
         flops = section.teraflops(label)
