@@ -12,6 +12,7 @@ from benchmarks.accuracy import (
     ablations,
     adaptation,
     cross_architecture,
+    curves,
     evidence,
     evidence_picture,
     evidence_table,
@@ -148,3 +149,14 @@ def test_the_table_of_equal_compute_is_what_was_measured() -> None:
     found = content["algorithms"]
     reasons = {name: row["why"] for name, row in found.items()}
     assert list(reasons.items()) == list(equal_compute_reasons.REASONS.items())
+
+
+def test_the_curves_are_what_the_runs_gave() -> None:
+    content = read_result("curves")
+    found = content["algorithms"]
+    assert curves.page(content) == page_of("curves")
+    assert list(found) == list(curves.ALGORITHMS) and content["settings"] == curves.SETTINGS
+    seeds = list(map(str, curves.SEEDS))
+    assert all(list(row[column]) == seeds for row in found.values() for column in curves.PANELS)
+    drawn = {path.stem: path.read_text() for path in curves.PICTURES.glob("*.svg")}
+    assert drawn == curves.pictures(found)

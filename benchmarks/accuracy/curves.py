@@ -31,6 +31,7 @@ from benchmarks.common.arguments import add_run_arguments, benchmark_parser
 from benchmarks.common.line_chart import Line, line_chart, panel_limits
 from benchmarks.common.paths import ROOT, read_result, write_result
 from benchmarks.common.tables import format_interval, table_head, table_row
+from fedmosaic.algorithms import algorithm_class
 from fedmosaic.experiments.statistics import Interval, interval
 from fedmosaic.experiments.variants import slug
 from fedmosaic.federation.run import versions
@@ -76,16 +77,14 @@ def mean_curve(values: Values) -> list[Interval]:
 def pictures(algorithms: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """Return the picture of each algorithm as the text of an SVG file.
 
-    All pictures have the same axes, so that they can be compared.
+    All pictures have the same axes and can be compared. Only the oracle without a budget, which
+    is far above all others, has axes of its own.
     """
     means = {
         name: {column: mean_curve(found[column]) for column in PANELS}
         for name, found in algorithms.items()
     }
-    limits = {
-        title: panel_limits([each[column] for each in means.values()])
-        for column, title in PANELS.items()
-    }
+    budgeted = [name for name in means if algorithm_class(name).budgeted]
     named = {
         name: {title: each[column] for column, title in PANELS.items()}
         for name, each in means.items()
@@ -94,8 +93,13 @@ def pictures(algorithms: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     drawn = {}
     for name, curves in named.items():
         lines = [local] if name == LOCAL else [local, Line(name, "main", curves)]
-        title = f"Accuracy of {name} over rounds on {SCENARIO}, next to local training"
-        drawn[name] = line_chart(title, lines, limits, "round")
+        about = f"Accuracy of {name} over rounds on {SCENARIO}, next to local training"
+        shown = budgeted if name in budgeted else list(means)
+        limits = {
+            title: panel_limits([means[each][column] for each in shown])
+            for column, title in PANELS.items()
+        }
+        drawn[name] = line_chart(about, lines, limits, "round")
     return drawn
 
 
@@ -110,8 +114,8 @@ def page(content: Mapping[str, Any]) -> str:
         f"Made by `{content['command']}`, whose docstring says what is run; all rounds are in "
         f"`curves.json`, pictures in `docs/algorithms/curves`. Accuracy in percent on "
         f"{content['scenario']} at equal compute: mean ± half-width of the 95 % t-interval over "
-        f"seeds {', '.join(map(str, content['seeds']))}. The scenario is small; `evidence.md` "
-        "compares algorithms.",
+        f"seeds {', '.join(map(str, content['seeds']))}. Learning rates are those of the scenario; "
+        "none is chosen. The scenario is small; `evidence.md` compares algorithms.",
         "",
         *table_head("algorithm", [*columns, "steps"]),
     ]
