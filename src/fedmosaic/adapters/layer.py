@@ -26,7 +26,7 @@ from fedmosaic.adapters.placement import AdapterSite
 from fedmosaic.errors import ModelError
 
 ForwardPath = Literal["reference", "closed form", "fused"]
-"""How a layer computes its output; see :meth:`AdaptedLinear.forward`."""
+"""Way in which a layer computes its output; see :meth:`AdaptedLinear.forward`."""
 
 
 class AdaptedLinear(MergeableLinear):

@@ -50,7 +50,7 @@ class AdapterSettings(Settings):
     """β at the start of the run, before the sigmoid. 0 weights both adapters with one half."""
 
     shared_init: Literal["random", "svd"] = "random"
-    """How the frozen A and B of Co-LoRA are chosen without an alignment.
+    """Choice of the frozen A and B of Co-LoRA without an alignment.
 
     ``random``: random orthonormal matrices. ``svd``: singular vectors of the base weight.
     """

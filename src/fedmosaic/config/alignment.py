@@ -39,7 +39,7 @@ class AlignmentSettings(Settings):
     """Set how the frozen A and B of different models are aligned on public data (section 3)."""
 
     method: Literal["gradients", "outputs", "release", "none"] = "gradients"
-    """What B is fitted to by the closed form of alignment.
+    """Target to which the closed form of alignment fits B.
 
     ``gradients``: the gradients at the layers' outputs. B is chosen so that P receives the same
     gradients in both models. ``outputs``: the layers' outputs (the paper: CCA). ``release``: the
@@ -47,7 +47,7 @@ class AlignmentSettings(Settings):
     """
 
     fit: Literal["ridge", "procrustes"] = "ridge"
-    """How A, and B on gradients, are fitted.
+    """Method that fits A, and B on gradients.
 
     ``ridge``: ridge regression. ``procrustes``: an orthogonal map.
     """

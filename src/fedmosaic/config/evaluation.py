@@ -16,7 +16,7 @@ class EvaluationSettings(Settings):
     """Rounds between evaluations. The last round is always evaluated; 0: only the last."""
 
     method: Literal["likelihood", "generation"] = "likelihood"
-    """How a multiple-choice question is answered.
+    """Way to answer a multiple-choice question.
 
     ``likelihood``: the option with the highest log-likelihood. ``generation``: generated text,
     from which an answer is extracted.

@@ -61,7 +61,7 @@ class RunSettings(Settings):
     """The scenario with all overrides applied."""
 
     rehearsal: Rehearsal | None = None
-    """What was counted for a budget before the run (the rehearsal). None: nothing."""
+    """Costs counted for a budget before the run (the rehearsal). None: nothing was counted."""
 
     versions: dict[str, str] = Field(default_factory=dict)
     """Versions of the library and its dependencies, recorded when the run starts."""

@@ -65,7 +65,7 @@ class Scenario(Settings):
     """Signatures and weights of RELA."""
 
     evaluation: EvaluationSettings = EvaluationSettings()
-    """What is measured, when and how."""
+    """Settings of the evaluation: measures, times and methods."""
 
     algorithms: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Options of algorithms, by the algorithm's name."""

@@ -58,7 +58,7 @@ class BudgetSettings(Settings):
     """
 
     kind: Literal["steps", "flops", "bytes"] = "steps"
-    """What is limited.
+    """Quantity that is limited.
 
     ``steps``: ``train.steps`` local steps per round, or the algorithm's own number
     (``algorithms.<name>.steps``). ``flops``: as many local steps per round as need no more

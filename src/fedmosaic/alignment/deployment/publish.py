@@ -47,7 +47,7 @@ class PivotDescription(Settings):
     """Answer words of the probes; empty for likelihood probes."""
 
     settings: AlignmentSettings
-    """How models are aligned to the pivot."""
+    """Settings of the alignment to the pivot."""
 
     placement: Placement
     """Rank, blocks and modules of the shared adapters."""

@@ -56,7 +56,7 @@ TARGETS: dict[str, int] = {
     **{f"height{k}": 6 for k in range(4)},
     **{f"bar{k}": len(COLORS) + 1 for k in range(4)},
 }
-"""What the tower's readouts predict for each cell: name -> number of classes."""
+"""Targets of the tower's readouts for each cell: name -> number of classes."""
 
 _COLUMN = {name: index for index, name in enumerate(TARGETS)}
 _COLORS_AND_INK = (*COLORS, "ink")
