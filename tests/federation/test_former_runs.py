@@ -87,3 +87,14 @@ def test_both_are_reported_whole(tmp_path: Path) -> None:
     assert "left out" not in page
     for name in ("fedsa_lora", "fedmosaic-beside", "fedmosaic-interpolation"):
         assert name in page, name
+
+
+def test_a_run_with_a_value_that_is_gone_is_shown(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(RUN, folder)
+    config = folder / "config.yaml"
+    text = config.read_text()
+    assert text.count("    fit: ridge\n") == 1
+    config.write_text(text.replace("    fit: ridge\n", "    fit: descent\n"))
+    assert fedmosaic.show(folder) == fedmosaic.show(RUN)
+    assert "left out" not in fedmosaic.report([folder], out=tmp_path / "report.html").read_text()

@@ -68,6 +68,8 @@ REMOVED = {
     "algorithms.fedmosaic-partial.share_layers": "the algorithm needs no option",
 }
 
+REMOVED_VALUES = {"alignment.fit": ("descent",)}
+
 ALGORITHMS = {
     "fedsa_lora": "fedsa-lora",
     "ffa_lora": "ffa-lora",
@@ -101,7 +103,7 @@ def former_keys(scenario: Mapping[str, Any]) -> list[str]:
 
 
 def translate_scenario(scenario: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a former scenario's content in today's keys; what was removed is left out."""
+    """Return a former scenario's content in today's keys; removed keys and values are left out."""
     content = _with_new_algorithms(scenario)
     for key in list(_keys(content)):
         pattern = _pattern(key)
@@ -109,6 +111,10 @@ def translate_scenario(scenario: Mapping[str, Any]) -> dict[str, Any]:
             _put(content, _like(key, RENAMED[pattern]).split("."), _take(content, key.split(".")))
         elif pattern in REMOVED:
             _take(content, key.split("."))
+    for key, values in REMOVED_VALUES.items():
+        section, name = key.split(".")
+        if content.get(section, {}).get(name) in values:
+            del content[section][name]
     return content
 
 
