@@ -98,3 +98,20 @@ def test_a_run_with_a_value_that_is_gone_is_shown(tmp_path: Path) -> None:
     config.write_text(text.replace("    fit: ridge\n", "    fit: descent\n"))
     assert fedmosaic.show(folder) == fedmosaic.show(RUN)
     assert "left out" not in fedmosaic.report([folder], out=tmp_path / "report.html").read_text()
+
+
+def test_a_former_run_is_not_exported(tmp_path: Path) -> None:
+    """Settings that are gone may have made its adapters."""
+    with pytest.raises(CheckpointError, match=r"earlier version.*cannot continue, adapt or export"):
+        fedmosaic.export(RUN, "a", tmp_path / "lora")
+    assert not (tmp_path / "lora").exists()
+
+
+def test_nobody_is_sent_to_resume_a_former_run(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    shutil.copy(RUN / "config.yaml", folder)
+    with pytest.raises(CheckpointError, match="earlier version"):
+        fedmosaic.show(folder)
+    with pytest.raises(CheckpointError, match="earlier version"):
+        fedmosaic.report([folder], out=tmp_path / "report.html")

@@ -103,6 +103,7 @@ def show(folder: str | Path) -> Mapping[str, Any]:
     if any(line["kind"] == "score" for line in lines):
         summary = summary_of(settings, lines)
     if summary is None:
+        opened.require_current()
         done = sum(line["kind"] == "round" for line in lines)
         raise CheckpointError(
             f"{folder} has finished {done} of {settings.scenario.rounds} rounds; continue it with: "
@@ -124,12 +125,13 @@ def export(folder: str | Path, client: str, out: str | Path) -> Path:
 
     Raises:
         ConfigError: unknown client, or ``out`` exists.
-        CheckpointError: the run has no adapters yet.
+        CheckpointError: the run has no adapters yet, or an earlier version made it.
         ModelError: the adapter equals no LoRA (``gate=input``).
     """
     from fedmosaic.federation.export import export_client
 
     opened, settings = RunFolder.open(Path(folder))
+    opened.require_current()
     specs = {spec.name: spec for spec in settings.scenario.clients}
     if client not in specs:
         raise ConfigError(f"{folder} has no client {client!r}.{nearest(client, specs)}")

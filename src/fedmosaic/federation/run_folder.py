@@ -101,7 +101,7 @@ class RunFolder:
         return cls(path, former), parse(RunSettings, content, str(config))
 
     def require_current(self) -> None:
-        """Check that this version can continue the run.
+        """Check that this version can continue the run, adapt its clients and export adapters.
 
         Raises:
             CheckpointError: an earlier version wrote it, whose checkpoints have another format.
@@ -110,7 +110,7 @@ class RunFolder:
             raise CheckpointError(
                 f"{self.path} was made by an earlier version of fedmosaic: in its config.yaml "
                 f"{renamed.explain(self.former)}. This version can show and report it, but cannot "
-                "continue it; run its scenario again in a new folder, or continue with the "
+                "continue, adapt or export it; run its scenario again in a new folder, or use the "
                 f"version that {self.path / 'config.yaml'} names"
             )
 

@@ -97,6 +97,7 @@ def read_run(folder: Path, label: str | None = None) -> RunData:
     clients = settings.scenario.clients
     summary = opened.summary()
     if summary is None:
+        opened.require_current()
         done = sum(line["kind"] == "round" for line in lines)
         raise CheckpointError(
             f"it has finished {done} of {settings.scenario.rounds} rounds; "
