@@ -138,9 +138,7 @@ def represent(model: Any, backbone: Backbone, batch: Batch) -> Tensor:
     without a label, because answers end the sequences and are labelled.
     """
     caught: list[Tensor] = []
-    norm = model.get_base_model().get_submodule(
-        backbone.layers_prefix.removesuffix("layers") + "norm"
-    )
+    norm = model.get_base_model().get_submodule(backbone.structure.final_norm_path)
     handle = norm.register_forward_hook(lambda _, __, output: caught.append(output))
     try:
         model(

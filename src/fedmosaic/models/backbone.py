@@ -19,6 +19,7 @@ from fedmosaic.errors import DataError, ModelError
 from fedmosaic.models.chat import IGNORE, Encoded, answer_ids, encode
 from fedmosaic.models.fingerprint import fingerprint
 from fedmosaic.models.loading import ModelOptions, load_pretrained
+from fedmosaic.models.structure import Structure, find_structure
 from fedmosaic.models.token_origins import token_origins
 from fedmosaic.models.vision_features import find_vision_tower
 
@@ -118,29 +119,36 @@ class Backbone:
         return copy.deepcopy(self.model, {id(tensor): tensor for tensor in tensors})
 
     # --- structure ----------------------------------------------------------------------------
+    @cached_property
+    def structure(self) -> Structure:
+        """Return decoder layers, final norm and head (:mod:`fedmosaic.models.structure`)."""
+        return find_structure(self.model, self.name)
+
     @property
     def language_layers(self) -> nn.ModuleList:
         """Return the decoder layers."""
-        layers = self._language.layers
-        assert isinstance(layers, nn.ModuleList)
-        return layers
+        return self.structure.layers
 
     @property
     def final_norm(self) -> nn.Module:
-        """Return the norm before the head."""
-        norm: nn.Module = self._language.norm
-        return norm
+        """Return the norm before the head.
+
+        Raises:
+            ModelError: the model has none.
+        """
+        if self.structure.final_norm is None:
+            raise ModelError(f"model {self.name!r} has no norm between its last layer and its head")
+        return self.structure.final_norm
 
     @property
     def lm_head(self) -> nn.Module:
         """Return the output head."""
-        head: nn.Module = self.model.get_output_embeddings()
-        return head
+        return self.structure.head
 
     @property
     def layers_prefix(self) -> str:
         """Return the path of the decoder layers inside ``model``, e.g. ``model.layers``."""
-        return "model.language_model.layers" if self.tower else "model.layers"
+        return self.structure.layers_path
 
     @property
     def image_token(self) -> str | None:
