@@ -49,6 +49,7 @@ class CoLoraConfig(PeftConfig):
             tokens of w . x)`` with a learned ``w`` (the paper's release). ``"none"``: both are
             added without a gate.
         gate_init: beta at the start; 0 gives g = 1/2.
+        q: Whether Co-LoRA has Q. Without Q an adapter makes no bias.
         shared_init: The frozen A and B: ``"random"`` orthonormal, or ``"svd"``: the leading
             singular vectors of the base weight (as in LoRA-XS, arXiv 2405.17604, but without the
             singular values, which the scale replaces).
@@ -111,6 +112,9 @@ class CoLoraConfig(PeftConfig):
         metadata={"help": "How local and global are mixed: 'scalar', 'input' or 'none'."},
     )
     gate_init: float = field(default=0.0, metadata={"help": "beta at the start; 0 is an even mix."})
+    q: bool = field(
+        default=True, metadata={"help": "Whether Co-LoRA has Q, which makes a bias s B Q."}
+    )
     shared_init: str = field(
         default="random",
         metadata={"help": "Frozen A, B: 'random' orthonormal or 'svd' of the weight."},

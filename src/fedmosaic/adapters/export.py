@@ -172,10 +172,9 @@ def _factors_of_ours(layer: AdaptedLinear, coefficients: dict[str, float]) -> Fa
             (weight * layer.colora_P[name].detach().double() for name, weight in weights.items()),
             torch.zeros((), dtype=b.dtype),
         )
-        q = sum(
-            (weight * layer.colora_Q[name].detach().double() for name, weight in weights.items()),
-            torch.zeros((), dtype=b.dtype),
-        )
+        q = b.new_zeros(b.shape[1])
+        for name in set(weights) & set(layer.colora_Q):
+            q = q + weights[name] * layer.colora_Q[name].detach().double()
         return p @ a, b, b @ q
     assert isinstance(layer, LoraLinear)
     a = torch.cat([layer.colora_A[name].detach().double() for name in weights])

@@ -7,9 +7,10 @@ large temporaries for the scaled sum, and gradients of tensors that are frozen. 
 pass, added in place to the output of the frozen linear layer.
 
 Shapes: x ``[..., d_in]``, W ``[d_out, d_in]``, A ``[r, d_in]``, B ``[d_out, r]``, P ``[r, r]``,
-Q ``[r]``, beta ``[1]``; n is the number of tokens. Without W the passes return only the change of
-the output, for base layers that are not plain linear layers. They give gradients for x, the local
-adapter and beta, never for W, the frozen A and B of Co-LoRA or the global adapter.
+Q ``[r]`` (None: adapters without Q), beta ``[1]``; n is the number of tokens. Without W the passes
+return only the change of the output, for base layers that are not plain linear layers. They give
+gradients for x, the local adapter and beta, never for W, the frozen A and B of Co-LoRA or the
+global adapter.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
 
-def colora_change(x: Tensor, a: Tensor, b: Tensor, p: Tensor, q: Tensor, scale: float) -> Tensor:
+def colora_change(
+    x: Tensor, a: Tensor, b: Tensor, p: Tensor, q: Tensor | None, scale: float
+) -> Tensor:
     """Return ``s B (P A x + Q)``, the change of output of one Co-LoRA adapter (reference)."""
     return linear(linear(linear(x, a), p, q), b) * scale
 
@@ -66,7 +69,7 @@ class CoLoraPass(Function):
         a: Tensor,
         b: Tensor,
         p_local: Tensor,
-        q_local: Tensor,
+        q_local: Tensor | None,
         p_global: Tensor | None,
         q_global: Tensor | None,
         beta: Tensor | None,
@@ -79,8 +82,9 @@ class CoLoraPass(Function):
             p, q, g = p_local, q_local, None
         else:
             g = torch.sigmoid(beta)
-            p, q = torch.lerp(p_local, p_global, g), torch.lerp(q_local, q_global, g)  # type: ignore[arg-type]
-        u = torch.addmm(q, z, p.t())
+            p = torch.lerp(p_local, p_global, g)  # type: ignore[arg-type]
+            q = None if q_local is None else torch.lerp(q_local, q_global, g)  # type: ignore[arg-type]
+        u = torch.mm(z, p.t()) if q is None else torch.addmm(q, z, p.t())
         y = _add_product(_frozen_output(rows, weight, bias), u, b.t(), scale)
         ctx.save_for_backward(z, weight, a, b, p, p_local, q_local, p_global, q_global, g)
         ctx.scale, ctx.shape = scale, x.shape
@@ -97,12 +101,13 @@ class CoLoraPass(Function):
             grad = grad.reshape(-1, grad.shape[-1])
             v = torch.mm(grad, b)
             if need_p or need_q or need_beta:
-                dp, dq = torch.mm(v.t(), z).mul_(ctx.scale), v.sum(0).mul_(ctx.scale)
+                dp = torch.mm(v.t(), z).mul_(ctx.scale)
+                dq = None if q_local is None else v.sum(0).mul_(ctx.scale)
                 if g is not None:
-                    dbeta = torch.dot(dp.view(-1), (p_global - p_local).view(-1)) + torch.dot(
-                        dq, q_global - q_local
-                    )
-                    dbeta, dp, dq = dbeta * g * (1 - g), dp.mul_(1 - g), dq.mul_(1 - g)
+                    dbeta = torch.dot(dp.view(-1), (p_global - p_local).view(-1))
+                    if dq is not None:
+                        dbeta, dq = dbeta + torch.dot(dq, q_global - q_local), dq.mul_(1 - g)
+                    dbeta, dp = dbeta * g * (1 - g), dp.mul_(1 - g)
             if need_x:
                 through_base = None if weight is None else torch.mm(grad, weight)
                 dx = _add_product(through_base, torch.mm(v, p), a, ctx.scale).view(ctx.shape)

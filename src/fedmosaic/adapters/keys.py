@@ -3,7 +3,7 @@
 | key                    | tensor                                                     | is sent |
 |------------------------|------------------------------------------------------------|---------|
 | ``block.{k}.{m}.P``    | Co-LoRA's P ``[r, r]`` of module m in block k              | yes     |
-| ``block.{k}.{m}.Q``    | Co-LoRA's Q ``[r]``                                        | yes     |
+| ``block.{k}.{m}.Q``    | Co-LoRA's Q ``[r]``; none with ``q=False``                 | yes     |
 | ``layer.{i}.{m}.A``    | ordinary LoRA's A ``[r, d_in]`` of module m in layer i     | yes     |
 | ``layer.{i}.{m}.B``    | ordinary LoRA's B ``[d_out, r]``                           | yes     |
 | ``gate.{i}.{m}``       | β of the gate: ``[1]``, or ``[1 + d_in]`` (input gate)     | never   |

@@ -79,14 +79,14 @@ class AdaptedLinear(MergeableLinear):
         self.colora_pair = (config.local_name, config.global_name)
         self.colora_gate = config.gate
         self.colora_gate_init = config.gate_init
-        # Set on the instance: PEFT's default is shared by all layers of all methods.
-        self.frozen_peft_weight_names = {config.global_name: (*self.low_rank_names, "colora_beta")}
         self._disable_adapters = False
         self._active_adapter = adapter_name
-        self._make_parameters()
+        self._make_parameters(config)
+        # Set on the instance: PEFT's default is shared by all layers of all methods.
+        self.frozen_peft_weight_names = {config.global_name: (*self.low_rank_names, "colora_beta")}
         self.update_layer(adapter_name, config)
 
-    def _make_parameters(self) -> None:
+    def _make_parameters(self, config: CoLoraConfig) -> None:
         """Create the empty dictionaries of the low-rank parameters."""
         raise NotImplementedError
 

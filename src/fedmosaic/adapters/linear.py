@@ -18,16 +18,17 @@ from fedmosaic.seeding import generator
 class CoLoraLinear(AdaptedLinear):
     """Compute ``h = W x + s B (P A x + Q)`` with trained P ``[r, r]`` and Q ``[r]``.
 
-    P and Q are zero at the start. A and B are one frozen pair for all adapters of the layer. They
-    are buffers: never in an optimiser, and saved with every adapter.
+    P and Q are zero at the start. With ``q=False`` in the config there is no Q. A and B are one
+    frozen pair for all adapters of the layer. They are buffers: never in an optimiser, and saved
+    with every adapter.
     """
 
     adapter_layer_names = ("colora_P", "colora_Q", "colora_beta")
-    low_rank_names = ("colora_P", "colora_Q")
+    low_rank_names: tuple[str, ...] = ("colora_P", "colora_Q")
 
     def delta(self, x: Tensor, name: str) -> Tensor:
         """Compute ``s B (P A x + Q)`` in plain operations."""
-        p, q = self.colora_P[name].to(x.dtype), self.colora_Q[name].to(x.dtype)
+        p, q = self._trained(name, x.dtype)
         return colora_change(x, *self._shared(x.dtype), p, q, self.colora_scaling[name])
 
     def one_pass(self, x: Tensor, names: list[str], linear: nn.Module | None = None) -> Tensor:
@@ -35,22 +36,28 @@ class CoLoraLinear(AdaptedLinear):
         local, received = (names[0], None) if len(names) == 1 else self.colora_pair
         weight, bias = (None, None) if linear is None else (linear.weight, linear.bias)
         scale = self.colora_scaling[local]
-        p, q = self.colora_P[local].to(x.dtype), self.colora_Q[local].to(x.dtype)
+        p, q = self._trained(local, x.dtype)
         p_global = q_global = beta = None
         if received is not None:
-            p_global = self.colora_P[received].to(x.dtype)
-            q_global = self.colora_Q[received].to(x.dtype)
+            p_global, q_global = self._trained(received, x.dtype)
             ratio = self.colora_scaling[received] / scale
             if ratio != 1.0:  # the pass has one scale, the local adapter's
-                p_global, q_global = p_global * ratio, q_global * ratio
+                p_global = p_global * ratio
+                q_global = None if q_global is None else q_global * ratio
             beta = self.colora_beta[local].to(x.dtype)
         a, b = self._shared(x.dtype)
         return CoLoraPass.apply(x, weight, bias, a, b, p, q, p_global, q_global, beta, scale)  # type: ignore[no-any-return]
 
+    def _trained(self, name: str, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+        """Return P and Q of an adapter; None for an adapter without Q."""
+        q = self.colora_Q[name].to(dtype) if name in self.colora_Q else None
+        return self.colora_P[name].to(dtype), q
+
     def _shared(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         return self.colora_shared["frozen_A"].to(dtype), self.colora_shared["frozen_B"].to(dtype)
 
-    def _make_parameters(self) -> None:
+    def _make_parameters(self, config: CoLoraConfig) -> None:
+        self.low_rank_names = ("colora_P", "colora_Q") if config.q else ("colora_P",)
         self.colora_P = nn.ParameterDict()
         self.colora_Q = nn.ParameterDict()
         self.colora_shared = BufferDict(persistent=True)
@@ -65,12 +72,18 @@ class CoLoraLinear(AdaptedLinear):
                 f"all its adapters share, have r = {self.colora_shared['frozen_A'].shape[0]}: give "
                 "all adapters of a model the same r."
             )
+        if config.q != ("colora_Q" in self.low_rank_names):
+            raise ModelError(
+                f"Adapter {adapter_name!r} has q = {config.q}, but the model's earlier adapters "
+                f"have q = {not config.q}: give all adapters of a model the same q."
+            )
         self.colora_P[adapter_name] = nn.Parameter(
             torch.zeros(r, r) if config.init_weights else torch.randn(r, r)
         )
-        self.colora_Q[adapter_name] = nn.Parameter(
-            torch.zeros(r) if config.init_weights else torch.randn(r)
-        )
+        if config.q:
+            self.colora_Q[adapter_name] = nn.Parameter(
+                torch.zeros(r) if config.init_weights else torch.randn(r)
+            )
 
     def _make_shared(self, config: CoLoraConfig) -> None:
         weight = self.get_base_layer().weight
@@ -95,7 +108,9 @@ class CoLoraLinear(AdaptedLinear):
         return delta
 
     def get_delta_bias(self, adapter: str) -> Tensor | None:
-        """Return ``s B Q``."""
+        """Return ``s B Q``; None for an adapter without Q."""
+        if adapter not in self.colora_Q:
+            return None
         q = self.colora_Q[adapter].detach()
         _, b = self._shared(merge_dtype(q.dtype))
         delta: Tensor = self.colora_scaling[adapter] * (b @ q.to(b.dtype))
@@ -131,7 +146,7 @@ class LoraLinear(AdaptedLinear):
             scales[1] = self.colora_scaling[received]
         return LoraPass.apply(x, weight, bias, a, b, a_global, b_global, beta, *scales)  # type: ignore[no-any-return]
 
-    def _make_parameters(self) -> None:
+    def _make_parameters(self, config: CoLoraConfig) -> None:
         self.colora_A = nn.ParameterDict()
         self.colora_B = nn.ParameterDict()
 

@@ -200,12 +200,14 @@ class CoLoraModel(BaseTuner):
                 continue
             merging = {*(adapter_names or layer.active_adapters), *layer.merged_adapters}
             if any(
-                layer.has(adapter) and bool(layer.colora_Q[adapter].any()) for adapter in merging
+                adapter in layer.colora_Q and bool(layer.colora_Q[adapter].any())
+                for adapter in merging
             ):
                 raise ModelError(
                     f"Merging would give {name} a bias (s B Q) that its model class does not have "
                     "and drops when saving. Use fedmosaic.adapters.export_to_folder for an "
-                    "ordinary LoRA, or merge_and_unload(new_bias=True) to keep it in memory."
+                    "ordinary LoRA, merge_and_unload(new_bias=True) to keep it in memory, or "
+                    "adapters without Q (q=False)."
                 )
 
 

@@ -70,6 +70,13 @@ class AdapterSettings(Settings):
     ``train.lr_shared``.
     """
 
+    q: bool = True
+    """Whether Co-LoRA has Q, as in the paper: ``s B (P A x + Q)``; without it, ``s B P A x``.
+
+    Without Q an exported adapter has no bias, so that vLLM and llama.cpp can serve it and it can be
+    merged (``fedmosaic export --for vllm``).
+    """
+
     target_modules: tuple[str, ...] | None = None
     """Names of the modules with adapters. None: the seven projections of each decoder layer."""
 

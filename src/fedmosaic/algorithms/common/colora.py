@@ -80,6 +80,7 @@ def colora_config(
         target_modules=target_pattern(backbone, settings),
         gate=settings.gate,
         gate_init=settings.gate_init,
+        q=settings.q,
         shared_init=settings.shared_init,
         shared_scale=settings.shared_scale if measurable else "raw",
         b_scale=settings.b_scale,
