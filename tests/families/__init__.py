@@ -1,0 +1,19 @@
+"""Tiny checkpoints of real model families, with random weights, as their publishers save them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.families import language
+from tests.families.vision_grids import GRIDS
+from tests.families.vision_llava import LLAVA
+from tests.families.vision_tiles import TILES
+
+FAMILIES = {**LLAVA, **GRIDS, **TILES, **language.LANGUAGE}
+VISION = (*LLAVA, *GRIDS, *TILES)
+LANGUAGE = tuple(language.LANGUAGE)
+
+
+def build(name: str, folder: Path) -> Path:
+    """Write the checkpoint of the family ``name`` into ``folder``; the same bytes every time."""
+    return FAMILIES[name].save(folder)
