@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.families import language
+from tests.families.language_dense import DENSE
+from tests.families.language_others import OTHERS
+from tests.families.language_refused import REFUSED as REFUSED_FAMILIES
 from tests.families.vision_grids import GRIDS
 from tests.families.vision_llava import LLAVA
 from tests.families.vision_tiles import TILES
 
-FAMILIES = {**LLAVA, **GRIDS, **TILES, **language.LANGUAGE}
+FAMILIES = {**LLAVA, **GRIDS, **TILES, **DENSE, **OTHERS, **REFUSED_FAMILIES}
 VISION = (*LLAVA, *GRIDS, *TILES)
-LANGUAGE = tuple(language.LANGUAGE)
+LANGUAGE = (*DENSE, *OTHERS)
+REFUSED = tuple(REFUSED_FAMILIES)
 
 
 def build(name: str, folder: Path) -> Path:

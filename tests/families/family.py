@@ -93,6 +93,9 @@ def template(name: str) -> str:
     return (Path(__file__).parent / "templates" / f"{name}.jinja").read_text().rstrip("\n")
 
 
+NOT_SET = object()  # a setting of ``text_config`` that a family's configuration does not take
+
+
 def text_config(
     kind: Callable[..., PreTrainedConfig], tokenizer: Tokenizer, **changes: object
 ) -> PreTrainedConfig:
@@ -111,4 +114,4 @@ def text_config(
         "pad_token_id": tokenizer.pad_token_id,
         **changes,
     }
-    return kind(**settings)
+    return kind(**{key: value for key, value in settings.items() if value is not NOT_SET})

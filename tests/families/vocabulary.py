@@ -123,8 +123,8 @@ def mistral(*last: str, **options: object) -> PreTrainedTokenizerFast:
     """Return the tokenizer of Llama 2 and Mistral: a leading blank at the start only."""
     first = ("<unk>", "<s>", "</s>")
     pieces = with_first(metaspace_pieces(), first)
-    tokenizer = LlamaTokenizer(**pieces, add_bos_token=True, **{"pad_token": "</s>", **options})
-    return finish(tokenizer, first, last)
+    settings = {"add_bos_token": True, "pad_token": "</s>", **options}
+    return finish(LlamaTokenizer(**pieces, **settings), first, last)
 
 
 def vicuna(*last: str, **options: object) -> PreTrainedTokenizerFast:
@@ -165,3 +165,12 @@ def _fast(
     named = {"bos_token": bos, "eos_token": eos, "pad_token": eos}
     settings = {"add_bos_token": bos is not None, **named, **options}
     return finish(PreTrainedTokenizerFast(tokenizer_object=tokenizer, **settings), first, last)
+
+
+def letters(
+    *first: str, kind: type[PreTrainedTokenizerFast], **options: object
+) -> PreTrainedTokenizerFast:
+    """Return a unigram tokenizer of single characters, as XGLM's and T5's are of pieces."""
+    characters = sorted({*"".join(SENTENCES), "▁"} - {" "})
+    pieces = [(token, 0.0) for token in first] + [(letter, -1.0) for letter in characters]
+    return finish(kind(vocab=pieces, **options), first, ())
