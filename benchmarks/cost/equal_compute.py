@@ -104,7 +104,7 @@ def replica(folder: Path, shape: str, scale: int) -> Path:
     )
     path = folder / shape
     LlamaForCausalLM(config).save_pretrained(path)
-    bundled, _ = locate("miniature/llama-8x96")
+    bundled = locate("miniature/llama-8x96").place
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         shutil.copy(f"{bundled}/{name}", path / name)
     return path

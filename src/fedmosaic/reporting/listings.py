@@ -109,7 +109,7 @@ def _models() -> Listing:
     }
     shapes = {}
     for name in bundled_names():
-        folder, _ = locate(name)
+        folder = locate(name).place
         with open(f"{folder}/config.json", encoding="utf-8") as stream:
             text = json.load(stream)["text_config"]
         keys = ("model_type", "num_hidden_layers", "hidden_size", "vocab_size")

@@ -1,0 +1,93 @@
+"""Quantise the language model of a model with bitsandbytes, and nothing else of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import nn
+
+from fedmosaic.errors import ModelError
+from fedmosaic.models.options import ModelOptions
+from fedmosaic.models.structure import find_structure
+
+_BLOCK = 64  # of bitsandbytes' 4-bit weights
+
+
+def quantisation(
+    name: str, options: ModelOptions, config: Any, loader: Any, dtype: torch.dtype
+) -> dict[str, Any]:
+    """Return the arguments with which Transformers quantises a model while it loads.
+
+    Args:
+        name: of the model, for errors.
+        options: what was asked for.
+        config: the model's config.
+        loader: the auto class that will load it.
+        dtype: of what is not quantised, and of the products with quantised weights.
+
+    Raises:
+        ModelError: bitsandbytes is not installed.
+    """
+    if options.quantise == "none" or is_quantised(config):
+        return {}
+    if find_spec("bitsandbytes") is None:
+        raise ModelError(
+            f"model {name!r}: models.quantise: {options.quantise} needs bitsandbytes: "
+            "pip install bitsandbytes"
+        )
+    from transformers import BitsAndBytesConfig
+
+    settings = BitsAndBytesConfig(
+        load_in_4bit=options.quantise == "4bit",
+        load_in_8bit=options.quantise == "8bit",
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=dtype,
+        llm_int8_skip_modules=unquantised_modules(name, config, loader),
+    )
+    return {"quantization_config": settings}
+
+
+def is_quantised(config: Any) -> bool:
+    """Return whether a checkpoint holds quantised weights already."""
+    return getattr(config, "quantization_config", None) is not None
+
+
+def unquantised_modules(name: str, config: Any, loader: Any) -> list[str]:
+    """Return the paths of the modules that keep their dtype: all linear ones outside the decoder.
+
+    These are the vision tower, the projector and the head, whatever a family calls them, and the
+    token embeddings where the head is tied to them. They are found on a model without weights.
+    """
+    from transformers.quantizers.base import get_keys_to_not_convert
+
+    with torch.device("meta"):
+        model = loader.from_config(config)
+    decoder = find_structure(model, name).decoder
+    outside = _linear_outside(model, decoder, "")
+    return sorted({*outside, *get_keys_to_not_convert(model)})
+
+
+def check_blocks(name: str, model: Any) -> None:
+    """Raise ModelError if bitsandbytes cannot use a model's 4-bit weights on a CPU."""
+    for path, module in model.named_modules():
+        if type(module).__name__ == "Linear4bit" and module.in_features % _BLOCK:
+            raise ModelError(
+                f"model {name!r}: models.quantise: 4bit on a CPU needs widths that {_BLOCK} "
+                f"divides, but {path} takes {module.in_features}: use models.quantise: 8bit or none"
+            )
+
+
+def _linear_outside(module: nn.Module, decoder: nn.Module, path: str) -> Iterator[str]:
+    """Yield the topmost modules with linear layers that neither hold the decoder nor are in it."""
+    for name, child in module.named_children():
+        inner = f"{path}.{name}".lstrip(".")
+        if child is decoder:
+            continue
+        parts = list(child.modules())
+        if any(part is decoder for part in parts):
+            yield from _linear_outside(child, decoder, inner)
+        elif any(isinstance(part, nn.Linear) for part in parts):
+            yield inner
