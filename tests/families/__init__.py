@@ -9,11 +9,14 @@ from tests.families.language_others import OTHERS
 from tests.families.language_refused import REFUSED as REFUSED_FAMILIES
 from tests.families.vision_grids import GRIDS
 from tests.families.vision_llava import LLAVA
+from tests.families.vision_more import MORE, NEED_TORCHVISION
 from tests.families.vision_tiles import TILES
 
-FAMILIES = {**LLAVA, **GRIDS, **TILES, **DENSE, **OTHERS, **REFUSED_FAMILIES}
-VISION = (*LLAVA, *GRIDS, *TILES)
+SEEING = {**LLAVA, **GRIDS, **TILES, **MORE}
+FAMILIES = {**SEEING, **NEED_TORCHVISION, **DENSE, **OTHERS, **REFUSED_FAMILIES}
+VISION = tuple(SEEING)
 LANGUAGE = (*DENSE, *OTHERS)
+TORCHVISION = tuple(NEED_TORCHVISION)  # their processors cannot be loaded without it
 REFUSED = tuple(REFUSED_FAMILIES)
 
 

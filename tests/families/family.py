@@ -24,7 +24,8 @@ Tokenizer = PreTrainedTokenizerFast
 class Family:
     """What makes a family: its model, its tokenizer, its processor and its chat template.
 
-    ``stops`` are the tokens that end an answer, as ``generation_config.json`` lists them.
+    ``processor`` builds the processor, or is the content of its file where only torchvision can
+    build it. ``stops`` are the tokens that end an answer, as ``generation_config.json`` lists them.
     ``video`` is the part of ``processor_config.json`` that describes the video processor: a
     publisher's folder has it, and making it otherwise would need torchvision.
     """
@@ -32,7 +33,7 @@ class Family:
     model: Callable[[Tokenizer], PreTrainedModel]
     tokenizer: Callable[[], Tokenizer]
     template: str | None = None
-    processor: Callable[[Tokenizer], ProcessorMixin] | None = None
+    processor: Callable[[Tokenizer], ProcessorMixin] | dict[str, object] | None = None
     stops: tuple[str, ...] = ()
     video: dict[str, object] | None = None
 
@@ -50,9 +51,11 @@ class Family:
             pad_token_id=tokenizer.pad_token_id,
         )
         model.save_pretrained(folder)
-        if self.processor is None:
+        if not callable(self.processor):
             tokenizer.chat_template = self.template
             tokenizer.save_pretrained(folder)
+            if self.processor is not None:
+                write(folder / "processor_config.json", self.processor)
         else:
             processor = self.processor(tokenizer)
             processor.chat_template = self.template
@@ -68,7 +71,11 @@ class Family:
         config.pop("video_processor", None)
         if self.video is not None:
             config["video_processor"] = self.video
-        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+        write(path, config)
+
+
+def write(path: Path, settings: dict[str, object]) -> None:
+    path.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
 
 
 def randomise(model: PreTrainedModel) -> None:

@@ -147,7 +147,9 @@ DENSE = {
         template("cohere"),
     ),
     "cohere2": Family(
-        decoder("cohere2", **full_and_sliding()), vocabulary.cohere, template("cohere")
+        decoder("cohere2", logit_scale=0.5, **full_and_sliding()),
+        vocabulary.cohere,
+        template("cohere"),
     ),
     "glm": Family(
         decoder("glm", partial_rotary_factor=0.5), glm_tokens, template("glm"), stops=GLM_STOPS
