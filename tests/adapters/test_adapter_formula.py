@@ -29,7 +29,7 @@ def naive(
     def delta(name: str) -> Tensor:
         s = layer.colora_scaling[name]
         if isinstance(layer, CoLoraLinear):
-            a, b = layer.colora_shared["frozen_A"], layer.colora_shared["frozen_B"]
+            a, b = layer.shared_colora["frozen_A"], layer.shared_colora["frozen_B"]
             return s * ((x @ a.T @ layer.colora_P[name].T + layer.colora_Q[name]) @ b.T)
         return s * (x @ layer.colora_A[name].T @ layer.colora_B[name].T)
 

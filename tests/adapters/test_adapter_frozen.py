@@ -68,12 +68,12 @@ def test_frozen_tensors_get_no_gradient_and_no_parameter(pair, inputs) -> None:
     model(**inputs("llama")).logits.sum().backward()
     assert all(p.grad is None for n, p in model.named_parameters() if ".local" not in n)
     assert not any("shared" in name for name, _ in model.named_parameters())
-    persistent = [name for name in model.state_dict() if "colora_shared" in name]
+    persistent = [name for name in model.state_dict() if "shared_colora" in name]
     assert len(persistent) == len(shared_state(model)) == 2 * 2 * 7
 
 
 def test_one_pair_of_a_and_b_per_layer(pair) -> None:
-    assert sum("colora_shared" in name for name, _ in pair("llama").named_buffers()) == 2 * 2 * 7
+    assert sum("shared_colora" in name for name, _ in pair("llama").named_buffers()) == 2 * 2 * 7
 
 
 def test_disable_and_delete(pair, base, inputs) -> None:

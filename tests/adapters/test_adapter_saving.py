@@ -62,7 +62,7 @@ def test_global_folder_has_no_gate(pair, tmp_path) -> None:
     assert any("beta" in key for key in load_file(tmp_path / "local" / "adapter_model.safetensors"))
     saved = load_file(tmp_path / "global" / "adapter_model.safetensors")
     assert not any("beta" in key for key in saved)
-    assert sum("colora_shared" in key for key in saved) == 2 * 2 * 7
+    assert sum("shared_colora" in key for key in saved) == 2 * 2 * 7
 
 
 def test_adapter_of_another_subspace_is_refused(pair, base, tmp_path) -> None:
@@ -85,7 +85,7 @@ def test_config_roundtrip(tmp_path) -> None:
     reloaded = PeftConfig.from_pretrained(tmp_path)
     assert isinstance(reloaded, CoLoraConfig)
     assert reloaded.to_dict() == config.to_dict()
-    assert json.loads((tmp_path / "adapter_config.json").read_text())["peft_type"] == "COLORA"
+    assert reloaded.peft_type is PeftType.COLORA
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def colora(model) -> list[CoLoraLinear]:
 def test_orthonormal(base, shared_init: str) -> None:
     model = get_peft_model(base("llama"), CoLoraConfig(r=8, num_blocks=2, shared_init=shared_init))
     for layer in colora(model):
-        a, b = layer.colora_shared["frozen_A"], layer.colora_shared["frozen_B"]
+        a, b = layer.shared_colora["frozen_A"], layer.shared_colora["frozen_B"]
         torch.testing.assert_close(a @ a.T, torch.eye(8), rtol=0, atol=1e-5)
         torch.testing.assert_close(b.T @ b, torch.eye(8), rtol=0, atol=1e-5)
 
@@ -95,11 +95,11 @@ def test_calibration_sets_both_scales(base, inputs, family: str) -> None:
     model(**batch)
     for layer, (x, y) in seen.items():
         y = y if layer.base_layer.bias is None else y - layer.base_layer.bias
-        z = x @ layer.colora_shared["frozen_A"].T
+        z = x @ layer.shared_colora["frozen_A"].T
         torch.testing.assert_close(
             z.square().mean().sqrt(), torch.tensor(1.0), rtol=1e-4, atol=1e-4
         )
-        column = layer.colora_shared["frozen_B"].square().mean(0).sqrt()
+        column = layer.shared_colora["frozen_B"].square().mean(0).sqrt()
         torch.testing.assert_close(
             column, (0.7 * y.square().mean().sqrt()).expand(4), rtol=1e-4, atol=1e-5
         )

@@ -71,7 +71,7 @@ def test_half_precision_base(
     filled(model, size=0.1)
     expected_dtype = torch.float32 if autocast_adapter else dtype
     assert {p.dtype for p in adapter_parameters(model, "local").values()} == {expected_dtype}
-    assert {b.dtype for n, b in model.named_buffers() if "colora_shared" in n} == {expected_dtype}
+    assert {b.dtype for n, b in model.named_buffers() if "shared_colora" in n} == {expected_dtype}
     logits = model(**batch).logits
     assert logits.dtype == dtype
     assert similar(logits, exact(**batch).logits) > 0.99

@@ -32,7 +32,7 @@ def test_output_and_gradients_equal_the_formula(pair, names, hooked: bool) -> No
             layer.base_layer.register_forward_hook(lambda *_: None)
         x = torch.randn(2, 5, layer.in_features, dtype=torch.float64, requires_grad=True)
         weights = torch.randn(2, 5, layer.out_features, dtype=torch.float64)
-        a, b = layer.colora_shared["frozen_A"], layer.colora_shared["frozen_B"]
+        a, b = layer.shared_colora["frozen_A"], layer.shared_colora["frozen_B"]
         p = layer.colora_P["local"]
         used = [x, p]
         if len(names) == 2:

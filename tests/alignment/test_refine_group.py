@@ -110,7 +110,7 @@ def test_a_run_learns_on_refined_pairs_as_they_are(quick: None, tiny: Path) -> N
         aligned = runtime.alignment(client.spec.model)
         assert aligned is not None and aligned.scaled
         layers = client.model.get_submodule(f"base_model.model.{client.backbone.layers_prefix}")
-        shared = layers[aligned.layers[0]].self_attn.o_proj.colora_shared
+        shared = layers[aligned.layers[0]].self_attn.o_proj.shared_colora
         assert torch.equal(shared["frozen_A"], aligned.tensors["block.0.o_proj.A"])
         assert torch.equal(shared["frozen_B"], aligned.tensors["block.0.o_proj.B"])
 

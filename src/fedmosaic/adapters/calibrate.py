@@ -77,7 +77,7 @@ class _ActivationSums:
             x, y = x[self.mask], y[self.mask]
         bias = self.layer.get_base_layer().bias
         y = y.detach().float() if bias is None else y.detach().float() - bias.float()
-        z = nn.functional.linear(x.float(), self.layer.colora_shared["frozen_A"].float())
+        z = nn.functional.linear(x.float(), self.layer.shared_colora["frozen_A"].float())
         squares = torch.stack((z.square().mean(-1).sum(), y.square().mean(-1).sum()))
         self.sums += squares.to("cpu", torch.float64)
         self.count += x.shape[:-1].numel()
@@ -94,7 +94,7 @@ class _ActivationSums:
                 f"Calibration found RMS(A x) = {rms_z:g} and RMS(W x) = {rms_y:g} at {name}; both "
                 "must be positive."
             )
-        shared = self.layer.colora_shared
+        shared = self.layer.shared_colora
         shared["frozen_A"].mul_(1.0 / rms_z)
         b = shared["frozen_B"]
         b.mul_(self.layer.colora_b_scale * rms_y / b.float().square().mean().sqrt())

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from peft.config import PeftConfig
 
-from fedmosaic.adapters.register import peft_type
+from fedmosaic.adapters.register import SAVED_NAME, peft_type
 from fedmosaic.errors import ConfigError, nearest
 
 CHOICES = {
@@ -138,6 +139,7 @@ class CoLoraConfig(PeftConfig):
     )
 
     def __post_init__(self) -> None:
+        self.saved = self.peft_version is not None  # a folder's config has it, a new one not yet
         super().__post_init__()
         self.peft_type = peft_type()
         if isinstance(self.target_modules, list):
@@ -153,6 +155,15 @@ class CoLoraConfig(PeftConfig):
         if isinstance(self.block_layers, (tuple, set)):
             self.block_layers = sorted(self.block_layers)
         self._check()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as they are saved.
+
+        PEFT knows Co-LoRA only after ``import fedmosaic.adapters``. Otherwise loading fails with
+        ``KeyError: <peft_type>``, so the saved type says what to import.
+        """
+        fields: dict[str, Any] = super().to_dict()
+        return {**fields, "peft_type": SAVED_NAME}
 
     def _check(self) -> None:
         for name, valid in CHOICES.items():

@@ -167,7 +167,7 @@ def _factors_of_ours(layer: AdaptedLinear, coefficients: dict[str, float]) -> Fa
     """Return the factors of a Co-LoRA or LoRA layer, mixed by ``coefficients``."""
     weights = {name: factor * layer.colora_scaling[name] for name, factor in coefficients.items()}
     if isinstance(layer, CoLoraLinear):
-        a, b = (layer.colora_shared[name].double() for name in ("frozen_A", "frozen_B"))
+        a, b = (layer.shared_colora[name].double() for name in ("frozen_A", "frozen_B"))
         p = sum(
             (weight * layer.colora_P[name].detach().double() for name, weight in weights.items()),
             torch.zeros((), dtype=b.dtype),

@@ -10,6 +10,7 @@ from fedmosaic.adapters.config import CoLoraConfig
 from fedmosaic.adapters.functional import CoLoraPass, LoraPass, colora_change, lora_change
 from fedmosaic.adapters.layer import AdaptedLinear
 from fedmosaic.adapters.merging import merge_dtype
+from fedmosaic.adapters.saved_pair import AwaitedPair, accept_pair
 from fedmosaic.adapters.subspace import random_pair, svd_pair
 from fedmosaic.errors import ModelError
 from fedmosaic.seeding import generator
@@ -54,22 +55,26 @@ class CoLoraLinear(AdaptedLinear):
         return self.colora_P[name].to(dtype), q
 
     def _shared(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        return self.colora_shared["frozen_A"].to(dtype), self.colora_shared["frozen_B"].to(dtype)
+        if self.colora_awaits is not None:
+            accept_pair(self)
+        return self.shared_colora["frozen_A"].to(dtype), self.shared_colora["frozen_B"].to(dtype)
 
     def _make_parameters(self, config: CoLoraConfig) -> None:
         self.low_rank_names = ("colora_P", "colora_Q") if config.q else ("colora_P",)
         self.colora_P = nn.ParameterDict()
         self.colora_Q = nn.ParameterDict()
-        self.colora_shared = BufferDict(persistent=True)
+        # Not called "colora_…": Transformers would look for an A and B of every adapter's own.
+        self.shared_colora = BufferDict(persistent=True)
+        self.colora_awaits: AwaitedPair | None = None
 
     def _add_parameters(self, adapter_name: str, config: CoLoraConfig) -> None:
         r = self.colora_r[adapter_name] = config.shared_rank
         if len(self.colora_P) == 0 or set(self.colora_P) == {adapter_name}:
             self._make_shared(config)
-        elif self.colora_shared["frozen_A"].shape[0] != r:
+        elif self.shared_colora["frozen_A"].shape[0] != r:
             raise ModelError(
                 f"Adapter {adapter_name!r} has r = {r}, but the frozen A and B of the layer, which "
-                f"all its adapters share, have r = {self.colora_shared['frozen_A'].shape[0]}: give "
+                f"all its adapters share, have r = {self.shared_colora['frozen_A'].shape[0]}: give "
                 "all adapters of a model the same r."
             )
         if config.q != ("colora_Q" in self.low_rank_names):
@@ -95,10 +100,16 @@ class CoLoraLinear(AdaptedLinear):
             a, b = random_pair(*widths, rank, config.seed, site.layer, site.module)
         dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
         device = weight.device if weight.device.type != "meta" else torch.device("cpu")
-        self.colora_shared["frozen_A"] = a.to(device, dtype)
-        self.colora_shared["frozen_B"] = b.to(device, dtype)
+        self.shared_colora["frozen_A"] = a.to(device, dtype)
+        self.shared_colora["frozen_B"] = b.to(device, dtype)
         self.colora_shared_scale = config.shared_scale
         self.colora_b_scale = config.b_scale
+
+    def train(self, mode: bool = True) -> CoLoraLinear:
+        """Set the mode as usual; Transformers does so right after it has loaded an adapter."""
+        accept_pair(self)
+        super().train(mode)
+        return self
 
     def get_delta_weight(self, adapter: str) -> Tensor:
         """Return ``s B P A``."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import Any, ClassVar
 
-import torch
 from peft import PeftModel, get_peft_model
 from peft.tuners.tuners_utils import BaseTuner
 from peft.utils.quantization_utils import get_quantization_kwargs
@@ -15,6 +14,7 @@ from fedmosaic.adapters.config import CoLoraConfig
 from fedmosaic.adapters.layer import AdaptedLinear
 from fedmosaic.adapters.linear import CoLoraLinear, LoraLinear
 from fedmosaic.adapters.placement import PROJECTIONS, AdapterSite, block_ends
+from fedmosaic.adapters.saved_pair import accept_file, await_pair
 from fedmosaic.errors import ModelError
 
 LANGUAGE_MODELS = (
@@ -73,12 +73,16 @@ class CoLoraModel(BaseTuner):
                     "num_blocks and block_layers."
                 )
             target.update_layer(adapter_name, peft_config)
+            if peft_config.saved and isinstance(target, CoLoraLinear):
+                await_pair(target, current_key, adapter_name)
             return
         layer = kind(target, adapter_name, peft_config, site, get_quantization_kwargs(self.model))
         layer.train(target.training)
         if adapter_name not in self.active_adapters:
             # An adapter that is added to others is not trainable until it is made active.
             layer.requires_grad_(False)
+        if peft_config.saved and isinstance(layer, CoLoraLinear):
+            await_pair(layer, current_key, adapter_name)
         self._replace_module(parent, target_name, layer, target)
 
     def _site(self, config: CoLoraConfig, key: str) -> AdapterSite:
@@ -115,7 +119,7 @@ class CoLoraModel(BaseTuner):
         for layer in self.model.modules():
             if isinstance(layer, CoLoraLinear) and adapter_name in layer.colora_P:
                 for name in ("frozen_A", "frozen_B"):
-                    layer.colora_shared[name] = layer.colora_shared[name].to(
+                    layer.shared_colora[name] = layer.shared_colora[name].to(
                         layer.colora_P[adapter_name].dtype
                     )
 
@@ -123,31 +127,12 @@ class CoLoraModel(BaseTuner):
     def _remap_adapter_state_dict_for_load(
         cls, model: nn.Module, config: Any, adapter_name: str, state_dict: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Rename keys as PEFT does, and refuse an adapter with another frozen A or B.
+        """Rename keys as PEFT does, and refuse an adapter without A and B or with another pair.
 
         All adapters of a layer share one A and B. Loading another pair would silently change the
         meaning of the adapters that are already in the model.
         """
-        for name, layer in model.named_modules():
-            if not isinstance(layer, CoLoraLinear) or set(layer.colora_P) <= {adapter_name}:
-                continue
-            for key, own in layer.colora_shared.items():
-                loaded = state_dict.get(
-                    f"{name}.colora_shared.{key}",
-                    state_dict.get(f"base_model.model.{name}.colora_shared.{key}"),
-                )
-                if loaded is None:
-                    continue
-                close = loaded.shape == own.shape and torch.allclose(
-                    loaded.to(own.device, own.dtype), own, rtol=1e-2, atol=1e-3
-                )
-                if not close:
-                    others = sorted(set(layer.colora_P) - {adapter_name})
-                    raise ModelError(
-                        f"Adapter {adapter_name!r} was trained in another subspace than "
-                        f"{', '.join(others)}: its frozen {key[-1]} at {name} differs. Load "
-                        "adapters of one client together, or load this one into a fresh model."
-                    )
+        state_dict = accept_file(model, adapter_name, state_dict)
         renamed: dict[str, Tensor] = super()._remap_adapter_state_dict_for_load(
             model, config, adapter_name, state_dict
         )

@@ -13,6 +13,9 @@ from peft.utils import PeftType, register_peft_method
 
 NAME = "colora"
 
+SAVED_NAME = "COLORA: install fedmosaic and run 'import fedmosaic.adapters' before loading this"
+"""The type in a saved ``adapter_config.json``. Without the import PEFT raises a KeyError of it."""
+
 
 def peft_type() -> PeftType:
     """Return the member ``PeftType.COLORA``, created at the first call."""
@@ -38,3 +41,4 @@ def register() -> None:
     from fedmosaic.adapters.model import CoLoraModel
 
     register_peft_method(name=NAME, config_cls=CoLoraConfig, model_cls=CoLoraModel)
+    PEFT_TYPE_TO_CONFIG_MAPPING[SAVED_NAME] = CoLoraConfig

@@ -223,6 +223,6 @@ def _shared(model: nn.Module) -> dict[str, Tensor]:
             prefix = layer.colora_site.key
             if f"{prefix}.A" in tensors:
                 raise _ambiguous(prefix)
-            tensors[f"{prefix}.A"] = layer.colora_shared["frozen_A"]
-            tensors[f"{prefix}.B"] = layer.colora_shared["frozen_B"]
+            tensors[f"{prefix}.A"] = layer.shared_colora["frozen_A"]
+            tensors[f"{prefix}.B"] = layer.shared_colora["frozen_B"]
     return tensors
