@@ -86,7 +86,7 @@ DENSE = {
             **full_and_sliding(4),
         ),
         partial(vocabulary.gemma, "<|turn>", "<turn|>"),
-        template("gemma4_text"),
+        template("gemma4"),
         stops=("<eos>", "<turn|>"),
     ),
     "phi": Family(decoder("phi", partial_rotary_factor=0.5), vocabulary.gpt2),

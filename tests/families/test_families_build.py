@@ -20,7 +20,7 @@ from transformers import (
     ProcessorMixin,
 )
 
-from tests.families import LANGUAGE, VISION, build
+from tests.families import LANGUAGE, REFUSED, TORCHVISION, VISION, build
 from tests.families.video import load_processor
 
 ALL = os.environ.get("FEDMOSAIC_ALL_FAMILIES") == "1"
@@ -115,9 +115,14 @@ def test_a_language_family_runs_in_plain_transformers(name: str, tmp_path: Path)
     assert result.isfinite().all()
     assert result.std() > 0.1
     assert len(tokenizer) <= result.shape[-1]
+    if tokenizer.chat_template is not None:
+        turns = [("user", "What colour?"), ("assistant", "red"), ("user", "And?")]
+        messages = [{"role": role, "content": text} for role, text in turns]
+        prompt = tokenizer.apply_chat_template(messages, tokenize=False)
+        assert all(text in prompt for _, text in turns)
 
 
-@pytest.mark.parametrize("name", sample((*VISION, *LANGUAGE)))
+@pytest.mark.parametrize("name", sample((*VISION, *TORCHVISION, *LANGUAGE, *REFUSED)))
 def test_a_folder_is_the_same_every_time(name: str, tmp_path: Path) -> None:
     first, second = build(name, tmp_path / "a"), build(name, tmp_path / "b")
     for path in first.iterdir():

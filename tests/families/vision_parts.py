@@ -47,19 +47,22 @@ def model(
     text_changes: dict[str, object] | None = None,
     **settings: object,
 ) -> Callable[[Tokenizer], PreTrainedModel]:
-    """Return the builder of a model from its tower's and its language model's configurations."""
+    """Return the builder of a model from its tower's and its language model's configurations.
+
+    A setting may be a function of the tokenizer.
+    """
 
     def build(tokenizer: Tokenizer) -> PreTrainedModel:
-        image_id = tokenizer.convert_tokens_to_ids(image)
+        def resolve(given: dict[str, object] | None) -> dict[str, object]:
+            items = (given or {}).items()
+            return {key: value(tokenizer) if callable(value) else value for key, value in items}
+
         return kind(
             config(
-                text_config=text_config(text, tokenizer, **(text_changes or {})),
+                text_config=text_config(text, tokenizer, **resolve(text_changes)),
                 vision_config=tower(),
-                image_token_id=image_id,
-                **{
-                    key: value(tokenizer) if callable(value) else value
-                    for key, value in settings.items()
-                },
+                image_token_id=tokenizer.convert_tokens_to_ids(image),
+                **resolve(settings),
             )
         )
 

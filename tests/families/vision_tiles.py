@@ -240,14 +240,18 @@ TILES = {
                 vision_output_dim=48,
             ),
             image="<|image|>",
-            text_changes={"num_hidden_layers": 4, "cross_attention_layers": [1, 3]},
+            text_changes={
+                "num_hidden_layers": 4,
+                "cross_attention_layers": [1, 3],
+                "vocab_size": token("<|image|>"),  # the model embeds it, but never predicts it
+            },
         ),
         partial(
             vocabulary.llama3,
             *LLAMA3_TURN,
-            "<|image|>",
             "<|python_tag|>",
             "<|finetune_right_pad_id|>",
+            "<|image|>",
             pad_token="<|finetune_right_pad_id|>",
         ),
         template("mllama"),
