@@ -5,6 +5,9 @@ bias ``s B Q``. The scalar-gated pair is mixed first: on Co-LoRA layers in P and
 ordinary LoRA layers by stacking ``[A_l; A_g]`` and ``[(1 - g) s B_l, g s B_g]`` (rank 2 r).
 Several of PEFT's own LoRA adapters are stacked likewise, each with its present scale. All scales go
 into the weights, so the exported adapter has ``alpha = r`` everywhere.
+
+The layout ``vllm`` is for servers that take one rank and no bias: A and B of lower rank are filled
+up with zeros, and modules are named by their leaf names.
 """
 
 from __future__ import annotations
@@ -13,17 +16,25 @@ import copy
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, PeftType, get_peft_model_state_dict
-from peft.tuners.lora.layer import LoraLayer
+from peft.tuners.lora.layer import LoraLayer, ParamWrapper
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.nn.functional import pad
+from transformers.pytorch_utils import Conv1D
 
+from fedmosaic.adapters.export_check import check_loads
+from fedmosaic.adapters.exported import ExportedLora
 from fedmosaic.adapters.layer import AdaptedLinear
 from fedmosaic.adapters.linear import CoLoraLinear, LoraLinear
 from fedmosaic.errors import ModelError
 from fedmosaic.files import atomic_folder
+
+Layout = Literal["peft", "vllm"]
+"""``peft``: ranks differ and a bias is kept; ``vllm``: one rank, no bias, plain module names."""
 
 Factors = tuple[Tensor, Tensor, Tensor]
 """A ``[rank, d_in]``, B ``[d_out, rank]`` and bias ``[d_out]`` of one layer: scale 1, float64."""
@@ -34,15 +45,17 @@ def export_lora(
     adapter: str | tuple[str, ...] = ("local", "global"),
     *,
     dtype: torch.dtype = torch.float32,
+    layout: Layout = "peft",
 ) -> tuple[LoraConfig, dict[str, Tensor]]:
     """Return one ordinary LoRA equal to an adapter, to the gated pair, or to a sum of adapters.
 
     Args:
         model: A PeftModel with Co-LoRA layers or with PEFT's own LoRA layers. A single adapter of
-            PEFT's own is copied as it is.
+            PEFT's own is copied as it is, in the layout ``peft``.
         adapter: One name; or the names of the pair, which is mixed by its gate; or the names of
             other adapters, which are added up.
         dtype: Type of the exported tensors; products are formed in float64.
+        layout: ``peft``, or ``vllm`` for vLLM, llama.cpp and merging.
 
     Returns:
         The config, and the state dict under PEFT's names, such as
@@ -50,21 +63,34 @@ def export_lora(
 
     Raises:
         ModelError: for an unknown adapter, the pair of an input-dependent gate (its mix is not one
-            LoRA), or a config that also trains biases or whole modules.
+            LoRA), a config that also trains biases or whole modules, an adapter that plain PEFT
+            cannot load, or with ``vllm`` a Q that makes a bias.
     """
     names = [adapter] if isinstance(adapter, str) else list(adapter)
-    _check_exportable(model, names)
+    copied = layout == "peft" and _is_one_lora(model, names)
+    _check_exportable(model, names, copied)
     config = model.peft_config[names[0]]
-    if config.peft_type == PeftType.LORA and len(names) == 1:
+    if copied:
         state = get_peft_model_state_dict(model, adapter_name=names[0])
-        return copy.deepcopy(config), {
-            key: value.detach().to("cpu", copy=True) for key, value in state.items()
-        }
-    factors = _layer_factors(model, names)
-    return _lora_config(config, factors), _lora_state(factors, dtype)
+        exported = copy.deepcopy(config)
+        tensors = {key: value.detach().to("cpu", copy=True) for key, value in state.items()}
+    else:
+        factors = _layer_factors(model, names)
+        if layout == "vllm":
+            factors = _at_one_rank(factors)
+        exported = _lora_config(config, factors)
+        _name_modules(exported, model, factors, layout)
+        tensors = _lora_state(factors, dtype)
+    check_loads(model, exported, tensors)
+    return exported, tensors
 
 
-def _check_exportable(model: PeftModel, names: Sequence[str]) -> None:
+def _is_one_lora(model: PeftModel, names: Sequence[str]) -> bool:
+    config = model.peft_config.get(names[0])
+    return len(names) == 1 and config is not None and config.peft_type == PeftType.LORA
+
+
+def _check_exportable(model: PeftModel, names: Sequence[str], copied: bool) -> None:
     for name in names:
         if name not in model.peft_config:
             raise ModelError(
@@ -72,7 +98,7 @@ def _check_exportable(model: PeftModel, names: Sequence[str]) -> None:
                 f"it has {', '.join(map(repr, model.peft_config))}."
             )
     config = model.peft_config[names[0]]
-    if config.peft_type == PeftType.LORA and len(names) == 1:
+    if copied:
         return
     if config.peft_type not in (PeftType.COLORA, PeftType.LORA):
         raise ModelError(
@@ -98,10 +124,45 @@ def _layer_factors(model: PeftModel, names: list[str]) -> dict[str, Factors]:
             factors[path] = _factors_of_ours(layer, layer.coefficients(names))
         elif isinstance(layer, LoraLayer) and any(name in layer.lora_A for name in names):
             present = [name for name in names if name in layer.lora_A]
-            factors[path] = _factors_of_peft(layer, present)
+            factors[path] = _factors_of_peft(path, layer, present)
     if not factors:
         raise ModelError(f"No layer of the model carries {' or '.join(map(repr, names))}.")
     return factors
+
+
+def _at_one_rank(factors: Mapping[str, Factors]) -> dict[str, Factors]:
+    """Fill A and B of all layers up with zeros to the highest rank.
+
+    Raises:
+        ModelError: a layer has a bias.
+    """
+    biased = [path for path, (_, _, bias) in factors.items() if bool(bias.any())]
+    if biased:
+        raise ModelError(
+            f"Q makes a bias (s B Q) on {len(biased)} modules, such as {biased[0]}, and vLLM, "
+            "llama.cpp and merging take a LoRA without bias only: train with adapter.q: false, "
+            "or export for PEFT, which keeps the bias."
+        )
+    rank = max(a.shape[0] for a, _, _ in factors.values())
+    return {
+        path: (pad(a, (0, 0, 0, rank - a.shape[0])), pad(b, (0, rank - b.shape[1])), bias)
+        for path, (a, b, bias) in factors.items()
+    }
+
+
+def _name_modules(
+    config: LoraConfig, model: PeftModel, factors: Mapping[str, Factors], layout: Layout
+) -> None:
+    """Name the adapted modules in the config: by paths, or by leaf names and the paths to leave."""
+    modules = dict(model.base_model.model.named_modules())
+    bases = [m.get_base_layer() for p, m in modules.items() if p in factors]  # type: ignore[operator]
+    config.fan_in_fan_out = any(isinstance(base, Conv1D) for base in bases)
+    if layout == "vllm":
+        leaves = {path.rpartition(".")[2] for path in factors}
+        config.target_modules = leaves
+        config.exclude_modules = sorted(
+            path for path in modules if path.rpartition(".")[2] in leaves and path not in factors
+        )
 
 
 def _has_bias(factors: Mapping[str, Factors]) -> bool:
@@ -145,6 +206,7 @@ def export_to_folder(
     adapter: str | tuple[str, ...] = ("local", "global"),
     *,
     dtype: torch.dtype = torch.float32,
+    layout: Layout = "peft",
 ) -> Path:
     """Write :func:`export_lora` as a folder that ``PeftModel.from_pretrained(base, folder)`` loads.
 
@@ -154,12 +216,15 @@ def export_to_folder(
     Raises:
         ModelError: as ``export_lora``.
     """
-    config, state = export_lora(model, adapter, dtype=dtype)
+    config, state = export_lora(model, adapter, dtype=dtype, layout=layout)
     target = Path(folder)
     with atomic_folder(target) as temporary:
         save_file(state, str(temporary / "adapter_model.safetensors"), metadata={"format": "pt"})
         config.inference_mode = True
         config.save_pretrained(str(temporary))
+        problems = ExportedLora.read(temporary).server_problems() if layout == "vllm" else []
+        if problems:
+            raise ModelError(f"vLLM and llama.cpp cannot serve this adapter: {problems[0]}.")
     return target
 
 
@@ -184,8 +249,15 @@ def _factors_of_ours(layer: AdaptedLinear, coefficients: dict[str, float]) -> Fa
     return a, b, b.new_zeros(b.shape[0])
 
 
-def _factors_of_peft(layer: LoraLayer, names: list[str]) -> Factors:
+def _factors_of_peft(path: str, layer: LoraLayer, names: list[str]) -> Factors:
     """Return the factors of PEFT's own LoRA layer, each adapter with its present scale."""
+    if isinstance(layer, ParamWrapper) or any(layer.use_dora.get(name) for name in names):
+        raise ModelError(
+            f"{path} has an adapter on whole experts or with DoRA, which is not one LoRA. Export a "
+            "single adapter of PEFT's for PEFT, or leave the module out of adapter.target_modules."
+        )
+    if any(layer.lora_bias.get(name) for name in names):
+        raise ModelError(f"{path} has a LoRA bias: train with lora_bias=False.")
     for name in names:
         if isinstance(layer.scaling[name], Tensor):
             raise ModelError(
