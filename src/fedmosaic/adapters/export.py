@@ -207,8 +207,17 @@ def export_to_folder(
     *,
     dtype: torch.dtype = torch.float32,
     layout: Layout = "peft",
+    base_model: str | None = None,
 ) -> Path:
     """Write :func:`export_lora` as a folder that ``PeftModel.from_pretrained(base, folder)`` loads.
+
+    Args:
+        model: As of ``export_lora``, as are ``adapter``, ``dtype`` and ``layout``.
+        folder: The folder to write.
+        adapter: What to export.
+        dtype: Type of the tensors.
+        layout: ``peft`` or ``vllm``.
+        base_model: Name of the base model in the config; None: as in the adapter's config.
 
     Returns:
         The folder; it appears complete or not at all.
@@ -217,6 +226,8 @@ def export_to_folder(
         ModelError: as ``export_lora``.
     """
     config, state = export_lora(model, adapter, dtype=dtype, layout=layout)
+    if base_model is not None:
+        config.base_model_name_or_path = base_model
     target = Path(folder)
     with atomic_folder(target) as temporary:
         save_file(state, str(temporary / "adapter_model.safetensors"), metadata={"format": "pt"})

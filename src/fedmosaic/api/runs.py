@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fedmosaic.api.scenarios import stem, with_overrides
 from fedmosaic.config import RunSettings, Scenario
@@ -112,13 +112,23 @@ def show(folder: str | Path) -> Mapping[str, Any]:
     return summary
 
 
-def export(folder: str | Path, client: str, out: str | Path) -> Path:
+def export(
+    folder: str | Path,
+    client: str,
+    out: str | Path,
+    *,
+    layout: Literal["peft", "vllm"] = "peft",
+) -> Path:
     """Write a client's adapter as an ordinary PEFT LoRA adapter, which needs no fedmosaic to load.
+
+    The folder also holds a model card (``README.md``) with the scores and how to load the adapter.
 
     Args:
         folder: a run folder.
         client: the client's name.
         out: the folder to make.
+        layout: ``peft``; or ``vllm``: one rank everywhere and no bias, for vLLM, llama.cpp and
+            merging.
 
     Returns:
         the new folder.
@@ -126,7 +136,8 @@ def export(folder: str | Path, client: str, out: str | Path) -> Path:
     Raises:
         ConfigError: unknown client, or ``out`` exists.
         CheckpointError: the run has no adapters yet, or an earlier version made it.
-        ModelError: the adapter equals no LoRA (``gate=input``).
+        ModelError: the adapter equals no LoRA (``gate=input``), plain PEFT cannot load it, or with
+            ``vllm`` Q makes a bias (``adapter.q: false`` trains without).
     """
     from fedmosaic.federation.export import export_client
 
@@ -135,7 +146,7 @@ def export(folder: str | Path, client: str, out: str | Path) -> Path:
     specs = {spec.name: spec for spec in settings.scenario.clients}
     if client not in specs:
         raise ConfigError(f"{folder} has no client {client!r}.{nearest(client, specs)}")
-    return export_client(opened, settings, specs[client], Path(out))
+    return export_client(opened, settings, specs[client], Path(out), layout)
 
 
 def default_folder(settings: RunSettings) -> Path:

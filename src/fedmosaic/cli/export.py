@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fedmosaic.adapters.exported import ExportedLora
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
+    parser.description = (
+        "Write the adapter that a client uses after the last finished round as a LoRA adapter of "
+        "PEFT, with a model card. It loads with transformers and PEFT, without fedmosaic."
+    )
     parser.add_argument("folder", metavar="DIR", help="a run folder")
     parser.add_argument("--client", required=True, metavar="NAME", help="name of the client")
     parser.add_argument(
         "--to", choices=["lora"], default="lora", help="format of the adapter (default: lora)"
+    )
+    parser.add_argument(
+        "--for",
+        dest="layout",
+        choices=["peft", "vllm"],
+        default="peft",
+        help="who loads it (default: peft). vllm: one rank everywhere and no bias, as vLLM, "
+        "llama.cpp and merging need it; refused where Q makes a bias (train with adapter.q=false)",
     )
     parser.add_argument(
         "--out", required=True, metavar="DIR", help="folder to write, which must not exist"
@@ -18,8 +35,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def handle(arguments: argparse.Namespace) -> None:
-    """Write the adapter and say how to load it."""
+    """Write the adapter and say what is needed to load and serve it."""
     from fedmosaic import api
+    from fedmosaic.adapters.exported import ExportedLora
 
-    folder = str(api.export(arguments.folder, arguments.client, arguments.out))
-    print(f"wrote {folder}; load it with peft.PeftModel.from_pretrained(base_model, {folder!r})")
+    folder = api.export(arguments.folder, arguments.client, arguments.out, layout=arguments.layout)
+    print("\n".join([f"wrote {folder}", *needs(ExportedLora.read(Path(folder)))]))
+
+
+def needs(exported: ExportedLora) -> list[str]:
+    """Return lines that say what an adapter needs from PEFT and from a server."""
+    ranks, folder = sorted(set(exported.ranks.values())), str(exported.folder)
+    lines = [
+        f"  base model  {exported.base_model}",
+        f"  modules     {', '.join(exported.modules)} ({len(exported.ranks)} in all)",
+        f"  rank        {', '.join(map(str, ranks))}",
+        f"  bias        {'yes' if exported.bias else 'no'}",
+        f"  load        peft.PeftModel.from_pretrained(base_model, {folder!r})",
+    ]
+    if exported.bias:
+        no = "none takes the bias that Q makes: train with adapter.q=false, export with --for vllm"
+        return [*lines, f"  servers     {no}"]
+    if exported.server_problems():
+        return [*lines, "  servers     for vLLM, llama.cpp and merging export with --for vllm"]
+    base = exported.base_model
+    if (Path(base) / "adapter_config.json").is_file():
+        merge = "merge the base model's own adapter first: merge_and_unload(), save_pretrained()"
+        return [*lines, f"  servers     {merge}"]
+    option = "--base" if Path(base).is_dir() else "--base-model-id"
+    return [
+        *lines,
+        f"  vLLM        vllm serve {base} --enable-lora "
+        f"--max-lora-rank {exported.max_lora_rank} --lora-modules NAME={folder}",
+        f"  llama.cpp   convert_lora_to_gguf.py {option} {base} {folder}",
+    ]

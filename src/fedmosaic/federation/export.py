@@ -6,17 +6,27 @@ from pathlib import Path
 
 from peft import PeftModel
 
-from fedmosaic.adapters import export_to_folder
+from fedmosaic.adapters.export import Layout, export_to_folder
+from fedmosaic.adapters.exported import ExportedLora
 from fedmosaic.config import ClientSpec, RunSettings
 from fedmosaic.errors import CheckpointError, ConfigError, ModelError
+from fedmosaic.evaluation import Record
+from fedmosaic.federation.model_card import Base, CardFacts, model_card
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.federation.runtime import Runtime
 from fedmosaic.federation.transport import InProcess
 from fedmosaic.files import atomic_folder
+from fedmosaic.models.kinds import takes_images
 
 
-def export_client(folder: RunFolder, settings: RunSettings, client: ClientSpec, out: Path) -> Path:
-    """Write the adapter that a client uses, as of the latest checkpoint.
+def export_client(
+    folder: RunFolder,
+    settings: RunSettings,
+    client: ClientSpec,
+    out: Path,
+    layout: Layout = "peft",
+) -> Path:
+    """Write the adapter that a client uses, as of the latest checkpoint, with a model card.
 
     The adapter is the first of the algorithm's views.
 
@@ -24,7 +34,8 @@ def export_client(folder: RunFolder, settings: RunSettings, client: ClientSpec, 
         folder: the run folder.
         settings: the run.
         client: the client.
-        out: the folder to make.
+        out: the folder to make; it appears complete or not at all.
+        layout: ``peft``, or ``vllm`` for vLLM, llama.cpp and merging.
 
     Returns:
         the folder.
@@ -32,13 +43,15 @@ def export_client(folder: RunFolder, settings: RunSettings, client: ClientSpec, 
     Raises:
         ConfigError: ``out`` exists already.
         CheckpointError: the run has no checkpoint yet.
-        ModelError: the view mixes adapters anew for every input, which no single LoRA does.
+        ModelError: the view mixes adapters anew for every input, which no single LoRA does; plain
+            PEFT cannot load the adapter; or with ``vllm`` it has a bias.
     """
     if out.exists():
         raise ConfigError(f"{out} already exists; choose another --out")
     checkpoint = folder.latest()
     if checkpoint is None:
         raise CheckpointError(f"{folder.path} has no checkpoint yet")
+    rounds = int(checkpoint.name.rpartition("-")[2])
     runtime = Runtime(settings)
     clients = InProcess(runtime, {client.name})
     clients.load(checkpoint / "clients")
@@ -50,6 +63,31 @@ def export_client(folder: RunFolder, settings: RunSettings, client: ClientSpec, 
                 f"LoRA does; once the run has finished, {folder.path / 'adapters' / client.name} "
                 "holds each of them"
             )
+        backbone = runtime.backbone(client.model)
+        facts = CardFacts(
+            settings,
+            client,
+            rounds,
+            _last_scores(folder, client.name, view, rounds),
+            takes_images(backbone.model.config),
+            str(backbone.dtype).removeprefix("torch."),
+        )
+        base, names = Base.of(client.model), tuple(model.active_adapters)
         with atomic_folder(out) as work:
-            export_to_folder(model, work, adapter=tuple(model.active_adapters))
+            export_to_folder(model, work, names, layout=layout, base_model=base.name)
+            card = model_card(facts, ExportedLora.read(work), out.name)
+            (work / "README.md").write_text(card + "\n", encoding="utf-8")
     return out
+
+
+def _last_scores(folder: RunFolder, client: str, view: str, rounds: int) -> list[Record]:
+    """Return the scores of a client's model in the last of the rounds in which it was measured."""
+    found = [Record.from_json(line) for line in folder.lines() if line["kind"] == "score"]
+    found = [
+        record
+        for record in found
+        if (record.client, record.view, record.stage) == (client, view, "after")
+        and record.round < rounds
+    ]
+    last = max((record.round for record in found), default=0)
+    return [record for record in found if record.round == last]
