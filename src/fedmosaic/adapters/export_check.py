@@ -41,7 +41,8 @@ def check_loads(model: PeftModel, config: LoraConfig, state: Mapping[str, Tensor
     missing = [name for name in result.missing_keys if ".lora_" in name]
     if missing or result.unexpected_keys:
         wrong = _modules([*missing, *result.unexpected_keys])
-        raise _cannot_load(wrong, f"{len(wrong)} modules have other names or shapes there")
+        here = [path for path in _modules(state) if path in wrong] or _modules(state)
+        raise _cannot_load(here, "it would put the adapter on other modules")
 
 
 def without_weights(model: PeftModel) -> nn.Module:
@@ -83,8 +84,8 @@ def _modules(names: Mapping[str, Tensor] | list[str]) -> list[str]:
 
 
 def _cannot_load(modules: list[str], reason: str) -> ModelError:
-    some = ", ".join(modules[:3]) + (f" and {len(modules) - 3} more" if len(modules) > 3 else "")
+    names = ", ".join(sorted({path.rpartition(".")[2] for path in modules}))
     return ModelError(
-        f"Plain PEFT cannot load an adapter on {some}: {reason}. Nothing was written. Train with "
-        "adapter.target_modules that leave such modules out."
+        f"Plain PEFT cannot load an adapter on {names} of this model ({len(modules)} modules, such "
+        f"as {modules[0]}): {reason}. Train with adapter.target_modules that leave {names} out."
     )
