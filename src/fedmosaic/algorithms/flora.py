@@ -28,6 +28,7 @@ from fedmosaic.algorithms.common.ranks import (
 from fedmosaic.algorithms.message import Message
 from fedmosaic.alignment import Alignment
 from fedmosaic.data.example import Example
+from fedmosaic.models.architectures import architectures
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.seeding import seed_for
 
@@ -153,7 +154,12 @@ class FLoRA(RankedLora):
 
     def _limit(self, architecture: str) -> int:
         """Return the highest rank that what has been merged may have."""
-        clients = [client.name for client in self.scenario.clients if client.model == architecture]
+        architecture_of = architectures(self.scenario.models_used)
+        clients = [
+            client.name
+            for client in self.scenario.clients
+            if architecture_of[client.model] == architecture
+        ]
         needed = self.scenario.rounds * sum(self.scenario.rank_of(name) for name in clients)
         return int(self.options.rank or needed)
 

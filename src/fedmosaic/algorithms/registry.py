@@ -13,6 +13,7 @@ from fedmosaic.algorithms.presets import PRESETS
 from fedmosaic.config import Scenario, renamed
 from fedmosaic.config.load import merge, parse
 from fedmosaic.errors import ConfigError, nearest
+from fedmosaic.models.architectures import architectures
 
 TABLE = {
     "fedmosaic": "fedmosaic:FedMosaic",
@@ -166,9 +167,10 @@ def _require_known(name: str, where: str = "") -> None:
 
 def _require_one_rank(name: str, scenario: Scenario) -> None:
     first: dict[str, tuple[str, int]] = {}
+    architecture_of = architectures(scenario.models_used)
     for number, client in enumerate(scenario.clients):
         rank = scenario.rank_of(client.name)
-        other, expected = first.setdefault(client.model, (client.name, rank))
+        other, expected = first.setdefault(architecture_of[client.model], (client.name, rank))
         if rank != expected:
             able = ", ".join(known for known in TABLE if algorithm_class(known).mixed_ranks)
             raise ConfigError(

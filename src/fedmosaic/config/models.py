@@ -21,7 +21,7 @@ class ModelSettings(Settings):
 
     Vision tower, projector and head keep ``dtype``. A checkpoint that is stored quantised keeps its
     own quantisation. ``8bit`` and ``4bit`` need an extra: ``pip install -e '.[quantised]'``. They
-    are made for CUDA; on a CPU they work slowly, and ``4bit`` only with widths that 64 divides.
+    are made for CUDA; on a CPU they work, but slowly.
     """
 
     attn_implementation: str = "auto"

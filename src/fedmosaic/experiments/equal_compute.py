@@ -78,7 +78,7 @@ def _compute(runtime: Runtime) -> Rehearsal:
         if settings.algorithm == REFERENCE
         else rehearse(runtime, settings.algorithm, steps)
     )
-    clients = Counter(client.model for client in scenario.clients)
+    clients = Counter(runtime.architecture(client.model) for client in scenario.clients)
     allowed = int(equal_steps(steps, reference, own, clients))
     if allowed < 1:
         raise ConfigError(

@@ -86,7 +86,7 @@ class LocalClient:
         with self.turn() as context:
             schema = schema_of(self.algorithm.upload(context))
         return Introduction(
-            architecture=self.spec.model,
+            architecture=self.runtime.architecture(self.spec.model),
             samples=sum(len(task.train) for task in self.tasks),
             families=[task.family or task.name for task in self.tasks],
             schema=schema,
@@ -234,6 +234,8 @@ class LocalClient:
     def save_adapter(self, folder: Path) -> None:
         """Write the adapters as ``save_pretrained`` does, one sub-folder for each named adapter."""
         with self.turn():
+            for config in self.model.peft_config.values():
+                config.base_model_name_or_path = self.spec.model
             # Embeddings are frozen; saying so keeps PEFT from asking a hub whether they changed.
             self.model.save_pretrained(
                 str(folder),

@@ -16,7 +16,7 @@ class Introduction:
     """Describe a client to the server before the first round.
 
     Attributes:
-        architecture: name of the client's model.
+        architecture: name of the client's model, the same for all clients of one model.
         samples: number of its training examples.
         families: families of its tasks, which only oracles may use.
         schema: kinds and shapes of the tensors of its updates, by tensor name.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -17,7 +18,9 @@ from fedmosaic.config import ClientSpec, RunSettings, TaskSpec
 from fedmosaic.data.example import Example, Task
 from fedmosaic.errors import FedMosaicError, ModelError
 from fedmosaic.federation.pools import ModelPool, TaskPool
+from fedmosaic.models.architectures import architectures
 from fedmosaic.models.backbone import Backbone
+from fedmosaic.models.checkpointing import recompute_activations
 from fedmosaic.training.optimiser import Optimiser
 
 
@@ -44,9 +47,7 @@ class AdaptedModel:
         for config in self.model.peft_config.values():
             config.base_model_name_or_path = backbone.name
         if checkpointing:
-            self.model.gradient_checkpointing_enable(
-                gradient_checkpointing_kwargs={"use_reentrant": False}
-            )
+            recompute_activations(backbone.name, self.model.get_base_model())
         self.optimiser = Optimiser(algorithm.parameters(self.model), algorithm.scenario.train)
         self.parameters = {
             f"{name}/{key}": parameter
@@ -113,7 +114,20 @@ class Runtime:
     def backbone(self, name: str) -> Backbone:
         """Return the bare base model of that name."""
         with self._naming(self._field_of(name)):
-            return self.models.backbone(name)
+            return self.models.backbone(self.architecture(name))
+
+    def architecture(self, name: str) -> str:
+        """Return the name under which a model's architecture is known: its first in the scenario.
+
+        Two names are one architecture where they mean one model.
+        """
+        return self._architectures.get(name, name)
+
+    @cached_property
+    def _architectures(self) -> dict[str, str]:
+        others = (self.scenario.alignment.pivot, self.scenario.relevance.model)
+        named = [*self.scenario.models_used, *(name for name in others if name != "smallest")]
+        return architectures(named)
 
     def smallest_model(self, names: Sequence[str]) -> str:
         """Return the model with the fewest parameters; the first of equals."""
@@ -128,6 +142,7 @@ class Runtime:
 
     def adapted(self, architecture: str, rank: int | None = None) -> AdaptedModel:
         """Return a base model with adapters of that rank (None: ``adapter.r``) on it."""
+        architecture = self.architecture(architecture)
         key = (architecture, rank or self.scenario.adapter.r)
         if key not in self._adapted:
             backbone, public = self.backbone(architecture), self.public()
@@ -156,7 +171,9 @@ class Runtime:
             return None
         with self._naming("alignment"):
             # Models are refined jointly, so all models of the federation are needed at once.
-            names = [architecture] if chosen.refine is None else self.scenario.models_used
+            architecture, used = self.architecture(architecture), self.scenario.models_used
+            together = list(dict.fromkeys(self.architecture(name) for name in used))
+            names = [architecture] if chosen.refine is None else together
             models = [self.backbone(name) for name in names]
             pivot, examples = self.backbone(chosen.pivot), self._alignment_data()
             found = align(models, pivot, examples, chosen, placement)

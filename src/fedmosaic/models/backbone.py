@@ -19,6 +19,7 @@ from fedmosaic.errors import DataError, ModelError
 from fedmosaic.models.chat import IGNORE, Encoded, answer_ids, encode
 from fedmosaic.models.fingerprint import fingerprint
 from fedmosaic.models.loading import ModelOptions, load_pretrained
+from fedmosaic.models.quantised import held_tensors
 from fedmosaic.models.structure import Structure, find_structure
 from fedmosaic.models.token_origins import token_origins
 from fedmosaic.models.vision_features import find_vision_tower
@@ -66,8 +67,8 @@ class Backbone:
     All clients of one architecture share one backbone.
 
     Attributes:
-        name: Name in the scenario. Clients with the same name share the model. It is the name of
-            the architecture: algorithms that average whole adapters do so between equal names.
+        name: First name in the scenario of this model, which is the name of the architecture:
+            algorithms that average whole adapters do so between equal names.
         model: The network in evaluation mode, without gradients.
         tokenizer: Its tokenizer.
         tower: The vision tower; None for a text-only model.
@@ -115,8 +116,8 @@ class Backbone:
         PEFT replaces modules in place. Adapters on a fork leave ``model`` unchanged, which other
         clients and the signature model use.
         """
-        tensors = [*self.model.parameters(), *self.model.buffers()]
-        return copy.deepcopy(self.model, {id(tensor): tensor for tensor in tensors})
+        shared = {id(tensor): tensor for tensor in held_tensors(self.model)}
+        return copy.deepcopy(self.model, shared)
 
     # --- structure ----------------------------------------------------------------------------
     @cached_property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,19 +12,31 @@ import torch
 from fedmosaic.errors import ModelError
 from fedmosaic.models.names import Source
 
+_ATTENTION = re.compile(r"attn_implementation|attention|flash", re.IGNORECASE)
+
 
 @contextmanager
-def explained(name: str, source: Source) -> Iterator[None]:
+def explained(name: str, source: Source, attention: str = "auto") -> Iterator[None]:
     """Turn every error inside into a ModelError of one sentence.
 
     Transformers, tokenizers and safetensors raise errors of many kinds, some of them plain
     ``Exception``.
+
+    Args:
+        name: of the model.
+        source: where it is.
+        attention: the attention implementation that was asked for.
     """
     try:
         yield
     except ModelError:
         raise
     except Exception as error:
+        if attention != "auto" and _ATTENTION.search(str(error)):
+            raise ModelError(
+                f"model {name!r} cannot be loaded with models.attn_implementation: {attention} "
+                f"({_first_line(error)}): use auto, eager, sdpa, or one that this machine has"
+            ) from error
         raise ModelError(f"model {name!r} {_explain(error, source)}") from error
 
 

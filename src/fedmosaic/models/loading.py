@@ -24,7 +24,7 @@ from fedmosaic.models.load_errors import explained
 from fedmosaic.models.merged import base_of, merge
 from fedmosaic.models.names import ADAPTER_CONFIG, PREFIX, Source, bundled_names, locate
 from fedmosaic.models.options import ModelOptions, resolve_device, resolve_dtype
-from fedmosaic.models.quantised import check_blocks, is_quantised, quantisation
+from fedmosaic.models.quantised import is_quantised, quantisation, settle
 
 __all__ = [
     "ModelOptions",
@@ -55,7 +55,7 @@ def load_pretrained(name: str, options: ModelOptions) -> tuple[Any, Any, Any | N
         return _load_with_adapter(name, folder, options)
     device = resolve_device(options.device)
     dtype = resolve_dtype(options.dtype, device, name)
-    with explained(name, source), _quiet(name):
+    with explained(name, source, options.attn_implementation), _quiet(name):
         config = _read_config(name, source, options)
         vision = takes_images(config)
         model = _load_model(name, source, options, config, device, dtype)
@@ -166,9 +166,8 @@ def _load_model(
     check_weights(name, model, info)
     if not placed:
         return model.to(device)
-    if device.type == "cpu":
-        check_blocks(name, model)
     _check_places(name, model)
+    settle(model)
     return model
 
 

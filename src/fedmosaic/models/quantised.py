@@ -7,13 +7,11 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fedmosaic.errors import ModelError
 from fedmosaic.models.options import ModelOptions
 from fedmosaic.models.structure import find_structure
-
-_BLOCK = 64  # of bitsandbytes' 4-bit weights
 
 
 def quantisation(
@@ -70,14 +68,29 @@ def unquantised_modules(name: str, config: Any, loader: Any) -> list[str]:
     return sorted({*outside, *get_keys_to_not_convert(model)})
 
 
-def check_blocks(name: str, model: Any) -> None:
-    """Raise ModelError if bitsandbytes cannot use a model's 4-bit weights on a CPU."""
-    for path, module in model.named_modules():
-        if type(module).__name__ == "Linear4bit" and module.in_features % _BLOCK:
-            raise ModelError(
-                f"model {name!r}: models.quantise: 4bit on a CPU needs widths that {_BLOCK} "
-                f"divides, but {path} takes {module.in_features}: use models.quantise: 8bit or none"
-            )
+def settle(model: Any) -> None:
+    """Bring quantised layers into the state in which forks may share their weights.
+
+    bitsandbytes does two things in the first forward pass that only one of several forks would see:
+    an 8-bit layer takes the scales away from its weight, and a 4-bit layer on some CPUs packs its
+    weight in a way that has no backward pass.
+    """
+    for module in model.modules():
+        if hasattr(module, "init_8bit_state") and getattr(module.weight, "CB", None) is not None:
+            module.init_8bit_state()
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
+def held_tensors(model: nn.Module) -> Iterator[Tensor]:
+    """Yield parameters and buffers, and the tensors of quantised layers that are neither."""
+    yield from model.parameters()
+    yield from model.buffers()
+    for module in model.modules():
+        for held in (getattr(module, "state", None), getattr(module, "quant_state", None)):
+            for value in getattr(held, "__dict__", {}).values():
+                if isinstance(value, Tensor):
+                    yield value
 
 
 def _linear_outside(module: nn.Module, decoder: nn.Module, path: str) -> Iterator[str]:
