@@ -54,8 +54,8 @@ def without_weights(model: PeftModel) -> nn.Module:
     memo: dict[int, object] = {}
     for tensor in [*inner.parameters(), *inner.buffers()]:
         empty = torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
-        kept = isinstance(tensor, nn.Parameter)
-        memo[id(tensor)] = nn.Parameter(empty, requires_grad=False) if kept else empty
+        parameter = isinstance(tensor, nn.Parameter)
+        memo[id(tensor)] = nn.Parameter(empty, requires_grad=False) if parameter else empty
     bare: nn.Module = copy.deepcopy(inner, memo)
     layers = [(p, m) for p, m in bare.named_modules() if isinstance(m, BaseTunerLayer)]
     for path, layer in layers:
