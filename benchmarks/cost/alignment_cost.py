@@ -30,7 +30,7 @@ import torch
 from benchmarks.common.arguments import benchmark_parser
 from benchmarks.common.paths import write_result
 from benchmarks.cost.descent import Descent
-from fedmosaic.adapters.placement import PROJECTIONS, Placement, sites_of
+from fedmosaic.adapters.placement import Placement, sites_of
 from fedmosaic.alignment import AlignmentSettings, align
 from fedmosaic.alignment.closed_form.moments import MatchedBatch, PairMoments
 from fedmosaic.alignment.closed_form.observe import Observation, observe
@@ -38,6 +38,7 @@ from fedmosaic.alignment.closed_form.pivot import Pivot, random_subspaces
 from fedmosaic.alignment.closed_form.solve import fit_ridge, residual
 from fedmosaic.data import Example, public_examples
 from fedmosaic.models.backbone import Backbone
+from fedmosaic.models.roles import PROJECTIONS
 
 PIVOT, MODELS = "miniature/llama-8x96", ("miniature/qwen2-10x112", "miniature/llama-12x128")
 SIZES = (128, 256, 512)

@@ -43,7 +43,7 @@ import transformers
 from benchmarks.common.arguments import benchmark_parser
 from benchmarks.common.paths import write_result
 from fedmosaic.adapters import CoLoraConfig, build_pair
-from fedmosaic.adapters.placement import PROJECTIONS
+from fedmosaic.models.roles import PROJECTIONS
 
 RANK, BATCH, TOKENS, VOCABULARY = 64, 4, 192, 2048
 TARGETS = {"fedmosaic": 1.10, "colora": 0.95}

@@ -6,8 +6,8 @@ import pytest
 from peft import get_peft_model
 
 from fedmosaic.adapters import CoLoraConfig, CoLoraLinear, LoraLinear, block_ends
-from fedmosaic.adapters.model import PROJECTIONS
 from fedmosaic.errors import ModelError
+from fedmosaic.models.roles import PROJECTIONS
 
 
 @pytest.mark.parametrize(

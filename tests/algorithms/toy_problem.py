@@ -17,6 +17,7 @@ from fedmosaic.algorithms import make_algorithm
 from fedmosaic.algorithms.base import Member
 from fedmosaic.config import Scenario
 from fedmosaic.config.load import parse
+from fedmosaic.models.roles import find_roles
 from fedmosaic.training.loop import FitReport, fit
 from fedmosaic.training.optimiser import Optimiser
 
@@ -69,6 +70,7 @@ class ToyClient:
             name="net",
             identity="net",
             layers_prefix="layers",
+            roles=find_roles(base.layers, WIDTH),  # type: ignore[arg-type]
             fork=lambda: copy.deepcopy(base),
             num_layers=DEPTH,
             tower=None,

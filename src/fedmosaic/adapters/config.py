@@ -31,14 +31,15 @@ class CoLoraConfig(PeftConfig):
         num_blocks: N_B, the number of blocks the layers are cut into. Co-LoRA sits on the last
             layer of each.
         shared_r: Rank of the Co-LoRA layers (None: ``r``). The scale stays ``lora_alpha / r``.
-        shared_modules: Names of the modules that carry Co-LoRA on block-end layers (None: all
-            adapted modules). The other adapted modules carry ordinary LoRA there too.
+        shared_modules: Roles of the modules that carry Co-LoRA on block-end layers (None: all
+            adapted modules), or a list of roles for each block. The other adapted modules carry
+            ordinary LoRA there too.
         block_layers: ``None``: block ends by relative depth (``block_ends``). ``"all"``: Co-LoRA on
             every adapted layer. A list of 0-based layers: Co-LoRA on these (an empty list:
             ordinary LoRA everywhere).
-        target_modules: Names of the linear modules to adapt, as in PEFT. ``None``: all seven
-            projections of the language model. Modules of a vision tower or a projector are never
-            adapted.
+        target_modules: Names of the linear modules to adapt, as in PEFT. ``None``: all linear
+            modules of attention, MLP and what replaces attention in the decoder layers. Modules of
+            a vision tower or a projector are never adapted.
         exclude_modules: Names (or a regular expression) of modules to leave alone, as in PEFT.
         layers_to_transform: Adapt only these layers, as in PEFT.
         layers_pattern: Name of the layer list, used with ``layers_to_transform``, as in PEFT.
@@ -77,10 +78,11 @@ class CoLoraConfig(PeftConfig):
         metadata={"help": "Number of blocks N_B; Co-LoRA sits on the last layer of each."},
     )
     shared_r: int | None = field(default=None, metadata={"help": "Rank of P and Q; None: r."})
-    shared_modules: list[str] | None = field(
+    shared_modules: list[str] | list[list[str]] | None = field(
         default=None,
         metadata={
-            "help": "Modules that carry Co-LoRA on block-end layers; None: all adapted ones."
+            "help": "Roles that carry Co-LoRA on block-end layers, for all blocks or for each; "
+            "None: all adapted ones."
         },
     )
     block_layers: list[int] | str | None = field(
@@ -188,6 +190,15 @@ class CoLoraConfig(PeftConfig):
             raise ConfigError(
                 f"local_name and global_name are both {self.local_name!r}; they must differ."
             )
+
+    def shares(self, role: str, block: int) -> bool:
+        """Return whether a module of this role carries Co-LoRA at the end of a block."""
+        chosen = self.shared_modules
+        if chosen is None:
+            return True
+        if chosen and isinstance(chosen[0], str):
+            return role in chosen
+        return block < len(chosen) and role in chosen[block]
 
     @property
     def shared_rank(self) -> int:

@@ -8,7 +8,8 @@
 | ``layer.{i}.{m}.B``    | ordinary LoRA's B ``[d_out, r]``                           | yes     |
 | ``gate.{i}.{m}``       | β of the gate: ``[1]``, or ``[1 + d_in]`` (input gate)     | never   |
 
-Blocks and layers are counted from 0; a module is the leaf name of a linear layer, e.g. ``q_proj``.
+Blocks and layers are counted from 0; a module is the role of a linear
+layer, e.g. ``q_proj`` (:mod:`fedmosaic.models.roles`).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class TensorKey(NamedTuple):
     Attributes:
         scope: ``block`` for Co-LoRA, ``layer`` for ordinary LoRA, ``gate`` for a gate.
         number: 0-based block of Co-LoRA, else 0-based decoder layer.
-        module: leaf name of the linear layer, e.g. ``q_proj``.
+        module: role of the linear layer, e.g. ``q_proj``.
         parameter: ``P``, ``Q``, ``A`` or ``B``; empty for a gate.
     """
 

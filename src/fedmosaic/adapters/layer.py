@@ -18,6 +18,7 @@ import torch
 from peft.tuners.tuners_utils import _get_in_out_features
 from peft.utils.quantization_utils import resolve_quantization_backend
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from fedmosaic.adapters.config import CoLoraConfig
 from fedmosaic.adapters.functional import without_autocast
@@ -65,7 +66,7 @@ class AdaptedLinear(MergeableLinear):
         self.base_layer = base_layer
         linear = self.get_base_layer()
         self.quantization_backend = resolve_quantization_backend(linear, **quantization)
-        if not isinstance(linear, nn.Linear) and self.quantization_backend is None:
+        if not isinstance(linear, (nn.Linear, Conv1D)) and self.quantization_backend is None:
             raise ModelError(
                 f"{site.module} is a {type(linear).__name__}; Co-LoRA adapts linear layers only. "
                 "Leave it out of target_modules."

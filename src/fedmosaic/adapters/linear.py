@@ -94,7 +94,7 @@ class CoLoraLinear(AdaptedLinear):
         weight = self.get_base_layer().weight
         rank, site = config.shared_rank, self.colora_site
         if config.shared_init == "svd":
-            a, b = svd_pair(self.get_base_weight(), rank)
+            a, b = svd_pair(self.oriented(self.get_base_weight()), rank)
         else:
             widths = (self.in_features, self.out_features)
             a, b = random_pair(*widths, rank, config.seed, site.layer, site.module)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 
 class MergeableLinear(nn.Module, BaseTunerLayer):
@@ -62,7 +63,7 @@ class MergeableLinear(nn.Module, BaseTunerLayer):
         factors = self.coefficients(names)
         for name in names:
             weight = self.get_base_weight().clone() if safe_merge else self.get_base_weight()
-            weight = weight + (factors[name] * self.get_delta_weight(name)).to(weight.dtype)
+            weight = weight + self._change(name, factors[name]).to(weight.dtype)
             bias = self._changed_bias(name, factors[name])
             if safe_merge and not (
                 torch.isfinite(weight).all() and (bias is None or torch.isfinite(bias).all())
@@ -85,13 +86,19 @@ class MergeableLinear(nn.Module, BaseTunerLayer):
             self.merged_adapters.remove(name)
             if self.has(name):
                 weight = self.get_base_weight()
-                self.set_base_weight(
-                    weight - (factor * self.get_delta_weight(name)).to(weight.dtype)
-                )
+                self.set_base_weight(weight - self._change(name, factor).to(weight.dtype))
                 self._set_bias(self._changed_bias(name, -factor))
         if self._added_bias:
             self.get_base_layer().register_parameter("bias", None)
             self._added_bias = False
+
+    def oriented(self, weight: Tensor) -> Tensor:
+        """Turn a ``[d_out, d_in]`` weight as the base layer keeps it, or back; GPT-2 transposes."""
+        return weight.t() if isinstance(self.get_base_layer(), Conv1D) else weight
+
+    def _change(self, name: str, factor: float) -> Tensor:
+        """Return the change by one adapter, as the base layer keeps its weight."""
+        return self.oriented(factor * self.get_delta_weight(name))
 
     def _changed_bias(self, name: str, factor: float) -> Tensor | None:
         delta, bias = self.get_delta_bias(name), self.get_base_layer().bias

@@ -13,24 +13,11 @@ from torch import Tensor, nn
 from fedmosaic.adapters.config import CoLoraConfig
 from fedmosaic.adapters.layer import AdaptedLinear
 from fedmosaic.adapters.linear import CoLoraLinear, LoraLinear
-from fedmosaic.adapters.placement import PROJECTIONS, AdapterSite, block_ends
+from fedmosaic.adapters.placement import AdapterSite, block_ends
 from fedmosaic.adapters.saved_pair import accept_file, await_pair
 from fedmosaic.errors import ModelError
-
-LANGUAGE_MODELS = (
-    *("llama", "mistral", "mixtral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "gemma3_text"),
-    *("smollm3", "llava", "llava_next", "llava_onevision", "llava_qwen2", "internvl", "vipllava"),
-    *("qwen2_vl", "qwen2_5_vl", "qwen3_vl"),
-)
-"""Model types whose decoder layers have these projections."""
-
-VISION_PARTS = frozenset(
-    (
-        *("vision_tower", "vision_model", "visual", "vision_encoder", "image_encoder"),
-        *("multi_modal_projector", "mm_projector", "vision_projector", "connector"),
-    )
-)
-"""Path components of modules that are not part of the language model."""
+from fedmosaic.models.linear import widths
+from fedmosaic.models.roles import RoleModule, roles_by_path, suffixes
 
 _INDEXED = re.compile(r"(?:^|\.)(?P<stack>[^.]*)\.(?P<index>\d+)\.")
 
@@ -43,14 +30,34 @@ class CoLoraModel(BaseTuner):
 
     prefix: str = "colora_"
     tuner_layer_cls = AdaptedLinear
-    target_module_mapping: ClassVar[dict[str, list[str]]] = {
-        name: list(PROJECTIONS) for name in LANGUAGE_MODELS
-    }
+    target_module_mapping: ClassVar[dict[str, list[str]]] = {}
 
-    @staticmethod
-    def _check_target_module_exists(peft_config: CoLoraConfig, key: str) -> Any:
-        if VISION_PARTS.intersection(key.split(".")):
+    @property
+    def _roles(self) -> dict[str, RoleModule]:
+        """Return the linear modules of the decoder layers by path; none in other kinds of model."""
+        if "_found_roles" not in self.__dict__:
+            self.__dict__["_found_roles"] = roles_by_path(self.model)
+        found: dict[str, RoleModule] = self.__dict__["_found_roles"]
+        return found
+
+    def _prepare_adapter_config(self, peft_config: CoLoraConfig, model_config: Any) -> Any:
+        """Fill in ``target_modules`` from the structure of the model."""
+        if peft_config.target_modules is None and self._roles:
+            peft_config.target_modules = suffixes(self._roles.values())
+        return super()._prepare_adapter_config(peft_config, model_config)
+
+    def _check_target_module_exists(self, peft_config: CoLoraConfig, key: str) -> Any:
+        """Return whether a module is adapted; never one of a vision tower, a projector or a router.
+
+        Of the linear modules of a language model, only those of its decoder layers and its head
+        are.
+        """
+        if key in self._roles and self._roles[key].excluded:
             return False
+        if self._roles and key not in self._roles:
+            module = self.model.get_submodule(key)
+            if widths(module) is not None and module is not self.model.get_output_embeddings():
+                return False
         return BaseTuner._check_target_module_exists(peft_config, key)
 
     def _create_and_replace(
@@ -87,10 +94,15 @@ class CoLoraModel(BaseTuner):
 
     def _site(self, config: CoLoraConfig, key: str) -> AdapterSite:
         """Return the site of a module's path such as ``model.layers.3.self_attn.q_proj``."""
-        module = key.rpartition(".")[2]
+        module = self._roles[key].role if key in self._roles else key.rpartition(".")[2]
+        site = self._at_block_end(config, key, module)
+        if site.block is not None and not config.shares(module, site.block):
+            return AdapterSite(site.layer, module, None)
+        return site
+
+    def _at_block_end(self, config: CoLoraConfig, key: str, module: str) -> AdapterSite:
+        """Return the site of a module, were all modules shared at block ends."""
         found = _INDEXED.search(key)
-        if config.shared_modules is not None and module not in config.shared_modules:
-            return AdapterSite(int(found["index"]) if found else 0, module, None)
         if found is None:
             if config.block_layers is None:
                 raise ModelError(

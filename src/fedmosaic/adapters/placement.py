@@ -8,11 +8,9 @@ from typing import Literal, NamedTuple
 
 from fedmosaic.config import AdapterSettings
 from fedmosaic.errors import ModelError
+from fedmosaic.models.roles import PROJECTIONS
 
 BlockRule = Literal["depth", "even", "cka"]
-
-PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-"""Linear modules of a decoder layer of the Llama and Qwen families, adapted by default."""
 
 
 class AdapterSite(NamedTuple):
@@ -20,7 +18,7 @@ class AdapterSite(NamedTuple):
 
     Attributes:
         layer: 0-based decoder layer.
-        module: leaf name of the linear layer, e.g. ``q_proj``.
+        module: role of the linear layer, e.g. ``q_proj`` (:mod:`fedmosaic.models.roles`).
         block: 0-based block whose last layer this is; None for ordinary LoRA between block ends.
     """
 
@@ -41,24 +39,38 @@ class Placement:
     Attributes:
         r: rank of A, B, P and Q.
         num_blocks: N_B, the number of blocks; 0 places no Co-LoRA.
-        modules: leaf names of the linear layers that carry Co-LoRA at block ends.
+        modules: roles of the linear layers that carry Co-LoRA at block ends.
         block_rule: how block ends are chosen: ``depth``, ``even`` or ``cka``.
+        by_block: these roles for each block, where blocks differ; empty: ``modules`` everywhere.
     """
 
     r: int
     num_blocks: int
     modules: tuple[str, ...]
     block_rule: BlockRule = "depth"
+    by_block: tuple[tuple[str, ...], ...] = ()
 
     @classmethod
     def of(cls, settings: AdapterSettings) -> Placement:
         """Return the placement of Co-LoRA in an adapter with these settings."""
+        flat, by_block = settings.shared_roles
         return cls(
             r=settings.shared_r or settings.r,
             num_blocks=settings.num_blocks,
-            modules=settings.shared_modules or settings.target_modules or PROJECTIONS,
+            modules=flat or settings.target_modules or PROJECTIONS,
             block_rule=settings.block_rule,
+            by_block=by_block,
         )
+
+    def sites(self, layers: Sequence[int]) -> list[AdapterSite]:
+        """List the Co-LoRA sites, block by block, of a model whose blocks end at ``layers``."""
+        if not self.by_block:
+            return sites_of(layers, self.modules)
+        return [
+            AdapterSite(layer, module, block)
+            for block, layer in enumerate(layers)
+            for module in self.by_block[block]
+        ]
 
     def block_ends(self, num_layers: int) -> tuple[int, ...]:
         """Return the block ends of a model of ``num_layers`` layers by depth alone.
@@ -73,7 +85,7 @@ class Placement:
 
 
 def sites_of(layers: Sequence[int], modules: Sequence[str]) -> list[AdapterSite]:
-    """List the Co-LoRA sites, block by block, of a model whose blocks end at ``layers``."""
+    """List the sites, block by block, of a model with the same modules at the end of each block."""
     return [
         AdapterSite(layer, module, block)
         for block, layer in enumerate(layers)

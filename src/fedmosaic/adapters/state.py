@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import torch
+from peft import PeftModel
 from peft.tuners.lora.layer import LoraLayer
 from torch import Tensor, nn
 
@@ -18,6 +20,7 @@ from fedmosaic.adapters.keys import TensorKey
 from fedmosaic.adapters.layer import AdaptedLinear
 from fedmosaic.adapters.linear import CoLoraLinear
 from fedmosaic.errors import ModelError, UpdateError, nearest
+from fedmosaic.models.roles import roles_by_path
 
 _INDEX = re.compile(r"(?:^|\.)(\d+)\.")
 _Table = dict[str, tuple[nn.Module, str]]
@@ -170,11 +173,14 @@ def _tables(model: nn.Module, adapter: str) -> _Table:
 def _build_table(model: nn.Module, adapter: str) -> _Table:
     table: _Table = {}
     gates: _Table = {}
-    for path, layer in model.named_modules():
+    inner: Any = model.base_model.model if isinstance(model, PeftModel) else model
+    roles = roles_by_path(inner)
+    for path, layer in inner.named_modules():
         if isinstance(layer, AdaptedLinear) and layer.has(adapter):
             _add_ours(table, gates, layer, adapter)
         elif isinstance(layer, LoraLayer) and adapter in layer.lora_A:
-            _add_peft(table, path, layer, adapter)
+            role = roles[path].role if path in roles else path.rpartition(".")[2]
+            _add_peft(table, path, role, layer, adapter)
     if not table:
         raise ModelError(f"Adapter {adapter!r} has no Co-LoRA and no LoRA layer in this model.")
     return {**table, **gates}
@@ -192,15 +198,15 @@ def _add_ours(table: _Table, gates: _Table, layer: AdaptedLinear, adapter: str) 
         _add(gates, TensorKey("gate", site.layer, site.module), layer.colora_beta, adapter)
 
 
-def _add_peft(table: _Table, path: str, layer: LoraLayer, adapter: str) -> None:
+def _add_peft(table: _Table, path: str, role: str, layer: LoraLayer, adapter: str) -> None:
     if getattr(layer.lora_B[adapter], "bias", None) is not None:
         raise ModelError(
             f"{path} has a LoRA bias, which has no canonical name: use lora_bias=False."
         )
     found = _INDEX.search(path)
-    number, module = int(found[1]) if found else 0, path.rpartition(".")[2]
+    number = int(found[1]) if found else 0
     for parameter, holder in (("A", layer.lora_A), ("B", layer.lora_B)):
-        _add(table, TensorKey("layer", number, module, parameter), holder, f"{adapter}.weight")
+        _add(table, TensorKey("layer", number, role, parameter), holder, f"{adapter}.weight")
 
 
 def _add(table: _Table, key: TensorKey, holder: nn.Module, name: str) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from fedmosaic.adapters import activate, adapter_parameters, read_state, write_state
 from fedmosaic.adapters.keys import TensorKey
 from fedmosaic.algorithms.base import Client, Member, Server
-from fedmosaic.algorithms.common.lora import quiet_peft, target_pattern
+from fedmosaic.algorithms.common.lora import quiet_peft, target_pattern, transposed
 from fedmosaic.algorithms.common.ranks import (
     Adapter,
     RankedLora,
@@ -81,8 +81,14 @@ class FLoRA(RankedLora):
         model = super().build(backbone, public, alignment)
         # No projection of a decoder layer has a higher rank than the model's width.
         rank = min(self._limit(backbone.name), backbone.hidden_size)
-        targets = target_pattern(backbone, self.scenario.adapter)
-        config = LoraConfig(r=rank, lora_alpha=rank, target_modules=targets, bias="none")
+        settings = self.scenario.adapter
+        config = LoraConfig(
+            r=rank,
+            lora_alpha=rank,
+            target_modules=target_pattern(backbone, settings),
+            bias="none",
+            fan_in_fan_out=transposed(backbone, settings),
+        )
         with quiet_peft():
             model.add_adapter("global", config)
         zeros = {key: torch.zeros_like(v) for key, v in read_state(model, "global").items()}

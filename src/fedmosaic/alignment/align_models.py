@@ -106,7 +106,7 @@ class _Job:
     ) -> ModelTraces:
         """Record the pseudo-tasks in the models."""
         return ModelTraces.record(
-            tasks, models, layers, self.placement.modules, refine.in_memory, self.progress
+            tasks, models, layers, self.placement, refine.in_memory, self.progress
         )
 
 

@@ -12,19 +12,17 @@ from torch import Tensor, nn
 from fedmosaic.adapters.placement import AdapterSite
 from fedmosaic.errors import ModelError, nearest
 from fedmosaic.models.backbone import Backbone, Batch
+from fedmosaic.models.linear import widths
 
 
-def linear_at(backbone: Backbone, site: AdapterSite) -> nn.Linear:
+def linear_at(backbone: Backbone, site: AdapterSite) -> nn.Module:
     """Return the linear layer at a site of the backbone's base model.
 
     Raises:
-        ModelError: the decoder layer has no module of that name.
+        ModelError: the decoder layer has no module of that role.
     """
-    layer = backbone.model.get_submodule(f"{backbone.layers_prefix}.{site.layer}")
     linears = {
-        name.rpartition(".")[2]: module
-        for name, module in layer.named_modules()
-        if isinstance(module, nn.Linear)
+        found.role: found.module for found in backbone.roles[site.layer] if not found.excluded
     }
     if site.module not in linears:
         raise ModelError(
@@ -32,6 +30,17 @@ def linear_at(backbone: Backbone, site: AdapterSite) -> nn.Linear:
             f"{nearest(site.module, linears)}"
         )
     return linears[site.module]
+
+
+def site_widths(backbone: Backbone, site: AdapterSite) -> tuple[int, int]:
+    """Return d_in and d_out of the linear layer at a site.
+
+    Raises:
+        ModelError: as :func:`linear_at`.
+    """
+    found = widths(linear_at(backbone, site))
+    assert found is not None
+    return found
 
 
 @dataclass

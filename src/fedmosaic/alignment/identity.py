@@ -95,7 +95,10 @@ def identity_settings(settings: AlignmentSettings, placement: Placement) -> dict
     counted = settings.model_dump(
         mode="json", exclude={"size": True, "pivot": True, "refine": {"join"}}
     )
-    found: dict[str, Any] = as_json({**counted, **asdict(placement)})
+    placed = asdict(placement)
+    if not placement.by_block:  # which alignments made before it existed do not have
+        del placed["by_block"]
+    found: dict[str, Any] = as_json({**counted, **placed})
     return found
 
 

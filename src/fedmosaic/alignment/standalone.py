@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from fedmosaic.adapters.placement import PROJECTIONS, BlockRule, Placement
+from fedmosaic.adapters.placement import BlockRule, Placement
 from fedmosaic.config import AlignmentSettings
+from fedmosaic.models.roles import PROJECTIONS
 
 
 class StandaloneSettings(AlignmentSettings):

@@ -78,13 +78,30 @@ class AdapterSettings(Settings):
     """
 
     target_modules: tuple[str, ...] | None = None
-    """Names of the modules with adapters. None: the seven projections of each decoder layer."""
+    """Roles or names of the modules with adapters. None: attention, MLP and what replaces them.
+
+    A role is the name that a module has in the Llama family (``q_proj``, ``k_proj``, ``v_proj``,
+    ``o_proj``, ``gate_proj``, ``up_proj``, ``down_proj``), or ``qkv_proj`` and ``gate_up_proj`` for
+    fused projections. A model's own names (``c_attn``, ``fc1``) select its modules too.
+    """
 
     shared_r: int | None = Field(default=None, ge=1)
     """Rank of Co-LoRA on the last layers of blocks. None: ``r``."""
 
-    shared_modules: tuple[str, ...] | None = None
-    """Names of the modules that carry Co-LoRA on the last layers of blocks.
+    shared_modules: tuple[str, ...] | tuple[tuple[str, ...], ...] | None = None
+    """Roles of the modules that carry Co-LoRA on the last layers of blocks: a list, or one a block.
 
-    None: ``target_modules``. The other target modules of these layers carry ordinary LoRA.
+    None: the target modules that all models of the federation have there. The other target modules
+    of these layers carry ordinary LoRA.
     """
+
+    @property
+    def shared_roles(self) -> tuple[tuple[str, ...] | None, tuple[tuple[str, ...], ...]]:
+        """Return ``shared_modules`` as one list, and as a list for each block (empty: the same)."""
+        chosen = self.shared_modules
+        if chosen is None:
+            return None, ()
+        by_block = tuple(entry for entry in chosen if isinstance(entry, tuple))
+        if not by_block:
+            return tuple(entry for entry in chosen if isinstance(entry, str)), ()
+        return tuple(dict.fromkeys(role for roles in by_block for role in roles)), by_block

@@ -19,6 +19,9 @@ class Callback:
     def run_started(self, settings: RunSettings, first_round: int) -> None:
         """Handle the start: models and data are loaded, and ``first_round`` comes next."""
 
+    def adapters_placed(self, found: Mapping[str, Any]) -> None:
+        """Handle which modules carry adapters; see :func:`.placement.describe` for ``found``."""
+
     def round_started(self, round_number: int, clients: Sequence[str]) -> None:
         """Handle the start of a round: the downloads of these clients are ready."""
 

@@ -17,6 +17,7 @@ from fedmosaic.evaluation import Record
 from fedmosaic.federation.callbacks import Callback
 from fedmosaic.federation.context import ServerContext
 from fedmosaic.federation.instructions import ClientResult, Instructions
+from fedmosaic.federation.placement import describe
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.federation.runtime import Runtime
 from fedmosaic.federation.transport import Transport
@@ -116,6 +117,10 @@ class RoundLoop:
             FedMosaicError: a round has no usable update.
         """
         self.callback.run_started(self.settings, self.progress.rounds)
+        if not self.progress.rounds:
+            found = describe(self.runtime)
+            self.folder.write_placement(found)
+            self.callback.adapters_placed(found)
         while self.progress.rounds < self.settings.scenario.rounds:
             self._round(self.progress.rounds)
 

@@ -14,6 +14,7 @@ from fedmosaic.algorithms import algorithm_class, algorithm_names
 from fedmosaic.config import RunSettings
 from fedmosaic.errors import ConfigError, Interrupted, nearest
 from fedmosaic.federation.callbacks import Callback
+from fedmosaic.federation.placement import settle_sites
 from fedmosaic.federation.resources import choose_workers, prepare_torch
 from fedmosaic.federation.round_loop import RoundLoop
 from fedmosaic.federation.run_folder import RunFolder
@@ -115,8 +116,8 @@ def resume(path: Path, callback: Callback | None = None) -> Run:
 def resolve(runtime: Runtime, resolve_budget: ResolveBudget = steps_only) -> RunSettings:
     """Replace automatic choices by what was chosen, for the run folder to record.
 
-    These are the smallest model, and steps and rounds of a budget. Alignments are computed here,
-    once, before several worker processes could each compute them.
+    These are the smallest model, the sites that all models share, and steps and rounds of a budget.
+    Alignments are computed here, once, before several worker processes could each compute them.
 
     Returns:
         the settings with every choice made.
@@ -131,6 +132,7 @@ def resolve(runtime: Runtime, resolve_budget: ResolveBudget = steps_only) -> Run
             alignment = alignment.model_copy(update={"pivot": name})
         changed = scenario.model_copy(update={"relevance": relevance, "alignment": alignment})
         runtime = runtime.with_settings(runtime.settings.model_copy(update={"scenario": changed}))
+    runtime = runtime.with_settings(settle_sites(runtime))
     for model in scenario.models_used:
         runtime.alignment(model)
     return resolve_budget(runtime)

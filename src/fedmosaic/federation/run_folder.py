@@ -3,6 +3,7 @@
 ::
 
     config.yaml            the resolved settings, with versions
+    placement.json         which modules carry adapters, which sites are shared
     metrics.jsonl          one line for each score, client turn and round
     checkpoints/round-k/   server and clients after k rounds (the two latest)
     adapters/<client>/     adapters in the form that ``save_pretrained`` writes
@@ -120,7 +121,7 @@ class RunFolder:
         Only the process that continues the run may call this, since no other may be writing.
         """
         half = [*self.checkpoints.glob(".round-*"), *self.path.glob(".adapters.*")]
-        for name in ("config.yaml", "metrics.jsonl", "summary.json"):
+        for name in ("config.yaml", "placement.json", "metrics.jsonl", "summary.json"):
             half += self.path.glob(f".{name}.*")
         for leftover in half:
             if leftover.is_dir():
@@ -190,6 +191,18 @@ class RunFolder:
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write the figures of a finished run."""
         write_atomic(self.path / "summary.json", json.dumps(summary, indent=2) + "\n")
+
+    def write_placement(self, found: Mapping[str, Any]) -> None:
+        """Write which modules carry adapters and which sites are shared."""
+        write_atomic(self.path / "placement.json", json.dumps(found, indent=2) + "\n")
+
+    def placement(self) -> dict[str, Any] | None:
+        """Return which modules carry adapters; None in a run of an earlier version."""
+        path = self.path / "placement.json"
+        if not path.is_file():
+            return None
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return content
 
     def summary(self) -> dict[str, Any] | None:
         """Return the figures of a finished run, or None."""

@@ -113,7 +113,7 @@ class Runtime:
     # --- base models and adapters -------------------------------------------------------------
     def backbone(self, name: str) -> Backbone:
         """Return the bare base model of that name."""
-        with self._naming(self._field_of(name)):
+        with self.naming(self.field_of(name)):
             return self.models.backbone(self.architecture(name))
 
     def architecture(self, name: str) -> str:
@@ -150,7 +150,7 @@ class Runtime:
             sized = make_algorithm(
                 self.settings.algorithm, self.scenario.at_rank(key[1]), self.settings.seed
             )
-            with self._naming(self._field_of(architecture)):
+            with self.naming(self.field_of(architecture)):
                 self._adapted[key] = AdaptedModel(
                     backbone, sized, public, checkpointing, self.alignment(architecture)
                 )
@@ -169,7 +169,7 @@ class Runtime:
             or not placement.num_blocks
         ):
             return None
-        with self._naming("alignment"):
+        with self.naming("alignment"):
             # Models are refined jointly, so all models of the federation are needed at once.
             architecture, used = self.architecture(architecture), self.scenario.models_used
             together = list(dict.fromkeys(self.architecture(name) for name in used))
@@ -188,7 +188,7 @@ class Runtime:
     # --- tasks --------------------------------------------------------------------------------
     def task(self, spec: TaskSpec, field: str = "tasks") -> Task:
         """Return the task of that name; an error names ``field`` of the scenario."""
-        with self._naming(field):
+        with self.naming(field):
             return self.tasks.task(spec)
 
     def client_tasks(self, client: ClientSpec) -> list[Task]:
@@ -209,7 +209,7 @@ class Runtime:
 
     def public(self) -> Sequence[Example]:
         """Return the public examples; none where the scenario names no public set."""
-        with self._naming("data.public"):
+        with self.naming("data.public"):
             return self.tasks.public()
 
     def check_model(self, client: ClientSpec, tasks: Sequence[TaskSpec]) -> None:
@@ -219,7 +219,7 @@ class Runtime:
         for spec in tasks:
             task = self.task(spec)
             if task.train[0].images or task.test[0].images:
-                with self._naming(f"clients.{self.scenario.clients.index(client)}.model"):
+                with self.naming(f"clients.{self.scenario.clients.index(client)}.model"):
                     raise ModelError(
                         f"{client.model} takes text only, but task {spec.name!r} shows images"
                     )
@@ -238,15 +238,16 @@ class Runtime:
             self._cached[key] = make()
         return self._cached[key]
 
-    def _field_of(self, model: str) -> str:
+    def field_of(self, model: str) -> str:
         """Return the scenario's field that names a model."""
         users = [i for i, client in enumerate(self.scenario.clients) if client.model == model]
         return f"clients.{users[0]}.model" if users else "relevance.model"
 
     @contextmanager
-    def _naming(self, field: str) -> Iterator[None]:
+    def naming(self, field: str = "") -> Iterator[None]:
         """Begin the message of an error inside with the scenario and its field at fault."""
         try:
             yield
         except FedMosaicError as error:
-            raise type(error)(f"{self.settings.name}: {field}: {error}") from error
+            where = ": ".join(filter(None, (self.settings.name, field)))
+            raise type(error)(f"{where}: {error}") from error

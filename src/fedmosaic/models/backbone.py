@@ -20,6 +20,7 @@ from fedmosaic.models.chat import IGNORE, Encoded, answer_ids, encode
 from fedmosaic.models.fingerprint import fingerprint
 from fedmosaic.models.loading import ModelOptions, load_pretrained
 from fedmosaic.models.quantised import held_tensors
+from fedmosaic.models.roles import RoleModule, find_roles
 from fedmosaic.models.structure import Structure, find_structure
 from fedmosaic.models.token_origins import token_origins
 from fedmosaic.models.vision_features import find_vision_tower
@@ -124,6 +125,11 @@ class Backbone:
     def structure(self) -> Structure:
         """Return decoder layers, final norm and head (:mod:`fedmosaic.models.structure`)."""
         return find_structure(self.model, self.name)
+
+    @cached_property
+    def roles(self) -> list[list[RoleModule]]:
+        """Return the linear modules of each decoder layer (:mod:`fedmosaic.models.roles`)."""
+        return find_roles(self.structure.layers, self.hidden_size)
 
     @property
     def language_layers(self) -> nn.ModuleList:

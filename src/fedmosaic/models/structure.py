@@ -63,6 +63,21 @@ def find_structure(model: Any, name: str = "") -> Structure:
             f"model {name!r} ({type(model).__name__}) has no language-model head, so it cannot "
             "write answers: use the causal language model of its family"
         )
+    decoder, layers, layers_path = find_layers(model, name)
+    _refuse_cross_attention(layers, name)
+    norm_path, norm = _final_norm(model.get_submodule(layers_path.rpartition(".")[0]))
+    if norm is not None:
+        norm_path = _join(layers_path.rpartition(".")[0], norm_path)
+    return Structure(decoder, layers, layers_path, norm, norm_path, head)
+
+
+def find_layers(model: Any, name: str = "") -> tuple[nn.Module, nn.ModuleList, str]:
+    """Return the decoder, its layers and their path; arguments as of :func:`find_structure`.
+
+    Raises:
+        ModelError: the model has no list of decoder layers.
+    """
+    name = name or type(model).__name__
     decoder = model.get_decoder()
     paths = {id(module): path for path, module in model.named_modules()}
     found = _longest_list(decoder)
@@ -73,12 +88,7 @@ def find_structure(model: Any, name: str = "") -> Structure:
             "of transformers"
         )
     inner, layers = found
-    layers_path = _join(paths[id(decoder)], inner)
-    _refuse_cross_attention(layers, name)
-    norm_path, norm = _final_norm(model.get_submodule(layers_path.rpartition(".")[0]))
-    if norm is not None:
-        norm_path = _join(layers_path.rpartition(".")[0], norm_path)
-    return Structure(decoder, layers, layers_path, norm, norm_path, head)
+    return decoder, layers, _join(paths[id(decoder)], inner)
 
 
 def _longest_list(decoder: nn.Module) -> tuple[str, nn.ModuleList] | None:

@@ -16,6 +16,7 @@ from rich.text import Text
 from fedmosaic.config import RunSettings
 from fedmosaic.evaluation import Record
 from fedmosaic.federation.callbacks import Callback
+from fedmosaic.reporting.placement import placement_parts
 from fedmosaic.reporting.terminal import print_parts
 from fedmosaic.reporting.units import duration, percent
 
@@ -59,6 +60,9 @@ class ConsoleProgress(Callback):
         )
         self.progress.start()
         self.bar = self.progress.add_task("", total=None, left="")
+
+    def adapters_placed(self, found: Mapping[str, Any]) -> None:
+        print_parts(placement_parts(found), self.console, "dim")
 
     def round_started(self, round_number: int, clients: Sequence[str]) -> None:
         assert self.progress is not None

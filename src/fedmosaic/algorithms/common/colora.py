@@ -68,13 +68,12 @@ def colora_config(
     settings = scenario.adapter
     scaled = alignment is not None and alignment.scaled
     measurable = bool(public) and settings.num_blocks > 0 and not scaled
-    modules = settings.shared_modules
     return CoLoraConfig(
         r=settings.r,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         shared_r=settings.shared_r,
-        shared_modules=None if modules is None else list(modules),
+        shared_modules=_shared_modules(settings),
         num_blocks=max(settings.num_blocks, 1),
         block_layers=_block_layers(backbone, alignment, settings),
         target_modules=target_pattern(backbone, settings),
@@ -86,6 +85,14 @@ def colora_config(
         b_scale=settings.b_scale,
         seed=seed_for(seed, "colora") % 2**31,
     )
+
+
+def _shared_modules(settings: AdapterSettings) -> list[str] | list[list[str]] | None:
+    """Return the modules with Co-LoRA, as the adapter's configuration has them."""
+    if settings.shared_modules is None:
+        return None
+    flat, by_block = settings.shared_roles
+    return [list(roles) for roles in by_block] if by_block else list(flat or ())
 
 
 def _block_layers(

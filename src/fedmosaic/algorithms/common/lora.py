@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from transformers.pytorch_utils import Conv1D
 
 from fedmosaic.adapters import adapter_parameters
 from fedmosaic.adapters.keys import in_scope
-from fedmosaic.adapters.placement import PROJECTIONS
+from fedmosaic.adapters.targets import pattern, targets
 from fedmosaic.config import AdapterSettings
 from fedmosaic.data.example import Example
 from fedmosaic.models.backbone import Backbone
@@ -28,13 +29,8 @@ def quiet_peft() -> Iterator[None]:
 
 
 def target_pattern(backbone: Backbone, settings: AdapterSettings) -> str:
-    """Return a regular expression for the adapted modules.
-
-    It matches linear layers of the language model, never of the vision tower.
-    """
-    names = "|".join(settings.target_modules or PROJECTIONS)
-    prefix = backbone.layers_prefix.replace(".", r"\.")
-    return rf"{prefix}\.\d+\..*\.({names})"
+    """Return a regular expression for the adapted modules (:mod:`fedmosaic.adapters.targets`)."""
+    return pattern(backbone, settings.target_modules)
 
 
 def model_inputs(
@@ -62,7 +58,14 @@ def lora_config(backbone: Backbone, settings: AdapterSettings) -> Any:
         lora_dropout=settings.dropout,
         target_modules=target_pattern(backbone, settings),
         bias="none",
+        fan_in_fan_out=transposed(backbone, settings),
     )
+
+
+def transposed(backbone: Backbone, settings: AdapterSettings) -> bool:
+    """Return whether the adapted modules keep their weights transposed, as those of GPT-2 do."""
+    chosen = targets(backbone, settings.target_modules)
+    return any(isinstance(module.module, Conv1D) for layer in chosen for module in layer)
 
 
 def build_lora(

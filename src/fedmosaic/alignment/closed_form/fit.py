@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedmosaic.adapters.placement import AdapterSite, Placement, sites_of
+from fedmosaic.adapters.placement import AdapterSite, Placement
 from fedmosaic.alignment.closed_form.moments import (
     MatchedBatch,
     PairMoments,
@@ -66,7 +66,7 @@ class Fitting:
         self.pivot_layers, self.settings = pivot_layers, settings
         self.layers = tuple(layers)
         self.name, self.rank = model.name, placement.r
-        self.sites = sites_of(layers, placement.modules)
+        self.sites = placement.sites(layers)
         self.before = random_subspaces(model, self.sites, placement.r, settings.seed)
         self.fitted_count = fitted_count(examples, settings)
         self.fitted, self.held_out = new_moments(self.sites), new_moments(self.sites)

@@ -9,17 +9,18 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from fedmosaic.adapters.placement import AdapterSite, Placement, sites_of
+from fedmosaic.adapters.placement import AdapterSite, Placement
 from fedmosaic.adapters.subspace import random_pair, svd_pair
 from fedmosaic.alignment.closed_form.observe import Observation, observe
 from fedmosaic.alignment.closed_form.probes import answer_words, choose_probe
 from fedmosaic.alignment.closed_form.solve import nearest_orthonormal
 from fedmosaic.alignment.common import Subspaces
-from fedmosaic.alignment.hooks import linear_at
+from fedmosaic.alignment.hooks import linear_at, site_widths
 from fedmosaic.config import AlignmentSettings
 from fedmosaic.data.example import Example
 from fedmosaic.errors import DataError
 from fedmosaic.models.backbone import Backbone
+from fedmosaic.models.linear import weight_of
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Pivot:
             DataError: as :func:`answer_words` and :func:`pivot_subspaces`.
             ModelError: the pivot has fewer layers than blocks.
         """
-        sites = sites_of(placement.block_ends(backbone.num_layers), placement.modules)
+        sites = placement.sites(placement.block_ends(backbone.num_layers))
         words: list[str] = []
         if choose_probe(examples, settings.probe) == "words":
             words = answer_words(examples, backbone)
@@ -103,10 +104,8 @@ def random_subspaces(
     """
     found: dict[str, Tensor] = {}
     for site in sites:
-        linear = linear_at(backbone, site)
-        pair = random_pair(
-            linear.in_features, linear.out_features, rank, seed, site.layer, site.module
-        )
+        d_in, d_out = site_widths(backbone, site)
+        pair = random_pair(d_in, d_out, rank, seed, site.layer, site.module)
         found[f"{site.key}.A"], found[f"{site.key}.B"] = pair
     return found
 
@@ -135,7 +134,7 @@ def pivot_subspaces(
     if settings.pivot_init == "svd":
         found: dict[str, Tensor] = {}
         for site in sites:
-            weight = linear_at(backbone, site).weight
+            weight = weight_of(linear_at(backbone, site))
             found[f"{site.key}.A"], found[f"{site.key}.B"] = svd_pair(weight, rank)
         return found
     sums: dict[str, Tensor] = {}

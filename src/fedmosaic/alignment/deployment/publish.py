@@ -17,7 +17,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from fedmosaic.adapters.placement import Placement, sites_of
+from fedmosaic.adapters.placement import Placement
 from fedmosaic.alignment.closed_form.fit import Fitting
 from fedmosaic.alignment.closed_form.observe import Observation, SiteValues, batches, observe
 from fedmosaic.alignment.closed_form.pivot import Pivot
@@ -215,7 +215,7 @@ def _description(published: PublishedPivot) -> PivotDescription:
     widths = {"z": placement.r, "u": placement.r * settings.probes}
     if settings.method not in ("outputs", "release"):
         widths["y"] = placement.r
-    schema = {site.key: widths for site in sites_of(about.layers, placement.modules)}
+    schema = {site.key: widths for site in placement.sites(about.layers)}
     for key in {**schema, **published.schema}:
         found = published.schema.get(key, {})
         if (

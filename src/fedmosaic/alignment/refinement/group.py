@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedmosaic.adapters.placement import Placement, sites_of
+from fedmosaic.adapters.placement import Placement
 from fedmosaic.alignment.common import Progress, Result, Subspaces
 from fedmosaic.alignment.refinement.closed_form import GroupMoments
 from fedmosaic.alignment.refinement.pseudo_tasks import PseudoTaskSet
@@ -35,7 +35,7 @@ class ModelTraces:
     Attributes:
         models: the models; the pivot is the first of a group, or the second after a joining model.
         layers: block ends of each model.
-        modules: adapted modules at block ends.
+        placement: roles of the adapted modules at block ends.
         moments: moments of all fitted pseudo-tasks.
         in_memory: for each model its traces on the first fitted pseudo-tasks.
         held_out: for each model its traces on the held-out pseudo-tasks.
@@ -43,7 +43,7 @@ class ModelTraces:
 
     models: Sequence[Backbone]
     layers: Sequence[Sequence[int]]
-    modules: Sequence[str]
+    placement: Placement
     moments: GroupMoments
     in_memory: Sequence[Sequence[Traces]]
     held_out: Sequence[Sequence[Traces]]
@@ -54,7 +54,7 @@ class ModelTraces:
         tasks: PseudoTaskSet,
         models: Sequence[Backbone],
         layers: Sequence[Sequence[int]],
-        modules: Sequence[str],
+        placement: Placement,
         in_memory: int,
         progress: Progress,
     ) -> ModelTraces:
@@ -64,11 +64,11 @@ class ModelTraces:
             tasks: the pseudo-tasks.
             models: the models.
             layers: block ends of each model.
-            modules: adapted modules at block ends.
+            placement: roles of the adapted modules at block ends.
             in_memory: number of fitted pseudo-tasks whose traces are kept.
             progress: called after each pseudo-task.
         """
-        sites = [sites_of(own, modules) for own in layers]
+        sites = [placement.sites(own) for own in layers]
         moments = GroupMoments()
         first: list[list[Traces]] = [[] for _ in models]
         held_out: list[list[Traces]] = [[] for _ in models]
@@ -84,7 +84,7 @@ class ModelTraces:
                 for traces, own_traces in zip(first if fitted else held_out, found, strict=True):
                     traces.append(own_traces)
             progress("recording pseudo-tasks", number + 1, len(together))
-        return cls(models, layers, modules, moments, first, held_out)
+        return cls(models, layers, placement, moments, first, held_out)
 
 
 def refine_group(
@@ -201,7 +201,7 @@ def _report(
 ) -> dict[str, Any]:
     """Report on one model: scores with random A and B of equal strength, and with the refined."""
     before, after = scores
-    own_sites, pivot_sites = (sites_of(traces.layers[n], traces.modules) for n in (number, 0))
+    own_sites, pivot_sites = (traces.placement.sites(traces.layers[n]) for n in (number, 0))
     lines = [
         {
             "block": own.block,

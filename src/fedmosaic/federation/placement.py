@@ -1,0 +1,88 @@
+"""Settle at the start of a run which modules carry adapters and which sites are shared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fedmosaic.adapters.coverage import adapted
+from fedmosaic.adapters.placement import Placement
+from fedmosaic.adapters.sharing import shared_sites, with_shared_sites
+from fedmosaic.adapters.targets import targets
+from fedmosaic.config import RunSettings
+from fedmosaic.federation.runtime import Runtime
+from fedmosaic.models.backbone import Backbone
+
+
+def settle_sites(runtime: Runtime) -> RunSettings:
+    """Return the settings with the sites written out that all models share.
+
+    Raises:
+        ModelError: as :func:`fedmosaic.adapters.sharing.shared_sites`.
+    """
+    scenario, models = runtime.scenario, _models(runtime)
+    adapter = scenario.adapter
+    if not runtime.algorithm.shares_subspaces:
+        adapter = adapter.model_copy(update={"num_blocks": 0})  # the names alone are checked
+    for model in models:
+        with runtime.naming(runtime.field_of(model.name)):
+            if adapter.num_blocks:
+                Placement.of(adapter).block_ends(model.num_layers)
+    with runtime.naming():
+        adapter = with_shared_sites(models, adapter)
+    if not runtime.algorithm.shares_subspaces:
+        return runtime.settings
+    if adapter == scenario.adapter:
+        return runtime.settings
+    changed = scenario.model_copy(update={"adapter": adapter})
+    return runtime.settings.model_copy(update={"scenario": changed})
+
+
+def describe(runtime: Runtime) -> dict[str, Any]:
+    """Return what carries adapters in each model and which sites are shared, as JSON holds it.
+
+    ``models`` has for each model its :class:`~fedmosaic.adapters.coverage.Coverage`, the
+    ``clients`` that use it, and ``own``: roles at block ends that carry ordinary LoRA because not
+    every model has them there. ``shared`` is the list of shared roles for each block; empty where
+    the algorithm shares no Co-LoRA.
+    """
+    scenario = runtime.scenario
+    models = {runtime.architecture(name): runtime.backbone(name) for name in scenario.models_used}
+    shared: Sequence[Sequence[str]] = ()
+    if runtime.algorithm.shares_subspaces:
+        shared = shared_sites(_models(runtime), scenario.adapter)
+    found = {}
+    for name, model in models.items():
+        clients = [
+            client.name for client in scenario.clients if runtime.architecture(client.model) == name
+        ]
+        content = adapted(model, scenario.adapter).to_json()
+        content.pop("model")
+        found[name] = {**content, "clients": clients, "own": _own(runtime, model, shared)}
+    return {"models": found, "shared": [list(roles) for roles in shared]}
+
+
+def _models(runtime: Runtime) -> list[Backbone]:
+    """Return all models that have sites: the clients', and the pivot of an alignment."""
+    scenario, names = runtime.scenario, list(runtime.scenario.models_used)
+    if runtime.algorithm.shares_subspaces and scenario.alignment.method != "none":
+        names.append(scenario.alignment.pivot)
+    return [
+        runtime.backbone(name) for name in dict.fromkeys(runtime.architecture(n) for n in names)
+    ]
+
+
+def _own(runtime: Runtime, model: Backbone, shared: Sequence[Sequence[str]]) -> list[str]:
+    """Return the roles that a model adapts at a block end without sharing them."""
+    settings = runtime.scenario.adapter
+    if not shared or settings.block_rule == "cka":
+        return []
+    layers = targets(model, settings.target_modules)
+    ends = Placement.of(settings).block_ends(model.num_layers)
+    roles = [
+        module.role
+        for block, end in enumerate(ends)
+        for module in layers[end]
+        if module.role not in shared[block]
+    ]
+    return list(dict.fromkeys(roles))
