@@ -46,11 +46,7 @@ def export_client(
         ModelError: the view mixes adapters anew for every input, which no single LoRA does; plain
             PEFT cannot load the adapter; or with ``vllm`` it has a bias.
     """
-    if out.exists():
-        raise ConfigError(f"{out} already exists; choose another --out")
-    checkpoint = folder.latest()
-    if checkpoint is None:
-        raise CheckpointError(f"{folder.path} has no checkpoint yet")
+    checkpoint = _latest(folder, out)
     rounds = int(checkpoint.name.rpartition("-")[2])
     runtime = Runtime(settings)
     clients = InProcess(runtime, {client.name})
@@ -63,21 +59,33 @@ def export_client(
                 f"LoRA does; once the run has finished, {folder.path / 'adapters' / client.name} "
                 "holds each of them"
             )
-        backbone = runtime.backbone(client.model)
-        facts = CardFacts(
-            settings,
-            client,
-            rounds,
-            _last_scores(folder, client.name, view, rounds),
-            takes_images(backbone.model.config),
-            str(backbone.dtype).removeprefix("torch."),
-        )
+        scores = _last_scores(folder, client.name, view, rounds)
+        facts = _card_facts(runtime, client, rounds, scores)
         base, names = Base.of(client.model), tuple(model.active_adapters)
         with atomic_folder(out) as work:
             export_to_folder(model, work, names, layout=layout, base_model=base.name)
             card = model_card(facts, ExportedLora.read(work), out.name)
             (work / "README.md").write_text(card + "\n", encoding="utf-8")
     return out
+
+
+def _latest(folder: RunFolder, out: Path) -> Path:
+    """Return the run's latest checkpoint, once it is clear that the export can be written."""
+    if out.exists():
+        raise ConfigError(f"{out} already exists; choose another --out")
+    checkpoint = folder.latest()
+    if checkpoint is None:
+        raise CheckpointError(f"{folder.path} has no checkpoint yet")
+    return checkpoint
+
+
+def _card_facts(
+    runtime: Runtime, client: ClientSpec, rounds: int, scores: list[Record]
+) -> CardFacts:
+    backbone = runtime.backbone(client.model)
+    seeing = takes_images(backbone.model.config)
+    dtype = str(backbone.dtype).removeprefix("torch.")
+    return CardFacts(runtime.settings, client, rounds, scores, seeing, dtype)
 
 
 def _last_scores(folder: RunFolder, client: str, view: str, rounds: int) -> list[Record]:
