@@ -89,7 +89,7 @@ TEXT_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no tokenizer": (without_tokenizer, r"holds no tokenizer \(tokenizer\.json\): copy it"),
     "tokenizer is broken": (
         lambda f: (f / "tokenizer.json").write_text("{"),
-        r"cannot be loaded: ",
+        r"cannot be loaded: its tokenizer: \S",
     ),
     "config is no JSON": (
         lambda f: (f / "config.json").write_text('{"model_type": '),

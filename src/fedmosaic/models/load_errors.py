@@ -16,7 +16,7 @@ _ATTENTION = re.compile(r"attn_implementation|attention|flash", re.IGNORECASE)
 
 
 @contextmanager
-def explained(name: str, source: Source, attention: str = "auto") -> Iterator[None]:
+def explained(name: str, source: Source, part: str = "", attention: str = "auto") -> Iterator[None]:
     """Turn every error inside into a ModelError of one sentence.
 
     Transformers, tokenizers and safetensors raise errors of many kinds, some of them plain
@@ -25,6 +25,7 @@ def explained(name: str, source: Source, attention: str = "auto") -> Iterator[No
     Args:
         name: of the model.
         source: where it is.
+        part: what begins the reason, e.g. ``"its tokenizer: "``.
         attention: the attention implementation that was asked for.
     """
     try:
@@ -37,10 +38,10 @@ def explained(name: str, source: Source, attention: str = "auto") -> Iterator[No
                 f"model {name!r} cannot be loaded with models.attn_implementation: {attention} "
                 f"({_first_line(error)}): use auto, eager, sdpa, or one that this machine has"
             ) from error
-        raise ModelError(f"model {name!r} {_explain(error, source)}") from error
+        raise ModelError(f"model {name!r} {_explain(error, source, part)}") from error
 
 
-def _explain(error: Exception, source: Source) -> str:
+def _explain(error: Exception, source: Source, part: str) -> str:
     from huggingface_hub import errors
 
     chain = list(_chain(error))
@@ -73,7 +74,7 @@ def _explain(error: Exception, source: Source) -> str:
         return f"needs a package that is not installed: {_first_line(error)}"
     if "trust_remote_code" in str(error):
         return remote_code(source)
-    return f"cannot be loaded: {_first_line(error)}"
+    return f"cannot be loaded: {part}{_first_line(error)}"
 
 
 def remote_code(source: Source) -> str:

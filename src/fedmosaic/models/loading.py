@@ -55,7 +55,7 @@ def load_pretrained(name: str, options: ModelOptions) -> tuple[Any, Any, Any | N
         return _load_with_adapter(name, folder, options)
     device = resolve_device(options.device)
     dtype = resolve_dtype(options.dtype, device, name)
-    with explained(name, source, options.attn_implementation), _quiet(name):
+    with explained(name, source, attention=options.attn_implementation), _quiet(name):
         config = _read_config(name, source, options)
         vision = takes_images(config)
         model = _load_model(name, source, options, config, device, dtype)
@@ -72,7 +72,8 @@ def load_tokenizer(name: str, source: Source, options: ModelOptions) -> Any:
 
     if source.folder is not None and not source.gguf:
         check_tokenizer_files(name, source.folder)
-    return AutoTokenizer.from_pretrained(source.place, **_common(source, options))
+    with explained(name, source, "its tokenizer: "):
+        return AutoTokenizer.from_pretrained(source.place, **_common(source, options))
 
 
 def load_processor(source: Source, options: ModelOptions) -> Any:
