@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from accelerate import dispatch_model
 from checkpoints import MINIATURE, edit_json, edit_weights, language_model
 from peft import LoraConfig, get_peft_model
 
@@ -84,6 +85,25 @@ def test_a_model_that_does_not_fit_on_the_cards_is_refused() -> None:
         loading._check_places("m", model)
     model.hf_device_map = {"": "cpu"}
     loading._check_places("m", model)
+
+
+def test_forks_of_a_spread_model_run_their_own_layers() -> None:
+    """accelerate replaces the forward passes of modules by ones bound to the module."""
+    model, tokenizer, processor = load_pretrained(MINIATURE, CPU)
+    backbone = Backbone("m", model, tokenizer, processor)
+    inner = model.model.language_model
+    parts = ["model.vision_tower", "model.multi_modal_projector", "lm_head"]
+    parts += [
+        f"model.language_model.{name}" for name, _ in inner.named_children() if name != "layers"
+    ]
+    parts += [f"model.language_model.layers.{number}" for number in range(len(inner.layers))]
+    dispatch_model(model, dict.fromkeys(parts, "cpu"), main_device="cpu", force_hooks=True)
+    fork = backbone.fork()
+    layer = fork.model.language_model.layers[0]
+    assert hasattr(layer, "_hf_hook") and layer._old_forward.__self__ is layer
+    expected = logits(fork)
+    layer.register_forward_hook(lambda *call: 2 * call[-1])
+    assert torch.equal(logits(model), expected) and not torch.equal(logits(fork), expected)
 
 
 def test_a_revision_of_a_hub_model_is_loaded(passed: dict[str, Any]) -> None:
