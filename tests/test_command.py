@@ -165,7 +165,7 @@ def assert_same_logits(folder: Path, exported: Path) -> None:
     local = clients.clients["b"]
     backbone = Backbone.load(client.model)
     batch = backbone.collate([backbone.encode(example) for example in local.tasks[0].test[:4]])
-    inputs = {"inputs_embeds": backbone.embed(batch), "attention_mask": batch.attention_mask}
+    inputs = batch.inputs
     with torch.no_grad():
         with local.turn():
             pair = local.model(**inputs).logits

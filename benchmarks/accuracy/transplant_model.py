@@ -80,10 +80,23 @@ class Batch:
             [[model.answer_ids(word)[0] for word in example.options] for example in examples]
         )
         right = torch.tensor([example.options.index(example.answer) for example in examples])
-        return cls(model.embed(batch).detach(), batch.attention_mask, options, right)
+        return cls(_embedded(model, batch.inputs), batch.attention_mask, options, right)
 
     def __getitem__(self, rows: Tensor) -> Batch:
         return Batch(self.embedded[rows], self.mask[rows], self.options[rows], self.right[rows])
+
+
+@torch.no_grad()
+def _embedded(model: Backbone, inputs: dict[str, Any]) -> Tensor:
+    """Return what enters the first decoder layer, [examples, tokens, width]."""
+    caught: list[Tensor] = []
+    handle = model.language_layers[0].register_forward_pre_hook(
+        lambda _, args, kwargs: caught.append(args[0] if args else kwargs["hidden_states"]),
+        with_kwargs=True,
+    )
+    model.model(**inputs, logits_to_keep=1, use_cache=False)
+    handle.remove()
+    return caught[0]
 
 
 class Model:

@@ -129,7 +129,7 @@ def build_batch(case: Case) -> Batch:
     ids = torch.randint(3, case.vocabulary, (case.samples, case.tokens), generator=draw)
     labels = torch.full_like(ids, -100)
     labels[:, -case.labelled :] = ids[:, -case.labelled :]
-    return Batch(ids, torch.ones_like(ids), labels, None)
+    return Batch(ids, torch.ones_like(ids), labels)
 
 
 @torch.no_grad()
@@ -143,9 +143,7 @@ def autograd_seconds(shared: Backbone, batch: Batch) -> tuple[float, Tensor]:
     """Return the seconds of autograd's backward pass alone, and the gradient."""
     layer: Any = shared.language_layers[-1]
     weight: Tensor = layer.mlp.down_proj.weight.requires_grad_(True)
-    logits = shared.model(
-        inputs_embeds=shared.embed(batch), attention_mask=batch.attention_mask
-    ).logits
+    logits = shared.model(**batch.inputs).logits
     mask = batch.labels[:, 1:] != -100
     loss = nn.functional.cross_entropy(logits[:, :-1][mask], batch.labels[:, 1:][mask])
     spent, (grad,) = process_seconds(lambda: torch.autograd.grad(loss, weight))

@@ -165,7 +165,7 @@ def test_flora_goes_on_from_the_merged_sum_with_a_fresh_adapter(tiny: Path) -> N
     batch = client.backbone.collate(
         [client.backbone.encode(example) for example in client.tasks[0].test[:2]]
     )
-    inputs = {"inputs_embeds": client.backbone.embed(batch), "attention_mask": batch.attention_mask}
+    inputs = batch.inputs
     with client.turn():
         before = read_state(client.model, "local")
         client.context.round = 1
@@ -223,7 +223,7 @@ def test_an_exported_client_of_flora_is_its_model(tiny: Path, tmp_path: Path) ->
     batch = client.backbone.collate(
         [client.backbone.encode(example) for example in client.tasks[0].test[:2]]
     )
-    inputs = {"inputs_embeds": client.backbone.embed(batch), "attention_mask": batch.attention_mask}
+    inputs = batch.inputs
     backbone = Backbone.load(client.spec.model)
     loaded = PeftModel.from_pretrained(backbone.fork(), str(tmp_path / "lora")).eval()
     with torch.no_grad(), client.turn():

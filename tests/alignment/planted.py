@@ -65,7 +65,7 @@ def make_twin(pivot: Backbone, identities: Sequence[int] = (), seed: int = 0) ->
     """
     draw = torch.Generator().manual_seed(seed)
     model = copy.deepcopy(pivot.model)
-    language = model.model.language_model if pivot.tower else model.model
+    language = model.model.language_model if pivot.vision else model.model
     text = model.config.get_text_config()
     rotation = orthogonal(text.hidden_size, draw)
     width = text.head_dim
@@ -105,7 +105,7 @@ def make_twin(pivot: Backbone, identities: Sequence[int] = (), seed: int = 0) ->
                 change(module, outputs[short], inputs[short])
     change(language.embed_tokens, None, rotation)
     change(model.get_output_embeddings(), None, rotation)
-    if pivot.tower:
+    if pivot.vision:
         change(model.model.multi_modal_projector.linear_2, rotation, None)
     layers = list(language.layers)
     for place in identities:
@@ -118,8 +118,8 @@ def make_twin(pivot: Backbone, identities: Sequence[int] = (), seed: int = 0) ->
     language.layers = nn.ModuleList(layers)
     for config in (language.config, text):
         config.num_hidden_layers = len(layers)
-    processor = pivot.tower.processor if pivot.tower else None
-    return Twin(Backbone("twin", model.eval(), pivot.tokenizer, processor), inputs, outputs)
+    twin = Backbone("twin", model.eval(), pivot.tokenizer, pivot.processor)
+    return Twin(twin, inputs, outputs)
 
 
 def true_pair(twin: Twin, site: AdapterSite, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

@@ -129,7 +129,7 @@ def test_synthetic_is_text_where_a_model_takes_no_images(
     def load(name: str, options: Any = None) -> Backbone:
         backbone = real(name, options)
         if name == LLAMA:
-            backbone.tower = None
+            backbone.images = None
         return backbone
 
     monkeypatch.setattr(Backbone, "load", load)

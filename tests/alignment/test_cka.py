@@ -194,8 +194,7 @@ def test_layer_outputs_are_the_hidden_states(models: list[Backbone]) -> None:
     outputs = layer_outputs(model, batch)
     with torch.no_grad():
         theirs = model.model(
-            inputs_embeds=model.embed(batch),
-            attention_mask=batch.attention_mask,
+            **batch.inputs,
             output_hidden_states=True,
         ).hidden_states
     assert len(outputs) == model.num_layers

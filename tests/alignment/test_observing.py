@@ -73,9 +73,7 @@ def by_autograd(
         linear_at(model, site).register_forward_hook(lambda _, __, y, key=site.key: y + shifts[key])
         for site in sites
     ]
-    logits = model.model(
-        inputs_embeds=model.embed(batch), attention_mask=batch.attention_mask
-    ).logits[0]
+    logits = model.model(**batch.inputs).logits[0]
     for hook in hooks:
         hook.remove()
     gradients = torch.autograd.grad(scalar(logits, batch.labels[0]), list(shifts.values()))
@@ -166,8 +164,7 @@ def test_inputs_and_outputs_are_those_of_the_layer(model: Backbone) -> None:
     for example in EXAMPLES:
         batch = model.collate([model.encode(example)])
         states = model.model(
-            inputs_embeds=model.embed(batch),
-            attention_mask=batch.attention_mask,
+            **batch.inputs,
             output_hidden_states=True,
         ).hidden_states
         for site in sites:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ from fedmosaic.alignment.correspondence.positions import Matching, match, match_
 from fedmosaic.data import Example, Image, Turn
 from fedmosaic.errors import ModelError
 from fedmosaic.models.backbone import Backbone
-from fedmosaic.models.chat import IGNORE, encode
+from fedmosaic.models.chat import ChatFormat
+from fedmosaic.models.encoding import IGNORE, Encoder
 from fedmosaic.models.token_origins import TokenKind, token_origins
 
 
@@ -161,6 +163,10 @@ def test_the_token_that_predicts_an_answer_has_a_counterpart(
         assert torch.equal(matching.answer, expected)
 
 
+def encoder(tokenizer: Any) -> Encoder:
+    return Encoder(ChatFormat("tiny", tokenizer), tokenizer)
+
+
 @pytest.mark.parametrize("trim", [True, False])
 @pytest.mark.parametrize("name", ["turns", "template words"])
 def test_byte_level_and_sentencepiece_with_templates_of_their_own(name: str, trim: bool) -> None:
@@ -169,8 +175,9 @@ def test_byte_level_and_sentencepiece_with_templates_of_their_own(name: str, tri
     )
     item = Example("e", turns)
     tokenizers = byte_level(trim=trim), sentencepiece()
-    tables = tuple(token_origins(item, tokenizer, None, 0) for tokenizer in tokenizers)
-    ids = tuple(encode(item, tokenizer, None, 0, True).input_ids for tokenizer in tokenizers)
+    encoders = tuple(map(encoder, tokenizers))
+    tables = tuple(token_origins(item, each, None) for each in encoders)
+    ids = tuple(each.encode(item).input_ids for each in encoders)
     matching = match_origins(*tables)
     check_groups(matching, (ids[0], ids[1]), (tables[0], tables[1]))
     check_text(matching, (tables[0], tables[1]), item)
@@ -178,27 +185,27 @@ def test_byte_level_and_sentencepiece_with_templates_of_their_own(name: str, tri
         assert (table[:, 0] == TokenKind.PREDICT).sum() == len(turns) // 2
 
 
-def test_a_middle_turn_without_an_end_token_gets_one() -> None:
+def test_the_token_that_the_template_writes_ends_a_turn() -> None:
+    """End turns as the template does, here with another token than the end of a sequence."""
     item = example("a?", "b", "c?", "d")
-    tokenizer = (
-        sentencepiece()
-    )  # its template ends turns with another token than the end of a sequence
-    encoded = encode(item, tokenizer, None, 0, True)
-    assert (
-        len(encoded.labels)
-        == len(encoded.input_ids)
-        == len(token_origins(item, tokenizer, None, 0))
+    tokenizer = sentencepiece()
+    encoded, origins = (
+        encoder(tokenizer).encode(item),
+        token_origins(item, encoder(tokenizer), None),
     )
-    assert encoded.input_ids.count(tokenizer.eos_token_id) == 2
-    assert encoded.labels.count(tokenizer.eos_token_id) == 2
+    assert len(encoded.labels) == len(encoded.input_ids) == len(origins)
+    messages = [{"role": turn.role, "content": turn.text} for turn in item.turns]
+    own = tokenizer.apply_chat_template(messages, return_dict=False)
+    assert list(encoded.input_ids) == own and tokenizer.eos_token_id not in own
+    ends = origins[:, 0] == TokenKind.END
+    assert ends.sum() == 2 and len(set(torch.tensor(encoded.labels)[ends].tolist())) == 1
 
 
-def test_slow_tokenizers_are_refused(llama: Backbone) -> None:
-    class Slow:
-        is_fast = False
-
+def test_slow_tokenizers_are_refused(llama: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = copy.copy(llama.tokenizer)
+    monkeypatch.setattr(type(slow), "is_fast", False)
     with pytest.raises(ModelError, match="fast tokenizer"):
-        token_origins(EXAMPLES["text"], Slow(), None, 0)
+        token_origins(EXAMPLES["text"], encoder(slow), None)
 
 
 def test_selecting_groups_numbers_them_anew(llama: Backbone, qwen: Backbone) -> None:

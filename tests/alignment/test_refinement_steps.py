@@ -46,8 +46,7 @@ def test_effects_are_the_gradients_of_p(name: str) -> None:
     p = torch.zeros(len(sites), 3, RANK, RANK, requires_grad=True)
     with Injection(model, sites, subspaces)(p, torch.zeros(len(sites), 3, RANK)):
         output = model.model(
-            inputs_embeds=model.embed(batch),
-            attention_mask=batch.attention_mask,
+            **batch.inputs,
             logits_to_keep=1,
             use_cache=False,
         )

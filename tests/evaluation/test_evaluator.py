@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from transformers import GenerationConfig
 
 from fedmosaic.data import Example, Turn, load_task
 from fedmosaic.errors import DataError
 from fedmosaic.evaluation import evaluate, generate
 from fedmosaic.models.backbone import Backbone
-from fedmosaic.models.chat import IGNORE
+from fedmosaic.models.encoding import IGNORE
 
 
 @pytest.fixture(scope="module", params=["miniature/llama-8x96", "miniature/qwen2-10x112"])
@@ -26,9 +27,7 @@ def likelihood(backbone: Backbone, example: Example, option: str) -> float:
     turns = (*example.turns[:-1], Turn("assistant", option))
     batch = backbone.collate([backbone.encode(Example("x", turns, example.images))])
     with torch.no_grad():
-        logs = backbone.model(
-            inputs_embeds=backbone.embed(batch), attention_mask=batch.attention_mask
-        ).logits
+        logs = backbone.model(**batch.inputs).logits
     logs = logs[0, :-1].double().log_softmax(-1)
     labels = batch.labels[0, 1:]
     used = labels != IGNORE
@@ -59,9 +58,7 @@ def test_one_token_options_are_ranked_by_the_next_token(backbone: Backbone) -> N
     for example, value in zip(examples, score.values, strict=True):
         batch = backbone.collate([backbone.encode(example, answer=False)])
         with torch.no_grad():
-            logits = backbone.model(
-                inputs_embeds=backbone.embed(batch), attention_mask=batch.attention_mask
-            ).logits[0, -1]
+            logits = backbone.model(**batch.inputs).logits[0, -1]
         best = max(words, key=lambda word: float(logits[backbone.answer_ids(word)[0]]))
         assert value == float(best == "red")
 
@@ -80,32 +77,28 @@ def test_generation_is_the_models_own_greedy_decoding(backbone: Backbone) -> Non
     for example, text in zip(examples, ours, strict=True):
         batch = backbone.collate([backbone.encode(example, answer=False)])
         tokens = backbone.model.generate(
-            inputs_embeds=backbone.embed(batch),
-            attention_mask=batch.attention_mask,
+            **batch.inputs,
             do_sample=False,
             max_new_tokens=6,
             eos_token_id=backbone.tokenizer.eos_token_id,
             pad_token_id=backbone.tokenizer.eos_token_id,
         )
-        assert backbone.tokenizer.decode(tokens[0], skip_special_tokens=True).strip() == text
+        assert (
+            backbone.tokenizer.decode(
+                tokens[0, batch.input_ids.shape[1] :], skip_special_tokens=True
+            ).strip()
+            == text
+        )
 
 
-def test_one_sample_that_ends_does_not_end_the_batch(
-    backbone: Backbone, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_sample_that_ends_does_not_end_the_batch(backbone: Backbone) -> None:
     """End the first sample at once and go on after its end, while the second sample continues."""
     eos, word = backbone.tokenizer.eos_token_id, backbone.answer_ids("red")[0]
-    vocabulary = backbone.lm_head.weight.shape[0]
 
     class Scripted:
-        step = 0
-
-        def __call__(self, **kwargs: object) -> object:
-            logits = torch.zeros(2, 1, vocabulary)
-            logits[0, 0, word if Scripted.step else eos] = 1
-            logits[1, 0, word if Scripted.step < 2 else eos] = 1
-            Scripted.step += 1
-            return type("Output", (), {"logits": logits, "past_key_values": None})()
+        def generate(self, input_ids: torch.Tensor, **_: object) -> torch.Tensor:
+            written = torch.tensor([[eos, word, word], [word, word, eos]])
+            return torch.cat([input_ids, written], dim=1)
 
     examples = [
         Example("a", (Turn("user", "x"), Turn("assistant", "y"))),
@@ -149,7 +142,7 @@ def test_every_end_token_of_the_model_ends_an_answer(
     examples = held_out("miniature/icon-2", 1)
     first = generate(backbone, backbone.model, examples, max_new_tokens=1)[0]
     assert first
-    monkeypatch.setattr(
-        backbone.model.generation_config, "eos_token_id", backbone.answer_ids(first)[:1]
-    )
-    assert generate(backbone, backbone.model, examples, max_new_tokens=3) == [""]
+    ending = GenerationConfig(eos_token_id=backbone.answer_ids(first)[:1], repetition_penalty=9.0)
+    monkeypatch.setattr(backbone.model, "generation_config", ending)
+    other = Backbone("other", backbone.model, backbone.tokenizer, backbone.processor)
+    assert generate(other, other.model, examples, max_new_tokens=3) == [""]

@@ -175,8 +175,7 @@ class PublicSteps(FedAvg):
             for _ in range(3):
                 with torch.no_grad():
                     client.model(
-                        inputs_embeds=client.backbone.embed(batch),
-                        attention_mask=batch.attention_mask,
+                        **batch.inputs,
                     )
         return super().upload(client)
 

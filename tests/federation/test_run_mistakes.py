@@ -34,7 +34,7 @@ def test_a_text_model_is_not_shown_pictures(
     def blind(self: Runtime, name: str) -> Any:
         backbone = real(self, name)
         if "qwen2" in name:
-            backbone.tower = None
+            backbone.images = None
         return backbone
 
     monkeypatch.setattr(Runtime, "backbone", blind)

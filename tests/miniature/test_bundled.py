@@ -15,7 +15,7 @@ from fedmosaic.miniature.pretraining.skills import skill_report
 from fedmosaic.miniature.world.render import render
 from fedmosaic.miniature.world.scene import Scene, Thing
 from fedmosaic.models.backbone import Backbone
-from fedmosaic.models.loading import BUNDLED, bundled_names
+from fedmosaic.models.names import BUNDLED, bundled_names
 
 FOLDERS = sorted(path.parent for path in BUNDLED.glob("*/config.json"))
 MODELS = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
@@ -100,8 +100,6 @@ def test_a_model_answers_a_plain_question(name: str):
         [backbone.encode(Example("one", turns, (picture,), ("blue", "red", "green")))]
     )
     with torch.no_grad():
-        out = backbone.model(
-            inputs_embeds=backbone.embed(batch), attention_mask=batch.attention_mask
-        )
+        out = backbone.model(**batch.inputs)
     column = int((batch.labels[0] != -100).nonzero()[0, 0])
     assert int(out.logits[0, column - 1].argmax()) == int(batch.labels[0, column])

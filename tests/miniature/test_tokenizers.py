@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from transformers import AutoTokenizer
@@ -16,7 +17,8 @@ from fedmosaic.miniature.pretraining.corpus import ANSWER_WORDS, VOCABULARY, Cor
 from fedmosaic.miniature.pretraining.image_pairs import PicturePool
 from fedmosaic.miniature.pretraining.scenes import draw_picture
 from fedmosaic.miniature.pretraining.tokenizers import FAMILIES, build_tokenizer
-from fedmosaic.models.chat import encode
+from fedmosaic.models.chat import ChatFormat
+from fedmosaic.models.encoding import Encoder, tokenize_text
 
 
 @pytest.fixture(scope="module")
@@ -89,15 +91,22 @@ def test_a_saved_tokenizer_reads_the_same(tokenizer, tmp_path: Path):
 
 def test_pretraining_writes_conversations_as_federated_training_does(tokenizer, pool):
     corpus, encoder = Corpus(pool, random.Random(3)), ConversationEncoder(tokenizer)
+    images = SimpleNamespace(
+        image_token="<image>",
+        tokenize=lambda text, images, special: tokenize_text(tokenizer, text, special),
+    )
+    expected = Encoder(ChatFormat("tiny", tokenizer, images), tokenizer, images)
     for k in range(60):
         item = corpus.conversation(k / 60)
         turns = tuple(
             turn for q, a in item.turns for turn in (Turn("user", q), Turn("assistant", a))
         )
-        pictures = tuple(Image(pool[index].pixels()) for index in item.images)
-        wanted = encode(
-            Example(str(k), turns, pictures), tokenizer, "<image>", IMAGE_TOKENS, answer=True
+        turns = tuple(
+            Turn(turn.role, turn.text.replace("<image>", "<image>" * IMAGE_TOKENS))
+            for turn in turns
         )
+        pictures = tuple(Image(pool[index].pixels()) for index in item.images)
+        wanted = expected.encode(Example(str(k), turns, pictures * IMAGE_TOKENS))
         got, labels = encoder.encode(item.images, item.turns)
         assert got == list(wanted.input_ids)
         assert labels == list(wanted.labels)

@@ -15,7 +15,7 @@ from fedmosaic.config import AdapterSettings
 from fedmosaic.data import Example, Image, Turn
 from fedmosaic.errors import DataError, ModelError
 from fedmosaic.models.backbone import Backbone
-from fedmosaic.models.chat import IGNORE
+from fedmosaic.models.encoding import IGNORE
 from fedmosaic.models.loading import ModelOptions, bundled_names, locate, resolve_dtype
 from fedmosaic.training.loss import answer_logits
 
@@ -45,15 +45,12 @@ def backbone(request: pytest.FixtureRequest) -> Backbone:
 def test_embeddings_give_the_logits_of_the_models_own_forward(backbone: Backbone) -> None:
     batch = backbone.collate([backbone.encode(example(images=2))])
     pictures = [picture(0).load(), picture(1).load()]
-    assert backbone.tower is not None
-    pixels = backbone.tower.processor(pictures, return_tensors="pt")["pixel_values"]
+    pixels = backbone.processor.image_processor(pictures, return_tensors="pt")["pixel_values"]
     with torch.no_grad():
         theirs = backbone.model(
             input_ids=batch.input_ids, attention_mask=batch.attention_mask, pixel_values=pixels
         ).logits
-        ours = backbone.model(
-            inputs_embeds=backbone.embed(batch), attention_mask=batch.attention_mask
-        ).logits
+        ours = backbone.model(**batch.inputs).logits
     assert torch.allclose(ours, theirs, atol=1e-5)
 
 
@@ -90,12 +87,8 @@ def test_padding_does_not_change_an_answer(backbone: Backbone) -> None:
     single = backbone.collate([backbone.encode(short)])
     both = backbone.collate([backbone.encode(short), backbone.encode(long)])
     with torch.no_grad():
-        one = backbone.model(
-            inputs_embeds=backbone.embed(single), attention_mask=single.attention_mask
-        ).logits[0, -3:]
-        two = backbone.model(
-            inputs_embeds=backbone.embed(both), attention_mask=both.attention_mask
-        ).logits[0, -3:]
+        one = backbone.model(**single.inputs).logits[0, -3:]
+        two = backbone.model(**both.inputs).logits[0, -3:]
     assert torch.allclose(one, two, atol=1e-4)
     assert both.labels[0, -1] == backbone.tokenizer.eos_token_id
     assert both.answer_width == int((both.labels != IGNORE).sum(1).max())
@@ -109,9 +102,7 @@ def test_selected_columns_go_through_the_head_at_once(backbone: Backbone) -> Non
     seen: list[torch.Tensor] = []
     handle = backbone.lm_head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     with torch.no_grad():
-        whole = backbone.model(
-            inputs_embeds=backbone.embed(batch), attention_mask=batch.attention_mask
-        ).logits
+        whole = backbone.model(**batch.inputs).logits
         selected, labels = answer_logits(backbone.model, backbone, batch)
     handle.remove()
     assert seen[1].shape[:2] == (2, width) and seen[1].is_contiguous()
@@ -135,24 +126,22 @@ def test_a_fork_shares_the_weights_and_leaves_the_base_bare(backbone: Backbone) 
 def test_the_tower_computes_an_image_once(
     backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert backbone.tower is not None
+    images = backbone.images
+    assert images is not None
     computed: list[int] = []
-    real = backbone.tower._compute
-    monkeypatch.setattr(
-        backbone.tower, "_compute", lambda image: (computed.append(1), real(image))[1]
-    )
-    images = [picture(100), picture(101), picture(100)]
-    first = backbone.tower.features(images)
-    second = backbone.tower.features(images)
+    real = images._compute
+    monkeypatch.setattr(images, "_compute", lambda *args: (computed.append(1), real(*args))[1])
+    units = [(picture(seed),) for seed in (100, 101, 100)]
+    first, second = (images.outputs(units, backbone.device)["image"].pooler_output for _ in "ab")
     assert sum(computed) in (0, 2)  # 0: a model with an equal tower has computed them already
-    assert torch.equal(first, second) and torch.equal(first[0], first[2])
-    assert not torch.equal(first[0], first[1])
+    assert all(torch.equal(*pair) for pair in zip(first, second, strict=True))
+    assert torch.equal(first[0], first[2]) and not torch.equal(first[0], first[1])
 
 
 def test_two_models_with_one_tower_share_its_cache() -> None:
     one, two = (Backbone.load(name) for name in MODELS)
-    assert one.tower is not None and two.tower is not None
-    assert one.tower.cache is two.tower.cache
+    assert one.images is not None and two.images is not None
+    assert one.images.cache is two.images.cache
 
 
 def test_mistakes_are_named(tmp_path: Path) -> None:
@@ -204,4 +193,5 @@ def test_bfloat16_on_the_cpu_when_asked_for() -> None:
     backbone = Backbone.load(MODELS[1], ModelOptions(dtype="bfloat16"))
     assert backbone.dtype == torch.bfloat16
     batch = backbone.collate([backbone.encode(example())])
-    assert backbone.embed(batch).dtype == torch.bfloat16
+    assert batch.inputs["mm_encoder_outputs"]["image"].pooler_output[0].dtype == torch.bfloat16
+    assert backbone.logits(backbone.model, batch).dtype == torch.bfloat16

@@ -27,8 +27,7 @@ PUBLISHED = {
 
 def copy_of(backbone: Backbone, name: str = NAME, model: Any = None) -> Backbone:
     """Return the same model in another object, which computes its fingerprint again."""
-    assert backbone.tower is not None
-    return Backbone(name, model or backbone.model, backbone.tokenizer, backbone.tower.processor)
+    return Backbone(name, model or backbone.model, backbone.tokenizer, backbone.processor)
 
 
 def test_it_depends_on_the_model_not_on_where_or_how_it_was_loaded(tmp_path: Path) -> None:

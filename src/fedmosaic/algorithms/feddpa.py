@@ -16,7 +16,7 @@ from fedmosaic.algorithms.common.activation import activate
 from fedmosaic.algorithms.common.dual import Dual
 from fedmosaic.data.example import Example
 from fedmosaic.models.backbone import Backbone, Batch
-from fedmosaic.models.chat import IGNORE
+from fedmosaic.models.encoding import IGNORE
 
 # Names the tensor in a client's state, and the random draw; published runs depend on it.
 REFERENCES = "references"
@@ -129,6 +129,10 @@ class InstanceWise:
     def __call__(self, **inputs: Any) -> Any:
         return self.model(**inputs)
 
+    def generate(self, **inputs: Any) -> Any:
+        """Generate answers to the prompts last prepared."""
+        return self.model.generate(**inputs)
+
 
 @torch.no_grad()
 def represent(model: Any, backbone: Backbone, batch: Batch) -> Tensor:
@@ -141,12 +145,7 @@ def represent(model: Any, backbone: Backbone, batch: Batch) -> Tensor:
     norm = model.get_base_model().get_submodule(backbone.structure.final_norm_path)
     handle = norm.register_forward_hook(lambda _, __, output: caught.append(output))
     try:
-        model(
-            inputs_embeds=backbone.embed(batch),
-            attention_mask=batch.attention_mask,
-            logits_to_keep=1,
-            use_cache=False,
-        )
+        backbone.logits(model, batch)
     finally:
         handle.remove()
     columns = torch.arange(batch.labels.shape[1], device=batch.labels.device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,7 +88,7 @@ def forward(backbone: Backbone, batch: Batch, model: Any = None, gradients: bool
     The first column is the one before the first label of the batch.
 
     Args:
-        backbone: embeds the batch.
+        backbone: of the batch.
         batch: K is the width of its labels.
         model: the model that runs; the backbone's base model by default.
         gradients: let the input embeddings require gradients, so that all later activations do.
@@ -96,16 +96,7 @@ def forward(backbone: Backbone, batch: Batch, model: Any = None, gradients: bool
     Returns:
         logits [n, K + 1, vocabulary].
     """
-    embedded = backbone.embed(batch)
-    if gradients:
-        embedded = embedded.requires_grad_()
     length = batch.labels.shape[1]
     columns = batch.columns(length - 1 - min(batch.answer_width, length - 1), length)
-    output = (backbone.model if model is None else model)(
-        inputs_embeds=embedded,
-        attention_mask=batch.attention_mask,
-        logits_to_keep=columns,
-        use_cache=False,
-    )
-    logits: Tensor = output.logits
-    return logits
+    with backbone.input_gradients() if gradients else nullcontext():
+        return backbone.logits(backbone.model if model is None else model, batch, columns)

@@ -82,7 +82,7 @@ def align(
 
 def _public_for(backbones: Iterable[Backbone], public: str) -> str:
     """Return the name of the public data; drawn pictures become text for models of text only."""
-    text_only = any(backbone.tower is None for backbone in backbones)
+    text_only = any(not backbone.vision for backbone in backbones)
     return "synthetic/text" if public == "synthetic" and text_only else public
 
 

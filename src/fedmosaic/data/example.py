@@ -107,11 +107,12 @@ class Turn:
     """Hold one turn of a conversation.
 
     Attributes:
-        role: who speaks, ``"user"`` or ``"assistant"``.
+        role: who speaks: ``"user"``, ``"assistant"``, or ``"system"`` for what the model is told
+            before the first question.
         text: the words; a user's text has one ``<image>`` mark for each of its images, in order.
     """
 
-    role: Literal["user", "assistant"]
+    role: Literal["user", "assistant", "system"]
     text: str
 
 

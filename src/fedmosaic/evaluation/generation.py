@@ -37,42 +37,27 @@ def generate(
     """
     texts = [""] * len(examples)
     for indices, batch in prompt_batches(backbone, examples, batch_size):
-        tokens = _greedy(backbone, model, batch, max_new_tokens)
-        for index, row in zip(indices, tokens, strict=True):
+        rows = _greedy(backbone, model, batch, max_new_tokens)
+        for index, row in zip(indices, rows, strict=True):
             texts[index] = backbone.tokenizer.decode(row, skip_special_tokens=True).strip()
     return texts
 
 
 def _greedy(backbone: Backbone, model: Any, batch: Batch, limit: int) -> list[list[int]]:
+    from transformers import GenerationConfig
+
     prepare(model, batch)
-    ends = torch.tensor(_end_tokens(backbone), device=backbone.device)
-    rows: list[list[int]] = [[] for _ in range(len(batch))]
-    alive = torch.ones(len(batch), dtype=torch.bool, device=backbone.device)
-    mask, embedded, cache = batch.attention_mask, backbone.embed(batch), None
-    embedding = backbone.model.get_input_embeddings()
-    for _ in range(limit):
-        output = model(
-            inputs_embeds=embedded,
-            attention_mask=mask,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        cache = output.past_key_values
-        token = output.logits[:, -1].argmax(dim=-1)
-        alive = alive & ~torch.isin(token, ends)
-        for row, value, live in zip(rows, token.tolist(), alive.tolist(), strict=True):
-            if live:
-                row.append(value)
-        if not alive.any():
-            break
-        mask = torch.cat([mask, mask.new_ones(len(batch), 1)], dim=1)
-        embedded = embedding(token[:, None])
+    stops = backbone.stop_tokens
+    settings = GenerationConfig(
+        do_sample=False,
+        max_new_tokens=limit,
+        eos_token_id=stops,
+        pad_token_id=backbone.pad_token_id,
+    )
+    inputs = {name: value for name, value in batch.inputs.items() if name != "position_ids"}
+    out = model.generate(**inputs, generation_config=settings)
+    rows: list[list[int]] = []
+    for row in out[:, batch.input_ids.shape[1] :].tolist():
+        end = next((place for place, token in enumerate(row) if token in stops), len(row))
+        rows.append(row[:end])
     return rows
-
-
-def _end_tokens(backbone: Backbone) -> list[int]:
-    """Return the end-of-turn tokens of the tokenizer and the model's settings (Llama 3, Qwen)."""
-    own = getattr(getattr(backbone.model, "generation_config", None), "eos_token_id", None)
-    listed = own if isinstance(own, list) else [own] if own is not None else []
-    return sorted({backbone.tokenizer.eos_token_id, *listed})

@@ -27,7 +27,7 @@ from fedmosaic.federation.callbacks import Callback
 from fedmosaic.federation.run import new_run, resume
 from fedmosaic.memory import peak_memory
 from fedmosaic.models.feature_database import FeatureDatabase
-from fedmosaic.models.vision_features import VisionTower
+from fedmosaic.models.images import ImageFeatures
 
 Send = Callable[[Mapping[str, Any]], None]
 PARENT_GONE = 3
@@ -80,7 +80,7 @@ def main() -> int:
     request = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if request["features"]:
-        VisionTower.database = FeatureDatabase(Path(request["features"]))
+        ImageFeatures.database = FeatureDatabase(Path(request["features"]))
 
     def send(event: Mapping[str, Any]) -> None:
         out.write(json.dumps(event) + "\n")

@@ -41,7 +41,8 @@ class ModelPool:
 
     def towers(self) -> list[nn.Module]:
         """Return the vision towers of the base models loaded so far."""
-        return [backbone.tower.tower for backbone in self._backbones.values() if backbone.tower]
+        loaded = (backbone.images for backbone in self._backbones.values())
+        return [module for images in loaded if images for module in images.modules]
 
 
 class TaskPool:

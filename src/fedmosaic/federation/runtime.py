@@ -214,7 +214,7 @@ class Runtime:
 
     def check_model(self, client: ClientSpec, tasks: Sequence[TaskSpec]) -> None:
         """Raise ModelError if a task shows images and the client's model takes text only."""
-        if self.backbone(client.model).tower is not None:
+        if self.backbone(client.model).vision:
             return
         for spec in tasks:
             task = self.task(spec)

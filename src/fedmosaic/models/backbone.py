@@ -3,67 +3,39 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import weakref
-from collections.abc import Sequence
-from dataclasses import dataclass
+from array import array
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedmosaic.data.example import Example
+from fedmosaic.data.example import Example, Turn
 from fedmosaic.errors import DataError, ModelError
-from fedmosaic.models.chat import IGNORE, Encoded, answer_ids, encode
+from fedmosaic.models.batch import Batch, images_of, pad_left
+from fedmosaic.models.chat import ChatFormat
+from fedmosaic.models.encoding import IGNORE, Encoded, Encoder, last_answer
 from fedmosaic.models.fingerprint import fingerprint
+from fedmosaic.models.generation_settings import clear_generation_settings, own_stops
+from fedmosaic.models.llava_images import find_image_features
 from fedmosaic.models.loading import ModelOptions, load_pretrained
+from fedmosaic.models.positions import needs_positions, positions
 from fedmosaic.models.quantised import held_tensors
 from fedmosaic.models.roles import RoleModule, find_roles
 from fedmosaic.models.structure import Structure, find_structure
 from fedmosaic.models.token_origins import token_origins
-from fedmosaic.models.vision_features import find_vision_tower
 
-
-@dataclass(frozen=True)
-class Batch:
-    """Hold n encoded examples, padded on the left so that all answers end in the last column.
-
-    Attributes:
-        input_ids: int64 [n, T].
-        attention_mask: int64 [n, T], 0 at padding.
-        labels: int64 [n, T], -100 where nothing is learned.
-        features: Features of the images [images, tokens per image, vision width] in reading order;
-            None without images.
-    """
-
-    input_ids: Tensor
-    attention_mask: Tensor
-    labels: Tensor
-    features: Tensor | None
-
-    @property
-    def answer_width(self) -> int:
-        """Return the number of trailing columns that hold every label (at least 1)."""
-        used = (self.labels != IGNORE).any(dim=0).nonzero()
-        return int(self.labels.shape[1] - used[0, 0]) if len(used) else 1
-
-    def columns(self, start: int, end: int) -> Tensor:
-        """Return the columns ``start`` to ``end`` as an index for ``logits_to_keep``.
-
-        With a number instead, a model multiplies a view of its hidden states with the head, one
-        product for each example. A head of 262,144 words is then read anew for each of them,
-        forward and backward. An index makes it one product in all.
-        """
-        return torch.arange(start, end, device=self.labels.device)
-
-    def __len__(self) -> int:
-        return int(self.input_ids.shape[0])
+__all__ = ["Backbone", "Batch"]
 
 
 class Backbone:
-    """Hold a frozen Hugging Face model (LLaVA-style or causal language model) and its tokenizer.
+    """Hold a frozen Hugging Face model and encode, batch and run examples on it.
 
     All clients of one architecture share one backbone.
 
@@ -72,28 +44,38 @@ class Backbone:
             algorithms that average whole adapters do so between equal names.
         model: The network in evaluation mode, without gradients.
         tokenizer: Its tokenizer.
-        tower: The vision tower; None for a text-only model.
-        projector: The layer between tower and language model; None for a text-only model.
-        image_token_id: Id of the token for a place of an image; None for a text-only model.
-        image_tokens: Number of tokens of an image in a prompt; 0 for a text-only model.
+        processor: Its processor; None for a text-only model.
+        images: Tokens and features of its images; None for a text-only model.
+        chat: Writes conversations by its chat template.
         text_config: The Hugging Face config of the language model.
+
+    Args:
+        name: See above.
+        model: See above.
+        tokenizer: See above.
+        processor: See above.
+
+    Raises:
+        ModelError: the tokenizer has no end-of-sequence token, or the model takes no image
+            features.
     """
 
     def __init__(self, name: str, model: Any, tokenizer: Any, processor: Any | None = None) -> None:
         self.name = name
         self.model = model
         self.tokenizer = tokenizer
+        self.processor = processor
         if tokenizer.eos_token_id is None:
             raise ModelError(
                 f"model {name!r}: its tokenizer has no end-of-sequence token, which ends an answer"
             )
-        self.tower = find_vision_tower(model, processor)
-        self.projector: nn.Module | None = model.model.multi_modal_projector if self.tower else None
-        self.image_token_id: int | None = model.config.image_token_id if self.tower else None
-        self.image_tokens = self._count_image_tokens()
-        self._language = model.model.language_model if self.tower else model.model
+        self.images = find_image_features(name, model, processor) if processor else None
+        self.chat = ChatFormat(name, tokenizer, processor)
+        self.encoder = Encoder(self.chat, tokenizer, self.images, own_stops(model))
         self.text_config = model.config.get_text_config()
-        self._encoded: weakref.WeakKeyDictionary[Example, dict[bool, Encoded]] = (
+        clear_generation_settings(model)
+        self._needs_positions = needs_positions(model)
+        self._encoded: weakref.WeakKeyDictionary[Example, dict[Any, Encoded]] = (
             weakref.WeakKeyDictionary()
         )
         self._answers: dict[str, list[int]] = {}
@@ -158,11 +140,19 @@ class Backbone:
         return self.structure.layers_path
 
     @property
-    def image_token(self) -> str | None:
-        """Return the token for a place of an image; None for a text-only model."""
-        return (
-            str(self.tokenizer.convert_ids_to_tokens(self.image_token_id)) if self.tower else None
-        )
+    def vision(self) -> bool:
+        """Return whether the model takes images."""
+        return self.images is not None
+
+    @property
+    def image_token_id(self) -> int | None:
+        """Return the id of the token whose place takes an image's feature; None for text only."""
+        if self.images is None:
+            return None
+        for name in ("image_token_id", "image_token_index"):
+            if getattr(self.model.config, name, None) is not None:
+                return int(getattr(self.model.config, name))
+        return int(self.processor.image_token_id)  # type: ignore[union-attr]
 
     @property
     def num_layers(self) -> int:
@@ -200,80 +190,118 @@ class Backbone:
 
     # --- encoding -----------------------------------------------------------------------------
     def encode(self, example: Example, answer: bool = True) -> Encoded:
-        """Return token ids and labels of an example, computed once (:func:`~.chat.encode`).
+        """Return token ids and labels of an example, computed once (:class:`~.encoding.Encoder`).
 
         Raises:
             DataError: the example is longer than the model allows.
-            ModelError: as :func:`fedmosaic.models.chat.encode`.
+            ModelError: as :meth:`fedmosaic.models.encoding.Encoder.encode`.
         """
         known = self._encoded.setdefault(example, {})
         if answer not in known:
-            encoded = encode(example, self.tokenizer, self.image_token, self.image_tokens, answer)
-            limit = getattr(self.text_config, "max_position_embeddings", None)
-            if limit and len(encoded.input_ids) > limit:
-                raise DataError(
-                    f"example {example.id!r} has {len(encoded.input_ids)} tokens; {self.name} "
-                    f"takes at most {limit}: shorten it or leave it out"
-                )
-            known[answer] = encoded
+            known[answer] = self._checked(example, self.encoder.encode(example, answer))
         return known[answer]
+
+    def encode_option(self, example: Example, option: str) -> Encoded:
+        """Return an example with ``option`` as its answer; only the last answer is labelled."""
+        known = self._encoded.setdefault(example, {})
+        key = ("option", option)
+        if key not in known:
+            turns = (*example.turns[:-1], Turn("assistant", option))
+            encoded = self.encode(replace(example, turns=turns))
+            first = last_answer(encoded.labels)
+            labels = array("i", [IGNORE]) * first + encoded.labels[first:]
+            known[key] = replace(encoded, labels=labels)
+        return known[key]
+
+    def _checked(self, example: Example, encoded: Encoded) -> Encoded:
+        limit = getattr(self.text_config, "max_position_embeddings", None)
+        if limit and len(encoded.input_ids) > limit:
+            raise DataError(
+                f"example {example.id!r} has {len(encoded.input_ids)} tokens; {self.name} "
+                f"takes at most {limit}: shorten it or leave it out"
+            )
+        return encoded
 
     def token_origins(self, example: Example) -> Tensor:
         """Return the origin of each token of ``encode(example)``, int64 [tokens, 4]; not cached.
 
         See :func:`fedmosaic.models.token_origins.token_origins`.
         """
-        return token_origins(example, self.tokenizer, self.image_token, self.image_tokens)
+        return token_origins(example, self.encoder, self.image_token_id)
 
     def answer_ids(self, text: str) -> list[int]:
         """Return the token ids of ``text`` as an answer, without the end-of-turn token."""
         if text not in self._answers:
-            self._answers[text] = answer_ids(self.tokenizer, "?", text)
+            example = Example("answer", (Turn("user", "?"), Turn("assistant", text)))
+            labels = [label for label in self.encoder.encode(example).labels if label != IGNORE]
+            self._answers[text] = labels[:-1]
         return self._answers[text]
 
+    @cached_property
+    def stop_tokens(self) -> list[int]:
+        """Return the tokens that end an answer.
+
+        They are the tokenizer's end-of-sequence token, the model's own (Llama 3 and Qwen have
+        several), and the token that the chat template writes after an answer.
+        """
+        example = Example("answer", (Turn("user", "?"), Turn("assistant", "!")))
+        written = [label for label in self.encoder.encode(example).labels if label != IGNORE][-1]
+        return sorted({*self.encoder.stops, written})
+
+    @property
+    def pad_token_id(self) -> int:
+        """Return the id of the token at padding, which the attention mask hides."""
+        pad = self.tokenizer.pad_token_id
+        return int(self.tokenizer.eos_token_id if pad is None else pad)
+
     def collate(self, items: Sequence[Encoded]) -> Batch:
-        """Pad examples on the left and fetch their image features, on the model's device."""
-        width = max(len(item.input_ids) for item in items)
-        pad = (
-            self.tokenizer.pad_token_id
-            if self.tokenizer.pad_token_id is not None
-            else self.tokenizer.eos_token_id
-        )
-        table = np.empty((3, len(items), width), dtype=np.int64)
-        table[0], table[1], table[2] = pad, 0, IGNORE
-        for row, item in enumerate(items):
-            start = width - len(item.input_ids)
-            table[0, row, start:] = item.input_ids
-            table[1, row, start:] = 1
-            table[2, row, start:] = item.labels
-        images = [image for item in items for image in item.images]
-        features = None
-        if images:
-            if self.tower is None:
+        """Pad examples on the left and fetch their image features, on the model's device.
+
+        Raises:
+            ModelError: there are images, but the model takes text only.
+        """
+        batch = pad_left(items, self.pad_token_id, self.device)
+        units = [unit for item in items for unit in item.units]
+        if self._needs_positions:
+            batch.others["position_ids"] = positions(batch.attention_mask)
+        if units:
+            if self.images is None:
                 raise ModelError(
                     f"model {self.name!r} takes text only, but the batch holds images: use a "
                     "vision-language model"
                 )
-            features = self.tower.features(images).to(self.device, non_blocking=True)
-        tensors = torch.from_numpy(table).to(self.device, non_blocking=True)
-        return Batch(tensors[0], tensors[1], tensors[2], features)
+            for name, value in images_of(items).items():
+                batch.others[name] = value.to(self.device, non_blocking=True)
+            batch.others["mm_encoder_outputs"] = self.images.outputs(units, self.device)
+        return batch
 
-    @torch.no_grad()
-    def embed(self, batch: Batch) -> Tensor:
-        """Return input embeddings [n, T, hidden]: of tokens, and of images at their tokens."""
-        embedded: Tensor = self.model.get_input_embeddings()(batch.input_ids)
-        if batch.features is not None:
-            assert self.projector is not None
-            weight = next(self.projector.parameters())
-            projected = self.projector(batch.features.to(weight.dtype)).to(embedded.dtype)
-            assert self.image_token_id is not None
-            places = batch.input_ids.eq(self.image_token_id).unsqueeze(-1)
-            embedded = embedded.masked_scatter(places, projected)
-        return embedded
+    # --- running ------------------------------------------------------------------------------
+    def logits(self, model: Any, batch: Batch, columns: Tensor | int = 1) -> Tensor:
+        """Run a model on a batch and return its logits at some columns, [n, columns, vocabulary].
 
-    def _count_image_tokens(self) -> int:
-        if self.tower is None:
-            return 0
-        vision = self.model.config.vision_config
-        patches = (vision.image_size // vision.patch_size) ** 2
-        return int(patches) + (0 if self.tower.drop_class_token else 1)
+        Args:
+            model: The base model, or one with adapters.
+            batch: Examples of :meth:`collate`.
+            columns: Index of the columns, int64, or the number of last ones.
+        """
+        if self._keeps_columns:
+            output = model(**batch.inputs, logits_to_keep=columns, use_cache=False)
+            found: Tensor = output.logits
+            return found
+        found = model(**batch.inputs, use_cache=False).logits
+        return found[:, -columns:] if isinstance(columns, int) else found[:, columns]
+
+    @cached_property
+    def _keeps_columns(self) -> bool:
+        """Return whether the model computes logits at chosen columns alone."""
+        return "logits_to_keep" in inspect.signature(type(self.model).forward).parameters
+
+    @contextmanager
+    def input_gradients(self) -> Iterator[None]:
+        """Let the embeddings of tokens require gradients, and so all activations after them."""
+        embedding = self.model.get_input_embeddings()
+        handle = embedding.register_forward_hook(lambda _, __, output: output.requires_grad_())
+        try:
+            yield
+        finally:
+            handle.remove()

@@ -1,180 +1,274 @@
-"""Encode a conversation as token ids, with labels on the assistant's turns."""
+"""Write conversations by a model's chat template, and find every turn's text in the result."""
 
 from __future__ import annotations
 
-from array import array
+import re
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from fedmosaic.data.example import IMAGE_MARK, Example, Image, Turn
-from fedmosaic.errors import ModelError
+import jinja2
 
-IGNORE = -100
+from fedmosaic.data.example import IMAGE_MARK, Turn
+from fedmosaic.errors import ModelError
+from fedmosaic.models.turn_text import (
+    PROBE,
+    PROBES,
+    Message,
+    Piece,
+    Span,
+    match_pieces,
+    pieces_of,
+    probed_messages,
+)
 
 PLAIN_TEMPLATE = (
     "{% for message in messages %}"
     "{% if message['role'] == 'user' %}USER: {{ message['content'] }}\n"
+    "{% elif message['role'] == 'system' %}{{ message['content'] }}\n"
     "{% else %}ASSISTANT: {{ message['content'] }}{{ eos_token }}\n{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}ASSISTANT: {% endif %}"
 )
+_LISTED = ("'type'", '"type"')
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """Hold one example as encoded for one model.
-
-    Ids and labels are arrays of C integers: a run caches every example it encodes, and lists would
-    take several times the memory.
+class RenderedChat:
+    """Hold a conversation as the chat template writes it.
 
     Attributes:
-        input_ids: Token ids, with each image expanded to its number of tokens.
-        labels: The same ids in the assistant's turns (their end-of-turn tokens included), -100
-            elsewhere.
-        images: The images, in the order of their tokens.
-    """
-
-    input_ids: array[int]
-    labels: array[int]
-    images: tuple[Image, ...]
-
-
-def encode(
-    example: Example, tokenizer: Any, image_token: str | None, image_tokens: int, answer: bool
-) -> Encoded:
-    """Apply the model's chat template and tokenize turn by turn.
-
-    Args:
-        example: The conversation.
-        tokenizer: A Hugging Face tokenizer; ``PLAIN_TEMPLATE`` is used where it has no template.
-        image_token: The token that stands for one place of an image; None for a text-only model.
-        image_tokens: Number of these tokens per image.
-        answer: Encode the final answer and label every assistant turn. False: encode only the
-            prompt of the final answer.
-
-    Raises:
-        ModelError: the example has images and the model takes none, or the template rewrites
-            earlier turns.
-    """
-    ids: list[int] = []
-    labels: list[int] = []
-    for segment in split_segments(example, tokenizer, image_token, image_tokens):
-        part = _ids(tokenizer, segment.text)
-        if not segment.is_answer:
-            ids += part
-            labels += [IGNORE] * len(part)
-            if segment.is_last and not answer:
-                break
-            continue
-        labelled = _through_end_token(part, tokenizer.eos_token_id)
-        part = labelled if segment.is_last else labelled + part[len(labelled) :]
-        ids += part
-        labels += labelled + [IGNORE] * (len(part) - len(labelled))
-    return Encoded(array("i", ids), array("i", labels), example.images)
-
-
-@dataclass(frozen=True)
-class Segment:
-    """Hold a part of a rendered conversation that is tokenized by itself.
-
-    Attributes:
-        text: The text as the chat template writes it.
-        turn: Index of the assistant's turn that the segment is, or leads up to.
-        is_answer: True for the assistant's turn and the template's text after it; False for
-            everything between the previous assistant's turn and this one.
-        is_last: The turn is the last one of the example.
+        text: The whole text, with one placeholder for each image.
+        spans: Places of the turns' texts, in the order of the text.
     """
 
     text: str
-    turn: int
-    is_answer: bool
-    is_last: bool
+    spans: tuple[Span, ...]
+
+    def turn(self, index: int) -> tuple[int, int] | None:
+        """Return the first and last place of a turn's text; None for a turn without text."""
+        own = [span for span in self.spans if span.turn == index]
+        if not own:
+            return None
+        return min(span.start for span in own), max(span.stop for span in own)
 
 
-def split_segments(
-    example: Example, tokenizer: Any, image_token: str | None, image_tokens: int
-) -> Iterator[Segment]:
-    """Yield the segments of an example: prompt, answer, prompt, answer and so on.
+class ChatFormat:
+    """Write conversations by the chat template of a model.
 
-    Joined they are the whole rendered text.
-
-    Raises:
-        ModelError: as :func:`encode`.
-    """
-    turns = expand_images(example, image_token, image_tokens)
-    done = ""
-    for index, turn in enumerate(turns):
-        if turn.role != "assistant":
-            continue
-        last = index == len(turns) - 1
-        prompt = render(tokenizer, turns[:index], generation=True)
-        _check_appended(prompt, done)
-        yield Segment(prompt[len(done) :], index, False, last)
-        whole = render(tokenizer, turns[: index + 1], generation=False)
-        _check_appended(whole, prompt)
-        yield Segment(whole[len(prompt) :], index, True, last)
-        done = whole
-
-
-def expand_images(example: Example, image_token: str | None, image_tokens: int) -> list[Turn]:
-    """Return the turns with every image mark replaced by the model's image tokens.
-
-    Raises:
-        ModelError: the example has images and the model takes none.
-    """
-    if example.images and image_token is None:
-        raise ModelError(
-            f"example {example.id!r} has images, but the model takes text only: use a "
-            "vision-language model"
-        )
-    return [
-        Turn(turn.role, turn.text.replace(IMAGE_MARK, (image_token or "") * image_tokens))
-        for turn in example.turns
-    ]
-
-
-def _check_appended(text: str, before: str) -> None:
-    if not text.startswith(before):
-        raise ModelError(
-            "the tokenizer's chat template rewrites earlier turns; give the model a template that "
-            "only appends"
-        )
-
-
-def answer_ids(tokenizer: Any, question: str, text: str) -> list[int]:
-    """Return the ids of ``text`` as an answer to ``question``, without the end-of-turn token."""
-    turns = [Turn("user", question), Turn("assistant", text)]
-    prompt = render(tokenizer, turns[:1], generation=True)
-    whole = render(tokenizer, turns, generation=False)
-    ids = _ids(tokenizer, whole[len(prompt) :])
-    return _through_end_token(ids, tokenizer.eos_token_id)[:-1]
-
-
-def _through_end_token(ids: list[int], eos: int) -> list[int]:
-    """Return ``ids`` through the first end-of-turn token, which is added if missing."""
-    return ids[: ids.index(eos) + 1] if eos in ids else [*ids, eos]
-
-
-def render(tokenizer: Any, turns: Sequence[Turn], generation: bool) -> str:
-    """Render a conversation by its tokenizer's chat template.
-
-    Templates expect a user's turn first. An empty one is put before a conversation that begins with
-    the assistant.
+    The template of the processor counts before that of the tokenizer; ``PLAIN_TEMPLATE`` is used
+    where there is none. Templates take the content of a message as text or as a list of parts.
+    Which of both is found by rendering a short conversation.
 
     Args:
-        tokenizer: A Hugging Face tokenizer.
-        turns: The turns so far.
-        generation: Also write the beginning of the next assistant's turn.
+        name: Name of the model, for messages.
+        tokenizer: Its tokenizer.
+        processor: Its processor; None for a text-only model.
+
+    Attributes:
+        image_token: Stands in the text for one image; None for a text-only model.
     """
-    if not turns or turns[0].role == "assistant":
-        turns = [Turn("user", ""), *turns]
-    messages = [{"role": turn.role, "content": turn.text} for turn in turns]
-    template = None if tokenizer.chat_template else PLAIN_TEMPLATE
-    text = tokenizer.apply_chat_template(
-        messages, tokenize=False, add_generation_prompt=generation, chat_template=template
-    )
-    return str(text)
+
+    def __init__(self, name: str, tokenizer: Any, processor: Any | None = None) -> None:
+        self.name = name
+        own = getattr(processor, "chat_template", None)
+        self._writer: Any = processor if own else tokenizer
+        self.has_template = bool(getattr(self._writer, "chat_template", None))
+        self.image_token: str | None = getattr(processor, "image_token", None)
+        self._warned: set[str] = set()
+        self._plain_system = False
+
+    def render(self, turns: Sequence[Turn], generation: bool = False) -> str:
+        """Return the text of a conversation.
+
+        Args:
+            turns: The turns so far.
+            generation: Also write the beginning of the next assistant's turn.
+
+        Raises:
+            ModelError: the template fails.
+        """
+        return self._write(self._messages(turns), generation)
+
+    def locate(self, turns: Sequence[Turn], name: str) -> RenderedChat:
+        """Render a conversation and find every turn's text in it.
+
+        The template also writes the conversation with a probe in place of each text. What stands
+        between the probes must stand between the texts.
+
+        Args:
+            turns: The whole conversation.
+            name: Name of the example, for messages.
+
+        Raises:
+            ModelError: the template fails, loses a turn, or changes the text of one.
+        """
+        messages = self._messages(turns)
+        text = self._write(messages)
+        pieces = [piece for _, content in messages for piece in content if piece is not None]
+        spans = match_pieces(text, self._write(probed_messages(messages)), pieces)
+        if spans is None:
+            spans = self._match_last(turns, text)
+        if spans is None:
+            raise ModelError(
+                f"the chat template of {self.name} leaves out or rewrites a turn of example "
+                f"{name!r}: give the model a template that writes every turn as it is "
+                "(chat_template.jinja in its folder), or shorten the example to its last turn"
+            )
+        self._check_images(messages, text, spans, name)
+        return RenderedChat(text, spans)
+
+    def _match_last(self, turns: Sequence[Turn], text: str) -> tuple[Span, ...] | None:
+        """Find the texts where the last answer changes what is written around it (reasoning)."""
+        before = self._messages(turns[:-1])
+        prompt = self._write(before, generation=True)
+        pieces = [piece for _, content in before for piece in content if piece is not None]
+        spans = match_pieces(prompt, self._write(probed_messages(before), generation=True), pieces)
+        answer = turns[-1].text.strip()
+        at = text.find(answer, len(prompt)) if text.startswith(prompt) else -1
+        if spans is None or at < 0:
+            return None
+        offset = turns[-1].text.index(answer)
+        return (*spans, Span(len(turns) - 1, offset, at, at + len(answer)))
+
+    def _check_images(
+        self, messages: Sequence[Message], text: str, spans: Sequence[Span], name: str
+    ) -> None:
+        """Refuse a text without a placeholder for each image; tell when the template moved one."""
+        wanted = sum(piece is None for _, content in messages for piece in content)
+        places = [match.start() for match in self._placeholders(text)]
+        if len(places) != wanted:
+            raise ModelError(
+                f"example {name!r} has {wanted} images, but its text for {self.name} has "
+                f"{len(places)} times {self.image_token}: the chat template drops images, or the "
+                "text of a turn holds this token"
+            )
+        given = [
+            -1 if piece is None else piece.turn
+            for _, content in messages
+            for piece in content
+            if piece is None or piece.text.strip()
+        ]
+        written = [*((place, -1) for place in places), *((span.start, span.turn) for span in spans)]
+        if wanted and given != [turn for _, turn in sorted(written)]:
+            self._tell_once(
+                f"the chat template of {self.name} writes images at other places than their marks "
+                f"in the text (first in example {name!r}); the model sees them there"
+            )
+
+    def _placeholders(self, text: str) -> Iterator[re.Match[str]]:
+        return (
+            iter(()) if self.image_token is None else re.finditer(re.escape(self.image_token), text)
+        )
+
+    # --- messages -----------------------------------------------------------------------------
+    def _messages(self, turns: Sequence[Turn]) -> list[Message]:
+        """Return the turns as messages.
+
+        Templates expect a user's turn first, after a system turn. An empty one is put before a
+        conversation that begins with the assistant. A system text for which the template has no
+        role stands before the first question.
+        """
+        messages: list[Message] = []
+        preface: tuple[Piece | None, ...] = ()
+        for index, turn in enumerate(turns):
+            content = tuple(pieces_of(index, turn.text, self._as_parts))
+            if turn.role == "system" and not self._has_system_role:
+                self._tell_once(
+                    f"the chat template of {self.name} has no system role: system texts are "
+                    "written before the first question"
+                )
+                preface = (Piece(index, 0, turn.text.strip() + "\n\n"),)
+                continue
+            if turn.role == "assistant" and all(role == "system" for role, _ in messages):
+                messages.append(("user", (*preface, Piece(index, 0, ""))))
+                preface = ()
+            if turn.role == "user":
+                content, preface = (*preface, *content), ()
+            messages.append((turn.role, content))
+        if preface or not messages:
+            messages.append(("user", (*preface, Piece(len(turns), 0, ""))))
+        return messages
+
+    def _write(self, messages: Sequence[Message], generation: bool = False) -> str:
+        return self._apply(messages, generation, self._as_parts)
+
+    def _apply(self, messages: Sequence[Message], generation: bool, as_parts: bool) -> str:
+        write = _parts if as_parts else self._plain
+        contents = [
+            self._plain(content) if role == "system" and self._plain_system else write(content)
+            for role, content in messages
+        ]
+        try:
+            text = self._writer.apply_chat_template(
+                [
+                    {"role": role, "content": content}
+                    for (role, _), content in zip(messages, contents, strict=True)
+                ],
+                tokenize=False,
+                add_generation_prompt=generation,
+                chat_template=None if self.has_template else PLAIN_TEMPLATE,
+            )
+        except (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:
+            raise ModelError(
+                f"the chat template of {self.name} cannot be applied: {error}"
+            ) from error
+        return str(text)
+
+    def _plain(self, content: Sequence[Piece | None]) -> str:
+        return "".join(
+            (self.image_token or IMAGE_MARK) if piece is None else piece.text for piece in content
+        )
+
+    # --- what the template takes --------------------------------------------------------------
+    @cached_property
+    def _as_parts(self) -> bool:
+        """Return whether the template takes the content of a message as a list of parts."""
+        image = (None,) if self.image_token else ()
+        probe: list[Message] = [
+            ("user", (*image, Piece(0, 0, PROBE.format(0)))),
+            ("assistant", (Piece(1, 0, PROBE.format(1)),)),
+        ]
+        failure: ModelError | None = None
+        for as_parts in (True, False) if self.image_token else (False, True):
+            try:
+                text = self._apply(probe, False, as_parts)
+            except ModelError as error:
+                failure = failure or error
+                continue
+            whole = {"0", "1"} <= set(PROBES.findall(text))
+            images = sum(1 for _ in self._placeholders(text)) == len(image)
+            if whole and images and not any(mark in text for mark in _LISTED):
+                return as_parts
+        raise failure or ModelError(
+            f"the chat template of {self.name} writes neither the text of a question nor its "
+            "image: give the model another one (chat_template.jinja in its folder)"
+        )
+
+    @cached_property
+    def _has_system_role(self) -> bool:
+        """Return whether the template writes a system turn, as parts or as text."""
+        probe: list[Message] = [
+            (role, (Piece(index, 0, PROBE.format(index)),))
+            for index, role in enumerate(("system", "user", "assistant"))
+        ]
+        for self._plain_system in (False, True):
+            try:
+                if "0" in PROBES.findall(self._write(probe)):
+                    return True
+            except ModelError:
+                continue
+        return False
+
+    def _tell_once(self, message: str) -> None:
+        if message[:60] not in self._warned:
+            self._warned.add(message[:60])
+            warnings.warn(message, stacklevel=2)
 
 
-def _ids(tokenizer: Any, text: str) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+def _parts(content: Sequence[Piece | None]) -> list[dict[str, str]]:
+    return [
+        {"type": "image"} if piece is None else {"type": "text", "text": piece.text}
+        for piece in content
+    ]

@@ -6,12 +6,10 @@ import sqlite3
 import warnings
 from pathlib import Path
 
-from torch import Tensor
-
+from fedmosaic.models.feature_cache import LIMIT, StoredFeatures
 from fedmosaic.packing import pack, unpack
 
-LIMIT = 4 << 30  # bytes
-_NAME = "features"
+_LAYOUT = "layout"
 _TABLE = (
     "CREATE TABLE IF NOT EXISTS features "
     "(tower TEXT, picture TEXT, packed BLOB, PRIMARY KEY (tower, picture)) WITHOUT ROWID"
@@ -45,7 +43,7 @@ class FeatureDatabase:
         except sqlite3.Error as error:
             self._give_up(error)
 
-    def find(self, tower: str, image: str) -> Tensor | None:
+    def find(self, tower: str, image: str) -> StoredFeatures | None:
         """Return the features of an image exactly as they were added, or None."""
         if self._file is None:
             return None
@@ -53,12 +51,16 @@ class FeatureDatabase:
             found = self._file.execute(
                 "SELECT packed FROM features WHERE tower = ? AND picture = ?", (tower, image)
             ).fetchone()
-            return None if found is None else unpack(found[0])[0][_NAME]
+            if found is None:
+                return None
+            tensors, scalars = unpack(found[0])
+            ordered = (tensors[str(number)] for number in range(len(tensors)))
+            return StoredFeatures(tuple(ordered), scalars[_LAYOUT])
         except (sqlite3.Error, ValueError, KeyError) as error:
             self._give_up(error)
             return None
 
-    def add(self, tower: str, image: str, features: Tensor) -> None:
+    def add(self, tower: str, image: str, features: StoredFeatures) -> None:
         """Store the features of an image, if they are not there yet and the file has room."""
         if self._file is None:
             return
@@ -67,7 +69,11 @@ class FeatureDatabase:
                 "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"
             )
             if size < self.limit:
-                row = (tower, image, pack({_NAME: features.contiguous()}, {}))
+                tensors = {
+                    str(number): tensor.contiguous()
+                    for number, tensor in enumerate(features.tensors)
+                }
+                row = (tower, image, pack(tensors, {_LAYOUT: features.layout}))
                 self._file.execute("INSERT OR IGNORE INTO features VALUES (?, ?, ?)", row)
         except sqlite3.Error as error:
             self._give_up(error)

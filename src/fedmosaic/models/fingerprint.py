@@ -8,13 +8,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
+from fedmosaic.models.digest import add_weights
 
 if TYPE_CHECKING:
     from fedmosaic.models.backbone import Backbone
 
-WHOLE = 1 << 18
-SAMPLES = 1 << 12
 _PROBE = "The 3 quick foxes — naïve, 日本 — jump:\n  over it."
 _SHAPE = (
     *("model_type", "hidden_size", "intermediate_size", "num_hidden_layers", "head_dim"),
@@ -70,14 +68,9 @@ def fingerprint(backbone: Backbone) -> str:
     """
     digest = hashlib.blake2b(digest_size=16)
     config = backbone.model.config
-    about = describe(config, backbone.tokenizer, _processor(backbone))
+    about = describe(config, backbone.tokenizer, backbone.processor)
     digest.update(json.dumps(about, sort_keys=True, default=str).encode())
-    for name, value in sorted(backbone.model.named_parameters()):
-        flat = value.detach().reshape(-1)
-        if flat.numel() > WHOLE:
-            flat = flat[:: (flat.numel() // SAMPLES) | 1]
-        digest.update(f"{name} {list(value.shape)}".encode())
-        digest.update(flat.to("cpu", torch.float32).contiguous().numpy().tobytes())
+    add_weights(digest, backbone.model.named_parameters())
     return digest.hexdigest()
 
 
@@ -126,7 +119,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, bool | str) or value is None:
         return value
     return float(value) if isinstance(value, int | float) else str(value)
-
-
-def _processor(backbone: Backbone) -> Any | None:
-    return backbone.tower.processor if backbone.tower else None

@@ -24,6 +24,7 @@ from fedmosaic.models.load_errors import explained
 from fedmosaic.models.merged import base_of, merge
 from fedmosaic.models.names import ADAPTER_CONFIG, PREFIX, Source, bundled_names, locate
 from fedmosaic.models.options import ModelOptions, resolve_device, resolve_dtype
+from fedmosaic.models.processors import load_processor
 from fedmosaic.models.quantised import is_quantised, quantisation, settle
 
 __all__ = [
@@ -37,13 +38,13 @@ __all__ = [
 
 
 def load_pretrained(name: str, options: ModelOptions) -> tuple[Any, Any, Any | None]:
-    """Load the frozen network, its tokenizer and (for vision-language models) its image processor.
+    """Load the frozen network, its tokenizer and (for vision-language models) its processor.
 
     The folder of a LoRA is loaded as its base model with the LoRA merged in.
 
     Returns:
-        The model in evaluation mode, on its device, without gradients; its tokenizer; its image
-        processor or None.
+        The model in evaluation mode, on its device, without gradients; its tokenizer; its processor
+        or None.
 
     Raises:
         ModelError: there is no such model, or it cannot be loaded.
@@ -57,10 +58,11 @@ def load_pretrained(name: str, options: ModelOptions) -> tuple[Any, Any, Any | N
     dtype = resolve_dtype(options.dtype, device, name)
     with explained(name, source, attention=options.attn_implementation), _quiet(name):
         config = _read_config(name, source, options)
-        vision = takes_images(config)
         model = _load_model(name, source, options, config, device, dtype)
         tokenizer = load_tokenizer(name, source, options)
-        processor = load_processor(source, options) if vision else None
+        processor = None
+        if takes_images(config):
+            processor = load_processor(source.place, config, tokenizer, _common(source, options))
         check_tokenizer(name, model, tokenizer)
         check_processor(name, config, processor)
     return model.eval().requires_grad_(False), tokenizer, processor
@@ -76,16 +78,6 @@ def load_tokenizer(name: str, source: Source, options: ModelOptions) -> Any:
         return AutoTokenizer.from_pretrained(source.place, **_common(source, options))
 
 
-def load_processor(source: Source, options: ModelOptions) -> Any:
-    """Load a vision-language model's image processor."""
-    from transformers import AutoImageProcessor
-
-    # The PIL backend gives the same pixels on every machine and needs no torchvision.
-    return AutoImageProcessor.from_pretrained(
-        source.place, backend="pil", **_common(source, options)
-    )
-
-
 def _load_with_adapter(name: str, folder: Path, options: ModelOptions) -> tuple[Any, Any, Any]:
     base = base_of(name, folder)
     if Path(base).expanduser().resolve() == folder.resolve():
@@ -98,6 +90,8 @@ def _load_with_adapter(name: str, folder: Path, options: ModelOptions) -> tuple[
         if any(folder.glob("tokenizer*.json")):
             tokenizer = load_tokenizer(name, Source(str(folder)), options)
             check_tokenizer(name, model, tokenizer)
+            if processor is not None:
+                processor.tokenizer = tokenizer
         merged = merge(name, model, folder)
     return merged.eval().requires_grad_(False), tokenizer, processor
 

@@ -36,10 +36,11 @@ PREFIX = "pypi:"
 FORMAT = 1
 
 # SmolLM2's own turns, without the system prompt that its template writes before every conversation,
-# which would be half the tokens of a short one.
+# which would be half the tokens of a short one, and without a line end after the last answer.
 _SMOLLM2 = (
     "{% for message in messages %}"
-    "<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>"
+    "{% if not loop.last or message['role'] != 'assistant' %}\n{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 # A base model has no template: questions and answers as in texts, after the <bos> that Gemma needs.

@@ -7,19 +7,16 @@ tokenizer of a model, so that tokens of two models can be matched by them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 from itertools import accumulate
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from fedmosaic.data.example import Example, Turn
-from fedmosaic.errors import ModelError
-from fedmosaic.models.chat import Segment, expand_images, render, split_segments
-
-_PROBE = "\ue000"
-"""Mark the place of a turn's text: a private-use character that no template treats specially."""
+from fedmosaic.data.example import IMAGE_MARK, Example, Turn
+from fedmosaic.models.encoding import Encoder, TokenizedChat
+from fedmosaic.models.turn_text import Span
 
 
 class TokenKind(IntEnum):
@@ -43,116 +40,82 @@ class TokenKind(IntEnum):
     TEMPLATE = 5
 
 
-def token_origins(
-    example: Example, tokenizer: Any, image_token: str | None, image_tokens: int
-) -> Tensor:
-    """Return the origin of every token of ``encode(example, ..., answer=True)``.
+def token_origins(example: Example, encoder: Encoder, image_token_id: int | None) -> Tensor:
+    """Return the origin of every token of ``encoder.encode(example)``.
 
     Turns and images are counted from 0. ``start`` and ``end`` count the characters of the turn
     *without* white space and image marks, because templates trim white space and tokenizers attach
     it to either side. A token of white space alone starts and ends at one place. Tokens that share
     a character (the bytes of one outside the vocabulary) have the same start and end.
 
+    Args:
+        example: The conversation.
+        encoder: The model's encoder.
+        image_token_id: Id of the token for a place of an image; None for a text-only model.
+
     Returns:
         int64 [tokens, 4]: the :class:`TokenKind` and its three numbers.
 
     Raises:
-        ModelError: as ``encode``; or the tokenizer gives no character offsets (a slow one).
+        ModelError: as ``encode``.
     """
-    if not tokenizer.is_fast:
-        raise ModelError(
-            f"{type(tokenizer).__name__} gives no character offsets, which alignment needs: use a "
-            "fast tokenizer (a tokenizer.json beside the model)"
-        )
-    turns = expand_images(example, image_token, image_tokens)
-    characters = _Characters(turns, image_token)
-    image_id = tokenizer.convert_tokens_to_ids(image_token) if image_token is not None else None
-    rows: list[list[int]] = []
-    images = 0
-    for segment in split_segments(example, tokenizer, image_token, image_tokens):
-        characters.enter(segment, tokenizer)
-        encoded = tokenizer(segment.text, add_special_tokens=False, return_offsets_mapping=True)
-        found: list[list[int]] = []
-        ids: list[int] = encoded["input_ids"]
-        for token, (start, end) in zip(ids, encoded["offset_mapping"], strict=True):
-            if token == image_id:
-                found.append([TokenKind.IMAGE, *divmod(images, image_tokens), image_tokens])
-                images += 1
-            else:
-                found.append(characters.origin(start, end))
-        rows += _with_boundary(segment, found, ids, tokenizer.eos_token_id)
+    conversation = encoder.read(example)
+    tokens = conversation.tokens
+    characters = _Characters(example.turns, conversation)
+    rows = [characters.origin(*span) for span in tokens.spans]
+    _mark_images(rows, conversation, image_token_id)
+    for turn, start, stop, ended in conversation.learned:
+        if start:
+            rows[start - 1] = [TokenKind.PREDICT, turn, 0, 0]
+        if ended:
+            rows[stop - 1] = [TokenKind.END, turn, 0, 0]
+    if conversation.end:
+        rows.append([TokenKind.END, len(example.turns) - 1, 0, 0])
     return torch.tensor(rows, dtype=torch.int64).reshape(-1, 4)
 
 
-def _with_boundary(
-    segment: Segment, rows: list[list[int]], ids: list[int], eos: int
-) -> list[list[int]]:
-    """Mark the last token before an answer, or the end-of-sequence token of an answer."""
-    if not segment.is_answer:
-        return [*rows[:-1], [TokenKind.PREDICT, segment.turn, 0, 0]] if rows else []
-    closing = [TokenKind.END, segment.turn, 0, 0]
-    if eos not in ids:
-        return [*rows, closing]
-    stop = ids.index(eos)
-    return [*rows[:stop], closing, *([] if segment.is_last else rows[stop + 1 :])]
+def _mark_images(rows: list[list[int]], conversation: TokenizedChat, token_id: int | None) -> None:
+    """Write the image, the place in it and its number of places for the tokens of images."""
+    tokens = conversation.tokens
+    for image, (_, _, first, last) in enumerate(tokens.places):
+        own = [
+            index
+            for index, (start, stop) in enumerate(tokens.spans)
+            if first <= start and stop <= last and tokens.ids[index] == token_id
+        ]
+        for place, index in enumerate(own):
+            rows[index] = [TokenKind.IMAGE, image, place, len(own)]
 
 
 class _Characters:
-    """Locate the characters of one segment after another in the turns of the example.
+    """Locate the characters of the expanded text of a conversation in its turns.
 
     Attributes:
-        turn: Turn of each character of the current segment; -1 outside all turns.
+        turn: Turn of each character; -1 outside all turns.
         rank: Number of counted characters of its turn before it.
-        counted: The character is neither white space nor part of an image mark.
+        counted: The character is no white space.
     """
 
-    def __init__(self, turns: list[Turn], image_token: str | None) -> None:
+    def __init__(self, turns: Sequence[Turn], conversation: TokenizedChat) -> None:
         self.turns = turns
-        self.image_token = image_token
-        self.next_turn = 0
-        self.turn: list[int] = []
-        self.rank: list[int] = []
-        self.counted: list[bool] = []
-
-    def enter(self, segment: Segment, tokenizer: Any) -> None:
-        """Go to the next segment and find the turns in it.
-
-        Each turn is searched where the template writes a probe in its place.
-        """
-        length = len(segment.text)
+        tokens = conversation.tokens
+        length = max((stop for _, stop in tokens.spans), default=0)
         self.turn, self.rank, self.counted = [-1] * length, [0] * length, [False] * length
-        stop = segment.turn + 1 if segment.is_answer else segment.turn
-        whole = render(tokenizer, self.turns[:stop], generation=not segment.is_answer)
-        offset = len(whole) - length
-        for index in range(self.next_turn, stop):
-            turn = self.turns[index]
-            probe = render(
-                tokenizer, [*self.turns[:index], Turn(turn.role, _PROBE)], generation=False
-            )
-            body = turn.text.strip()
-            indent = len(turn.text) - len(turn.text.lstrip())
-            begin = probe.find(_PROBE)
-            # A template leaves the white space around a text, or trims it. A text that it rewrites
-            # is not found.
-            start = next(
-                (at for at in (begin, begin + indent) if begin >= 0 and whole.startswith(body, at)),
-                None,
-            )
-            if start is not None:
-                self._locate(index, body, start - offset)
-        self.next_turn = stop
+        for span in conversation.rendered.spans:
+            start = tokens.expanded(span.start)
+            if span.turn < len(turns) and start + span.stop - span.start <= length:
+                self._locate(span, start)
 
-    def _locate(self, index: int, body: str, start: int) -> None:
-        masked = (
-            body.replace(self.image_token, " " * len(self.image_token))
-            if self.image_token
-            else body
-        )
-        counted = [not character.isspace() for character in masked]
-        ranks = [0, *accumulate(counted)]
-        stop = start + len(body)
-        self.turn[start:stop] = [index] * len(body)
-        self.rank[start:stop] = ranks[:-1]
+    def _locate(self, span: Span, start: int) -> None:
+        text, stop = self.turns[span.turn].text, start + span.stop - span.start
+        before = text[: span.offset].replace(IMAGE_MARK, "")
+        counted = [
+            not character.isspace()
+            for character in text[span.offset : span.offset + span.stop - span.start]
+        ]
+        first = sum(not character.isspace() for character in before)
+        self.turn[start:stop] = [span.turn] * (stop - start)
+        self.rank[start:stop] = list(accumulate(counted, initial=first))[:-1]
         self.counted[start:stop] = counted
 
     def origin(self, start: int, end: int) -> list[int]:
@@ -160,19 +123,11 @@ class _Characters:
         covered = [at for at in range(start, end) if self.turn[at] >= 0 and self.counted[at]]
         if covered:
             first, last = covered[0], covered[-1]
-            return [
-                self._kind(self.turn[first]),
-                self.turn[first],
-                self.rank[first],
-                self.rank[last] + 1,
-            ]
+            turn = self.turn[first]
+            return [self._kind(turn), turn, self.rank[first], self.rank[last] + 1]
         if start < len(self.turn) and self.turn[start] >= 0:
-            return [
-                self._kind(self.turn[start]),
-                self.turn[start],
-                self.rank[start],
-                self.rank[start],
-            ]
+            turn = self.turn[start]
+            return [self._kind(turn), turn, self.rank[start], self.rank[start]]
         return [TokenKind.TEMPLATE, 0, 0, 0]
 
     def _kind(self, turn: int) -> TokenKind:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fedmosaic.errors import DataError, ModelError
 from fedmosaic.models.backbone import Backbone, Batch
-from fedmosaic.models.chat import IGNORE
+from fedmosaic.models.encoding import IGNORE
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,7 @@ def record_forward(backbone: Backbone, down_proj: nn.Linear, batch: Batch) -> Fo
     with ExitStack() as hooks:
         for name, module in (("activation", down_proj), ("hidden", backbone.final_norm)):
             hooks.callback(module.register_forward_pre_hook(recorder(name)).remove)
-        backbone.model(
-            inputs_embeds=backbone.embed(batch),
-            attention_mask=batch.attention_mask,
-            logits_to_keep=1,
-            use_cache=False,
-        )
+        backbone.logits(backbone.model, batch)
     hidden = recorded["hidden"]
     return ForwardPass(hidden, recorded["activation"], targets.to(hidden.device))
 

@@ -181,7 +181,7 @@ def _random_batch(backbone: Backbone, vocabulary: int, device: torch.device) -> 
     if image_token is not None:
         ids[ids == image_token] = (image_token + 1) % vocabulary
     ids = ids.to(device)
-    return Batch(input_ids=ids, attention_mask=torch.ones_like(ids), labels=ids, features=None)
+    return Batch(input_ids=ids, attention_mask=torch.ones_like(ids), labels=ids)
 
 
 def _autograd_gradient(
@@ -201,9 +201,7 @@ def _autograd_gradient(
     handle = down_proj.register_forward_hook(add_zero)
     try:
         with torch.enable_grad():
-            logits = backbone.model(
-                inputs_embeds=backbone.embed(batch), attention_mask=batch.attention_mask
-            ).logits
+            logits = backbone.model(**batch.inputs).logits
             loss = nn.functional.cross_entropy(
                 logits[0, :-1].float(), batch.labels[0, 1:], reduction="mean"
             )

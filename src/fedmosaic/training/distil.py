@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from fedmosaic.data.example import Example
 from fedmosaic.models.backbone import Backbone, Batch
-from fedmosaic.models.chat import IGNORE
+from fedmosaic.models.encoding import IGNORE
 from fedmosaic.training.loss import answer_logits
 
 Predictor = Callable[[Batch], tuple[Tensor, Tensor]]

@@ -146,7 +146,7 @@ def _finite_mean(losses: Sequence[Tensor]) -> float:
 
 
 def _tower_seconds(backbone: Backbone) -> float:
-    return backbone.tower.seconds if backbone.tower else 0.0
+    return backbone.images.seconds if backbone.images else 0.0
 
 
 def _cuda_devices(backbone: Backbone) -> list[torch.device]:

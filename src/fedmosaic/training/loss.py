@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fedmosaic.models.backbone import Backbone, Batch
-from fedmosaic.models.chat import IGNORE
+from fedmosaic.models.encoding import IGNORE
 
 
 def answer_logits(model: Any, backbone: Backbone, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -21,13 +21,8 @@ def answer_logits(model: Any, backbone: Backbone, batch: Batch) -> tuple[Tensor,
     """
     length = batch.labels.shape[1]
     width = min(batch.answer_width, length - 1)
-    output = model(
-        inputs_embeds=backbone.embed(batch),
-        attention_mask=batch.attention_mask,
-        logits_to_keep=batch.columns(length - width - 1, length - 1),
-        use_cache=False,
-    )
-    return output.logits, batch.labels[:, -width:]
+    logits = backbone.logits(model, batch, batch.columns(length - width - 1, length - 1))
+    return logits, batch.labels[:, -width:]
 
 
 def answer_loss(model: Any, backbone: Backbone, batch: Batch) -> Tensor:

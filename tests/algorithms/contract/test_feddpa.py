@@ -16,7 +16,7 @@ from two_adapters import batch_of, randomise
 from fedmosaic.algorithms.common.activation import activate
 from fedmosaic.algorithms.feddpa import REFERENCES, InstanceWise, represent
 from fedmosaic.evaluation import evaluate, generate
-from fedmosaic.evaluation.likelihood import append_answer, log_likelihoods
+from fedmosaic.evaluation.likelihood import log_likelihoods
 from fedmosaic.models.backbone import Batch
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
@@ -35,15 +35,14 @@ def test_a_prompt_is_represented_by_its_last_token(tmp_path: Path) -> None:
     )
     found = represent(model, backbone, prompts)
     output = model(
-        inputs_embeds=backbone.embed(prompts),
-        attention_mask=prompts.attention_mask,
+        **prompts.inputs,
         output_hidden_states=True,
     )
     assert torch.allclose(found, output.hidden_states[-1][:, -1], atol=1e-5)
     answered = backbone.collate([backbone.encode(example) for example in examples])
     assert torch.allclose(represent(model, backbone, answered), found, atol=1e-4)
     options = [
-        append_answer(backbone, examples[0], text) for text in ("yes", "a dark red circle of stone")
+        backbone.encode_option(examples[0], text) for text in ("yes", "a dark red circle of stone")
     ]
     one, two = represent(model, backbone, backbone.collate(options))
     assert torch.allclose(one, found[0], atol=1e-4) and torch.allclose(two, found[0], atol=1e-4)
@@ -86,9 +85,7 @@ def test_feddpa_weighs_every_input_by_its_likeness(tmp_path: Path) -> None:
 
 @torch.no_grad()
 def end_logits(model: Any, backbone: Any, batch: Batch) -> Tensor:
-    output = model(
-        inputs_embeds=backbone.embed(batch), attention_mask=batch.attention_mask, use_cache=False
-    )
+    output = model(**batch.inputs, use_cache=False)
     found: Tensor = output.logits[:, -1]
     return found
 
@@ -119,7 +116,7 @@ def test_feddpa_weighs_options_of_several_tokens_by_their_prompt(tmp_path: Path)
     client = federation.client("a")
     backbone, first = client.backbone, client.tasks[0].train[0]
     items = [
-        append_answer(backbone, first, text) for text in ("dark red", "a dark red circle", "blue")
+        backbone.encode_option(first, text) for text in ("dark red", "a dark red circle", "blue")
     ]
     with client.turn():
         randomise(client.model, ("local", "received"))

@@ -44,9 +44,7 @@ def randomise(model: Any, names: tuple[str, ...]) -> None:
 
 def all_label_logits(model: Any, backbone: Any, batch: Batch) -> tuple[Tensor, Tensor]:
     """Return logits and labels where labels are predicted; logits at t predict t + 1."""
-    output = model(
-        inputs_embeds=backbone.embed(batch), attention_mask=batch.attention_mask, use_cache=False
-    )
+    output = model(**batch.inputs, use_cache=False)
     rows, columns = (batch.labels[:, 1:] != -100).nonzero(as_tuple=True)
     return output.logits[rows, columns], batch.labels[rows, columns + 1]
 

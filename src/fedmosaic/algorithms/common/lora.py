@@ -41,11 +41,7 @@ def model_inputs(
         batch = backbone.collate(
             [backbone.encode(example) for example in examples[start : start + size]]
         )
-        yield {
-            "inputs_embeds": backbone.embed(batch),
-            "attention_mask": batch.attention_mask,
-            "use_cache": False,
-        }
+        yield {**batch.inputs, "use_cache": False}
 
 
 def lora_config(backbone: Backbone, settings: AdapterSettings) -> Any:

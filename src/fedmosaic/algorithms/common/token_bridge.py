@@ -21,7 +21,7 @@ from fedmosaic.alignment.correspondence.vocabulary import (
 )
 from fedmosaic.data.example import Example
 from fedmosaic.models.backbone import Backbone
-from fedmosaic.models.chat import IGNORE
+from fedmosaic.models.encoding import IGNORE
 from fedmosaic.models.token_origins import TokenKind
 from fedmosaic.training.distil import Predictions
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from fedmosaic.data.example import Example
 from fedmosaic.errors import DataError
 from fedmosaic.models.backbone import Backbone, Batch
-from fedmosaic.models.chat import IGNORE
+from fedmosaic.models.encoding import IGNORE
 from fedmosaic.models.token_origins import TokenKind
 from fedmosaic.seeding import generator
 

@@ -128,12 +128,7 @@ def layer_outputs(backbone: Backbone, batch: Batch) -> list[Tensor]:
     The last of them is not yet normalised by the final norm.
     """
     with _recording(backbone) as states:
-        backbone.model(
-            inputs_embeds=backbone.embed(batch),
-            attention_mask=batch.attention_mask,
-            logits_to_keep=1,
-            use_cache=False,
-        )
+        backbone.logits(backbone.model, batch)
     return states
 
 

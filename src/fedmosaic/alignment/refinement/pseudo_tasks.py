@@ -142,13 +142,8 @@ def _mean_answer(
             Turn("assistant", ""),
         )
         batch = pivot.collate([pivot.encode(Example("usual", turns, example.images), answer=False)])
-        output = pivot.model(
-            inputs_embeds=pivot.embed(batch),
-            attention_mask=batch.attention_mask,
-            logits_to_keep=1,
-            use_cache=False,
-        )
-        total = total + output.logits[0, -1].double().softmax(0).cpu()
+        logits = pivot.logits(pivot.model, batch)
+        total = total + logits[0, -1].double().softmax(0).cpu()
     return total / min(count, len(public))
 
 

@@ -84,14 +84,8 @@ def _contrasts(backbone: Backbone, batch: Batch, task: PseudoTask) -> Tensor:
     first = [
         [backbone.answer_ids(word)[0] for word in example.options] for example in task.examples
     ]
-    output = backbone.model(
-        inputs_embeds=backbone.embed(batch).requires_grad_(),
-        attention_mask=batch.attention_mask,
-        logits_to_keep=1,
-        use_cache=False,
-    )
-    logits = (
-        output.logits[:, -1].float().gather(1, torch.tensor(first, device=output.logits.device))
-    )
+    with backbone.input_gradients():
+        last = backbone.logits(backbone.model, batch)[:, -1]
+    logits = last.float().gather(1, torch.tensor(first, device=last.device))
     contrasts: Tensor = (logits @ CONTRASTS.t().to(logits)).sum(0)
     return contrasts

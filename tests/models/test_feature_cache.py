@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import random
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,53 +12,63 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from torch import Tensor
 
 from fedmosaic.data import Image, load_task
-from fedmosaic.errors import FedMosaicError, ModelError
-from fedmosaic.models.vision_features import FeatureCache
+from fedmosaic.errors import FedMosaicError
+from fedmosaic.models.feature_cache import FeatureCache, StoredFeatures
+
+
+def stored(*tensors: Tensor) -> StoredFeatures:
+    return StoredFeatures(tensors, "layout")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_features_come_back_as_they_were(dtype: torch.dtype) -> None:
     cache = FeatureCache()
+    draw = torch.Generator().manual_seed(0)
     values = {
-        str(k): torch.randn(4, 6, generator=torch.Generator().manual_seed(k)).to(dtype)
+        str(k): stored(*(torch.randn(k + 1, 6, generator=draw).to(dtype) for _ in range(k % 3 + 1)))
         for k in range(5)
     }
+    values["transposed"] = stored(torch.arange(24).view(6, 4).T.to(dtype))
     for key, value in values.items():
         cache[key] = value
-    values["transposed"] = torch.arange(24).view(6, 4).T.to(dtype)
-    cache["transposed"] = values["transposed"]
-    assert len(cache) == 6 and cache.size == 6 * 24 * values["0"].element_size()
+    assert len(cache) == 6
+    assert cache.size == sum(t.nbytes for value in values.values() for t in value.tensors)
     for key, value in values.items():
-        assert torch.equal(cache[key], value) and cache[key].dtype == dtype, key
+        found = cache[key]
+        assert found.layout == "layout" and len(found.tensors) == len(value.tensors)
+        for ours, theirs in zip(found.tensors, value.tensors, strict=True):
+            assert torch.equal(ours, theirs) and ours.dtype == dtype, key
 
 
 def test_a_returned_feature_is_a_copy() -> None:
     cache = FeatureCache()
-    cache["a"] = torch.ones(2, 2)
-    cache["a"].zero_()
-    assert torch.equal(cache["a"], torch.ones(2, 2))
+    cache["a"] = stored(torch.ones(2, 2))
+    cache["a"].tensors[0].zero_()
+    assert torch.equal(cache["a"].tensors[0], torch.ones(2, 2))
 
 
-def test_the_least_recently_used_entry_is_replaced() -> None:
-    cache = FeatureCache(limit=3 * 16)
-    for number, key in enumerate("abc"):
-        cache[key] = torch.full((2, 2), float(number))
-    assert float(cache["a"][0, 0]) == 0
-    for number, key in enumerate("def", start=3):
-        cache[key] = torch.full((2, 2), float(number))
-        cache["a"]
-    assert {key for key in "abcdef" if key in cache} == {"a", "e", "f"}
-    assert [float(cache[key][0, 0]) for key in "aef"] == [0, 4, 5]
-    assert cache._file.seek(0, 2) == cache.limit
+def test_the_oldest_entries_make_room() -> None:
+    """Fill the file several times with entries of many sizes; what is there is never wrong."""
+    cache = FeatureCache(limit=400)
+    draw = random.Random(0)
+    for number in range(300):
+        size = draw.randrange(1, 30)
+        cache[str(number)] = stored(torch.full((size,), float(number)))
+        assert str(number) in cache and cache.size <= cache.limit
+        for key in list(cache._entries):
+            assert (cache[key].tensors[0] == float(key)).all(), (number, key)
+    stored_keys = [int(key) for key in cache._entries]
+    assert stored_keys == list(range(stored_keys[0], 300)) and len(stored_keys) > 3
+    assert cache._file.seek(0, 2) <= cache.limit
+    cache["large"] = stored(torch.ones(101))
+    assert "large" not in cache and len(cache) == len(stored_keys)
 
 
-def test_errors_of_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     cache = FeatureCache()
-    cache["a"] = torch.ones(2, 2)
-    with pytest.raises(ModelError, match=r"\[2, 2\] of one image and \[3, 2\] of another"):
-        cache["b"] = torch.ones(3, 2)
 
     class Full:
         def seek(self, place: int) -> None: ...
@@ -67,7 +78,7 @@ def test_errors_of_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(cache, "_file", Full())
     with pytest.raises(FedMosaicError, match=r"No space left on device; set the variable TMPDIR"):
-        cache["b"] = torch.ones(2, 2)
+        cache["b"] = stored(torch.ones(2, 2))
     assert "b" not in cache
 
 

@@ -1,0 +1,127 @@
+"""Cache image features in a temporary file, the oldest out first."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections import OrderedDict
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedmosaic.errors import FedMosaicError
+
+LIMIT = 4 << 30  # bytes
+
+
+@dataclass(frozen=True)
+class StoredFeatures:
+    """Hold the features of an image, or of images that are processed together.
+
+    Attributes:
+        tensors: The tensors, in order.
+        layout: How they are arranged (:mod:`fedmosaic.models.images`).
+    """
+
+    tensors: tuple[Tensor, ...]
+    layout: str = ""
+
+
+@dataclass(frozen=True)
+class _Entry:
+    place: int
+    size: int
+    shapes: tuple[tuple[tuple[int, ...], torch.dtype], ...]
+    layout: str
+
+
+class FeatureCache:
+    """Cache features of any shape in a temporary file, the oldest out first.
+
+    A run meets more and more images, whose features would fill the memory of the process (576
+    tokens of a CLIP tower take 2 MB). In a file they take none of it, and the operating system
+    caches what is used again. The file has no name and disappears with the process. It is written
+    from its beginning to its limit and then again from its beginning; what a new entry overwrites
+    is forgotten.
+
+    Args:
+        limit: Largest size of the file in bytes.
+    """
+
+    def __init__(self, limit: int = LIMIT) -> None:
+        self.limit = limit
+        self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        self._end = 0
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._entries
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def size(self) -> int:
+        """Return the bytes of all entries."""
+        return sum(entry.size for entry in self._entries.values())
+
+    @cached_property
+    def _file(self) -> Any:
+        return tempfile.TemporaryFile(buffering=0)
+
+    def __getitem__(self, key: str) -> StoredFeatures:
+        entry = self._entries[key]
+        self._file.seek(entry.place)
+        tensors = []
+        for shape, dtype in entry.shapes:
+            value = torch.empty(shape, dtype=dtype)
+            self._file.readinto(_bytes(value))
+            tensors.append(value)
+        return StoredFeatures(tuple(tensors), entry.layout)
+
+    def __setitem__(self, key: str, value: StoredFeatures) -> None:
+        """Store features, unless they are there already or larger than the limit.
+
+        Raises:
+            FedMosaicError: the disk is full.
+        """
+        size = sum(tensor.nbytes for tensor in value.tensors)
+        if key in self._entries or size > self.limit:
+            return
+        start = self._end if self._end + size <= self.limit else 0
+        self._drop(start, start + size)
+        try:
+            self._file.seek(start)
+            for tensor in value.tensors:
+                if self._file.write(_bytes(tensor.contiguous())) < tensor.nbytes:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            raise FedMosaicError(
+                f"image features cannot be stored in {tempfile.gettempdir()}: {error.strerror}; "
+                "set the variable TMPDIR to a folder with more room"
+            ) from error
+        shapes = tuple((tuple(tensor.shape), tensor.dtype) for tensor in value.tensors)
+        self._entries[key] = _Entry(start, size, shapes, value.layout)
+        self._end = start + size
+
+    def _drop(self, start: int, stop: int) -> None:
+        """Drop the oldest entries until none lies between ``start`` and ``stop``.
+
+        Entries are in the order in which they were written, and the file is written in order: those
+        in the way are the oldest, after the ones at its end that were left there when writing went
+        back to its beginning.
+        """
+        while self._entries:
+            key, entry = next(iter(self._entries.items()))
+            behind = start == 0 and entry.place >= self._end
+            if not behind and not (entry.place < stop and entry.place + entry.size > start):
+                return
+            del self._entries[key]
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    """Return the memory of a contiguous tensor on the CPU."""
+    return tensor.view(-1).view(torch.uint8).numpy().data

@@ -1,0 +1,277 @@
+"""Tokenize texts with images, and compute the features of images once.
+
+The model's own processor decides the tokens, and the model's own ``get_image_features`` the
+features. Images of one *unit* are processed together. A unit is one image, except where a processor
+treats an image otherwise among several (LLaVA-OneVision): there it is all images of an example.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import time
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as trees
+
+from fedmosaic.data.example import Image
+from fedmosaic.errors import ModelError
+from fedmosaic.models.digest import add_weights
+from fedmosaic.models.encoding import Tokens
+from fedmosaic.models.feature_cache import FeatureCache, StoredFeatures
+from fedmosaic.models.feature_database import FeatureDatabase
+
+Unit = tuple[Image, ...]
+FIELDS = ("pooler_output", "deepstack_features")
+"""Fields of the output of ``get_image_features`` that the forward pass of a model reads."""
+MORE_FIELDS = {"llama4": ("last_hidden_state",), "ovis2": ("visual_indicator_features",)}
+"""Further fields, by type of model."""
+BY_TOKEN = ("token_type_ids", "mm_token_type_ids")
+OF_TEXT = (
+    *BY_TOKEN,
+    *("input_ids", "attention_mask", "offset_mapping", "labels", "text_replacement_offsets"),
+)
+
+
+class ImageFeatures:
+    """Tokenize texts with images for one model, and compute the features of its images once.
+
+    Args:
+        name: Name of the model, for messages.
+        model: The vision-language model; its tower is never trained.
+        processor: Its processor.
+
+    Attributes:
+        tokens_per_image: Number of tokens of any image; None where it depends on the image.
+        seconds: Time spent in the tower so far, without loading and preprocessing images.
+        database: Features that other processes have computed, for all models of this process; None:
+            they are not shared.
+
+    Raises:
+        ModelError: the model takes no image features that were computed beforehand.
+    """
+
+    # All models of the process share these caches.
+    _caches: dict[str, FeatureCache] = {}  # noqa: RUF012
+    database: FeatureDatabase | None = None
+
+    def __init__(self, name: str, model: Any, processor: Any) -> None:
+        self.name = name
+        self.model = model
+        self.inner: Any = getattr(model, "model", model)
+        self.processor = processor
+        self.tokens_per_image: int | None = None
+        self.seconds = 0.0
+        self.forward_names = _names(type(model).forward) | _names(type(self.inner).forward)
+        if "mm_encoder_outputs" not in self.forward_names:
+            raise ModelError(
+                f"{name} ({type(model).__name__}) takes no image features that were computed "
+                "beforehand, which its training here needs: use a model that places image features "
+                "among the tokens, such as LLaVA, Qwen-VL, InternVL, SmolVLM or Gemma 3"
+            )
+        self.fields = FIELDS + MORE_FIELDS.get(model.config.model_type, ())
+        self.fingerprint = self._fingerprint()
+        self.cache = self._caches.setdefault(self.fingerprint, FeatureCache())
+        self._replacements: dict[str, str] = {}
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        """Return the modules that are not run again for an image whose features are known."""
+        decoder = self.inner.get_decoder()
+        return [
+            child
+            for child in self.inner.children()
+            if all(module is not decoder for module in child.modules())
+        ]
+
+    def _fingerprint(self) -> str:
+        digest = hashlib.blake2b(digest_size=16)
+        about = (type(self.inner).__name__, self.model.config.to_dict(), str(self.dtype))
+        settings = sorted(self.processor.image_processor.to_dict().items())
+        digest.update(repr((about, settings)).encode())
+        for number, module in enumerate(self.modules):
+            add_weights(digest, ((f"{number}.{k}", v) for k, v in module.state_dict().items()))
+        return digest.hexdigest()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Return the dtype of the tower's weights; quantised weights do not count."""
+        found = (
+            parameter.dtype
+            for module in self.modules
+            for parameter in module.parameters()
+            if parameter.is_floating_point()
+        )
+        return next(found, torch.float32)
+
+    # --- tokens -------------------------------------------------------------------------------
+    def tokenize(self, text: str, images: Unit, special: bool) -> Tokens:
+        """Tokenize a text with one placeholder for each image, as the processor does.
+
+        Features that are not known yet are computed from the processor's output on the way.
+
+        Args:
+            text: The rendered text.
+            images: Its images, in the order of their placeholders.
+            special: Add the special tokens that the tokenizer puts around a text.
+
+        Raises:
+            ModelError: the processor refuses the text or an image.
+        """
+        out = self._process(text, images, special)
+        replaced = self._replaced(out, len(images))
+        units = self._units(images, [found["replacement"] for found in replaced])
+        if images and len(units) == 1:
+            self._find(units[0], lambda: out)
+        return Tokens(
+            ids=[int(token) for token in out["input_ids"][0]],
+            spans=[(int(first), int(last)) for first, last in out["offset_mapping"][0]],
+            places=[(*found["span"], *found["new_span"]) for found in replaced],
+            by_token={
+                name: [int(value) for value in out[name][0]]
+                for name in BY_TOKEN
+                if name in out and name in self.forward_names
+            },
+            by_image={
+                name: _tensor(value)
+                for name, value in out.items()
+                if name in self.forward_names and name.startswith(("image_", "num_"))
+            },
+            units=units,
+        )
+
+    def _units(self, images: Unit, replacements: Sequence[str]) -> tuple[Unit, ...]:
+        """Return each image alone if the processor writes it as it would alone, else all."""
+        if len(images) > 1:
+            for image, replacement in zip(images, replacements, strict=True):
+                if self._replacement(image) != replacement:
+                    return (images,)
+        return tuple((image,) for image in images)
+
+    def _replacement(self, image: Image) -> str:
+        """Return what the processor writes for an image that is alone, and compute its features."""
+        if image.key not in self._replacements:
+            out = self._process(self.processor.image_token, (image,), special=False)
+            (found,) = self._replaced(out, 1)
+            self._replacements[image.key] = found["replacement"]
+            self._find((image,), lambda: out)
+        return self._replacements[image.key]
+
+    def _replaced(self, out: Any, images: int) -> list[dict[str, Any]]:
+        """Return what the processor wrote for each placeholder, and where."""
+        found: list[dict[str, Any]] = (out.get("text_replacement_offsets") or [[]])[0]
+        if len(found) != images:
+            raise ModelError(
+                f"the processor of {self.name} ({type(self.processor).__name__}) does not tell "
+                "where it writes the tokens of an image, so answers cannot be found: use another "
+                "model"
+            )
+        return found
+
+    def _process(self, text: str, images: Unit, special: bool) -> Any:
+        pictures = [image.load() for image in images]
+        try:
+            return self.processor(
+                text=[text],
+                images=[pictures] if pictures else None,
+                images_kwargs={"return_tensors": "pt"},
+                add_special_tokens=special,
+                return_offsets_mapping=True,
+                return_text_replacement_offsets=True,
+            )
+        except (ValueError, TypeError, KeyError, IndexError, RuntimeError) as error:
+            about = f"{len(images)} images" if images else "a text"
+            raise ModelError(
+                f"the processor of {self.name} ({type(self.processor).__name__}) cannot take "
+                f"{about}: {error}"
+            ) from error
+
+    # --- features -----------------------------------------------------------------------------
+    def outputs(self, units: Sequence[Unit], device: torch.device) -> dict[str, Any]:
+        """Return ``mm_encoder_outputs`` of a forward pass, for the images of a batch in order."""
+        pieces = [self._find(unit) for unit in units]
+        merged = {
+            name: _to(
+                _join([piece[name] for piece in pieces], layers=name.startswith("deep")), device
+            )
+            for name in pieces[0]
+        }
+        return {"image": SimpleNamespace(**{**dict.fromkeys(self.fields), **merged})}
+
+    def _find(self, unit: Unit, processed: Callable[[], Any] | None = None) -> dict[str, Any]:
+        """Return the features of a unit, by field."""
+        stored = self._stored(unit, processed)
+        arranged: dict[str, Any] = trees.tree_unflatten(
+            stored.tensors, trees.treespec_loads(stored.layout)
+        )
+        return arranged
+
+    def _stored(self, unit: Unit, processed: Callable[[], Any] | None = None) -> StoredFeatures:
+        """Return the stored features of a unit, or compute them from the processor's output."""
+        key = "+".join(image.key for image in unit)
+        if key in self.cache:
+            return self.cache[key]
+        found = self.database.find(self.fingerprint, key) if self.database else None
+        if found is None:
+            found = self._compute(unit, processed)
+            if self.database:
+                self.database.add(self.fingerprint, key, found)
+        self.cache[key] = found
+        return found
+
+    def _compute(self, unit: Unit, processed: Callable[[], Any] | None) -> StoredFeatures:
+        text = str(self.processor.image_token) * len(unit)
+        out = processed() if processed else self._process(text, unit, special=False)
+        first = next(self.modules[0].parameters())
+        # All but the text: some towers take what get_image_features does not name (Pixtral).
+        inputs = {
+            name: _tensor(value).to(first.device)
+            for name, value in out.items()
+            if name not in OF_TEXT
+        }
+        inputs = {
+            name: value.to(self.dtype) if value.is_floating_point() else value
+            for name, value in inputs.items()
+        }
+        started = time.perf_counter()
+        with torch.no_grad():
+            output = self.inner.get_image_features(**inputs, return_dict=True)
+        self.seconds += time.perf_counter() - started
+        read = {name: output[name] for name in self.fields if output.get(name) is not None}
+        leaves, spec = trees.tree_flatten(_to(read, torch.device("cpu")))
+        return StoredFeatures(tuple(leaves), trees.treespec_dumps(spec))
+
+
+def _names(function: Any) -> set[str]:
+    return set(inspect.signature(function).parameters)
+
+
+def _tensor(value: Any) -> Tensor:
+    from transformers import BatchFeature
+
+    tensor: Tensor = BatchFeature({"value": value}, tensor_type="pt")["value"]
+    return tensor
+
+
+def _to(tree: Any, device: torch.device) -> Any:
+    return trees.tree_map(lambda leaf: leaf.to(device, non_blocking=True), tree)
+
+
+def _join(values: Sequence[Any], layers: bool) -> Any:
+    """Join the features of several units.
+
+    Tensors are joined along their first dimension, lists of one tensor an image one after another.
+
+    Args:
+        values: The features of each unit.
+        layers: They are lists of one entry a layer, which are joined by layer.
+    """
+    if layers:
+        return [_join(entries, layers=False) for entries in zip(*values, strict=True)]
+    if isinstance(values[0], Tensor):
+        return torch.cat(list(values))
+    return [tensor for value in values for tensor in value]

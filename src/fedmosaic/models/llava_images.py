@@ -1,0 +1,129 @@
+"""Compute image features for LLaVA models whose images all have one size."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import PIL.Image
+import torch
+from torch import Tensor
+
+from fedmosaic.errors import ModelError
+from fedmosaic.models.digest import add_weights
+from fedmosaic.models.encoding import Tokens, tokenize_text
+from fedmosaic.models.feature_cache import StoredFeatures
+from fedmosaic.models.images import ImageFeatures, Unit
+
+# Sizes (width, height) whose number of tokens would differ if it depended on the size.
+_SIZES = ((64, 64), (200, 40), (30, 300))
+
+
+class LlavaImageFeatures(ImageFeatures):
+    """Cache what enters the projector of a LLaVA model, not what leaves it.
+
+    These are the hidden states of ``vision_feature_layer``, without the class token under the
+    ``default`` selection strategy. They are the same for all models whose towers hold equal
+    weights, which share one cache. Every image has the same number of tokens, so texts are
+    tokenized without loading images.
+
+    Args:
+        name: As of :class:`ImageFeatures`.
+        model: As of :class:`ImageFeatures`.
+        processor: As of :class:`ImageFeatures`.
+        replacement: What the processor writes for any image.
+    """
+
+    def __init__(self, name: str, model: Any, processor: Any, replacement: str) -> None:
+        self.replacement = replacement
+        super().__init__(name, model, processor)
+        self.tokens_per_image = replacement.count(processor.image_token)
+
+    @property
+    def modules(self) -> list[torch.nn.Module]:
+        """Return the tower; the projector runs on every batch."""
+        return [self.inner.vision_tower]
+
+    def _fingerprint(self) -> str:
+        config = self.model.config
+        about = (config.vision_feature_layer, config.vision_feature_select_strategy, self.dtype)
+        settings = sorted(self.processor.image_processor.to_dict().items())
+        digest = hashlib.blake2b(repr((about, settings)).encode(), digest_size=16)
+        add_weights(digest, self.inner.vision_tower.state_dict().items())
+        return digest.hexdigest()
+
+    def tokenize(self, text: str, images: Unit, special: bool) -> Tokens:
+        """Tokenize a text without loading its images; see :meth:`ImageFeatures.tokenize`."""
+        (expanded,), (replaced,) = self.processor.get_text_with_replacements(
+            [text], [self.replacement] * len(images)
+        )
+        tokens = tokenize_text(self.processor.tokenizer, expanded, special)
+        places = [(*found["span"], *found["new_span"]) for found in replaced]
+        return Tokens(tokens.ids, tokens.spans, places, units=tuple((image,) for image in images))
+
+    def outputs(self, units: Sequence[Unit], device: torch.device) -> dict[str, Any]:
+        """Return ``mm_encoder_outputs`` of a forward pass, for the images of a batch in order."""
+        selected = torch.stack([self._find(unit)["selected"] for unit in units])
+        projector = self.inner.multi_modal_projector
+        weight = next(p for p in projector.parameters() if p.is_floating_point())
+        with torch.no_grad():
+            projected = projector(selected.to(device, weight.dtype, non_blocking=True))
+        from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+        return {"image": BaseModelOutputWithPooling(pooler_output=list(projected))}
+
+    def _compute(self, unit: Unit, processed: Callable[[], Any] | None) -> StoredFeatures:
+        """Run the tower on one image.
+
+        Each image goes through the tower alone. In a batch its last bits would depend on the other
+        images, and with them every number of a run on the order in which images first appear.
+        """
+        config, tower = self.model.config, self.inner.vision_tower
+        pictures = [image.load() for image in unit]
+        pixels = self.processor.image_processor(pictures, return_tensors="pt")["pixel_values"]
+        started = time.perf_counter()
+        with torch.no_grad():
+            first = next(tower.parameters())
+            output = tower(pixels.to(first.device, self.dtype), output_hidden_states=True)
+        states = _selected(output.hidden_states, config.vision_feature_layer)
+        if config.vision_feature_select_strategy == "default":
+            states = [state[:, 1:] for state in states]
+        features = torch.cat(states, dim=-1)[0].cpu()
+        self.seconds += time.perf_counter() - started
+        if len(features) != self.tokens_per_image:
+            raise ModelError(
+                f"the processor of {self.name} writes {self.tokens_per_image} tokens for an image, "
+                f"but its vision tower gives {len(features)} features: give the folder the "
+                "processor of this model (preprocessor_config.json, processor_config.json)"
+            )
+        return StoredFeatures((features,), "")
+
+    def _find(self, unit: Unit, processed: Callable[[], Any] | None = None) -> dict[str, Any]:
+        return {"selected": self._stored(unit, processed).tensors[0]}
+
+
+def _selected(states: Sequence[Tensor], layer: int | list[int]) -> list[Tensor]:
+    return [states[index] for index in ([layer] if isinstance(layer, int) else layer)]
+
+
+def find_image_features(name: str, model: Any, processor: Any) -> ImageFeatures:
+    """Return the image features of a vision-language model.
+
+    Raises:
+        ModelError: as :class:`ImageFeatures`.
+    """
+    from transformers import LlavaModel
+    from transformers.processing_utils import ProcessorMixin
+
+    plain = type(processor).__call__ is ProcessorMixin.__call__
+    if plain and type(getattr(model, "model", None)) is LlavaModel:
+        blanks = [PIL.Image.new("RGB", size) for size in _SIZES]
+        try:
+            _, written = processor._process_images(blanks)
+        except (ValueError, TypeError, AttributeError):
+            written = []
+        if written and len(set(written)) == 1:
+            return LlavaImageFeatures(name, model, processor, written[0])
+    return ImageFeatures(name, model, processor)

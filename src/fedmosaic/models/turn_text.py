@@ -1,0 +1,115 @@
+"""Find the texts of turns in a rendered conversation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from fedmosaic.data.example import IMAGE_MARK
+
+# Stands for the text of piece number k while its place is looked for: private-use characters, which
+# no template treats specially.
+PROBE = "\ue000{}\ue001"
+PROBES = re.compile("\ue000(\\d+)\ue001")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Hold a stretch of a turn's text between two image marks.
+
+    Attributes:
+        turn: Index of the turn.
+        start: Index of its first character in the text of the turn.
+        text: The characters.
+    """
+
+    turn: int
+    start: int
+    text: str
+
+
+Message = tuple[str, tuple[Piece | None, ...]]
+"""Hold the role of a message and its content in order: pieces of text, None for an image."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """State where a piece stands in a rendered text.
+
+    Attributes:
+        turn: Index of the turn.
+        offset: Index of the first character in the text of the turn.
+        start: Index of the first character in the rendered text.
+        stop: Index after the last one there.
+    """
+
+    turn: int
+    offset: int
+    start: int
+    stop: int
+
+
+def pieces_of(turn: int, text: str, as_parts: bool) -> Iterator[Piece | None]:
+    """Split the text of a turn at its image marks.
+
+    Among parts, white space between an image and the beginning or end of the text separates
+    nothing, and is left out.
+    """
+    texts = text.split(IMAGE_MARK)
+    written = [index for index, part in enumerate(texts) if part.strip()]
+    start = 0
+    for index, part in enumerate(texts):
+        if index:
+            yield None
+        shown, offset = part, start
+        if as_parts and len(texts) > 1:
+            if index and (not written or index <= written[0]):
+                shown = part.lstrip()
+                offset += len(part) - len(shown)
+            if index < len(texts) - 1 and (not written or index >= written[-1]):
+                shown = shown.rstrip()
+        if shown or len(texts) == 1:
+            yield Piece(turn, offset, shown)
+        start += len(part) + len(IMAGE_MARK)
+
+
+def probed_messages(messages: Sequence[Message]) -> list[Message]:
+    """Return the messages with a numbered probe in place of each piece of text."""
+    count = 0
+    probed: list[Message] = []
+    for role, content in messages:
+        pieces: list[Piece | None] = []
+        for piece in content:
+            if piece is None or not piece.text.strip():
+                pieces.append(piece)
+            else:
+                pieces.append(replace(piece, text=PROBE.format(count)))
+            count += piece is not None
+        probed.append((role, tuple(pieces)))
+    return probed
+
+
+def match_pieces(text: str, skeleton: str, pieces: Sequence[Piece]) -> tuple[Span, ...] | None:
+    """Find the pieces in a text that differs from the skeleton only at the probes, else None."""
+    parts = PROBES.split(skeleton)
+    literals, order = parts[::2], [int(number) for number in parts[1::2]]
+    if {number for number, piece in enumerate(pieces) if piece.text.strip()} - set(order):
+        return None
+    spans: list[Span] = []
+    at = len(literals[0])
+    if not text.startswith(literals[0]):
+        return None
+    for place, number in enumerate(order):
+        piece, following = pieces[number], literals[place + 1]
+        last = place == len(order) - 1
+        for part in dict.fromkeys((piece.text, piece.text.strip(), piece.text.rstrip())):
+            stop = at + len(part)
+            fits = text.startswith(part, at) and text.startswith(following, stop)
+            if fits and (not last or stop + len(following) == len(text)):
+                break
+        else:
+            return None
+        spans.append(Span(piece.turn, piece.start + piece.text.index(part), at, stop))
+        at = stop + len(following)
+    return tuple(spans) if order or text == skeleton else None
