@@ -22,9 +22,10 @@ from fedmosaic.errors import ModelError
 from fedmosaic.models.checkpoint import check_weight_files
 from fedmosaic.models.fingerprint import describe
 from fedmosaic.models.kinds import takes_images
-from fedmosaic.models.loading import load_processor, load_tokenizer
+from fedmosaic.models.loading import load_tokenizer
 from fedmosaic.models.names import PREFIX, Source, locate
 from fedmosaic.models.options import ModelOptions
+from fedmosaic.models.processors import load_processor
 
 Index = dict[str, tuple[Path, str, tuple[int, ...]]]
 
@@ -116,6 +117,9 @@ def _about(folder: Path) -> str:
 
     source, options = Source(str(folder)), ModelOptions()
     config = AutoConfig.from_pretrained(source.place)
-    processor = load_processor(source, options) if takes_images(config) else None
-    about = describe(config, load_tokenizer(str(folder), source, options), processor)
+    tokenizer = load_tokenizer(str(folder), source, options)
+    processor = None
+    if takes_images(config):
+        processor = load_processor(source.place, config, tokenizer, {})
+    about = describe(config, tokenizer, processor)
     return json.dumps(about, sort_keys=True, default=str)
