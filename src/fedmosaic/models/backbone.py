@@ -49,12 +49,6 @@ class Backbone:
         chat: Writes conversations by its chat template.
         text_config: The Hugging Face config of the language model.
 
-    Args:
-        name: See above.
-        model: See above.
-        tokenizer: See above.
-        processor: See above.
-
     Raises:
         ModelError: the tokenizer has no end-of-sequence token, or the model takes no image
             features.
