@@ -43,9 +43,9 @@ def check_weights(name: str, model: Any, info: Mapping[str, Any]) -> None:
     if info["mismatched_keys"]:
         key, stored, expected = sorted(info["mismatched_keys"])[0]
         raise ModelError(
-            f"model {name!r}: {len(info['mismatched_keys'])} weights have other sizes than "
-            f"config.json says, e.g. {key}: {list(stored)} in the checkpoint, {list(expected)} by "
-            "the config: take config.json and weights from one model"
+            f"model {name!r}: weights have other sizes than config.json says "
+            f"({len(info['mismatched_keys'])}), e.g. {key}: {list(stored)} in the checkpoint, "
+            f"{list(expected)} by the config; take config.json and weights from one model"
         )
     if unexpected:
         warnings.warn(

@@ -25,7 +25,7 @@ def explained(name: str, source: Source, part: str = "", attention: str = "auto"
     Args:
         name: of the model.
         source: where it is.
-        part: what begins the reason, e.g. ``"its tokenizer: "``.
+        part: what is loaded, e.g. ``"tokenizer"``; empty for the model.
         attention: the attention implementation that was asked for.
     """
     try:
@@ -74,7 +74,12 @@ def _explain(error: Exception, source: Source, part: str) -> str:
         return f"needs a package that is not installed: {_first_line(error)}"
     if "trust_remote_code" in str(error):
         return remote_code(source)
-    return f"cannot be loaded: {part}{_first_line(error)}"
+    if part:
+        return (
+            f"cannot be loaded: its {part} cannot be read ({_first_line(error)}); copy or download "
+            "it again"
+        )
+    return f"cannot be loaded: {_first_line(error)}"
 
 
 def remote_code(source: Source) -> str:

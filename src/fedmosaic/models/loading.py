@@ -74,7 +74,7 @@ def load_tokenizer(name: str, source: Source, options: ModelOptions) -> Any:
 
     if source.folder is not None and not source.gguf:
         check_tokenizer_files(name, source.folder)
-    with explained(name, source, "its tokenizer: "):
+    with explained(name, source, "tokenizer"):
         return AutoTokenizer.from_pretrained(source.place, **_common(source, options))
 
 
