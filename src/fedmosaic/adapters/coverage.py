@@ -82,8 +82,24 @@ def adapted(backbone: Backbone, settings: AdapterSettings) -> Coverage:
         adapted_layers=sum(bool(layer) for layer in chosen),
         share=covered / total,
         roles=dict(Counter(module.role for layer in chosen for module in layer)),
-        left_out=[LeftOut(*part, size / total) for part, size in left.most_common()],
+        left_out=_grouped(left, total),
     )
+
+
+def _grouped(left: Counter[tuple[str, str]], total: int) -> list[LeftOut]:
+    """Return the parts, largest first; modules of one reason are one part."""
+    sizes = Counter[str]()
+    names: dict[str, list[str]] = {}
+    for (part, reason), size in left.items():
+        key = part if reason == FROZEN else reason
+        sizes[key] += size
+        if part not in names.setdefault(key, []):
+            names[key].append(part)
+    reasons = {part if reason == FROZEN else reason: reason for part, reason in left}
+    return [
+        LeftOut(", ".join(names[key]), reasons[key], size / total)
+        for key, size in sizes.most_common()
+    ]
 
 
 def _sizes(model: nn.Module) -> Iterator[tuple[int, int]]:

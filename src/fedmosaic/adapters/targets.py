@@ -61,6 +61,7 @@ REASONS = {
     "": "adapter.target_modules leaves it out",
     "router": "it chooses or weights experts",
     "expert": "it is one of many experts, of which a token sees a few",
+    "taken for expert": "PEFT takes its name for that of an expert",
     "read directly": "the model's code reads its weight past an adapter",
 }
 """Why a module carries no adapter, by :attr:`~fedmosaic.models.roles.RoleModule.excluded`."""

@@ -105,7 +105,7 @@ class Backbone:
     @cached_property
     def roles(self) -> list[list[RoleModule]]:
         """Return the linear modules of each decoder layer (:mod:`fedmosaic.models.roles`)."""
-        return find_roles(self.structure.layers, self.hidden_size)
+        return find_roles(self.structure.layers, self.hidden_size, self.model.config.model_type)
 
     @property
     def language_layers(self) -> nn.ModuleList:

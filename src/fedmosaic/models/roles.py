@@ -18,11 +18,12 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from fedmosaic.errors import ModelError
+from fedmosaic.models.expert_names import names_of_experts
 from fedmosaic.models.linear import widths
 from fedmosaic.models.structure import find_layers
 
 Place = Literal["attention", "mlp", "mixer", "other"]
-Excluded = Literal["", "router", "expert", "read directly"]
+Excluded = Literal["", "router", "expert", "taken for expert", "read directly"]
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """Roles of the linear modules of a decoder layer of the Llama and Qwen families."""
@@ -40,7 +41,8 @@ ATTENTION_NAMES = {
 MLP_NAMES = {
     "gate_proj": ("w1", "gate", "linear_1"),
     "up_proj": ("w3", "up", "fc1", "fc_in", "c_fc", "dense_h_to_4h", "linear_v"),
-    "down_proj": ("w2", "down", "fc2", "fc_out", "c_proj", "dense_4h_to_h"),
+    "gate_up_proj": ("input_linear",),
+    "down_proj": ("w2", "down", "fc2", "fc_out", "c_proj", "dense_4h_to_h", "output_linear"),
 }
 """Other names of each role. They count only where the module's shape fits the role."""
 
@@ -59,7 +61,8 @@ class RoleModule:
         role: its name in all families, unique in its layer.
         place: the part of the layer that it belongs to; ``mixer`` is what replaces attention in
             state-space, convolution and linear-attention layers.
-        excluded: why it can carry no adapter; empty where it can. ``read directly``: the model's
+        excluded: why it can carry no adapter; empty where it can. ``taken for expert``: PEFT takes
+            its name for that of an expert (:mod:`.expert_names`). ``read directly``: the model's
             code takes the weight without calling the module, past an adapter.
         module: the module itself.
     """
@@ -82,24 +85,28 @@ class RoleModule:
         return not self.excluded and self.place != "other"
 
 
-def find_roles(layers: Iterable[nn.Module], width: int) -> list[list[RoleModule]]:
+def find_roles(
+    layers: Iterable[nn.Module], width: int, model_type: str = ""
+) -> list[list[RoleModule]]:
     """Find the linear modules of each decoder layer, in the order of the model.
 
     Args:
         layers: the decoder layers.
         width: of the hidden states.
+        model_type: of the whole model.
 
     Returns:
         the modules of each layer. A module that several layers share belongs to the first.
     """
     seen: set[int] = set()
+    experts = names_of_experts(model_type)
     found = []
     for number, layer in enumerate(layers):
         modules = []
         for path, module in _linears(layer):
             if id(module) not in seen:
                 seen.add(id(module))
-                modules.append(_classified(number, layer, path, module))
+                modules.append(_classified(number, layer, path, module, experts))
         found.append(_named_apart(_with_roles(modules, width)))
     return found
 
@@ -121,7 +128,9 @@ def roles_by_path(model: Any) -> dict[str, RoleModule]:
         return {}
     return {
         f"{layers_path}.{module.layer}.{module.path}": module
-        for layer in find_roles(layers, int(model.config.get_text_config().hidden_size))
+        for layer in find_roles(
+            layers, int(model.config.get_text_config().hidden_size), model.config.model_type
+        )
         for module in layer
     }
 
@@ -150,7 +159,9 @@ def _linears(layer: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Modul
             yield from _linears(child, f"{path}.")
 
 
-def _classified(number: int, layer: nn.Module, path: str, module: nn.Module) -> RoleModule:
+def _classified(
+    number: int, layer: nn.Module, path: str, module: nn.Module, experts: frozenset[str]
+) -> RoleModule:
     """Return a module with its place, still under its own name."""
     *parents, leaf = path.split(".")
     chain = [layer.get_submodule(".".join(parents[: end + 1])) for end in range(len(parents))]
@@ -162,6 +173,8 @@ def _classified(number: int, layer: nn.Module, path: str, module: nn.Module) -> 
         excluded = "expert"
     elif _is_router(path, owner, sizes):
         excluded = "router"
+    elif leaf in experts:
+        excluded = "taken for expert"
     elif place == "mixer" and leaf in _read_directly(type(owner)):  # type: ignore[arg-type]
         excluded = "read directly"
     return RoleModule(number, path, leaf, place, excluded, module)
