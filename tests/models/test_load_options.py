@@ -223,3 +223,13 @@ def test_a_family_without_checkpointing_is_refused() -> None:
     model.supports_gradient_checkpointing = False
     with pytest.raises(ModelError, match=r"models\.gradient_checkpointing: false"):
         recompute_activations("m", model)
+
+
+def test_a_batch_goes_where_the_embeddings_are() -> None:
+    """Which is the first card, while the head may be on the last."""
+    backbone = Backbone.load(MINIATURE, CPU)
+    backbone.model.config.tie_word_embeddings = False
+    backbone.model.lm_head.weight = torch.nn.Parameter(
+        torch.empty(610, 96, device="meta"), requires_grad=False
+    )
+    assert backbone.device == torch.device("cpu") != backbone.lm_head.weight.device

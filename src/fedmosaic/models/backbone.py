@@ -93,8 +93,7 @@ class Backbone:
         PEFT replaces modules in place. Adapters on a fork leave ``model`` unchanged, which other
         clients and the signature model use.
         """
-        shared = {id(tensor): tensor for tensor in held_tensors(self.model)}
-        return copy.deepcopy(self.model, shared)
+        return copy.deepcopy(self.model, {id(held): held for held in held_tensors(self.model)})
 
     # --- structure ----------------------------------------------------------------------------
     @cached_property
@@ -160,8 +159,8 @@ class Backbone:
 
     @property
     def device(self) -> torch.device:
-        """Return the device of the weights."""
-        return self.lm_head.weight.device  # type: ignore[return-value]
+        """Return the device of the token embeddings, where a batch must be."""
+        return self.model.get_input_embeddings().weight.device  # type: ignore[no-any-return]
 
     @property
     def dtype(self) -> torch.dtype:
