@@ -139,3 +139,11 @@ def test_gradients_through_four_bits_are_those_of_the_unpacked_weights(name: str
     assert found[0]
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+@needs_bitsandbytes
+def test_a_family_of_which_nothing_is_quantised_is_refused(tmp_path: Path) -> None:
+    """Falcon's linear layers are of a class of its own."""
+    folder = build("falcon", tmp_path / "falcon")
+    with pytest.raises(ModelError, match=r"FalconForCausalLM\) has no layers that bitsandbytes"):
+        load_pretrained(str(folder), ModelOptions(device="cpu", quantise="4bit"))

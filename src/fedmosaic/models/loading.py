@@ -25,7 +25,7 @@ from fedmosaic.models.merged import base_of, merge
 from fedmosaic.models.names import ADAPTER_CONFIG, PREFIX, Source, bundled_names, locate
 from fedmosaic.models.options import ModelOptions, resolve_device, resolve_dtype
 from fedmosaic.models.processors import load_processor
-from fedmosaic.models.quantised import is_quantised, quantisation, settle
+from fedmosaic.models.quantised import check_quantised, is_quantised, quantisation, settle
 
 __all__ = [
     "ModelOptions",
@@ -162,6 +162,8 @@ def _load_model(
     if not placed:
         return model.to(device)
     _check_places(name, model)
+    if "quantization_config" in extra and not source.gguf:
+        check_quantised(name, model)
     settle(model)
     return model
 

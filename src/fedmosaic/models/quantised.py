@@ -13,6 +13,8 @@ from fedmosaic.errors import ModelError
 from fedmosaic.models.options import ModelOptions
 from fedmosaic.models.structure import find_structure
 
+_QUANTISED = ("Linear4bit", "Linear8bitLt")
+
 
 def quantisation(
     name: str, options: ModelOptions, config: Any, loader: Any, dtype: torch.dtype
@@ -66,6 +68,18 @@ def unquantised_modules(name: str, config: Any, loader: Any) -> list[str]:
     decoder = find_structure(model, name).decoder
     outside = _linear_outside(model, decoder, "")
     return sorted({*outside, *get_keys_to_not_convert(model)})
+
+
+def check_quantised(name: str, model: Any) -> None:
+    """Raise ModelError if nothing of a model was quantised: some families have layers of their own.
+
+    A share of it may be left as it is, such as experts that are kept in one tensor.
+    """
+    if not any(type(module).__name__ in _QUANTISED for module in model.modules()):
+        raise ModelError(
+            f"model {name!r} ({type(model).__name__}) has no layers that bitsandbytes quantises: "
+            "use models.quantise: none"
+        )
 
 
 def settle(model: Any) -> None:
