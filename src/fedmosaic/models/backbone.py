@@ -26,6 +26,7 @@ from fedmosaic.models.generation_settings import clear_generation_settings, own_
 from fedmosaic.models.llava_images import find_image_features
 from fedmosaic.models.loading import ModelOptions, load_pretrained
 from fedmosaic.models.positions import needs_positions, positions
+from fedmosaic.models.prefix import PrefixEncoder, takes_suffix
 from fedmosaic.models.quantised import held_tensors
 from fedmosaic.models.roles import RoleModule, find_roles
 from fedmosaic.models.structure import Structure, find_structure
@@ -65,7 +66,8 @@ class Backbone:
             )
         self.images = find_image_features(name, model, processor) if processor else None
         self.chat = ChatFormat(name, tokenizer, processor)
-        self.encoder = Encoder(self.chat, tokenizer, self.images, own_stops(model))
+        kind = PrefixEncoder if takes_suffix(self.chat, processor) else Encoder
+        self.encoder = kind(self.chat, tokenizer, self.images, own_stops(model))
         self.text_config = model.config.get_text_config()
         clear_generation_settings(model)
         self._needs_positions = needs_positions(model)
@@ -225,9 +227,7 @@ class Backbone:
     def answer_ids(self, text: str) -> list[int]:
         """Return the token ids of ``text`` as an answer, without the end-of-turn token."""
         if text not in self._answers:
-            example = Example("answer", (Turn("user", "?"), Turn("assistant", text)))
-            labels = [label for label in self.encoder.encode(example).labels if label != IGNORE]
-            self._answers[text] = labels[:-1]
+            self._answers[text] = self.encoder.answer(text)[:-1]
         return self._answers[text]
 
     @cached_property
@@ -237,9 +237,7 @@ class Backbone:
         They are the tokenizer's end-of-sequence token, the model's own (Llama 3 and Qwen have
         several), and the token that the chat template writes after an answer.
         """
-        example = Example("answer", (Turn("user", "?"), Turn("assistant", "!")))
-        written = [label for label in self.encoder.encode(example).labels if label != IGNORE][-1]
-        return sorted({*self.encoder.stops, written})
+        return sorted({*self.encoder.stops, self.encoder.answer("!")[-1]})
 
     @property
     def pad_token_id(self) -> int:

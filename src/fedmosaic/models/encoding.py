@@ -144,6 +144,11 @@ class Encoder:
             labels[start:stop] = array("i", tokens.ids[start:stop])
         return self._encoded(tokens, labels, end=conversation.end)
 
+    def answer(self, text: str) -> list[int]:
+        """Return the tokens of a text as an answer, with those that end its turn."""
+        turns = (Turn("user", "?"), Turn("assistant", text))
+        return [label for label in self.encode(Example("answer", turns)).labels if label != IGNORE]
+
     def _encoded(self, tokens: Tokens, labels: array[int], end: bool = False) -> Encoded:
         last = array("i", [self.tokenizer.eos_token_id] if end else [])
         return Encoded(

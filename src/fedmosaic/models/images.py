@@ -122,11 +122,10 @@ class ImageFeatures:
         Raises:
             ModelError: the processor refuses the text or an image.
         """
-        out = self._process(text, images, special)
+        out = self.process(text, images, special)
         replaced = self._replaced(out, len(images))
         units = self._units(images, [found["replacement"] for found in replaced])
-        if images and len(units) == 1:
-            self._find(units[0], lambda: out)
+        self.compute(units, out)
         return Tokens(
             ids=[int(token) for token in out["input_ids"][0]],
             spans=[(int(first), int(last)) for first, last in out["offset_mapping"][0]],
@@ -155,7 +154,7 @@ class ImageFeatures:
     def _replacement(self, image: Image) -> str:
         """Return what the processor writes for an image that is alone, and compute its features."""
         if image.key not in self._replacements:
-            out = self._process(self.processor.image_token, (image,), special=False)
+            out = self.process(self.processor.image_token, (image,), special=False)
             (found,) = self._replaced(out, 1)
             self._replacements[image.key] = found["replacement"]
             self._find((image,), lambda: out)
@@ -172,7 +171,12 @@ class ImageFeatures:
             )
         return found
 
-    def _process(self, text: str, images: Unit, special: bool) -> Any:
+    def process(self, text: str, images: Unit, special: bool, **more: Any) -> Any:
+        """Return the processor's output for a text and its images.
+
+        Raises:
+            ModelError: the processor refuses them.
+        """
         pictures = [image.load() for image in images]
         try:
             return self.processor(
@@ -182,6 +186,7 @@ class ImageFeatures:
                 add_special_tokens=special,
                 return_offsets_mapping=True,
                 return_text_replacement_offsets=True,
+                **more,
             )
         except (ValueError, TypeError, KeyError, IndexError, RuntimeError) as error:
             about = f"{len(images)} images" if images else "a text"
@@ -189,6 +194,11 @@ class ImageFeatures:
                 f"the processor of {self.name} ({type(self.processor).__name__}) cannot take "
                 f"{about}: {error}"
             ) from error
+
+    def compute(self, units: Sequence[Unit], processed: Any) -> None:
+        """Compute features that are not known, where the processor's output is of one unit."""
+        if len(units) == 1:
+            self._find(units[0], lambda: processed)
 
     # --- features -----------------------------------------------------------------------------
     def outputs(self, units: Sequence[Unit], device: torch.device) -> dict[str, Any]:
@@ -225,7 +235,7 @@ class ImageFeatures:
 
     def _compute(self, unit: Unit, processed: Callable[[], Any] | None) -> StoredFeatures:
         text = str(self.processor.image_token) * len(unit)
-        out = processed() if processed else self._process(text, unit, special=False)
+        out = processed() if processed else self.process(text, unit, special=False)
         first = next(self.modules[0].parameters())
         # All but the text: some towers take what get_image_features does not name (Pixtral).
         inputs = {
