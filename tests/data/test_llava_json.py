@@ -62,7 +62,21 @@ def test_role_content_variant_with_parts_and_system_turn(tmp_path: Path) -> None
         ],
     }
     example = read_one(tmp_path, record)
-    assert (example.question, example.answer) == ("Be brief.\n<image>What?", "A cat")
+    assert [(turn.role, turn.text) for turn in example.turns] == [
+        ("system", "Be brief."),
+        ("user", "<image>What?"),
+        ("assistant", "A cat"),
+    ]
+
+
+def test_unmarked_images_go_before_the_first_question_not_the_system_turn(tmp_path: Path) -> None:
+    turns = [("system", "a"), ("system", "b"), ("human", "c?"), ("gpt", "d")]
+    record = {
+        "image": ["a.png", "b.png"],
+        "conversations": [{"from": speaker, "value": text} for speaker, text in turns],
+    }
+    example = read_one(tmp_path, record)
+    assert [turn.text for turn in example.turns] == ["a\nb", "<image><image>\nc?", "d"]
 
 
 def test_json_lines_and_ids(tmp_path: Path) -> None:

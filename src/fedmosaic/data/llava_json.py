@@ -106,6 +106,7 @@ def _turns(record: Record, location: RecordLocation) -> list[Turn]:
             field, "expected a list of turns, with at least a question and an answer"
         )
     turns: list[Turn] = []
+    system: list[Turn] = []
     preface = ""
     for number, entry in enumerate(entries):
         if not isinstance(entry, dict):
@@ -118,6 +119,9 @@ def _turns(record: Record, location: RecordLocation) -> list[Turn]:
         text = _turn_text(entry.get("value", entry.get("content")))
         if text is None:
             raise location.error(field, f"turn {number} has no text in 'value'")
+        if role == "system" and not turns:
+            system = [Turn("system", "\n".join([*(t.text for t in system), text.strip()]))]
+            continue
         if role == "system":
             preface += text.strip() + "\n"
             continue
@@ -133,7 +137,7 @@ def _turns(record: Record, location: RecordLocation) -> list[Turn]:
             )
     if len(turns) % 2 or not turns:
         raise location.error(field, "the last turn must be the assistant's answer")
-    return turns
+    return [*system, *turns]
 
 
 def _turn_text(value: Any) -> str | None:
@@ -179,11 +183,13 @@ def _locate(name: str, folders: Sequence[Path]) -> Path:
 
 
 def _mark_images(turns: list[Turn], count: int, location: RecordLocation) -> list[Turn]:
-    if any(IMAGE_MARK in turn.text for turn in turns if turn.role == "assistant"):
+    if any(IMAGE_MARK in turn.text for turn in turns if turn.role != "user"):
         raise location.error("conversations", f"{IMAGE_MARK} marks may be in the user's turns only")
     marks = sum(turn.text.count(IMAGE_MARK) for turn in turns)
     if marks == 0 and count:
-        return [Turn("user", IMAGE_MARK * count + "\n" + turns[0].text), *turns[1:]]
+        first = next(index for index, turn in enumerate(turns) if turn.role == "user")
+        marked = Turn("user", IMAGE_MARK * count + "\n" + turns[first].text)
+        return [*turns[:first], marked, *turns[first + 1 :]]
     if marks != count:
         raise location.error(
             "image",
