@@ -101,7 +101,7 @@ def test_a_system_text_without_a_role_stands_before_the_question(load: Load) -> 
 
 @pytest.mark.parametrize(("name", "case"), CASES)
 def test_the_loss_is_that_of_plain_transformers(load: Load, name: str, case: str) -> None:
-    """Compare with a forward pass on pixels, and with features computed again."""
+    """Compare with a forward pass on pixels, and with features computed a second time."""
     model, example = load(name), EXAMPLES[case]
     batch = model.collate([model.encode(example)])
     with torch.no_grad():
@@ -115,8 +115,8 @@ def test_the_loss_is_that_of_plain_transformers(load: Load, name: str, case: str
         assert model.images is not None
         model.images.cache = FeatureCache()
         with torch.no_grad():
-            again = answer_loss(model.model, model, model.collate([model.encode(example)]))
-        assert abs(float(ours - again)) < 1e-6
+            recomputed = answer_loss(model.model, model, model.collate([model.encode(example)]))
+        assert abs(float(ours - recomputed)) < 1e-6
 
 
 def pixels(model: Backbone, example: Example, taken: dict[str, Any]) -> dict[str, Any]:
@@ -160,9 +160,9 @@ def test_padding_on_the_left_changes_no_logit(load: Load, name: str, case: str) 
     ]
     count = len(encoded.input_ids)
     with torch.no_grad():
-        alone = model.logits(model.model, model.collate([encoded]), count)[0]
+        single = model.logits(model.model, model.collate([encoded]), count)[0]
         padded = model.logits(model.model, model.collate(items), count)[0]
-    assert float((alone - padded).abs().max()) < LOOSE.get(name, 1e-5)
+    assert float((single - padded).abs().max()) < LOOSE.get(name, 1e-5)
 
 
 @pytest.mark.parametrize(

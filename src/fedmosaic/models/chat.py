@@ -152,7 +152,7 @@ class ChatFormat:
         ]
         written = [*((place, -1) for place in places), *((span.start, span.turn) for span in spans)]
         if wanted and given != [turn for _, turn in sorted(written)]:
-            self._tell(
+            self._warn(
                 f"the chat template of {self.name} writes images at other places than their marks "
                 f"in the text (first in example {name!r}); the model sees them there"
             )
@@ -175,7 +175,7 @@ class ChatFormat:
         for index, turn in enumerate(turns):
             content = tuple(pieces_of(index, turn.text, self._as_parts))
             if turn.role == "system" and not self._has_system_role:
-                self._tell(
+                self._warn(
                     f"the chat template of {self.name} has no system role: system texts are "
                     "written before the first question"
                 )
@@ -261,7 +261,7 @@ class ChatFormat:
                 continue
         return False
 
-    def _tell(self, message: str) -> None:
+    def _warn(self, message: str) -> None:
         if message[:60] not in self._warned:
             self._warned.add(message[:60])
             warnings.warn(message, stacklevel=2)
