@@ -29,8 +29,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCau
 from benchmarks.common.arguments import benchmark_parser
 from benchmarks.common.paths import write_result
 from fedmosaic.models.backbone import Backbone, Batch
+from fedmosaic.relevance.closed_form import ClosedFormSignature
 from fedmosaic.relevance.last_layer import ForwardPass
-from fedmosaic.relevance.signature import SignatureModel
 
 T = TypeVar("T")
 LLAMA, QWEN = (LlamaForCausalLM, LlamaConfig), (Qwen2ForCausalLM, Qwen2Config)
@@ -74,7 +74,7 @@ CASES = [
 ]
 
 
-class TimedSignatureModel(SignatureModel):
+class TimedSignatureModel(ClosedFormSignature):
     """Measure the head apart from the closed form, which calls it block by block.
 
     Attributes:
@@ -133,7 +133,7 @@ def build_batch(case: Case) -> Batch:
 
 
 @torch.no_grad()
-def softmax_seconds(model: SignatureModel, recorded: ForwardPass) -> float:
+def softmax_seconds(model: ClosedFormSignature, recorded: ForwardPass) -> float:
     """Return the seconds of the softmax over the logits."""
     logits = model.logits(recorded.hidden)
     return process_seconds(partial(torch.softmax, logits, -1))[0]
@@ -206,7 +206,7 @@ def measure(case: Case, repeats: int) -> dict[str, Any]:
     }
 
 
-def relative_error(model: SignatureModel, batch: Batch, grad: Tensor) -> float:
+def relative_error(model: ClosedFormSignature, batch: Batch, grad: Tensor) -> float:
     """Return the relative error of a signature, given autograd's gradient."""
     expected = grad[model.rows]
     found = model.gradient(batch).view_as(expected)

@@ -147,6 +147,8 @@ class Algorithm(ABC):
             kept for the client between rounds.
         shares_subspaces: whether its models carry Co-LoRA's A and B, which the scenario's
             ``alignment`` makes comparable between architectures.
+        computes_signatures: whether its clients compute signatures with the scenario's
+            ``relevance.model``.
         replaces_weights: whether downloads overwrite trained weights. Adam's moments then start
             anew each round, except those of personal parameters (:class:`ParameterGroup`).
         views: models that a client can be evaluated as; the first is the one it would use.
@@ -163,6 +165,7 @@ class Algorithm(ABC):
     paper: ClassVar[str]
     adapters: ClassVar[tuple[str, ...]] = ("local",)
     shares_subspaces: ClassVar[bool] = False
+    computes_signatures: ClassVar[bool] = False
     replaces_weights: ClassVar[bool] = False
     views: ClassVar[tuple[str, ...]] = ("mixed",)
     needs_public: ClassVar[bool] = False

@@ -21,7 +21,8 @@ from fedmosaic.alignment import Alignment
 from fedmosaic.data.example import Example
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.relevance.privacy import PrivacyMechanism
-from fedmosaic.relevance.signature import SignatureModel, ema
+from fedmosaic.relevance.signature import ema, signature_model
+from fedmosaic.relevance.signature_model import SignatureModel
 from fedmosaic.relevance.weights import mix, restrict, same_label, similarity
 from fedmosaic.training.optimiser import ParameterGroup
 
@@ -61,6 +62,7 @@ class FedMosaic(Algorithm):
     paper: ClassVar[str] = "FedMosaic, ICLR 2026 (arXiv 2506.11024)"
     adapters: ClassVar[tuple[str, ...]] = PAIR
     shares_subspaces: ClassVar[bool] = True
+    computes_signatures: ClassVar[bool] = True
     views: ClassVar[tuple[str, ...]] = ("mixed", *PAIR)
 
     # --- Co-LoRA (section 4.2) --------------------------------------------------------------------
@@ -119,7 +121,7 @@ class FedMosaic(Algorithm):
         settings = self.scenario.relevance
 
         def make() -> SignatureModel:
-            return SignatureModel(client.other_backbone(settings.model), settings.keep, self.seed)
+            return signature_model(client.other_backbone(settings.model), settings.keep, self.seed)
 
         made: SignatureModel = client.cached("signature model", make)
         return made

@@ -173,6 +173,7 @@ class NoCommunication(FedMosaic):
 
     name: ClassVar[str] = "fedmosaic-no-communication"
     summary: ClassVar[str] = "control: FedMosaic's two branches and gate without communication"
+    computes_signatures: ClassVar[bool] = False
 
     def receive(self, client: Client, download: Message) -> None:
         write_state(client.model, "global", read_state(client.model, "local"))

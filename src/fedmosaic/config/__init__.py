@@ -9,7 +9,7 @@ from fedmosaic.config.data import ClientSpec, DataSettings, TaskSpec
 from fedmosaic.config.evaluation import EvaluationSettings
 from fedmosaic.config.models import ModelSettings
 from fedmosaic.config.relevance import RelevanceSettings
-from fedmosaic.config.run import Rehearsal, RunSettings
+from fedmosaic.config.run import Rehearsal, RunSettings, SignatureRecord
 from fedmosaic.config.scenario import Scenario
 from fedmosaic.config.training import BudgetSettings, MemorySettings, TrainSettings
 
@@ -28,6 +28,7 @@ __all__ = [
     "RunSettings",
     "Scenario",
     "Settings",
+    "SignatureRecord",
     "TaskSpec",
     "TrainSettings",
 ]

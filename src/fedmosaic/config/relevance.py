@@ -25,9 +25,11 @@ class RelevanceSettings(Settings):
     """Number of random peers; used with ``kind: random`` only."""
 
     model: str = "smallest"
-    """Model that computes signatures.
+    """Model that computes signatures, the same for all clients.
 
-    ``smallest``: the federation's with the fewest parameters; otherwise a model name.
+    ``smallest``: the model with the fewest parameters, of those in the federation that can give a
+    signature for every client: where a client trains on images, a vision-language model. Otherwise
+    the name of a model, which need not be a client's.
     """
 
     every: int = Field(default=10, ge=1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from fedmosaic.config.base import Settings
@@ -36,6 +38,19 @@ class Rehearsal(Settings):
     """Bytes that the client with the most traffic receives per round."""
 
 
+class SignatureRecord(Settings):
+    """Record how the run's signatures are computed, by the model ``relevance.model``."""
+
+    method: Literal["closed form", "autograd"]
+    """``closed form``: from one forward pass. ``autograd``: with a small backward pass."""
+
+    layer: str
+    """Path of the linear layer whose weight's gradient is the signature."""
+
+    skipped: dict[str, str] = Field(default_factory=dict)
+    """Smaller models that ``relevance.model: smallest`` passed over, with the reasons."""
+
+
 class RunSettings(Settings):
     """Set a whole run: a scenario, an algorithm and a seed."""
 
@@ -62,6 +77,9 @@ class RunSettings(Settings):
 
     rehearsal: Rehearsal | None = None
     """Costs counted for a budget before the run (the rehearsal). None: nothing was counted."""
+
+    signature: SignatureRecord | None = None
+    """How signatures are computed, recorded when the run starts. None: the algorithm needs none."""
 
     versions: dict[str, str] = Field(default_factory=dict)
     """Versions of the library and its dependencies, recorded when the run starts."""

@@ -187,6 +187,11 @@ class LazyExamples(Sequence[Example]):
         return example
 
 
+def with_images(examples: Iterable[Example]) -> Example | None:
+    """Return the first example that has images; None if none has. No picture is read or drawn."""
+    return next((example for example in examples if example.images), None)
+
+
 def fingerprint(examples: Iterable[Example]) -> str:
     """Return a hash of the examples' turns, options and images in their order, 32 hex digits.
 

@@ -19,6 +19,7 @@ from fedmosaic.federation.resources import prepare_torch
 from fedmosaic.federation.round_loop import restore_server
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.federation.runtime import Runtime
+from fedmosaic.federation.signature_choice import check_signature_images
 from fedmosaic.federation.transport import InProcess
 from fedmosaic.federation.wire import pack, unpack
 from fedmosaic.files import write_atomic
@@ -130,6 +131,7 @@ def _client(
     """Return a client in the state of a checkpoint; None: as before the first round."""
     client = LocalClient(runtime, spec)
     runtime.check_model(spec, [task])
+    check_signature_images(runtime, [(spec, task)])
     if checkpoint is not None:
         client.load(checkpoint / "clients" / f"{spec.name}.safetensors")
     return client

@@ -20,6 +20,7 @@ from fedmosaic.federation.round_loop import RoundLoop
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.federation.run_summary import summary_of
 from fedmosaic.federation.runtime import Runtime
+from fedmosaic.federation.signature_choice import choose_signature_model
 from fedmosaic.federation.transport import InProcess, Transport
 from fedmosaic.federation.workers import Workers
 
@@ -116,22 +117,23 @@ def resume(path: Path, callback: Callback | None = None) -> Run:
 def resolve(runtime: Runtime, resolve_budget: ResolveBudget = steps_only) -> RunSettings:
     """Replace automatic choices by what was chosen, for the run folder to record.
 
-    These are the smallest model, the sites that all models share, and steps and rounds of a budget.
-    Alignments are computed here, once, before several worker processes could each compute them.
+    These are the smallest models, how signatures are computed, the sites that all models share, and
+    steps and rounds of a budget. Alignments are computed here, once, before several processes could
+    each compute them.
 
     Returns:
         the settings with every choice made.
     """
     scenario = runtime.scenario
     relevance, alignment = scenario.relevance, scenario.alignment
-    if "smallest" in (relevance.model, alignment.pivot):
-        name = runtime.smallest_model(scenario.models_used)
-        if relevance.model == "smallest":
-            relevance = relevance.model_copy(update={"model": name})
-        if alignment.pivot == "smallest":
-            alignment = alignment.model_copy(update={"pivot": name})
-        changed = scenario.model_copy(update={"relevance": relevance, "alignment": alignment})
-        runtime = runtime.with_settings(runtime.settings.model_copy(update={"scenario": changed}))
+    name, signature = choose_signature_model(runtime)
+    relevance = relevance.model_copy(update={"model": name})
+    if alignment.pivot == "smallest":
+        pivot = min(scenario.models_used, key=runtime.parameter_count)
+        alignment = alignment.model_copy(update={"pivot": pivot})
+    changed = scenario.model_copy(update={"relevance": relevance, "alignment": alignment})
+    found = {"scenario": changed, "signature": signature}
+    runtime = runtime.with_settings(runtime.settings.model_copy(update=found))
     runtime = runtime.with_settings(settle_sites(runtime))
     for model in scenario.models_used:
         runtime.alignment(model)

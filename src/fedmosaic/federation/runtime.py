@@ -15,7 +15,7 @@ from fedmosaic.adapters.placement import Placement
 from fedmosaic.algorithms import Algorithm, make_algorithm, scenario_for
 from fedmosaic.alignment import Alignment, align
 from fedmosaic.config import ClientSpec, RunSettings, TaskSpec
-from fedmosaic.data.example import Example, Task
+from fedmosaic.data.example import Example, Task, with_images
 from fedmosaic.errors import FedMosaicError, ModelError
 from fedmosaic.federation.pools import ModelPool, TaskPool
 from fedmosaic.models.architectures import architectures
@@ -129,12 +129,9 @@ class Runtime:
         named = [*self.scenario.models_used, *(name for name in others if name != "smallest")]
         return architectures(named)
 
-    def smallest_model(self, names: Sequence[str]) -> str:
-        """Return the model with the fewest parameters; the first of equals."""
-        sizes = {
-            name: sum(p.numel() for p in self.backbone(name).model.parameters()) for name in names
-        }
-        return min(names, key=lambda name: sizes[name])
+    def parameter_count(self, name: str) -> int:
+        """Return the number of parameters of the base model of that name."""
+        return sum(p.numel() for p in self.backbone(name).model.parameters())
 
     def towers(self) -> list[nn.Module]:
         """Return the vision towers of the base models loaded so far."""
@@ -218,10 +215,14 @@ class Runtime:
             return
         for spec in tasks:
             task = self.task(spec)
-            if task.train[0].images or task.test[0].images:
+            example = with_images(task.train) or with_images(task.test)
+            if example is not None:
+                own = spec.name in [task.name for task in client.tasks]
+                way_out = "" if own else ", or set evaluation.others to false"
                 with self.naming(f"clients.{self.scenario.clients.index(client)}.model"):
                     raise ModelError(
-                        f"{client.model} takes text only, but task {spec.name!r} shows images"
+                        f"{client.model} takes text only, but task {spec.name!r} shows images "
+                        f"(item {example.id!r}): name a vision-language model{way_out}"
                     )
 
     # --- shared by the clients of this process ------------------------------------------------

@@ -7,7 +7,8 @@ from fedmosaic.relevance.controls import (
     uniform_weights,
 )
 from fedmosaic.relevance.privacy import PrivacyMechanism, gaussian_delta, gaussian_epsilon
-from fedmosaic.relevance.signature import SignatureModel, ema
+from fedmosaic.relevance.signature import SignatureKind, ema, signature_kind, signature_model
+from fedmosaic.relevance.signature_model import SignatureModel
 from fedmosaic.relevance.weights import (
     mix,
     relevance_weights,
@@ -19,6 +20,7 @@ from fedmosaic.relevance.weights import (
 
 __all__ = [
     "PrivacyMechanism",
+    "SignatureKind",
     "SignatureModel",
     "ema",
     "gaussian_delta",
@@ -30,6 +32,8 @@ __all__ = [
     "relevance_weights",
     "restrict",
     "same_label",
+    "signature_kind",
+    "signature_model",
     "similarity",
     "similarity_std",
     "uniform_weights",

@@ -1,16 +1,82 @@
-"""Find the last layer and the head of a signature model, and record what enters them."""
+"""Find the layer that a signature is taken from and the head, and record what enters them."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from fedmosaic.errors import DataError, ModelError
 from fedmosaic.models.backbone import Backbone, Batch
 from fedmosaic.models.encoding import IGNORE
+from fedmosaic.models.linear import base_layer, widths
+from fedmosaic.models.roles import find_roles
+
+WAY_OUT = "; choose another signature model (relevance.model)"
+
+
+class NoClosedFormError(ModelError):
+    """Say why a model's signature has no closed form."""
+
+
+@dataclass(frozen=True)
+class SignatureLayer:
+    """Hold the linear layer whose weight's gradient is the signature.
+
+    Attributes:
+        path: its path in the whole model, e.g. ``model.layers.7.mlp.down_proj``.
+        module: the layer, without an adapter around it.
+        role: the MLP's down-projection, or the output projection of attention (or of what stands
+            in its place) where the last layer has experts or no plain down-projection.
+    """
+
+    path: str
+    module: nn.Module
+    role: Literal["down-projection", "output projection"]
+
+    @property
+    def in_features(self) -> int:
+        """Return the width of the layer's input."""
+        return (widths(self.module) or (0, 0))[0]
+
+    @property
+    def out_features(self) -> int:
+        """Return the width of the layer's output."""
+        return (widths(self.module) or (0, 0))[1]
+
+
+def find_signature_layer(backbone: Backbone) -> SignatureLayer:
+    """Return the last layer's MLP down-projection, or else its attention's output projection.
+
+    A layer with experts has a down-projection for each of them, which receives only the tokens that
+    are sent to it. The output projection of its attention receives all tokens.
+
+    Raises:
+        ModelError: the last layer has neither as a linear module.
+    """
+    layers = backbone.language_layers
+    prefix = f"{backbone.layers_prefix}.{len(layers) - 1}"
+    (found,) = find_roles([layers[-1]], backbone.hidden_size)
+    linear = [entry for entry in found if entry.excluded not in ("router", "expert")]
+    if not any(name.rpartition(".")[2] == "experts" for name, _ in layers[-1].named_modules()):
+        for entry in linear:
+            if entry.role == "down_proj":
+                path = f"{prefix}.{entry.path}"
+                return SignatureLayer(path, base_layer(entry.module), "down-projection")
+    mixers = [entry for entry in linear if entry.place in ("attention", "mixer")]
+    outputs = [entry for entry in mixers if entry.role in ("o_proj", "out_proj")]
+    for entry in [*outputs, *reversed(linear)]:
+        layer = SignatureLayer(
+            f"{prefix}.{entry.path}", base_layer(entry.module), "output projection"
+        )
+        if layer.out_features == backbone.hidden_size:
+            return layer
+    raise ModelError(
+        f"signature: the last layer of {backbone.name} ({type(layers[-1]).__name__}) has no MLP "
+        f"down-projection and no output projection that is a linear module{WAY_OUT}"
+    )
 
 
 @dataclass(frozen=True)
@@ -28,37 +94,53 @@ class ForwardPass:
     targets: Tensor
 
 
-def record_forward(backbone: Backbone, down_proj: nn.Linear, batch: Batch) -> ForwardPass:
-    """Run the model once, without its head, and record the inputs of its last two layers.
+def label_positions(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return where the next token has a label, bool [n, T - 1], and these labels, [positions].
 
     Raises:
         DataError: the batch has no labelled token.
-        ModelError: an adapter is active in the model.
     """
-    _refuse_active_adapters(backbone)
     mask = batch.labels[:, 1:] != IGNORE
     targets = batch.labels[:, 1:][mask]
     if targets.numel() == 0:
         raise DataError(
             "signature: the batch has no labelled token, but every example needs an answer"
         )
+    return mask, targets
+
+
+def record_forward(backbone: Backbone, down_proj: nn.Module, batch: Batch) -> ForwardPass:
+    """Run the model once, without its head, and record the inputs of its last two layers.
+
+    Raises:
+        DataError: the batch has no labelled token.
+        ModelError: an adapter is active in the model.
+        NoClosedFormError: the last layer or the final norm runs on some tokens only.
+    """
+    refuse_active_adapters(backbone)
+    mask, targets = label_positions(batch)
+    width = batch.labels.shape[1]
     recorded: dict[str, Tensor] = {}
 
     def recorder(name: str) -> Any:
         def hook(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            recorded[name] = inputs[0][:, :-1][mask]
+            if inputs[0].shape[:-1].numel() != batch.labels.numel():
+                raise NoClosedFormError("its last layers do not run on all tokens at once")
+            value = inputs[0].reshape(*batch.labels.shape, -1)  # OPT flattens n and T
+            recorded[name] = value[:, :-1][mask.to(value.device)].to(backbone.device)
 
         return hook
 
     with ExitStack() as hooks:
         for name, module in (("activation", down_proj), ("hidden", backbone.final_norm)):
             hooks.callback(module.register_forward_pre_hook(recorder(name)).remove)
-        backbone.logits(backbone.model, batch)
-    hidden = recorded["hidden"]
-    return ForwardPass(hidden, recorded["activation"], targets.to(hidden.device))
+        # An index, because with a number Gemma 4 skips all other tokens in its last layers.
+        backbone.logits(backbone.model, batch, batch.columns(width - 1, width))
+    return ForwardPass(recorded["hidden"], recorded["activation"], targets.to(backbone.device))
 
 
-def _refuse_active_adapters(backbone: Backbone) -> None:
+def refuse_active_adapters(backbone: Backbone) -> None:
+    """Raise ModelError if an adapter is active in the model."""
     for module in backbone.model.modules():
         if getattr(module, "disable_adapters", True) is False and getattr(
             module, "active_adapters", None
@@ -74,35 +156,19 @@ def find_head(backbone: Backbone) -> tuple[Tensor, Tensor | None]:
     """Return the weight [V, d] and the bias [V] (or None) of the output head.
 
     Raises:
-        ModelError: the head is no plain linear layer.
+        NoClosedFormError: the head is no plain linear layer.
     """
-    head = _unwrapped(backbone.lm_head)
+    head = base_layer(backbone.lm_head)
     weight: Tensor | None = getattr(head, "weight", None)
-    width = backbone.hidden_size
-    if weight is None or weight.shape[-1] != width or not weight.is_floating_point():
-        raise ModelError(
-            f"signature: {backbone.name} has no plain output head ({type(head).__name__}); choose "
-            "another signature model (relevance.model)"
-        )
+    if (
+        weight is None
+        or weight.is_meta
+        or weight.shape[-1] != backbone.hidden_size
+        or not weight.is_floating_point()
+    ):
+        raise NoClosedFormError(f"its output head ({type(head).__name__}) is no plain linear layer")
     bias: Tensor | None = getattr(head, "bias", None)
     return weight.detach(), None if bias is None else bias.detach()
-
-
-def find_down_projection(backbone: Backbone) -> nn.Linear:
-    """Return the MLP down-projection of the last layer.
-
-    Raises:
-        ModelError: the last layer has none that is linear.
-    """
-    layer = backbone.language_layers[-1]
-    found = getattr(getattr(layer, "mlp", None), "down_proj", None)
-    module = None if found is None else _unwrapped(found)
-    if not isinstance(module, nn.Linear):
-        raise ModelError(
-            f"signature: the last layer of {backbone.name} ({type(layer).__name__}) has no linear "
-            "mlp.down_proj; choose another signature model (relevance.model)"
-        )
-    return module
 
 
 def find_logit_scale(backbone: Backbone) -> float:
@@ -111,20 +177,11 @@ def find_logit_scale(backbone: Backbone) -> float:
     Cohere multiplies by a number, Granite divides by one; it is 1 in other models.
 
     Raises:
-        ModelError: the model caps its logits.
+        NoClosedFormError: the model caps its logits.
     """
     config = backbone.text_config
-    if getattr(config, "final_logit_softcapping", None):
-        raise ModelError(
-            f"signature: {backbone.name} caps its logits, which the closed form does not cover; "
-            "choose another signature model (relevance.model)"
-        )
+    if any(getattr(config, name, None) for name in ("final_logit_softcapping", "logits_soft_cap")):
+        raise NoClosedFormError("it caps its logits")
     if getattr(config, "logits_scaling", None):
         return 1.0 / float(config.logits_scaling)
     return float(getattr(config, "logit_scale", None) or 1.0)
-
-
-def _unwrapped(module: nn.Module) -> nn.Module:
-    """Return the layer itself, without an adapter around it."""
-    base = getattr(module, "base_layer", module)
-    return base if isinstance(base, nn.Module) else module

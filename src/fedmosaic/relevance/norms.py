@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fedmosaic.errors import ModelError
+from fedmosaic.relevance.last_layer import NoClosedFormError
 from fedmosaic.seeding import generator
 
 
@@ -83,7 +83,7 @@ def recognise(norm: nn.Module, width: int) -> FinalNorm:
     """Describe a norm module of ``width`` features, confirmed on random inputs.
 
     Raises:
-        ModelError: the module computes none of the supported norms.
+        NoClosedFormError: the module computes none of the supported norms.
     """
     weight, bias = getattr(norm, "weight", None), getattr(norm, "bias", None)
     eps = next(
@@ -108,8 +108,7 @@ def recognise(norm: nn.Module, width: int) -> FinalNorm:
             expected = candidate(probe)
             if (output - expected).norm() <= tolerance * expected.norm().clamp_min(1e-12):
                 return candidate
-    raise ModelError(
-        "the signature needs a final RMSNorm (Llama, Qwen2, Mistral or Gemma form) or LayerNorm, "
-        f"but this model ends in {type(norm).__name__}; choose another signature model "
-        "(relevance.model)"
+    raise NoClosedFormError(
+        f"its final norm ({type(norm).__name__}) is no RMSNorm of the Llama, Qwen2, Mistral or "
+        "Gemma form and no LayerNorm"
     )

@@ -1,214 +1,71 @@
-"""Compute RELA's gradient signature of a batch in closed form from one forward pass.
-
-The signature (arXiv 2506.11024, section 4.1) is the gradient of the batch's loss with respect to
-the weight W (d x d_ff) of the last layer's MLP down-projection, in a small frozen model that every
-client has. With T label-predicting positions, z = W_lm n the logits, n = norm(h), and a the input
-of the down-projection:
-
-    delta = (softmax(z) - onehot(y)) / T        [T, V]
-    g     = delta W_lm                          [T, d]    gradient after the final norm
-    dL/dh = J_norm(h)^T g                       [T, d]    exact, all terms (norms.py)
-    G     = (dL/dh)^T a                         [d, d_ff]
-
-Only a share of the rows of G is computed (``keep``). The norm's off-diagonal term needs <g, n> over
-all d, but <g, n> = <delta W_lm, n> = <delta, z>, which the logits give, so the same share of the
-rows of g is enough.
-"""
+"""Choose how a model computes RELA's gradient signature, and average signatures over time."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fedmosaic.errors import ConfigError, ModelError
-from fedmosaic.models.backbone import Backbone, Batch
-from fedmosaic.relevance.last_layer import (
-    ForwardPass,
-    find_down_projection,
-    find_head,
-    find_logit_scale,
-    record_forward,
-)
-from fedmosaic.relevance.norms import recognise
-from fedmosaic.seeding import generator
-
-# The most logits held at a time (128 MB in fp32), whatever the length of the batch.
-LIMIT = 1 << 25
-# The most positions at a time on a CPU when some rows are left out; narrow products run best so.
-BLOCK = 128
-# Columns of the head are padded with zeros to a multiple of this, the width of a vector register.
-TILE = 16
+from fedmosaic.models.backbone import Backbone
+from fedmosaic.relevance.autograd import AutogradSignature
+from fedmosaic.relevance.closed_form import ClosedFormSignature
+from fedmosaic.relevance.last_layer import WAY_OUT, NoClosedFormError
+from fedmosaic.relevance.signature_model import Method, SignatureModel
 
 
-class SignatureModel:
-    """Compute signatures with a frozen model that all clients share.
-
-    Signatures are comparable only between equal models with the same ``keep`` and ``seed``.
+def signature_model(backbone: Backbone, keep: float = 0.4, seed: int = 0) -> SignatureModel:
+    """Return the model that computes signatures: in closed form where it holds, else by autograd.
 
     Args:
         backbone: The shared model. Disable any adapter that was injected into it.
-        keep: Share of the d rows of G that a signature holds, in (0, 1].
+        keep: Share of the gradient's rows that a signature holds, in (0, 1].
         seed: Draws these rows.
-
-    Attributes:
-        rows: [k] int64, the rows of G in a signature, ascending.
-        size: k * d_ff, the length of a signature.
 
     Raises:
         ConfigError: ``keep`` is out of range.
-        ModelError: the closed form does not cover the model's last layers, or disagrees with
-            autograd, which is checked once.
+        ModelError: the model can give no signature, or an adapter is active in it.
     """
-
-    def __init__(self, backbone: Backbone, keep: float = 0.4, seed: int = 0) -> None:
-        if not 0 < keep <= 1:
-            raise ConfigError(f"relevance.keep is {keep}; it must lie in (0, 1]")
-        self.backbone = backbone
-        self.down_proj = find_down_projection(backbone)
-        weight, bias = find_head(backbone)
-        width = backbone.hidden_size
-        self.logit_scale = find_logit_scale(backbone)
-        self.norm = recognise(backbone.final_norm, width)
-
-        count = max(1, round(keep * width))
-        order = torch.randperm(width, generator=generator("signature rows", seed, width))
-        self.rows = order[:count].sort().values.to(weight.device)
-        self.size = count * self.down_proj.in_features
-        self._head_rows = weight  # [V, k]; nothing is copied when all rows are used
-        self._block = max(1, LIMIT // len(weight))
-        if count < width:
-            self._head_rows = nn.functional.pad(self._head_rows[:, self.rows], (0, -count % TILE))
-            self._block = min(self._block, BLOCK) if weight.device.type == "cpu" else self._block
-        # With n = scale * x + bias and z = W_lm n + c, the offset takes the constant parts out of
-        # <delta, z>. The other vector sums up scale * g, which LayerNorm needs.
-        offsets = [] if bias is None else [bias.float()]
-        if self.norm.bias is not None:
-            offsets.append((weight @ self.norm.bias.to(weight.dtype)).float())
-        self._offset = sum(offsets) if offsets else None
-        self._scale_sum = (
-            (weight @ self.norm.scale.to(weight.dtype)).float() if self.norm.centred else None
-        )
-        self._verify()
-
-    @torch.no_grad()
-    def gradient(self, batch: Batch) -> Tensor:
-        """Return the signature of a batch: rows of G, flat, [size] in fp32.
-
-        Raises:
-            DataError: the batch has no labelled token.
-            ModelError: an adapter is active in the signature model.
-        """
-        return self.closed_form(self.forward(batch))
-
-    @torch.no_grad()
-    def closed_form(self, recorded: ForwardPass) -> Tensor:
-        """Return the signature from a recorded forward pass, [size] in fp32."""
-        hidden_gradient = self.hidden_gradient(recorded.hidden, recorded.targets)
-        return (hidden_gradient.T @ recorded.activation.float()).flatten()
-
-    @torch.no_grad()
-    def forward(self, batch: Batch) -> ForwardPass:
-        """Run the model once and record the inputs of its last layers (:func:`record_forward`)."""
-        return record_forward(self.backbone, self.down_proj, batch)
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Return the raw output of the head for inputs [T, d] of the final norm: [T, V] fp32."""
-        raw: Tensor = self.backbone.lm_head(self.backbone.final_norm(hidden))
-        return raw.float()
-
-    def hidden_gradient(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """Return rows of dL/dh at positions [T, d] that predict ``targets`` [T]: [T, k] fp32."""
-        blocks = [
-            self._head_gradient(self.logits(block), labels)
-            for block, labels in zip(
-                hidden.split(self._block), targets.split(self._block), strict=True
-            )
-        ]
-        grad_rows = torch.cat([block[0] for block in blocks])[:, : len(self.rows)]
-        inner = torch.cat([block[1] for block in blocks])
-        totals = [block[2] for block in blocks if block[2] is not None]
-        result = self.norm.backward(
-            hidden, grad_rows, self.rows, inner, torch.cat(totals) if totals else None
-        )
-        return result.mul_(self.logit_scale / len(targets))
-
-    def _head_gradient(
-        self, logits: Tensor, targets: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Differentiate the loss at the head's raw output [T, V].
-
-        Returns:
-            Rows of T * g, <T * g, n>, and for LayerNorm the sum of scale * T * g.
-        """
-        delta = torch.softmax(
-            logits if self.logit_scale == 1 else logits * self.logit_scale, dim=-1
-        )
-        inner = _row_products(delta, logits)
-        at = targets.unsqueeze(-1)
-        inner -= logits.gather(-1, at).squeeze(-1)
-        delta.scatter_add_(-1, at, delta.new_full((), -1.0).expand(at.shape))
-        if self._offset is not None:
-            inner -= delta @ self._offset
-        total = None if self._scale_sum is None else delta @ self._scale_sum
-        return (delta.to(self._head_rows.dtype) @ self._head_rows).float(), inner, total
-
-    def _verify(self) -> None:
-        """Compare the closed form with autograd on random tokens, and refuse a model that differs.
-
-        This finds a norm or a factor between the down-projection and the residual stream (Gemma 2,
-        Granite).
-        """
-        backbone, device = self.backbone, self._head_rows.device
-        batch = _random_batch(backbone, len(self._head_rows), device)
-        with torch.no_grad():
-            recorded = self.forward(batch)
-            ours = self.hidden_gradient(recorded.hidden, recorded.targets)
-        theirs, dtype = _autograd_gradient(backbone, self.down_proj, batch)
-        expected = theirs[:, self.rows]
-        error = ((ours - expected).norm() / expected.norm().clamp_min(1e-30)).item()
-        if not error < (1e-3 if dtype == torch.float32 else 0.1):
-            raise ModelError(
-                f"signature: the closed form does not hold for {backbone.name} "
-                f"({type(backbone.model).__name__}; relative error {error:.1e}), whose last layer "
-                "or head differs from Llama's; choose another signature model (relevance.model)"
-            )
-
-
-def _random_batch(backbone: Backbone, vocabulary: int, device: torch.device) -> Batch:
-    """Return one sentence of nine random tokens, all labelled, without image tokens."""
-    ids = torch.randint(vocabulary, (1, 9), generator=generator("signature check", vocabulary))
-    image_token = backbone.image_token_id
-    if image_token is not None:
-        ids[ids == image_token] = (image_token + 1) % vocabulary
-    ids = ids.to(device)
-    return Batch(input_ids=ids, attention_mask=torch.ones_like(ids), labels=ids)
-
-
-def _autograd_gradient(
-    backbone: Backbone, down_proj: nn.Linear, batch: Batch
-) -> tuple[Tensor, torch.dtype]:
-    """Return dL/dh [T, d] in fp32 by autograd, and the dtype of the logits.
-
-    A zero is added to the output of the down-projection; its gradient is dL/dh there, and no
-    parameter is touched.
-    """
-    zero: list[Tensor] = []
-
-    def add_zero(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        zero.append(torch.zeros_like(output, requires_grad=True))
-        return output + zero[0]
-
-    handle = down_proj.register_forward_hook(add_zero)
     try:
-        with torch.enable_grad():
-            logits = backbone.model(**batch.inputs).logits
-            loss = nn.functional.cross_entropy(
-                logits[0, :-1].float(), batch.labels[0, 1:], reduction="mean"
-            )
-            (gradient,) = torch.autograd.grad(loss, zero[0])
-    finally:
-        handle.remove()
-    return gradient[0, :-1].float(), logits.dtype
+        return ClosedFormSignature(backbone, keep, seed)
+    except NoClosedFormError:
+        return AutogradSignature(backbone, keep, seed)
+
+
+@dataclass(frozen=True)
+class SignatureKind:
+    """Say whether and how a model gives signatures.
+
+    Attributes:
+        method: ``closed form`` or ``autograd``; ``no`` for a model that gives none.
+        layer: path of the layer whose weight's gradient is the signature; empty with ``no``.
+        reason: why there is no closed form, or no signature; empty with ``closed form``.
+    """
+
+    method: Method | Literal["no"]
+    layer: str
+    reason: str
+
+
+def signature_kind(backbone: Backbone) -> SignatureKind:
+    """Find out whether and how a model gives signatures. Nothing is raised."""
+    try:
+        return SignatureKind("closed form", ClosedFormSignature(backbone).layer.path, "")
+    except NoClosedFormError as error:
+        reason = str(error)
+    except ModelError as error:
+        return SignatureKind("no", "", _reason(error))
+    try:
+        return SignatureKind("autograd", AutogradSignature(backbone).layer.path, reason)
+    except ModelError as error:
+        return SignatureKind("no", "", _reason(error))
+
+
+def _reason(error: ModelError) -> str:
+    """Return the message of an error without the way out, to be said of a model in a list."""
+    return str(error).removeprefix("signature: ").removesuffix(WAY_OUT)
 
 
 def ema(previous: Tensor | None, new: Tensor, alpha: float = 0.5) -> Tensor:
@@ -219,15 +76,3 @@ def ema(previous: Tensor | None, new: Tensor, alpha: float = 0.5) -> Tensor:
     if not 0 < alpha <= 1:
         raise ConfigError(f"relevance.ema is {alpha}; alpha must lie in (0, 1]")
     return new.clone() if previous is None else torch.lerp(previous, new, alpha)
-
-
-def _row_products(a: Tensor, b: Tensor) -> Tensor:
-    """Return the products <a_t, b_t> of the rows of two [T, V] matrices, [T].
-
-    Small matrix products of two rows each take twice the arithmetic of vecdot, but run three times
-    as fast on a CPU.
-    """
-    even = len(a) // 2 * 2
-    left, right = (x[:even].view(even // 2, 2, x.shape[1]) for x in (a, b))
-    pairs = torch.bmm(left, right.mT).diagonal(dim1=1, dim2=2).flatten()
-    return pairs if even == len(a) else torch.cat([pairs, torch.linalg.vecdot(a[even:], b[even:])])

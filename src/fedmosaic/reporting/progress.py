@@ -42,7 +42,13 @@ class ConsoleProgress(Callback):
         continuation = (
             [f"continuing after round {first_round} of {scenario.rounds}"] if first_round else []
         )
-        print_parts([Text(title, "bold"), models, *continuation], self.console)
+        parts: list[Text | str] = [
+            Text(title, "bold"),
+            models,
+            *_signature_lines(settings),
+            *continuation,
+        ]
+        print_parts(parts, self.console)
         self.settings = settings
         self.own_tasks = {
             client.name: {task.name for task in client.tasks} for client in scenario.clients
@@ -120,6 +126,16 @@ class ConsoleProgress(Callback):
         if self.progress is not None:
             self.progress.stop()
             self.progress = None
+
+
+def _signature_lines(settings: RunSettings) -> list[str]:
+    """Say which model computes signatures where it is not simply the smallest, in closed form."""
+    found = settings.signature
+    if found is None or (found.method == "closed form" and not found.skipped):
+        return []
+    way = "in closed form" if found.method == "closed form" else "by autograd"
+    line = f"signatures: {settings.scenario.relevance.model}, {way}, at {found.layer}"
+    return [line, *(f"  not {name}: it {reason}" for name, reason in found.skipped.items())]
 
 
 class AlignProgress:
