@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+from transformers.pytorch_utils import Conv1D
 
 from fedmosaic.adapters import CoLoraConfig, build_pair, export_to_folder
 from fedmosaic.models.kinds import takes_images
@@ -40,22 +41,14 @@ LOADING = """
 """
 
 
-def adapted(model: nn.Module, filled, q: bool) -> tuple[PeftModel, tuple[str, str]]:
-    """Put a filled pair on all linear layers; two LoRAs of PEFT where layers are Conv1D."""
+def adapted(model: nn.Module, filled, q: bool) -> PeftModel:
+    """Put a filled pair on all linear layers of the decoder."""
     structure = find_structure(model)
-    linear = [p for p, m in structure.layers.named_modules() if isinstance(m, nn.Linear)]
-    if linear:
-        leaves = "|".join({path.rpartition(".")[2] for path in linear})
-        pattern = rf"{re.escape(structure.layers_path)}\.\d+\..*\.({leaves})"
-        config = CoLoraConfig(r=4, lora_alpha=8.0, num_blocks=1, target_modules=pattern, q=q)
-        return filled(build_pair(model, config)), ("local", "global")
-    first, second = ["c_attn", "c_fc"], ["c_attn", "c_proj"]
-    config = LoraConfig(r=4, target_modules=first, init_lora_weights=False)
-    peft_model = get_peft_model(model, config, adapter_name="one")
-    config = LoraConfig(r=2, target_modules=second, init_lora_weights=False)
-    peft_model.add_adapter("two", config)
-    peft_model.base_model.set_adapter(["one", "two"])
-    return peft_model, ("one", "two")
+    linear = [p for p, m in structure.layers.named_modules() if isinstance(m, nn.Linear | Conv1D)]
+    leaves = "|".join({path.rpartition(".")[2] for path in linear})
+    pattern = rf"{re.escape(structure.layers_path)}\.\d+\..*\.({leaves})"
+    config = CoLoraConfig(r=4, lora_alpha=8.0, num_blocks=1, target_modules=pattern, q=q)
+    return filled(build_pair(model, config))
 
 
 @pytest.fixture
@@ -72,11 +65,11 @@ def exported(filled, tmp_path: Path) -> dict[str, str]:
         for layout, q in (("peft", True), ("vllm", False)):
             base = kind.from_pretrained(folder, dtype="float32").eval()
             before = base(input_ids=ids).logits
-            model, names = adapted(base, filled, q)
+            model = adapted(base, filled, q)
             logits = model.eval()(input_ids=ids).logits.detach()
             assert not torch.allclose(before, logits, atol=1e-2)
             saved[layout] = logits
-            export_to_folder(model, tmp_path / f"{family}-{layout}", names, layout=layout)
+            export_to_folder(model, tmp_path / f"{family}-{layout}", layout=layout)
         torch.save(saved, tmp_path / f"{family}.pt")
     return kinds
 

@@ -124,21 +124,27 @@ def experts() -> DeepseekV3ForCausalLM:
 
 
 @pytest.mark.parametrize("layout", ["peft", "vllm"])
-def test_what_plain_peft_cannot_load_is_refused_before_writing(
-    experts, filled, tmp_path: Path, layout
-) -> None:
-    config = CoLoraConfig(r=2, num_blocks=1, q=False, target_modules=[*MLP, "o_proj"])
-    model = filled(build_pair(copy.deepcopy(experts), config))
-    with pytest.raises(ModelError, match=r"gate_proj.*leave down_proj, gate_proj, up_proj out"):
-        export_to_folder(model, tmp_path / "lora", layout=layout)
-    assert list(tmp_path.iterdir()) == []
-    config = CoLoraConfig(r=2, num_blocks=1, q=False, target_modules=["o_proj", "q_b_proj"])
+def test_modules_that_peft_takes_for_experts(experts, filled, tmp_path: Path, layout) -> None:
+    modules = [*MLP, "o_proj", "q_b_proj"]
+    config = CoLoraConfig(r=2, num_blocks=1, shared_r=3, q=False, target_modules=modules)
     model = filled(build_pair(copy.deepcopy(experts), config))
     folder = export_to_folder(model, tmp_path / "lora", layout=layout)
     ids = torch.arange(12).reshape(2, 6)
     plain = PeftModel.from_pretrained(copy.deepcopy(experts), folder).eval()
     expected = model(input_ids=ids).logits
+    assert not torch.allclose(experts(input_ids=ids).logits, expected, atol=1e-2)
     torch.testing.assert_close(plain(input_ids=ids).logits, expected, rtol=1e-5, atol=1e-5)
+    assert set(ExportedLora.read(folder).ranks.values()) == ({4} if layout == "vllm" else {3, 4})
+
+
+def test_what_plain_peft_cannot_load_is_refused_before_writing(
+    experts, filled, tmp_path: Path
+) -> None:
+    config = CoLoraConfig(r=2, num_blocks=1, target_modules=[*MLP, "o_proj"])
+    model = filled(build_pair(copy.deepcopy(experts), config))
+    with pytest.raises(ModelError, match=r"Plain PEFT .*gate_proj.*lora_bias.*adapter\.q: false"):
+        export_to_folder(model, tmp_path / "lora")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_check_itself_leaves_the_model_and_finds_missing_tensors(pair, inputs) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
@@ -37,12 +38,23 @@ def check_loads(model: PeftModel, config: LoraConfig, state: Mapping[str, Tensor
             loaded = get_peft_model(bare, copy.deepcopy(config), low_cpu_mem_usage=True)
             result = set_peft_model_state_dict(loaded, meta)
     except (ValueError, TypeError, KeyError, RuntimeError, AttributeError) as error:
-        raise _cannot_load(_modules(state), str(error).strip().splitlines()[0]) from error
+        raise _cannot_load(_modules(state), config, " ".join(str(error).split())[:300]) from error
     missing = [name for name in result.missing_keys if ".lora_" in name]
     if missing or result.unexpected_keys:
         wrong = _modules([*missing, *result.unexpected_keys])
         here = [path for path in _modules(state) if path in wrong] or _modules(state)
-        raise _cannot_load(here, "it would put the adapter on other modules")
+        raise _cannot_load(here, config, "it would put the adapter on other modules")
+
+
+def targets_moved_by_peft(model: PeftModel, config: LoraConfig) -> set[str]:
+    """Return the targets that PEFT takes for those of an earlier Transformers while it loads.
+
+    An example is ``gate_proj`` in some mixture-of-experts models, which PEFT replaces by the
+    projection of all experts, wherever that name occurs.
+    """
+    converted = copy.deepcopy(config)
+    convert_peft_config_for_transformers(converted, model.base_model.model, None)
+    return set(config.target_modules or ()) - set(converted.target_modules or ())
 
 
 def without_weights(model: PeftModel) -> nn.Module:
@@ -83,9 +95,11 @@ def _modules(names: Mapping[str, Tensor] | list[str]) -> list[str]:
     return sorted(set(paths))
 
 
-def _cannot_load(modules: list[str], reason: str) -> ModelError:
+def _cannot_load(modules: list[str], config: LoraConfig, reason: str) -> ModelError:
     names = ", ".join(sorted({path.rpartition(".")[2] for path in modules}))
+    without_q = ", or with adapter.q: false, which makes no bias" if config.lora_bias else ""
     return ModelError(
         f"Plain PEFT cannot load an adapter on {names} of this model ({len(modules)} modules, such "
-        f"as {modules[0]}): {reason}. Train with adapter.target_modules that leave {names} out."
+        f"as {modules[0]}): {reason}. Train with adapter.target_modules that leave {names} out"
+        f"{without_q}."
     )
