@@ -16,7 +16,7 @@ from fedmosaic.adapters.export_check import check_loads
 from fedmosaic.adapters.exported import ExportedLora
 from fedmosaic.errors import ModelError
 
-MLP = ["gate_proj", "up_proj", "down_proj"]
+MLP = r"model\.layers\.\d\..*\.(gate_proj|up_proj|down_proj|o_proj|q_b_proj)"
 
 
 def test_one_rank_plain_names_no_bias_and_the_same_logits(
@@ -124,27 +124,32 @@ def experts() -> DeepseekV3ForCausalLM:
 
 
 @pytest.mark.parametrize("layout", ["peft", "vllm"])
-def test_modules_that_peft_takes_for_experts(experts, filled, tmp_path: Path, layout) -> None:
-    modules = [*MLP, "o_proj", "q_b_proj"]
-    config = CoLoraConfig(r=2, num_blocks=1, shared_r=3, q=False, target_modules=modules)
+def test_what_plain_peft_can_load_of_a_model_with_experts(
+    experts, filled, tmp_path: Path, layout
+) -> None:
+    ids = torch.arange(12).reshape(2, 6)
+    config = CoLoraConfig(r=2, num_blocks=1, q=False, target_modules=MLP)
     model = filled(build_pair(copy.deepcopy(experts), config))
     folder = export_to_folder(model, tmp_path / "lora", layout=layout)
-    ids = torch.arange(12).reshape(2, 6)
     plain = PeftModel.from_pretrained(copy.deepcopy(experts), folder).eval()
     expected = model(input_ids=ids).logits
     assert not torch.allclose(experts(input_ids=ids).logits, expected, atol=1e-2)
     torch.testing.assert_close(plain(input_ids=ids).logits, expected, rtol=1e-5, atol=1e-5)
-    assert set(ExportedLora.read(folder).ranks.values()) == ({4} if layout == "vllm" else {3, 4})
 
 
-def test_what_plain_peft_cannot_load_is_refused_before_writing(
-    experts, filled, tmp_path: Path
-) -> None:
-    config = CoLoraConfig(r=2, num_blocks=1, target_modules=[*MLP, "o_proj"])
+@pytest.mark.parametrize("bias", [False, True])
+def test_what_plain_peft_would_put_on_other_modules_is_refused(experts, filled, bias) -> None:
+    config = CoLoraConfig(r=2, num_blocks=1, q=bias, target_modules=MLP)
     model = filled(build_pair(copy.deepcopy(experts), config))
-    with pytest.raises(ModelError, match=r"Plain PEFT .*gate_proj.*lora_bias.*adapter\.q: false"):
-        export_to_folder(model, tmp_path / "lora")
-    assert list(tmp_path.iterdir()) == []
+    exported, state = export_lora(model)
+    path = "model.layers.1.mlp.shared_experts"
+    for name, (inputs, outputs) in {"gate_proj": (32, 16), "up_proj": (32, 16)}.items():
+        exported.target_modules.add(f"{path}.{name}")
+        state[f"base_model.model.{path}.{name}.lora_A.weight"] = torch.ones(exported.r, inputs)
+        state[f"base_model.model.{path}.{name}.lora_B.weight"] = torch.ones(outputs, exported.r)
+    way_out = r"leave .*gate_proj, .*out" + (r", or with adapter\.q: false" if bias else r"\.")
+    with pytest.raises(ModelError, match=rf"Plain PEFT cannot load .*{way_out}"):
+        check_loads(model, exported, state)
 
 
 def test_the_check_itself_leaves_the_model_and_finds_missing_tensors(pair, inputs) -> None:

@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers.pytorch_utils import Conv1D
 
-from fedmosaic.adapters.export_check import check_loads, targets_moved_by_peft
+from fedmosaic.adapters.export_check import check_loads
 from fedmosaic.adapters.exported import ExportedLora
 from fedmosaic.adapters.layer import AdaptedLinear
 from fedmosaic.adapters.linear import CoLoraLinear, LoraLinear
@@ -163,13 +163,6 @@ def _name_modules(
         config.exclude_modules = sorted(
             path for path in modules if path.rpartition(".")[2] in leaves and path not in factors
         )
-    moved = targets_moved_by_peft(model, config)
-    if moved:  # named as a parameter, a weight is left where it is
-        paths = [path for path in factors if {path, path.rpartition(".")[2]} & moved]
-        config.target_modules = set(config.target_modules or ()) - moved
-        config.target_parameters = [f"{path}.weight" for path in paths]
-        for pattern in (config.rank_pattern, config.alpha_pattern):
-            pattern.update({f"{p}.weight": pattern.pop(p) for p in paths if p in pattern})
 
 
 def _has_bias(factors: Mapping[str, Factors]) -> bool:

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
-from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
@@ -44,17 +43,6 @@ def check_loads(model: PeftModel, config: LoraConfig, state: Mapping[str, Tensor
         wrong = _modules([*missing, *result.unexpected_keys])
         here = [path for path in _modules(state) if path in wrong] or _modules(state)
         raise _cannot_load(here, config, "it would put the adapter on other modules")
-
-
-def targets_moved_by_peft(model: PeftModel, config: LoraConfig) -> set[str]:
-    """Return the targets that PEFT takes for those of an earlier Transformers while it loads.
-
-    An example is ``gate_proj`` in some mixture-of-experts models, which PEFT replaces by the
-    projection of all experts, wherever that name occurs.
-    """
-    converted = copy.deepcopy(config)
-    convert_peft_config_for_transformers(converted, model.base_model.model, None)
-    return set(config.target_modules or ()) - set(converted.target_modules or ())
 
 
 def without_weights(model: PeftModel) -> nn.Module:
