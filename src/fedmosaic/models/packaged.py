@@ -37,17 +37,21 @@ FORMAT = 1
 
 # SmolLM2's own turns, without the system prompt that its template writes before every conversation,
 # which would be half the tokens of a short one, and without a line end after the last answer.
+# Jinja removes a line end that follows a block, so a single one is written as a value.
 _SMOLLM2 = (
     "{% for message in messages %}"
     "<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>"
-    "{% if not loop.last or message['role'] != 'assistant' %}\n{% endif %}{% endfor %}"
+    "{% if not loop.last or message['role'] != 'assistant' %}{{ '\\n' }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-# A base model has no template: questions and answers as in texts, after the <bos> that Gemma needs.
+# A base model has no template: questions and answers as in texts, after the <bos> that Gemma needs,
+# and again without a line end after the last answer.
 _GEMMA = (
     "{{ bos_token }}{% for message in messages %}"
     "{% if message['role'] == 'user' %}Question: {{ message['content'] }}\n"
-    "{% else %}Answer: {{ message['content'] }}{{ eos_token }}\n{% endif %}{% endfor %}"
+    "{% elif message['role'] == 'system' %}{{ message['content'] }}\n"
+    "{% else %}Answer: {{ message['content'] }}{{ eos_token }}"
+    "{% if not loop.last %}{{ '\\n' }}{% endif %}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}Answer:{% endif %}"
 )
 
