@@ -167,6 +167,16 @@ def test_too_long_an_example_is_named() -> None:
         backbone.encode(example("red " * 5000))
 
 
+def test_a_token_without_an_embedding_is_named() -> None:
+    """Published tokenizers hold special tokens beyond the embedding, which a text may spell."""
+    backbone = Backbone.load(MODELS[0])
+    backbone.tokenizer.add_special_tokens({"additional_special_tokens": ["<soft>"]})
+    rows = backbone.model.get_input_embeddings().weight.shape[0]
+    assert backbone.tokenizer.convert_tokens_to_ids("<soft>") >= rows
+    with pytest.raises(DataError, match=rf"example 'e' holds the token {rows}"):
+        backbone.encode(example("what is <soft>?"))
+
+
 def test_bundled_models_have_a_name() -> None:
     assert set(MODELS) <= set(bundled_names())
     assert all(locate(name)[0] for name in bundled_names())

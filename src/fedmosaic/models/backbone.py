@@ -17,12 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from fedmosaic.data.example import Example, Turn
-from fedmosaic.errors import DataError, ModelError
+from fedmosaic.errors import ModelError
 from fedmosaic.models.batch import Batch, images_of, pad_left
 from fedmosaic.models.chat import ChatFormat
 from fedmosaic.models.encoding import IGNORE, Encoded, Encoder, last_answer
 from fedmosaic.models.fingerprint import fingerprint
 from fedmosaic.models.generation_settings import clear_generation_settings, own_stops
+from fedmosaic.models.limits import check_limits
 from fedmosaic.models.llava_images import find_image_features
 from fedmosaic.models.loading import ModelOptions, load_pretrained
 from fedmosaic.models.positions import needs_positions, positions
@@ -209,12 +210,9 @@ class Backbone:
         return known[key]
 
     def _checked(self, example: Example, encoded: Encoded) -> Encoded:
-        limit = getattr(self.text_config, "max_position_embeddings", None)
-        if limit and len(encoded.input_ids) > limit:
-            raise DataError(
-                f"example {example.id!r} has {len(encoded.input_ids)} tokens; {self.name} "
-                f"takes at most {limit}: shorten it or leave it out"
-            )
+        longest = getattr(self.text_config, "max_position_embeddings", None)
+        rows = self.model.get_input_embeddings().weight.shape[0]
+        check_limits(example, encoded, self.name, longest, rows, self.image_token_id)
         return encoded
 
     def token_origins(self, example: Example) -> Tensor:
