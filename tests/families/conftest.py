@@ -12,14 +12,15 @@ from fedmosaic.models.backbone import Backbone
 from tests.families import build
 
 Load = Callable[[str], Backbone]
+FolderOf = Callable[[str], Path]
 
 
 @pytest.fixture(scope="session")
-def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def folder_of(tmp_path_factory: pytest.TempPathFactory) -> FolderOf:
     root = tmp_path_factory.mktemp("families")
     return cache(lambda name: build(name, root / name))
 
 
 @pytest.fixture(scope="session")
-def load(folder_of: Callable[[str], Path]) -> Load:
+def load(folder_of: FolderOf) -> Load:
     return cache(lambda name: Backbone.load(str(folder_of(name))))

@@ -35,6 +35,8 @@ EXAMPLES = {
         "system turn", (Turn("system", "Answer in two words."), QUESTION, ANSWER)
     ),
 }
+# The example with a system turn, as a template without a system role writes it.
+JOINED = Example("joined", (Turn("user", "Answer in two words.\n\nName a bird."), ANSWER))
 WITH_IMAGES = ("one image", "two images")
 
 

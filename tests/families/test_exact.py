@@ -15,12 +15,12 @@ from torch.nn.functional import cross_entropy
 from fedmosaic.data import Example, Turn
 from fedmosaic.evaluation.generation import generate
 from fedmosaic.models.backbone import Backbone
-from fedmosaic.models.encoding import IGNORE, Encoded
+from fedmosaic.models.encoding import IGNORE, Encoded, last_answer
 from fedmosaic.models.feature_cache import FeatureCache
 from fedmosaic.training.loss import answer_loss
 from tests.families import LANGUAGE, VISION
-from tests.families.conftest import Load
-from tests.families.examples import ANSWER, EXAMPLES, WITH_IMAGES, messages
+from tests.families.conftest import FolderOf, Load
+from tests.families.examples import EXAMPLES, JOINED, WITH_IMAGES, messages
 from tests.families.sample import sample
 
 REFUSED = {"mllama", "idefics2"}  # tests/families/test_refused.py
@@ -75,10 +75,10 @@ def test_ids_are_the_processors_own_and_labels_the_answers(
     load: Load, name: str, case: str
 ) -> None:
     model, example = load(name), EXAMPLES[case]
-    if case == "system turn" and not model.chat._has_system_role:
-        pytest.skip("its template refuses system turns: see the next test")
     encoded = model.encode(example)
-    own, end = own_ids(model, example), model.tokenizer.eos_token_id
+    without_role = case == "system turn" and not model.chat._has_system_role
+    own = own_ids(model, JOINED if without_role else example)
+    end = model.tokenizer.eos_token_id
     if own is not None:
         ids = list(encoded.input_ids)
         # Where the template writes no end, it is added in place of white space after the answer.
@@ -91,12 +91,21 @@ def test_ids_are_the_processors_own_and_labels_the_answers(
     assert text.replace(" ", "") == answers.replace(" ", "")
 
 
-def test_a_system_text_without_a_role_stands_before_the_question(load: Load) -> None:
-    model = load("gemma2")
+def test_a_system_text_without_a_role_stands_before_the_question(folder_of: FolderOf) -> None:
+    model = Backbone.load(str(folder_of("gemma2")))  # it warns of this once
     with pytest.warns(UserWarning, match="has no system role"):
-        encoded = model.encode(replace(EXAMPLES["system turn"], id="new"))
-    joined = Turn("user", "Answer in two words.\n\nName a bird.")
-    assert encoded.input_ids == model.encode(Example("joined", (joined, ANSWER))).input_ids
+        encoded = model.encode(EXAMPLES["system turn"])
+    assert encoded.input_ids == model.encode(JOINED).input_ids
+
+
+@pytest.mark.parametrize(("name", "case"), CASES)
+def test_the_model_goes_on_where_the_answer_begins(load: Load, name: str, case: str) -> None:
+    """The prompt of an evaluation is the beginning of what is learned, token for token."""
+    model, example = load(name), EXAMPLES[case]
+    prompt = model.encode(example, answer=False).input_ids
+    encoded = model.encode(example)
+    assert encoded.input_ids[: len(prompt)] == prompt
+    assert last_answer(encoded.labels) == len(prompt)
 
 
 @pytest.mark.parametrize(("name", "case"), CASES)

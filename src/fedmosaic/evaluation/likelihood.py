@@ -25,8 +25,7 @@ def choose_by_likelihood(
     single: list[int] = []
     several: list[int] = []
     for index, example in enumerate(examples):
-        lengths = [_labelled(backbone.encode_option(example, o)) for o in example.options]
-        (single if all(len(length) == 2 for length in lengths) else several).append(index)
+        (single if _one_token_each(backbone, example) else several).append(index)
     # The prompt's next-token distribution ranks options of one token each. The end of the turn has
     # about the same likelihood after any of them.
     for part, batch in prompt_batches(backbone, [examples[i] for i in single], batch_size):
@@ -46,6 +45,15 @@ def choose_by_likelihood(
     for index, sums in scores.items():
         chosen[index] = max(range(len(sums)), key=sums.__getitem__)
     return chosen
+
+
+def _one_token_each(backbone: Backbone, example: Example) -> bool:
+    """Return whether each option is the prompt, one token and the end of the turn."""
+    prompt = backbone.encode(example, answer=False).input_ids
+    return all(
+        item.input_ids[:-2] == prompt and len(_labelled(item)) == 2
+        for item in (backbone.encode_option(example, option) for option in example.options)
+    )
 
 
 def _labelled(item: Encoded) -> list[int]:

@@ -205,7 +205,9 @@ class Encoder:
         """Return where the model begins to write the answer whose text begins at ``start``.
 
         This is the end of the generation prompt, if only white space lies between. Templates that
-        write more before an answer (an empty block of reasoning) write it for the model.
+        write more before an answer (an empty block of reasoning) write it for the model. Blanks
+        before the answer belong to it: most tokenizers join a blank with the word after it, and
+        tokens of the prompt must be the first tokens of the whole text.
         """
         prompt = self.chat.render(before, generation=True)
         if (
@@ -213,8 +215,8 @@ class Encoder:
             and text.startswith(prompt)
             and not text[len(prompt) : start].strip()
         ):
-            return len(prompt)
-        return start
+            start = len(prompt)
+        return len(text[:start].rstrip(" "))
 
     def _stop(self, text: str, stop: int, last: bool) -> tuple[int, bool]:
         """Return the end of an answer with its end-of-turn token, and whether there is one."""

@@ -138,7 +138,7 @@ class ImageFeatures:
             by_image={
                 name: _tensor(value)
                 for name, value in out.items()
-                if name in self.forward_names and name.startswith(("image_", "num_"))
+                if name in self.forward_names - set(OF_TEXT) and not name.startswith("pixel")
             },
             units=units,
         )
