@@ -6,7 +6,6 @@ The default suite takes a sample; ``make test-families`` takes every family.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
@@ -20,7 +19,8 @@ from fedmosaic.models.feature_cache import FeatureCache
 from fedmosaic.training.loss import answer_loss
 from tests.families import LANGUAGE, VISION
 from tests.families.conftest import FolderOf, Load
-from tests.families.examples import EXAMPLES, JOINED, WITH_IMAGES, messages
+from tests.families.examples import EXAMPLES, JOINED, WITH_IMAGES
+from tests.families.plain import assert_own_ids, pixels
 from tests.families.sample import sample
 
 REFUSED = {"mllama", "idefics2"}  # tests/families/test_refused.py
@@ -50,26 +50,6 @@ LOOSE = {"qwen3_next": 1e-3, "qwen3_5": 1e-3, "gemma4": 3e-5}
 SHORT = {"phi4"}  # its positions depend on whether the longest text of a batch passes a threshold
 
 
-def own_ids(model: Backbone, example: Example) -> list[int] | None:
-    """Return the ids that the model's processor or tokenizer gives; None: it has no template."""
-    if not model.chat.has_template:
-        return None
-    if model.processor is None:
-        return list(
-            model.tokenizer.apply_chat_template(messages(example, parts=False), return_dict=False)
-        )
-    pictures = [image.load() for image in example.images]
-    given = {"images": pictures} if pictures else {}
-    out = model.processor.apply_chat_template(
-        messages(example, parts=True),
-        tokenize=True,
-        return_dict=True,
-        return_tensors="pt",
-        processor_kwargs=given,
-    )
-    return [int(token) for token in out["input_ids"][0]]
-
-
 @pytest.mark.parametrize(("name", "case"), CASES)
 def test_ids_are_the_processors_own_and_labels_the_answers(
     load: Load, name: str, case: str
@@ -77,13 +57,7 @@ def test_ids_are_the_processors_own_and_labels_the_answers(
     model, example = load(name), EXAMPLES[case]
     encoded = model.encode(example)
     without_role = case == "system turn" and not model.chat._has_system_role
-    own = own_ids(model, JOINED if without_role else example)
-    end = model.tokenizer.eos_token_id
-    if own is not None:
-        ids = list(encoded.input_ids)
-        # Where the template writes no end, it is added in place of white space after the answer.
-        appended = ids[-1] == end != own[-1] and ids[:-1] == own[: len(ids) - 1]
-        assert ids == own or (appended and not model.tokenizer.decode(own[len(ids) - 1 :]).strip())
+    assert_own_ids(model, JOINED if without_role else example, encoded.input_ids)
     labels = [label for label in encoded.labels if label != IGNORE]
     assert labels[-1] in model.stop_tokens
     text = model.tokenizer.decode(labels, skip_special_tokens=True)
@@ -126,27 +100,6 @@ def test_the_loss_is_that_of_plain_transformers(load: Load, name: str, case: str
         with torch.no_grad():
             recomputed = answer_loss(model.model, model, model.collate([model.encode(example)]))
         assert abs(float(ours - recomputed)) < 1e-6
-
-
-def pixels(model: Backbone, example: Example, taken: dict[str, Any]) -> dict[str, Any]:
-    """Return what the processor gives beside the ids; token types as long as our ids."""
-    if not example.images:
-        return {}
-    pictures = [image.load() for image in example.images]
-    if model.chat.has_template:
-        text = model.chat.locate(example.turns, "x").text
-    else:
-        text = "<image>" * len(pictures) + "?"
-    out = model.processor(
-        text=[text], images=[pictures], add_special_tokens=False, return_tensors="pt"
-    )
-    found = {
-        key: value
-        for key, value in out.items()
-        if key not in ("input_ids", "attention_mask", "labels", "num_patches")
-    }
-    types = ("token_type_ids", "mm_token_type_ids")
-    return {key: taken.get(key) if key in types else value for key, value in found.items()}
 
 
 @pytest.mark.parametrize(("name", "case"), CASES)

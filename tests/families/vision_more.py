@@ -88,7 +88,7 @@ MORE = {
                 num_key_value_heads=2,
                 head_dim=8,
                 patch_size=4,
-                position_embedding_size=64,
+                position_embedding_size=256,
             ),
             image="<|image|>",
             text_changes={
