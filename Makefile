@@ -6,13 +6,16 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 export OMP_WAIT_POLICY ?= PASSIVE
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: quickstart test lint docs test-peft flower browser check clean
+.PHONY: quickstart test test-families lint docs test-peft flower browser check clean
 
 quickstart: $(VENV)/.installed  ## watch four heterogeneous clients learn from one another
 	$(BIN)/fedmosaic run miniature/quickstart
 
 test: $(VENV)/.test  ## the default test suite
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+test-families: $(VENV)/.test  ## every tiny model family, where the default suite takes a sample
+	FEDMOSAIC_ALL_FAMILIES=1 HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/families
 
 lint: $(VENV)/.lint  ## style and types
 	$(BIN)/ruff check src tests benchmarks docs

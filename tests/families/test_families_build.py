@@ -1,11 +1,10 @@
 """Test that the tiny checkpoints are what plain transformers loads and runs.
 
-The default suite takes a sample; ``FEDMOSAIC_ALL_FAMILIES=1`` takes every family.
+The default suite takes a sample; ``make test-families`` takes every family.
 """
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -21,14 +20,10 @@ from transformers import (
 )
 
 from tests.families import LANGUAGE, REFUSED, TORCHVISION, VISION, build
+from tests.families.sample import sample
 from tests.families.video import load_processor
 
-ALL = os.environ.get("FEDMOSAIC_ALL_FAMILIES") == "1"
-SAMPLE = {"llava_llama", "qwen2_vl", "gemma3", "internvl", "llama", "gpt2"}
-
-
-def sample(names: tuple[str, ...]) -> list[str]:
-    return [name for name in names if ALL or name in SAMPLE]
+SAMPLE = ("llava_llama", "qwen2_vl", "gemma3", "internvl", "llama", "gpt2")
 
 
 def picture(width: int, height: int, shade: int = 0) -> Image.Image:
@@ -80,7 +75,7 @@ def logits(model: PreTrainedModel, batch: BatchFeature) -> torch.Tensor:
     return model(**batch).logits
 
 
-@pytest.mark.parametrize("name", sample(VISION))
+@pytest.mark.parametrize("name", sample(VISION, *SAMPLE))
 def test_a_vision_family_runs_in_plain_transformers(name: str, tmp_path: Path) -> None:
     model = AutoModelForImageTextToText.from_pretrained(build(name, tmp_path)).eval()
     processor = load_processor(tmp_path)
@@ -92,7 +87,7 @@ def test_a_vision_family_runs_in_plain_transformers(name: str, tmp_path: Path) -
         assert result.std() > 0.1, case
 
 
-@pytest.mark.parametrize("name", sample(VISION))
+@pytest.mark.parametrize("name", sample(VISION, *SAMPLE))
 def test_the_picture_changes_what_a_vision_family_answers(name: str, tmp_path: Path) -> None:
     model = AutoModelForImageTextToText.from_pretrained(build(name, tmp_path)).eval()
     processor = load_processor(tmp_path)
@@ -106,7 +101,7 @@ def test_the_picture_changes_what_a_vision_family_answers(name: str, tmp_path: P
     assert (dark - light).abs().max() > 0.01
 
 
-@pytest.mark.parametrize("name", sample(LANGUAGE))
+@pytest.mark.parametrize("name", sample(LANGUAGE, *SAMPLE))
 def test_a_language_family_runs_in_plain_transformers(name: str, tmp_path: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(build(name, tmp_path)).eval()
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
@@ -122,7 +117,7 @@ def test_a_language_family_runs_in_plain_transformers(name: str, tmp_path: Path)
         assert all(text in prompt for _, text in turns)
 
 
-@pytest.mark.parametrize("name", sample((*VISION, *TORCHVISION, *LANGUAGE, *REFUSED)))
+@pytest.mark.parametrize("name", sample((*VISION, *TORCHVISION, *LANGUAGE, *REFUSED), *SAMPLE))
 def test_a_folder_is_the_same_every_time(name: str, tmp_path: Path) -> None:
     first = build(name, tmp_path / "a")
     torch.rand(3)  # what was drawn before must not matter
