@@ -24,6 +24,7 @@ from fedmosaic.models.digest import add_weights
 from fedmosaic.models.encoding import Tokens
 from fedmosaic.models.feature_cache import FeatureCache, StoredFeatures
 from fedmosaic.models.feature_database import FeatureDatabase
+from fedmosaic.models.processors import LastImages
 
 Unit = tuple[Image, ...]
 FIELDS = ("pooler_output", "deepstack_features")
@@ -77,6 +78,9 @@ class ImageFeatures:
         self.fingerprint = self._fingerprint()
         self.cache = self._caches.setdefault(self.fingerprint, FeatureCache())
         self._replacements: dict[str, str] = {}
+        self._loaded: tuple[Unit, list[Any]] = ((), [])
+        if hasattr(processor, "_process_images"):
+            processor._process_images = LastImages(processor._process_images)
 
     @property
     def modules(self) -> list[nn.Module]:
@@ -177,7 +181,9 @@ class ImageFeatures:
         Raises:
             ModelError: the processor refuses them.
         """
-        pictures = [image.load() for image in images]
+        if images != self._loaded[0]:
+            self._loaded = (images, [image.load() for image in images])
+        pictures = self._loaded[1]
         try:
             return self.processor(
                 text=[text],

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import importlib.util
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from fedmosaic.errors import ModelError
@@ -117,6 +119,33 @@ def absent_part() -> Any:
             return {}
 
     return Absent()
+
+
+class LastImages:
+    """Process no images a second time in succession.
+
+    The prompt and the options of a question are texts with the same images.
+
+    Args:
+        process: The method ``_process_images`` of a processor.
+    """
+
+    def __init__(self, process: Callable[..., tuple[Any, list[str]]]) -> None:
+        self.process = process
+        self._asked: tuple[list[Any], dict[str, Any]] = ([], {})
+        self._given: tuple[Any, list[str]] = ({}, [])
+
+    def __call__(self, images: Any, **settings: Any) -> tuple[Any, list[str]]:
+        """Return pixels and replacements of placeholders; copies, which a caller may change."""
+        from transformers.image_utils import make_flat_list_of_images
+
+        pictures = list(make_flat_list_of_images(images))
+        before, same_settings = self._asked[0], settings == self._asked[1]
+        if not same_settings or [*map(id, pictures)] != [*map(id, before)]:
+            self._given = self.process(images, **settings)
+            self._asked = (pictures, settings)
+        processed, written = self._given
+        return copy.copy(processed), list(written)
 
 
 def _unchecked(kind: Any) -> Any:
