@@ -49,7 +49,7 @@ def test_every_command_and_option_has_a_help() -> None:
             else:
                 assert action.help and not action.help.endswith("."), action
         assert parser.description and parser.description.endswith("."), parser.prog
-    assert len(parsers) == len(COMMANDS) + 2
+    assert len(parsers) == len(COMMANDS) + 3
     assert all(status in parsers[0].format_help() for status in ("0 on", "1 if", "2 for", "130"))
 
 

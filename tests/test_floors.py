@@ -18,7 +18,7 @@ FLOORS = [
     {"alignment"},
     {"algorithms", "miniature", "miniature.pretraining"},
     {"federation"},
-    {"engines", "experiments"},
+    {"engines", "experiments", "model_check"},
     {"reporting"},
     {"api"},
     {"cli"},

@@ -14,7 +14,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fedmosaic.api import adapt, align, compare, export, report, resume, run, show
+    from fedmosaic.api import (
+        adapt,
+        align,
+        check_models,
+        compare,
+        export,
+        report,
+        resume,
+        run,
+        show,
+    )
     from fedmosaic.config.load import load_scenario
 
 __version__ = "0.1.0"
@@ -22,6 +32,7 @@ __all__ = [
     "__version__",
     "adapt",
     "align",
+    "check_models",
     "compare",
     "export",
     "load_scenario",
@@ -40,6 +51,7 @@ _HOMES = {
     "report": "fedmosaic.api",
     "adapt": "fedmosaic.api",
     "align": "fedmosaic.api",
+    "check_models": "fedmosaic.api",
     "load_scenario": "fedmosaic.config.load",
 }
 

@@ -62,7 +62,7 @@ def scenario(adapter: AdapterSettings = SETTINGS) -> Scenario:
 
 
 def colora(base: Backbone, adapter: AdapterSettings = SETTINGS) -> Any:
-    return build_colora(base, [], None, {}, scenario(adapter), 0)
+    return build_colora(base, [], None, {}, adapter, 0)
 
 
 def adapted_paths(model: PeftModel) -> set[str]:

@@ -66,7 +66,7 @@ def adapted(backbone: Backbone, settings: AdapterSettings) -> Coverage:
         ModelError: as :func:`fedmosaic.adapters.targets.targets`.
     """
     chosen = targets(backbone, settings.target_modules)
-    sizes = dict(_sizes(backbone.model))
+    sizes = dict(parameter_sizes(backbone.model))
     total = sum(sizes.values()) or 1
     inside = {id(module.module): module for layer in chosen for module in layer}
     covered = sum(_size(module.module, sizes) for module in inside.values())
@@ -102,8 +102,8 @@ def _grouped(left: Counter[tuple[str, str]], total: int) -> list[LeftOut]:
     ]
 
 
-def _sizes(model: nn.Module) -> Iterator[tuple[int, int]]:
-    """Yield each parameter's id and number of values, as they were before quantisation."""
+def parameter_sizes(model: nn.Module) -> Iterator[tuple[int, int]]:
+    """Yield the id and the number of values of each parameter, as it was before quantisation."""
     for module in model.modules():
         linear = widths(module)
         for name, parameter in module.named_parameters(recurse=False):

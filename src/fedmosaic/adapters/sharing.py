@@ -65,6 +65,29 @@ def with_shared_sites(backbones: Sequence[Backbone], settings: AdapterSettings) 
     return settings.model_copy(update={"shared_modules": found[0] if same else found})
 
 
+def unshared_roles(
+    backbone: Backbone, settings: AdapterSettings, shared: Sequence[Roles]
+) -> list[str]:
+    """Return the roles that a model adapts at a block end without sharing them.
+
+    Args:
+        backbone: the model.
+        settings: the ``adapter`` section.
+        shared: the shared roles for each block; empty: nothing is shared.
+    """
+    if not shared or settings.block_rule == "cka":
+        return []
+    layers = targets(backbone, settings.target_modules)
+    ends = Placement.of(settings).block_ends(backbone.num_layers)
+    roles = [
+        module.role
+        for block, end in enumerate(ends)
+        for module in layers[end]
+        if module.role not in shared[block]
+    ]
+    return list(dict.fromkeys(roles))
+
+
 def _check_names(backbones: Sequence[Backbone], settings: AdapterSettings) -> None:
     """Raise ModelError for a model without adapters, or a name that no model has."""
     chosen = [

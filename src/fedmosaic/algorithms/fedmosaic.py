@@ -70,7 +70,8 @@ class FedMosaic(Algorithm):
         self, backbone: Backbone, public: Sequence[Example], alignment: Alignment | None = None
     ) -> Any:
         subspaces = self.subspaces(backbone, alignment)
-        return build_colora(backbone, public, alignment, subspaces, self.scenario, self.seed)
+        adapter = self.scenario.adapter
+        return build_colora(backbone, public, alignment, subspaces, adapter, self.seed)
 
     def subspaces(self, backbone: Backbone, alignment: Alignment | None) -> Mapping[str, Tensor]:
         """Return the frozen A and B of the architecture; empty: as drawn from the seed."""

@@ -24,13 +24,14 @@ COMMANDS = {
     "adapt": "Measure how fast the clients of finished runs learn new tasks.",
     "list": "List algorithms, scenarios, models or datasets.",
     "export": "Write a client's adapter as a standard PEFT LoRA adapter.",
+    "model": "Check whether models can be trained here.",
     "align": "Align the frozen A and B matrices of several models.",
     "miniature": "Rebuild the small models that come with the library.",
 }
 EPILOG = (
-    "Exit status: 0 on success; 1 if some runs of a comparison failed; 2 for a mistake in the "
-    "command, a file or the settings; 130 after Ctrl-C. Start with: fedmosaic run "
-    "miniature/quickstart"
+    "Exit status: 0 on success; 1 if some runs of a comparison failed, or a model has a problem; "
+    "2 for a mistake in the command, a file or the settings; 130 after Ctrl-C. Start with: "
+    "fedmosaic run miniature/quickstart"
 )
 
 
@@ -58,8 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments after ``fedmosaic``; by default those of the process.
 
     Returns:
-        The exit status: 0 on success; 1 if some runs of a comparison failed; 2 for an error that
-        the user can correct; 130 after Ctrl-C.
+        The exit status: 0 on success; 1 if some runs of a comparison failed, or a checked model
+        has a problem; 2 for an error that the user can correct; 130 after Ctrl-C.
     """
     arguments = build_parser().parse_args(argv)
     from fedmosaic.errors import FedMosaicError, Interrupted

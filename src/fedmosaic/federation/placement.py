@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from fedmosaic.adapters.coverage import adapted
 from fedmosaic.adapters.placement import Placement
-from fedmosaic.adapters.sharing import shared_sites, with_shared_sites
-from fedmosaic.adapters.targets import targets
+from fedmosaic.adapters.sharing import shared_sites, unshared_roles, with_shared_sites
 from fedmosaic.config import RunSettings
 from fedmosaic.federation.runtime import Runtime
 from fedmosaic.models.backbone import Backbone
@@ -48,7 +46,7 @@ def describe(runtime: Runtime) -> dict[str, Any]:
     """
     scenario = runtime.scenario
     models = {runtime.architecture(name): runtime.backbone(name) for name in scenario.models_used}
-    shared: Sequence[Sequence[str]] = ()
+    shared: tuple[tuple[str, ...], ...] = ()
     if runtime.algorithm.shares_subspaces:
         shared = shared_sites(_models(runtime), scenario.adapter)
     found = {}
@@ -58,7 +56,8 @@ def describe(runtime: Runtime) -> dict[str, Any]:
         ]
         content = adapted(model, scenario.adapter).to_json()
         content.pop("model")
-        found[name] = {**content, "clients": clients, "own": _own(runtime, model, shared)}
+        own = unshared_roles(model, scenario.adapter, shared)
+        found[name] = {**content, "clients": clients, "own": own}
     return {"models": found, "shared": [list(roles) for roles in shared]}
 
 
@@ -70,19 +69,3 @@ def _models(runtime: Runtime) -> list[Backbone]:
     return [
         runtime.backbone(name) for name in dict.fromkeys(runtime.architecture(n) for n in names)
     ]
-
-
-def _own(runtime: Runtime, model: Backbone, shared: Sequence[Sequence[str]]) -> list[str]:
-    """Return the roles that a model adapts at a block end without sharing them."""
-    settings = runtime.scenario.adapter
-    if not shared or settings.block_rule == "cka":
-        return []
-    layers = targets(model, settings.target_modules)
-    ends = Placement.of(settings).block_ends(model.num_layers)
-    roles = [
-        module.role
-        for block, end in enumerate(ends)
-        for module in layers[end]
-        if module.role not in shared[block]
-    ]
-    return list(dict.fromkeys(roles))

@@ -91,6 +91,10 @@ class ChatFormat:
         """
         return self._write(self._messages(turns), generation)
 
+    def messages(self, turns: Sequence[Turn]) -> list[dict[str, Any]]:
+        """Return a conversation as the messages that ``apply_chat_template`` takes."""
+        return self._as_dicts(self._messages(turns), self._as_parts)
+
     def locate(self, turns: Sequence[Turn], name: str) -> RenderedChat:
         """Render a conversation and find every turn's text in it.
 
@@ -195,17 +199,9 @@ class ChatFormat:
         return self._apply(messages, generation, self._as_parts)
 
     def _apply(self, messages: Sequence[Message], generation: bool, as_parts: bool) -> str:
-        write = _parts if as_parts else self._plain
-        contents = [
-            self._plain(content) if role == "system" and self._plain_system else write(content)
-            for role, content in messages
-        ]
         try:
             text = self._writer.apply_chat_template(
-                [
-                    {"role": role, "content": content}
-                    for (role, _), content in zip(messages, contents, strict=True)
-                ],
+                self._as_dicts(messages, as_parts),
                 tokenize=False,
                 add_generation_prompt=generation,
                 chat_template=None if self.has_template else PLAIN_TEMPLATE,
@@ -215,6 +211,18 @@ class ChatFormat:
                 f"the chat template of {self.name} cannot be applied: {error}"
             ) from error
         return str(text)
+
+    def _as_dicts(self, messages: Sequence[Message], as_parts: bool) -> list[dict[str, Any]]:
+        """Return messages as a chat template takes them."""
+        return [
+            {
+                "role": role,
+                "content": _parts(content)
+                if as_parts and not (role == "system" and self._plain_system)
+                else self._plain(content),
+            }
+            for role, content in messages
+        ]
 
     def _plain(self, content: Sequence[Piece | None]) -> str:
         return "".join(

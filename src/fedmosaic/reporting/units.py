@@ -17,6 +17,14 @@ def amount(size: float) -> str:
     return f"{size:.1f} TB"
 
 
+def count(number: int) -> str:
+    """Format a large number of things: ``1.7 million``."""
+    for size, word in ((1e9, "billion"), (1e6, "million"), (1e3, "thousand")):
+        if number >= size:
+            return f"{number / size:.1f} {word}"
+    return str(number)
+
+
 def operations(count: float) -> str:
     """Format a number of floating-point operations in a readable unit."""
     for unit in ("MFLOP", "GFLOP", "TFLOP"):

@@ -18,7 +18,7 @@ from fedmosaic.adapters import (
 from fedmosaic.adapters.placement import Placement
 from fedmosaic.algorithms.common.lora import model_inputs, quiet_peft, target_pattern
 from fedmosaic.alignment import Alignment
-from fedmosaic.config import AdapterSettings, Scenario
+from fedmosaic.config import AdapterSettings
 from fedmosaic.data.example import Example
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.seeding import seed_for
@@ -29,7 +29,7 @@ def build_colora(
     public: Sequence[Example],
     alignment: Alignment | None,
     subspaces: Mapping[str, Tensor],
-    scenario: Scenario,
+    settings: AdapterSettings,
     seed: int,
 ) -> Any:
     """Put the adapters ``local`` and ``global`` on a fork of the backbone.
@@ -39,14 +39,14 @@ def build_colora(
         public: the public examples that ``adapter.shared_scale: unit`` is measured on.
         alignment: says which layers end blocks and how A and B were made; None: not aligned.
         subspaces: A and B in place of the ones drawn from the seed; empty: those.
-        scenario: its ``adapter`` section is used.
+        settings: the scenario's ``adapter`` section.
         seed: of the run; draws A and B.
 
     Returns:
         the PEFT model in evaluation mode, in which both adapters are equal.
     """
     with quiet_peft():
-        config = colora_config(backbone, public, alignment, scenario, seed)
+        config = colora_config(backbone, public, alignment, settings, seed)
         model = build_pair(backbone.fork(), config)
     if subspaces:
         load_shared(model, subspaces)
@@ -61,11 +61,10 @@ def colora_config(
     backbone: Backbone,
     public: Sequence[Example],
     alignment: Alignment | None,
-    scenario: Scenario,
+    settings: AdapterSettings,
     seed: int,
 ) -> CoLoraConfig:
     """Return the configuration of both adapters; arguments as of :func:`build_colora`."""
-    settings = scenario.adapter
     scaled = alignment is not None and alignment.scaled
     measurable = bool(public) and settings.num_blocks > 0 and not scaled
     return CoLoraConfig(

@@ -1,0 +1,135 @@
+"""Check models one after the other, and what they can share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from fedmosaic.adapters.coverage import adapted
+from fedmosaic.config import AdapterSettings
+from fedmosaic.data.example import Example
+from fedmosaic.model_check.encoding import ComparedItems, compare
+from fedmosaic.model_check.facts import facts_of
+from fedmosaic.model_check.items import made_items
+from fedmosaic.model_check.problems import collected
+from fedmosaic.model_check.report import CheckedModel
+from fedmosaic.model_check.settings import CheckSettings
+from fedmosaic.model_check.sharing import share
+from fedmosaic.model_check.training import load_export, take_step
+from fedmosaic.models.backbone import Backbone
+from fedmosaic.models.loading import ModelOptions
+from fedmosaic.models.prefix import takes_suffix
+from fedmosaic.relevance.signature import signature_kind
+
+Progress = Callable[[str, str], None]
+"""Take the name of a model and what is done with it next."""
+
+
+def check_models(
+    names: Sequence[str],
+    settings: CheckSettings,
+    items: Sequence[Example] | None = None,
+    progress: Progress = lambda name, step: None,
+) -> list[CheckedModel]:
+    """Check models one after the other; what is wrong with one does not stop the others.
+
+    Args:
+        names: their names, as in a scenario.
+        settings: how they are loaded and adapted.
+        items: items of the user's data; None: items that are made here.
+        progress: notified of every step.
+
+    Returns:
+        one result for each name, in order.
+    """
+    results = {name: CheckedModel(name) for name in names}
+    loaded: dict[str, Backbone] = {}
+    for name, result in results.items():
+        progress(name, "loading")
+        with collected(result, "loading"):
+            loaded[name] = _load(name, settings)
+    adapters = share(loaded, results, settings.adapter)
+    for name, backbone in loaded.items():
+        result = results[name]
+        found = _check_encoding(backbone, result, items, progress)
+        if name in adapters:
+            _check_training(backbone, result, adapters[name], found.examples, progress)
+    if items is not None:
+        for result in results.values():
+            result.items = result.items or []
+    return [results[name] for name in names]
+
+
+def _load(name: str, settings: CheckSettings) -> Backbone:
+    fields = settings.models.model_dump()
+    fields.pop("gradient_checkpointing")
+    return Backbone.load(name, ModelOptions(**fields))
+
+
+def _check_encoding(
+    backbone: Backbone,
+    result: CheckedModel,
+    items: Sequence[Example] | None,
+    progress: Progress,
+) -> ComparedItems:
+    """Say what the model is, and compare ids and loss with plain Transformers."""
+    progress(result.name, "ids and loss")
+    result.family = backbone.model.config.model_type
+    found = ComparedItems()
+    with collected(result, "encoding"):
+        if items is None:
+            first, others = made_items(backbone)
+            compare(backbone, [first], others, found)
+        else:
+            compare(backbone, items, (), found)
+    for problem in found.problems:
+        result.add_problem(problem)
+    result.notes += dict.fromkeys(found.notes)
+    result.ids_equal, result.loss_difference = found.equal, found.loss
+    result.image_tokens = _tokens_of_a_picture(backbone, found)
+    if items is not None:
+        result.items = found.items
+    if takes_suffix(backbone.chat, backbone.processor):
+        result.notes.append("it takes one question about pictures and its answer, nothing else")
+    elif not backbone.chat.has_template:
+        result.notes.append(
+            "it has no chat template: conversations are written in a format of fedmosaic's own "
+            "(USER: … ASSISTANT: …), and the ids are compared with its tokenizer's of that text"
+        )
+    return found
+
+
+def _tokens_of_a_picture(backbone: Backbone, found: ComparedItems) -> int | None:
+    if not backbone.vision:
+        return 0
+    for example, item in zip(found.examples, found.items, strict=True):
+        if len(example.images) == 1:
+            return item.image_tokens
+    assert backbone.images is not None
+    return backbone.images.tokens_per_image
+
+
+def _check_training(
+    backbone: Backbone,
+    result: CheckedModel,
+    adapter: AdapterSettings,
+    examples: Sequence[Example],
+    progress: Progress,
+) -> None:
+    """Say what is adapted and how signatures are made; train for one step and export."""
+    with collected(result, "counting its parameters"):
+        result.facts = facts_of(backbone)
+        result.coverage = adapted(backbone, adapter)
+    progress(result.name, "signature")
+    with collected(result, "the signature"):
+        result.signature = signature_kind(backbone)
+    if not examples:
+        return
+    progress(result.name, "training step")
+    with collected(result, "a training step"):
+        trained = take_step(backbone, examples, adapter)
+        result.step, result.step_loss = True, trained.loss
+        result.adapter_memory = trained.memory
+        progress(result.name, "export")
+        with collected(result, "the export"):
+            result.export_difference = load_export(backbone, trained.model, examples)
+            result.export = True
