@@ -20,7 +20,7 @@ from transformers import AutoConfig
 from fedmosaic.adapters import adapter_parameters, export_to_folder
 from fedmosaic.adapters.targets import targets
 from fedmosaic.algorithms.common.colora import build_colora
-from fedmosaic.config import Scenario
+from fedmosaic.config import AdapterSettings
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.models.kinds import takes_images
 from tests.families import LANGUAGE, VISION
@@ -60,10 +60,8 @@ LOADING = """
 
 def adapted(base: Backbone, q: bool) -> Any:
     """Return the model as a client trains it, with adapters of random weights."""
-    settings = {"r": 4, "alpha": 8, "num_blocks": 1, "q": q}
-    clients = [{"name": "a", "model": base.name, "tasks": ["t"]}]
-    scenario = Scenario.model_validate({"clients": clients, "adapter": settings})
-    model = build_colora(base, [], None, {}, scenario, 0)
+    settings = AdapterSettings(r=4, alpha=8, num_blocks=1, q=q)
+    model = build_colora(base, [], None, {}, settings, 0)
     draw = torch.Generator().manual_seed(11)
     with torch.no_grad():
         for name in ("local", "global"):
