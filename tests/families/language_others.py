@@ -147,6 +147,15 @@ OTHERS = {
         template("jamba"),
         stops=("<|endoftext|>", "<|eom|>"),
     ),
+    "mamba": Family(decoder("mamba", head_dim=NOT_SET, state_size=4), vocabulary.neox),
+    "mamba2": Family(
+        decoder("mamba2", head_dim=16, num_heads=4, state_size=8, n_groups=1), vocabulary.neox
+    ),
+    "falcon_mamba": Family(
+        decoder("falcon_mamba", head_dim=NOT_SET, state_size=4),
+        partial(end_of_text, *CHATML_TURN),
+        template("qwen2"),
+    ),
     "qwen3_next": Family(
         decoder(
             "qwen3_next",

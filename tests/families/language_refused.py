@@ -1,4 +1,4 @@
-"""Families that must be refused: encoder-decoders, and state-space models without attention."""
+"""Families that must be refused: encoder-decoders."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from functools import partial
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedModel, T5Tokenizer
 
 from tests.families import vocabulary
-from tests.families.family import NOT_SET, Family, Tokenizer, text_config
-from tests.families.language_parts import decoder
+from tests.families.family import Family, Tokenizer, text_config
 
 
 def encoder_decoder(kind: str, tokenizer: Tokenizer, **changes: object) -> PreTrainedModel:
@@ -17,10 +16,6 @@ def encoder_decoder(kind: str, tokenizer: Tokenizer, **changes: object) -> PreTr
 
 
 REFUSED = {
-    "mamba": Family(decoder("mamba", head_dim=NOT_SET, state_size=4), vocabulary.neox),
-    "mamba2": Family(
-        decoder("mamba2", head_dim=16, num_heads=4, state_size=8, n_groups=1), vocabulary.neox
-    ),
     "t5": Family(
         partial(
             encoder_decoder, "t5", num_decoder_layers=2, d_kv=8, d_ff=48, decoder_start_token_id=0

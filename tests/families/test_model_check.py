@@ -28,7 +28,7 @@ TAKEN = [
         [name for name in VISION if name not in REFUSED],
         *("llava_llama", "qwen2_vl", "smolvlm", "gemma3", "paligemma"),
     ),
-    *sample(LANGUAGE, "llama", "gpt2", "mixtral", "falcon"),
+    *sample(LANGUAGE, "llama", "gpt2", "mixtral", "falcon", "mamba"),
 ]
 Folder = Callable[[str], Path]
 

@@ -18,7 +18,9 @@ from fedmosaic.errors import ConfigError, DataError
 from fedmosaic.model_check import encoding, training
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.models.encoding import Encoder
+from fedmosaic.models.loading import bundled_names
 from tests.families import build
+from tests.families.sample import sample
 
 MINIATURE = "miniature/llama-8x96"
 KEYS = [
@@ -56,6 +58,13 @@ def test_a_bundled_model(capsys: pytest.CaptureFixture[str]) -> None:
         **{"family": "llava", "ids_equal": True, "image_tokens": 9, "signature": "closed form"},
         **{"step": True, "export": True, "problems": []},
     }
+
+
+@pytest.mark.parametrize("name", sample(bundled_names(), "miniature/qwen2-10x112"))
+def test_bundled_models(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status, found = check(capsys, name)
+    assert status == 0 and found["ids_equal"] and found["export"]
+    assert found["signature"] == "closed form" and found["loss_difference"] < 1e-5
 
 
 def test_the_table_for_people(capsys: pytest.CaptureFixture[str], llama: Path) -> None:
