@@ -37,7 +37,7 @@ def some_traces(
     return Traces(
         {"block.0.o": x, "block.1.o": x},
         {"block.0.o": g, "block.1.o": g},
-        torch.zeros(examples, 2).bool(),
+        torch.full((examples, 2), -1),
     )
 
 

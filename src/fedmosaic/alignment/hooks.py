@@ -50,10 +50,32 @@ class SiteActivations:
     Attributes:
         x: inputs [n, T, d_in].
         y: outputs [n, T, d_out].
+
+    Some models put all tokens of a batch into one dimension, [n · T, d]: see :func:`by_token`.
     """
 
     x: Tensor
     y: Tensor
+
+
+def by_token(values: Tensor, mask: Tensor, site: str) -> Tensor:
+    """Return the activations or gradients of a site by example and token, [n, T, d].
+
+    Args:
+        values: of all tokens of a batch, [n, T, d] or [n · T, d].
+        mask: attention mask of the batch [n, T].
+        site: model and site, for messages.
+
+    Raises:
+        ModelError: the site sees other tokens than those of the batch.
+    """
+    if values.shape[:-1] not in (mask.shape, (mask.numel(),)):
+        raise ModelError(
+            f"{site} has activations of shape {list(values.shape)} for {list(mask.shape)} tokens, "
+            "which cannot be matched with another model's: share other modules "
+            "(adapter.shared_modules)"
+        )
+    return values.reshape(*mask.shape, values.shape[-1])
 
 
 @contextmanager
@@ -100,3 +122,14 @@ def forward(backbone: Backbone, batch: Batch, model: Any = None, gradients: bool
     columns = batch.columns(length - 1 - min(batch.answer_width, length - 1), length)
     with backbone.input_gradients() if gradients else nullcontext():
         return backbone.logits(backbone.model if model is None else model, batch, columns)
+
+
+def last_column(backbone: Backbone, batch: Batch) -> Tensor | int:
+    """Return the last column for :meth:`Backbone.logits`, with all layers run on all tokens.
+
+    Asked for a number of last columns, Gemma 4 runs the layers that share keys and values on these
+    columns alone. Other models get the number, with which the published alignments were made.
+    """
+    width = batch.input_ids.shape[1]
+    shared = getattr(backbone.text_config, "num_kv_shared_layers", 0)
+    return batch.columns(width - 1, width) if shared else 1

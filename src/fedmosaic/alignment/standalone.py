@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic import Field
 
 from fedmosaic.adapters.placement import BlockRule, Placement
-from fedmosaic.config import AlignmentSettings
+from fedmosaic.adapters.sharing import with_shared_sites
+from fedmosaic.config import AdapterSettings, AlignmentSettings
+from fedmosaic.errors import ModelError
+from fedmosaic.models.backbone import Backbone
 from fedmosaic.models.roles import PROJECTIONS
 
 
@@ -21,8 +26,11 @@ class StandaloneSettings(AlignmentSettings):
     num_blocks: int = Field(default=4, ge=1)
     """N_B, the number of blocks; A and B are computed for the last layer of each."""
 
-    modules: tuple[str, ...] = Field(default=PROJECTIONS, min_length=1)
-    """Names of the modules with A and B. Default: the seven projections of a decoder layer."""
+    modules: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Roles of the modules with A and B (``adapter.shared_modules`` in a scenario).
+
+    None: all roles that every model has at the ends of its blocks.
+    """
 
     block_rule: BlockRule = "depth"
     """Rule that chooses the last layers of blocks: ``depth``, ``even`` or ``cka``."""
@@ -35,5 +43,27 @@ class StandaloneSettings(AlignmentSettings):
 
     @property
     def placement(self) -> Placement:
-        """Return the placement alone."""
-        return Placement(self.r, self.num_blocks, self.modules, self.block_rule)
+        """Return the placement for models that have all seven projections."""
+        return Placement(self.r, self.num_blocks, self.modules or PROJECTIONS, self.block_rule)
+
+    def placement_for(self, models: Sequence[Backbone]) -> Placement:
+        """Return the placement with the sites that all of these models have.
+
+        Raises:
+            ModelError: as :func:`fedmosaic.adapters.sharing.shared_sites`.
+        """
+        adapter = AdapterSettings(
+            r=self.r,
+            num_blocks=self.num_blocks,
+            shared_modules=self.modules,
+            block_rule=self.block_rule,
+        )
+        for model in models:
+            self.placement.block_ends(model.num_layers)
+        try:
+            return Placement.of(with_shared_sites(models, adapter))
+        except ModelError as error:
+            raise ModelError(
+                f"{error} (for an alignment by itself: modules and num_blocks, as in "
+                "--set modules=[o_proj,down_proj])"
+            ) from error

@@ -72,7 +72,7 @@ def align(
             loaded[pivot],
             examples,
             chosen.alignment,
-            chosen.placement,
+            chosen.placement_for(list(loaded.values())),
             shown,
         )
     if out is not None:

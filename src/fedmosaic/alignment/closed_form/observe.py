@@ -15,7 +15,7 @@ from fedmosaic.adapters.placement import AdapterSite
 from fedmosaic.alignment.closed_form.probes import likelihood_probes, word_probes
 from fedmosaic.alignment.correspondence.positions import Matching, match_origins
 from fedmosaic.alignment.correspondence.vocabulary import vocabulary_size
-from fedmosaic.alignment.hooks import SiteActivations, forward, record_sites
+from fedmosaic.alignment.hooks import SiteActivations, by_token, forward, record_sites
 from fedmosaic.config import AlignmentSettings
 from fedmosaic.data.example import Example
 from fedmosaic.errors import ModelError
@@ -131,10 +131,13 @@ def _observe_batch(
     with record_sites(backbone, sites) as recorded, torch.set_grad_enabled(gradients):
         logits = forward(backbone, batch, gradients=gradients)
     real = batch.attention_mask.bool()
-    found = {
-        key: {"x": _widen(each.x.detach()[real]), "y": _widen(each.y.detach()[real])}
-        for key, each in recorded.items()
-    }
+    found = {}
+    for key, each in recorded.items():
+        x, y = (
+            by_token(values.detach(), real, f"{backbone.name}: {key}")[real]
+            for values in (each.x, each.y)
+        )
+        found[key] = {"x": _widen(x), "y": _widen(y)}
     if gradients:
         if words:
             values = word_probes(
@@ -166,7 +169,8 @@ def _probe_gradients(
     each = [torch.autograd.grad(value, outputs, retain_graph=True) for value in values]
     found = {}
     for number, site in enumerate(sites):
-        g = torch.stack([gradient[number][real] for gradient in each], 1)
+        name = f"{backbone.name}: {site.key}"
+        g = torch.stack([by_token(gradient[number], real, name)[real] for gradient in each], 1)
         if not torch.isfinite(g).all():
             raise ModelError(
                 f"{backbone.name}: the output gradients at {site.key} are not finite; "

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fedmosaic.alignment.correspondence.cka import Bases, StreamedCka, principal_bases
 from fedmosaic.alignment.correspondence.positions import match, pool, stack
+from fedmosaic.alignment.hooks import last_column
 from fedmosaic.data.example import Example
 from fedmosaic.errors import ModelError
 from fedmosaic.models.backbone import Backbone, Batch
@@ -128,17 +129,21 @@ def layer_outputs(backbone: Backbone, batch: Batch) -> list[Tensor]:
     The last of them is not yet normalised by the final norm.
     """
     with _recording(backbone) as states:
-        backbone.logits(backbone.model, batch)
+        backbone.logits(backbone.model, batch, last_column(backbone, batch))
     return states
 
 
 @contextmanager
 def _recording(backbone: Backbone) -> Iterator[list[Tensor]]:
-    """Record the output of every decoder layer in the order of execution."""
+    """Record the output of every decoder layer in the order of execution.
+
+    Parallel streams, such as the four of Gemma 3n [streams, n, T, hidden], are averaged.
+    """
     states: list[Tensor] = []
 
     def record(_: Any, __: Any, output: Any) -> None:
-        states.append(output[0] if isinstance(output, tuple) else output)
+        state = output[0] if isinstance(output, tuple) else output
+        states.append(state.mean(0) if state.dim() > 3 else state)
 
     with ExitStack() as hooks:
         for layer in backbone.language_layers:

@@ -125,6 +125,26 @@ def match_origins(first: Tensor, second: Tensor, name: str = "?") -> Matching:
     return Matching(groups[0], groups[1], torch.tensor(kinds, dtype=torch.int64))
 
 
+def number_places(tables: Sequence[Tensor]) -> list[Tensor]:
+    """Give numbers to the image tokens of several encodings: equal numbers are equal places.
+
+    Places are compared as in :func:`match_origins`, in the coarsest of all grids.
+
+    Args:
+        tables: as :meth:`Backbone.token_origins` returns them, of any models and examples with the
+            same number of images.
+
+    Returns:
+        for each table int64 [image tokens], counted from 0; -1 for a place that not all have.
+    """
+    rows = [[row for row in table.tolist() if row[0] == TokenKind.IMAGE] for table in tables]
+    grids = _common_grids(*rows)
+    keys = [[_key(row, {}, grids) for row in table] for table in rows]
+    shared = set.intersection(*map(set, keys)) - {None}
+    numbers = {key: n for n, key in enumerate(dict.fromkeys(k for k in keys[0] if k in shared))}
+    return [torch.tensor([numbers.get(key, -1) for key in own], dtype=torch.int64) for own in keys]
+
+
 def pool(values: Tensor, groups: Tensor, count: int) -> Tensor:
     """Average ``values`` [n, d] over each group; tokens of group -1 are left out.
 
@@ -198,17 +218,16 @@ def _cuts(spans: list[_Span]) -> list[int]:
 
 
 def _common_grids(*tables: list[list[int]]) -> dict[int, tuple[int, int]]:
-    """Give, for each image in both tables, the smaller count of places and the smaller side.
+    """Give, for each image in all tables, the smallest count of places and the smallest side.
 
     The side is 0 if one of the counts forms no grid.
     """
     sides = [{row[1]: row[3] for row in table if row[0] == TokenKind.IMAGE} for table in tables]
-    both = {
-        image: (places, sides[1][image]) for image, places in sides[0].items() if image in sides[1]
-    }
+    counts = {image: {side.get(image, 0) for side in sides} for image in sides[0]}
     return {
-        image: (min(counts), min(_grid(count)[1] for count in counts))
-        for image, counts in both.items()
+        image: (min(places), min(_grid(count)[1] for count in places))
+        for image, places in counts.items()
+        if 0 not in places
     }
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from fedmosaic.alignment.common import Subspaces
+from fedmosaic.alignment.correspondence.positions import pool
 from fedmosaic.alignment.refinement.traces import Traces
 from fedmosaic.errors import DataError
 
@@ -93,13 +94,17 @@ class GroupMoments:
 def _inputs(trace: Traces, key: str) -> Tensor:
     """Return rows [tokens, d_in] in float64, centred over the examples.
 
-    They are the images' tokens in order and the last token.
+    They are the last token and the images' places in order, mean-pooled where a model has several
+    tokens at a place.
     """
     x = trace.x[key].double()
     last = x[:, -1:]
-    if not trace.images.any():
+    count = int(trace.images.max()) + 1
+    if not count:
         return (last - last.mean(0)).flatten(0, 1)
-    images = x[trace.images].view(len(x), -1, x.shape[-1])
+    images = torch.stack(
+        [pool(own, places, count) for own, places in zip(x, trace.images, strict=True)]
+    )
     images = (images - images.mean(0)) * ((1 - PREDICTION) / images.shape[1]) ** 0.5
     return torch.cat(((last - last.mean(0)) * PREDICTION**0.5, images), 1).flatten(0, 1)
 

@@ -20,8 +20,9 @@ from fedmosaic.alignment.refinement.strength import (
     limit_condition,
     strengths,
 )
-from fedmosaic.alignment.refinement.traces import Traces, record_traces
+from fedmosaic.alignment.refinement.traces import Traces, image_places, record_traces
 from fedmosaic.alignment.refinement.transplant import transplant_accuracy
+from fedmosaic.errors import ModelError
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.seeding import generator
 
@@ -75,7 +76,10 @@ class ModelTraces:
         together = [*tasks.fitted, *tasks.held_out]
         for number, task in enumerate(together):
             found = [
-                record_traces(model, own, task) for model, own in zip(models, sites, strict=True)
+                record_traces(model, own, task, places=places)
+                for model, own, places in zip(
+                    models, sites, image_places(models, task.examples), strict=True
+                )
             ]
             fitted = number < len(tasks.fitted)
             if fitted:
@@ -84,7 +88,26 @@ class ModelTraces:
                 for traces, own_traces in zip(first if fitted else held_out, found, strict=True):
                     traces.append(own_traces)
             progress("recording pseudo-tasks", number + 1, len(together))
+        for model, own in zip(models, first, strict=True):
+            _check_sites(model.name, own)
         return cls(models, layers, placement, moments, first, held_out)
+
+
+def _check_sites(model: str, traces: Sequence[Traces]) -> None:
+    """Raise ModelError for a site where a P of one could not change any choice."""
+    for key in traces[0].x:
+        ends = [trace.x[key][:, -1] for trace in traces]
+        if all(bool((rows == rows[:1]).all()) for rows in ends):
+            what = "inputs are the same in all examples, as in a model's first layer,"
+        elif not any(bool(trace.g[key][:, :, -1].any()) for trace in traces):
+            what = "output gradients are all zero, as where all answers begin with one token,"
+        else:
+            continue
+        raise ModelError(
+            f"refining {model} at {key}: at the token that predicts the answer its {what} so "
+            "nothing can be learned there. Lower num_blocks, so that no block ends there, share "
+            "other modules, such as o_proj and down_proj, or align without refinement"
+        )
 
 
 def refine_group(

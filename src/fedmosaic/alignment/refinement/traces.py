@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from fedmosaic.adapters.placement import AdapterSite
-from fedmosaic.alignment.hooks import record_sites
+from fedmosaic.alignment.correspondence.positions import number_places
+from fedmosaic.alignment.hooks import by_token, last_column, record_sites
 from fedmosaic.alignment.refinement.pseudo_tasks import CONTRASTS, PseudoTask
+from fedmosaic.data.example import Example
 from fedmosaic.errors import ModelError
 from fedmosaic.models.backbone import Backbone, Batch
 
@@ -23,7 +25,8 @@ class Traces:
         x: inputs of each site [n, T, d_in], padded on the left with zeros.
         g: for each site [n, 2, T, d_out], gradients of the two contrasts of the options' logits by
             the site's output, divided by the ``unit`` of :func:`record_traces`.
-        images: bool [n, T], marks the tokens of images.
+        images: int64 [n, T], the place of each token of an image, with one number for one place in
+            all models and examples (:func:`image_places`); -1 for all other tokens.
     """
 
     x: Mapping[str, Tensor]
@@ -40,10 +43,46 @@ class Traces:
         return {key: x[:, -1].float() for key, x in self.x.items()}
 
 
+def image_places(models: Sequence[Backbone], examples: Sequence[Example]) -> list[list[Tensor]]:
+    """Give numbers to the image tokens of examples with the same number of images.
+
+    Returns:
+        for each model and example int64 [image tokens]. Models with other image sizes or tiles, and
+        images of other shapes, have the places of the coarsest grid in common
+        (:func:`~fedmosaic.alignment.correspondence.positions.number_places`).
+    """
+    counts = [
+        [
+            0
+            if model.image_token_id is None
+            else model.encode(example, answer=False).input_ids.count(model.image_token_id)
+            for example in examples
+        ]
+        for model in models
+    ]
+    found = {count for own in counts for count in own}
+    if len(found) == 1:
+        return [[torch.arange(count) for count in own] for own in counts]
+    numbered = iter(number_places([m.token_origins(one) for m in models for one in examples]))
+    return [[next(numbered) for _ in examples] for _ in models]
+
+
 def record_traces(
-    backbone: Backbone, sites: Sequence[AdapterSite], task: PseudoTask, unit: float = 1e-2
+    backbone: Backbone,
+    sites: Sequence[AdapterSite],
+    task: PseudoTask,
+    unit: float = 1e-2,
+    places: Sequence[Tensor] | None = None,
 ) -> Traces:
     """Record one pseudo-task by one forward and two backward passes.
+
+    Args:
+        backbone: the model.
+        sites: where it is recorded.
+        task: the pseudo-task.
+        unit: of the gradients.
+        places: of the image tokens of each example (:func:`image_places`); default: as this model
+            alone has them.
 
     Raises:
         ModelError: an input or a gradient is not finite.
@@ -59,10 +98,10 @@ def record_traces(
     ]
     x, g = {}, {}
     for number, site in enumerate(sites):
-        inputs = recorded[site.key].x.detach() * real[..., None]
-        gradient = (
-            torch.stack([each[number] for each in gradients], 1) * real[:, None, :, None] / unit
-        )
+        name = f"{backbone.name}: {site.key}"
+        inputs = by_token(recorded[site.key].x.detach(), real, name) * real[..., None]
+        each_g = [by_token(each[number], real, name) for each in gradients]
+        gradient = torch.stack(each_g, 1) * real[:, None, :, None] / unit
         for values in (inputs, gradient):
             if not bool(torch.isfinite(values).all()):
                 raise ModelError(
@@ -73,10 +112,19 @@ def record_traces(
             inputs.to("cpu", torch.float16),
             gradient.clamp(-6e4, 6e4).to("cpu", torch.float16),
         )
-    images = batch.input_ids.eq(
-        -1 if backbone.image_token_id is None else backbone.image_token_id
-    ).cpu()
-    return Traces(x, g, images)
+    if places is None:
+        (places,) = image_places([backbone], task.examples)
+    return Traces(x, g, _marked(backbone, batch, places))
+
+
+def _marked(backbone: Backbone, batch: Batch, places: Sequence[Tensor]) -> Tensor:
+    """Write the place of each image token into a table of all tokens [n, T]."""
+    if backbone.image_token_id is None:
+        return torch.full(batch.input_ids.shape, -1)
+    ids = batch.input_ids.cpu()
+    return torch.full(ids.shape, -1).masked_scatter(
+        ids == backbone.image_token_id, torch.cat(list(places))
+    )
 
 
 def _contrasts(backbone: Backbone, batch: Batch, task: PseudoTask) -> Tensor:
@@ -85,7 +133,7 @@ def _contrasts(backbone: Backbone, batch: Batch, task: PseudoTask) -> Tensor:
         [backbone.answer_ids(word)[0] for word in example.options] for example in task.examples
     ]
     with backbone.input_gradients():
-        last = backbone.logits(backbone.model, batch)[:, -1]
+        last = backbone.logits(backbone.model, batch, last_column(backbone, batch))[:, -1]
     logits = last.float().gather(1, torch.tensor(first, device=last.device))
     contrasts: Tensor = (logits @ CONTRASTS.t().to(logits)).sum(0)
     return contrasts
