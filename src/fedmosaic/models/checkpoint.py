@@ -6,6 +6,7 @@ Only safetensors are read: they hold numbers alone. Pickled weights can hold cod
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from fedmosaic.errors import ModelError
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 _PICKLED = ("pytorch_model*.bin", "*.bin", "*.pt", "*.pth", "*.ckpt")
+_POINTER = "it is only a pointer of Git LFS: run `git lfs pull` in the folder"
+_GGUF = b"GGUF"
+_GGUF_PART = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
 _TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt"),
     *("spiece.model", "sentencepiece.bpe.model", "tekken.json", "*.tiktoken"),
@@ -71,14 +75,31 @@ def tensor_names(name: str, path: Path) -> list[str]:
         with safe_open(str(path), framework="pt") as file:
             return list(file.keys())
     except (SafetensorError, OSError) as error:
-        with path.open("rb") as stream:
-            pointer = stream.read(40).startswith(b"version https://git-lfs")
-        way_out = (
-            "it is only a pointer of Git LFS: run `git lfs pull` in the folder"
-            if pointer
-            else f"the file is incomplete or damaged ({error}): copy or download it again"
-        )
+        way_out = _POINTER if _is_pointer(path) else _damaged(error)
         raise ModelError(f"model {name!r}: {path.name} cannot be read; {way_out}") from error
+
+
+def check_gguf_file(name: str, path: Path) -> None:
+    """Raise ModelError if a file is no GGUF file, or is one of several parts of one."""
+    with path.open("rb") as stream:
+        found = stream.read(len(_GGUF))
+    if found != _GGUF:
+        way_out = _POINTER if _is_pointer(path) else _damaged("it does not begin as a GGUF file")
+        raise ModelError(f"model {name!r} cannot be read; {way_out}")
+    if _GGUF_PART.search(path.name):
+        raise ModelError(
+            f"model {name!r} is one of several parts of a GGUF file: join them with "
+            "`llama-gguf-split --merge <first part> <new file>`, and name the new file"
+        )
+
+
+def _is_pointer(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(40).startswith(b"version https://git-lfs")
+
+
+def _damaged(reason: object) -> str:
+    return f"the file is incomplete or damaged ({reason}): copy or download it again"
 
 
 def check_tokenizer_files(name: str, folder: Path) -> None:

@@ -12,6 +12,7 @@ import torch
 from fedmosaic.errors import ModelError
 from fedmosaic.models.names import Source
 
+_UNSUPPORTED = re.compile(r"not (?:yet )?supported|unsupported|not implemented", re.IGNORECASE)
 _ATTENTION = re.compile(r"attn_implementation|attention|flash", re.IGNORECASE)
 
 
@@ -74,12 +75,28 @@ def _explain(error: Exception, source: Source, part: str) -> str:
         return f"needs a package that is not installed: {_first_line(error)}"
     if "trust_remote_code" in str(error):
         return remote_code(source)
+    if source.gguf:
+        return _explain_gguf(error)
     if part:
         return (
             f"cannot be loaded: its {part} cannot be read ({_first_line(error)}); copy or download "
             "it again"
         )
     return f"cannot be loaded: {_first_line(error)}"
+
+
+def _explain_gguf(error: Exception) -> str:
+    """Say why a GGUF file cannot be unpacked: Transformers does so for some architectures only."""
+    reason = _first_line(error).rstrip(".")
+    if _UNSUPPORTED.search(reason):
+        return (
+            f"cannot be unpacked by Transformers ({reason}): name the Hugging Face id or the "
+            "folder of the model that the GGUF file was made from"
+        )
+    return (
+        f"cannot be unpacked: the GGUF file is incomplete or damaged ({reason}): copy or download "
+        "it again, or name the folder of the model that it was made from"
+    )
 
 
 def remote_code(source: Source) -> str:

@@ -17,7 +17,12 @@ import torch
 
 from fedmosaic.errors import ModelError
 from fedmosaic.models import packaged
-from fedmosaic.models.checkpoint import check_tokenizer_files, check_weight_files, read_json
+from fedmosaic.models.checkpoint import (
+    check_gguf_file,
+    check_tokenizer_files,
+    check_weight_files,
+    read_json,
+)
 from fedmosaic.models.kinds import check_kind, check_model_type, takes_images
 from fedmosaic.models.load_checks import check_processor, check_tokenizer, check_weights
 from fedmosaic.models.load_errors import explained
@@ -118,6 +123,8 @@ def _read_config(name: str, source: Source, options: ModelOptions) -> Any:
         check_model_type(name, source, stored, options.trust_remote_code)
         if source.folder is not None:
             check_weight_files(name, source.folder)
+    else:
+        check_gguf_file(name, Path(source.place) / source.gguf)
     config = AutoConfig.from_pretrained(source.place, **_common(source, options))
     check_kind(name, config)
     return config

@@ -96,6 +96,9 @@ def _in_folder(name: str, path: Path) -> Source:
         )
     if not model and not adapter:
         inside = [found.parent.name for found in sorted(path.glob("*/config.json"))]
+        files = [found.name for found in sorted(path.glob("*.gguf"))]
         hint = f"; did you mean its folder {inside[0]}?" if inside else ""
+        if files and not inside:
+            hint = f"; did you mean its file {files[0]}?"
         raise ModelError(f"model folder {name} holds no config.json{hint}")
     return Source(str(path))
