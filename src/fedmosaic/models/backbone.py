@@ -25,6 +25,7 @@ from fedmosaic.models.fingerprint import fingerprint
 from fedmosaic.models.generation_settings import clear_generation_settings, own_stops
 from fedmosaic.models.limits import check_limits
 from fedmosaic.models.llava_images import find_image_features
+from fedmosaic.models.load_checks import check_offloaded
 from fedmosaic.models.loading import ModelOptions, load_pretrained
 from fedmosaic.models.positions import needs_positions, positions
 from fedmosaic.models.prefix import PrefixEncoder, takes_suffix
@@ -52,8 +53,8 @@ class Backbone:
         text_config: The Hugging Face config of the language model.
 
     Raises:
-        ModelError: the tokenizer has no end-of-sequence token, or the model takes no image
-            features.
+        ModelError: the tokenizer has no end-of-sequence token, weights are offloaded, or the model
+            takes no image features.
     """
 
     def __init__(self, name: str, model: Any, tokenizer: Any, processor: Any | None = None) -> None:
@@ -61,6 +62,7 @@ class Backbone:
         self.model = model
         self.tokenizer = tokenizer
         self.processor = processor
+        check_offloaded(name, model)
         if tokenizer.eos_token_id is None:
             raise ModelError(
                 f"model {name!r}: its tokenizer has no end-of-sequence token, which ends an answer"

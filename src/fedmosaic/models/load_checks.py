@@ -55,6 +55,23 @@ def check_weights(name: str, model: Any, info: Mapping[str, Any]) -> None:
         )
 
 
+def check_offloaded(name: str, model: Any) -> None:
+    """Raise ModelError if weights were left in main memory or on disk by a ``device_map``.
+
+    They are brought to a device for each pass of their layer only, so that whatever else reads them
+    (fingerprints, alignments, signatures, merged exports) would find no numbers.
+    """
+    weights = dict(model.named_parameters())
+    left = [key for key, value in weights.items() if value.is_meta]
+    if left:
+        raise ModelError(
+            f"model {name!r}: {len(left)} of its {len(weights)} weights are offloaded to main "
+            f"memory or disk ({some(left)}), where alignments and signatures cannot read them: "
+            "place all of it on devices, with models.dtype: bfloat16, models.quantise: 4bit, or "
+            "models.device_map: auto on more cards"
+        )
+
+
 def check_tokenizer(name: str, model: Any, tokenizer: Any) -> None:
     """Raise ModelError if the tokenizer makes ids that the model has no embedding for.
 

@@ -67,7 +67,9 @@ class ClosedFormSignature(SignatureModel):
         weight, bias = find_head(backbone)
         width = backbone.hidden_size
         self.logit_scale = find_logit_scale(backbone)
-        self.norm = recognise(backbone.final_norm, width)
+        # A model spread over several cards may have its head on another one than its embeddings.
+        self.rows = self.rows.to(weight.device)
+        self.norm = recognise(backbone.final_norm, width).to(weight.device)
         self._head_rows = weight  # [V, k]; nothing is copied when all rows are used
         self._block = max(1, LIMIT // len(weight))
         count = len(self.rows)
@@ -104,7 +106,7 @@ class ClosedFormSignature(SignatureModel):
     @torch.no_grad()
     def forward(self, batch: Batch) -> ForwardPass:
         """Run the model once and record the inputs of its last layers (:func:`record_forward`)."""
-        return record_forward(self.backbone, self.layer.module, batch)
+        return record_forward(self.backbone, self.layer.module, batch, self.rows.device)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return the raw output of the head for inputs [T, d] of the final norm: [T, V] fp32."""

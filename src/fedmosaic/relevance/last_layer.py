@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from fedmosaic.errors import DataError, ModelError
@@ -109,8 +110,16 @@ def label_positions(batch: Batch) -> tuple[Tensor, Tensor]:
     return mask, targets
 
 
-def record_forward(backbone: Backbone, down_proj: nn.Module, batch: Batch) -> ForwardPass:
+def record_forward(
+    backbone: Backbone, down_proj: nn.Module, batch: Batch, device: torch.device
+) -> ForwardPass:
     """Run the model once, without its head, and record the inputs of its last two layers.
+
+    Args:
+        backbone: the model.
+        down_proj: its last down-projection.
+        batch: the examples.
+        device: where the recorded tensors go.
 
     Raises:
         DataError: the batch has no labelled token.
@@ -127,7 +136,7 @@ def record_forward(backbone: Backbone, down_proj: nn.Module, batch: Batch) -> Fo
             if inputs[0].shape[:-1].numel() != batch.labels.numel():
                 raise NoClosedFormError("its last layers do not run on all tokens at once")
             value = inputs[0].reshape(*batch.labels.shape, -1)  # OPT flattens n and T
-            recorded[name] = value[:, :-1][mask.to(value.device)].to(backbone.device)
+            recorded[name] = value[:, :-1][mask.to(value.device)].to(device)
 
         return hook
 
@@ -136,7 +145,7 @@ def record_forward(backbone: Backbone, down_proj: nn.Module, batch: Batch) -> Fo
             hooks.callback(module.register_forward_pre_hook(recorder(name)).remove)
         # An index, because with a number Gemma 4 skips all other tokens in its last layers.
         backbone.logits(backbone.model, batch, batch.columns(width - 1, width))
-    return ForwardPass(recorded["hidden"], recorded["activation"], targets.to(backbone.device))
+    return ForwardPass(recorded["hidden"], recorded["activation"], targets.to(device))
 
 
 def refuse_active_adapters(backbone: Backbone) -> None:
@@ -160,12 +169,7 @@ def find_head(backbone: Backbone) -> tuple[Tensor, Tensor | None]:
     """
     head = base_layer(backbone.lm_head)
     weight: Tensor | None = getattr(head, "weight", None)
-    if (
-        weight is None
-        or weight.is_meta
-        or weight.shape[-1] != backbone.hidden_size
-        or not weight.is_floating_point()
-    ):
+    if weight is None or weight.shape[-1] != backbone.hidden_size or not weight.is_floating_point():
         raise NoClosedFormError(f"its output head ({type(head).__name__}) is no plain linear layer")
     bias: Tensor | None = getattr(head, "bias", None)
     return weight.detach(), None if bias is None else bias.detach()

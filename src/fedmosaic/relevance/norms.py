@@ -6,7 +6,7 @@ Supported are RMSNorm as in Llama, Qwen2 and Mistral (``w x / rms``), RMSNorm as
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,11 @@ class FinalNorm:
     bias: Tensor | None
     eps: float
     centred: bool
+
+    def to(self, device: torch.device) -> FinalNorm:
+        """Return the same norm with its vectors on another device."""
+        bias = None if self.bias is None else self.bias.to(device)
+        return replace(self, scale=self.scale.to(device), bias=bias)
 
     def __call__(self, hidden: Tensor) -> Tensor:
         """Return the norm's output in fp32, [..., d]."""
