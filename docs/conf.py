@@ -49,7 +49,7 @@ napoleon_custom_sections = [("Class attributes", "params_style")]
 # The standard library and PyTorch have no pages here, and no inventory is fetched over the network.
 # Docstrings also point to inner modules, which have no pages either.
 INSIDE = (
-    r"fedmosaic\.(adapters|alignment|data|evaluation|experiments|federation|models|relevance"
-    r"|training)\."
+    r"fedmosaic\.(adapters|alignment|data|evaluation|experiments|federation|model_check|models"
+    r"|relevance|training)\."
 )
 nitpick_ignore_regex = [("py:.*", r"(?!fedmosaic\b).*"), ("py:.*", rf"{INSIDE}.*")]

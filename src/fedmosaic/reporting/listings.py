@@ -117,7 +117,8 @@ def _models() -> Listing:
     shapes |= {name: packaged.shape for name, packaged in PACKAGED_MODELS.items()}
     entries = [dict(zip(columns, (name, *shape), strict=True)) for name, shape in shapes.items()]
     note = (
-        "also: any LLaVA-style or causal language model, by Hugging Face name, folder or .gguf file"
+        "also: vision-language and causal language models of transformers, by Hugging Face name, "
+        "folder or .gguf file; `fedmosaic model check NAME` says whether one works"
     )
     return Listing(columns, entries, note)
 

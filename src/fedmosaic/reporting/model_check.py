@@ -18,7 +18,7 @@ def print_checks(found: Sequence[CheckedModel], console: Console | None = None) 
     """Print a table for each model, what they share, and last all problems."""
     parts: list[TextTable | Text | str] = []
     for model in found:
-        table = TextTable([Column(model.name), Column("", wrap=True)])
+        table = TextTable([Column("checked"), Column("found", wrap=True)], title=model.name)
         for label, text in check_rows(model):
             table.add(label, text)
         parts += [table, ""] if table.rows else []
