@@ -34,14 +34,12 @@ def test_a_text_model_is_not_shown_pictures(
     def blind(self: Runtime, name: str) -> Any:
         backbone = real(self, name)
         if "qwen2" in name:
-            backbone.images = None
+            backbone.images = backbone.encoder.images = None
         return backbone
 
     monkeypatch.setattr(Runtime, "backbone", blind)
-    with pytest.raises(
-        ModelError,
-        match=r"tiny\.yaml: clients\.1\.model: .*text only, but task 'miniature/stages-2' shows",
-    ):
+    where = r"tiny\.yaml: clients\.1\.model: client 'b': train of miniature/stages-2: item 0 "
+    with pytest.raises(ModelError, match=where + r".* takes text only"):
         start(tiny, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

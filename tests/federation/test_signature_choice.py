@@ -55,7 +55,7 @@ def mixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def text_only(self: Runtime, name: str) -> Any:
         backbone = real(self, name)
         if name == SMALL:
-            backbone.images = None
+            backbone.images = backbone.encoder.images = None
         return backbone
 
     monkeypatch.setattr(Runtime, "backbone", text_only)
@@ -85,8 +85,9 @@ def test_the_smallest_model_that_takes_images_is_chosen(mixed: Path, tmp_path: P
         method="closed form",
         layer="model.language_model.layers.9.mlp.down_proj",
         skipped={
-            SMALL: "takes text only, but client 'b' trains on images "
-            f"(task '{tmp_path}/later/train.json', item 'i3')"
+            SMALL: "cannot take an item that client 'b' trains on: "
+            f"{tmp_path}/later/train.json: item 3 (id 'i3'): example 'i3' has images, but {SMALL} "
+            "takes text only: use a vision-language model"
         },
     )
     (relevance,) = [line for line in numbers(run.folder) if line["kind"] == "round"]
@@ -111,8 +112,8 @@ def test_a_text_model_is_refused_for_images_before_anything_trains(
     mixed: Path, tmp_path: Path
 ) -> None:
     message = (
-        rf"mixed\.yaml: relevance\.model: {SMALL} takes text only, but client 'b' trains on images "
-        r"\(task '.*later/train\.json', item 'i3'\)\. .* name a vision-language model"
+        rf"mixed\.yaml: relevance\.model: {SMALL} cannot take an item that client 'b' trains on: "
+        r".*later/train\.json: item 3 \(id 'i3'\): .* use a vision-language model\. .* name another"
     )
     with pytest.raises(ModelError, match=message):
         start(mixed, tmp_path / "run", overrides=[f"relevance.model={SMALL}"])
@@ -142,8 +143,8 @@ def test_all_reasons_are_named_where_no_model_is_usable(
     found = without_signatures(LARGE)
     monkeypatch.setattr("fedmosaic.federation.signature_choice.signature_kind", found)
     message = (
-        rf"mixed\.yaml: relevance\.model: smallest: no model .* {SMALL} takes text only, .*; "
-        rf"{LARGE} can give no signature: it has no last layer\. .* vision-language model"
+        rf"mixed\.yaml: relevance\.model: smallest: no model .* {SMALL} cannot take .*; "
+        rf"{LARGE} can give no signature: it has no last layer\. One model .* name another model"
     )
     with pytest.raises(ModelError, match=message):
         resolved(mixed)
@@ -152,6 +153,9 @@ def test_all_reasons_are_named_where_no_model_is_usable(
 def test_a_client_is_told_of_images_in_later_items(mixed: Path, tmp_path: Path) -> None:
     later = tmp_path / "later" / "train.json"
     change = f"clients=[{{name: a, model: {SMALL}, tasks: ['{later}']}}]"
-    message = r"clients\.0\.model: .* text only, but task '.*' shows images \(item 'i3'\)"
+    message = (
+        r"clients\.0\.model: client 'a': .*train\.json: item 3 \(id 'i3'\): .* takes text only: "
+        "use a vision-language model$"
+    )
     with pytest.raises(ModelError, match=message):
         start(mixed, tmp_path / "run", algorithm="fedavg", overrides=[change])

@@ -145,13 +145,29 @@ def _other_parts(backbone: Backbone, sizes: Mapping[int, int]) -> Counter[tuple[
                 left["experts", EXPERTS] += sizes[id(parameter)]
             elif any("router" in name or name == "gate" for name in names):
                 left["routers", REASONS["router"]] += sizes[id(parameter)]
+    return left + _outside_layers(backbone, sizes, seen)
+
+
+def _outside_layers(
+    backbone: Backbone, sizes: Mapping[int, int], seen: set[int]
+) -> Counter[tuple[str, str]]:
+    """Return the sizes of what is outside the decoder layers; ``seen`` is what is inside."""
+    left = Counter[tuple[str, str]]()
     decoder = {id(parameter) for parameter in backbone.structure.decoder.parameters()}
     head = {id(parameter) for parameter in backbone.lm_head.parameters()}
+    tables = [backbone.model.get_input_embeddings()]
+    tables += [m for m in backbone.structure.decoder.modules() if isinstance(m, nn.Embedding)]
+    embeddings = {id(parameter) for table in tables for parameter in table.parameters()}
     for parameter in backbone.model.parameters():
-        if id(parameter) in decoder or id(parameter) in seen:
+        number = id(parameter)
+        if number in seen:
             continue
-        part = "head" if id(parameter) in head else "vision tower and projector"
-        left[part, FROZEN] += sizes[id(parameter)]
-    for parameter in backbone.model.get_input_embeddings().parameters():
-        left["embeddings", FROZEN] += sizes[id(parameter)]
+        if number in embeddings:
+            left["embeddings", FROZEN] += sizes[number]
+        elif number in head:
+            left["head", FROZEN] += sizes[number]
+        elif number not in decoder:
+            left["vision tower and projector", FROZEN] += sizes[number]
+        elif parameter.dim() > 1:
+            left["projections outside the layers", FROZEN] += sizes[number]
     return left

@@ -97,6 +97,14 @@ def _check_options(task: Task) -> None:
         )
 
 
+def location(name: str, examples: Sequence[Example], index: int) -> str:
+    """Say where an example is: in a file's item, or in the set of that name."""
+    example = examples[index]
+    if isinstance(examples, FileExamples):
+        return str(RecordLocation(examples.path, examples.positions[index], example.id))
+    return f"{name}: item {index} (id {example.id!r})"
+
+
 def _locate(name: str, examples: Sequence[Example]) -> Iterator[_LocatedExample]:
     if not isinstance(examples, tuple | list):
         return

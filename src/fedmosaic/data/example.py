@@ -72,6 +72,22 @@ class Image:
             content = pixels.tobytes() + str(pixels.shape).encode()
         return hashlib.blake2b(content, digest_size=16).hexdigest()
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Return height and width; of a file the pixels are not read.
+
+        Raises:
+            DataError: the file is missing or no image.
+        """
+        if not isinstance(self.source, Path):
+            height, width = self._pixels().shape[:2]
+            return height, width
+        try:
+            with PIL.Image.open(self.source) as picture:
+                return picture.height, picture.width
+        except (OSError, SyntaxError, ValueError) as error:
+            raise DataError(f"image file {self.source} cannot be read: {error}") from error
+
     def load(self) -> PIL.Image.Image:
         """Return the image in RGB; transparency is dropped.
 
@@ -185,11 +201,6 @@ class LazyExamples(Sequence[Example]):
         if example is None:
             example = self._made[index] = self._make(range(len(self))[index])
         return example
-
-
-def with_images(examples: Iterable[Example]) -> Example | None:
-    """Return the first example that has images; None if none has. No picture is read or drawn."""
-    return next((example for example in examples if example.images), None)
 
 
 def fingerprint(examples: Iterable[Example]) -> str:

@@ -30,9 +30,13 @@ class RecordLocation:
     index: int
     id: str
 
+    def __str__(self) -> str:
+        """Describe where the item is: ``file: item 12 (id 'abc')``."""
+        return f"{self.path}: item {self.index} (id {self.id!r})"
+
     def field(self, name: str) -> str:
         """Describe where a field is: ``file: item 12 (id 'abc'), field 'image'``."""
-        return f"{self.path}: item {self.index} (id {self.id!r}), field {name!r}"
+        return f"{self}, field {name!r}"
 
     def error(self, field: str, message: str) -> DataError:
         """Return the error to raise about a field of this item."""

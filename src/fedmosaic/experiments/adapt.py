@@ -14,12 +14,13 @@ from fedmosaic.errors import CheckpointError, ConfigError, TrainingError
 from fedmosaic.experiments.adaptation import ADAPTED, FILE, FRESH, RECEIVED, Adaptation, begun
 from fedmosaic.federation.client import LocalClient
 from fedmosaic.federation.context import ServerContext
+from fedmosaic.federation.item_check import check_items
 from fedmosaic.federation.measure import measure
 from fedmosaic.federation.resources import prepare_torch
 from fedmosaic.federation.round_loop import restore_server
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.federation.runtime import Runtime
-from fedmosaic.federation.signature_choice import check_signature_images
+from fedmosaic.federation.signature_choice import check_signature_items
 from fedmosaic.federation.transport import InProcess
 from fedmosaic.federation.wire import pack, unpack
 from fedmosaic.files import write_atomic
@@ -130,8 +131,8 @@ def _client(
 ) -> LocalClient:
     """Return a client in the state of a checkpoint; None: as before the first round."""
     client = LocalClient(runtime, spec)
-    runtime.check_model(spec, [task])
-    check_signature_images(runtime, [(spec, task)])
+    check_items(runtime, spec, [(spec, task)], [task])
+    check_signature_items(runtime, [(spec, task)])
     if checkpoint is not None:
         client.load(checkpoint / "clients" / f"{spec.name}.safetensors")
     return client

@@ -15,8 +15,8 @@ from fedmosaic.adapters.placement import Placement
 from fedmosaic.algorithms import Algorithm, make_algorithm, scenario_for
 from fedmosaic.alignment import Alignment, align
 from fedmosaic.config import ClientSpec, RunSettings, TaskSpec
-from fedmosaic.data.example import Example, Task, with_images
-from fedmosaic.errors import FedMosaicError, ModelError
+from fedmosaic.data.example import Example, Task
+from fedmosaic.errors import FedMosaicError
 from fedmosaic.federation.pools import ModelPool, TaskPool
 from fedmosaic.models.architectures import architectures
 from fedmosaic.models.backbone import Backbone
@@ -183,21 +183,26 @@ class Runtime:
         return self.tasks.public_sample(size)
 
     # --- tasks --------------------------------------------------------------------------------
-    def task(self, spec: TaskSpec, field: str = "tasks") -> Task:
-        """Return the task of that name; an error names ``field`` of the scenario."""
-        with self.naming(field):
+    def task(self, spec: TaskSpec) -> Task:
+        """Return the task of that name; an error names the scenario's field."""
+        with self.naming(self._field_of_task(spec.name)):
             return self.tasks.task(spec)
+
+    def _field_of_task(self, name: str) -> str:
+        for number, client in enumerate(self.scenario.clients):
+            for place, spec in enumerate(client.tasks):
+                if spec.name == name:
+                    return f"clients.{number}.tasks.{place}"
+        unseen = [spec.name for spec in self.scenario.unseen]
+        return f"unseen.{unseen.index(name)}" if name in unseen else "tasks"
 
     def client_tasks(self, client: ClientSpec) -> list[Task]:
         """Return the client's tasks, in order."""
-        number = [other.name for other in self.scenario.clients].index(client.name)
-        return [
-            self.task(spec, f"clients.{number}.tasks.{i}") for i, spec in enumerate(client.tasks)
-        ]
+        return [self.task(spec) for spec in client.tasks]
 
     def unseen(self) -> list[Task]:
         """Return the tasks that no client trains on."""
-        return [self.task(spec, f"unseen.{i}") for i, spec in enumerate(self.scenario.unseen)]
+        return [self.task(spec) for spec in self.scenario.unseen]
 
     def test_set(self, spec: TaskSpec, items: int | None) -> Sequence[Example]:
         """Return at most ``items`` test examples of a task, the same for every client and round."""
@@ -208,22 +213,6 @@ class Runtime:
         """Return the public examples; none where the scenario names no public set."""
         with self.naming("data.public"):
             return self.tasks.public()
-
-    def check_model(self, client: ClientSpec, tasks: Sequence[TaskSpec]) -> None:
-        """Raise ModelError if a task shows images and the client's model takes text only."""
-        if self.backbone(client.model).vision:
-            return
-        for spec in tasks:
-            task = self.task(spec)
-            example = with_images(task.train) or with_images(task.test)
-            if example is not None:
-                own = spec.name in [task.name for task in client.tasks]
-                way_out = "" if own else ", or set evaluation.others to false"
-                with self.naming(f"clients.{self.scenario.clients.index(client)}.model"):
-                    raise ModelError(
-                        f"{client.model} takes text only, but task {spec.name!r} shows images "
-                        f"(item {example.id!r}): name a vision-language model{way_out}"
-                    )
 
     # --- shared by the clients of this process ------------------------------------------------
     def algorithm_with(self, steps: int | None) -> Algorithm:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fedmosaic.config import ClientSpec, SignatureRecord, TaskSpec
-from fedmosaic.data.example import with_images
+from fedmosaic.config import SignatureRecord
 from fedmosaic.errors import ModelError
+from fedmosaic.federation.item_check import Trained, refusal
 from fedmosaic.federation.runtime import Runtime
 from fedmosaic.relevance import signature_kind
-
-NO_SIGNATURE = "can give no signature"
 
 
 def choose_signature_model(runtime: Runtime) -> tuple[str, SignatureRecord | None]:
@@ -20,8 +18,8 @@ def choose_signature_model(runtime: Runtime) -> tuple[str, SignatureRecord | Non
     signature for every client.
 
     Raises:
-        ModelError: the model, or with ``smallest`` every model of the scenario, takes text only
-            while a client trains on images, or can give no signature.
+        ModelError: the model, or with ``smallest`` every model of the scenario, cannot take an item
+            that a client trains on, or can give no signature.
     """
     named, models = runtime.scenario.relevance.model, runtime.scenario.models_used
     by_size = sorted(models, key=runtime.parameter_count) if named == "smallest" else [named]
@@ -30,20 +28,18 @@ def choose_signature_model(runtime: Runtime) -> tuple[str, SignatureRecord | Non
     trained = [(client, task) for client in runtime.scenario.clients for task in client.tasks]
     reasons: dict[str, str] = {}
     for name in by_size:
-        reason = _lacks_images(runtime, name, trained)
+        reason = _refused_items(runtime, name, trained)
         if not reason:
             kind = signature_kind(runtime.backbone(name))
             if kind.method != "no":
                 return name, SignatureRecord(method=kind.method, layer=kind.layer, skipped=reasons)
-            reason = f"{NO_SIGNATURE}: {kind.reason}"
+            reason = f"can give no signature: {kind.reason}"
         reasons[name] = reason
     raise ModelError(_refusal(runtime, reasons))
 
 
-def check_signature_images(
-    runtime: Runtime, trained: Iterable[tuple[ClientSpec, TaskSpec]]
-) -> None:
-    """Raise ModelError if the signature model takes text only and one of these tasks has images.
+def check_signature_items(runtime: Runtime, trained: Iterable[Trained]) -> None:
+    """Raise ModelError if the signature model cannot take what clients train on.
 
     Args:
         runtime: its ``relevance.model`` is a model's name.
@@ -51,24 +47,17 @@ def check_signature_images(
     """
     name = runtime.scenario.relevance.model
     if runtime.algorithm.computes_signatures:
-        reason = _lacks_images(runtime, name, trained)
+        reason = _refused_items(runtime, name, trained)
         if reason:
             raise ModelError(_refusal(runtime, {name: reason}))
 
 
-def _lacks_images(
-    runtime: Runtime, name: str, trained: Iterable[tuple[ClientSpec, TaskSpec]]
-) -> str:
-    """Return why a text-only model cannot compute these clients' signatures; empty if it can."""
-    if runtime.backbone(name).vision:
-        return ""
+def _refused_items(runtime: Runtime, name: str, trained: Iterable[Trained]) -> str:
+    """Return why a model cannot compute the signatures of these clients; empty if it can."""
     for client, task in trained:
-        example = with_images(runtime.task(task).train)
-        if example is not None:
-            return (
-                f"takes text only, but client {client.name!r} trains on images (task "
-                f"{task.name!r}, item {example.id!r})"
-            )
+        error = refusal(runtime, name, task, "train")
+        if error is not None:
+            return f"cannot take an item that client {client.name!r} trains on: {error}"
     return ""
 
 
@@ -77,9 +66,7 @@ def _refusal(runtime: Runtime, reasons: dict[str, str]) -> str:
     found = "; ".join(f"{name} {reason}" for name, reason in reasons.items())
     if runtime.scenario.relevance.model == "smallest":
         found = f"smallest: no model of the scenario can compute all signatures: {found}"
-    lacks_images = any(NO_SIGNATURE not in reason for reason in reasons.values())
     return (
         f"{runtime.settings.name}: relevance.model: {found}. One model computes the signatures of "
-        f"all clients: name {'a vision-language' if lacks_images else 'another'} model, which need "
-        "not be a client's"
+        "all clients: name another model, which need not be a client's"
     )

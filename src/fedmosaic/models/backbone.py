@@ -23,7 +23,7 @@ from fedmosaic.models.chat import ChatFormat
 from fedmosaic.models.encoding import IGNORE, Encoded, Encoder, last_answer
 from fedmosaic.models.fingerprint import fingerprint
 from fedmosaic.models.generation_settings import clear_generation_settings, own_stops
-from fedmosaic.models.limits import check_limits
+from fedmosaic.models.limits import check_limits, context_length
 from fedmosaic.models.llava_images import find_image_features
 from fedmosaic.models.load_checks import check_offloaded
 from fedmosaic.models.loading import ModelOptions, load_pretrained
@@ -212,7 +212,7 @@ class Backbone:
         return known[key]
 
     def _checked(self, example: Example, encoded: Encoded) -> Encoded:
-        longest = getattr(self.text_config, "max_position_embeddings", None)
+        longest = context_length(self.text_config)
         rows = self.model.get_input_embeddings().weight.shape[0]
         check_limits(example, encoded, self.name, longest, rows, self.image_token_id)
         return encoded

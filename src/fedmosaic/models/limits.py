@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fedmosaic.data.example import Example
 from fedmosaic.errors import DataError
 from fedmosaic.models.encoding import Encoded
+
+_CONTEXT = ("max_position_embeddings", "max_seq_len")
+
+
+def context_length(text_config: Any) -> int | None:
+    """Return the most tokens that a language model takes; None: it has no limit."""
+    found = (getattr(text_config, name, None) for name in _CONTEXT)
+    return next((int(length) for length in found if length), None)
 
 
 def check_limits(
