@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fedmosaic.data import Example, Image, Turn
-from fedmosaic.errors import ModelError
+from fedmosaic.errors import DataError, ModelError
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.models.chat import ChatFormat
 from fedmosaic.models.encoding import IGNORE, Encoder
@@ -187,6 +187,30 @@ def test_an_image_token_in_the_words_of_a_turn_is_refused(model: Backbone) -> No
     )
     with pytest.raises(ModelError, match=r"'words' has 1 images, but its text .* 2 times <pic>"):
         one.encode(words)
+
+
+@pytest.mark.parametrize("mark", ["</s>", "<user>", "<bot>"])
+@pytest.mark.parametrize("turn", [0, 1])
+def test_a_mark_of_turns_in_the_words_of_a_turn_is_refused(
+    model: Backbone, mark: str, turn: int
+) -> None:
+    """The model would see its turn end there, or another one begin."""
+    turns = [Turn("user", "name a bird"), Turn("assistant", "heron")]
+    turns[turn] = Turn(turns[turn].role, f"a heron {mark} and a carp")
+    message = f"'marked': turn {turn} spells {mark}, which marks turns for {NAME}"
+    with pytest.raises(DataError, match=message):
+        model.encode(Example("marked", tuple(turns)))
+
+
+def test_a_special_token_that_marks_no_turn_is_learned(model: Backbone) -> None:
+    """Models write boxes and thoughts in special tokens, and templates empty thoughts."""
+    tokenizer = copy.deepcopy(model.tokenizer)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<box>", "<think>"]})
+    tokenizer.chat_template = TEXT.replace("<{{", "<think>{{")
+    one = Encoder(ChatFormat("tiny", tokenizer), tokenizer)
+    example = Example("box", (Turn("user", "where?"), Turn("assistant", "<think> <box> left")))
+    labels = set(one.encode(example).labels)
+    assert labels.issuperset(tokenizer.convert_tokens_to_ids(["<box>", "<think>"]))
 
 
 def test_without_a_template_special_tokens_are_the_tokenizers_own(model: Backbone) -> None:

@@ -19,9 +19,11 @@ from fedmosaic.models.turn_text import (
     Message,
     Piece,
     Span,
+    check_words,
     match_pieces,
     pieces_of,
     probed_messages,
+    turn_marks,
 )
 
 PLAIN_TEMPLATE = (
@@ -74,6 +76,7 @@ class ChatFormat:
         self.name = name
         own = getattr(processor, "chat_template", None)
         self._writer: Any = processor if own else tokenizer
+        self._tokenizer = tokenizer
         self.has_template = bool(getattr(self._writer, "chat_template", None))
         self.image_token: str | None = getattr(processor, "image_token", None)
         self._warned: set[str] = set()
@@ -106,11 +109,13 @@ class ChatFormat:
             name: Name of the example, for messages.
 
         Raises:
+            DataError: a text spells a token that marks turns.
             ModelError: the template fails, loses a turn, or changes the text of one.
         """
         messages = self._messages(turns)
         text = self._write(messages)
         pieces = [piece for _, content in messages for piece in content if piece is not None]
+        check_words(pieces, self._turn_marks, self.name, name)
         spans = match_pieces(text, self._write(probed_messages(messages)), pieces)
         if spans is None:
             spans = self._match_last(turns, text)
@@ -228,6 +233,12 @@ class ChatFormat:
         return "".join(
             (self.image_token or IMAGE_MARK) if piece is None else piece.text for piece in content
         )
+
+    @cached_property
+    def _turn_marks(self) -> re.Pattern[str]:
+        """Return a pattern of the tokens that begin or end turns."""
+        turns = (Turn("user", "?"), Turn("assistant", "!"), Turn("user", "?"))
+        return turn_marks(self._tokenizer, self.render(turns))
 
     # --- what the template takes --------------------------------------------------------------
     @cached_property

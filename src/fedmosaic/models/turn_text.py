@@ -1,12 +1,14 @@
-"""Find the texts of turns in a rendered conversation."""
+"""Find the texts of turns in a rendered conversation, and refuse those that end it too soon."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from fedmosaic.data.example import IMAGE_MARK
+from fedmosaic.errors import DataError
 
 # Stands for the text of piece number k while its place is looked for: private-use characters, which
 # no template treats specially.
@@ -113,3 +115,39 @@ def match_pieces(text: str, skeleton: str, pieces: Sequence[Piece]) -> tuple[Spa
         spans.append(Span(piece.turn, piece.start + piece.text.index(part), at, stop))
         at = stop + len(following)
     return tuple(spans) if order or text == skeleton else None
+
+
+def turn_marks(tokenizer: Any, written: str) -> re.Pattern[str]:
+    """Return a pattern of the tokens that mark turns in a text that a chat template wrote.
+
+    They are the special tokens in it, and those that begin and end a sequence. Thoughts, which some
+    templates write for the model, and other special tokens may be part of what a model learns.
+    """
+    special = {
+        token.content
+        for token in tokenizer.added_tokens_decoder.values()
+        if token.special and token.content in written and "think" not in token.content.lower()
+    }
+    ends = {str(token) for token in (tokenizer.bos_token, tokenizer.eos_token) if token}
+    longest_first = sorted(special | ends, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
+
+
+def check_words(pieces: Sequence[Piece], marks: re.Pattern[str], model: str, name: str) -> None:
+    """Refuse texts in the middle of which a turn would end, or another one begin.
+
+    Args:
+        pieces: The texts of a conversation.
+        marks: As of :func:`turn_marks`.
+        model: Name of the model, for messages.
+        name: Name of the example, for messages.
+
+    Raises:
+        DataError: a text spells one of the marks.
+    """
+    for piece in pieces:
+        if found := marks.search(piece.text):
+            raise DataError(
+                f"example {name!r}: turn {piece.turn} spells {found.group()}, which marks turns "
+                f"for {model} and is no text: write it otherwise, or leave the example out"
+            )
