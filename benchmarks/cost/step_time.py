@@ -2,20 +2,26 @@
 
   python -m benchmarks.cost.step_time [--pairs 60] [--threads 1]
 
-Model: Llama, 512 wide, 8 layers, random weights, fp32. LoRA and FedMosaic have rank 64 on all
-seven projections. A step takes 4 x 192 tokens: forward pass, backward pass, fused AdamW.
+Models: Llama, 512 wide, 8 layers, and Qwen2-VL with a language model of this size and a tower of
+0.56 of its weights; random weights, fp32. LoRA and FedMosaic have rank 64 on all seven projections.
+A step takes 4 x 192 tokens, or 4 images of 224 x 224 pixels with 98 tokens each: forward pass,
+backward pass, fused AdamW.
 
   lora        PEFT's LoRA
   fedmosaic   Co-LoRA on 4 block ends, LoRA on the other layers; local and global adapter, scalar
               gate
   colora      the same with Co-LoRA on every layer
 
-The machine may be busy with other work. Steps therefore alternate (LoRA, ours, ours, LoRA, …), and
-the result is the median of the ratios of neighbours: of wall time, and of processor time, which
-waiting for a core does not change. Memory is measured in one process for each adapter: the bytes
-that autograd saves from the forward pass for the backward pass, and the growth of the peak
-resident size over training. Writes results/step_time.json; the exit status is 1 if a target is
-missed.
+  vision_lora, vision_fedmosaic   LoRA and fedmosaic on the vision-language model, with the
+              features of images from fedmosaic's cache. They are compared with plain Transformers
+              and PEFT's LoRA, which get pixels in each step, already preprocessed.
+
+The machine may be busy with other work. Steps therefore alternate (baseline, ours, ours, baseline,
+…), and the result is the median of the ratios of neighbours: of wall time, and of processor time,
+which waiting for a core does not change. Memory is measured in one process for each adapter on the
+Llama: the bytes that autograd saves from the forward pass for the backward pass, and the growth of
+the peak resident size over training. Writes results/step_time.json; the exit status is 1 if a
+target is missed.
 """
 
 from __future__ import annotations
@@ -29,8 +35,6 @@ import resource
 import statistics
 import subprocess
 import sys
-import time
-from dataclasses import dataclass
 from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -42,62 +46,10 @@ import transformers
 
 from benchmarks.common.arguments import benchmark_parser
 from benchmarks.common.paths import write_result
-from fedmosaic.adapters import CoLoraConfig, build_pair
-from fedmosaic.models.roles import PROJECTIONS
+from benchmarks.cost.training_steps import language_step, vision_step
 
-RANK, BATCH, TOKENS, VOCABULARY = 64, 4, 192, 2048
-TARGETS = {"fedmosaic": 1.10, "colora": 0.95}
-
-
-@dataclass(frozen=True)
-class TrainingStep:
-    """Train a model by one step at each call.
-
-    Attributes:
-        model: the adapted model.
-        optimizer: fused AdamW over its trained parameters.
-        ids: the tokens of the batch, (examples, tokens).
-    """
-
-    model: Any
-    optimizer: torch.optim.Optimizer
-    ids: torch.Tensor
-
-    def __call__(self) -> tuple[float, float]:
-        """Do one step and return its seconds: of wall time and of processor time."""
-        wall, processor = time.perf_counter(), time.process_time()
-        loss = self.model(input_ids=self.ids, labels=self.ids, use_cache=False).loss
-        loss.backward()
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        return time.perf_counter() - wall, time.process_time() - processor
-
-
-def build(kind: str) -> TrainingStep:
-    """Build the model with an adapter: ``lora``, ``fedmosaic`` or ``colora``."""
-    torch.manual_seed(0)
-    config = transformers.LlamaConfig(
-        hidden_size=512,
-        intermediate_size=1376,
-        num_hidden_layers=8,
-        num_attention_heads=8,
-        num_key_value_heads=8,
-        vocab_size=VOCABULARY,
-    )
-    base = transformers.LlamaForCausalLM(config)
-    model: Any
-    if kind == "lora":
-        lora = peft.LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=list(PROJECTIONS))
-        model = peft.get_peft_model(base, lora)
-    else:
-        block_layers = "all" if kind == "colora" else None
-        colora = CoLoraConfig(r=RANK, lora_alpha=2 * RANK, num_blocks=4, block_layers=block_layers)
-        model = build_pair(base, colora)
-    model.train()
-    trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=True)
-    ids = torch.randint(0, VOCABULARY, (BATCH, TOKENS), generator=torch.Generator().manual_seed(1))
-    return TrainingStep(model, optimizer, ids)
+TARGETS = {"fedmosaic": 1.0, "colora": 0.95, "vision_lora": 0.8, "vision_fedmosaic": 0.8}
+MEMORY = ("lora", "fedmosaic", "colora")
 
 
 def quartiles(values: list[float]) -> dict[str, float]:
@@ -110,10 +62,12 @@ def compare(kind: str, pairs: int) -> dict[str, Any]:
     """Alternate steps of PEFT's LoRA with steps of an adapter and return the ratios.
 
     Args:
-        kind: ``fedmosaic`` or ``colora``.
+        kind: a kind of :data:`TARGETS`.
         pairs: number of pairs of steps.
     """
-    lora, ours = build("lora"), build(kind)
+    vision, adapter = kind.startswith("vision_"), kind.removeprefix("vision_")
+    lora = vision_step("lora", cached=False) if vision else language_step("lora")
+    ours = vision_step(adapter, cached=True) if vision else language_step(adapter)
     for _ in range(3):
         lora(), ours()
     times: dict[str, list[tuple[float, float]]] = {"lora": [], kind: []}
@@ -148,7 +102,7 @@ def measure_memory(kind: str) -> dict[str, float]:
         ``saved_for_backward_mib``: tensors that the forward pass saves for the backward pass;
         ``peak_over_idle_mib``: growth of the peak resident size over that of the idle model.
     """
-    step = build(kind)
+    step = language_step(kind)
     owned = {
         t.untyped_storage().data_ptr() for t in (*step.model.parameters(), *step.model.buffers())
     }
@@ -186,11 +140,12 @@ def measure_all(pairs: int, threads: int) -> dict[str, Any]:
     """Return the content of the result file."""
     # Memory comes first, while this process is small: on Linux, the peak of a child process starts
     # from the memory of its parent.
-    memory = {kind: memory_in_own_process(kind, threads) for kind in ("lora", *TARGETS)}
+    memory = {kind: memory_in_own_process(kind, threads) for kind in MEMORY}
     return {
         "command": f"python -m benchmarks.cost.step_time --pairs {pairs} --threads {threads}",
         "setting": "Llama, 512 wide, 8 layers, MLP 1376, fp32; r 64 on 7 projections; "
-        "4 x 192 tokens; fused AdamW",
+        "4 x 192 tokens; fused AdamW. Vision: Qwen2-VL, the same sizes, tower 384 wide, 6 layers; "
+        "4 images of 224 x 224, 4 x 98 tokens",
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
@@ -201,6 +156,7 @@ def measure_all(pairs: int, threads: int) -> dict[str, Any]:
             "processor": platform.machine(),
             "cores": os.cpu_count(),
             "threads": threads,
+            "load_average": round(os.getloadavg()[0], 1),
         },
         "step": {kind: compare(kind, pairs) for kind in TARGETS},
         "memory": memory,
@@ -226,7 +182,7 @@ def main() -> int:
     parser.add_argument(
         "--only", choices=sorted(TARGETS), help="compare this adapter alone; write no result"
     )
-    parser.add_argument("--memory-of", choices=("lora", *sorted(TARGETS)), help=argparse.SUPPRESS)
+    parser.add_argument("--memory-of", choices=MEMORY, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.memory_of:
