@@ -221,6 +221,14 @@ def test_no_two_classes_have_one_name() -> None:
     assert not [name for name, count in names.items() if count > 1]
 
 
+def test_no_two_test_files_have_one_name() -> None:
+    """pytest imports the files of a folder that is no package by their names alone."""
+    folders = (path for path in (ROOT / "tests").rglob("*.py") if path.name != "__init__.py")
+    plain = [path for path in folders if not (path.parent / "__init__.py").exists()]
+    names = Counter(path.name for path in plain if path.name != "conftest.py")
+    assert [name for name, count in names.items() if count > 1] == []
+
+
 def test_files_are_short() -> None:
     lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in FILES}
     found = {name: length for name, length in lengths.items() if length > MOST_LINES}

@@ -73,7 +73,7 @@ class ToyClient:
             roles=find_roles(base.layers, WIDTH),  # type: ignore[arg-type]
             fork=lambda: copy.deepcopy(base),
             num_layers=DEPTH,
-            tower=None,
+            images=None,
         )
         self.backbone.device = torch.device("cpu")
         self.backbone.encode = lambda example: example
