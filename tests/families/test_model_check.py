@@ -5,16 +5,14 @@ The default suite takes a sample; ``FEDMOSAIC_ALL_FAMILIES=1`` takes every famil
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from fedmosaic.cli import main
 from tests.families import LANGUAGE, TORCHVISION, VISION
 from tests.families.sample import sample
+from tests.model_check.command import check
 
 REFUSED = {
     "mllama": "takes no image features that were computed beforehand",
@@ -31,13 +29,6 @@ TAKEN = [
     *sample(LANGUAGE, "llama", "gpt2", "mixtral", "falcon", "mamba"),
 ]
 Folder = Callable[[str], Path]
-
-
-def check(capsys: pytest.CaptureFixture[str], *words: str | Path) -> tuple[int, Any]:
-    """Return the exit status and the JSON of the command; nothing else is on standard output."""
-    capsys.readouterr()
-    status = main(["model", "check", "--quiet", "--json", *map(str, words)])
-    return status, json.loads(capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("name", TAKEN)

@@ -3,48 +3,27 @@
 from __future__ import annotations
 
 import json
-import shutil
+import warnings
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 from PIL import Image
 from transformers import AutoTokenizer
 
 import fedmosaic
 from fedmosaic.cli import main
 from fedmosaic.errors import ConfigError, DataError
-from fedmosaic.model_check import encoding, training
 from fedmosaic.models.backbone import Backbone
-from fedmosaic.models.encoding import Encoder
 from fedmosaic.models.loading import bundled_names
 from tests.families import build
 from tests.families.sample import sample
+from tests.model_check.command import check
 
 MINIATURE = "miniature/llama-8x96"
 KEYS = [
     *("family", "ids_equal", "loss_difference", "image_tokens", "adapted", "shared_sites"),
     *("signature", "step", "export", "problems"),
 ]
-
-
-@pytest.fixture(scope="module")
-def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build("llama", tmp_path_factory.mktemp("models") / "llama")
-
-
-@pytest.fixture
-def copied(llama: Path, tmp_path: Path) -> Path:
-    """A copy of the tiny Llama, to be broken."""
-    return Path(shutil.copytree(llama, tmp_path / "llama"))
-
-
-def check(capsys: pytest.CaptureFixture[str], *words: str | Path) -> tuple[int, Any]:
-    """Return the exit status and the JSON of the command; nothing else is on standard output."""
-    capsys.readouterr()
-    status = main(["model", "check", "--quiet", "--json", *map(str, words)])
-    return status, json.loads(capsys.readouterr().out)
 
 
 def test_a_bundled_model(capsys: pytest.CaptureFixture[str]) -> None:
@@ -158,13 +137,20 @@ def test_an_item_that_the_model_cannot_take(
     [
         (["--data", "nowhere.json"], "nowhere.json"),
         (["--limit", "2"], "give the file with --data"),
+        (["--limit", "0", "--data", "text.json"], "limit of 0"),
         (["--set", "adapter.rank=2"], "adapter.r"),
         (["--set", "train.lr=1"], "unknown key 'train'"),
     ],
 )
 def test_mistakes_of_the_user(
-    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    words: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("text.json").write_text('[{"instruction": "Name one.", "output": "red"}]')
     assert main(["model", "check", MINIATURE, *words]) == 2
     shown = capsys.readouterr()
     assert message in shown.err and not shown.out
@@ -182,6 +168,29 @@ def test_settings_of_models_and_adapters(capsys: pytest.CaptureFixture[str], lla
     assert status == 1 and "'tpu' is not a torch device" in found["problems"][0]
 
 
+def test_what_is_worth_knowing_is_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = build("gemma2", tmp_path / "gemma2")
+    turns = [{"from": "system", "value": "Be brief."}, {"from": "human", "value": "Name one."}]
+    items = [{"id": "told", "conversations": [*turns, {"from": "gpt", "value": "red"}]}]
+    (tmp_path / "data.json").write_text(json.dumps(items))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        (found,) = fedmosaic.check_models(str(model), data=tmp_path / "data.json", progress=False)
+    assert not found.problems and found.ids_equal and len(found.items or ()) == 1
+    layers, system = found.notes
+    assert layers.startswith("it has 3 layers: set adapter.num_blocks to 3 or less")
+    assert "has no system role: system texts are written before the first question" in system
+    assert capsys.readouterr().err == ""
+
+
+def test_weights_that_code_reads_directly_are_not_quantised(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    model = build("mamba", tmp_path / "mamba")
+    status, found = check(capsys, model, "--set", "models.quantise=4bit")
+    assert status == 0 and found["step"] and found["export"]
+
+
 def test_from_python(llama: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (found,) = fedmosaic.check_models(str(llama), progress=False)
     assert found.family == "llama" and not found.problems and found.coverage.layers == 3
@@ -191,95 +200,6 @@ def test_from_python(llama: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(DataError, match="does not exist"):
         fedmosaic.check_models(str(llama), data="nowhere.json")
     assert capsys.readouterr().err == ""
-
-
-# --- what is wrong -----------------------------------------------------------------------------
-def test_a_template_that_drops_the_question(
-    capsys: pytest.CaptureFixture[str], copied: Path
-) -> None:
-    (copied / "chat_template.jinja").write_text(
-        "{% for m in messages %}{% if m.role == 'assistant' %}{{ m.content }}{{ eos_token }}"
-        "{% endif %}{% endfor %}"
-    )
-    status, found = check(capsys, copied)
-    assert status == 1 and found["ids_equal"] is None and not found["step"]
-    assert len(found["problems"]) == 1 and "chat_template.jinja" in found["problems"][0]
-    assert found["adapted"]["layers"] == 3 and found["signature"] == "closed form"
-
-
-def test_a_template_that_cannot_be_applied(
-    capsys: pytest.CaptureFixture[str], copied: Path
-) -> None:
-    (copied / "chat_template.jinja").write_text("{% for m in messages %}")
-    status, found = check(capsys, copied)
-    assert status == 1 and len(found["problems"]) == 1
-    assert "the chat template of" in found["problems"][0]
-
-
-def test_a_tokenizer_of_another_model(capsys: pytest.CaptureFixture[str], copied: Path) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(copied)
-    tokenizer.add_tokens([f"word{number}" for number in range(99)])
-    tokenizer.save_pretrained(copied)
-    status, found = check(capsys, copied)
-    assert status == 1 and len(found["problems"]) == 1 and found["family"] is None
-    assert "resize_token_embeddings" in found["problems"][0]
-
-
-def test_ids_that_are_not_the_models_own(
-    capsys: pytest.CaptureFixture[str], llama: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = Encoder.tokenize
-
-    def without_start(self: Encoder, text: str, example: Any) -> Any:
-        return whole(self, text.removeprefix("<|begin_of_text|>"), example)
-
-    monkeypatch.setattr(Encoder, "tokenize", without_start)
-    status, found = check(capsys, llama)
-    assert status == 1 and found["ids_equal"] is False and found["step"]
-    assert "at token 0: '<|start_header_id|>' (id" in found["problems"][0]
-    assert "'<|begin_of_text|>' (id" in found["problems"][0]
-
-
-def test_another_loss_step_or_export(
-    capsys: pytest.CaptureFixture[str], llama: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-        loss = encoding.answer_loss
-        patch.setattr(encoding, "answer_loss", lambda *given: loss(*given) + 0.001)
-        status, found = check(capsys, llama)
-    assert status == 1 and found["loss_difference"] == pytest.approx(0.001, abs=1e-5)
-    assert "in plain transformers" in found["problems"][0] and found["export"]
-    with monkeypatch.context() as patch:
-        patch.setattr(training, "PAIR", ("global",))
-        status, found = check(capsys, llama)
-    assert status == 1 and found["step"] and not found["export"]
-    assert "gives other logits in plain PEFT" in found["problems"][0]
-    with monkeypatch.context() as patch:
-        patch.setattr(training.Optimiser, "step", lambda self, factor: None)
-        status, found = check(capsys, llama)
-    assert status == 1 and not found["step"] and "changes no adapter" in found["problems"][0]
-    with monkeypatch.context() as patch:
-        patch.setattr(training.Optimiser, "step", _broken)
-        status, found = check(capsys, llama)
-    assert status == 1 and "a training step fails (RuntimeError: no kernel" in str(found)
-
-
-def _broken(self: Any, factor: float) -> None:
-    raise RuntimeError("no kernel\nand a second line")
-
-
-def test_weights_that_are_not_finite(capsys: pytest.CaptureFixture[str], copied: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
-    weights = load_file(copied / "model.safetensors")
-    weights["model.layers.0.mlp.up_proj.weight"][0] = torch.nan
-    save_file(weights, copied / "model.safetensors", metadata={"format": "pt"})
-    status, found = check(capsys, copied)
-    assert status == 1 and not found["step"] and found["signature"] == "no"
-    assert "loss is not finite" in found["problems"][0] and len(found["problems"]) == 2
-    assert "float32" not in found["problems"][0] and found["loss_difference"] is None
-    status, found = check(capsys, copied, "--dtype", "float16")
-    assert "float16 is too narrow for it (--dtype float32)" in found["problems"][0]
 
 
 def test_a_processor_is_the_oracle_of_pictures(

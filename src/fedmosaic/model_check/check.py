@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from fedmosaic.adapters.coverage import adapted
 from fedmosaic.config import AdapterSettings
 from fedmosaic.data.example import Example
-from fedmosaic.model_check.encoding import ComparedItems, compare
+from fedmosaic.model_check.encoding import compare
 from fedmosaic.model_check.facts import facts_of
 from fedmosaic.model_check.items import made_items
-from fedmosaic.model_check.problems import collected
-from fedmosaic.model_check.report import CheckedModel
+from fedmosaic.model_check.problems import collected, noted
+from fedmosaic.model_check.report import CheckedItem, CheckedModel
 from fedmosaic.model_check.settings import CheckSettings
 from fedmosaic.model_check.sharing import share
 from fedmosaic.model_check.training import load_export, take_step
@@ -45,14 +45,14 @@ def check_models(
     loaded: dict[str, Backbone] = {}
     for name, result in results.items():
         progress(name, "loading")
-        with collected(result, "loading"):
+        with noted(result), collected(result, "loading"):
             loaded[name] = _load(name, settings)
     adapters = share(loaded, results, settings.adapter)
     for name, backbone in loaded.items():
-        result = results[name]
-        found = _check_encoding(backbone, result, items, progress)
-        if name in adapters:
-            _check_training(backbone, result, adapters[name], found.examples, progress)
+        with noted(results[name]):
+            examples = _check_encoding(backbone, results[name], items, progress)
+            if name in adapters:
+                _check_training(backbone, results[name], adapters[name], examples, progress)
     if items is not None:
         for result in results.values():
             result.items = result.items or []
@@ -70,42 +70,36 @@ def _check_encoding(
     result: CheckedModel,
     items: Sequence[Example] | None,
     progress: Progress,
-) -> ComparedItems:
-    """Say what the model is, and compare ids and loss with plain Transformers."""
+) -> list[Example]:
+    """Compare ids and loss with plain Transformers; return the items that the model takes."""
     progress(result.name, "ids and loss")
     result.family = backbone.model.config.model_type
-    found = ComparedItems()
+    seen: list[tuple[Example, CheckedItem]] = []
     with collected(result, "encoding"):
         if items is None:
             first, others = made_items(backbone)
-            compare(backbone, [first], others, found)
+            seen = compare(backbone, result, [first], others)
         else:
-            compare(backbone, items, (), found)
-    for problem in found.problems:
-        result.add_problem(problem)
-    result.notes += dict.fromkeys(found.notes)
-    result.ids_equal, result.loss_difference = found.equal, found.loss
-    result.image_tokens = _tokens_of_a_picture(backbone, found)
-    if items is not None:
-        result.items = found.items
+            seen = compare(backbone, result, items)
+            result.items = [item for _, item in seen]
+    result.image_tokens = _tokens_of_a_picture(backbone, seen)
     if takes_suffix(backbone.chat, backbone.processor):
-        result.notes.append("it takes one question about pictures and its answer, nothing else")
+        result.add_note("it takes one question about pictures and its answer, nothing else")
     elif not backbone.chat.has_template:
-        result.notes.append(
+        result.add_note(
             "it has no chat template: conversations are written in a format of fedmosaic's own "
             "(USER: … ASSISTANT: …), and the ids are compared with its tokenizer's of that text"
         )
-    return found
+    return [example for example, _ in seen]
 
 
-def _tokens_of_a_picture(backbone: Backbone, found: ComparedItems) -> int | None:
-    if not backbone.vision:
+def _tokens_of_a_picture(
+    backbone: Backbone, seen: Sequence[tuple[Example, CheckedItem]]
+) -> int | None:
+    if backbone.images is None:
         return 0
-    for example, item in zip(found.examples, found.items, strict=True):
-        if len(example.images) == 1:
-            return item.image_tokens
-    assert backbone.images is not None
-    return backbone.images.tokens_per_image
+    counts = (item.image_tokens for example, item in seen if len(example.images) == 1)
+    return next(counts, backbone.images.tokens_per_image)
 
 
 def _check_training(

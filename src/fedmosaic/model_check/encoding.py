@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from fedmosaic.data.example import Example
 from fedmosaic.errors import FedMosaicError
+from fedmosaic.model_check.problems import collected
 from fedmosaic.model_check.reference import own_ids, own_loss
-from fedmosaic.model_check.report import CheckedItem
+from fedmosaic.model_check.report import CheckedItem, CheckedModel
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.models.encoding import IGNORE
 from fedmosaic.training.loss import answer_loss
@@ -27,60 +27,45 @@ def tolerance(backbone: Backbone) -> float:
     return 0.05 if quantised else TOLERANCE.get(backbone.dtype, 0.05)
 
 
-@dataclass
-class ComparedItems:
-    """Hold how items compare with plain Transformers.
-
-    Attributes:
-        items: the items that could be encoded, as the model sees them.
-        examples: the same, as they were given.
-        equal: whether all of them have their own ids; None where none could be compared.
-        loss: largest difference of the loss of an item; None where none could be compared.
-        problems: what is wrong.
-        notes: what is worth knowing and not wrong.
-    """
-
-    items: list[CheckedItem] = field(default_factory=list)
-    examples: list[Example] = field(default_factory=list)
-    equal: bool | None = None
-    loss: float | None = None
-    problems: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-
 def compare(
     backbone: Backbone,
+    result: CheckedModel,
     needed: Sequence[Example],
-    possible: Sequence[Example],
-    found: ComparedItems,
-) -> None:
-    """Compare items with plain Transformers and add what is found.
+    possible: Sequence[Example] = (),
+) -> list[tuple[Example, CheckedItem]]:
+    """Compare items with plain Transformers and add what is found to the result.
 
     Args:
         backbone: The model.
+        result: What was found of it so far.
         needed: Items that the model must take.
         possible: Items that it may refuse, which is then noted.
-        found: What was found so far; extended here.
+
+    Returns:
+        the items that could be encoded, with what the model sees of them.
     """
+    found = []
     for example in (*needed, *possible):
         try:
             item = encode(backbone, example)
         except FedMosaicError as error:
             if example in needed:
-                found.problems.append(str(error))
-            elif str(error) not in found.problems:
-                found.notes.append(f"it takes no items of this kind: {example.id} ({error})")
+                result.add_problem(str(error))
+            elif str(error) not in result.problems:
+                result.add_note(f"it takes no items of this kind: {example.id} ({error})")
             continue
-        found.items.append(item)
-        found.examples.append(example)
-        _compare_ids(backbone, example, item, found)
+        found.append((example, item))
+        with collected(result, "comparing ids with plain transformers"):
+            _compare_ids(backbone, example, item, result)
         if all(label == IGNORE for label in item.labels):
-            found.problems.append(
+            result.add_problem(
                 f"item {example.id!r}: no token of its answer is learned: give the item an answer, "
                 "or the model a chat template that writes it"
             )
-        else:
-            _compare_loss(backbone, example, found)
+            continue
+        with collected(result, "comparing the loss with plain transformers"):
+            _compare_loss(backbone, example, result)
+    return found
 
 
 def encode(backbone: Backbone, example: Example) -> CheckedItem:
@@ -96,21 +81,21 @@ def encode(backbone: Backbone, example: Example) -> CheckedItem:
 
 
 def _compare_ids(
-    backbone: Backbone, example: Example, item: CheckedItem, found: ComparedItems
+    backbone: Backbone, example: Example, item: CheckedItem, result: CheckedModel
 ) -> None:
     theirs = own_ids(backbone, example)
     tokenizer = backbone.tokenizer
     if list(item.ids) == theirs:
-        found.equal = found.equal is not False
+        result.ids_equal = result.ids_equal is not False
     elif _end_added(tokenizer, item.ids, theirs):
-        found.equal = found.equal is not False
-        found.notes.append(
+        result.ids_equal = result.ids_equal is not False
+        result.add_note(
             "the chat template writes no end after the last answer: "
             f"{tokenizer.eos_token} is added, so that the model learns to stop"
         )
     else:
-        found.equal = False
-        found.problems.append(
+        result.ids_equal = False
+        result.add_problem(
             f"item {example.id!r}: its ids differ from those of the model's own "
             f"{'tokenizer' if backbone.processor is None else 'processor'} "
             f"{first_difference(tokenizer, item.ids, theirs)}. A server would give the model other "
@@ -147,7 +132,7 @@ def _token(tokenizer: Any, ids: Sequence[int], place: int) -> str:
     return f"{tokenizer.decode([ids[place]])!r} (id {ids[place]})"
 
 
-def _compare_loss(backbone: Backbone, example: Example, found: ComparedItems) -> None:
+def _compare_loss(backbone: Backbone, example: Example, result: CheckedModel) -> None:
     batch = backbone.collate([backbone.encode(example)])
     with torch.no_grad():
         ours = float(answer_loss(backbone.model, backbone, batch))
@@ -155,15 +140,15 @@ def _compare_loss(backbone: Backbone, example: Example, found: ComparedItems) ->
     if not math.isfinite(theirs):
         dtype = str(backbone.dtype).removeprefix("torch.")
         narrow = f", or {dtype} is too narrow for it (--dtype float32)"
-        found.problems.append(
+        result.add_problem(
             f"model {backbone.name!r}: its loss is not finite, in plain transformers too: its "
             "weights are damaged (copy or download them again)" + narrow * (dtype != "float32")
         )
         return
     difference = abs(ours - theirs)
-    found.loss = max(found.loss or 0.0, difference)
+    result.loss_difference = max(result.loss_difference or 0.0, difference)
     if not difference <= tolerance(backbone) * max(1.0, abs(theirs)):
-        found.problems.append(
+        result.add_problem(
             f"item {example.id!r}: its loss is {ours:.6f} in training, but {theirs:.6f} in plain "
             "transformers: training would learn something else than the model computes. Use "
             "another model, or another version of transformers"

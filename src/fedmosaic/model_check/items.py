@@ -26,7 +26,7 @@ def read_items(path: str | Path, limit: int | None) -> Sequence[Example]:
     Raises:
         DataError: the file, an item or a picture is bad.
     """
-    found = read_examples(Path(path), roots=[Path()], limit=limit or LIMIT)
+    found = read_examples(Path(path), roots=[Path()], limit=LIMIT if limit is None else limit)
     check_images({str(path): found})
     return found
 

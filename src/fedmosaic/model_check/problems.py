@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from fedmosaic.errors import FedMosaicError
 from fedmosaic.model_check.report import CheckedModel
@@ -30,3 +32,17 @@ def collected(result: CheckedModel, part: str) -> Iterator[None]:
             f"model {result.name!r}: {part} fails ({reason}). Its family has not been tried here, "
             "or its code or files are at fault: use another model"
         )
+
+
+@contextmanager
+def noted(result: CheckedModel) -> Iterator[None]:
+    """Turn the library's own warnings inside into notes; those of other libraries are shown."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.filterwarnings("always", category=UserWarning, module=r"fedmosaic\.")
+        yield
+    package = Path(__file__).parents[1]
+    for one in caught:
+        if one.category is UserWarning and package in Path(one.filename).parents:
+            result.add_note(str(one.message))
+        else:
+            warnings.showwarning(one.message, one.category, one.filename, one.lineno)

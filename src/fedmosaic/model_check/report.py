@@ -107,6 +107,11 @@ class CheckedModel:
         if problem not in self.problems:
             self.problems.append(problem)
 
+    def add_note(self, note: str) -> None:
+        """Add a note that is not listed yet."""
+        if note not in self.notes:
+            self.notes.append(note)
+
     def to_json(self) -> dict[str, Any]:
         """Return the content as JSON holds it."""
         adapted = None

@@ -25,7 +25,13 @@ def share(
     adapters: dict[str, AdapterSettings] = {}
     for name, backbone in loaded.items():
         with collected(results[name], "finding its layers"):
-            adapters[name] = with_shared_sites([backbone], _with_blocks([backbone], given))
+            own = _with_blocks([backbone], given)
+            if own.num_blocks < given.num_blocks:
+                results[name].add_note(
+                    f"it has {backbone.num_layers} layers: set adapter.num_blocks to "
+                    f"{own.num_blocks} or less for a federation with it"
+                )
+            adapters[name] = with_shared_sites([backbone], own)
     models = [loaded[name] for name in adapters]
     if not models:
         return adapters

@@ -70,6 +70,9 @@ def take_step(
 def load_export(backbone: Backbone, model: Any, examples: Sequence[Example]) -> float:
     """Export the adapters, load them in plain PEFT, and compare the logits.
 
+    Half precision and quantised weights round, and a router may then choose another expert. There
+    the difference may be half of what the adapter itself changes.
+
     Returns:
         The largest difference of a logit, relative to the largest logit.
 
@@ -84,8 +87,13 @@ def load_export(backbone: Backbone, model: Any, examples: Sequence[Example]) -> 
             warnings.simplefilter("ignore", UserWarning)
             loaded = PeftModel.from_pretrained(backbone.fork(), str(folder)).eval()
     exported = _logits(backbone, loaded, batch)
-    difference = float((adapted - exported).abs().max() / adapted.abs().max())
-    if not difference <= tolerance(backbone):
+    largest = adapted.abs().max()
+    difference = float((adapted - exported).abs().max() / largest)
+    limit = tolerance(backbone)
+    if limit > 1e-3:
+        bare = _logits(backbone, backbone.model, batch)
+        limit = max(limit, 0.5 * float((adapted - bare).abs().max() / largest))
+    if not difference <= limit:
         raise ModelError(
             f"the exported adapter of {backbone.name} gives other logits in plain PEFT (by "
             f"{difference:.1%} of the largest): do not serve its export. Leave modules out with "

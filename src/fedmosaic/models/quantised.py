@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fedmosaic.errors import ModelError
 from fedmosaic.models.options import ModelOptions
+from fedmosaic.models.roles import roles_by_path
 from fedmosaic.models.structure import find_structure
 
 _QUANTISED = ("Linear4bit", "Linear8bitLt")
@@ -59,7 +60,8 @@ def unquantised_modules(name: str, config: Any, loader: Any) -> list[str]:
     """Return the paths of the modules that keep their dtype: all linear ones outside the decoder.
 
     These are the vision tower, the projector and the head, whatever a family calls them, and the
-    token embeddings where the head is tied to them. They are found on a model without weights.
+    token embeddings where the head is tied to them. So do modules of the decoder whose weight the
+    model's code reads directly, as Mamba's does. They are found on a model without weights.
     """
     from transformers.quantizers.base import get_keys_to_not_convert
 
@@ -67,7 +69,8 @@ def unquantised_modules(name: str, config: Any, loader: Any) -> list[str]:
         model = loader.from_config(config)
     decoder = find_structure(model, name).decoder
     outside = _linear_outside(model, decoder, "")
-    return sorted({*outside, *get_keys_to_not_convert(model)})
+    direct = [p for p, one in roles_by_path(model).items() if one.excluded == "read directly"]
+    return sorted({*outside, *direct, *get_keys_to_not_convert(model)})
 
 
 def check_quantised(name: str, model: Any) -> None:

@@ -98,14 +98,24 @@ class CheckProgress:
         self.console = console or Console(stderr=True)
         self.shown = shown
         self.status = Status("", console=self.console)
+        self.bars = False  # whether those of transformers are hidden meanwhile
 
     def __enter__(self) -> CheckProgress:
+        from transformers.utils import logging
+
+        self.bars = not self.shown and logging.is_progress_bar_enabled()
+        if self.bars:
+            logging.disable_progress_bar()
         if self.shown and self.console.is_terminal:
             self.status.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        from transformers.utils import logging
+
         self.status.stop()
+        if self.bars:
+            logging.enable_progress_bar()
 
     def __call__(self, name: str, step: str) -> None:
         """Show the next step."""
