@@ -46,6 +46,25 @@ def test_the_likeliest_option_is_chosen(load: Load, name: str) -> None:
     assert scores[chosen[0]] > max(scores) - 1e-4
 
 
+@pytest.mark.parametrize(
+    "name", ["llama", "qwen2", "qwen3", "gemma2", "gemma3_text", "smollm3", "phi3", "qwen2_vl"]
+)
+def test_options_of_one_token_take_one_forward_pass(
+    load: Load, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Whatever the template writes after the end of the answer."""
+    model, options = load(name), ("A", "C")
+    example = replace(EXAMPLES["text"], options=options)
+    tokens = [model.answer_ids(option) for option in options]
+    assert all(len(found) == 1 for found in tokens)
+    monkeypatch.setattr("fedmosaic.evaluation.likelihood.log_likelihoods", None)
+    (chosen,) = choose_by_likelihood(model, model.model, [example], 2, "sum")
+    with torch.no_grad():
+        batch = model.collate([model.encode(example, answer=False)])
+        logits = model.model(**batch.inputs).logits[0, -1]
+    assert chosen == int(logits[[found[0] for found in tokens]].argmax())
+
+
 @pytest.mark.parametrize("name", SEEING)
 def test_an_image_is_processed_once_for_all_options(
     folder_of: FolderOf, monkeypatch: pytest.MonkeyPatch, name: str

@@ -181,3 +181,12 @@ def test_the_smallest_model_that_can_take_the_items_computes_signatures(
     assert settings.scenario.relevance.model == seeing and settings.signature is not None
     assert settings.signature.skipped.keys() == {reading}
     assert "client 'a' trains on: " in settings.signature.skipped[reading]
+
+
+def test_families_without_a_common_module_are_both_named(start: Any) -> None:
+    message = (
+        r"mine\.yaml: the models '.*mamba' and '.*llama' have no adapted module in common.*"
+        r"\('.*mamba' has in_proj; '.*llama' has q_proj, .* Name modules .*adapter\.target_modules"
+    )
+    with pytest.raises(ModelError, match=message):
+        start("mamba", plain("0", "1"), other="llama", algorithm="fedmosaic")

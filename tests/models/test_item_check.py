@@ -73,6 +73,12 @@ def test_a_token_without_an_embedding_in_a_later_example(tmp_path: Path) -> None
     assert "no embedding" in str(found.reason)
 
 
+@pytest.mark.parametrize("late", ["the end <|eot_id|>", "<|start_header_id|>"])
+def test_a_later_example_that_no_template_can_write(llama: Backbone, late: str) -> None:
+    found = first_refusal(llama, [asked("0", "a"), asked("1", "a < b"), asked("2", late)])
+    assert found is not None and found.index == 2
+
+
 @pytest.mark.parametrize(
     "name",
     sample(

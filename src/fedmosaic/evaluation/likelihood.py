@@ -50,10 +50,15 @@ def choose_by_likelihood(
 def _one_token_each(backbone: Backbone, example: Example) -> bool:
     """Return whether each option is the prompt, one token and the end of the turn."""
     prompt = backbone.encode(example, answer=False).input_ids
-    return all(
-        item.input_ids[:-2] == prompt and len(_labelled(item)) == 2
-        for item in (backbone.encode_option(example, option) for option in example.options)
-    )
+    length = len(prompt)
+    for option in example.options:
+        item = backbone.encode_option(example, option)
+        labelled = _labelled(item)
+        # What the template writes after the end of the turn (a line end) follows the labels.
+        after = list(item.input_ids[length : length + 2])
+        if item.input_ids[:length] != prompt or len(labelled) != 2 or labelled != after:
+            return False
+    return True
 
 
 def _labelled(item: Encoded) -> list[int]:

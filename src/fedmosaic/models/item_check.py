@@ -13,7 +13,7 @@ from fedmosaic.errors import FedMosaicError
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.models.limits import context_length
 
-Form = tuple[tuple[str, int], ...]
+Form = tuple[tuple[str, int, bool], ...]
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Refusal:
 def first_refusal(backbone: Backbone, examples: Iterable[Example]) -> Refusal | None:
     """Return the first example that a model cannot take; None if it takes all.
 
-    The first example of each form is encoded. The form is the roles of the turns and the number of
-    images in each, on which chat templates and processors depend. Another example of a form is
-    encoded only where it may be too long, or holds a token without an embedding.
+    The first example of each form is encoded. The form is of each turn its role, its number of
+    images and whether it has words, on which chat templates and processors depend. Another example
+    of a form is encoded only where it may be too long, or spells a token of its own.
     """
     check = _Check(backbone)
     for index, example in enumerate(examples):
@@ -48,17 +48,19 @@ class _Check:
         self.backbone = backbone
         self.longest = context_length(backbone.text_config)
         self.lengths: dict[Form, int] = {}
-        rows = backbone.model.get_input_embeddings().weight.shape[0]
-        image = backbone.image_token_id
-        added = backbone.tokenizer.added_tokens_decoder.items()
-        self.unknown = [
-            token.content for number, token in added if number >= rows and number != image
-        ]
+        tokenizer = backbone.tokenizer
+        added = {token.content for token in tokenizer.added_tokens_decoder.values()}
+        added |= {tokenizer.bos_token, tokenizer.eos_token, backbone.chat.image_token}
+        self.tokens = {token for token in added if token and token.strip()} - {IMAGE_MARK}
+        self.first_letters = {token[0] for token in self.tokens}
         self.image_tokens = cache(self._image_tokens)
 
     def require(self, example: Example) -> None:
         """Raise what encoding the example would raise."""
-        form = tuple((turn.role, turn.text.count(IMAGE_MARK)) for turn in example.turns)
+        form = tuple(
+            (turn.role, turn.text.count(IMAGE_MARK), bool(turn.text.strip()))
+            for turn in example.turns
+        )
         if form in self.lengths and self._fits(example, self.lengths[form]):
             return
         length = len(self.backbone.encode(example).input_ids)
@@ -72,7 +74,7 @@ class _Check:
             overhead: Tokens of another example of its form, which are at least as many as the chat
                 template writes.
         """
-        if any(token in turn.text for turn in example.turns for token in self.unknown):
+        if any(self._spells_a_token(turn.text.replace(IMAGE_MARK, "")) for turn in example.turns):
             return False
         if not self.longest:
             return True
@@ -83,6 +85,11 @@ class _Check:
             tokens = self._fixed or self.image_tokens(image.size)
             bound += tokens or self.longest + 1
         return bound <= self.longest
+
+    def _spells_a_token(self, text: str) -> bool:
+        if self.first_letters.isdisjoint(text):
+            return False
+        return any(token in text for token in self.tokens)
 
     @property
     def _fixed(self) -> int | None:
