@@ -15,7 +15,7 @@ test: $(VENV)/.test  ## the default test suite
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 test-families: $(VENV)/.test  ## every tiny model family, where the default suite takes a sample
-	FEDMOSAIC_ALL_FAMILIES=1 HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/families
+	FEDMOSAIC_ALL_FAMILIES=1 HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/families tests/federation/test_mixed_families.py
 
 lint: $(VENV)/.lint  ## style and types
 	$(BIN)/ruff check src tests benchmarks docs

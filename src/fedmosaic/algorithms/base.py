@@ -31,6 +31,9 @@ from fedmosaic.training.optimiser import ParameterGroup
 __all__ = ["Algorithm", "Client", "FitReport", "Loss", "Member", "Server", "fit"]
 
 
+WITHIN_MODELS = "adapters between clients of one model, nothing between different models"
+
+
 class Member(Settings):
     """Describe a client as the server knows it.
 
@@ -147,12 +150,14 @@ class Algorithm(ABC):
             kept for the client between rounds.
         shares_subspaces: whether its models carry Co-LoRA's A and B, which the scenario's
             ``alignment`` makes comparable between architectures.
+        exchange: what clients share where they share no Co-LoRA, told at the start of a run.
         computes_signatures: whether its clients compute signatures with the scenario's
             ``relevance.model``.
         replaces_weights: whether downloads overwrite trained weights. Adam's moments then start
             anew each round, except those of personal parameters (:class:`ParameterGroup`).
         views: models that a client can be evaluated as; the first is the one it would use.
         needs_public: whether it works on public examples and cannot run without.
+        maps_predictions: whether predictions are mapped from one model's tokens to another's.
         mixed_ranks: whether clients of one architecture may have adapters of different ranks.
         oracle: whether it may see other clients' data or task families, in a simulation only.
         budgeted: whether a ``budget`` limits its steps and rounds.
@@ -165,10 +170,12 @@ class Algorithm(ABC):
     paper: ClassVar[str]
     adapters: ClassVar[tuple[str, ...]] = ("local",)
     shares_subspaces: ClassVar[bool] = False
+    exchange: ClassVar[str] = WITHIN_MODELS
     computes_signatures: ClassVar[bool] = False
     replaces_weights: ClassVar[bool] = False
     views: ClassVar[tuple[str, ...]] = ("mixed",)
     needs_public: ClassVar[bool] = False
+    maps_predictions: ClassVar[bool] = False
     mixed_ranks: ClassVar[bool] = False
     oracle: ClassVar[bool] = False
     budgeted: ClassVar[bool] = True

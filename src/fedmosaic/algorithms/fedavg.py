@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from fedmosaic.adapters import read_state, write_state
-from fedmosaic.algorithms.base import Client, Member, Server
+from fedmosaic.algorithms.base import WITHIN_MODELS, Client, Member, Server
 from fedmosaic.algorithms.common.average import average, averaged
 from fedmosaic.algorithms.message import Message
 from fedmosaic.algorithms.sft import SFT
@@ -34,6 +34,7 @@ class FedAvg(SFT):
     name: ClassVar[str] = "fedavg"
     summary: ClassVar[str] = "LoRA weights averaged within each architecture (FedIT)"
     paper: ClassVar[str] = "McMahan et al. 2017 (arXiv 1602.05629); FedIT (arXiv 2305.05644)"
+    exchange: ClassVar[str] = WITHIN_MODELS
     replaces_weights: ClassVar[bool] = True
     mixed_ranks: ClassVar[bool] = False
 

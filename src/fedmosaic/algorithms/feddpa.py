@@ -138,16 +138,18 @@ class InstanceWise:
 def represent(model: Any, backbone: Backbone, batch: Batch) -> Tensor:
     """Return the last hidden state at the last token of each prompt, [n, hidden] in float32.
 
-    The hidden state is that after the final norm. The last token of a prompt is the last column
-    without a label, because answers end the sequences and are labelled.
+    The hidden state is the decoder's output, after the final norm where there is one. The last
+    token of a prompt is the last column without a label, because answers end the sequences and are
+    labelled.
     """
     caught: list[Tensor] = []
-    norm = model.get_base_model().get_submodule(backbone.structure.final_norm_path)
-    handle = norm.register_forward_hook(lambda _, __, output: caught.append(output))
+    decoder = model.get_base_model().get_decoder()
+    handle = decoder.register_forward_hook(lambda _, __, output: caught.append(output[0]))
+    width = batch.labels.shape[1]
     try:
-        backbone.logits(model, batch)
+        backbone.logits(model, batch, batch.columns(width - 1, width))
     finally:
         handle.remove()
-    columns = torch.arange(batch.labels.shape[1], device=batch.labels.device)
+    columns = torch.arange(width, device=batch.labels.device)
     last = torch.where(batch.labels == IGNORE, columns, -1).max(1).values
     return caught[0][torch.arange(len(batch), device=last.device), last].float()

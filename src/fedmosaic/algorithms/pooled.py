@@ -39,6 +39,7 @@ class Pooled(FedAvg):
     summary: ClassVar[str] = (
         "ORACLE, not federated, outside every budget: one LoRA an architecture trained on all data"
     )
+    exchange: ClassVar[str] = "the training data of all clients (an oracle)"
     oracle: ClassVar[bool] = True
     budgeted: ClassVar[bool] = False
 

@@ -32,6 +32,7 @@ class SFT(Algorithm):
     name: ClassVar[str] = "sft"
     summary: ClassVar[str] = "local training only: nothing travels"
     paper: ClassVar[str] = "LoRA, Hu et al. 2022 (arXiv 2106.09685)"
+    exchange: ClassVar[str] = "nothing"
     mixed_ranks: ClassVar[bool] = True
 
     def build(

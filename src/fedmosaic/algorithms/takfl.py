@@ -66,7 +66,11 @@ class TAKFL(FedAvg):
         "FedAvg within architectures, task arithmetic of distilled knowledge between them"
     )
     paper: ClassVar[str] = "Morafah et al. 2024 (NeurIPS; arXiv 2409.18461)"
+    exchange: ClassVar[str] = (
+        "adapters between clients of one model, predictions on public examples between models"
+    )
     needs_public: ClassVar[bool] = True
+    maps_predictions: ClassVar[bool] = True
 
     class Options(FedAvg.Options):
         """Hold the settings of the distillation on the server."""

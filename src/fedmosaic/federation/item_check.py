@@ -69,8 +69,13 @@ def refusal(runtime: Runtime, model: str, task: TaskSpec, split: str) -> FedMosa
 
 def _check_public(runtime: Runtime, client: ClientSpec) -> None:
     """Require that a client's model takes the public examples that the algorithm works on."""
-    refused = first_refusal(runtime.backbone(client.model), runtime.public())
+    backbone, public = runtime.backbone(client.model), runtime.public()
+    refused = first_refusal(backbone, public)
     if refused is not None:
         with runtime.naming("data.public"):
-            where = location("public", runtime.public(), refused.index)
+            where = location("public", public, refused.index)
             raise type(refused.reason)(f"client {client.name!r}: {where}: {refused.reason}")
+    models = {runtime.architecture(name) for name in runtime.scenario.models_used}
+    if runtime.algorithm.maps_predictions and len(models) > 1:
+        with runtime.naming(runtime.field_of(client.model)):
+            backbone.token_origins(public[0])  # raises where they cannot be known

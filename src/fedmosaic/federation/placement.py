@@ -42,7 +42,7 @@ def describe(runtime: Runtime) -> dict[str, Any]:
     ``models`` has for each model its :class:`~fedmosaic.adapters.coverage.Coverage`, the
     ``clients`` that use it, and ``own``: roles at block ends that carry ordinary LoRA because not
     every model has them there. ``shared`` is the list of shared roles for each block; empty where
-    the algorithm shares no Co-LoRA.
+    the algorithm shares no Co-LoRA. ``exchange`` says what it shares instead.
     """
     scenario = runtime.scenario
     models = {runtime.architecture(name): runtime.backbone(name) for name in scenario.models_used}
@@ -58,7 +58,11 @@ def describe(runtime: Runtime) -> dict[str, Any]:
         content.pop("model")
         own = unshared_roles(model, scenario.adapter, shared)
         found[name] = {**content, "clients": clients, "own": own}
-    return {"models": found, "shared": [list(roles) for roles in shared]}
+    return {
+        "models": found,
+        "shared": [list(roles) for roles in shared],
+        "exchange": "" if shared else runtime.algorithm.exchange,
+    }
 
 
 def _models(runtime: Runtime) -> list[Backbone]:

@@ -59,8 +59,9 @@ class PrefixEncoder(Encoder):
         return list(self.tokenizer(ended, add_special_tokens=False)["input_ids"])
 
     def read(self, example: Example) -> TokenizedChat:
-        """Refuse to say which tokens come from where, which only an alignment asks for."""
+        """Refuse to say which tokens come from where, which alignment and distillation ask for."""
         raise ModelError(
             f"{self.chat.name} has no chat template, so its tokens cannot be matched with those of "
-            "other models: train without an alignment"
+            "other models: train without an alignment, by an algorithm that exchanges no "
+            "predictions on public examples"
         )

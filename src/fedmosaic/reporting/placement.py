@@ -38,14 +38,15 @@ def placement_rows(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 def shared_lines(found: Mapping[str, Any]) -> list[str]:
-    """Return sentences on what the models share; none where they share no Co-LoRA."""
+    """Return sentences on what the models share."""
     shared: Sequence[Sequence[str]] = found["shared"]
     if not shared:
-        return []
+        return _exchanged(found)
     names = list(found["models"])
     who = "between all models" if len(names) > 1 else "between the clients of the one model"
     if all(roles == shared[0] for roles in shared):
-        what = [f"{', '.join(shared[0])} at the ends of {len(shared)} blocks"]
+        where = f"ends of {len(shared)} blocks" if len(shared) > 1 else "end of the one block"
+        what = [f"{', '.join(shared[0])} at the {where}"]
     else:
         what = [
             f"{', '.join(roles) or 'nothing'} at the end of block {block}"
@@ -58,6 +59,18 @@ def shared_lines(found: Mapping[str, Any]) -> list[str]:
                 f"not shared at block ends, because not every model has them there: "
                 f"{', '.join(model['own'])} of {name} (ordinary LoRA)"
             )
+    return lines
+
+
+def _exchanged(found: Mapping[str, Any]) -> list[str]:
+    """Return what an algorithm without Co-LoRA shares, and which clients have one model."""
+    if not found.get("exchange"):  # of a run before it was written, or of a check of models
+        return []
+    lines = [f"shared: {found['exchange']}"]
+    if len(found["models"]) > 1:
+        named = ((name, ", ".join(one["clients"])) for name, one in found["models"].items())
+        parts = "; ".join(f"{clients} on {name}" for name, clients in named)
+        lines.append(f"clients by model: {parts}")
     return lines
 
 

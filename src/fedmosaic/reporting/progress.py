@@ -16,6 +16,7 @@ from rich.text import Text
 from fedmosaic.config import RunSettings
 from fedmosaic.evaluation import Record
 from fedmosaic.federation.callbacks import Callback
+from fedmosaic.models.architectures import architectures
 from fedmosaic.reporting.placement import placement_parts
 from fedmosaic.reporting.terminal import print_parts
 from fedmosaic.reporting.units import duration, percent
@@ -34,7 +35,7 @@ class ConsoleProgress(Callback):
 
     def run_started(self, settings: RunSettings, first_round: int) -> None:
         scenario = settings.scenario
-        models = ", ".join(scenario.models_used)
+        models = ", ".join(dict.fromkeys(architectures(scenario.models_used).values()))
         title = (
             f"{settings.name} · {settings.algorithm} · seed {settings.seed} · "
             f"{len(scenario.clients)} clients · {scenario.rounds} rounds"

@@ -30,7 +30,9 @@ class PublicExchange(SFT):
     count until it sends new ones, whether it takes part in a round or not.
     """
 
+    exchange: ClassVar[str] = "predictions on public examples between all clients"
     needs_public: ClassVar[bool] = True
+    maps_predictions: ClassVar[bool] = True
 
     class Options(SFT.Options):
         """Hold the settings of the predictions."""
