@@ -46,7 +46,8 @@ def check_rows(model: CheckedModel) -> Iterator[tuple[str, str]]:
     if model.loss_difference is not None:
         yield "loss", f"within {model.loss_difference:.1e} of plain transformers"
     if model.image_tokens:
-        yield "image tokens", f"{model.image_tokens} for a picture"
+        size = " of 448 × 336 pixels" if model.items is None else ""
+        yield "image tokens", f"{model.image_tokens} for a picture{size}"
     yield from _adapters(model)
     if model.signature is not None:
         reason = f": {model.signature.reason}" if model.signature.reason else ""
