@@ -10,6 +10,7 @@ import torch
 from fedmosaic.data.example import Example
 from fedmosaic.evaluation.batches import prepare, prompt_batches
 from fedmosaic.models.backbone import Backbone, Batch
+from fedmosaic.models.limits import context_length
 
 
 @torch.no_grad()
@@ -23,7 +24,8 @@ def generate(
 ) -> list[str]:
     """Generate answers greedily.
 
-    Every answer ends at its own end-of-turn token, independently of the other samples of its batch.
+    Every answer ends at its own end-of-turn token, independently of the other samples of its batch,
+    or where the context of the model is full.
 
     Args:
         backbone: Encodes the prompts.
@@ -36,11 +38,26 @@ def generate(
         One text for each example, in order.
     """
     texts = [""] * len(examples)
-    for indices, batch in prompt_batches(backbone, examples, batch_size):
-        rows = _greedy(backbone, model, batch, max_new_tokens)
-        for index, row in zip(indices, rows, strict=True):
-            texts[index] = backbone.tokenizer.decode(row, skip_special_tokens=True).strip()
+    for limit, chosen in _by_limit(backbone, examples, max_new_tokens).items():
+        some = [examples[index] for index in chosen] if limit > 0 else []
+        for places, batch in prompt_batches(backbone, some, batch_size):
+            rows = _greedy(backbone, model, batch, limit)
+            for place, row in zip(places, rows, strict=True):
+                text = backbone.tokenizer.decode(row, skip_special_tokens=True)
+                texts[chosen[place]] = text.strip()
     return texts
+
+
+def _by_limit(backbone: Backbone, examples: Sequence[Example], most: int) -> dict[int, list[int]]:
+    """Return the indices of the examples by the number of tokens that an answer may have."""
+    longest = context_length(backbone.text_config)
+    found: dict[int, list[int]] = {}
+    for index, example in enumerate(examples):
+        room = most
+        if longest is not None:
+            room = min(most, longest - len(backbone.encode(example, answer=False).input_ids))
+        found.setdefault(room, []).append(index)
+    return found
 
 
 def _greedy(backbone: Backbone, model: Any, batch: Batch, limit: int) -> list[list[int]]:
