@@ -36,6 +36,8 @@ class Reader:
             eos_token_id=0,
             eos_token=END,
         )
+        self.encoder = SimpleNamespace(answer=lambda _: [0])
+        self.stop_tokens = [0]
 
     def encode(self, example: Example) -> Any:
         ids = [self.vocabulary[token] for token in [*self.cuts[example.answer], END]]

@@ -35,7 +35,13 @@ class Words:
 def model(tokenizer: Any, spare: int = 0) -> Any:
     """Make the parts of a backbone that a map needs, with ``spare`` logits beyond the tokens."""
     size = len(tokenizer.get_vocab()) + spare
-    return SimpleNamespace(tokenizer=tokenizer, lm_head=nn.Linear(1, size, device="meta"))
+    end = tokenizer.eos_token_id
+    return SimpleNamespace(
+        tokenizer=tokenizer,
+        lm_head=nn.Linear(1, size, device="meta"),
+        encoder=SimpleNamespace(answer=lambda _: [end]),
+        stop_tokens=[end],
+    )
 
 
 def pairs(source: Words, target: Words) -> dict[str, str | None]:

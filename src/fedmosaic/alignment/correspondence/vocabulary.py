@@ -32,8 +32,9 @@ def map_vocabulary(source: Backbone, target: Backbone, space_shift: int = 0) -> 
     2. the longest token that is a prefix of t, with which the target begins to write t;
     3. the only token that has t as a prefix, if there is exactly one.
 
-    A prefix of white space alone counts only for a text of white space alone. A token that ends a
-    turn is mapped to the target's. Other special tokens have no counterpart.
+    A prefix of white space alone counts only for a text of white space alone. The tokens that
+    end an answer of the source are mapped to the one that the target's chat template writes there.
+    Other special tokens have no counterpart.
 
     FedMKT (arXiv 2406.02224, appendix B) takes the token at the smallest edit distance where no
     token has the same text. Among texts with different beginnings that pairs words of unrelated
@@ -50,8 +51,11 @@ def map_vocabulary(source: Backbone, target: Backbone, space_shift: int = 0) -> 
         int64 [logits of the source], the target's token ids; -1 where there is no counterpart.
     """
     size = vocabulary_size(source)
+    own_end, end = (backbone.encoder.answer("!")[-1] for backbone in (source, target))
     if space_shift == 0 and source.tokenizer.get_vocab() == target.tokenizer.get_vocab():
-        return torch.arange(size).where(torch.arange(size) < vocabulary_size(target), NONE)
+        mapped = torch.arange(size).where(torch.arange(size) < vocabulary_size(target), NONE)
+        mapped[own_end] = end  # one vocabulary, but templates with other tokens at the end
+        return mapped
     texts = [_shift_space(text, space_shift) for text in token_texts(source.tokenizer)]
     found = match_texts(texts, token_texts(target.tokenizer))
     mapped = torch.full((size,), NONE, dtype=torch.int64)
@@ -59,7 +63,7 @@ def map_vocabulary(source: Backbone, target: Backbone, space_shift: int = 0) -> 
     mapped[:count] = torch.tensor(
         [found.get(text, NONE) if text else NONE for text in texts[:count]]
     )
-    mapped[source.tokenizer.eos_token_id] = target.tokenizer.eos_token_id
+    mapped[[token for token in source.stop_tokens if token < size]] = end
     return mapped
 
 
