@@ -100,7 +100,10 @@ def test_items_of_a_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
     ]
     (tmp_path / "data.json").write_text(json.dumps(items))
     model = build("qwen2_vl", tmp_path / "qwen2_vl")
-    status, found = check(capsys, model, "--data", tmp_path / "data.json", "--limit", "2")
+    (tmp_path / "files").mkdir()
+    (tmp_path / "data.json").rename(tmp_path / "files" / "data.json")
+    words = ("--data", "files/data.json", "--root", tmp_path, "--limit", "2")
+    status, found = check(capsys, model, *words)
     assert status == 0 and list(found) == [*KEYS, "items"]
     assert [item["id"] for item in found["items"]] == ["seen", "text"]
     assert [list(item) for item in found["items"]] == [["id", "ids", "labels", "image_tokens"]] * 2
@@ -136,7 +139,8 @@ def test_an_item_that_the_model_cannot_take(
     ("words", "message"),
     [
         (["--data", "nowhere.json"], "nowhere.json"),
-        (["--limit", "2"], "give the file with --data"),
+        (["--limit", "2"], "give it with --data"),
+        (["--root", "."], "give it with --data"),
         (["--limit", "0", "--data", "text.json"], "limit of 0"),
         (["--set", "adapter.rank=2"], "adapter.r"),
         (["--set", "train.lr=1"], "unknown key 'train'"),

@@ -19,6 +19,7 @@ def check_models(
     models: str | Sequence[str],
     *,
     data: str | Path | None = None,
+    root: str | Path | None = None,
     limit: int | None = None,
     overrides: Sequence[str] = (),
     progress: bool = True,
@@ -32,6 +33,8 @@ def check_models(
         models: name of a model, or several: as in a scenario.
         data: file of items to check with; None: items that are made here, with and without
             pictures.
+        root: folder that the file and its image paths may start from, as a scenario's
+            ``data.root``; None: the working folder.
         limit: number of items of the file, from its beginning; None: 8.
         overrides: settings of the sections ``models`` and ``adapter`` of a scenario,
             ``["models.dtype=bfloat16"]``.
@@ -48,9 +51,9 @@ def check_models(
     for change in overrides:
         apply_override(content, change)
     settings = parse(CheckSettings, content, "model check")
-    if limit is not None and data is None:
-        raise ConfigError("--limit counts the items of a file: give the file with --data")
-    items = None if data is None else read_items(data, limit)
+    if data is None and (limit, root) != (None, None):
+        raise ConfigError("--limit and --root are about the items of a file: give it with --data")
+    items = None if data is None else read_items(Path(data), Path(root or ""), limit)
     names = [models] if isinstance(models, str) else list(models)
     with CheckProgress(progress) as shown:
         return model_check.check_models(names, settings, items, shown)

@@ -28,6 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="check with the items of this .json, .jsonl or .txt file (default: a few made items)",
     )
     check.add_argument(
+        "--root",
+        metavar="DIR",
+        help="folder that image paths start from, as data.root of a scenario (default: this one)",
+    )
+    check.add_argument(
         "--limit",
         type=int,
         metavar="N",
@@ -66,6 +71,7 @@ def handle(arguments: argparse.Namespace) -> int:
         found = api.check_models(
             arguments.models,
             data=arguments.data,
+            root=arguments.root,
             limit=arguments.limit,
             overrides=[*arguments.overrides, *(f"{k}={v}" for k, v in given.items() if v)],
             progress=not arguments.quiet,

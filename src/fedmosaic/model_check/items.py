@@ -20,13 +20,20 @@ LIMIT = 8
 _QUESTION, _ANSWER = Turn("user", "Which colour has grass?"), Turn("assistant", "green")
 
 
-def read_items(path: str | Path, limit: int | None) -> Sequence[Example]:
+def read_items(path: Path, root: Path, limit: int | None) -> Sequence[Example]:
     """Return the first items of a data file, with their pictures looked at.
+
+    Args:
+        path: the file, as it is or below ``root``.
+        root: folder that image paths may start from, before the file's own.
+        limit: the most items; None: :data:`LIMIT`.
 
     Raises:
         DataError: the file, an item or a picture is bad.
     """
-    found = read_examples(Path(path), roots=[Path()], limit=LIMIT if limit is None else limit)
+    below = root / path
+    place = below if below.is_file() else path
+    found = read_examples(place, roots=[root], limit=LIMIT if limit is None else limit)
     check_images({str(path): found})
     return found
 
