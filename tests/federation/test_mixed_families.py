@@ -212,4 +212,6 @@ def test_commands_on_a_mixed_run(
         assert Path(base["base_model_name_or_path"]).resolve() == Path(model).resolve()
     page = tmp_path / "page.html"
     assert main(["report", run, "--out", str(page)]) == 0
-    assert all(name in page.read_text() for name in names)
+    text = page.read_text()
+    assert all(f'<th scope="row">{name}</th>' in text for name in names)
+    assert "shared between all models (Co-LoRA): o_proj, down_proj at the end of" in text

@@ -30,6 +30,7 @@ from fedmosaic.reporting.html.sections import Section
 from fedmosaic.reporting.html.tables import ReportTable, cost_table
 from fedmosaic.reporting.html.verdict import Verdict, headline, verdict_on
 from fedmosaic.reporting.html.wording import points
+from fedmosaic.reporting.placement import HEADINGS, placement_rows, shared_lines
 
 MAIN = ("Self", "Others")
 
@@ -104,6 +105,8 @@ def page(sections: Sequence[Section], notes: Sequence[str]) -> str:
         "data": data,
         "points": points,
         "unbroken": _unbroken,
+        "placement_rows": placement_rows,
+        "shared_lines": shared_lines,
     }
     here = files(__package__)
     template = environment.from_string(here.joinpath("page.html.j2").read_text(encoding="utf-8"))
@@ -114,6 +117,7 @@ def page(sections: Sequence[Section], notes: Sequence[str]) -> str:
         style=Markup(here.joinpath("page.css").read_text(encoding="utf-8")),
         script=Markup(here.joinpath("page.js").read_text(encoding="utf-8")),
         mark_paths=MARK_PATHS,
+        placement_heads=HEADINGS,
     )
 
 

@@ -64,6 +64,8 @@ class RunData:
         relevance: by round; empty if the algorithm does not report it.
         gates: by client and layer, from the last checkpoint; empty if the algorithm has no gates.
         adaptation: what ``fedmosaic adapt`` measured; None if it was not run.
+        placement: which modules carry adapters and what is shared
+            (:func:`fedmosaic.federation.placement.describe`); None in a run of an earlier version.
     """
 
     folder: Path
@@ -75,6 +77,7 @@ class RunData:
     relevance: Mapping[int, RoundRelevance]
     gates: Mapping[str, Mapping[int, LayerGate]]
     adaptation: Mapping[str, Any] | None = None
+    placement: Mapping[str, Any] | None = None
 
 
 def read_run(folder: Path, label: str | None = None) -> RunData:
@@ -116,6 +119,7 @@ def read_run(folder: Path, label: str | None = None) -> RunData:
         _relevance(lines),
         _gates(opened, clients),
         read_adaptation(path) if path.is_file() else None,
+        opened.placement(),
     )
 
 
