@@ -59,6 +59,7 @@ LEFT_OUT: dict[str, set[str]] = {
     "mamba2": {"mixer.out_proj"},
 }
 """Linear modules of decoder layers without adapters; no other family has one."""
+PROJECTED = {"gemma3n_text", "gemma4", "gemma4_text"}  # what each layer takes, from a table
 ROUTERS = {"shared_expert_gate", "modality_router"}
 NAMES = [name for name in (*VISION, *LANGUAGE) if name != "mllama"]
 
@@ -91,5 +92,6 @@ def test_what_is_adapted_and_what_is_left_out(load: Load, name: str) -> None:
     assert {path.rpartition(".")[2] for path in left} - ROUTERS <= named
     assert "routers" in named or not {path.rpartition(".")[2] for path in left} & ROUTERS
     assert ("vision tower and projector" in named) == (name in VISION)
+    assert ("projections outside the layers" in named) == (name in PROJECTED)
     unnamed = 1 - coverage.share - sum(group.share for group in coverage.left_out)
     assert 0 <= unnamed < 0.06, "norms, biases and convolutions are all that is not named"
