@@ -204,7 +204,7 @@ def test_the_token_that_the_template_writes_ends_a_turn() -> None:
 def test_slow_tokenizers_are_refused(llama: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     slow = copy.copy(llama.tokenizer)
     monkeypatch.setattr(type(slow), "is_fast", False)
-    with pytest.raises(ModelError, match="fast tokenizer"):
+    with pytest.raises(ModelError, match=rf"tokenizer of {slow.name_or_path} .*fast tokenizer"):
         token_origins(EXAMPLES["text"], encoder(slow), None)
 
 

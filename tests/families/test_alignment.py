@@ -149,6 +149,8 @@ def test_placement_has_what_all_models_have(load: Load) -> None:
     assert found == Placement(16, 1, ("o_proj", "down_proj"))
     with pytest.raises(ModelError, match=r"phi3.* has no adapted module 'q_proj'.*--set modules"):
         StandaloneSettings(num_blocks=1, modules=("q_proj",)).placement_for(models)
+    with pytest.raises(ModelError, match=r"phi3: A model of 3 layers cannot be cut into 4 blocks"):
+        StandaloneSettings().placement_for(models)
 
 
 def test_vision_models_are_aligned_on_texts(load: Load) -> None:

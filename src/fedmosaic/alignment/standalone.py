@@ -59,7 +59,10 @@ class StandaloneSettings(AlignmentSettings):
             block_rule=self.block_rule,
         )
         for model in models:
-            self.placement.block_ends(model.num_layers)
+            try:
+                self.placement.block_ends(model.num_layers)
+            except ModelError as error:
+                raise ModelError(f"{model.name}: {error}") from error
         try:
             return Placement.of(with_shared_sites(models, adapter))
         except ModelError as error:

@@ -14,7 +14,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "on public data."
     )
     parser.add_argument(
-        "models", nargs="+", metavar="MODEL", help="a name from `fedmosaic list models`"
+        "models",
+        nargs="+",
+        metavar="MODEL",
+        help="a name from `fedmosaic list models`, a folder, or a Hugging Face id; of any family",
     )
     parser.add_argument(
         "--pivot",

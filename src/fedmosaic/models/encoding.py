@@ -264,8 +264,9 @@ def tokenize_text(tokenizer: Any, text: str, special: bool) -> Tokens:
     """
     if not tokenizer.is_fast:
         raise ModelError(
-            f"{type(tokenizer).__name__} gives no character offsets, by which answers are found in "
-            "a text: use a fast tokenizer (a tokenizer.json beside the model)"
+            f"the tokenizer of {tokenizer.name_or_path or 'this model'} "
+            f"({type(tokenizer).__name__}) gives no character offsets, by which answers are found "
+            "in a text: use a fast tokenizer (a tokenizer.json beside the model)"
         )
     out = tokenizer(text, add_special_tokens=special, return_offsets_mapping=True)
     return Tokens(out["input_ids"], out["offset_mapping"])
