@@ -14,10 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "on public data."
     )
     parser.add_argument(
-        "models",
-        nargs="+",
-        metavar="MODEL",
-        help="a name from `fedmosaic list models`, a folder, or a Hugging Face id; of any family",
+        "models", nargs="+", metavar="MODEL", help="a name, a folder or a Hugging Face id"
     )
     parser.add_argument(
         "--pivot",
