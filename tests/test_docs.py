@@ -269,10 +269,14 @@ def test_the_costs_are_the_measured_ones() -> None:
             assert megabytes == " / ".join(f"{value:.1f}" for value in sent), name
             named.add(name)
     assert {name for name, row in rows.items() if row["algorithm"] == name} <= named
-    step = json.loads((RESULTS / "step_time.json").read_text())["step"]["fedmosaic"]["ratio"][
-        "median"
-    ]
-    assert f"took {step:.2f} of the time" in text
+    ratios = {
+        kind: row["ratio"]["median"]
+        for name in ("step_time", "step_time_vision")
+        for kind, row in json.loads((RESULTS / f"{name}.json").read_text())["step"].items()
+    }
+    assert f"took {ratios['fedmosaic']:.2f} of the time" in text
+    assert f"{ratios['vision_lora']:.2f} with LoRA" in text
+    assert f"{ratios['vision_fedmosaic']:.2f} with FedMosaic's two branches" in text
     steps = dict(
         re.findall(r"^\| ([\w-]+) \| ([\d.]+) \|", (RESULTS / "equal_compute.md").read_text(), re.M)
     )
