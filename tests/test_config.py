@@ -93,6 +93,14 @@ def test_extends_merges_mappings_and_replaces_the_rest(tmp_path: Path) -> None:
         load_scenario(tmp_path / "circle.yaml")
 
 
+@pytest.mark.parametrize("given", ["target_modules=[]", "shared_modules=[]", "shared_modules=[[]]"])
+def test_a_list_of_no_modules_is_refused(given: str) -> None:
+    with pytest.raises(ConfigError, match=r"adapter\.\w+_modules = .*names no module.*num_blocks"):
+        load_scenario("miniature/quickstart", [f"adapter.{given}"])
+    blocks = load_scenario("miniature/quickstart", ["adapter.shared_modules=[[], [o_proj]]"])
+    assert blocks.adapter.shared_modules == ((), ("o_proj",))
+
+
 def test_broken_yaml_names_the_line(tmp_path: Path) -> None:
     path = tmp_path / "broken.yaml"
     path.write_text("rounds: 3\nclients: [\n")

@@ -118,6 +118,22 @@ def test_public_images_of_an_algorithm_that_works_on_them(start: Any, tmp_path: 
         start("llama", plain("0", "1"), public=public, algorithm="fedmkt")
 
 
+def test_public_images_of_an_alignment_with_a_model_for_text(start: Any, tmp_path: Path) -> None:
+    public = [*plain("0"), item("late", "What?", images=1, root=tmp_path)]
+    message = (
+        rf"mine\.yaml: data\.public: \S*public/train\.json: item 1 \(id 'late'\): .*{WAY}.* "
+        "set alignment.method=none"
+    )
+    with pytest.raises(ModelError, match=message):
+        start(
+            "llama",
+            plain("0", "1"),
+            public=public,
+            algorithm="fedmosaic",
+            overrides=["alignment.method=gradients"],
+        )
+
+
 @pytest.mark.parametrize("late", ["text", "two turns"])
 def test_more_than_one_question_about_images(start: Any, tmp_path: Path, late: str) -> None:
     """PaliGemma takes one question about images."""

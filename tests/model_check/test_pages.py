@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 import fedmosaic
+from fedmosaic.model_check import CheckedModel
 from fedmosaic.reporting.model_check import print_checks
 from tests.families import FAMILIES, TORCHVISION, build
 from tests.families.sample import ALL, sample
@@ -50,3 +51,11 @@ def test_the_whole_table_is_what_the_check_finds(tmp_path: Path) -> None:
     lines = lines_of([check(build(name, tmp_path / name)) for name in NAMES])
     page = PAGE.read_text().splitlines()
     assert [line for line in lines if line not in page] == []
+
+
+def test_a_problem_of_several_models_is_one_line() -> None:
+    found = [CheckedModel(name, problems=["a and b share nothing", name * 2]) for name in "ab"]
+    out = io.StringIO()
+    print_checks(found, Console(width=100, file=out))
+    lines = ["problem: a and b share nothing", "problem: aa", "problem: bb"]
+    assert out.getvalue().strip().splitlines() == lines

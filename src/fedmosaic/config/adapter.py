@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from fedmosaic.config.base import Settings
 
@@ -94,6 +94,16 @@ class AdapterSettings(Settings):
     None: the target modules that all models of the federation have there. The other target modules
     of these layers carry ordinary LoRA.
     """
+
+    @field_validator("target_modules", "shared_modules")
+    @classmethod
+    def _not_empty(cls, names: tuple[object, ...] | None) -> tuple[object, ...] | None:
+        if names is not None and not any(names):
+            raise ValueError(
+                "names no module: name one, or leave the setting out for its default; "
+                "num_blocks: 0 trains ordinary LoRA only"
+            )
+        return names
 
     @property
     def shared_roles(self) -> tuple[tuple[str, ...] | None, tuple[tuple[str, ...], ...]]:

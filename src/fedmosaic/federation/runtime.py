@@ -15,12 +15,14 @@ from fedmosaic.adapters.placement import Placement
 from fedmosaic.algorithms import Algorithm, make_algorithm, scenario_for
 from fedmosaic.alignment import Alignment, align
 from fedmosaic.config import ClientSpec, RunSettings, TaskSpec
+from fedmosaic.data.check import location
 from fedmosaic.data.example import Example, Task
 from fedmosaic.errors import FedMosaicError
 from fedmosaic.federation.pools import ModelPool, TaskPool
 from fedmosaic.models.architectures import architectures
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.models.checkpointing import recompute_activations
+from fedmosaic.models.item_check import first_refusal
 from fedmosaic.training.optimiser import Optimiser
 
 
@@ -166,21 +168,36 @@ class Runtime:
             or not placement.num_blocks
         ):
             return None
+        # Models are refined jointly, so all models of the federation are needed at once.
+        architecture, used = self.architecture(architecture), self.scenario.models_used
+        together = list(dict.fromkeys(self.architecture(name) for name in used))
+        names = [architecture] if chosen.refine is None else together
+        models = [self.backbone(name) for name in names]
+        pivot, examples = self.backbone(chosen.pivot), self._alignment_data()
+        for model in {one.name: one for one in (pivot, *models)}.values():
+            self._require_public(model, examples)
         with self.naming("alignment"):
-            # Models are refined jointly, so all models of the federation are needed at once.
-            architecture, used = self.architecture(architecture), self.scenario.models_used
-            together = list(dict.fromkeys(self.architecture(name) for name in used))
-            names = [architecture] if chosen.refine is None else together
-            models = [self.backbone(name) for name in names]
-            pivot, examples = self.backbone(chosen.pivot), self._alignment_data()
             found = align(models, pivot, examples, chosen, placement)
-            return found[names.index(architecture)]
+        return found[names.index(architecture)]
 
     def _alignment_data(self) -> Sequence[Example]:
         size = self.scenario.alignment.size
         if size is None or self.scenario.data.public == "none":
             return self.public()
-        return self.tasks.public_sample(size)
+        with self.naming("data.public"):
+            return self.tasks.public_sample(size)
+
+    def _require_public(self, model: Backbone, examples: Sequence[Example]) -> None:
+        """Require that a model takes the public examples on which it is aligned."""
+        refused = first_refusal(model, examples)
+        if refused is not None:
+            with self.naming("data.public"):
+                where = location("public", examples, refused.index)
+                raise type(refused.reason)(
+                    f"{where}: {refused.reason}. All models are aligned on the same examples: name "
+                    "public data that each of them takes (texts, where one takes text only), or "
+                    "set alignment.method=none"
+                )
 
     # --- tasks --------------------------------------------------------------------------------
     def task(self, spec: TaskSpec) -> Task:

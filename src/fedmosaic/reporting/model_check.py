@@ -27,9 +27,9 @@ def print_checks(found: Sequence[CheckedModel], console: Console | None = None) 
     problems = [(model.name, problem) for model in found for problem in model.problems]
     if not problems:
         parts.append(Text("no problems", "green"))
-    for name, problem in problems:
-        about = "" if name in problem else f"{name}: "
-        parts.append(Text(f"problem: {about}{problem}", "red"))
+    lines = [text if name in text else f"{name}: {text}" for name, text in problems]
+    # That models share nothing is a problem of each of them, and one line.
+    parts += [Text(f"problem: {line}", "red") for line in dict.fromkeys(lines)]
     print_parts(parts, console)
 
 
