@@ -19,17 +19,8 @@ from fedmosaic.algorithms.common.lora import build_lora
 from fedmosaic.config import AdapterSettings, Scenario
 from fedmosaic.errors import ModelError
 from fedmosaic.models.backbone import Backbone
+from tests.tiny_config import SIZES
 
-SIZES: dict[str, Any] = {
-    "vocab_size": 64,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "pad_token_id": 0,
-}
 MORE: dict[str, dict[str, Any]] = {
     "GPT2": {"head_dim": None},
     "GPTNeoX": {"head_dim": None},
@@ -46,7 +37,7 @@ SETTINGS = AdapterSettings(r=4, alpha=8, num_blocks=1, dropout=0)
 
 
 def backbone(family: str, **changes: Any) -> Backbone:
-    sizes = {**SIZES, **MORE.get(family, {}), **changes}
+    sizes = {**SIZES, "head_dim": 8, **MORE.get(family, {}), **changes}
     sizes = {key: value for key, value in sizes.items() if value is not None}
     torch.manual_seed(0)
     model = transformers.AutoModelForCausalLM.from_config(

@@ -12,16 +12,8 @@ from torch import nn
 from fedmosaic.errors import ModelError
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.models.structure import find_structure
+from tests.tiny_config import SIZES
 
-SIZES: dict[str, Any] = {
-    "vocab_size": 64,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "pad_token_id": 0,
-}
 VISION: dict[str, Any] = {
     "hidden_size": 16,
     "intermediate_size": 16,

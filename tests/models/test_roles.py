@@ -11,16 +11,8 @@ import transformers
 
 from fedmosaic.models.roles import PROJECTIONS, RoleModule, find_roles, roles_by_path
 from fedmosaic.models.structure import find_structure
+from tests.tiny_config import SIZES
 
-SIZES: dict[str, Any] = {
-    "vocab_size": 64,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "pad_token_id": 0,
-}
 LLAMA = {
     "self_attn.q_proj": "q_proj",
     "self_attn.k_proj": "k_proj",
