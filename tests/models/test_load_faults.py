@@ -131,6 +131,10 @@ VISION_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
         image_token_outside,
         r"image token of its config \(id 99999\) is not in its tokenizer, which has 610 tokens",
     ),
+    "no processor": (
+        lambda f: [path.unlink() for path in f.glob("*processor_config.json")],
+        r"holds no image processor \(preprocessor_config\.json or .*: copy it, and",
+    ),
     "processor of another size": (
         lambda f: edit_json(
             f / "preprocessor_config.json",

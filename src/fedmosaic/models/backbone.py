@@ -33,6 +33,7 @@ from fedmosaic.models.quantised import held_tensors
 from fedmosaic.models.roles import RoleModule, find_roles
 from fedmosaic.models.structure import Structure, find_structure
 from fedmosaic.models.token_origins import token_origins
+from fedmosaic.models.turn_text import image_marks
 
 __all__ = ["Backbone", "Batch"]
 
@@ -68,7 +69,7 @@ class Backbone:
                 f"model {name!r}: its tokenizer has no end-of-sequence token, which ends an answer"
             )
         self.images = find_image_features(name, model, processor) if processor else None
-        self.chat = ChatFormat(name, tokenizer, processor)
+        self.chat = ChatFormat(name, tokenizer, processor, image_marks(model.config, tokenizer))
         kind = PrefixEncoder if takes_suffix(self.chat, processor) else Encoder
         self.encoder = kind(self.chat, tokenizer, self.images, own_stops(model))
         self.text_config = model.config.get_text_config()

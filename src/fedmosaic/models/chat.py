@@ -67,18 +67,26 @@ class ChatFormat:
         name: Name of the model, for messages.
         tokenizer: Its tokenizer.
         processor: Its processor; None for a text-only model.
+        image_marks: What the model needs before and after an image that no template writes.
 
     Attributes:
         image_token: Stands in the text for one image; None for a text-only model.
     """
 
-    def __init__(self, name: str, tokenizer: Any, processor: Any | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        tokenizer: Any,
+        processor: Any | None = None,
+        image_marks: tuple[str, str] = ("", ""),
+    ) -> None:
         self.name = name
         own = getattr(processor, "chat_template", None)
         self._writer: Any = processor if own else tokenizer
         self._tokenizer = tokenizer
         self.has_template = bool(getattr(self._writer, "chat_template", None))
         self.image_token: str | None = getattr(processor, "image_token", None)
+        self._written_image = (self.image_token or IMAGE_MARK).join(image_marks)
         self._warned: set[str] = set()
         self._plain_system = False
 
@@ -230,9 +238,7 @@ class ChatFormat:
         ]
 
     def _plain(self, content: Sequence[Piece | None]) -> str:
-        return "".join(
-            (self.image_token or IMAGE_MARK) if piece is None else piece.text for piece in content
-        )
+        return "".join(self._written_image if piece is None else piece.text for piece in content)
 
     @cached_property
     def _turn_marks(self) -> re.Pattern[str]:

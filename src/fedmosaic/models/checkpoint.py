@@ -21,6 +21,7 @@ _PICKLED = ("pytorch_model*.bin", "*.bin", "*.pt", "*.pth", "*.ckpt")
 _POINTER = "it is only a pointer of Git LFS: run `git lfs pull` in the folder"
 _GGUF = b"GGUF"
 _GGUF_PART = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
+_PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 _TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt"),
     *("spiece.model", "sentencepiece.bpe.model", "tekken.json", "*.tiktoken"),
@@ -109,6 +110,15 @@ def check_tokenizer_files(name: str, folder: Path) -> None:
             f"model {name!r}: its folder holds no tokenizer (tokenizer.json): copy it from the "
             "model that this one was made from, with "
             "`AutoTokenizer.from_pretrained(<that model>).save_pretrained(<this folder>)`"
+        )
+
+
+def check_processor_files(name: str, folder: Path) -> None:
+    """Raise ModelError if a vision-language model's folder holds no processor."""
+    if not any((folder / file).is_file() for file in _PROCESSOR_FILES):
+        raise ModelError(
+            f"model {name!r}: its folder holds no image processor ({' or '.join(_PROCESSOR_FILES)})"
+            ": copy it, and the chat template, from the model that this one was made from"
         )
 
 

@@ -19,6 +19,7 @@ from fedmosaic.errors import ModelError
 from fedmosaic.models import packaged
 from fedmosaic.models.checkpoint import (
     check_gguf_file,
+    check_processor_files,
     check_tokenizer_files,
     check_weight_files,
     read_json,
@@ -67,6 +68,8 @@ def load_pretrained(name: str, options: ModelOptions) -> tuple[Any, Any, Any | N
         tokenizer = load_tokenizer(name, source, options)
         processor = None
         if takes_images(config):
+            if source.folder is not None:
+                check_processor_files(name, source.folder)
             processor = load_processor(source.place, config, tokenizer, _common(source, options))
         check_tokenizer(name, model, tokenizer)
         check_processor(name, config, processor)

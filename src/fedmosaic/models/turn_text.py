@@ -151,3 +151,18 @@ def check_words(pieces: Sequence[Piece], marks: re.Pattern[str], model: str, nam
                 f"example {name!r}: turn {piece.turn} spells {found.group()}, which marks turns "
                 f"for {model} and is no text: write it otherwise, or leave the example out"
             )
+
+
+def image_marks(config: Any, tokenizer: Any) -> tuple[str, str]:
+    """Return the tokens that the model itself, not its processor, needs before and after an image.
+
+    Models whose positions depend on where images begin have them in their config (Qwen-VL,
+    GLM-4V). A chat template that takes images writes them.
+    """
+    kinds = ("vision", "image")
+    ids = [
+        next((found for kind in kinds if (found := getattr(config, f"{kind}_{at}", None))), None)
+        for at in ("start_token_id", "end_token_id")
+    ]
+    start, end = ("" if one is None else str(tokenizer.decode([one])) for one in ids)
+    return start, end
