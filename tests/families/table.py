@@ -1,4 +1,4 @@
-"""Write the table of model families in ``docs/families.md``: what ``model check`` finds of each.
+"""Write the tables of model families in ``docs/families.md``: what ``model check`` finds of each.
 
 ``python -m tests.families.table`` checks a tiny checkpoint of every family, which takes a minute.
 """
@@ -14,7 +14,7 @@ from fedmosaic.model_check import CheckedModel, CheckSettings, check_models
 from tests.families import FAMILIES, build
 
 PAGE = Path(__file__).parents[2] / "docs" / "families.md"
-HEAD = ("family", "parts", "pictures", "adapted", "left out", "signature", "check")
+HEAD = ("family", "parts", "adapted", "left out", "signature")
 
 
 def check(folder: Path) -> CheckedModel:
@@ -26,30 +26,32 @@ def check(folder: Path) -> CheckedModel:
 
 
 def row(found: CheckedModel) -> str:
-    """Return the row of a family."""
-    return f"| {' | '.join((f'`{found.name}`', *_about(found), _verdict(found)))} |"
+    """Return the row of a family; of one that is refused, its name and the message."""
+    cells = ["; ".join(found.problems)] if found.problems else _about(found)
+    return _line(f"`{found.name}`", *cells)
 
 
-def _about(found: CheckedModel) -> tuple[str, ...]:
-    if found.facts is None or found.coverage is None or found.signature is None:
-        return ("",) * 5
+def _line(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _about(found: CheckedModel) -> list[str]:
+    """Return the cells of a family for which the check finds no problem."""
+    assert found.ids_equal and found.step and found.export
+    assert found.loss_difference is not None and found.loss_difference < 1e-5
+    assert found.facts and found.coverage and found.signature
     layers = found.facts.layers
     adapted = [
         role.removesuffix("_proj") + (f" ({count} of {layers})" if count < layers else "")
         for role, count in found.coverage.roles.items()
     ]
     left = [part.part for part in found.coverage.left_out if part.reason != FROZEN]
-    pictures = {0: "no", None: "not taken"}.get(found.image_tokens, "yes")
-    parts = (found.facts.architecture, pictures, ", ".join(adapted), ", ".join(left))
-    return (*parts, found.signature.method)
-
-
-def _verdict(found: CheckedModel) -> str:
-    if found.problems:
-        return "; ".join(found.problems)
-    assert found.ids_equal and found.step and found.export and found.loss_difference is not None
-    assert found.loss_difference < 1e-5
-    return "right"
+    return [
+        found.facts.architecture,
+        ", ".join(adapted),
+        ", ".join(left),
+        found.signature.method,
+    ]
 
 
 def reasons(checked: Sequence[CheckedModel]) -> Iterator[str]:
@@ -64,13 +66,24 @@ def reasons(checked: Sequence[CheckedModel]) -> Iterator[str]:
 
 
 def lines_of(checked: Sequence[CheckedModel]) -> list[str]:
-    """Return the lines of the table and of the reasons below it."""
-    table = [f"| {' | '.join(HEAD)} |", "|---" * len(HEAD) + "|", *map(row, checked)]
-    return [*table, "", "Left out, and why:", "", *reasons(checked)]
+    """Return the lines of the tables, and of the reasons below them."""
+    right = [found for found in checked if not found.problems]
+    seeing = [found for found in right if found.image_tokens]
+    reading = [found for found in right if not found.image_tokens]
+    return [
+        *("## Vision-language", "", *_table(HEAD, seeing)),
+        *("## Text only", "", *_table(HEAD, reading)),
+        *("## Refused", "", *_table(("family", "message"), [f for f in checked if f.problems])),
+        *("## Left out, and why", "", *reasons(checked)),
+    ]
+
+
+def _table(head: Sequence[str], rows: Sequence[CheckedModel]) -> list[str]:
+    return [_line(*head), "|---" * len(head) + "|", *map(row, rows), ""]
 
 
 def main() -> None:
-    """Write the table between the marks of the page."""
+    """Write the tables between the marks of the page."""
     checked = []
     with TemporaryDirectory() as work:
         for name in FAMILIES:

@@ -31,23 +31,23 @@ def test_the_output_is_the_documented_one() -> None:
     shown = text.split("```text\n")[1].partition("```")[0]
     found = fedmosaic.check_models("miniature/llama-8x96", progress=False)
     out = io.StringIO()
-    print_checks(found, Console(width=100, force_terminal=True, color_system=None, file=out))
+    print_checks(found, Console(width=88, force_terminal=True, color_system=None, file=out))
     assert len(masked(shown)) > 15 and masked(out.getvalue()) == masked(shown)
 
 
 def test_every_family_has_a_row() -> None:
     rows = re.findall(r"^\| `(\w+)` \|", PAGE.read_text(), re.M)
-    assert rows == list(FAMILIES)
+    assert sorted(rows) == sorted(FAMILIES)
 
 
-@pytest.mark.skipif(ALL, reason="the next test compares the whole table")
+@pytest.mark.skipif(ALL, reason="the next test compares whole tables")
 @pytest.mark.parametrize("name", sample(NAMES, "smolvlm", "jamba", "mllama", "t5"))
 def test_a_row_is_what_the_check_finds(name: str, tmp_path: Path) -> None:
     assert row(check(build(name, tmp_path / name))) in PAGE.read_text().splitlines()
 
 
 @pytest.mark.skipif(not ALL, reason="the default suite compares some of the rows")
-def test_the_whole_table_is_what_the_check_finds(tmp_path: Path) -> None:
+def test_the_tables_are_what_the_check_finds(tmp_path: Path) -> None:
     lines = lines_of([check(build(name, tmp_path / name)) for name in NAMES])
     page = PAGE.read_text().splitlines()
     assert [line for line in lines if line not in page] == []
