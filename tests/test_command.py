@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 import torch
 
 from fedmosaic.cli import COMMANDS, build_parser, main
+from fedmosaic.models import chat
 from fedmosaic.models.backbone import Backbone
 
 HEAVY = ("torch", "transformers", "peft", "numpy", "matplotlib", "pydantic", "rich", "jinja2")
@@ -51,6 +53,23 @@ def test_every_command_and_option_has_a_help() -> None:
         assert parser.description and parser.description.endswith("."), parser.prog
     assert len(parsers) == len(COMMANDS) + 3
     assert all(status in parsers[0].format_help() for status in ("0 on", "1 if", "2 for", "130"))
+
+
+def test_warnings_of_the_package_are_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def handle(_: argparse.Namespace) -> int:
+        for place in (chat.__file__, "elsewhere.py"):
+            print(warnings.formatwarning("look here", UserWarning, place, 7), end="")
+        return 0
+
+    monkeypatch.setattr("fedmosaic.cli.list.handle", handle)
+    whole = warnings.formatwarning
+    assert main(["list", "models"]) == 0 and warnings.formatwarning is whole
+    assert capsys.readouterr().out.splitlines() == [
+        "warning: look here",
+        "elsewhere.py:7: UserWarning: look here",
+    ]
 
 
 @pytest.mark.parametrize("words", [[], ["ran"], ["run", "--sed", "1"], ["list", "algorithm"]])

@@ -79,6 +79,7 @@ def test_card_and_terminal(
     card = ModelCard.load(out / "README.md")
     assert card.data.library_name == "peft" and card.data.pipeline_tag == "image-text-to-text"
     assert {"lora", "federated-learning"} <= set(card.data.tags)
+    assert "the processors of some models" in card.text
     assert card.data.base_model is None, "a bundled model has no id on the Hub"
     assert all(word in card.text for word in ("client b", "`fedmosaic`", "after 2 of 2 rounds"))
     lines = RunFolder(run).lines()

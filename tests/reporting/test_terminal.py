@@ -117,6 +117,18 @@ def test_group_columns_only_with_groups(
     assert cells in [" ".join(line.split()) for line in shown.splitlines()]
 
 
+@pytest.mark.parametrize(
+    ("metrics", "measures"),
+    [(None, "accuracy"), (["accuracy"], "accuracy"), (["f1", "rouge_l"], "token F1 or ROUGE-L")],
+)
+def test_the_measure_of_a_run_is_named(metrics: list[str] | None, measures: str) -> None:
+    stream, measured = io.StringIO(), summary(None, None)
+    if metrics is not None:
+        measured["evaluation"]["metrics"] = metrics
+    print_summary(measured, Console(file=stream, width=200))
+    assert f"\n{measures} in % after the last round" in stream.getvalue()
+
+
 def result(**rows: dict[str, Any]) -> dict[str, Any]:
     costs = {"seeds": [0], "steps": 1, "bytes": {"up": 1, "down": 1}, "seconds": 1}
     algorithms = {label: {**costs, **row} for label, row in rows.items()}

@@ -166,7 +166,12 @@ def _loading(facts: CardFacts, base: Base, name: str) -> str:
     quantised = facts.settings.scenario.models.quantise
     note = f"\n\nThe run loaded the base model in {quantised}." if quantised != "none" else ""
     code = "\n".join(lines)
-    return f"It needs `transformers` and `peft` only.\n\n```python\n{code}\n```{note}"
+    packages = "`transformers` and `peft` only"
+    if facts.vision:
+        packages += (
+            "; the processors of some models (Qwen-VL, InternVL, SmolVLM) need `torchvision`"
+        )
+    return f"It needs {packages}.\n\n```python\n{code}\n```{note}"
 
 
 def _licence(base: Base) -> str:

@@ -37,7 +37,12 @@ def summary_of(settings: RunSettings, lines: Sequence[Line]) -> dict[str, Any]:
         "scenario": settings.name,
         "algorithm": settings.algorithm,
         "seed": settings.seed,
-        "evaluation": {"choice": scenario.evaluation.method, "stage": "after", "view": view},
+        "evaluation": {
+            "choice": scenario.evaluation.method,
+            "stage": "after",
+            "view": view,
+            "metrics": sorted({record.metric for record in scores}),
+        },
         "groups": sorted({client.group for client in scenario.clients} - {""}),
         "rounds": {"done": len(rounds), "of": scenario.rounds},
         **summarise(scores, scenario.clients, view=view),

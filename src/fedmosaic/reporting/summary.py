@@ -12,6 +12,7 @@ from fedmosaic.reporting.terminal import Column, TextTable, print_parts
 from fedmosaic.reporting.units import amount, duration, operations, percent
 
 GROUP_COLUMNS = ("in-group", "out-group")
+MEASURES = {"accuracy": "accuracy", "f1": "token F1", "rouge_l": "ROUGE-L"}
 
 
 def print_summary(summary: Mapping[str, Any], console: Console | None = None) -> None:
@@ -63,8 +64,9 @@ def _notes(summary: Mapping[str, Any]) -> list[str]:
     evaluation = summary["evaluation"]
     seconds, size = summary["seconds"], summary["bytes"]
     groups = "; in-group, out-group: tasks of the same and of other groups"
+    measures = " or ".join(MEASURES[name] for name in evaluation.get("metrics") or ("accuracy",))
     notes = [
-        "accuracy in % after the last round, "
+        f"{measures} in % after the last round, "
         f"choices by {evaluation['choice']}, {evaluation['view']} model",
         "self: the client's own tasks; others: the other clients' tasks"
         + (groups if has_groups(summary) else ""),
