@@ -79,6 +79,8 @@ def test_overrides_change_single_values() -> None:
         load_scenario("miniature/quickstart", ["rounds"])
     with pytest.raises(ConfigError, match="'rounds' is not a section"):
         load_scenario("miniature/quickstart", ["rounds.x=1"])
+    with pytest.raises(ConfigError, match="'clients' is a list: edit its entries in the"):
+        load_scenario("miniature/quickstart", ["clients.0.r=4"])
 
 
 def test_extends_merges_mappings_and_replaces_the_rest(tmp_path: Path) -> None:

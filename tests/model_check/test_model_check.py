@@ -142,6 +142,7 @@ def test_an_item_that_the_model_cannot_take(
         (["--limit", "2"], "give it with --data"),
         (["--root", "."], "give it with --data"),
         (["--limit", "0", "--data", "text.json"], "limit of 0"),
+        (["--root", "no-folder", "--data", "text.json"], "no-folder"),
         (["--set", "adapter.rank=2"], "adapter.r"),
         (["--set", "train.lr=1"], "unknown key 'train'"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -149,8 +150,10 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
         locate("miniature/llama-8x69")
     with pytest.raises(ModelError, match=r"holds no config\.json"):
         locate(str(tmp_path))
-    with pytest.raises(ModelError, match="neither a folder nor a Hugging Face id"):
+    with pytest.raises(ModelError, match=r"neither a folder .* nor a Hugging Face id"):
         locate("/no/such/folder")
+    with pytest.raises(ModelError, match=re.escape(f"(here: {Path.cwd() / 'my-model'})")):
+        locate("my-model")
     with pytest.raises(ModelError, match="does not exist"):
         locate("missing.gguf")
     with pytest.raises(ModelError, match="hf download nobody/nothing"):

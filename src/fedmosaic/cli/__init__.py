@@ -10,13 +10,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib import import_module
-from pathlib import Path
 
 from fedmosaic import __version__
+from fedmosaic.plain_warnings import plain_warnings
 
 # Name of a command, which is also its module in this package, and what it does.
 COMMANDS = {
@@ -69,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from fedmosaic.errors import FedMosaicError, Interrupted
 
     try:
-        with _plain_warnings():
+        with plain_warnings():
             return int(arguments.handle(arguments) or 0)
     except FedMosaicError as error:
         return _fail(str(error))
@@ -91,29 +89,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def entry() -> None:
     """Run the command as the console script and exit with its status."""
     sys.exit(main())
-
-
-@contextmanager
-def _plain_warnings() -> Iterator[None]:
-    """Write warnings of this package as one line, without a place in its code."""
-    whole, package = warnings.formatwarning, str(Path(__file__).parents[1])
-
-    def plain(
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        line: str | None = None,
-    ) -> str:
-        if category is UserWarning and filename.startswith(package):
-            return f"warning: {message}\n"
-        return whole(message, category, filename, lineno, line)
-
-    warnings.formatwarning = plain
-    try:
-        yield
-    finally:
-        warnings.formatwarning = whole
 
 
 def _fail(message: str) -> int:

@@ -154,7 +154,9 @@ def apply_override(content: dict[str, Any], override: str) -> None:
     for part in path:
         child = node.setdefault(part, {})
         if not isinstance(child, dict):
-            raise ConfigError(f"--set {override}: {part!r} is not a section")
+            way_out = ": edit its entries in the scenario's file" * isinstance(child, list)
+            kind = "a list" if way_out else "not a section"
+            raise ConfigError(f"--set {override}: {part!r} is {kind}{way_out}")
         node = child
     try:
         node[last] = yaml.load(text, Loader=_Loader)

@@ -29,6 +29,7 @@ from fedmosaic.federation.resources import prepare_torch
 from fedmosaic.federation.runtime import Runtime
 from fedmosaic.federation.transport import InProcess
 from fedmosaic.federation.wire import Expected
+from fedmosaic.plain_warnings import plain_warnings
 
 Header = dict[str, Any]
 Ready = queue.Queue[tuple[str, ClientResult | BaseException]]
@@ -227,7 +228,7 @@ def main() -> None:
     results = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print goes to the terminal, not between the results
     # On Ctrl-C the parent prints the message; on a broken pipe it is gone.
-    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
+    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError), plain_warnings():
         _serve(sys.stdin.buffer, results)
 
 

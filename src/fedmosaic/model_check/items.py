@@ -10,6 +10,7 @@ import numpy as np
 from fedmosaic.data import check_images
 from fedmosaic.data.example import Example, Image, Turn
 from fedmosaic.data.task_files import read_examples
+from fedmosaic.errors import DataError
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.models.prefix import takes_suffix
 from fedmosaic.seeding import rng
@@ -31,6 +32,8 @@ def read_items(path: Path, root: Path, limit: int | None) -> Sequence[Example]:
     Raises:
         DataError: the file, an item or a picture is bad.
     """
+    if not root.is_dir():
+        raise DataError(f"the folder {root}, where paths of {path} may start, does not exist")
     below = root / path
     place = below if below.is_file() else path
     found = read_examples(place, roots=[root], limit=LIMIT if limit is None else limit)

@@ -80,7 +80,8 @@ def locate(name: str) -> Source:
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         known = [*bundled_names(), *packaged.PACKAGED_MODELS]
         raise ModelError(
-            f"model {name!r} is neither a folder nor a Hugging Face id (owner/name)."
+            f"model {name!r} is neither a folder (here: {path.absolute()}) nor a Hugging Face id "
+            f"(owner/name)."
             f"{nearest(name, known)}"
         )
     identifier, _, revision = name.partition("@")
