@@ -8,9 +8,11 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+import PIL.Image
 import pytest
 from data_factory import item, write_drake, write_json
 
+from fedmosaic.data.check import check_images
 from fedmosaic.data.registry import (
     PUBLIC_SOURCES,
     TASK_SOURCES,
@@ -171,8 +173,22 @@ def test_public_examples(root: Path) -> None:
         public_examples("publik.json", 5, root=root)
 
 
-def test_mixed_items_of_a_conversation_file_name_their_field(tmp_path: Path) -> None:
-    path = write_json(tmp_path / "set.json", [item("a?", "a"), {"instruction": "b", "output": "b"}])
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_file_may_mix_kinds_of_items_in_any_order(root: Path, first: int) -> None:
+    """Images of all of them start from the data folder."""
+    (root / "pictures").mkdir()
+    (root / "files").mkdir()
+    PIL.Image.new("RGB", (4, 4)).save(root / "pictures" / "a.png")
+    shown = {**item("<image>\na?", "a"), "image": "pictures/a.png"}
+    items = [shown, {"instruction": "b", "output": "c"}]
+    path = write_json(root / "files" / "set.json", [items[first], items[1 - first]])
+    found = read_examples(path, roots=[root])
+    check_images({"set": found})
+    assert [found[first].question, found[1 - first].question] == ["<image>\na?", "b"]
+
+
+def test_items_without_known_fields_name_those_of_the_first_item(tmp_path: Path) -> None:
+    path = write_json(tmp_path / "set.json", [item("a?", "a"), {"output": "b"}])
     with pytest.raises(
         DataError, match=re.escape("item 1 (id '1'), field 'conversations': missing")
     ):

@@ -158,7 +158,7 @@ def test_an_image_that_the_template_moves_is_told(model: Backbone) -> None:
 MISTAKES = {
     "{% for m in messages %}{{ m['role'] }": "chat template of tiny cannot be applied",
     "{{ raise_exception('this model wants tools') }}": "this model wants tools",
-    "{{ messages[0]['role'] }}": "writes neither the text of a question",
+    "{{ messages[0]['role'] }}": "leaves out the text of a turn",
     TEXT.replace(
         "{{ m['content'] }}", "{{ m['content'] | replace('flies', 'swims') }}"
     ): "rewrites a turn of.*'kite'",

@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -19,7 +19,7 @@ from typing import Literal
 from fedmosaic.data.example import Example, Task
 from fedmosaic.data.llava_json import CONVERSATION_FIELDS, conversation_example, drake_file
 from fedmosaic.data.records import FileExamples, Record, RecordLocation, choose, read_records
-from fedmosaic.data.text import read_text, text_example
+from fedmosaic.data.text import INSTRUCTION_FIELDS, read_text, text_example
 from fedmosaic.errors import DataError, nearest
 from fedmosaic.seeding import rng, seed_for
 
@@ -99,7 +99,7 @@ def read_examples(
 ) -> FileExamples:
     """Return a file's examples: conversations (with images), instructions, or plain text.
 
-    The first item says which; a ``.txt`` file is plain text.
+    Each item says which by its fields; a ``.txt`` file is plain text.
 
     Args:
         path: the file.
@@ -113,10 +113,21 @@ def read_examples(
     if path.suffix == ".txt":
         return read_text(path, limit=limit, seed=seed)
     records = read_records(path)
-    make: Callable[[Record, RecordLocation], Example] = text_example
-    if any(field in records[0] for field in CONVERSATION_FIELDS):
-        make = partial(conversation_example, folders=[*roots, path.parent], known={})
+    conversation = partial(conversation_example, folders=[*roots, path.parent], known={})
+    # An item without any known field is taken for one of the first item's kind, for the message.
+    otherwise = conversation if _has(records[0], CONVERSATION_FIELDS) else text_example
+
+    def make(record: Record, location: RecordLocation) -> Example:
+        if _has(record, CONVERSATION_FIELDS):
+            return conversation(record, location)
+        known = _has(record, (*INSTRUCTION_FIELDS, "text"))
+        return (text_example if known else otherwise)(record, location)
+
     return FileExamples.read(path, records, make, limit, seed)
+
+
+def _has(record: Record, fields: Sequence[str]) -> bool:
+    return any(field in record for field in fields)
 
 
 def _task(

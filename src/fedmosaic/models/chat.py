@@ -267,8 +267,9 @@ class ChatFormat:
             if whole and images and not any(mark in text for mark in _LISTED):
                 return as_parts
         raise failure or ModelError(
-            f"the chat template of {self.name} writes neither the text of a question nor its "
-            "image: give the model another one (chat_template.jinja in its folder)"
+            f"the chat template of {self.name} leaves out the text of a turn"
+            f"{' or an image' * len(image)}: give the model another one (chat_template.jinja in "
+            "its folder)"
         )
 
     @cached_property
