@@ -134,6 +134,20 @@ def test_public_images_of_an_alignment_with_a_model_for_text(start: Any, tmp_pat
         )
 
 
+def test_items_are_checked_before_models_are_aligned(
+    start: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An alignment takes minutes."""
+
+    def align(*_: Any) -> None:
+        raise AssertionError("aligned before the items were checked")
+
+    monkeypatch.setattr("fedmosaic.federation.runtime.Runtime.alignment", align)
+    shown = [item(str(number), "What?", images=1, root=tmp_path) for number in range(2)]
+    with pytest.raises(ModelError, match=rf"client 'b': .*{WAY}, or set evaluation\.others to"):
+        start("qwen2_vl", shown, other="llama", overrides=["evaluation.others=true"])
+
+
 @pytest.mark.parametrize("late", ["text", "two turns"])
 def test_more_than_one_question_about_images(start: Any, tmp_path: Path, late: str) -> None:
     """PaliGemma takes one question about images."""

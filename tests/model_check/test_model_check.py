@@ -87,7 +87,7 @@ def test_models_without_a_common_site(
     assert status == 1
     for one in found:
         assert len(one["problems"]) == 1 and "have no adapted module in common" in str(one)
-        assert one["shared_sites"] is None and one["step"] and one["export"]
+        assert one["shared_sites"] == [] and one["step"] and one["export"]
 
 
 def test_items_of_a_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

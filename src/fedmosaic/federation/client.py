@@ -20,8 +20,7 @@ from fedmosaic.errors import CheckpointError, TrainingError, UpdateError
 from fedmosaic.evaluation import Record
 from fedmosaic.federation.context import ClientContext, new_stream
 from fedmosaic.federation.instructions import ClientResult, Instructions, Introduction
-from fedmosaic.federation.item_check import check_items, trained_tasks
-from fedmosaic.federation.measure import measured_tasks, records_of
+from fedmosaic.federation.measure import records_of
 from fedmosaic.federation.runtime import AdaptedModel, Runtime
 from fedmosaic.federation.wire import check, pack, read_tensors, schema_of, unpack, write_tensors
 from fedmosaic.memory import peak_memory
@@ -82,8 +81,6 @@ class LocalClient:
     # --- turns --------------------------------------------------------------------------------
     def introduce(self) -> Introduction:
         """Return what the server must know before the first round."""
-        measured = measured_tasks(self.runtime.scenario, self.spec)
-        check_items(self.runtime, self.spec, trained_tasks(self.runtime, self.spec), measured)
         with self.turn() as context:
             schema = schema_of(self.algorithm.upload(context))
         return Introduction(

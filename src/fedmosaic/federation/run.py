@@ -14,6 +14,8 @@ from fedmosaic.algorithms import algorithm_class, algorithm_names
 from fedmosaic.config import RunSettings
 from fedmosaic.errors import ConfigError, Interrupted, nearest
 from fedmosaic.federation.callbacks import Callback
+from fedmosaic.federation.item_check import check_items, trained_tasks
+from fedmosaic.federation.measure import measured_tasks
 from fedmosaic.federation.placement import settle_sites
 from fedmosaic.federation.resources import choose_workers, prepare_torch
 from fedmosaic.federation.round_loop import RoundLoop
@@ -119,7 +121,7 @@ def resolve(runtime: Runtime, resolve_budget: ResolveBudget = steps_only) -> Run
 
     These are the smallest models, how signatures are computed, the sites that all models share, and
     steps and rounds of a budget. Alignments are computed here, once, before several processes could
-    each compute them.
+    each compute them. Before that, which may take minutes, all items of the clients are checked.
 
     Returns:
         the settings with every choice made.
@@ -135,6 +137,9 @@ def resolve(runtime: Runtime, resolve_budget: ResolveBudget = steps_only) -> Run
     found = {"scenario": changed, "signature": signature}
     runtime = runtime.with_settings(runtime.settings.model_copy(update=found))
     runtime = runtime.with_settings(settle_sites(runtime))
+    for client in scenario.clients:
+        measured = measured_tasks(scenario, client)
+        check_items(runtime, client, trained_tasks(runtime, client), measured)
     for model in scenario.models_used:
         runtime.alignment(model)
     return resolve_budget(runtime)

@@ -67,7 +67,7 @@ class CheckedModel:
             the data; 0 for a model that takes text only.
         coverage: what carries adapters, and what does not and why.
         shared_sites: names of the Co-LoRA sites that all models of the check have, e.g.
-            ``block.0.q_proj``.
+            ``block.0.q_proj``; empty: they have none in common.
         signature: whether and how the model gives signatures.
         step: whether a training step ran and its loss is finite.
         export: whether the adapter, exported after this step, loads in plain PEFT and gives the

@@ -41,6 +41,7 @@ def share(
     except FedMosaicError as error:
         for name in adapters:
             results[name].add_problem(str(error))
+            results[name].shared_sites = []
         return adapters
     for name in adapters:
         results[name].shared_sites = [
