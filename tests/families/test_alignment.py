@@ -31,8 +31,13 @@ PAIRS = [
     *(("phi3", "llama"), ("gpt2", "qwen2_moe"), ("gemma4_text", "opt")),
     *(("qwen2_vl", "internvl"), ("llava_llama", "llava_next")),
 ]
+IN_PROJ = {"mamba", "mamba2", "falcon_mamba"}  # have no module that another family has
 if ALL:
-    PAIRS += [(name, "llama") for name in LANGUAGE] + [(name, "llava_llama") for name in SEEING]
+    PAIRS += [(name, "mamba" if name in IN_PROJ else "llama") for name in LANGUAGE]
+    PAIRS += [(name, "llava_llama") for name in SEEING]
+# In its tiny vocabulary all answers begin with one token, so that nothing can be learned from them.
+ONE_START = {"xglm"}
+REFINE = {"pseudo_tasks": 4, "size": 6, "in_memory": 3}
 TEXTS, PICTURES = public_examples("synthetic/text", 10), public_examples("synthetic", 10)
 LOOSE = {"qwen3_next": 1e-3, "qwen3_5": 1e-3}
 
@@ -52,7 +57,10 @@ def last_sites(model: Backbone) -> list[AdapterSite]:
 @pytest.mark.parametrize(
     "name",
     [
-        *sample(LANGUAGE, "phi3", "gpt2", "opt", "qwen2_moe", "gemma4_text", "jamba"),
+        *sample(
+            [name for name in LANGUAGE if name not in ONE_START],
+            *("phi3", "gpt2", "opt", "qwen2_moe", "gemma4_text", "jamba"),
+        ),
         *sample(SEEING, "qwen2_vl", "gemma3"),
     ],
 )
@@ -120,8 +128,15 @@ def plain(
     return x, {key: torch.stack([one.flatten(0, -2) for one in own]) for key, own in rows}
 
 
-@pytest.mark.parametrize(("name", "other"), PAIRS, ids=map("-".join, PAIRS))
-@pytest.mark.parametrize("refine", [None, {"pseudo_tasks": 4, "size": 6, "in_memory": 3}])
+@pytest.mark.parametrize(
+    ("name", "other", "refine"),
+    [
+        pytest.param(*pair, refine, id="-".join((*pair, kind)))
+        for pair in PAIRS
+        for kind, refine in (("closed form", None), ("refined", REFINE))
+        if refine is None or pair[0] not in ONE_START
+    ],
+)
 def test_two_families_are_aligned_at_the_sites_that_both_have(
     quick: None, load: Load, name: str, other: str, refine: dict[str, int] | None
 ) -> None:
@@ -171,8 +186,7 @@ def test_a_first_layer_that_sees_the_same_in_all_examples_is_refused(
     quick: None, load: Load
 ) -> None:
     models = [load("llama"), load("qwen2")]
-    refine = {"pseudo_tasks": 4, "size": 6, "in_memory": 3}
-    chosen = StandaloneSettings(r=4, num_blocks=3, refine=refine)  # type: ignore[arg-type]
+    chosen = StandaloneSettings(r=4, num_blocks=3, refine=REFINE)  # type: ignore[arg-type]
     with pytest.raises(ModelError, match=r"at block\.0\.q_proj.*Lower num_blocks"):
         align(models, models[1], TEXTS, chosen.alignment, chosen.placement)
 

@@ -62,14 +62,15 @@ def by_token(values: Tensor, mask: Tensor, site: str) -> Tensor:
     """Return the activations or gradients of a site by example and token, [n, T, d].
 
     Args:
-        values: of all tokens of a batch, [n, T, d] or [n · T, d].
+        values: of all tokens of a batch, [n, T, d] or [n · T, d], or with dimensions of size 1.
         mask: attention mask of the batch [n, T].
         site: model and site, for messages.
 
     Raises:
         ModelError: the site sees other tokens than those of the batch.
     """
-    if values.shape[:-1] not in (mask.shape, (mask.numel(),)):
+    held = [size for size in values.shape[:-1] if size > 1]
+    if held not in ([size for size in mask.shape if size > 1], [mask.numel()]):
         raise ModelError(
             f"{site} has activations of shape {list(values.shape)} for {list(mask.shape)} tokens, "
             "which cannot be matched with another model's: share other modules "

@@ -42,7 +42,7 @@ _LANGUAGE = (
     *("scale_attn_weights", "scale_attn_by_inverse_layer_idx", "reorder_and_upcast_attn"),
     *("altup_active_idx", "altup_coef_clip", "altup_correct_scale"),
     *("linear_num_key_heads", "linear_num_value_heads"),
-    *("mamba_d_state", "mamba_n_groups", "time_step_limit"),
+    *("mamba_d_state", "mamba_n_groups", "time_step_limit", "mixer_rms_eps"),
 )
 _VISION = (
     *("model_type", "image_size", "patch_size", "temporal_patch_size", "spatial_merge_size"),
