@@ -18,10 +18,9 @@ Form = tuple[tuple[str, int, bool], ...]
 
 @dataclass(frozen=True)
 class Refusal:
-    """Hold an example that a model cannot take, its place among the examples, and why."""
+    """Hold the place among the examples of one that a model cannot take, and why."""
 
     index: int
-    example: Example
     reason: FedMosaicError
 
 
@@ -37,7 +36,7 @@ def first_refusal(backbone: Backbone, examples: Iterable[Example]) -> Refusal | 
         try:
             check.require(example)
         except FedMosaicError as error:
-            return Refusal(index, example, error)
+            return Refusal(index, error)
     return None
 
 
