@@ -9,7 +9,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from fedmosaic.data.example import Example, Image, LazyExamples, Task, Turn, fingerprint
+from fedmosaic.data.example import Example, LazyExamples, Task, Turn, fingerprint
+from fedmosaic.data.image import Image
 from fedmosaic.errors import DataError
 
 ANSWER = Turn("assistant", "two")

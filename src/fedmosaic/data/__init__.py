@@ -1,7 +1,8 @@
 """Provide examples and tasks: one example type, readers, checks and a client's online stream."""
 
 from fedmosaic.data.check import check, check_images
-from fedmosaic.data.example import IMAGE_MARK, Example, Image, Task, Turn
+from fedmosaic.data.example import IMAGE_MARK, Example, Task, Turn
+from fedmosaic.data.image import Image
 from fedmosaic.data.llava_json import read_llava
 from fedmosaic.data.memory import OnlineMemory
 from fedmosaic.data.registry import load_task, public_examples

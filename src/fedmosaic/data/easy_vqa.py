@@ -19,7 +19,8 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from fedmosaic.data.example import IMAGE_MARK, Example, Image, Task, Turn
+from fedmosaic.data.example import IMAGE_MARK, Example, Task, Turn
+from fedmosaic.data.image import Image
 from fedmosaic.data.records import choose
 from fedmosaic.errors import DataError, nearest
 from fedmosaic.seeding import seed_for

@@ -16,7 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from fedmosaic.data.example import IMAGE_MARK, Example, Image, Turn
+from fedmosaic.data.example import IMAGE_MARK, Example, Turn
+from fedmosaic.data.image import Image
 from fedmosaic.data.options import match_option, options_in_prompt
 from fedmosaic.data.records import FileExamples, Record, RecordLocation, read_records
 

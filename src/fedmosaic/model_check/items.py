@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from fedmosaic.data import check_images
-from fedmosaic.data.example import Example, Image, Turn
+from fedmosaic.data.example import Example, Turn
+from fedmosaic.data.image import Image
 from fedmosaic.data.task_files import read_examples
 from fedmosaic.errors import DataError
 from fedmosaic.models.backbone import Backbone

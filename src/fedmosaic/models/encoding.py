@@ -11,7 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
-from fedmosaic.data.example import Example, Image, Turn
+from fedmosaic.data.example import Example, Turn
+from fedmosaic.data.image import Image
 from fedmosaic.errors import ModelError
 from fedmosaic.models.chat import ChatFormat, RenderedChat
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as trees
 
-from fedmosaic.data.example import Image
+from fedmosaic.data.image import Image
 from fedmosaic.errors import ModelError
 from fedmosaic.models.digest import add_weights
 from fedmosaic.models.encoding import Tokens

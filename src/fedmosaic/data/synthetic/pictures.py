@@ -9,7 +9,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmosaic.data.example import IMAGE_MARK, Example, Image, LazyExamples, Turn
+from fedmosaic.data.example import IMAGE_MARK, Example, LazyExamples, Turn
+from fedmosaic.data.image import Image
 from fedmosaic.data.synthetic.draws import pick, sample
 from fedmosaic.errors import DataError
 from fedmosaic.seeding import rng as named_rng

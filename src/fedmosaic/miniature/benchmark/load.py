@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from fedmosaic.data.example import IMAGE_MARK, Example, Image, LazyExamples, Task, Turn
+from fedmosaic.data.example import IMAGE_MARK, Example, LazyExamples, Task, Turn
+from fedmosaic.data.image import Image
 from fedmosaic.errors import DataError, nearest
 from fedmosaic.miniature.benchmark import (
     families_qa,
