@@ -44,7 +44,7 @@ def add_scenario(parser: argparse.ArgumentParser, optional: bool = False) -> Non
     parser.add_argument(
         "scenario",
         nargs="?" if optional else None,
-        help="a name from `fedmosaic list scenarios`, or the path of a .yaml file",
+        help="a name from `fedmosaic list scenarios`, or the path of a .yaml or .json file",
     )
 
 

@@ -2,14 +2,17 @@
 
 A scenario is a YAML file, shipped with the package (``miniature/hetero``) or the user's own (a
 path). It may extend another one: mappings merge, everything else replaces. ``--set train.lr=1e-3``
-changes one value by its dotted key.
+changes one value by its dotted key. A ``.json`` file holds the same mapping, or a list of clients
+as in the research release (:mod:`fedmosaic.config.release`).
 """
 
 from __future__ import annotations
 
 import copy
+import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +20,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from fedmosaic.config import Scenario, Settings, renamed
+from fedmosaic.config.release import from_release
 from fedmosaic.errors import ConfigError, nearest
 
 SCENARIOS = Path(__file__).parents[1] / "scenarios"
@@ -34,7 +38,7 @@ def load_scenario(name: str | Path, overrides: Sequence[str] = ()) -> Scenario:
     """Read a scenario, with ``extends`` and overrides applied.
 
     Args:
-        name: name of a shipped scenario, or path of a YAML file.
+        name: name of a shipped scenario, or path of a .yaml or .json file.
         overrides: single values, ``["train.lr=1e-3"]``.
 
     Raises:
@@ -89,14 +93,10 @@ def _read(name: str, seen: tuple[str, ...]) -> tuple[dict[str, Any], str]:
         raise ConfigError(
             f"{name}: scenarios extend each other in a circle: " + " -> ".join([*seen, str(path)])
         )
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except OSError as error:
-        raise ConfigError(f"scenario {path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"scenario {path} is not valid YAML: {str(error).splitlines()[0]} {_line(error)}"
-        ) from error
+    content = _parsed(path)
+    if path.suffix == ".json" and isinstance(content, list):
+        shipped = cache(lambda known: _read(known, ())[0])
+        return copy.deepcopy(from_release(content, path, scenario_names(), shipped)), name
     if not isinstance(content, dict):
         raise ConfigError(f"scenario {path} must be a mapping of settings")
     parent = content.pop("extends", None)
@@ -114,8 +114,22 @@ def _read(name: str, seen: tuple[str, ...]) -> tuple[dict[str, Any], str]:
     return content, name
 
 
+def _parsed(path: Path) -> Any:
+    """Return the content of a YAML or JSON file."""
+    kind = "JSON" if path.suffix == ".json" else "YAML"
+    try:
+        text = path.read_text(encoding="utf-8")
+        return json.loads(text) if kind == "JSON" else yaml.load(text, Loader=_Loader)
+    except OSError as error:
+        raise ConfigError(f"scenario {path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(
+            f"scenario {path} is not valid {kind}: {str(error).splitlines()[0]} {_line(error)}"
+        ) from error
+
+
 def _find(name: str) -> Path:
-    if name.endswith((".yaml", ".yml")):
+    if name.endswith((".yaml", ".yml", ".json")):
         path = Path(name).expanduser()
         if not path.is_file():
             raise ConfigError(f"scenario file {name} does not exist")
@@ -124,7 +138,7 @@ def _find(name: str) -> Path:
     if not path.is_file():
         raise ConfigError(
             f"unknown scenario {name!r}.{nearest(name, scenario_names())} "
-            "`fedmosaic list scenarios` shows all; a file of your own ends in .yaml"
+            "`fedmosaic list scenarios` shows all; a file of your own ends in .yaml or .json"
         )
     return path
 

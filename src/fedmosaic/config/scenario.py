@@ -14,6 +14,7 @@ from fedmosaic.config.evaluation import EvaluationSettings
 from fedmosaic.config.models import ModelSettings
 from fedmosaic.config.relevance import RelevanceSettings
 from fedmosaic.config.training import BudgetSettings, MemorySettings, TrainSettings
+from fedmosaic.errors import nearest
 
 
 class Scenario(Settings):
@@ -71,6 +72,29 @@ class Scenario(Settings):
     """Options of algorithms, by the algorithm's name."""
 
     _unseen_names = field_validator("unseen", mode="before")(task_mappings)
+
+    @model_validator(mode="after")
+    def _replaced_models(self) -> Scenario:
+        table = self.models.replace
+        named = [*self.models_used, self.relevance.model]
+        if unknown := [name for name in table if name not in named]:
+            raise ValueError(
+                f"models.replace: no client has the model {unknown[0]!r}."
+                + nearest(unknown[0], self.models_used)
+            )
+        if table:
+            clients = [
+                client.model_copy(update={"model": table.get(client.model, client.model)})
+                for client in self.clients
+            ]
+            observer = table.get(self.relevance.model, self.relevance.model)
+            # Settings stay unchanged once they are read; here they are still being read.
+            object.__setattr__(self, "clients", tuple(clients))
+            object.__setattr__(
+                self, "relevance", self.relevance.model_copy(update={"model": observer})
+            )
+            object.__setattr__(self, "models", self.models.model_copy(update={"replace": {}}))
+        return self
 
     @field_validator("budget", mode="before")
     @classmethod
