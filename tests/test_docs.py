@@ -142,7 +142,7 @@ def test_commands_are_commands(block: Block) -> None:
     for command in commands(block):
         given = build_parser().parse_args(command)
         scenario = getattr(given, "scenario", None)
-        if scenario and not scenario.endswith(".yaml"):
+        if scenario and not scenario.endswith((".yaml", ".json")):
             load_scenario(scenario, given.overrides)
         if getattr(given, "algorithm", None):
             algorithm_class(given.algorithm)

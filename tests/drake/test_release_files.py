@@ -169,7 +169,7 @@ def test_the_command_takes_a_file_of_the_release(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = write("DRAKE_homo_llava_llama_1B", tmp_path)
-    models = f"models.replace={{{LLAMA}: miniature/llama-8x96}}"
+    models = f"replace_models={{{LLAMA}: miniature/llama-8x96}}"
     with pytest.warns(UserWarning, match="those of drake/homo-llama-1b"):
         assert main(["run", str(path), "--set", models, "--set", f"data.root={tmp_path}/none"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -177,9 +177,9 @@ def test_the_command_takes_a_file_of_the_release(
 
 
 def test_models_can_be_replaced(tmp_path: Path) -> None:
-    table = "models.replace={thkim0305/llama3.2_1B_vl: /models/1b, thkim0305/llama3.2_3B_vl: x}"
+    table = "replace_models={thkim0305/llama3.2_1B_vl: /models/1b, thkim0305/llama3.2_3B_vl: x}"
     scenario = fedmosaic.load_scenario("drake/hetero-llama-1b-3b", [table])
-    assert scenario.models_used == ["/models/1b", "x"] and not scenario.models.replace
+    assert scenario.models_used == ["/models/1b", "x"] and not scenario.replace_models
     reread = type(scenario).model_validate(scenario.model_dump(mode="json"))
     assert reread == scenario
     named = ["relevance.model=thkim0305/llama3.2_1B_vl", table]
@@ -188,7 +188,7 @@ def test_models_can_be_replaced(tmp_path: Path) -> None:
 
 
 def test_a_replaced_model_must_be_one_of_a_client() -> None:
-    with pytest.raises(ConfigError, match=r"models.replace: no client has .*llama3.2_1B'. Did you"):
+    with pytest.raises(ConfigError, match=r"replace_models: no client has .*llama3.2_1B'. Did you"):
         fedmosaic.load_scenario(
-            "drake/hetero-llama-1b-3b", ["models.replace={thkim0305/llama3.2_1B: x}"]
+            "drake/hetero-llama-1b-3b", ["replace_models={thkim0305/llama3.2_1B: x}"]
         )

@@ -4,20 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
-
 from fedmosaic.config.base import Settings
 
 
 class ModelSettings(Settings):
     """Set how base models are loaded (see :class:`fedmosaic.models.loading.ModelOptions`)."""
-
-    replace: dict[str, str] = Field(default_factory=dict)
-    """Models to take in place of those that the clients name, such as local copies: name to name.
-
-    It is applied when the scenario is read; a run folder holds the models that were taken. E.g.
-    ``--set 'models.replace={thkim0305/llama3.2_1B_vl: /models/1b}'``.
-    """
 
     device: str = "auto"
     """Torch device, e.g. ``cuda``. ``auto``: a GPU if there is one, else the CPU."""

@@ -38,6 +38,13 @@ class Scenario(Settings):
     clients: tuple[ClientSpec, ...] = Field(min_length=1)
     """Clients of the federation."""
 
+    replace_models: dict[str, str] = Field(default_factory=dict)
+    """Models to take in place of those that the clients name, such as local copies: name to name.
+
+    It is applied when the scenario is read; a run folder holds the models that were taken. E.g.
+    ``--set 'replace_models={thkim0305/llama3.2_1B_vl: /models/1b}'``.
+    """
+
     unseen: tuple[TaskSpec, ...] = ()
     """Tasks that no client trains on; ``fedmosaic adapt`` uses them after the run."""
 
@@ -75,25 +82,25 @@ class Scenario(Settings):
 
     @model_validator(mode="after")
     def _replaced_models(self) -> Scenario:
-        table = self.models.replace
-        named = [*self.models_used, self.relevance.model]
-        if unknown := [name for name in table if name not in named]:
-            raise ValueError(
-                f"models.replace: no client has the model {unknown[0]!r}."
-                + nearest(unknown[0], self.models_used)
-            )
+        table, observer = self.replace_models, self.relevance.model
+        if unknown := set(table) - {*self.models_used, observer}:
+            name = min(unknown)
+            hint = nearest(name, self.models_used)
+            raise ValueError(f"replace_models: no client has the model {name!r}.{hint}")
         if table:
-            clients = [
-                client.model_copy(update={"model": table.get(client.model, client.model)})
-                for client in self.clients
-            ]
-            observer = table.get(self.relevance.model, self.relevance.model)
-            # Settings stay unchanged once they are read; here they are still being read.
-            object.__setattr__(self, "clients", tuple(clients))
-            object.__setattr__(
-                self, "relevance", self.relevance.model_copy(update={"model": observer})
-            )
-            object.__setattr__(self, "models", self.models.model_copy(update={"replace": {}}))
+            taken = {
+                "clients": tuple(
+                    client.model_copy(update={"model": table.get(client.model, client.model)})
+                    for client in self.clients
+                ),
+                "relevance": self.relevance.model_copy(
+                    update={"model": table.get(observer, observer)}
+                ),
+                "replace_models": {},
+            }
+            for name, value in taken.items():
+                # Settings stay unchanged after they are read; here they are still being read.
+                object.__setattr__(self, name, value)
         return self
 
     @field_validator("budget", mode="before")
