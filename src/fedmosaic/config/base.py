@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationInfo
+
+RECORDED = {"recorded": True}
+"""Validation context of settings that a run folder records: names that it has stay valid."""
 
 
 class Settings(BaseModel):
@@ -12,3 +15,8 @@ class Settings(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+def is_recorded(info: ValidationInfo) -> bool:
+    """Return whether settings are read from a run folder, see :data:`RECORDED`."""
+    return bool((info.context or {}).get("recorded"))

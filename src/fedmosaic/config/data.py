@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from fedmosaic.config.base import Settings
+from fedmosaic.config import client_names
+from fedmosaic.config.base import Settings, is_recorded
 
 
 def task_mappings(value: Any) -> Any:
@@ -37,8 +38,12 @@ class TaskSpec(Settings):
 class ClientSpec(Settings):
     """Describe one client: its model and its private tasks."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    """Name of the client, unique in the federation."""
+    name: str
+    """Name of the client, unique in the federation.
+
+    It has letters and digits of any script, and between them blanks and the signs ``. _ -``. Files
+    of the run are named after it, so two names must differ in more than capitals.
+    """
 
     model: str
     """Name of a bundled model or of one on the Hugging Face hub, or a path."""
@@ -57,6 +62,13 @@ class ClientSpec(Settings):
     """
 
     _task_names = field_validator("tasks", mode="before")(task_mappings)
+
+    @field_validator("name")
+    @classmethod
+    def _usable_name(cls, value: str, info: ValidationInfo) -> str:
+        if reason := client_names.fault(value, is_recorded(info)):
+            raise ValueError(reason)
+        return value
 
 
 class DataSettings(Settings):

@@ -3,24 +3,27 @@
 A scenario is a YAML file, shipped with the package (``miniature/hetero``) or the user's own (a
 path). It may extend another one: mappings merge, everything else replaces. ``--set train.lr=1e-3``
 changes one value by its dotted key. A ``.json`` file holds the same mapping, or a list of clients
-as in the research release (:mod:`fedmosaic.config.release`).
+as in the research release (:mod:`fedmosaic.config.release`). Paths are expanded as the shell does
+(:mod:`fedmosaic.config.paths`).
 """
 
 from __future__ import annotations
 
 import copy
-import json
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from fedmosaic.config import Scenario, Settings, renamed
+from fedmosaic.config.base import RECORDED
+from fedmosaic.config.paths import expand, expand_paths
 from fedmosaic.config.release import from_release
+from fedmosaic.config.yaml_text import parse_yaml, read_yaml
 from fedmosaic.errors import ConfigError, nearest
 
 SCENARIOS = Path(__file__).parents[1] / "scenarios"
@@ -43,7 +46,8 @@ def load_scenario(name: str | Path, overrides: Sequence[str] = ()) -> Scenario:
 
     Raises:
         ConfigError: an unknown scenario or key (with the nearest valid names), a value of the
-            wrong type or range, or bad YAML.
+            wrong type or range, a path with a variable that is not set, or bad YAML (with the
+            line).
     """
     content, origin = _read(str(name), ())
     for override in overrides:
@@ -63,14 +67,20 @@ def override(scenario: Scenario, overrides: Sequence[str], origin: str) -> Scena
     return parse(Scenario, content, origin)
 
 
-def parse(kind: type[S], content: Any, origin: str) -> S:
+def parse(kind: type[S], content: Any, origin: str, *, recorded: bool = False) -> S:
     """Validate ``content`` as ``kind``.
+
+    Args:
+        kind: the settings to make.
+        content: nested mappings and lists.
+        origin: begins messages, e.g. the name of the file.
+        recorded: whether a run folder holds the content; names of clients are then as they are.
 
     Raises:
         ConfigError: names ``origin`` and the field at fault.
     """
     try:
-        return kind.model_validate(content)
+        return kind.model_validate(content, context=RECORDED if recorded else None)
     except ValidationError as error:
         first = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
         raise ConfigError(f"{origin}: {_explain(kind, first, origin)}") from None
@@ -93,44 +103,47 @@ def _read(name: str, seen: tuple[str, ...]) -> tuple[dict[str, Any], str]:
         raise ConfigError(
             f"{name}: scenarios extend each other in a circle: " + " -> ".join([*seen, str(path)])
         )
-    content = _parsed(path)
+    content = read_yaml(path, "scenario")
     if path.suffix == ".json" and isinstance(content, list):
         shipped = cache(lambda known: _read(known, ())[0])
         return copy.deepcopy(from_release(content, path, scenario_names(), shipped)), name
     if not isinstance(content, dict):
-        raise ConfigError(f"scenario {path} must be a mapping of settings")
+        found = {list: "a list", type(None): "nothing"}.get(type(content), "a single value")
+        raise ConfigError(
+            f"scenario {path} must be a mapping of settings, one `key: value` a line; it holds "
+            f"{found}"
+        )
+    content = _in_new_names(content, path)
+    expand_paths(content, name)
     parent = content.pop("extends", None)
     if parent is not None:
-        below = str(path.parent / parent) if (path.parent / parent).is_file() else str(parent)
+        if not isinstance(parent, str):
+            raise ConfigError(f"{name}: extends = {parent!r}: name one scenario or file")
+        below = str(path.parent / parent) if (path.parent / parent).is_file() else parent
         content = merge(_read(below, (*seen, str(path)))[0], content)
-    root = content.get("data", {}).get("root") if isinstance(content.get("data"), dict) else None
-    if (
-        root
-        and SCENARIOS not in path.parents
-        and not Path(root).is_absolute()
-        and (path.parent / root).is_dir()
-    ):
+    data = content.get("data")
+    root = data.get("root") if isinstance(data, dict) else None
+    if isinstance(root, str) and SCENARIOS not in path.parents and (path.parent / root).is_dir():
         content["data"]["root"] = str(path.parent / root)
     return content, name
 
 
-def _parsed(path: Path) -> Any:
-    """Return the content of a YAML or JSON file."""
-    kind = "JSON" if path.suffix == ".json" else "YAML"
-    try:
-        text = path.read_text(encoding="utf-8")
-        return json.loads(text) if kind == "JSON" else yaml.load(text, Loader=_Loader)
-    except OSError as error:
-        raise ConfigError(f"scenario {path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(
-            f"scenario {path} is not valid {kind}: {str(error).splitlines()[0]} {_line(error)}"
-        ) from error
+def _in_new_names(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Return a scenario's content with settings that were only renamed under their new names.
+
+    Raises:
+        ConfigError: the file has the former and the new name of one setting.
+    """
+    renamed_content, found = renamed.rename(content, str(path))
+    if found:
+        names = ", ".join(f"{former} is now {new}" for former, new in found)
+        warnings.warn(f"{path} has former names of settings: {names}; change them", stacklevel=2)
+    return renamed_content
 
 
 def _find(name: str) -> Path:
-    if name.endswith((".yaml", ".yml", ".json")):
-        path = Path(name).expanduser()
+    if name.lower().endswith((".yaml", ".yml", ".json")):
+        path = Path(expand(name))
         if not path.is_file():
             raise ConfigError(f"scenario file {name} does not exist")
         return path
@@ -143,11 +156,6 @@ def _find(name: str) -> Path:
     return path
 
 
-def _line(error: Exception) -> str:
-    mark = getattr(error, "problem_mark", None)
-    return f"(line {mark.line + 1})" if mark else ""
-
-
 def apply_override(content: dict[str, Any], override: str) -> None:
     """Change one value of ``content`` in place.
 
@@ -156,7 +164,7 @@ def apply_override(content: dict[str, Any], override: str) -> None:
         override: ``dotted.key=value``, with the value as YAML.
 
     Raises:
-        ConfigError: another form, a former key, or bad YAML.
+        ConfigError: another form, a former key, bad YAML, or a path that cannot be expanded.
     """
     key, separator, text = override.partition("=")
     if not separator or not key.strip():
@@ -172,10 +180,14 @@ def apply_override(content: dict[str, Any], override: str) -> None:
             kind = "a list" if way_out else "not a section"
             raise ConfigError(f"--set {override}: {part!r} is {kind}{way_out}")
         node = child
-    try:
-        node[last] = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {override}: the value is not valid YAML") from error
+    value = parse_yaml(text, f"--set {override}: the value")
+    changed: dict[str, Any] = {last: value}
+    for part in reversed(path):
+        changed = {part: changed}
+    expand_paths(changed, f"--set {override}")
+    for part in path:
+        changed = changed[part]
+    node[last] = changed[last]
 
 
 def _explain(kind: type[BaseModel], problem: Any, origin: str) -> str:
@@ -190,6 +202,12 @@ def _explain(kind: type[BaseModel], problem: Any, origin: str) -> str:
     message = str(problem["msg"]).removeprefix("Value error, ")
     if problem["type"] == "missing":
         return f"{where} is missing"
+    if problem["type"] == "string_type" and isinstance(problem["input"], int | float):
+        message += "; put it in quotes"
+    if problem["type"] in ("model_type", "dict_type"):
+        message = "expected a section of settings, one `key: value` a line"
+    if problem["type"] == "tuple_type":
+        message = "expected a list"
     if not where:
         return message
     return f"{where} = {problem.get('input')!r}: {message[0].lower()}{message[1:]}"
@@ -209,18 +227,3 @@ def _model_at(kind: type[BaseModel], path: Sequence[Any]) -> type[BaseModel] | N
         if current is None:
             return None
     return current  # type: ignore[no-any-return]
-
-
-class _Loader(yaml.SafeLoader):
-    """Read safe YAML in which ``1e-3`` is a number, as in JSON and Python."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(
-        r"""^[-+]?(\d[\d_]*\.?\d*([eE][-+]?\d+)|\d*\.\d+([eE][-+]?\d+)?|\d+\.
-        |\.(inf|Inf)|[-+]\.(inf|Inf)|\.(nan|NaN))$""",
-        re.VERBOSE,
-    ),
-    list("-+0123456789."),
-)

@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from fedmosaic.errors import ConfigError
+
 RENAMED = {
     "adapter.rank": "adapter.r",
     "adapter.blocks": "adapter.num_blocks",
@@ -100,6 +102,34 @@ def explain_algorithm(name: str) -> str:
 def former_keys(scenario: Mapping[str, Any]) -> list[str]:
     """Return the dotted keys of a scenario's content that were renamed or removed."""
     return [key for key in _keys(_with_new_algorithms(scenario)) if explain(key)]
+
+
+def rename(
+    scenario: Mapping[str, Any], origin: str
+) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """Return a scenario's content in today's names of settings, and the former and new names.
+
+    Only names change. Settings that are gone stay, so that they are refused.
+
+    Raises:
+        ConfigError: a setting stands there under both names; the message begins with ``origin``.
+    """
+    content, found = copy.deepcopy(dict(scenario)), []
+    for key in list(_keys(content)):
+        if (pattern := _pattern(key)) not in RENAMED:
+            continue
+        new = _like(key, RENAMED[pattern])
+        *path, last = new.split(".")
+        section = content
+        for part in path:
+            section = _child(section, part)
+            if not isinstance(section, dict | list):
+                raise ConfigError(f"{origin}: {explain(key)}, but {part!r} is not a section")
+        if last in section:
+            raise ConfigError(f"{origin}: {explain(key)}, and both are set; leave out {key!r}")
+        _put(content, new.split("."), _take(content, key.split(".")))
+        found.append((key, new))
+    return content, found
 
 
 def translate_scenario(scenario: Mapping[str, Any]) -> dict[str, Any]:

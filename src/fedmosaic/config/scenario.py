@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from fedmosaic.config import client_names
 from fedmosaic.config.adapter import AdapterSettings
 from fedmosaic.config.alignment import AlignmentSettings
-from fedmosaic.config.base import Settings
+from fedmosaic.config.base import Settings, is_recorded
 from fedmosaic.config.data import ClientSpec, DataSettings, TaskSpec, task_mappings
 from fedmosaic.config.evaluation import EvaluationSettings
 from fedmosaic.config.models import ModelSettings
@@ -109,12 +110,17 @@ class Scenario(Settings):
         return {"kind": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _client_names(self) -> Scenario:
+    def _client_names(self, info: ValidationInfo) -> Scenario:
         names = [client.name for client in self.clients]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(
                 f"clients: two clients are named {twice[0]!r}; every client needs a name of its own"
+            )
+        if not is_recorded(info) and (alike := client_names.same_file(names)):
+            raise ValueError(
+                f"clients: the names {alike[0]!r} and {alike[1]!r} would name one file on disks "
+                "that ignore capitals; let them differ in more"
             )
         return self
 

@@ -24,6 +24,7 @@ import yaml
 
 from fedmosaic.config import RunSettings, renamed
 from fedmosaic.config.load import parse
+from fedmosaic.config.yaml_text import read_yaml
 from fedmosaic.errors import CheckpointError, ConfigError
 from fedmosaic.files import atomic_folder, write_atomic
 
@@ -91,15 +92,15 @@ class RunFolder:
         if not config.is_file():
             raise CheckpointError(f"{path} is not a run folder: it has no config.yaml")
         try:
-            content = yaml.safe_load(config.read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
-            raise CheckpointError(f"{config} cannot be read: {error}") from error
+            content = read_yaml(config, "run settings")
+        except ConfigError as error:
+            raise CheckpointError(str(error)) from error
         former = ""
         if isinstance(content, dict) and isinstance(scenario := content.get("scenario"), dict):
             former = next(iter(renamed.former_keys(scenario)), "")
             content["scenario"] = renamed.translate_scenario(scenario)
             content["algorithm"] = renamed.translate_algorithm(str(content.get("algorithm")))
-        return cls(path, former), parse(RunSettings, content, str(config))
+        return cls(path, former), parse(RunSettings, content, str(config), recorded=True)
 
     def require_current(self) -> None:
         """Check that this version can continue the run, adapt its clients and export adapters.

@@ -23,6 +23,7 @@ from typing import IO, Any
 
 from fedmosaic import errors
 from fedmosaic.config import RunSettings
+from fedmosaic.config.base import RECORDED
 from fedmosaic.errors import FedMosaicError
 from fedmosaic.federation.instructions import ClientResult, Instructions, Introduction
 from fedmosaic.federation.resources import prepare_torch
@@ -193,7 +194,7 @@ def _serve(requests: IO[bytes], results: IO[bytes]) -> None:
     first = _read(requests)
     if first is None:
         return
-    settings = RunSettings.model_validate_json(first[0]["settings"])
+    settings = RunSettings.model_validate_json(first[0]["settings"], context=RECORDED)
     clients: InProcess | None = None
     while (request := _read(requests)) is not None:
         header, body = request
