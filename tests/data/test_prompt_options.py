@@ -36,7 +36,7 @@ from fedmosaic.data.options import match_option, options_in_prompt
         ("Which?\nA. a cat\nB. a dog", "a dog", ("a cat", "a dog")),
         ("Which?\n(A) a cat\n(B) a dog\n(C) a fox", "C", ("A", "B", "C")),
         ("Options:\nA) a cat\nB) a dog", "a cat", ("a cat", "a dog")),
-        ("Options: yes, no, yes", "yes", ("yes", "no")),
+        ("Options: yes, no, yes", "yes", ("yes", "no", "yes")),
         ("What is the weather like?", "fine", ()),
         ("Choice list:[one, two]", "three", ()),
         ("Choice list:[one]", "one", ()),

@@ -1,0 +1,18 @@
+"""Find the options of a question, in its prompt or in a field, and the one that is right."""
+
+from fedmosaic.data.options.choices import Choices, NotOffered, OptionsError
+from fedmosaic.data.options.field import choices_of_field
+from fedmosaic.data.options.match import match_option
+from fedmosaic.data.options.prompt import choices_in_prompt, options_in_prompt
+from fedmosaic.data.options.spelling import spelled
+
+__all__ = [
+    "Choices",
+    "NotOffered",
+    "OptionsError",
+    "choices_in_prompt",
+    "choices_of_field",
+    "match_option",
+    "options_in_prompt",
+    "spelled",
+]

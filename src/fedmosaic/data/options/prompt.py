@@ -1,0 +1,77 @@
+"""Find the options that a prompt offers, and the one that an answer names."""
+
+from __future__ import annotations
+
+from fedmosaic.data.options.answer import Named, sentence, whole_answer
+from fedmosaic.data.options.choices import Choices, NotOffered, OptionList, OptionsError
+from fedmosaic.data.options.lists import joined
+from fedmosaic.data.options.match import match_option
+from fedmosaic.data.options.offers import Offer, asks_for_labels, offers
+from fedmosaic.data.options.spelling import in_form
+
+
+def choices_in_prompt(prompt: str, answer: str) -> Choices | None:
+    r"""Return the options that a prompt offers and the one that the answer names.
+
+    The last list of the prompt counts. These forms are understood, on one line or on several::
+
+        A. red  B. dark red      also A) (A) A: A - **A.** - A. （A） A． A、 Ⓐ a. 1. ① Option A:
+        Choice list:[red, dark red]      Options: ["a, b", "c"]      Choices: [one| two]
+        Options: red; dark red    Choices: red / dark red    Options: red, blue or green
+        Options:\nred\ndark red   选项：红、蓝    선택지: 개, 고양이    Is it raining? (yes/no)
+
+    A list behind a comma may hold options with commas: the answer shows one of them, which is
+    joined. An option in quotes or in brackets is not split.
+
+    Args:
+        prompt: the user's text.
+        answer: the assistant's: a text of an option, its label, both, or a sentence with one of
+            them.
+
+    Returns:
+        The options, or None if the prompt offers none.
+
+    Raises:
+        NotOffered: the prompt offers options, and the answer names none of them.
+        OptionsError: the answer may be either of two options.
+    """
+    for offer in sorted(offers(prompt), key=lambda offer: -offer.start):
+        found = _named(answer, offer, asks_for_labels(prompt))
+        if found is not None:
+            named, listing = found
+            return Choices(in_form(answer, named, listing), named.index, answer)
+        if offer.clear:
+            raise NotOffered(answer, offer.listings[0].texts)
+    return None
+
+
+def _named(answer: str, offer: Offer, prefer_label: bool) -> tuple[Named, OptionList] | None:
+    """Return the option that an answer names, and the reading of the list that has it."""
+    for listing in offer.listings:  # an option that the answer is to the letter
+        if answer.strip() in (*listing.texts, *listing.labels):
+            named = whole_answer(answer, listing, prefer_label)
+            if named is not None:
+                return named, listing
+    for listing in offer.listings:
+        named = whole_answer(answer, listing, prefer_label)
+        if named is not None:
+            return named, listing
+        whole = joined(listing.texts, answer) if offer.joins and not listing.labels else None
+        if whole is not None and (named := whole_answer(answer, OptionList(whole))) is not None:
+            return named, OptionList(whole)
+    if offer.clear:
+        named = sentence(answer, offer.listings[0])
+        if named is not None:
+            return named, offer.listings[0]
+    return None
+
+
+def options_in_prompt(prompt: str, answer: str) -> tuple[str, ...]:
+    """Return the options of a prompt if the answer is one of them to the letter or folded."""
+    try:
+        found = choices_in_prompt(prompt, answer)
+    except OptionsError:
+        return ()
+    if found is None or match_option(answer, found.options) is None:
+        return ()
+    return found.options
