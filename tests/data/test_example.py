@@ -17,14 +17,20 @@ ANSWER = Turn("assistant", "two")
 
 
 def palette_png(path: Path, transparency: bytes | int | None) -> np.ndarray:
-    """Write a picture with a palette of four colours, and return its RGB pixels."""
+    """Write a picture with a palette of four colours, and return how it looks before white."""
     colours = np.array([[200, 10, 10], [10, 200, 10], [10, 10, 200], [90, 90, 90]], np.uint8)
     indices = np.arange(64, dtype=np.uint8).reshape(8, 8) % 4
     picture = PIL.Image.fromarray(indices).convert("L")
     picture.putpalette(colours.tobytes())
     options = {} if transparency is None else {"transparency": transparency}
     picture.save(path, **options)
-    return colours[indices]
+    opacity = np.full(4, 255)
+    if isinstance(transparency, bytes):
+        opacity[:] = list(transparency)
+    elif transparency is not None:
+        opacity[transparency] = 0
+    share = opacity[:, None] / 255
+    return np.rint(colours * share + 255 * (1 - share)).astype(np.uint8)[indices]
 
 
 @pytest.mark.parametrize("transparency", [bytes([0, 128, 255, 255]), 1, None])
@@ -39,15 +45,15 @@ def test_a_palette_with_transparency_is_opened_without_a_warning(
         warnings.simplefilter("error")
         loaded = Image(path).load()
     assert loaded.mode == "RGB"
-    np.testing.assert_array_equal(np.asarray(loaded), pixels)
+    np.testing.assert_allclose(np.asarray(loaded).astype(int), pixels, atol=1)
 
 
 def test_plain_conversion_of_such_a_palette_would_warn(tmp_path: Path) -> None:
-    """Show that the test above is about what Pillow warns of, with the same pixels."""
+    """Show that the test above is about what Pillow warns of."""
     path = tmp_path / "palette.png"
-    pixels = palette_png(path, bytes([0, 128, 255, 255]))
+    palette_png(path, bytes([0, 128, 255, 255]))
     with PIL.Image.open(path) as picture, pytest.warns(UserWarning, match="RGBA"):
-        np.testing.assert_array_equal(np.asarray(picture.convert("RGB")), pixels)
+        picture.convert("RGB")
 
 
 def test_an_image_is_a_file_an_array_or_a_function(tmp_path: Path) -> None:
@@ -59,9 +65,9 @@ def test_an_image_is_a_file_an_array_or_a_function(tmp_path: Path) -> None:
         np.testing.assert_array_equal(np.asarray(image.load()), pixels)
     assert images[1].key == images[2].key and len(images[0].key) == 32
     (tmp_path / "bad.png").write_bytes(b"no image")
-    with pytest.raises(DataError, match=r"bad\.png cannot be read"):
+    with pytest.raises(DataError, match=r"bad\.png is corrupt"):
         Image(tmp_path / "bad.png").load()
-    with pytest.raises(DataError, match=r"none\.png cannot be read"):
+    with pytest.raises(DataError, match=r"none\.png does not exist"):
         _ = Image(tmp_path / "none.png").key
 
 

@@ -11,86 +11,130 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 
+from fedmosaic.data.encoded import decode, displayed_size, fault, read_file
+from fedmosaic.data.pixels import Background
 from fedmosaic.errors import DataError
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """Hold an encoded picture that is not a file of its own: a cell of a table, a data URI.
+
+    Attributes:
+        name: where the picture is, for messages, e.g. ``"rows.parquet: row 3, column image"``.
+        read: returns the encoded picture, e.g. the bytes of a PNG file. It is called whenever the
+            picture is needed; it may raise :class:`DataError` or OSError.
+    """
+
+    name: str
+    read: Callable[[], bytes]
 
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """Hold one image as a file, an array, or a function that draws it.
+    """Hold one image as a file, an encoded picture, an array, or a function that draws it.
 
     Pixels that are read or drawn are not cached here, so that a long stream of images needs no
     more memory than a short one. Code that computes something from the pixels caches its result
     by :attr:`key`.
 
     Attributes:
-        source: path of an image file; or pixels, uint8 [height, width, 3], RGB; or a function
-            without arguments that returns such pixels.
+        source: path of an image file; or an encoded picture; or pixels, uint8 [height, width, 3],
+            RGB; or a function without arguments that returns such pixels.
+        background: what is behind the transparent parts of a file or an encoded picture; default
+            white.
     """
 
-    source: Path | np.ndarray | Callable[[], np.ndarray]
+    source: Path | StoredImage | np.ndarray | Callable[[], np.ndarray]
+    background: Background = "white"
 
     @cached_property
     def key(self) -> str:
         """Return a hash of the content, 32 hexadecimal digits; equal images have equal keys.
 
-        For a file the bytes of the file are hashed, otherwise the pixels and their shape.
+        The bytes of a file or an encoded picture are hashed, otherwise the pixels and their shape.
+        A picture before black has another key than the same one before white.
 
         Raises:
             DataError: the file cannot be read.
         """
-        if isinstance(self.source, Path):
-            try:
-                content = self.source.read_bytes()
-            except OSError as error:
-                raise DataError(
-                    f"image file {self.source} cannot be read: {error.strerror}"
-                ) from error
+        if self.encoded:
+            content = self._read()
+            if self.background != "white":
+                content += self.background.encode()
         else:
             pixels = self._pixels()
             content = pixels.tobytes() + str(pixels.shape).encode()
         return hashlib.blake2b(content, digest_size=16).hexdigest()
 
     @property
+    def encoded(self) -> bool:
+        """Return whether the source is a file or an encoded picture, which may be bad."""
+        return isinstance(self.source, Path | StoredImage)
+
+    @property
+    def name(self) -> str:
+        """Return what messages call the image, e.g. ``image file a/b.png``."""
+        if isinstance(self.source, Path):
+            return f"image file {self.source}"
+        if isinstance(self.source, StoredImage):
+            return f"image of {self.source.name}"
+        return "image in memory"
+
+    @property
     def size(self) -> tuple[int, int]:
-        """Return height and width; of a file the pixels are not read.
+        """Return height and width as :meth:`load` has them; pixels of a file are seldom read.
 
         Raises:
             DataError: the file is missing or no image.
         """
-        if not isinstance(self.source, Path):
+        if not self.encoded:
             height, width = self._pixels().shape[:2]
             return height, width
+        content = self._read()
         try:
-            with PIL.Image.open(self.source) as picture:
-                return picture.height, picture.width
-        except (OSError, SyntaxError, ValueError) as error:
-            raise DataError(f"image file {self.source} cannot be read: {error}") from error
+            return displayed_size(content)
+        except DataError as error:
+            raise DataError(f"{self.name} {error}") from error
 
     def load(self) -> PIL.Image.Image:
-        """Return the image in RGB; transparency is dropped.
+        """Return the image in RGB, as people see it (see :mod:`fedmosaic.data.pixels`).
 
         Raises:
-            DataError: the file is missing or corrupt.
+            DataError: the file is missing, cut short or damaged, or its pixels have no one reading.
         """
-        if not isinstance(self.source, Path):
+        if not self.encoded:
             return PIL.Image.fromarray(self._pixels())
+        content = self._read()
         try:
-            with PIL.Image.open(self.source) as picture:
-                return _to_rgb(picture)
-        except (OSError, SyntaxError, ValueError) as error:
-            raise DataError(f"image file {self.source} cannot be read: {error}") from error
+            return decode(content, self.background)
+        except DataError as error:
+            raise DataError(f"{self.name} {error}") from error
+
+    def fault(self) -> str:
+        """Say what is wrong with a file or an encoded picture; empty if nothing is.
+
+        It is decoded only where nothing cheaper shows that it is whole.
+        """
+        if not self.encoded:
+            return ""
+        try:
+            content = self._read()
+        except DataError as error:
+            return str(error)
+        found = fault(content)
+        return f"{self.name} {found}" if found else ""
+
+    def _read(self) -> bytes:
+        """Return the encoded picture."""
+        try:
+            if isinstance(self.source, StoredImage):
+                return self.source.read()
+            assert isinstance(self.source, Path)
+            return read_file(self.source)
+        except OSError as error:
+            raise DataError(f"{self.name} cannot be read: {error.strerror or error}") from error
 
     def _pixels(self) -> np.ndarray:
-        assert not isinstance(self.source, Path)
+        assert not isinstance(self.source, Path | StoredImage)
         return self.source if isinstance(self.source, np.ndarray) else self.source()
-
-
-def _to_rgb(picture: PIL.Image.Image) -> PIL.Image.Image:
-    """Convert an opened picture to RGB.
-
-    A palette may give each of its colours an opacity, in a byte string. Pillow asks that such a
-    picture become RGBA first, and warns otherwise; the RGB values are the same either way.
-    """
-    if picture.mode == "P" and isinstance(picture.info.get("transparency"), bytes):
-        picture = picture.convert("RGBA")
-    return picture.convert("RGB")

@@ -8,6 +8,7 @@ from torch import nn
 
 from fedmosaic.config import DataSettings, ModelSettings, TaskSpec
 from fedmosaic.data import check, check_images, hold_out, load_task, public_examples
+from fedmosaic.data.background import before, task_before
 from fedmosaic.data.example import Example, Task
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.models.loading import ModelOptions
@@ -73,6 +74,7 @@ class TaskPool:
             )
             if settings.validation is not None:
                 task = hold_out(task, settings.validation)
+            task = task_before(task, settings.background)
             check(task)
             self._tasks[spec.name] = task
         return self._tasks[spec.name]
@@ -105,4 +107,5 @@ class TaskPool:
         settings = self.settings
         if settings.public == "none":
             return []
-        return public_examples(settings.public, size, settings.seed, root=settings.root)
+        found = public_examples(settings.public, size, settings.seed, root=settings.root)
+        return before(found, settings.background)
