@@ -32,6 +32,7 @@ _LED = re.compile(rf"(?i:{_LEAD})(?P<label>{_SHAPE})(?![^\W_])(?:{_ENDS}|(?<=[B-
 _BRACKETED = re.compile(rf"[(（\[【]\s*(?P<label>{_SHAPE})\s*[)）\]】]")
 _CAPITAL = re.compile(rf"(?<![\w'’.])(?P<label>[B-HJ-Z]|[AI]{_ENDS}|[Ⓐ-ⓩ①-⑳])(?![\w'’])")
 _REASON = re.compile(r"^(?:because|since|as|is|,)\b", re.I)
+_WORDS = re.compile(r"[\s,，、/&+;；和]+(?:(?:and|or|und|et|y)\s+)?")
 _DENIED = re.compile(
     r"(?:\b(?:not|never|neither|nor|no)|n['’]t)\s+(?:an?\s+|the\s+)?$|不是\s*$", re.I
 )
@@ -164,6 +165,9 @@ def _length_of(written: str, option: str) -> int:
 
 def _label_in_text(answer: str, listing: OptionList) -> Named | None:
     """Return the one label in the most certain form that a text has."""
+    several = [find_label(word, listing.labels) for word in _WORDS.split(answer.strip(" .。"))]
+    if None not in several and len(set(several)) > 1:
+        return None  # "A and B"
     opening = _LABEL_FIRST.match(answer)
     if opening and (_strong(opening["between"]) or _REASON.match(opening["rest"])):
         named = _named_label(opening, listing.labels)

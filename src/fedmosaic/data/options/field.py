@@ -11,7 +11,7 @@ from fedmosaic.data.options.answer import Named, find_label, sentence, whole_ans
 from fedmosaic.data.options.choices import Choices, OptionList, OptionsError, listed, shortened
 from fedmosaic.data.options.labels import in_sequence, label_runs
 from fedmosaic.data.options.match import exact, folded
-from fedmosaic.data.options.offers import asks_for_labels, offers, read_region
+from fedmosaic.data.options.offers import asks_for_labels, offers, read_list
 from fedmosaic.data.options.spelling import in_form
 
 TEXT_KEYS = ("text", "content", "value", "option", "answer", "name")
@@ -91,7 +91,7 @@ def _of_text(value: str, name: str) -> tuple[OptionList, ...]:
             return _listings(json.loads(inside), name)
         except ValueError:
             pass
-    found = read_region(inside[1:-1] if bracketed else inside, bracketed)
+    found = tuple(read_list(inside[1:-1] if bracketed else inside, bracketed))
     if not found:
         raise OptionsError(
             name, f"one text, {value!r}, that lists no two options; write a list of texts"
@@ -240,8 +240,7 @@ def _lettered(prompt: str, listing: OptionList) -> OptionList | None:
 
 
 def _lettered_lists(prompt: str) -> list[OptionList]:
-    latest_first = sorted(offers(prompt), key=lambda offer: -offer.start)
-    return [offer.listings[0] for offer in latest_first if offer.listings[0].labels]
+    return [offer.listings[0] for offer in offers(prompt) if offer.listings[0].labels]
 
 
 def _check_letters(

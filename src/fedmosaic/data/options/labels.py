@@ -85,6 +85,11 @@ class LabelRun:
     numbers: bool
 
     @property
+    def style(self) -> str:
+        """Return how the letters are written."""
+        return self.tokens[0].style
+
+    @property
     def start(self) -> int:
         """Return where the first letter begins."""
         return self.tokens[0].start

@@ -11,24 +11,27 @@ from fedmosaic.data.options.labels import LabelRun, label_runs
 from fedmosaic.data.options.lists import split_list
 from fedmosaic.data.options.match import exact
 from fedmosaic.data.options.words import (
+    ANNOUNCING,
     BULLET,
     HEADER,
     INSTRUCTION_LINE,
     INSTRUCTION_VERB,
     LABELS_ASKED,
-    QUESTION_AFTER,
+    QUESTION,
+    QUESTION_WORD,
+    SENTENCE_START,
     TAIL,
 )
 
 _BRACKETS = {"[": "]", "{": "}", "(": ")", "（": "）", "【": "】", "「": "」"}
-_QUESTION_BEFORE = re.compile(
-    r"[?？]|\b(?:which|what|who|choose|select|pick|best|correct|answer|following)\b|哪|什么|选|どれ|何",
-    re.I,
-)
 _SENTENCE_BEFORE = re.compile(r"(?:^|[?？.。:：!！…\n>)\]）】\"”])[\s*_(（\[]*$")
 _SEPARATORS = [re.compile(rf"\s*{marks}$") for marks in (r"\|", "[;；]", "[,，、]", "[/／]")]
 _LAST_AND = re.compile(r"(?:(?<=[,，、;；|])\s*|\s+)(?:or|and|或|または)$", re.I)
 _BULLETED = re.compile(r"[?？:：]\s*\n((?:[^\S\n]*[-•·▪◦‣●○*]\s+\S[^\n]*(?:\n|$)){2,})")
+_SLASHED = re.compile(
+    r"(?:(?<=[?？])\s*|(?=[(（\[]\s*(?i:yes|no|true|false)\b))"
+    r"[(（\[]([^()（）\[\]\n]+/[^()（）\[\]\n]+)[)）\]][\s.:?？。]*(?:<image>\s*)*$"
+)
 _MARKS = re.compile(r"(?:\s*<image>)+$")
 
 
@@ -49,38 +52,88 @@ class Offer:
     joins: bool = False
 
 
-def offers(prompt: str) -> Iterator[Offer]:
-    """Yield the lists of a prompt that are options, or may be."""
+def offers(prompt: str) -> list[Offer]:
+    """Return the lists of a prompt that are options, or may be, the last one first."""
     headers = list(HEADER.finditer(prompt))
-    runs = [run for run in label_runs(prompt) if all(_texts(prompt, run))]
-    covered: list[tuple[int, int]] = []
-    for header in headers:
-        bracket = _bracketed(prompt, header.end())
-        if bracket:
-            covered.append((header.start(), header.end() + len(bracket[0]) + 1))
-            listings = tuple(reading for inside in bracket for reading in _read(inside, True))
-            if listings:
-                yield Offer(header.start(), listings, clear=True, joins=True)
-    for run in runs:
-        if any(start <= run.start < end for start, end in covered):
-            continue
-        headed = any(not prompt[h.end() : run.start].strip(" \t\n*_") for h in headers)
+    bracketed = [
+        (header, inside) for header in headers if (inside := _bracketed(prompt, header.end()))
+    ]
+    found = [_in_brackets(prompt, header, inside) for header, inside in bracketed]
+    covered = [(header.start(), header.end() + len(inside[0]) + 1) for header, inside in bracketed]
+    for run in label_runs(prompt):
         texts = tuple(_texts(prompt, run))
-        if headed or _may_be_options(prompt, run, texts):
-            labels = tuple(token.label for token in run.tokens)
-            clear = headed or _clear(prompt, run, texts)
-            yield Offer(run.start, (OptionList(texts, labels),), clear)
-            covered.append((run.start, run.tokens[-1].content))
-    for header in headers:
-        inside = _below(prompt, header.end())
-        taken = any(header.end() <= start <= header.end() + 3 for start, _ in covered)
-        if inside and not taken and not any(a <= header.start() < b for a, b in covered):
-            listings = tuple(_read(inside, False))
-            if listings:
-                clear = bool(header["noun"] or header["noun_unspaced"])
-                yield Offer(header.start(), listings, clear, joins=True)
-    yield from _inline(prompt)
-    yield from _bullets(prompt)
+        if all(texts) and not _inside(run.start, covered):
+            found.append(_lettered(prompt, run, texts, headers))
+            if found[-1] is not None:
+                begins = [header.start() for header in headers if _heads(prompt, header, run)]
+                covered.append((min([run.start, *begins]), run.tokens[-1].content))
+    found += [_behind(prompt, header) for header in headers if not _inside(header.start(), covered)]
+    found += [*_inline(prompt), *_bullets(prompt)]
+    return sorted((offer for offer in found if offer is not None), key=lambda offer: -offer.start)
+
+
+def _inside(place: int, spans: list[tuple[int, int]]) -> bool:
+    return any(start <= place < end for start, end in spans)
+
+
+def _in_brackets(prompt: str, header: re.Match[str], insides: list[str]) -> Offer | None:
+    """Return a list in brackets behind a header."""
+    lists = tuple(reading for inside in insides for reading in read_list(inside, bracketed=True))
+    clear = _announces(prompt, header)
+    return Offer(header.start(), lists, clear, joins=True) if lists else None
+
+
+def _behind(prompt: str, header: re.Match[str]) -> Offer | None:
+    """Return a list behind a header, on its line or below, that neither letters nor brackets part.
+
+    It ends at a blank line.
+    """
+    inside = re.split(r"\n[^\S\n]*\n", prompt[header.end() :].lstrip(), maxsplit=1)[0].rstrip()
+    lists = tuple(read_list(inside, bracketed=False))
+    clear = _announces(prompt, header)
+    return Offer(header.start(), lists, clear, joins=True) if lists else None
+
+
+def _announces(prompt: str, header: re.Match[str]) -> bool:
+    """Return whether a header can only announce options: no word of a sentence like others."""
+    if not (header["noun"] or header["noun_unspaced"]):
+        return False
+    sentence = SENTENCE_START.split(prompt[: header.start()])[-1]
+    return not sentence.strip(" *_#-") or bool(ANNOUNCING.search(sentence))
+
+
+def _lettered(
+    prompt: str, run: LabelRun, texts: tuple[str, ...], headers: list[re.Match[str]]
+) -> Offer | None:
+    """Return a lettered list, unless its letters are more likely steps, names or speakers."""
+    labels = tuple(token.label for token in run.tokens)
+    listing = (OptionList(texts, labels),)
+    if any(_heads(prompt, header, run) for header in headers):
+        return Offer(run.start, listing, clear=True)
+    after = prompt[run.tokens[-1].content :]
+    asked_after = bool(QUESTION.search(after)) and not all(map(QUESTION.search, texts))
+    if asked_after and (run.numbers or not run.lines or run.style == "mark_colon"):
+        return None  # sentences with initials, statements, speakers, and then the question
+    if not run.lines and not _SENTENCE_BEFORE.search(prompt[: run.start]):
+        return None
+    instructions = [bool(INSTRUCTION_VERB.match(text)) for text in texts]
+    if all(instructions) or (run.numbers and instructions[-1]):
+        return None
+    return Offer(run.start, listing, clear=not any(instructions) and _asked(prompt, run, after))
+
+
+def _heads(prompt: str, header: re.Match[str], run: LabelRun) -> bool:
+    return header.end() <= run.start and not prompt[header.end() : run.start].strip(" \t\n*_")
+
+
+def _asked(prompt: str, run: LabelRun, after: str) -> bool:
+    """Return whether a question stands right before letters, so that they can only be options."""
+    before = prompt[: run.start].rstrip(" \t\n*_([（")
+    if QUESTION.search(after.partition("\n")[2]):
+        return False
+    if before.endswith(("?", "？")):
+        return True
+    return not run.numbers and bool(QUESTION_WORD.search(before))
 
 
 def asks_for_labels(prompt: str) -> bool:
@@ -88,12 +141,13 @@ def asks_for_labels(prompt: str) -> bool:
     return bool(LABELS_ASKED.search(prompt))
 
 
-def read_region(inside: str, bracketed: bool = False) -> tuple[OptionList, ...]:
-    """Return the ways to read a text that is a list of options, the likeliest first."""
-    return tuple(_read(inside, bracketed))
+def read_list(inside: str, bracketed: bool) -> Iterator[OptionList]:
+    """Yield the ways to read a text that lists options and nothing else, the likeliest first.
 
-
-def _read(inside: str, bracketed: bool) -> Iterator[OptionList]:
+    Args:
+        inside: the list, without its brackets.
+        bracketed: whether it stood in brackets.
+    """
     for run in label_runs(inside):
         texts = tuple(_texts(inside, run))
         if not inside[: run.start].strip(" \t\n'\"") and all(texts):
@@ -178,12 +232,6 @@ def _is_label(prompt: str, begin: int) -> bool:
     return bool(re.match(r"[(（【「{]\s*[^\W_]{1,4}\s*[)）】」}]", prompt[begin:]))
 
 
-def _below(prompt: str, start: int) -> str:
-    """Return the list behind a header: the rest of its line and the lines to the next blank one."""
-    rest = prompt[start:].lstrip()
-    return re.split(r"\n[^\S\n]*\n", rest, maxsplit=1)[0].rstrip()
-
-
 def _lines(inside: str) -> list[str]:
     """Return the lines of a list without bullets, up to an instruction."""
     found: list[str] = []
@@ -201,35 +249,13 @@ def _lines(inside: str) -> list[str]:
     return [exact(line).rstrip(",;，；") for line in found]
 
 
-def _may_be_options(prompt: str, run: LabelRun, texts: tuple[str, ...]) -> bool:
-    """Return whether letters without a header may stand for options, not for steps or names."""
-    if all(INSTRUCTION_VERB.match(text) for text in texts):
-        return False
-    if run.numbers and INSTRUCTION_VERB.match(texts[-1]):
-        return False
-    return run.lines or bool(_SENTENCE_BEFORE.search(prompt[: run.start]))
-
-
-def _clear(prompt: str, run: LabelRun, texts: tuple[str, ...]) -> bool:
-    """Return whether letters without a header can only be options."""
-    if any(INSTRUCTION_VERB.match(text) for text in texts):
-        return False
-    before, after = prompt[: run.start].rstrip(" *_([（\t"), prompt[run.tokens[-1].content :]
-    if QUESTION_AFTER.search(after.split("\n", 1)[-1] if "\n" in after else ""):
-        return False
-    asked = before.rstrip().endswith(("?", "？", ":", "："))
-    if run.numbers:
-        return before.rstrip().endswith(("?", "？"))
-    return asked or (len(texts) > 2 and bool(_QUESTION_BEFORE.search(before)))
-
-
 def _inline(prompt: str) -> Iterator[Offer]:
     """Yield "(yes/no)" at the end of a question, and ": red, green or blue?"."""
-    slashes = list(re.finditer(r"[(（\[]([^()（）\[\]\n]*[^\s()]/[^()（）\[\]\n]*)[)）\]]", prompt))
-    if slashes and not prompt[slashes[-1].end() :].strip(" .?:？。"):
-        texts = [exact(piece) for piece in slashes[-1][1].split("/")]
+    slashed = _SLASHED.search(prompt)
+    if slashed:
+        texts = tuple(exact(piece) for piece in slashed[1].split("/"))
         if len(texts) > 1 and all(texts):
-            yield Offer(slashes[-1].start(), (OptionList(tuple(texts)),), clear=False)
+            yield Offer(slashed.start(1), (OptionList(texts),), clear=False)
     asked = re.search(r"[:：]\s*([^:：\n?？]+?\s+or\s+[^:：\n?？]+)[?？]\s*$", prompt)
     if asked:
         listings = tuple(OptionList(texts) for texts in split_list(asked[1], bracketed=False))

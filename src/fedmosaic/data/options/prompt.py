@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 from fedmosaic.data.options.answer import Named, sentence, whole_answer
 from fedmosaic.data.options.choices import Choices, NotOffered, OptionList, OptionsError
 from fedmosaic.data.options.lists import joined
 from fedmosaic.data.options.match import match_option
 from fedmosaic.data.options.offers import Offer, asks_for_labels, offers
 from fedmosaic.data.options.spelling import in_form
+
+_LETTER = re.compile(r"^[\s(（\[*]*[A-Z][\s)）\].:*]*$")  # an answer that can only be a label
 
 
 def choices_in_prompt(prompt: str, answer: str) -> Choices | None:
@@ -35,12 +39,12 @@ def choices_in_prompt(prompt: str, answer: str) -> Choices | None:
         NotOffered: the prompt offers options, and the answer names none of them.
         OptionsError: the answer may be either of two options.
     """
-    for offer in sorted(offers(prompt), key=lambda offer: -offer.start):
+    for offer in offers(prompt):
         found = _named(answer, offer, asks_for_labels(prompt))
         if found is not None:
             named, listing = found
             return Choices(in_form(answer, named, listing), named.index, answer)
-        if offer.clear:
+        if offer.clear or (offer.listings[0].labels and _LETTER.match(answer)):
             raise NotOffered(answer, offer.listings[0].texts)
     return None
 

@@ -6,7 +6,7 @@ import re
 
 _NOUN = (
     r"(?:(?:answer|multiple|possible|candidate|available|given|following|allowed|response)[\s-]+)*"
-    r"(?:choice\s+list|choice\s+set|choices|choice|options|option\s+list|alternatives|candidates"
+    r"(?:choice\s+list|choice\s+set|choices|choice(?=\s*[:：=]\s*\[)|options|option\s+list|alternatives|candidates"
     r"|(?:possible|candidate|allowed|available|answer)\s+(?:answers|labels)"
     r"|Optionen|Auswahl(?:möglichkeiten)?|Antwortmöglichkeiten|opciones|alternativas|opções|opzioni"
     r"|choix|réponses\s+possibles|варианты(?:\s+ответ(?:а|ов))?|opcje|opties|pilihan|seçenekler"
@@ -57,7 +57,16 @@ TAIL = re.compile(
 )
 """An instruction behind the last option, on its line, or a question."""
 
-QUESTION_AFTER = re.compile(r"[?？]")
+QUESTION = re.compile(r"[?？]")
+QUESTION_WORD = re.compile(
+    r"\b(?:which|choose|select|pick|multiple[\s-]choice)\b|哪|选|選|どれ|고르|고르시오",
+    re.IGNORECASE,
+)
+SENTENCE_START = re.compile(r"[.?!。？！:：;；)\]）】>\"”]\s*|\n\s*")
+ANNOUNCING = re.compile(
+    r"\b(?:choose|select|pick|from|following|given|these|answer|possible|your)\b|以下|下列|这些|从|次の|다음",
+    re.IGNORECASE,
+)
 LABELS_ASKED = re.compile(
     r"\b(?:letter|option['’]s\s+number|number\s+of\s+the\s+(?:option|answer|choice))\b|字母|序号|문자|번호|記号",
     re.IGNORECASE,
