@@ -36,7 +36,7 @@ _WORDS = re.compile(r"[\s,，、/&+;；和]+(?:(?:and|or|und|et|y)\s+)?")
 _DENIED = re.compile(
     r"(?:\b(?:not|never|neither|nor|no)|n['’]t)\s+(?:an?\s+|the\s+)?$|不是\s*$", re.I
 )
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=\S)|(?<=[。！？])\s*(?=\S)|\n+")
+_SENTENCE_END = re.compile(r"(?<=[.!?])(?<!\b[A-Z]\.)\s+(?=\S)|(?<=[。！？])\s*(?=\S)|\n+")
 _MOST_WORDS = 25  # of a sentence that is read as naming an option
 _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 
@@ -101,11 +101,13 @@ def whole_answer(answer: str, listing: OptionList, prefer_label: bool = False) -
 
 def sentence(answer: str, listing: OptionList) -> Named | None:
     """Return the one option that a sentence names: "The answer is B.", "It is the Danube."."""
-    if listing.labels:
-        named = _label_in_text(answer, listing)
-        if named is not None:
-            return _with_text(answer, named, listing)
-    return _text_in_sentence(answer, listing.texts)
+    by_text = _text_in_sentence(answer, listing.texts)
+    by_label = _label_in_text(answer, listing) if listing.labels else None
+    if by_label is None:
+        return by_text
+    if by_text is not None and by_text.start <= by_label.start and by_label.end <= by_text.end:
+        return by_text  # the letter is one of the option's: "It is A. thaliana."
+    return _with_text(answer, by_label, listing)
 
 
 def by_label_and_text(listing: OptionList, index: int) -> str:

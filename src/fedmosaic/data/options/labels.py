@@ -156,7 +156,7 @@ def _may_begin(text: str, match: re.Match[str], latin: str | None, first_of_line
     if latin and bare and match["mark_round"] is None:
         if latin[0].isdigit() and after[:1].isdigit():
             return False  # a decimal, a time of day
-        if match["mark"] and re.match(r"[A-Za-z]\.", after):
+        if not first_of_line and match["mark"] == "." and re.match(r"[A-Za-z]\.", after):
             return False  # initials, "A.M."
     return True
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from fedmosaic.data.options.choices import OptionList
 from fedmosaic.data.options.labels import LabelRun, label_runs
-from fedmosaic.data.options.lists import split_list
+from fedmosaic.data.options.lists import CLOSING, OPENING, split_list
 from fedmosaic.data.options.match import exact
 from fedmosaic.data.options.words import (
     ANNOUNCING,
@@ -19,6 +19,7 @@ from fedmosaic.data.options.words import (
     LABELS_ASKED,
     QUESTION,
     QUESTION_WORD,
+    ROMANCE,
     SENTENCE_START,
     TAIL,
 )
@@ -32,7 +33,8 @@ _SLASHED = re.compile(
     r"(?:(?<=[?？])\s*|(?=[(（\[]\s*(?i:yes|no|true|false)\b))"
     r"[(（\[]([^()（）\[\]\n]+/[^()（）\[\]\n]+)[)）\]][\s.:?？。]*(?:<image>\s*)*$"
 )
-_MARKS = re.compile(r"(?:\s*<image>)+$")
+_SEPARATED = re.compile(r"[^\S\n]*(?:[,，、;；|/]|(?:or|and)\b|\n\s*[(\[{（【「])")
+_MARKS = re.compile(r"(?<=[^\s,，、;；|/])(?:\s*<image>)+$")
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,14 @@ class Offer:
         start: where it begins in the prompt.
         listings: the ways to read it, the likeliest first.
         clear: it can only be meant as options, even if the answer is none of them.
+        sentences: the answer may be a sentence with an option.
         joins: pieces that together spell the answer are one option.
     """
 
     start: int
     listings: tuple[OptionList, ...]
     clear: bool
+    sentences: bool
     joins: bool = False
 
 
@@ -80,7 +84,7 @@ def _in_brackets(prompt: str, header: re.Match[str], insides: list[str]) -> Offe
     """Return a list in brackets behind a header."""
     lists = tuple(reading for inside in insides for reading in read_list(inside, bracketed=True))
     clear = _announces(prompt, header)
-    return Offer(header.start(), lists, clear, joins=True) if lists else None
+    return Offer(header.start(), lists, clear, clear, joins=True) if lists else None
 
 
 def _behind(prompt: str, header: re.Match[str]) -> Offer | None:
@@ -89,15 +93,17 @@ def _behind(prompt: str, header: re.Match[str]) -> Offer | None:
     It ends at a blank line.
     """
     inside = re.split(r"\n[^\S\n]*\n", prompt[header.end() :].lstrip(), maxsplit=1)[0].rstrip()
-    lists = tuple(read_list(inside, bracketed=False))
-    clear = _announces(prompt, header)
-    return Offer(header.start(), lists, clear, joins=True) if lists else None
+    lists = tuple(read_list(inside, False, romance=bool(ROMANCE.match(header[0]))))
+    if not lists:
+        return None
+    prose = bool(header["noun"]) and not _announces(prompt, header)
+    return Offer(header.start(), lists, _announces(prompt, header), not prose, joins=True)
 
 
 def _announces(prompt: str, header: re.Match[str]) -> bool:
     """Return whether a header can only announce options: no word of a sentence like others."""
-    if not (header["noun"] or header["noun_unspaced"]):
-        return False
+    if header["verb"]:
+        return bool(header["plain_verb"])
     sentence = SENTENCE_START.split(prompt[: header.start()])[-1]
     return not sentence.strip(" *_#-") or bool(ANNOUNCING.search(sentence))
 
@@ -109,7 +115,7 @@ def _lettered(
     labels = tuple(token.label for token in run.tokens)
     listing = (OptionList(texts, labels),)
     if any(_heads(prompt, header, run) for header in headers):
-        return Offer(run.start, listing, clear=True)
+        return Offer(run.start, listing, clear=True, sentences=True)
     after = prompt[run.tokens[-1].content :]
     asked_after = bool(QUESTION.search(after)) and not all(map(QUESTION.search, texts))
     if asked_after and (run.numbers or not run.lines or run.style == "mark_colon"):
@@ -119,7 +125,8 @@ def _lettered(
     instructions = [bool(INSTRUCTION_VERB.match(text)) for text in texts]
     if all(instructions) or (run.numbers and instructions[-1]):
         return None
-    return Offer(run.start, listing, clear=not any(instructions) and _asked(prompt, run, after))
+    clear = not any(instructions) and _asked(prompt, run, after)
+    return Offer(run.start, listing, clear, sentences=clear)
 
 
 def _heads(prompt: str, header: re.Match[str], run: LabelRun) -> bool:
@@ -141,24 +148,25 @@ def asks_for_labels(prompt: str) -> bool:
     return bool(LABELS_ASKED.search(prompt))
 
 
-def read_list(inside: str, bracketed: bool) -> Iterator[OptionList]:
+def read_list(inside: str, bracketed: bool, romance: bool = False) -> Iterator[OptionList]:
     """Yield the ways to read a text that lists options and nothing else, the likeliest first.
 
     Args:
         inside: the list, without its brackets.
         bracketed: whether it stood in brackets.
+        romance: "o", "u", "y" and "e" are words for "or" and "and".
     """
     for run in label_runs(inside):
         texts = tuple(_texts(inside, run))
         if not inside[: run.start].strip(" \t\n'\"") and all(texts):
             yield OptionList(texts, tuple(token.label for token in run.tokens))
-            break
+            return
     if not bracketed:
         lines = _lines(inside)
         if len(lines) > 1:
             yield OptionList(tuple(lines))
-        inside = _without_tail(lines[0] if lines else inside)
-    for texts in split_list(inside, bracketed):
+        inside = _without_tail(inside.strip().partition("\n")[0])
+    for texts in split_list(inside, bracketed, romance):
         yield OptionList(texts)
 
 
@@ -215,17 +223,22 @@ def _bracketed(prompt: str, start: int) -> list[str]:
     opening = prompt[begin : begin + 1]
     if opening not in _BRACKETS or (opening in "(（【「{" and _is_label(prompt, begin)):
         return []
-    closing, found = _BRACKETS[opening], []
+    closing, rest = _BRACKETS[opening], prompt[begin + 1 :]
+    ends = [_partner(rest, OPENING, CLOSING), _partner(rest, opening, closing)]
+    ends.append(rest.partition("\n")[0].rfind(closing))
+    fitting = [end for end in ends if rest[max(end, 0) :][:1] == closing]
+    # A separator or another bracket behind it: this one is of the first option.
+    return [rest[:end] for end in dict.fromkeys(fitting) if not _SEPARATED.match(rest[end + 1 :])]
+
+
+def _partner(text: str, opening: str, closing: str) -> int:
+    """Return where the bracket before a text is closed; -1 if nowhere."""
     depth = 1
-    for position in range(begin + 1, len(prompt)):
-        depth += {opening: 1, closing: -1}.get(prompt[position], 0)
+    for position, letter in enumerate(text):
+        depth += (letter in opening) - (letter in closing)
         if depth == 0:
-            found.append(prompt[begin + 1 : position])
-            break
-    line = prompt[begin + 1 :].split("\n", 1)[0]
-    if closing in line and (longer := line[: line.rindex(closing)]) not in found:
-        found.append(longer)
-    return found
+            return position
+    return -1
 
 
 def _is_label(prompt: str, begin: int) -> bool:
@@ -255,11 +268,11 @@ def _inline(prompt: str) -> Iterator[Offer]:
     if slashed:
         texts = tuple(exact(piece) for piece in slashed[1].split("/"))
         if len(texts) > 1 and all(texts):
-            yield Offer(slashed.start(1), (OptionList(texts),), clear=False)
+            yield Offer(slashed.start(1), (OptionList(texts),), clear=False, sentences=False)
     asked = re.search(r"[:：]\s*([^:：\n?？]+?\s+or\s+[^:：\n?？]+)[?？]\s*$", prompt)
     if asked:
         listings = tuple(OptionList(texts) for texts in split_list(asked[1], bracketed=False))
-        yield Offer(asked.start(1), listings, clear=False)
+        yield Offer(asked.start(1), listings, clear=False, sentences=False)
 
 
 def _bullets(prompt: str) -> Iterator[Offer]:
@@ -267,4 +280,4 @@ def _bullets(prompt: str) -> Iterator[Offer]:
     for match in _BULLETED.finditer(prompt):
         lines = _lines(match[1].rstrip("\n"))
         if len(lines) > 1 and not all(INSTRUCTION_VERB.match(line) for line in lines):
-            yield Offer(match.start(1), (OptionList(tuple(lines)),), clear=False)
+            yield Offer(match.start(1), (OptionList(tuple(lines)),), clear=False, sentences=True)

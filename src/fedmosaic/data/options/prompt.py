@@ -63,7 +63,7 @@ def _named(answer: str, offer: Offer, prefer_label: bool) -> tuple[Named, Option
         whole = joined(listing.texts, answer) if offer.joins and not listing.labels else None
         if whole is not None and (named := whole_answer(answer, OptionList(whole))) is not None:
             return named, OptionList(whole)
-    if offer.clear:
+    if offer.sentences:
         named = sentence(answer, offer.listings[0])
         if named is not None:
             return named, offer.listings[0]

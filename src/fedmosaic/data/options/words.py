@@ -16,12 +16,18 @@ _NOUN_UNSPACED = (
     r"(?:选项|選項|选择|選擇|选择项|候选(?:项|答案)?|候選|备选(?:答案|项)?|備選|可选(?:项|答案)?"
     r"|選択肢|選択|보기|선택지|선택\s*항목|선택)"
 )
-_VERB = r"(?:choose|select|pick)\b[^.?!\n:：\[\]]{0,60}"
+_CHOOSE = r"(?:choose|select|pick)"
+# "Choose one of the following:" has no other words; "Choose a title for this text:" has.
+_VERB = (
+    rf"(?P<plain_verb>{_CHOOSE}(?:\s+(?:one|the|from|of|out|among|between|these|this|following|below"
+    r"|correct|right|best|most|appropriate|single|option|answer|choice|word|label|list|given))*)"
+    rf"|{_CHOOSE}\b[^.?!\n:：\[\]]{{0,60}}"
+)
 _BOLD = r"(?:\*\*|__)?"
 HEADER = re.compile(
     rf"(?:(?:(?<![^\W\d_])(?P<noun>{_NOUN})|(?P<noun_unspaced>{_NOUN_UNSPACED}))"
     rf"(?:\s+(?:are|is|below|given|include|included|listed|to\s+choose\s+from)\b|如下|有|为|是|包括)*"
-    rf"|(?<![^\W\d_]){_VERB})"
+    rf"|(?P<verb>(?<![^\W\d_])(?:{_VERB})(?![^\W\d_])))"
     rf"[^\S\n]*(?:[(（][^()（）\n]{{0,40}}[)）])?[^\S\n]*{_BOLD}[^\S\n]*"
     rf"(?:[:：=]{_BOLD}|(?=\[)|(?<=[*_])(?=\s*\n))",
     re.IGNORECASE,
@@ -63,8 +69,9 @@ QUESTION_WORD = re.compile(
     re.IGNORECASE,
 )
 SENTENCE_START = re.compile(r"[.?!。？！:：;；)\]）】>\"”]\s*|\n\s*")
+ROMANCE = re.compile(r"opciones|alternativas|opções|opzioni|choix", re.IGNORECASE)
 ANNOUNCING = re.compile(
-    r"\b(?:choose|select|pick|from|following|given|these|answer|possible|your)\b|以下|下列|这些|从|次の|다음",
+    r"^\W*(?:here\s+are\s+)?(?:the|some)\s*$|\b(?:choose|select|pick|from|following|given|these|answer|possible|your)\b|以下|下列|这些|从|次の|다음",
     re.IGNORECASE,
 )
 LABELS_ASKED = re.compile(
