@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from fedmosaic.cli import COMMANDS, build_parser, main
+from fedmosaic.cli.data import ACTIONS
 from fedmosaic.models import chat
 from fedmosaic.models.backbone import Backbone
 
@@ -51,7 +52,7 @@ def test_every_command_and_option_has_a_help() -> None:
             else:
                 assert action.help and not action.help.endswith("."), action
         assert parser.description and parser.description.endswith("."), parser.prog
-    assert len(parsers) == len(COMMANDS) + 3
+    assert len(parsers) == len(COMMANDS) + 3 + len(ACTIONS)
     assert all(status in parsers[0].format_help() for status in ("0 on", "1 if", "2 for", "130"))
 
 

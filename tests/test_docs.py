@@ -20,7 +20,7 @@ from fedmosaic.algorithms import algorithm_class, algorithm_names
 from fedmosaic.cli import build_parser, main
 from fedmosaic.config import Scenario, load
 from fedmosaic.config.load import load_scenario, parse
-from fedmosaic.data.task_files import read_examples
+from fedmosaic.data import read_examples
 from fedmosaic.experiments.statistics import interval
 from tiny_scenario import TINY
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         resume,
         run,
         show,
+        show_data,
     )
     from fedmosaic.config.load import load_scenario
 
@@ -40,6 +41,7 @@ __all__ = [
     "resume",
     "run",
     "show",
+    "show_data",
 ]
 
 _HOMES = {
@@ -47,6 +49,7 @@ _HOMES = {
     "compare": "fedmosaic.api",
     "resume": "fedmosaic.api",
     "show": "fedmosaic.api",
+    "show_data": "fedmosaic.api",
     "export": "fedmosaic.api",
     "report": "fedmosaic.api",
     "adapt": "fedmosaic.api",

@@ -118,7 +118,7 @@ def test_choice_task_without_options() -> None:
 
 def test_one_test_example_without_options_is_named(task: Task) -> None:
     bare = FileExamples.build(
-        task.test.path, task.test.positions, [*task.test[:2], replace(task.test[2], options=())]
+        task.test.locations, [*task.test[:2], replace(task.test[2], options=())]
     )
     with pytest.raises(
         DataError,

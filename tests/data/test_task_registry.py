@@ -12,6 +12,7 @@ import PIL.Image
 import pytest
 from data_factory import item, write_drake, write_json
 
+from fedmosaic.data import read_examples
 from fedmosaic.data.check import check_images
 from fedmosaic.data.registry import (
     PUBLIC_SOURCES,
@@ -19,7 +20,6 @@ from fedmosaic.data.registry import (
     load_task,
     public_examples,
 )
-from fedmosaic.data.task_files import read_examples
 from fedmosaic.errors import DataError
 
 
@@ -187,9 +187,7 @@ def test_a_file_may_mix_kinds_of_items_in_any_order(root: Path, first: int) -> N
     assert [found[first].question, found[1 - first].question] == ["<image>\na?", "b"]
 
 
-def test_items_without_known_fields_name_those_of_the_first_item(tmp_path: Path) -> None:
-    path = write_json(tmp_path / "set.json", [item("a?", "a"), {"output": "b"}])
-    with pytest.raises(
-        DataError, match=re.escape("item 1 (id '1'), field 'conversations': missing")
-    ):
+def test_items_without_known_fields_name_what_an_item_needs(tmp_path: Path) -> None:
+    path = write_json(tmp_path / "set.json", [item("a?", "a"), {"note": "b"}])
+    with pytest.raises(DataError, match=re.escape("item 1 (id '1'), field 'instruction': missing")):
         read_examples(path)

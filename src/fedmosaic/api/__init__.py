@@ -5,7 +5,19 @@ from __future__ import annotations
 from fedmosaic.api.adaptation import adapt
 from fedmosaic.api.alignment import align
 from fedmosaic.api.comparisons import compare, report
+from fedmosaic.api.data import show_data
 from fedmosaic.api.models import check_models
 from fedmosaic.api.runs import export, resume, run, show
 
-__all__ = ["adapt", "align", "check_models", "compare", "export", "report", "resume", "run", "show"]
+__all__ = [
+    "adapt",
+    "align",
+    "check_models",
+    "compare",
+    "export",
+    "report",
+    "resume",
+    "run",
+    "show",
+    "show_data",
+]

@@ -3,11 +3,10 @@
 from fedmosaic.data.check import check, check_images
 from fedmosaic.data.example import IMAGE_MARK, Example, Task, Turn
 from fedmosaic.data.image import Image
-from fedmosaic.data.llava_json import read_llava
 from fedmosaic.data.memory import OnlineMemory
+from fedmosaic.data.reading import read_examples
 from fedmosaic.data.registry import load_task, public_examples
 from fedmosaic.data.stream import ClientStream
-from fedmosaic.data.text import read_text
 from fedmosaic.data.validation import hold_out
 
 __all__ = [
@@ -23,6 +22,5 @@ __all__ = [
     "hold_out",
     "load_task",
     "public_examples",
-    "read_llava",
-    "read_text",
+    "read_examples",
 ]

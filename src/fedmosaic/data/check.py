@@ -92,8 +92,12 @@ def location(name: str, examples: Sequence[Example], index: int) -> str:
     """Say where an example is: in a file's item, or in the set of that name."""
     example = examples[index]
     if isinstance(examples, FileExamples):
-        return str(RecordLocation(examples.path, examples.positions[index], example.id))
+        return str(examples.locations[index])
     return f"{name}: item {index} (id {example.id!r})"
+
+
+def _field_of(location: RecordLocation, field: str) -> str:
+    return location.field(location.images if field == "image" else field)
 
 
 def _locate(name: str, examples: Sequence[Example]) -> Iterator[_LocatedExample]:
@@ -101,8 +105,7 @@ def _locate(name: str, examples: Sequence[Example]) -> Iterator[_LocatedExample]
         return
     for index, example in enumerate(examples):
         if isinstance(examples, FileExamples):
-            location = RecordLocation(examples.path, examples.positions[index], example.id)
-            yield _LocatedExample(location.field, example)
+            yield _LocatedExample(partial(_field_of, examples.locations[index]), example)
         else:
             describe = partial("{} item {} (id {!r}), field {!r}".format, name, index, example.id)
             yield _LocatedExample(describe, example)

@@ -40,10 +40,12 @@ class Turn:
         role: who speaks: ``"user"``, ``"assistant"``, or ``"system"`` for what the model is told
             before the first question.
         text: the words; a user's text has one ``<image>`` mark for each of its images, in order.
+        learned: train the model to write this turn. It counts for the assistant's turns only.
     """
 
     role: Literal["user", "assistant", "system"]
     text: str
+    learned: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,22 +57,36 @@ class Example:
         turns: the conversation; the last turn is the assistant's answer. An example of plain text
             has that turn only.
         images: images in the order of their ``<image>`` marks; empty for text alone.
-        options: answers to choose from, spelled as the answer is; empty for an open question.
+        options: answers to choose from, in the order of the question; empty for an open question.
+        choice: place of the right option among ``options``. Default None: the option that equals
+            the last turn.
+        spellings: for each option the last turn as it would be written if that option were right
+            (``"The answer is B."``). Default: the options themselves.
 
     Raises:
-        DataError: the last turn is not the assistant's, or there are not as many ``<image>`` marks
-            as images.
+        DataError: the last turn is not the assistant's or is not learned, or there are not as many
+            ``<image>`` marks as images.
     """
 
     id: str
     turns: tuple[Turn, ...]
     images: tuple[Image, ...] = ()
     options: tuple[str, ...] = ()
+    choice: int | None = None
+    spellings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if not self.options:
+            object.__setattr__(self, "choice", None)
+        elif self.choice is None and self.turns[-1:] and self.turns[-1].text in self.options:
+            object.__setattr__(self, "choice", self.options.index(self.turns[-1].text))
+        if len(self.spellings) != len(self.options):
+            object.__setattr__(self, "spellings", self.options)
         if not self.turns or self.turns[-1].role != "assistant":
             raise DataError(f"example {self.id!r}: the last turn must be the assistant's answer")
         marks = sum(turn.text.count(IMAGE_MARK) for turn in self.turns)
+        if not self.turns[-1].learned:
+            raise DataError(f"example {self.id!r}: the last turn must be learned")
         if marks != len(self.images):
             raise DataError(
                 f"example {self.id!r}: {marks} {IMAGE_MARK} marks for {len(self.images)} images;"
@@ -84,8 +100,8 @@ class Example:
 
     @property
     def answer(self) -> str:
-        """Return the text of the last turn."""
-        return self.turns[-1].text
+        """Return the right option; of an open question the text of the last turn."""
+        return self.turns[-1].text if self.choice is None else self.options[self.choice]
 
 
 class LazyExamples(Sequence[Example]):
@@ -124,7 +140,10 @@ def fingerprint(examples: Iterable[Example]) -> str:
     """
     digest = hashlib.blake2b(digest_size=16)
     for example in examples:
-        turns = [(turn.role, turn.text) for turn in example.turns]
+        turns = [
+            (turn.role, turn.text) if turn.learned else (turn.role, turn.text, "not learned")
+            for turn in example.turns
+        ]
         digest.update(
             repr((turns, example.options, [image.key for image in example.images])).encode()
         )

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from fedmosaic.data.example import Example, Task
-from fedmosaic.data.task_files import FILE_TYPES, RECORD_TYPES, Kind, Metric
+from fedmosaic.data.reading.files import FILE_TYPES
+from fedmosaic.data.task_files import Kind, Metric, is_file_task
 
 TASK_SOURCES = {
     "miniature": "fedmosaic.miniature.benchmark.load:load_task",
@@ -57,15 +58,14 @@ def load_task(
     - ``easy-vqa/<name>``: see :mod:`fedmosaic.data.easy_vqa`.
     - ``reference/<name>``: text only, see :mod:`fedmosaic.data.reference`.
     - ``<Dataset>-<k>`` or ``<Dataset>/<k>``: a folder in the layout of DRAKE and HFLB, and
-    - a path that ends in ``.json`` or ``.jsonl``: a file, see :mod:`fedmosaic.data.task_files`.
+    - a path to a data file or a folder with data files, see :mod:`fedmosaic.data.task_files`.
 
     Args:
         ref: name of the task.
         root: folder that folders and paths are relative to (a scenario's ``data.root``); default
             None, the working folder.
         seed: draws every sample that is taken.
-        train_limit: the most training examples; default None, all (miniature and reference tasks:
-            their own number).
+        train_limit: the most training examples; default None, all that the task has.
         test_limit: the most test examples; default None, as for ``train_limit``.
         kind: overrides the task's kind; default None. A task from files is ``"choice"`` if any of
             its test examples has options, otherwise ``"open"``.
@@ -82,8 +82,9 @@ def load_task(
     if prefix in TASK_SOURCES:
         task: Task = _function(TASK_SOURCES[prefix])(name, **sizes)
     else:
-        load = _function(TASK_FILES if ref.endswith(RECORD_TYPES) else TASK_FOLDERS)
-        task = load(ref, root=root or Path(), kind=kind, **sizes)
+        place = root or Path()
+        load = _function(TASK_FILES if is_file_task(ref, place) else TASK_FOLDERS)
+        task = load(ref, root=place, kind=kind, **sizes)
     return replace(
         task,
         kind=kind or task.kind,
@@ -112,8 +113,10 @@ def public_examples(
     if ref in PUBLIC_SOURCES:
         examples: Sequence[Example] = _function(PUBLIC_SOURCES[ref])(n, seed)
         return examples
-    load = _function(PUBLIC_FILES if ref.endswith(FILE_TYPES) else PUBLIC_FOLDERS)
-    examples = load(ref, n, seed, root=root or Path())
+    place = root or Path()
+    is_file = ref.lower().endswith(FILE_TYPES) or is_file_task(ref, place)
+    load = _function(PUBLIC_FILES if is_file else PUBLIC_FOLDERS)
+    examples = load(ref, n, seed, root=place)
     return examples
 
 

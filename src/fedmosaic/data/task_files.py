@@ -2,34 +2,45 @@
 
 - ``<Dataset>-<k>`` or ``<Dataset>/<k>`` is the subset k of a dataset in the layout of DRAKE and
   HFLB: ``<root>/<Dataset>/{train,test}/dataset-<k>.json``.
-- A path to a ``.json`` or ``.jsonl`` file, below ``root`` or as it stands, is a task whose training
-  examples are in that file. Its test examples are in the file of the same name in a folder ``test``
-  next to its folder ``train``, or in ``test.json`` next to ``train.json``. Without such a file a
-  random fifth of the items is held out for testing.
+- A path to a data file (``.json``, ``.jsonl``, ``.csv``, ``.tsv``, ``.parquet``), below ``root`` or
+  as it stands, is a task whose training examples are in that file. Its test examples are in the
+  file beside it that :mod:`fedmosaic.data.splits` finds. Without such a file a random fifth of the
+  items is held out for testing.
+- A path to a folder is a task whose files :mod:`fedmosaic.data.splits` finds in it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from fedmosaic.data.example import Example, Task
-from fedmosaic.data.llava_json import CONVERSATION_FIELDS, conversation_example, drake_file
-from fedmosaic.data.records import FileExamples, Record, RecordLocation, choose, read_records
-from fedmosaic.data.text import INSTRUCTION_FIELDS, read_text, text_example
+from fedmosaic.data.example import Task
+from fedmosaic.data.reading.files import RECORD_TYPES, read_examples
+from fedmosaic.data.records import FileExamples, choose
+from fedmosaic.data.splits import TaskFiles, files_of_folder, files_of_path
 from fedmosaic.errors import DataError, nearest
 from fedmosaic.seeding import rng, seed_for
 
 Kind = Literal["choice", "open"]
 Metric = Literal["accuracy", "f1", "rouge_l"]
 Split = Literal["train", "test"]
-RECORD_TYPES = (".json", ".jsonl")
-FILE_TYPES = (*RECORD_TYPES, ".txt")
 _SUBSET = re.compile(r"(?P<dataset>.+)[/-](?P<subset>\d+)")
 _TEST_SHARE = 0.2
+
+
+def drake_file(root: Path, dataset: str, subset: int, split: Split) -> Path:
+    """Return the path of one split of a dataset's subset in the layout of DRAKE and HFLB."""
+    return root / dataset / split / f"dataset-{subset}.json"
+
+
+def is_file_task(ref: str, root: Path) -> bool:
+    """Return whether a task's name is the path of a data file, or of a folder with data files."""
+    if ref.lower().endswith(RECORD_TYPES):
+        return True
+    folders = [place for place in _places(ref, root) if place.is_dir()]
+    is_dataset = any(any(folder.glob("train/dataset-*.json")) for folder in folders)
+    return bool(folders) and not is_dataset and not _is_subset(ref, root)
 
 
 def load_task_folder(
@@ -63,22 +74,42 @@ def load_task_file(
     test_limit: int | None = None,
     kind: Kind | None = None,
 ) -> Task:
-    """Return the task of a file; see :func:`fedmosaic.data.registry.load_task`."""
-    path = _existing_file(ref, root)
+    """Return the task of a file or folder; see :func:`fedmosaic.data.registry.load_task`."""
+    path = _existing(ref, root)
+    files = files_of_folder(path) if path.is_dir() else files_of_path(path)
+    roots = [root, path] if path.is_dir() else [root]
     train_seed, test_seed = seed_for(seed, ref, "train"), seed_for(seed, ref, "test")
-    test_path = _test_file(path)
-    if test_path is not None:
-        train = read_examples(path, roots=[root], limit=train_limit, seed=train_seed)
-        test = read_examples(test_path, roots=[root], limit=test_limit, seed=test_seed)
-        return _task(ref, train, test, path.stem, kind)
-    examples = read_examples(path, roots=[root])
-    if len(examples) < 2:
-        raise DataError(f"{path} holds one item; it takes 2 or more to train and test")
-    shuffled = rng(seed, ref, "split").permutation(len(examples)).tolist()
-    held_out = max(1, round(len(examples) * _TEST_SHARE))
-    train = _sample(examples, sorted(shuffled[held_out:]), train_limit, train_seed)
-    test = _sample(examples, sorted(shuffled[:held_out]), test_limit, test_seed)
+    if files.test:
+        train = read_examples(files.train, roots=roots, limit=train_limit, seed=train_seed)
+        test = read_examples(files.test, roots=roots, limit=test_limit, seed=test_seed)
+    else:
+        examples = read_examples(files.train, roots=roots)
+        if len(examples) < 2:
+            raise DataError(f"{path} holds one item; it takes 2 or more to train and test")
+        shuffled = rng(seed, ref, "split").permutation(len(examples)).tolist()
+        held_out = max(1, round(len(examples) * _TEST_SHARE))
+        train = _sample(examples, sorted(shuffled[held_out:]), train_limit, train_seed)
+        test = _sample(examples, sorted(shuffled[:held_out]), test_limit, test_seed)
+    train.notes = (*files.notes, *train.notes)
     return _task(ref, train, test, path.stem, kind)
+
+
+def task_files(ref: str, root: Path) -> TaskFiles:
+    """Return the files of a task, without reading them.
+
+    Args:
+        ref: name of a task in the layout of DRAKE and HFLB, or path of a file or folder.
+        root: folder that names and paths are relative to.
+
+    Raises:
+        DataError: there is no such task, file or folder, or its files are not clear.
+    """
+    if not is_file_task(ref, root):
+        dataset, subset = _dataset_and_subset(ref, root)
+        train, test = (drake_file(root, dataset, subset, split) for split in ("train", "test"))
+        return TaskFiles((train,), (test,))
+    path = _existing(ref, root)
+    return files_of_folder(path) if path.is_dir() else files_of_path(path)
 
 
 def load_public_folder(ref: str, n: int, seed: int, *, root: Path) -> FileExamples:
@@ -89,45 +120,10 @@ def load_public_folder(ref: str, n: int, seed: int, *, root: Path) -> FileExampl
 
 
 def load_public_file(ref: str, n: int, seed: int, *, root: Path) -> FileExamples:
-    """Return ``n`` examples of a file; all, if there are fewer."""
-    path = _existing_file(ref, root)
-    return read_examples(path, roots=[root], limit=n, seed=seed_for(seed, "public"))
-
-
-def read_examples(
-    path: Path, *, roots: Sequence[Path] = (), limit: int | None = None, seed: int | None = None
-) -> FileExamples:
-    """Return a file's examples: conversations (with images), instructions, or plain text.
-
-    Each item says which by its fields; a ``.txt`` file is plain text.
-
-    Args:
-        path: the file.
-        roots: folders that image paths may start from, before the file's own.
-        limit: the most items to take; default None, all.
-        seed: draws a random sample of ``limit`` items; default None, the first ones.
-
-    Raises:
-        DataError: the file or an item is malformed; the message names file, item and field.
-    """
-    if path.suffix == ".txt":
-        return read_text(path, limit=limit, seed=seed)
-    records = read_records(path)
-    conversation = partial(conversation_example, folders=[*roots, path.parent], known={})
-    # An item without any known field is taken for one of the first item's kind, for the message.
-    otherwise = conversation if _has(records[0], CONVERSATION_FIELDS) else text_example
-
-    def make(record: Record, location: RecordLocation) -> Example:
-        if _has(record, CONVERSATION_FIELDS):
-            return conversation(record, location)
-        known = _has(record, (*INSTRUCTION_FIELDS, "text"))
-        return (text_example if known else otherwise)(record, location)
-
-    return FileExamples.read(path, records, make, limit, seed)
-
-
-def _has(record: Record, fields: Sequence[str]) -> bool:
-    return any(field in record for field in fields)
+    """Return ``n`` training examples of a file or folder; all, if there are fewer."""
+    path = _existing(ref, root)
+    files = files_of_folder(path).train if path.is_dir() else (path,)
+    return read_examples(files, roots=[root], limit=n, seed=seed_for(seed, "public"))
 
 
 def _task(
@@ -141,23 +137,16 @@ def _task(
 
 
 def _sample(examples: FileExamples, part: list[int], limit: int | None, seed: int) -> FileExamples:
-    chosen = [part[index] for index in choose(len(part), limit, seed)]
-    return FileExamples.build(
-        examples.path, (examples.positions[i] for i in chosen), (examples[i] for i in chosen)
-    )
+    return examples.select(part[index] for index in choose(len(part), limit, seed))
 
 
-def _test_file(path: Path) -> Path | None:
-    """Return the file with the test examples that belong to a training file, if there is one."""
-    test_path = path.with_name("test" + path.suffix) if path.stem == "train" else None
-    if path.parent.name == "train":
-        test_path = path.parent.with_name("test") / path.name
-    return test_path if test_path is not None and test_path.is_file() else None
+def _places(ref: str, root: Path) -> list[Path]:
+    return [root / ref, Path(ref)]
 
 
-def _existing_file(ref: str, root: Path) -> Path:
-    candidates = [root / ref, Path(ref)]
-    path = next((candidate for candidate in candidates if candidate.is_file()), None)
+def _existing(ref: str, root: Path) -> Path:
+    candidates = _places(ref, root)
+    path = next((place for place in candidates if place.is_file() or place.is_dir()), None)
     if path is None:
         folder = candidates[0].parent
         names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
@@ -165,6 +154,13 @@ def _existing_file(ref: str, root: Path) -> Path:
             f"data file {candidates[0]} does not exist.{nearest(Path(ref).name, names)}"
         )
     return path
+
+
+def _is_subset(ref: str, root: Path) -> bool:
+    match = _SUBSET.fullmatch(ref)
+    if match is None:
+        return False
+    return drake_file(root, match["dataset"], int(match["subset"]), "train").is_file()
 
 
 def _dataset_and_subset(ref: str, root: Path) -> tuple[str, int]:
@@ -179,7 +175,7 @@ def _dataset_and_subset(ref: str, root: Path) -> tuple[str, int]:
             " set data.root to where the datasets lie"
         )
     match = _SUBSET.fullmatch(ref)
-    if match and drake_file(root, match["dataset"], int(match["subset"]), "train").is_file():
+    if match and _is_subset(ref, root):
         return match["dataset"], int(match["subset"])
     known = [
         f"{file.parent.parent.name}-{file.stem[8:]}" for file in root.glob("*/train/dataset-*.json")

@@ -58,8 +58,7 @@ def select(examples: Sequence[Example], indices: Sequence[int]) -> Sequence[Exam
     """
     ordered = sorted(indices)
     if isinstance(examples, FileExamples):
-        positions = (examples.positions[i] for i in ordered)
-        return FileExamples.build(examples.path, positions, (examples[i] for i in ordered))
+        return examples.select(ordered)
     if isinstance(examples, tuple | list):
         return tuple(examples[i] for i in ordered)
     return SelectedExamples(examples, ordered)

@@ -32,9 +32,9 @@ def choose_by_likelihood(
         logits = _next_logits(backbone, model, batch)
         for row, position in enumerate(part):
             example = examples[single[position]]
-            options = [_labelled(backbone.encode_option(example, o))[0] for o in example.options]
+            options = [_labelled(backbone.encode_option(example, o))[0] for o in example.spellings]
             chosen[single[position]] = int(logits[row, options].argmax())
-    pairs = [(index, option) for index in several for option in examples[index].options]
+    pairs = [(index, option) for index in several for option in examples[index].spellings]
     scores: dict[int, list[float]] = {index: [] for index in several}
     for start in range(0, len(pairs), batch_size):
         part_pairs = pairs[start : start + batch_size]
@@ -51,7 +51,7 @@ def _one_token_each(backbone: Backbone, example: Example) -> bool:
     """Return whether each option is the prompt, one token and the end of the turn."""
     prompt = backbone.encode(example, answer=False).input_ids
     length = len(prompt)
-    for option in example.options:
+    for option in example.spellings:
         item = backbone.encode_option(example, option)
         labelled = _labelled(item)
         # What the template writes after the end of the turn (a line end) follows the labels.

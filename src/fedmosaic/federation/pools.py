@@ -10,6 +10,7 @@ from fedmosaic.config import DataSettings, ModelSettings, TaskSpec
 from fedmosaic.data import check, check_images, hold_out, load_task, public_examples
 from fedmosaic.data.background import before, task_before
 from fedmosaic.data.example import Example, Task
+from fedmosaic.data.records import notes_of
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.models.loading import ModelOptions
 from fedmosaic.seeding import rng
@@ -78,6 +79,10 @@ class TaskPool:
             check(task)
             self._tasks[spec.name] = task
         return self._tasks[spec.name]
+
+    def notes(self) -> tuple[str, ...]:
+        """Return what the readers have to say about the tasks that were read so far."""
+        return notes_of(*(part for task in self._tasks.values() for part in (task.train, task.test)))
 
     def test_set(self, spec: TaskSpec, items: int | None) -> Sequence[Example]:
         """Return at most ``items`` test examples of a task (None: all).

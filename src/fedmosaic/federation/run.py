@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -121,7 +122,8 @@ def resolve(runtime: Runtime, resolve_budget: ResolveBudget = steps_only) -> Run
 
     These are the smallest models, how signatures are computed, the sites that all models share, and
     steps and rounds of a budget. Alignments are computed here, once, before several processes could
-    each compute them. Before that, which may take minutes, all items of the clients are checked.
+    each compute them. Before that, which may take minutes, all items of the clients are checked,
+    and it is written what their readers do not use, rewrite or guess.
 
     Returns:
         the settings with every choice made.
@@ -140,6 +142,8 @@ def resolve(runtime: Runtime, resolve_budget: ResolveBudget = steps_only) -> Run
     for client in scenario.clients:
         measured = measured_tasks(scenario, client)
         check_items(runtime, client, trained_tasks(runtime, client), measured)
+    for note in runtime.tasks.notes():
+        warnings.warn(note, stacklevel=2)
     for model in scenario.models_used:
         runtime.alignment(model)
     return resolve_budget(runtime)

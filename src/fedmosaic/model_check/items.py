@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fedmosaic.data import check_images
+from fedmosaic.data import check_images, read_examples
 from fedmosaic.data.example import Example, Turn
 from fedmosaic.data.image import Image
-from fedmosaic.data.task_files import read_examples
 from fedmosaic.errors import DataError
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.models.prefix import takes_suffix

@@ -85,8 +85,8 @@ class TokenizedChat:
     Attributes:
         rendered: The text and its turns.
         tokens: The tokens of the text.
-        learned: For each assistant's turn that is learned: turn, first token, token after the last
-            one, and whether that one ends the turn.
+        learned: For each assistant's turn that the template writes: turn, first token, token after
+            the last one, and whether that one ends the turn.
         end: Append the end-of-sequence token, which the template does not write.
     """
 
@@ -141,8 +141,9 @@ class Encoder:
         conversation = self.read(example)
         tokens = conversation.tokens
         labels = array("i", [IGNORE]) * len(tokens.ids)
-        for _, start, stop, _ in conversation.learned:
-            labels[start:stop] = array("i", tokens.ids[start:stop])
+        for turn, start, stop, _ in conversation.learned:
+            if example.turns[turn].learned:
+                labels[start:stop] = array("i", tokens.ids[start:stop])
         return self._encoded(tokens, labels, end=conversation.end)
 
     def answer(self, text: str) -> list[int]:

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from data_factory import item, write_image, write_json
 
-from fedmosaic.data.llava_json import read_llava
+from fedmosaic.data import read_examples
 from fedmosaic.errors import DataError
 
 
 def read_one(tmp_path: Path, record: dict[str, Any], **options: Any) -> Any:
-    return read_llava(write_json(tmp_path / "set.json", [record]), **options)[0]
+    return read_examples(write_json(tmp_path / "set.json", [record]), **options)[0]
 
 
 def test_reads_images_turns_and_options(tmp_path: Path) -> None:
@@ -81,20 +81,20 @@ def test_unmarked_images_go_before_the_first_question_not_the_system_turn(tmp_pa
 
 def test_json_lines_and_ids(tmp_path: Path) -> None:
     path = write_json(tmp_path / "set.jsonl", [item("a?", "a"), item("b?", "b", id="bee")])
-    assert [example.id for example in read_llava(path)] == ["0", "bee"]
+    assert [example.id for example in read_examples(path)] == ["0", "bee"]
 
 
 def test_limits_take_the_first_or_a_seeded_sample(tmp_path: Path) -> None:
     path = write_json(tmp_path / "set.json", [item(f"{n}?", str(n)) for n in range(50)])
-    assert [example.answer for example in read_llava(path, limit=3)] == ["0", "1", "2"]
-    sample = read_llava(path, limit=10, seed=1)
+    assert [example.answer for example in read_examples(path, limit=3)] == ["0", "1", "2"]
+    sample = read_examples(path, limit=10, seed=1)
     assert sample.positions == tuple(int(example.answer) for example in sample)
     assert list(sample.positions) == sorted(set(sample.positions)) and len(sample) == 10
-    assert sample.positions == read_llava(path, limit=10, seed=1).positions
-    assert sample.positions != read_llava(path, limit=10, seed=2).positions
-    assert len(read_llava(path, limit=99)) == 50
+    assert sample.positions == read_examples(path, limit=10, seed=1).positions
+    assert sample.positions != read_examples(path, limit=10, seed=2).positions
+    assert len(read_examples(path, limit=99)) == 50
     with pytest.raises(DataError, match="limit of 0"):
-        read_llava(path, limit=0)
+        read_examples(path, limit=0)
 
 
 def test_image_paths_are_tried_in_the_order_of_the_roots_then_beside_the_file(
@@ -104,7 +104,7 @@ def test_image_paths_are_tried_in_the_order_of_the_roots_then_beside_the_file(
     path = write_json(folder / "train/dataset-0.json", [item("What?", "A cat", "a.png")])
 
     def found() -> Path:
-        source = read_llava(path, roots=[root, folder])[0].images[0].source
+        source = read_examples(path, roots=[root, folder])[0].images[0].source
         assert isinstance(source, Path)
         return source
 
@@ -119,11 +119,11 @@ def test_an_image_path_may_repeat_folder_names(tmp_path: Path, name: str) -> Non
     root = tmp_path / "DRAKE"
     picture = write_image(root / "VSR/images/a.png")
     path = write_json(root / "VSR/train/dataset-0.json", [item("What?", "A cat", name)])
-    assert read_llava(path, roots=[root, root / "VSR"])[0].images[0].source == picture
+    assert read_examples(path, roots=[root, root / "VSR"])[0].images[0].source == picture
 
 
 def test_shared_pictures_are_one_image(tmp_path: Path) -> None:
-    examples = read_llava(
+    examples = read_examples(
         write_json(tmp_path / "set.json", [item("a?", "a", "p.png"), item("b?", "b", "p.png")])
     )
     assert examples[0].images[0] is examples[1].images[0]
@@ -139,17 +139,21 @@ def test_explicit_options_are_taken_and_the_answer_written_as_its_option(tmp_pat
     ("record", "field", "message"),
     [
         (item("<image> <image>", "a", "p.png"), "image", "1 images, but 2 <image> marks"),
-        (item("<image>", "a"), "image", "0 images, but 1 <image> marks"),
-        (item("a?", "see <image>", "p.png"), "conversations", "user's turns only"),
+        (item("<image>", "a"), "conversations", "0 images, but 1 <image> marks"),
+        (item("a?", "see <image>", "p.png"), "image", "user's turns only"),
         (item("a?", "a", 3), "image", "a path or a list of paths"),
         (item("a?", "a", ["p.png", None]), "image", "a path or a list of paths"),
         (item("a?", "", "p.png"), "conversations", "turn 1, an answer, is empty"),
         (item("a?", None, "p.png"), "conversations", "turn 1 has no text"),
-        (item("a?", "c", options=["a", "b"]), "options", "answer 'c' is not among 'a', 'b'"),
-        (item("a?", "c", options="a, b"), "options", "a list of texts"),
-        ({"image": "p.png"}, "conversations", "missing"),
+        (
+            item("a?", "c", options=["a", "b"]),
+            "conversations",
+            "'c' is none of the options 'a', 'b'",
+        ),
+        (item("a?", "c", options="a, b"), "conversations", "'c' is none of the options 'a', 'b'"),
+        ({"image": "p.png"}, "output", "missing"),
         ({"conversations": []}, "conversations", "list of turns"),
-        ({"conversations": ["hello"]}, "conversations", "turn 0 is not an object"),
+        ({"conversations": ["hello"]}, "conversations", "turn 0 is a str, not an object"),
         (
             {"conversations": [{"from": "human", "value": "a?"}]},
             "conversations",
@@ -172,7 +176,7 @@ def test_errors_name_file_item_and_field(
         re.escape(f"{path}: item 1 (id 'bad'), field '{field}': ") + ".*" + re.escape(message)
     )
     with pytest.raises(DataError, match=expected):
-        read_llava(path)
+        read_examples(path)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +186,7 @@ def test_errors_name_file_item_and_field(
         ("set.jsonl", '{"id": 1}\n{"id"\n', r"not valid JSON: .* \(line 2, "),
         ("set.json", "[]", "holds no items"),
         ("set.jsonl", "\n", "holds no items"),
-        ("set.json", '{"a": 1}', "expected a list of items, found dict"),
+        ("set.json", '{"a": 1}', "expected a list of items, found one object with the keys 'a'"),
         ("set.json", "[1]", "item 0: expected an object"),
     ],
 )
@@ -190,14 +194,14 @@ def test_files_that_hold_no_items(tmp_path: Path, name: str, content: str, messa
     path = tmp_path / name
     path.write_text(content)
     with pytest.raises(DataError, match=re.escape(str(path)) + ".*" + message):
-        read_llava(path)
+        read_examples(path)
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.json does not exist"):
-        read_llava(tmp_path / "none.json")
-    with pytest.raises(DataError, match="cannot be read"):
-        read_llava(tmp_path)
+        read_examples(tmp_path / "none.json")
+    with pytest.raises(DataError, match="unknown kind of data file"):
+        read_examples(tmp_path)
     (tmp_path / "latin.json").write_bytes(b'["caf\xe9"]')
     with pytest.raises(DataError, match="not UTF-8"):
-        read_llava(tmp_path / "latin.json")
+        read_examples(tmp_path / "latin.json")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from data_factory import item, write_json
 
-from fedmosaic.data.text import read_text
+from fedmosaic.data import read_examples
 from fedmosaic.errors import DataError
 
 
@@ -29,13 +29,13 @@ from fedmosaic.errors import DataError
     ],
 )
 def test_item_forms(tmp_path: Path, record: dict[str, Any], question: str, answer: str) -> None:
-    (example,) = read_text(write_json(tmp_path / "set.jsonl", [record]))
+    (example,) = read_examples(write_json(tmp_path / "set.jsonl", [record]))
     assert (example.question, example.answer, example.images) == (question, answer, ())
 
 
 def test_options_of_an_instruction(tmp_path: Path) -> None:
     record = {"question": "Is it?", "answer": "Yes", "options": ["yes", "no"]}
-    (example,) = read_text(write_json(tmp_path / "set.json", [record]))
+    (example,) = read_examples(write_json(tmp_path / "set.json", [record]))
     assert (example.answer, example.options) == ("yes", ("yes", "no"))
 
 
@@ -50,10 +50,10 @@ def test_options_of_an_instruction(tmp_path: Path) -> None:
 def test_plain_text(tmp_path: Path, content: str, texts: list[str]) -> None:
     path = tmp_path / "set.txt"
     path.write_text(content, encoding="utf-8")
-    examples = read_text(path)
+    examples = read_examples(path)
     assert [example.answer for example in examples] == texts
     assert all(len(example.turns) == 1 for example in examples)
-    assert [example.answer for example in read_text(path, limit=1)] == texts[:1]
+    assert [example.answer for example in read_examples(path, limit=1)] == texts[:1]
 
 
 @pytest.mark.parametrize(
@@ -62,15 +62,15 @@ def test_plain_text(tmp_path: Path, content: str, texts: list[str]) -> None:
         ({}, "instruction", "missing"),
         ({"instruction": "Add."}, "output", "missing"),
         ({"instruction": "Add.", "output": " "}, "output", "not empty"),
-        ({"instruction": 3, "output": "a"}, "instruction", "text"),
+        ({"instruction": True, "output": "a"}, "instruction", "write the text to learn"),
         ({"instruction": "Add.", "input": [1], "output": "a"}, "input", "expected text"),
         (
             {"instruction": "Is it?", "output": "c", "options": ["a", "b"]},
-            "options",
-            "'c' is not among",
+            "output",
+            "'c' is none of the options",
         ),
         ({"text": ""}, "text", "not empty"),
-        (item("<image>?", "a"), "image", "1 <image> marks"),
+        (item("<image>?", "a"), "conversations", "1 <image> marks"),
     ],
 )
 def test_errors_name_file_item_and_field(
@@ -80,10 +80,10 @@ def test_errors_name_file_item_and_field(
     with pytest.raises(
         DataError, match=re.escape(f"{path}: item 1 (id '1'), field '{field}': ") + ".*" + message
     ):
-        read_text(path)
+        read_examples(path)
 
 
 def test_empty_text_file(tmp_path: Path) -> None:
     (tmp_path / "set.txt").write_text("\n\n")
     with pytest.raises(DataError, match="holds no text"):
-        read_text(tmp_path / "set.txt")
+        read_examples(tmp_path / "set.txt")

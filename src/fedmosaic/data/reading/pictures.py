@@ -1,0 +1,128 @@
+"""Find the pictures that an item names."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+from fedmosaic.data.image import Image, StoredImage
+from fedmosaic.data.reading.fields import Field, absent, kind_of
+from fedmosaic.data.records import RecordLocation
+
+_ADDRESS = re.compile(r"^(?:https?|ftp|s3|gs|hf)://", re.IGNORECASE)
+_DATA_URI = re.compile(r"^data:(?P<kind>[^,;]*)(?P<more>(?:;[^,;]*)*),", re.IGNORECASE)
+# What PNG, JPEG, GIF, WebP, BMP and TIFF files begin with, in base64.
+_ENCODED = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR", "Qk", "SUkqA", "TU0AK")
+_SHORTEST_ENCODED = 80
+
+
+class Pictures:
+    """Find pictures by the values that items give.
+
+    A path is searched for in each of the folders. If it contains the name of a folder
+    (``dataset/VSR/images/a.jpg`` for the folder ``data/DRAKE/VSR``), the part after that name is
+    tried, too. A file that is not found is taken to be in the first folder;
+    :func:`fedmosaic.data.check.check` reports it.
+
+    Args:
+        folders: folders that paths may start from.
+        background: what shows through transparent pixels, see :class:`fedmosaic.data.Image`.
+    """
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self.folders = tuple(folders)
+        # Items often share pictures, and an image that is one object is hashed one time only.
+        self._known: dict[str, Image] = {}
+
+    def of(self, field: Field, location: RecordLocation) -> list[Image]:
+        """Return the images of a field: one path, or a list of paths.
+
+        Raises:
+            DataError: a value is no picture that can be read here.
+        """
+        value = field.value
+        entries = value if isinstance(value, list) else [value]
+        if len(entries) == 1 and isinstance(entries[0], list):
+            entries = entries[0]
+        return [self.one(entry, field.name, location) for entry in entries]
+
+    def one(self, value: Any, field: str, location: RecordLocation) -> Image:
+        """Return the image of one value.
+
+        Args:
+            value: a path, a data URI, base64 text, an object with ``path`` or ``bytes``, or an
+                encoded picture.
+            field: the field's name, for messages.
+            location: the item, for messages.
+
+        Raises:
+            DataError: it is no picture that can be read here.
+        """
+        if isinstance(value, StoredImage):
+            return Image(value)
+        if isinstance(value, dict):
+            return self._object(value, field, location)
+        if absent(value) or not isinstance(value, str):
+            raise location.error(
+                field, f"expected a path or a list of paths, found {kind_of(value)}"
+            )
+        if value not in self._known:
+            self._known[value] = self._read(value, field, location)
+        return self._known[value]
+
+    def _object(self, value: dict[str, Any], field: str, location: RecordLocation) -> Image:
+        present = {name: entry for name, entry in value.items() if not absent(entry)}
+        unknown = set(present) - {"path", "bytes", "url", "file_name"}
+        paths = [entry for name, entry in present.items() if name != "bytes"]
+        content = present.get("bytes")
+        if unknown or (not paths and not isinstance(content, str)):
+            raise location.error(
+                field, f"an image object with {', '.join(map(repr, value))}; it needs a 'path'"
+            )
+        if content is not None:
+            return self.one(content, field, location)
+        return self.one(paths[0], field, location)
+
+    def _read(self, value: str, field: str, location: RecordLocation) -> Image:
+        if _ADDRESS.match(value.strip()):
+            raise location.error(
+                field,
+                f"{value.strip()} is an address, and pictures are not fetched; download the"
+                " picture and write its path",
+            )
+        encoded = _DATA_URI.match(value)
+        if encoded or (len(value) >= _SHORTEST_ENCODED and value.startswith(_ENCODED)):
+            return Image(self._decode(value, encoded, field, location))
+        if value.lower().startswith("file:"):
+            return Image(self._locate(unquote(urlparse(value).path)))
+        return Image(self._locate(value))
+
+    def _decode(
+        self, value: str, uri: re.Match[str] | None, field: str, location: RecordLocation
+    ) -> StoredImage:
+        if uri and ";base64" not in uri["more"].lower():
+            raise location.error(field, "a data URI that is not base64; write it as base64")
+        try:
+            text = value[uri.end() :] if uri else value
+            content = base64.b64decode("".join(text.split()), validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise location.error(field, f"the picture is not valid base64: {error}") from error
+        return StoredImage(f"{location.field(field)}: inline picture", partial(bytes, content))
+
+    def _locate(self, name: str) -> Path:
+        names = [name] if "\\" not in name else [name, name.replace("\\", "/")]
+        candidates = [place for each in names for place in self._candidates(Path(each))]
+        return next((place for place in candidates if place.is_file()), candidates[0])
+
+    def _candidates(self, path: Path) -> list[Path]:
+        found = [folder / path for folder in self.folders]
+        for folder in self.folders:
+            if folder.name in path.parts[:-1]:
+                found.append(folder.joinpath(*path.parts[path.parts.index(folder.name) + 1 :]))
+        return found

@@ -1,0 +1,214 @@
+"""Read items that are rows: a question and its answer, a caption, a class, or text."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from fedmosaic.data.example import Turn
+from fedmosaic.data.reading.fields import Field, Fields, absent, kind_of, text_of
+from fedmosaic.data.reading.names import MEANINGS, plain_name
+from fedmosaic.data.reading.notes import Notes
+from fedmosaic.data.reading.tables import ClassName
+from fedmosaic.data.reading.turns import read_turns
+from fedmosaic.data.records import RecordLocation
+
+Pair = tuple[Field, Any]
+
+
+@dataclass
+class Draft:
+    """Hold an item while it is read.
+
+    Attributes:
+        turns: its turns; of a row with options the last one is written by those who match them.
+        pictures: value of each image part of its turns; None for a part that names no picture.
+        options: the field with its options, if there is one.
+        answer: the field with its answer, where the answer is matched to options.
+        place: a second field that names the right option, if there is one.
+    """
+
+    turns: list[Turn]
+    pictures: list[Any] = field(default_factory=list)
+    options: Field | None = None
+    answer: Field | None = None
+    place: Field | None = None
+
+
+def read_row(fields: Fields, has_images: bool, notes: Notes) -> Draft:
+    """Return the turns of a row.
+
+    The user's turn is the question and, after a blank line, its context. A picture without a
+    question is asked about by its mark. Text without a question is one assistant turn.
+
+    Args:
+        fields: the item's fields.
+        has_images: the item has images.
+        notes: takes what is to be said.
+
+    Raises:
+        DataError: a field is missing or malformed.
+    """
+    location = fields.location
+    question = fields.take("question")
+    if question is not None and isinstance(question.value, list):
+        return _messages(question, fields, notes)
+    context = fields.take("context")
+    if question is None:
+        question, context = context, None
+    if question is None and fields.has("text") and _has_answer(fields):
+        question = fields.take("text")
+    if (
+        question is None
+        and not has_images
+        and not _has_answer(fields)
+        and not fields.has("caption")
+    ):
+        return Draft([Turn("assistant", text_of(_only_text(fields), location).strip())])
+    if question is None and not has_images:
+        raise missing("question", fields)
+    texts = [text_of(part, location) for part in (question, context) if part is not None]
+    prompt = "\n\n".join([texts[0], *(text.strip() for text in texts[1:])]) if texts else ""
+    draft = Draft([*_history(fields, notes), Turn("user", prompt)])
+    _add_answer(draft, fields, question, notes)
+    return draft
+
+
+def missing(meaning: str, fields: Fields) -> Exception:
+    """Return the error to raise about a field that is missing or empty."""
+    names = MEANINGS[meaning]
+    empty = fields.has_any_name(meaning)
+    if empty is not None:
+        return fields.location.error(
+            empty.name, f"is {empty.value!r}; write a text that is not empty, or leave the item out"
+        )
+    return fields.location.error(
+        names[0], f"missing; give it one of the names {', '.join(names[:6])}"
+    )
+
+
+def _has_answer(fields: Fields) -> bool:
+    return any(fields.has(meaning) for meaning in ("answer", "place", "label"))
+
+
+def _only_text(fields: Fields) -> Field:
+    found = fields.take("text")
+    if found is None:
+        empty = fields.has_any_name("text") or fields.has_any_name("question")
+        raise fields.location.error(
+            empty.name if empty else "instruction",
+            "is empty; expected text that is not empty"
+            if empty
+            else "missing; an item needs instruction and output, conversations, or text",
+        )
+    return found
+
+
+def _messages(prompt: Field, fields: Fields, notes: Notes) -> Draft:
+    """Return the turns of a prompt that is a list of messages, and of its completion."""
+    location = fields.location
+    completion = fields.take("answer")
+    if completion is None:
+        raise missing("answer", fields)
+    entries = completion.value
+    if not isinstance(entries, list):
+        entries = [{"role": "assistant", "content": text_of(completion, location)}]
+    before = read_turns(prompt, location, notes, open_end=True)
+    whole = read_turns(Field(prompt.name, [*prompt.value, *entries]), location, notes)
+    asked = len(before.turns)
+    turns = [
+        Turn(turn.role, turn.text, turn.learned and index >= asked)
+        for index, turn in enumerate(whole.turns)
+    ]
+    return Draft(turns, whole.pictures, fields.take("options"), Field(completion.name, None))
+
+
+def _history(fields: Fields, notes: Notes) -> list[Turn]:
+    """Return the earlier turns: pairs of a question and its answer, or objects with a speaker."""
+    history = fields.take("history")
+    if history is None:
+        return []
+    value = history.value
+    if isinstance(value, list) and value and all(isinstance(entry, dict) for entry in value):
+        return read_turns(history, fields.location, notes).turns
+    turns = []
+    for pair in value if isinstance(value, list) else [None]:
+        if not isinstance(pair, list) or len(pair) != 2 or not all(_is_words(p) for p in pair):
+            raise fields.location.error(
+                history.name, "expected a list of pairs, each a question and its answer"
+            )
+        turns += [Turn("user", pair[0]), Turn("assistant", pair[1].strip())]
+    return turns
+
+
+def _is_words(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _add_answer(draft: Draft, fields: Fields, question: Field | None, notes: Notes) -> None:
+    """Add the answer's turn to a draft, and what its options are read from."""
+    draft.options = fields.take("options") or fields.lettered()
+    answer, place = fields.take("answer"), fields.take("place")
+    if answer is None and place is None:
+        answer = fields.take("label")
+    if answer is None and place is None and question is None:
+        answer = fields.take("caption") or _text_of_picture(fields)
+    if answer is not None:
+        answer = Field(answer.name, _one_answer(answer, fields.location, notes))
+        if isinstance(answer.value, ClassName) and draft.options is None:
+            draft.options = Field(answer.name, list(answer.value.names))
+    draft.answer, draft.place = answer or place, place if answer else None
+    if draft.answer is None:
+        raise missing("answer", fields)
+    if draft.options is None:
+        _require_open(draft.answer, draft.place or (None if answer else place), fields)
+        text = text_of(draft.answer, fields.location)
+    else:
+        text = str(draft.answer.value)
+    draft.turns.append(Turn("assistant", text.strip()))
+
+
+def _text_of_picture(fields: Fields) -> Field | None:
+    """Return the text of a picture as its caption, unless the item is a question without answer."""
+    if any(plain_name(field.name) == "question_id" for field in fields.fields):
+        return None
+    return fields.take("text")
+
+
+def _require_open(answer: Field, place: Field | None, fields: Fields) -> None:
+    """Require that an answer without options is a text, and not the place of an option."""
+    if place is not None:
+        raise fields.location.error(
+            place.name, "names an option, but the item has no field 'options' (or 'choices')"
+        )
+    if plain_name(answer.name) in MEANINGS["label"] and isinstance(answer.value, int):
+        raise fields.location.error(
+            answer.name,
+            f"is the number {answer.value} of a class whose name is not there; write the name, or"
+            " add 'options'",
+        )
+
+
+def _one_answer(answer: Field, location: RecordLocation, notes: Notes) -> Any:
+    """Return the answer of a field; of several answers the commonest, the first among equals."""
+    value = answer.value
+    if isinstance(value, dict) and isinstance(value.get("text"), list):
+        value = value["text"][:1]  # SQuAD: texts with their places in the context
+    if not isinstance(value, list):
+        if isinstance(value, dict):
+            raise location.error(answer.name, f"expected text, found {kind_of(value)}")
+        return value
+    texts = [entry.get("answer") if isinstance(entry, dict) else entry for entry in value]
+    if not texts or any(absent(text) or isinstance(text, list | dict | bool) for text in texts):
+        raise location.error(answer.name, "expected a text, or a list of texts")
+    counts = Counter(map(str, texts))
+    if len(counts) > 1:
+        notes.add(
+            f"answers {answer.name}",
+            location,
+            answer.name,
+            f"holds {len(texts)} answers; the commonest is taken, {counts.most_common(1)[0][0]!r}",
+        )
+    found = counts.most_common(1)[0][0]
+    return next(text for text in texts if str(text) == found)
