@@ -176,7 +176,9 @@ def test_malformed_csv(tmp_path: Path, text: str, message: str) -> None:
 
 def test_tables_of_letters_in_columns(tmp_path: Path) -> None:
     """As MMBench has them: one column for each option, tabs between the cells."""
-    (tmp_path / "set.tsv").write_text("index\tquestion\tA\tB\tC\tanswer\n7\tWhich?\tred\tblue\t\tB\n")
+    (tmp_path / "set.tsv").write_text(
+        "index\tquestion\tA\tB\tC\tanswer\n7\tWhich?\tred\tblue\t\tB\n"
+    )
     (example,) = read_examples(tmp_path / "set.tsv")
     assert (example.id, example.options, example.answer) == ("7", ("red", "blue"), "blue")
 

@@ -15,7 +15,7 @@ import pytest
 from fedmosaic.data import Example, Image, Turn
 from fedmosaic.data.background import before
 from fedmosaic.data.image import StoredImage
-from fedmosaic.data.records import FileExamples
+from fedmosaic.data.records import FileExamples, RecordLocation
 from fedmosaic.errors import DataError
 
 PICTURES = Path(__file__).parents[1] / "cases" / "pictures"
@@ -254,11 +254,12 @@ def test_examples_before_another_background_know_their_file_and_share_their_imag
     image = stored(encode(quarters()))
     turns = (Turn("user", "<image>?"), Turn("assistant", "a"))
     examples = FileExamples.build(
-        Path("a.json"), (0, 3), [Example(str(k), turns, (image,)) for k in range(2)]
+        [RecordLocation(Path("a.json"), k, str(k)) for k in (0, 3)],
+        [Example(str(k), turns, (image,)) for k in range(2)],
     )
     assert before(examples, "white") is examples
     made = before(examples, "black")
-    assert isinstance(made, FileExamples) and made.positions == (0, 3) and made.path.name
+    assert isinstance(made, FileExamples) and made.positions == (0, 3)
     first, second = (example.images[0] for example in made)
     assert first is second and first.background == "black" and first.source is image.source
 

@@ -94,14 +94,14 @@ def _by_split(folder: Path) -> dict[str, list[Path]]:
     below = [folder / "data"] if (folder / "data").is_dir() else []
     for place in (folder, *below):
         for entry in sorted(place.iterdir()):
-            word = _split_word(entry)
-            if word is None:
+            split = _split_word(entry)
+            if split is None:
                 continue
             if entry.is_dir():
                 files = [entry] if (entry / STATE).is_file() else _metadata_or_files(entry)
-                found.setdefault(word, []).extend(files)
+                found.setdefault(split, []).extend(files)
             elif entry.suffix.lower() in RECORD_TYPES:
-                found.setdefault(word, []).append(entry)
+                found.setdefault(split, []).append(entry)
     for split, paths in found.items():
         if len({_stem(path) for path in paths if path.parent in (folder, *below)}) > 1 or (
             len(paths) > 1 and len({path.suffix for path in paths}) > 1

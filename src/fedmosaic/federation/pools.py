@@ -82,7 +82,9 @@ class TaskPool:
 
     def notes(self) -> tuple[str, ...]:
         """Return what the readers have to say about the tasks that were read so far."""
-        return notes_of(*(part for task in self._tasks.values() for part in (task.train, task.test)))
+        return notes_of(
+            *(part for task in self._tasks.values() for part in (task.train, task.test))
+        )
 
     def test_set(self, spec: TaskSpec, items: int | None) -> Sequence[Example]:
         """Return at most ``items`` test examples of a task (None: all).
