@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import string
+from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedmosaic.evaluation.answers import lists_letters, normalise, read_choice
+from fedmosaic.evaluation import read_choice
+from fedmosaic.evaluation.answers import read_choice_as_release
 
 COLOURS = ("red", "dark red", "blue", "light blue")
 LETTERS = ("A", "B", "C", "D")
@@ -88,23 +92,23 @@ YES_NO = ("yes", "no")
         ("a bird", CAPTIONED, "C. a bird"),
         ("this is a strange picture", CAPTIONED, None),
         ("D", CAPTIONED, None),
-        # letters mean nothing where options are not lettered
-        ("A", ("dog", "cat"), None),
+        # letters stand for places
+        ("A", ("dog", "cat"), "dog"),
         ("a dog", ("cat", "dog"), "dog"),
-        ("B.", ("dog", "cat"), None),
+        ("B.", ("dog", "cat"), "cat"),
         # yes and no
         ("Yes", YES_NO, "yes"),
         ("No, there is not.", YES_NO, "no"),
         ("Yes, there is no dog", YES_NO, "yes"),
         ("yes/no", YES_NO, None),
-        ("There is no dog.", YES_NO, "no"),
+        ("There is no dog.", YES_NO, None),  # the question may be whether it is absent
         ("I know", YES_NO, None),
         ("nothing", YES_NO, None),
         # several options
         ("red or blue", COLOURS, None),
         ("Answer: red, though blue is near", COLOURS, "red"),
         ("red. The other one is blue.", COLOURS, "red"),
-        ("It is the red one. The other one is blue.", COLOURS, "red"),
+        ("It is the red one. The other one is blue.", COLOURS, None),
         ("not red but blue", COLOURS, "blue"),
         ("It isn't red", COLOURS, None),
         ("not red", ("red", "not red"), "not red"),
@@ -125,103 +129,125 @@ YES_NO = ("yes", "no")
     ],
 )
 def test_reads(text: str, options: tuple[str, ...], expected: str | None) -> None:
-    index = read_choice(text, options)
-    assert (None if index is None else options[index]) == expected
+    assert read_choice(text, options) == expected
 
 
-@pytest.mark.parametrize(
-    "text,expected",
-    [
-        ("B", 1),
-        ("(a)", 0),
-        ("answer: c", 2),
-        ("a cat", 2),
-        ("A dog", 0),
-        ("C. cat", 2),
-        ("bird", None),
-    ],
-)
-def test_letters_of_the_prompt(text: str, expected: int | None) -> None:
-    assert read_choice(text, ("dog", "fish", "cat"), lettered=True) == expected
+def cases(name: str) -> list[dict[str, Any]]:
+    """Read cases: ``text``, ``options``, ``expected``, perhaps ``accept``, and ``why``."""
+    lines = (Path(__file__).parent / name).read_text().splitlines()
+    return [json.loads(line) for line in lines]
 
 
-@pytest.mark.parametrize(
-    "prompt,count,expected",
-    [
-        ("Which?\nA. dog\nB. cat", 2, True),
-        ("Which? (A) dog (B) cat", 2, True),
-        ("Choice list:[A: dog| B: cat]", 2, True),
-        ("Which?\nA. dog\nB. cat", 3, False),
-        ("Is it a dog or a cat?", 2, False),
-        ("Choice list:[dog, cat]", 2, False),
-        ("Plan B. Go", 2, False),
-        ("anything", 0, False),
-    ],
-)
-def test_lists_letters(prompt: str, count: int, expected: bool) -> None:
-    assert lists_letters(prompt, count) is expected
+def accepted(case: dict[str, Any]) -> list[str | None]:
+    return [case["expected"], *case.get("accept", [])]
 
 
-word = st.text(string.ascii_lowercase, min_size=2, max_size=7)
-phrase = st.lists(word, min_size=1, max_size=3).map(" ".join)
-DENIALS = {
-    "not",
-    "never",
-    "nor",
-    "neither",
-    "answer",
-    "option",
-    "choice",
-    *normalise("zero one two three four").split(),
-}
+HANDED = cases("answers.jsonl")
 
 
-@given(options=st.lists(phrase, min_size=1, max_size=6, unique=True), data=st.data())
-@settings(max_examples=300, deadline=None)
-def test_an_option_is_read_in_any_dress(options: list[str], data: st.DataObject) -> None:
-    index = data.draw(st.integers(0, len(options) - 1))
-    dress = data.draw(
-        st.sampled_from(
-            ["{}", "{}.", " {} ", '"{}"', "({})", "**{}**", "Answer: {}", "answer is {}."]
-        )
-    )
-    case = data.draw(st.sampled_from([str.lower, str.upper, str.title]))
-    assume(not any(DENIALS & set(option.split()) for option in options))
-    assert read_choice(dress.format(case(options[index])), options) == index
-    # In a sentence it is read, too, unless a longer option or another one can be seen there.
-    sentence = f"9 {options[index]} 9"
-    assert read_choice(sentence, options) in {
-        index,
-        *(i for i, o in enumerate(options) if o in options[index]),
+@pytest.mark.parametrize("case", HANDED, ids=lambda case: f"{case['why']}: {case['text']}")
+def test_an_answer_is_read_as_careful_people_read_it(case: dict[str, Any]) -> None:
+    assert read_choice(case["text"], case["options"]) in accepted(case), case["why"]
+
+
+CAREFUL = cases("careful_answers.jsonl")
+
+
+def test_readings_agree_with_judgements_made_before_there_was_a_reader() -> None:
+    wrong = [case for case in CAREFUL if not is_accepted(case)]
+    assert len(CAREFUL) >= 700
+    assert len(wrong) <= 0.02 * len(CAREFUL), wrong
+
+
+def test_no_answer_is_read_as_another_option() -> None:
+    found = {
+        (case["text"], *case["options"]): reading
+        for case in [*HANDED, *CAREFUL]
+        if (reading := read_choice(case["text"], case["options"])) is not None
+        and reading not in accepted(case)
     }
+    assert not found
 
 
-@given(
-    text=st.text(max_size=60),
-    options=st.lists(st.text(max_size=8), max_size=5),
-    lettered=st.booleans(),
+def is_accepted(case: dict[str, Any]) -> bool:
+    return read_choice(case["text"], case["options"]) in accepted(case)
+
+
+# Words that deny, join, correct or stand for numbers are options only in some places.
+plain_word = st.text(string.ascii_lowercase, min_size=4, max_size=8).filter(
+    lambda word: read_choice(word, ("x", "y")) is None
 )
-@settings(max_examples=300, deadline=None)
-def test_any_text_gives_an_index_or_none(text: str, options: list[str], lettered: bool) -> None:
-    index = read_choice(text, options, lettered)
-    assert index is None or 0 <= index < len(options)
-
-
-@given(
-    text=st.text(string.digits + " ", max_size=20), options=st.lists(phrase, min_size=1, max_size=5)
+OWN_MEANING = frozenset(
+    """
+    also both wrong false answer choice option true right correct none nine five four zero eight
+    seven three eleven twelve thirteen fourteen fifteen wait than then that this with over from near
+    """.split()  # noqa: SIM905
 )
-@settings(max_examples=100, deadline=None)
-def test_a_text_without_any_option_is_unreadable(text: str, options: list[str]) -> None:
-    assume(
-        not {"zero", *DENIALS} & set(options)
-        and not set(normalise(text).split()) & set("0123456789")
-    )
-    assert read_choice(text, options) is None
+options_of_words = st.lists(
+    plain_word.filter(lambda word: word not in OWN_MEANING), min_size=2, max_size=5, unique=True
+)
+
+
+@given(options=options_of_words, data=st.data())
+@settings(max_examples=200, deadline=None)
+def test_every_option_is_read_from_itself_and_from_its_letter(
+    options: list[str], data: st.DataObject
+) -> None:
+    place = data.draw(st.integers(0, len(options) - 1))
+    letter, option = chr(ord("A") + place), options[place]
+    case = data.draw(st.sampled_from([str.lower, str.upper, str.title]))
+    texts = ("{}", "{}.", "({})", "**{}**", "The answer is {}.", "<think>hm</think>\n{}", "{}</s>")
+    for text in texts:
+        assert read_choice(text.format(case(option)), options) == option
+        assert read_choice(text.format(letter), options) == option
+    assert read_choice(f"{letter}. {option}", options) == option
+    assert read_choice(f"It is {option}, I am sure.", options) == option
+
+
+@given(options=options_of_words, data=st.data())
+@settings(max_examples=200, deadline=None)
+def test_an_answer_that_names_two_options_or_denies_one_is_not_read(
+    options: list[str], data: st.DataObject
+) -> None:
+    first, second = data.draw(st.permutations(options))[:2]
+    joint = data.draw(st.sampled_from([" or ", " and ", ", ", "/", "; ", "\n", " & "]))
+    assert read_choice(f"{first}{joint}{second}", options) is None
+    assert read_choice(f"The answer is {first} or {second}.", options) is None
+    assert read_choice(f"It is not {first}.", options) is None
+    assert read_choice(f"It is {first}, not {second}", options) == first
+    assert read_choice(f"{first} is wrong", options) is None
+    hidden = data.draw(plain_word)
+    assert read_choice(f"{hidden}{first}", [*options]) in (None, f"{hidden}{first}")
+
+
+@given(text=st.text(max_size=60), options=st.lists(st.text(max_size=8), max_size=5))
+@settings(max_examples=500, deadline=None)
+def test_a_reading_is_an_option_as_listed_or_none(text: str, options: list[str]) -> None:
+    reading = read_choice(text, options)
+    assert reading is None or reading in options
 
 
 @given(n=st.integers(0, 10**6), others=st.sets(st.integers(0, 10**6), min_size=1, max_size=5))
 @settings(max_examples=200, deadline=None)
 def test_numbers_are_read_whole(n: int, others: set[int]) -> None:
     options = [str(value) for value in sorted(others)]
-    index = read_choice(f"There are {n} of them", options)
-    assert (None if index is None else int(options[index])) == (n if n in others else None)
+    for text in (f"There are {n} of them", f"{n}.", f"{n:,}", f"{n} boats"):
+        reading = read_choice(text, options)
+        assert (None if reading is None else int(reading)) == (n if n in others else None)
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "expected"),
+    [
+        ("dark red", ("red", "dark red"), "red"),
+        ("10", ("1", "10"), "1"),
+        ("a boat", ("A", "B"), "A"),
+        ("It is BLUE", ("red", "blue"), "blue"),
+        ("not red", ("red", "blue"), "red"),
+        ("green", ("red", "blue"), None),
+        ("", ("red",), None),
+        ("red", ("", "red"), "red"),
+    ],
+)
+def test_the_rule_of_the_release(text: str, options: tuple[str, ...], expected: str | None) -> None:
+    assert read_choice_as_release(text, options) == expected

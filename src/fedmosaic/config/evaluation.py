@@ -22,6 +22,14 @@ class EvaluationSettings(Settings):
     from which an answer is extracted.
     """
 
+    reader: Literal["default", "release"] = "default"
+    """Rule that extracts the choice from a generated text, for ``method: generation``.
+
+    ``default``: the option that the text chooses; none where it is in doubt. ``release``: the rule
+    of the research code that published DRAKE and HFLB, for comparison with its figures: the first
+    option in the list that occurs anywhere in the text, even inside a word.
+    """
+
     length: Literal["sum", "mean"] = "sum"
     """An option's log-likelihood: ``sum`` or ``mean`` over its tokens.
 

@@ -11,7 +11,7 @@ import torch
 
 from fedmosaic.data.example import Example
 from fedmosaic.errors import DataError
-from fedmosaic.evaluation.answers import lists_letters, normalise, read_choice
+from fedmosaic.evaluation.answers import READERS, Reader, is_same_option
 from fedmosaic.evaluation.generation import generate
 from fedmosaic.evaluation.likelihood import Length, choose_by_likelihood
 from fedmosaic.evaluation.metrics import rouge_l, token_f1
@@ -52,6 +52,7 @@ def evaluate(
     batch_size: int = 64,
     max_new_tokens: int = 16,
     length: Length = "sum",
+    reader: Reader = "default",
 ) -> Score:
     """Score a model on examples.
 
@@ -63,14 +64,15 @@ def evaluate(
         examples: Test examples.
         method: For choices. ``likelihood``: the option whose tokens and end of turn have the
             largest sum of log-probabilities, given the prompt; where all options of a question are
-            one token, that token alone counts. ``generation``: greedy decoding, read by
-            ``read_choice``.
+            one token, that token alone counts. ``generation``: greedy decoding, then ``reader``.
         metric: ``accuracy`` for choices; ``f1`` or ``rouge_l`` of the generated text for open
             answers.
         batch_size: Sequences in a batch.
         max_new_tokens: Most tokens of a generated answer.
         length: ``mean`` divides the sum of an option by its number of tokens, so that long options
             are not at a disadvantage.
+        reader: How a generated choice is read. ``default``: by ``read_choice``. ``release``: by the
+            rule of the research code, see ``read_choice_as_release``.
 
     Raises:
         DataError: accuracy is asked for, but an example has no options.
@@ -79,12 +81,13 @@ def evaluate(
         _check_options(examples)
         if method == "likelihood":
             chosen = choose_by_likelihood(backbone, model, examples, batch_size, length)
-            return _score([float(_is_answer(e, i)) for e, i in zip(examples, chosen, strict=True)])
+            pairs = zip(examples, chosen, strict=True)
+            return _score([float(_is_answer(e, e.options[i])) for e, i in pairs])
     texts = generate(
         backbone, model, examples, batch_size=batch_size, max_new_tokens=max_new_tokens
     )
     if metric == "accuracy":
-        return _score_choices(examples, texts)
+        return _score_choices(examples, texts, reader)
     measure = token_f1 if metric == "f1" else rouge_l
     return _score(
         [measure(text, example.answer) for text, example in zip(texts, examples, strict=True)]
@@ -100,21 +103,24 @@ def _check_options(examples: Sequence[Example]) -> None:
             )
 
 
-def _score_choices(examples: Sequence[Example], texts: Sequence[str]) -> Score:
+def _score_choices(examples: Sequence[Example], texts: Sequence[str], reader: Reader) -> Score:
     """Score generated choices; a text that names no option is wrong."""
     chosen = [
-        read_choice(text, example.options, lists_letters(example.question, len(example.options)))
+        READERS[reader](text, example.options)
         for text, example in zip(texts, examples, strict=True)
     ]
     values = [
-        float(index is not None and _is_answer(example, index))
-        for example, index in zip(examples, chosen, strict=True)
+        float(option is not None and _is_answer(example, option))
+        for example, option in zip(examples, chosen, strict=True)
     ]
-    return _score(values, sum(index is None for index in chosen))
+    return _score(values, sum(option is None for option in chosen))
 
 
-def _is_answer(example: Example, index: int) -> bool:
-    return normalise(example.options[index]) == normalise(example.answer)
+def _is_answer(example: Example, option: str) -> bool:
+    """Return whether an option is the right one; an answer that is not listed may be folded."""
+    if example.answer in example.options:
+        return option == example.answer
+    return is_same_option(option, example.answer)
 
 
 def _score(values: Sequence[float], unreadable: int = 0) -> Score:

@@ -28,6 +28,7 @@ def measure(
         batch_size=settings.batch_size,
         max_new_tokens=settings.max_new_tokens,
         length=settings.length,
+        reader=settings.reader,
     )
 
 

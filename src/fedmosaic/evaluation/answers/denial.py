@@ -1,0 +1,160 @@
+"""Tell whether an answer asserts, denies or merely mentions an option."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+
+import regex
+
+from fedmosaic.evaluation.answers import vocabulary
+from fedmosaic.evaluation.answers.mentions import Mention
+from fedmosaic.evaluation.answers.parsed import ParsedAnswer
+
+_NEGATING = regex.compile(rf"\b(?:{'|'.join(vocabulary.NEGATING_PHRASES)})\b", regex.I)
+_ASSERTING = regex.compile(rf"\b(?:{'|'.join(vocabulary.ASSERTING_PHRASES)})\b", regex.I)
+_NOT_QUITE = regex.compile(
+    rf"(?<![\p{{L}}\p{{M}}'])(?:{'|'.join(vocabulary.NOT_QUITE)})(?![\p{{L}}\p{{M}}])", regex.I
+)
+_LIMIT = regex.compile(rf"\b(?:{'|'.join(vocabulary.LIMITS)})\W*$", regex.I)
+
+
+class Standing(Enum):
+    """Say how an answer speaks of an option.
+
+    ``ASSERTED``: nothing speaks against it. ``DENIED``: "not red". ``REASON``: in a subordinate
+    clause, "because red is …". ``ASIDE``: compared, asked about or supposed, "darker than red".
+    ``UNCLEAR``: denied twice, or in a way that may belong to another word.
+    """
+
+    ASSERTED = "asserted"
+    DENIED = "denied"
+    REASON = "reason"
+    ASIDE = "aside"
+    UNCLEAR = "unclear"
+
+
+def standings(answer: ParsedAnswer, mentions: Sequence[Mention]) -> list[Standing]:
+    """Return how an answer speaks of each mention, in sequence."""
+    found: list[Standing] = []
+    for number, mention in enumerate(mentions):
+        previous = mentions[number - 1] if number else None
+        following = mentions[number + 1] if number + 1 < len(mentions) else None
+        clause = answer.clause(mention.start)
+        start = max(clause[0], previous.end if previous else 0)
+        end = max(
+            mention.end,
+            min(clause[-1] + 1, following.start if following else len(answer.tokens)),
+        )
+        denials = _before(answer, start, mention.start)
+        denials += _after(answer, mention.end, end, following if end <= clause[-1] else None)
+        if denials == 0 and previous and start == previous.end and found[-1] is Standing.DENIED:
+            words = answer.words(range(start, mention.start))
+            denials = int(all(word in vocabulary.JOINING | vocabulary.ARTICLES for word in words))
+        if denials:
+            found.append(Standing.DENIED if denials == 1 else Standing.UNCLEAR)
+        else:
+            found.append(_weaker(answer, mention, start, clause[0]))
+    return found
+
+
+def _before(answer: ParsedAnswer, start: int, end: int) -> int:
+    """Return how many times the words before a mention deny it."""
+    text = _span(answer, start, end)
+    phrases = [*_NEGATING.finditer(text), *_ASSERTING.finditer(text)]
+    first = answer.tokens[start].start if start < end else 0
+    words = {
+        token.folded
+        for token in answer.tokens[start:end]
+        if not any(match.start() <= token.start - first < match.end() for match in phrases)
+    }
+    negators = {word for word in words if _is_negator(word)} - vocabulary.AFTER_NEGATORS
+    negators -= {"nor"} if "neither" in negators else set()
+    unspaced = any(sign in text for sign in vocabulary.UNSPACED_NEGATORS)
+    return len(_NEGATING.findall(text)) + len(negators) + unspaced
+
+
+def _after(answer: ParsedAnswer, start: int, end: int, following: Mention | None) -> int:
+    """Return how many times the words after a mention deny it, up to the next mention."""
+    text = _span(answer, start, end)
+    if any(
+        regex.match(r"[\p{L}\p{M}]{0,2}" + regex.escape(sign), text.lstrip())
+        for sign in vocabulary.UNSPACED_AFTER_NEGATORS
+    ):
+        return 1
+    if following is not None:
+        text, end = _without_next_denial(answer, text, start, end)
+    text = _ASSERTING.sub(" ", text)
+    phrases = len(_NEGATING.findall(text))
+    words = answer.words(range(start, end))
+    words = words[: next((i for i, w in enumerate(words) if w in vocabulary.REASONS), None)]
+    negators = {word for word in words if _is_negator(word) or word in vocabulary.WRONG}
+    if _ASSERTING.search(_span(answer, start, end)):
+        negators -= {"no", "none", "without", "nothing"}
+    return len(negators) if not phrases else 0
+
+
+def _without_next_denial(answer: ParsedAnswer, text: str, start: int, end: int) -> tuple[str, int]:
+    """Leave out a denial that belongs to the next mention: "red not blue"."""
+    last = end
+    while last > start and answer.tokens[last - 1].folded in vocabulary.ARTICLES:
+        last -= 1
+    if last > start:
+        word = answer.tokens[last - 1].folded
+        if _is_negator(word) and word not in vocabulary.AFTER_NEGATORS:
+            return _span(answer, start, last - 1), last - 1
+    match = regex.search(rf"(?:{_NEGATING.pattern})\W*$", _span(answer, start, last), regex.I)
+    if match:
+        return "", start
+    return text, end
+
+
+def _is_negator(word: str) -> bool:
+    return word in vocabulary.NEGATORS or word.endswith("n't")
+
+
+def _weaker(answer: ParsedAnswer, mention: Mention, start: int, clause_start: int) -> Standing:
+    """Return the standing of a mention that is not denied."""
+    before = _span(answer, clause_start, mention.start)
+    near = _span(answer, start, mention.start)
+    if answer.tokens[mention.start].quantity and (
+        _LIMIT.search(near) or regex.search(r"(?i)\b(?:between|from)\b", before)
+    ):
+        return Standing.ASIDE
+    if _NOT_QUITE.search(near) or regex.search(r"(?i)\b(?:if|whether|unless)\b", before):
+        return Standing.ASIDE
+    sentence = answer.sentence(mention.start)
+    if answer.is_asked(mention.start) and answer.words(range(len(answer.tokens))) != (
+        answer.words(range(mention.start, mention.end))
+    ):
+        return Standing.ASIDE
+    if _hangs(answer, sentence[0], clause_start, before):
+        return Standing.UNCLEAR
+    words = answer.words(range(clause_start, mention.start))
+    unspaced = any(sign in before for sign in vocabulary.UNSPACED_REASONS)
+    if unspaced or any(word in vocabulary.REASONS for word in words):
+        return Standing.REASON
+    return Standing.ASSERTED
+
+
+def _hangs(answer: ParsedAnswer, start: int, clause_start: int, before: str) -> bool:
+    """Return whether an earlier clause of the sentence ends in "not": "It is not, I think, …"."""
+    ends = [i for i in range(start, clause_start) if answer.clause(i)[-1] + 1 <= clause_start]
+    lasts = {answer.clause(i)[-1] for i in ends}
+    words = [answer.words(answer.clause(last))[-1:] for last in lasts]
+    dangling = any(
+        word
+        and _is_negator(word[0])
+        and word[0] not in vocabulary.AFTER_NEGATORS
+        and word[0] not in vocabulary.INTERJECTIONS | vocabulary.WRONG
+        for word in words
+    )
+    return dangling and not regex.search(
+        r"(?i)\b(?:is|it's|that's|are|es|est|ist|è|é|это)\b", before
+    )
+
+
+def _span(answer: ParsedAnswer, start: int, end: int) -> str:
+    if end <= start:
+        return ""
+    return answer.text[answer.tokens[start].start : answer.tokens[end - 1].end]
