@@ -11,7 +11,7 @@ from fedmosaic.evaluation.answers import vocabulary
 from fedmosaic.evaluation.answers.clean import one_form, without_all_marks
 from fedmosaic.evaluation.answers.mentions import Mention
 from fedmosaic.evaluation.answers.parsed import ParsedAnswer
-from fedmosaic.evaluation.answers.tokens import Kind, Token
+from fedmosaic.evaluation.answers.tokens import Kind, TextToken
 from fedmosaic.evaluation.scripts import UNSPACED
 
 _SINGLE = regex.compile(rf"(?!{UNSPACED})\p{{L}}\p{{M}}*", regex.V1)
@@ -150,7 +150,7 @@ def _is_followed(answer: ParsedAnswer, place: int, shown: bool) -> bool:
 
 def _is_listed(answer: ParsedAnswer, place: int) -> bool:
     """Return whether a letter is joined with another capital: A and B, A/B, A or maybe C."""
-    tokens: Sequence[Token] = answer.tokens
+    tokens: Sequence[TextToken] = answer.tokens
     for step in (1, -1):
         near = [tokens[i].text for i in (place + step, place + 2 * step, place + 3 * step)
                 if 0 <= i < len(tokens)]  # fmt: skip

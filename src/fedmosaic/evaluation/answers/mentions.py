@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import regex
 
 from fedmosaic.evaluation.answers import vocabulary
-from fedmosaic.evaluation.answers.tokens import Kind, Token, content, same_word, tokenise
+from fedmosaic.evaluation.answers.tokens import Kind, TextToken, content, same_word, tokenise
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Wording:
     """
 
     option: str
-    tokens: tuple[Token, ...]
+    tokens: tuple[TextToken, ...]
 
 
 def wordings(bodies: Sequence[tuple[str, str]]) -> list[Wording]:
@@ -59,7 +59,7 @@ def wordings(bodies: Sequence[tuple[str, str]]) -> list[Wording]:
     return sorted(found, key=lambda wording: -len(wording.tokens))
 
 
-def find_words(text: str, tokens: Sequence[Token], ways: Sequence[Wording]) -> list[Mention]:
+def find_words(text: str, tokens: Sequence[TextToken], ways: Sequence[Wording]) -> list[Mention]:
     """Return the mentions by words. At each place the longest option counts."""
     found: list[Mention] = []
     used: set[int] = set()
@@ -78,7 +78,7 @@ def find_words(text: str, tokens: Sequence[Token], ways: Sequence[Wording]) -> l
     return sorted(found, key=lambda mention: mention.start)
 
 
-def _of_sets(text: str, tokens: Sequence[Token], ways: Sequence[Wording]) -> list[Mention]:
+def _of_sets(text: str, tokens: Sequence[TextToken], ways: Sequence[Wording]) -> list[Mention]:
     """Return the mentions of "none of the above" and "all of them", however they are worded."""
     found = []
     for pattern in (vocabulary.NONE_OF_THEM, vocabulary.ALL_OF_THEM):
@@ -95,7 +95,7 @@ def _of_sets(text: str, tokens: Sequence[Token], ways: Sequence[Wording]) -> lis
     return found
 
 
-def _match(tokens: Sequence[Token], start: int, wanted: Sequence[Token]) -> int | None:
+def _match(tokens: Sequence[TextToken], start: int, wanted: Sequence[TextToken]) -> int | None:
     """Return where the wanted tokens end if they stand at ``start``; hyphens do not count."""
     place = start
     for number, token in enumerate(wanted):
@@ -107,7 +107,7 @@ def _match(tokens: Sequence[Token], start: int, wanted: Sequence[Token]) -> int 
     return place
 
 
-def _same(tokens: Sequence[Token], place: int, wanted: Token, last: bool) -> bool:
+def _same(tokens: Sequence[TextToken], place: int, wanted: TextToken, last: bool) -> bool:
     token = tokens[place]
     if token.quantity and wanted.quantity:
         a, b = token.quantity, wanted.quantity
@@ -124,7 +124,7 @@ def _same(tokens: Sequence[Token], place: int, wanted: Token, last: bool) -> boo
 
 
 def _resolve(
-    text: str, tokens: Sequence[Token], start: int, fits: Sequence[tuple[Wording, int]]
+    text: str, tokens: Sequence[TextToken], start: int, fits: Sequence[tuple[Wording, int]]
 ) -> Mention:
     """Return the one option that is named at a place, or None as the option where several are."""
     end = max(end for _, end in fits)
@@ -147,7 +147,7 @@ def _resolve(
 _GLUE = "-'/_^&|+*=@#~\\"
 
 
-def _is_apart(text: str, tokens: Sequence[Token], start: int, end: int) -> bool:
+def _is_apart(text: str, tokens: Sequence[TextToken], start: int, end: int) -> bool:
     """Return whether nothing next to a mention makes it part of a longer word or a calculation."""
     first, last = tokens[start], tokens[end - 1]
     before, after = text[: first.start], text[last.end :]
@@ -183,7 +183,7 @@ def _may_border(neighbour: str, allowed: Sequence[str], at: int) -> bool:
     return neighbour.endswith(tuple(allowed)) if at else neighbour.startswith(tuple(allowed))
 
 
-def unsafe_numbers(tokens: Sequence[Token], mentions: Sequence[Mention]) -> list[Mention]:
+def unsafe_numbers(tokens: Sequence[TextToken], mentions: Sequence[Mention]) -> list[Mention]:
     """Return mentions in which a number stands neighbour other numbers that are no options.
 
     "The 3 men caught 7 fish" does not choose 3.

@@ -134,7 +134,7 @@ def _of_digits(match: regex.Match[str]) -> Quantity | None:
 
 def _unit_of(match: regex.Match[str]) -> str:
     if match["currency"]:
-        sign = match["currency"].strip().upper()
+        sign: str = match["currency"].strip().upper()
         return {"USD": "$", "US$": "$", "EUR": "€", "GBP": "£"}.get(sign, sign)
     unit: str = match["unit"] or match["half"] or ""
     unit = unit.strip().replace("a.m.", "am").replace("p.m.", "pm")

@@ -9,7 +9,7 @@ from functools import cached_property
 import regex
 
 from fedmosaic.evaluation.answers import vocabulary
-from fedmosaic.evaluation.answers.tokens import Kind, Token, tokenise
+from fedmosaic.evaluation.answers.tokens import Kind, TextToken, tokenise
 
 _SENTENCE_ENDS = frozenset(".!?。！？।؟…\n;；｡")
 _CLAUSE_ENDS = _SENTENCE_ENDS | frozenset(",:，、：،؛–—-()[]{}")
@@ -33,7 +33,7 @@ class ParsedAnswer:
     text: str
 
     @cached_property
-    def tokens(self) -> list[Token]:
+    def tokens(self) -> list[TextToken]:
         """Return the tokens in sequence."""
         return tokenise(self.text)
 

@@ -23,7 +23,7 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True)
-class Token:
+class TextToken:
     """Hold one token of a text.
 
     Attributes:
@@ -71,15 +71,15 @@ def fold(text: str) -> str:
     return text.casefold().replace("i\u0307", "i").translate(_FOLDED)
 
 
-def tokenise(text: str) -> list[Token]:
+def tokenise(text: str) -> list[TextToken]:
     """Split a text, in the form of :func:`clean.one_form`, into tokens without spaces."""
     text = ascii_digits(text)
-    tokens: list[Token] = []
+    tokens: list[TextToken] = []
     place = 0
     while place < len(text):
         if text[place].isspace():
             if text[place] == "\n":
-                tokens.append(Token("\n", Kind.MARK, place, place + 1))
+                tokens.append(TextToken("\n", Kind.MARK, place, place + 1))
             place += 1
             continue
         token = _number(text, place) or _other(text, place)
@@ -88,7 +88,7 @@ def tokenise(text: str) -> list[Token]:
     return tokens
 
 
-def _number(text: str, place: int) -> Token | None:
+def _number(text: str, place: int) -> TextToken | None:
     """Return the number at a place, or what looks like one and is none: 3rd, 2-3, 5^2, √2."""
     inside = _WORD_BEFORE.search(text[max(0, place - 1) : place])
     if text[place] in "([" or (inside and not text[place].isdigit()):
@@ -96,24 +96,24 @@ def _number(text: str, place: int) -> Token | None:
     if inside and regex.match(r"[\p{Latin}\d_^]", text[place - 1]):
         return None
     if found := number_at(text, place):
-        return Token(text[place : found[1]], Kind.NUMBER, place, found[1], found[0])
+        return TextToken(text[place : found[1]], Kind.NUMBER, place, found[1], found[0])
     if regex.match(r"[-+±√–]{0,2}\.?\d", text[place:]):
         blob = _BLOB.match(text, place)
         if blob:
-            return Token(blob[0], Kind.WORD, place, blob.end())
+            return TextToken(blob[0], Kind.WORD, place, blob.end())
     return None
 
 
-def _other(text: str, place: int) -> Token:
+def _other(text: str, place: int) -> TextToken:
     match = _TOKEN.match(text, place)
     assert match is not None, "every character but a space is a token"
     kinds = {"unspaced": Kind.UNSPACED, "sign": Kind.SIGN, "mark": Kind.MARK}
     kind = kinds.get(match.lastgroup or "", Kind.WORD)
     written = regex.sub(r"\s", "", match[0]) if match["tuple"] else match[0]
-    return Token(written, kind, match.start(), match.end())
+    return TextToken(written, kind, match.start(), match.end())
 
 
-def content(tokens: Sequence[Token]) -> list[Token]:
+def content(tokens: Sequence[TextToken]) -> list[TextToken]:
     """Return an option's tokens without articles in front, hyphens, and punctuation at its ends."""
     found = [
         token
@@ -130,7 +130,7 @@ def content(tokens: Sequence[Token]) -> list[Token]:
     return found
 
 
-def _is_article(token: Token, following: Token) -> bool:
+def _is_article(token: TextToken, following: TextToken) -> bool:
     if token.folded not in ("a", "an", "the", "l'", "un'"):
         return False
     return len(following.text) > 1 and following.start - token.end <= 1
