@@ -83,8 +83,8 @@ def files_of_folder(folder: Path) -> TaskFiles:
     validation = [path for word in VALIDATION_WORDS for path in found.get(word, ())]
     notes = [_unused(path, test[0]) for path in validation] if test else []
     if validation and not test:
-        names = ", ".join(path.name for path in validation)
-        notes = [f"{folder}: there are no test files; {names} are used for testing"]
+        used = ", ".join(path.name for path in validation)
+        notes = [f"{folder}: there are no test files; {used} are used for testing"]
     return TaskFiles(tuple(train), tuple(test or validation), tuple(notes))
 
 
