@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
+from fedmosaic.data.examine_images import find_faults
 from fedmosaic.data.example import Example, Task
 from fedmosaic.data.records import FileExamples, RecordLocation
 from fedmosaic.errors import DataError
@@ -43,9 +44,10 @@ def check_images(sets: Mapping[str, Sequence[Example]]) -> None:
     """Check that every image file is there and whole.
 
     A file that several examples share is opened once. PNG and JPEG are verified without decoding
-    their pixels, which takes a fraction of a millisecond each
-    (:meth:`fedmosaic.data.Image.fault`). Examples that are made on access (a sequence other than a
-    list or tuple, such as the miniature benchmark's) have no files and are not made here.
+    their pixels (:func:`fedmosaic.data.encoded.examine`), and what is found of a file is remembered
+    (:class:`fedmosaic.data.examined_files.ExaminedFiles`). Examples that are made on access (a
+    sequence other than a list or tuple, such as the miniature benchmark's) have no files and are
+    not made here.
 
     Args:
         sets: examples by the name to use in a message if they do not know their file.
@@ -54,18 +56,21 @@ def check_images(sets: Mapping[str, Sequence[Example]]) -> None:
         DataError: an image is bad. The message names the file, item and field of the first one,
             and counts the others.
     """
-    faults: list[str] = []
-    verified: set[object] = set()
-    for located in (entry for name, examples in sets.items() for entry in _locate(name, examples)):
-        for image in located.example.images:
-            if image.encoded and image.source not in verified:
-                verified.add(image.source)
-                fault = image.fault()
-                if fault:
-                    faults.append(f"{located.describe('image')}: {fault}")
+    held = [examples for examples in sets.values() if isinstance(examples, list | tuple)]
+    found = find_faults(
+        image for examples in held for example in examples for image in example.images
+    )
+    faulty: dict[object, str] = dict(found.items())
+    faults: dict[object, str] = {}
+    located = (entry for name, examples in sets.items() for entry in _locate(name, examples))
+    for entry in located if faulty else ():
+        for image in entry.example.images:
+            if image.encoded and image.source in faulty:
+                place = entry.describe("image")
+                faults.setdefault(image.source, f"{place}: {faulty[image.source]}")
     if faults:
         more = f" ({len(faults) - 1} more image files are bad)" if len(faults) > 1 else ""
-        raise DataError(faults[0] + more)
+        raise DataError(next(iter(faults.values())) + more)
 
 
 def _check_options(task: Task) -> None:

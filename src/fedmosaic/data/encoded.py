@@ -10,11 +10,13 @@ from __future__ import annotations
 import io
 import re
 import struct
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import PIL.Image
 from PIL.ImageFile import ImageFile
@@ -44,6 +46,47 @@ _OTHER_KINDS = (
     (rb"%!PS", "is PostScript; save it as PNG"),
     (rb"%PDF", "is a PDF; save its page as PNG"),
 )  # fmt: skip
+
+
+class Examined(NamedTuple):
+    """Hold what was found of an encoded picture.
+
+    Attributes:
+        fault: what is wrong with it, for a message that begins with its name; empty: nothing.
+        size: height and width as :func:`decode` has them; (0, 0) if it cannot be opened.
+    """
+
+    fault: str
+    size: tuple[int, int]
+
+
+class _Quiet:
+    """Hide warnings while pictures are read, in several threads at the same time.
+
+    They are about notes beside the pixels; damage raises errors. The filters are the process's, so
+    the first thread to begin sets them, and the last to end restores them.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.inside = 0
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if not self.inside:
+                self.caught = warnings.catch_warnings()
+                self.caught.__enter__()
+                warnings.simplefilter("ignore")
+            self.inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self.inside -= 1
+            if not self.inside:
+                self.caught.__exit__(None, None, None)
+
+
+_QUIET = _Quiet()
 
 
 def read_file(path: Path) -> bytes:
@@ -81,30 +124,40 @@ def displayed_size(content: bytes) -> tuple[int, int]:
         DataError: it is no picture.
     """
     with _opened(content) as picture:
-        if content.startswith(_PNG) and _PNG_NOTES.search(content):
-            picture.load()
-        swapped = picture.format != "TIFF" and orientation(picture) > 4  # Pillow turns TIFF itself
-        return (picture.width, picture.height) if swapped else (picture.height, picture.width)
+        return _displayed_size(picture, content)
 
 
-def fault(content: bytes) -> str:
-    """Say what is wrong with a picture; empty if nothing is.
+def examine(content: bytes) -> Examined:
+    """Say what is wrong with a picture, and how large it is.
 
     A PNG is whole if its checksums hold, a JPEG if its segments lead to its end marker (that of a
     thumbnail inside does not count). Everything else is decoded.
     """
+    size = (0, 0)
     try:
         with _opened(content) as picture:
+            size = _displayed_size(picture, content)
             if picture.format in _JPEG:
                 _require_end(content, picture.format)
-                return ""
+                return Examined("", size)
             if picture.format == "PNG" and cannot_be_unclear(picture):
                 picture.verify()
-                return ""
+                return Examined("", size)
         decode(content, "white")
     except DataError as error:
-        return str(error)
-    return ""
+        return Examined(str(error), size)
+    return Examined("", size)
+
+
+def _displayed_size(picture: ImageFile, content: bytes) -> tuple[int, int]:
+    swapped = False
+    if picture.format != "PNG":
+        swapped = picture.format != "TIFF" and orientation(picture) > 4  # Pillow turns TIFF itself
+    elif _PNG_NOTES.search(content):
+        # Reading the notes decodes the picture, which must not happen before it is verified.
+        with PIL.Image.open(io.BytesIO(content), formats=("PNG",)) as noted:
+            swapped = orientation(noted) > 4
+    return (picture.width, picture.height) if swapped else (picture.height, picture.width)
 
 
 @cache
@@ -119,8 +172,7 @@ def _opened(content: bytes) -> Iterator[ImageFile]:
     """Open a picture, and turn what is raised while it is read into a DataError."""
     if not content:
         raise DataError("is empty (0 bytes)")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about notes beside the pixels; damage raises errors
+    with _QUIET:
         try:
             with PIL.Image.open(io.BytesIO(content), formats=_formats()) as picture:
                 yield picture

@@ -11,9 +11,14 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 
-from fedmosaic.data.encoded import decode, displayed_size, fault, read_file
+from fedmosaic.data.encoded import decode, displayed_size, examine, read_file
 from fedmosaic.data.pixels import Background
 from fedmosaic.errors import DataError
+
+
+def content_key(content: bytes) -> str:
+    """Return a hash of bytes, 32 hexadecimal digits."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -59,13 +64,22 @@ class Image:
             DataError: the file cannot be read.
         """
         if self.encoded:
-            content = self._read()
-            if self.background != "white":
-                content += self.background.encode()
-        else:
-            pixels = self._pixels()
-            content = pixels.tobytes() + str(pixels.shape).encode()
-        return hashlib.blake2b(content, digest_size=16).hexdigest()
+            return self._before(content_key(self.read()))
+        pixels = self._pixels()
+        return content_key(pixels.tobytes() + str(pixels.shape).encode())
+
+    def _before(self, key: str) -> str:
+        """Return the key of an encoded picture of that key before the image's background."""
+        return key if self.background == "white" else content_key((key + self.background).encode())
+
+    def know(self, key: str, size: tuple[int, int]) -> None:
+        """Take over the key of the encoded picture, and its size, from who has examined it.
+
+        Args:
+            key: :func:`content_key` of its bytes.
+            size: its height and width, as :attr:`size` has them.
+        """
+        vars(self).update(key=self._before(key), size=size)
 
     @property
     def encoded(self) -> bool:
@@ -81,7 +95,7 @@ class Image:
             return f"image of {self.source.name}"
         return "image in memory"
 
-    @property
+    @cached_property
     def size(self) -> tuple[int, int]:
         """Return height and width as :meth:`load` has them; pixels of a file are seldom read.
 
@@ -91,7 +105,7 @@ class Image:
         if not self.encoded:
             height, width = self._pixels().shape[:2]
             return height, width
-        content = self._read()
+        content = self.read()
         try:
             return displayed_size(content)
         except DataError as error:
@@ -105,7 +119,7 @@ class Image:
         """
         if not self.encoded:
             return PIL.Image.fromarray(self._pixels())
-        content = self._read()
+        content = self.read()
         try:
             return decode(content, self.background)
         except DataError as error:
@@ -119,14 +133,17 @@ class Image:
         if not self.encoded:
             return ""
         try:
-            content = self._read()
+            found = examine(self.read()).fault
         except DataError as error:
             return str(error)
-        found = fault(content)
         return f"{self.name} {found}" if found else ""
 
-    def _read(self) -> bytes:
-        """Return the encoded picture."""
+    def read(self) -> bytes:
+        """Return the bytes of a file or an encoded picture.
+
+        Raises:
+            DataError: they cannot be read.
+        """
         try:
             if isinstance(self.source, StoredImage):
                 return self.source.read()
