@@ -1,13 +1,20 @@
-"""Provide the library as a few functions: what the ``fedmosaic`` command does, from Python."""
+"""Provide the library as a few functions: what the ``fedmosaic`` command does, from Python.
+
+A function is imported when it is first used, so that looking at data does not wait for PyTorch.
+"""
 
 from __future__ import annotations
 
-from fedmosaic.api.adaptation import adapt
-from fedmosaic.api.alignment import align
-from fedmosaic.api.comparisons import compare, report
-from fedmosaic.api.data import show_data
-from fedmosaic.api.models import check_models
-from fedmosaic.api.runs import export, resume, run, show
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fedmosaic.api.adaptation import adapt
+    from fedmosaic.api.alignment import align
+    from fedmosaic.api.comparisons import compare, report
+    from fedmosaic.api.data import show_data
+    from fedmosaic.api.models import check_models
+    from fedmosaic.api.runs import export, resume, run, show
 
 __all__ = [
     "adapt",
@@ -21,3 +28,22 @@ __all__ = [
     "show",
     "show_data",
 ]
+
+_HOMES = {
+    "adapt": "adaptation",
+    "align": "alignment",
+    "compare": "comparisons",
+    "report": "comparisons",
+    "show_data": "data",
+    "check_models": "models",
+    "export": "runs",
+    "resume": "runs",
+    "run": "runs",
+    "show": "runs",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

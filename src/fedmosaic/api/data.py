@@ -16,9 +16,6 @@ from fedmosaic.data.registry import TASK_SOURCES
 from fedmosaic.data.shown import ShownItem, metric_of
 from fedmosaic.data.task_files import task_files
 from fedmosaic.errors import DataError, FedMosaicError
-from fedmosaic.models.backbone import Backbone
-from fedmosaic.models.encoding import IGNORE
-from fedmosaic.models.loading import ModelOptions
 
 Split = Literal["train", "test"]
 
@@ -140,6 +137,11 @@ def _of_task(
 
 def _encode(items: Sequence[ShownItem], model: str) -> None:
     """Add to each item its tokens and what is learned of them."""
+    # Data is looked at without waiting for PyTorch.
+    from fedmosaic.models.backbone import Backbone
+    from fedmosaic.models.encoding import IGNORE
+    from fedmosaic.models.loading import ModelOptions
+
     backbone = Backbone.load(model, ModelOptions())
     decode = backbone.tokenizer.decode
     for number, item in enumerate(items):

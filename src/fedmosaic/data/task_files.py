@@ -184,6 +184,6 @@ def _dataset_and_subset(ref: str, root: Path) -> tuple[str, int]:
     searched = f" (looked for {expected})" if expected else ""
     sources = (
         " Other sources: miniature/<name>, easy-vqa/<name>, reference/<name>,"
-        " or a path to a .json file."
+        " or the path of a data file (.json, .jsonl, .csv, .parquet …) or folder."
     )
     raise DataError(f"unknown task {ref!r}{searched}.{nearest(ref, known) or sources}")
