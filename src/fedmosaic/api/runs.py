@@ -63,11 +63,19 @@ def run(
     return new_run(settings, folder, callback, resolve_budget=resolve_budget)
 
 
-def resume(folder: str | Path, *, progress: bool = True, callbacks: Sequence[Callback] = ()) -> Run:
+def resume(
+    folder: str | Path,
+    *,
+    accept_data_change: bool = False,
+    progress: bool = True,
+    callbacks: Sequence[Callback] = (),
+) -> Run:
     """Continue an interrupted run; return a finished one as it is.
 
     Args:
         folder: the run folder.
+        accept_data_change: whether to continue even if the data has other content than at the
+            start; the change is recorded.
         progress: whether to show progress in the terminal.
         callbacks: further objects that are notified of the run's events.
 
@@ -76,10 +84,12 @@ def resume(folder: str | Path, *, progress: bool = True, callbacks: Sequence[Cal
 
     Raises:
         CheckpointError: no run folder, or one that cannot be continued.
+        DataError: the data changed and that is not accepted, or the public data changed.
     """
     path = Path(folder)
     _, settings = RunFolder.open(path)
-    return resume_run(path, _callback(settings, path, progress, callbacks))
+    callback = _callback(settings, path, progress, callbacks)
+    return resume_run(path, callback, accept_data_change=accept_data_change)
 
 
 def show(folder: str | Path) -> Mapping[str, Any]:

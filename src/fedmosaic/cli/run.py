@@ -35,6 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="continue the run in DIR with the settings it was started with",
     )
+    parser.add_argument(
+        "--accept-data-change",
+        action="store_true",
+        help="with --resume: continue although the data has other content than at the start",
+    )
     add_device(parser)
     parser.add_argument(
         "--workers",
@@ -78,13 +83,19 @@ def _resume(arguments: argparse.Namespace) -> Run:
             "--resume takes all settings from the run folder; leave out "
             + ", ".join(given or ["--set"])
         )
-    return api.resume(arguments.resume, progress=not arguments.quiet)
+    return api.resume(
+        arguments.resume,
+        accept_data_change=arguments.accept_data_change,
+        progress=not arguments.quiet,
+    )
 
 
 def _run(arguments: argparse.Namespace) -> Run:
     from fedmosaic import api
     from fedmosaic.errors import ConfigError
 
+    if arguments.accept_data_change:
+        raise ConfigError("--accept-data-change goes with --resume: name the run to continue")
     if not arguments.scenario:
         raise ConfigError(
             "which scenario? `fedmosaic list scenarios` shows them; start with miniature/quickstart"

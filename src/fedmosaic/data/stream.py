@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Literal
 
@@ -87,7 +88,9 @@ class ClientStream:
         self._seed = tuple(seed_parts)
         # A sample's number is its task's start plus its index there.
         self._starts = np.cumsum([0, *(len(task.train) for task in tasks)])
-        self._order = self._arrival_order(mode)
+        self._mode = mode
+        self._order = self._arrival_order(self._starts)
+        self._own_order = False
         self._arrived_before = self._arrival_counts(mode, arrive, rounds * steps_per_round)
         self._arrived = 0
         self._round = -1
@@ -132,6 +135,7 @@ class ClientStream:
         """Return all that changes: the memory's arrays and the position in the stream.
 
         The position is the integers ``samples`` (in all tasks), ``arrived``, ``round``, ``step``.
+        After :meth:`carry_over` there is also the ``order`` of arrival, which seeds do not give.
         """
         position = {
             "samples": len(self._order),
@@ -139,7 +143,8 @@ class ClientStream:
             "round": self._round,
             "step": self._step,
         }
-        return {**self.memory.state_dict(), **position}
+        order: State = {"order": self._order.copy()} if self._own_order else {}
+        return {**self.memory.state_dict(), **position, **order}
 
     def load_state_dict(self, state: State) -> None:
         """Continue from the saved state of a stream that was built with the same arguments.
@@ -164,16 +169,63 @@ class ClientStream:
             numbers.size and (numbers.min() < 0 or numbers.max() >= total)
         ):
             raise CheckpointError("the saved stream is damaged: it names samples that do not exist")
+        if "order" in state:
+            order = np.array(state["order"], dtype=np.int64)
+            if not np.array_equal(np.sort(order), np.arange(total)):
+                raise CheckpointError("the saved stream is damaged: it lacks samples")
+            self._order, self._own_order = order, True
         self.memory.load_state_dict(state)
         self._arrived, self._round, self._step = arrived, round_number, step
 
-    def _arrival_order(self, mode: str) -> NDArray[np.int64]:
-        if mode == "static":
-            return rng(*self._seed, "order").permutation(self._starts[-1])
+    def carry_over(self, state: State, numbers: NDArray[np.int64], counts: Sequence[int]) -> State:
+        """Return a state that was saved before the tasks' examples changed, for those of today.
+
+        What has arrived and is still there has arrived; it stays in memory with its count. What is
+        gone leaves the memory. All else arrives in the steps that are left, a dynamic stream's task
+        by task, in an order drawn anew. If nothing is left in memory, all samples arrive anew.
+
+        Args:
+            state: from :meth:`state_dict` before the change.
+            numbers: today's number of each former sample, −1 if it is gone, [former samples].
+            counts: number of former samples of each task.
+
+        Raises:
+            CheckpointError: the state is damaged, or has another number of samples.
+        """
+        if state.get("samples") != len(numbers):
+            raise CheckpointError(
+                f"the saved stream has {state.get('samples')} training samples, but the record of "
+                f"the data {len(numbers)}; start a new run"
+            )
+        before = np.asarray(
+            state.get("order", self._arrival_order(np.cumsum([0, *counts]))), np.int64
+        )
+        memory = {key: np.asarray(state[key]) for key in ("items", "counts", "tags")}
+        items = numbers[memory["items"]]
+        memory = {**{key: value[items >= 0] for key, value in memory.items()}}
+        memory["items"] = items[items >= 0]
+        arrived = numbers[before[: int(np.asarray(state["arrived"]))]]
+        arrived = arrived[arrived >= 0] if len(memory["items"]) else arrived[:0]
+        late = np.setdiff1d(np.arange(self.sample_count), arrived)
+        draws = rng(*self._seed, "order of late samples", int(np.asarray(state["round"])))
+        ends = self._starts[[0, -1]] if self._mode == "static" else self._starts
+        parts = [late[(late >= a) & (late < b)] for a, b in itertools.pairwise(ends)]
+        order = np.concatenate([arrived, *(draws.permutation(part) for part in parts)])
+        position = {"samples": self.sample_count, "arrived": len(arrived)}
+        return {**state, **memory, **position, "order": order}
+
+    @property
+    def sample_count(self) -> int:
+        """Return the number of training samples of all tasks."""
+        return int(self._starts[-1])
+
+    def _arrival_order(self, starts: NDArray[np.int64]) -> NDArray[np.int64]:
+        if self._mode == "static":
+            return rng(*self._seed, "order").permutation(starts[-1])
         return np.concatenate(
             [
-                self._starts[index] + rng(*self._seed, "order", index).permutation(len(task.train))
-                for index, task in enumerate(self.tasks)
+                first + rng(*self._seed, "order", index).permutation(last - first)
+                for index, (first, last) in enumerate(itertools.pairwise(starts))
             ]
         )
 

@@ -11,6 +11,7 @@ from fedmosaic.data import check, check_images, hold_out, load_task, public_exam
 from fedmosaic.data.background import before, task_before
 from fedmosaic.data.example import Example, Task
 from fedmosaic.data.records import notes_of
+from fedmosaic.data.validation import select
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.models.loading import ModelOptions
 from fedmosaic.seeding import rng
@@ -94,11 +95,10 @@ class TaskPool:
         key = (spec.name, items)
         if key not in self._test_sets:
             examples = self.task(spec).test
-            chosen: Sequence[int] = range(len(examples))
             if items is not None and items < len(examples):
                 draw = rng(self.settings.seed, "test items", spec.name)
-                chosen = sorted(draw.permutation(len(examples))[:items].tolist())
-            self._test_sets[key] = [examples[index] for index in chosen]
+                examples = select(examples, draw.permutation(len(examples))[:items].tolist())
+            self._test_sets[key] = examples
         return self._test_sets[key]
 
     def public(self) -> Sequence[Example]:

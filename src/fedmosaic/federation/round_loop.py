@@ -12,7 +12,7 @@ from typing import Any
 
 from fedmosaic.adapters.keys import in_scope
 from fedmosaic.algorithms import Message
-from fedmosaic.errors import FedMosaicError, UpdateError
+from fedmosaic.errors import CheckpointError, FedMosaicError, UpdateError
 from fedmosaic.evaluation import Record
 from fedmosaic.federation.callbacks import Callback
 from fedmosaic.federation.context import ServerContext
@@ -90,6 +90,7 @@ class RoundLoop:
         server: what the algorithm sees of the server.
         schemas: what an update of each client must contain, by client.
         progress: how far the run is.
+        data: hash of the data that the run works on, which checkpoints name; empty if unknown.
 
     Raises:
         UpdateError: two clients cannot share a tensor because its shapes differ.
@@ -109,6 +110,7 @@ class RoundLoop:
         self.schemas = {name: found.schema for name, found in introductions.items()}
         _check_shared(self.schemas)
         self.progress = Progress()
+        self.data = ""
 
     def run(self) -> None:
         """Run all rounds from the present one on.
@@ -251,24 +253,33 @@ class RoundLoop:
         with self.folder.checkpoint(rounds) as work:
             self.transport.save(work / "clients")
             tensors, layout = self.server.state.state_dict()
-            scalars = {"round": rounds, "lines": lines, "layout": layout}
+            scalars = {"round": rounds, "lines": lines, "layout": layout, "data": self.data}
             write_tensors(work / "server.safetensors", tensors, scalars)
         return Progress(rounds, lines, time.perf_counter() - clock)
 
     def restore(self, checkpoint: Path) -> None:
-        """Continue from a checkpoint: server, clients and the metrics written until then."""
-        rounds, lines = restore_server(self.server, checkpoint)
+        """Continue from a checkpoint: server, clients and the metrics written until then.
+
+        Raises:
+            CheckpointError: it is damaged, or was made with other data.
+        """
+        rounds, lines, data = restore_server(self.server, checkpoint)
+        if self.data and data and data != self.data:
+            raise CheckpointError(
+                f"{checkpoint} was made with other data than that of {self.folder.path}; it cannot "
+                "continue the run"
+            )
         self.progress = Progress(rounds, lines)
         self.folder.truncate(lines)
         self.transport.load(checkpoint / "clients")
 
 
-def restore_server(server: ServerContext, checkpoint: Path) -> tuple[int, int]:
-    """Load the server's state from a checkpoint; return its number of rounds and metrics lines."""
+def restore_server(server: ServerContext, checkpoint: Path) -> tuple[int, int, str]:
+    """Load the server's state from a checkpoint; return its rounds, metrics lines and data."""
     tensors, scalars = read_tensors(checkpoint / "server.safetensors")
     server.state.load_state_dict(tensors, scalars["layout"])
     server.round = int(scalars["round"])
-    return server.round, int(scalars["lines"])
+    return server.round, int(scalars["lines"]), str(scalars.get("data", ""))
 
 
 def round_half_up(value: float) -> int:

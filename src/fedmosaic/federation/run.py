@@ -15,6 +15,8 @@ from fedmosaic.algorithms import algorithm_class, algorithm_names
 from fedmosaic.config import RunSettings
 from fedmosaic.errors import ConfigError, Interrupted, nearest
 from fedmosaic.federation.callbacks import Callback
+from fedmosaic.federation.data_change import data_to_continue
+from fedmosaic.federation.data_record import DataRecord
 from fedmosaic.federation.item_check import check_items, trained_tasks
 from fedmosaic.federation.measure import measured_tasks
 from fedmosaic.federation.placement import settle_sites
@@ -85,19 +87,30 @@ def new_run(
     runtime = Runtime(settings)
     _check_views(runtime)
     runtime = runtime.with_settings(resolve(runtime, resolve_budget))
+    record = DataRecord.of(runtime)
     with _running(runtime, out, callback) as (transport, listener):
         loop = RoundLoop(runtime, transport, folder, listener)
+        loop.data = record.id
         folder.create(runtime.settings)
+        folder.write_data_record(record)
         return _finish(loop)
 
 
-def resume(path: Path, callback: Callback | None = None) -> Run:
+def resume(
+    path: Path, callback: Callback | None = None, *, accept_data_change: bool = False
+) -> Run:
     """Continue a run from its last checkpoint, or from its start if there is none yet.
 
     A finished run is returned as it is.
 
+    Args:
+        path: the run folder.
+        callback: is notified of every event.
+        accept_data_change: continue even if the data has other content than at the start.
+
     Raises:
         CheckpointError: no run folder, or one that cannot be continued.
+        DataError: the data changed, see :func:`fedmosaic.federation.data_change.data_to_continue`.
     """
     folder, settings = RunFolder.open(path)
     done = folder.summary()
@@ -107,8 +120,10 @@ def resume(path: Path, callback: Callback | None = None) -> Run:
     folder.clear_leftovers()
     prepare_torch(settings)
     runtime = Runtime(settings)
+    record = data_to_continue(folder, runtime, accept_data_change)
     with _running(runtime, path, callback) as (transport, listener):
         loop = RoundLoop(runtime, transport, folder, listener)
+        loop.data = record.id
         checkpoint = folder.latest()
         if checkpoint is None:
             folder.truncate(0)

@@ -3,6 +3,7 @@
 ::
 
     config.yaml            the resolved settings, with versions
+    data.safetensors       digests of all items that the run uses
     placement.json         which modules carry adapters, which sites are shared
     metrics.jsonl          one line for each score, client turn and round
     checkpoints/round-k/   server and clients after k rounds (the two latest)
@@ -26,6 +27,7 @@ from fedmosaic.config import RunSettings, renamed
 from fedmosaic.config.load import parse
 from fedmosaic.config.yaml_text import read_yaml
 from fedmosaic.errors import CheckpointError, ConfigError
+from fedmosaic.federation.data_record import DataRecord
 from fedmosaic.files import atomic_folder, write_atomic
 
 CHECKPOINTS = 2
@@ -94,7 +96,7 @@ class RunFolder:
         try:
             content = read_yaml(config, "run settings")
         except ConfigError as error:
-            raise CheckpointError(str(error)) from error
+            raise CheckpointError(f"the run {path} cannot be read: {error}") from error
         former = ""
         if isinstance(content, dict) and isinstance(scenario := content.get("scenario"), dict):
             former = next(iter(renamed.former_keys(scenario)), "")
@@ -122,7 +124,13 @@ class RunFolder:
         Only the process that continues the run may call this, since no other may be writing.
         """
         half = [*self.checkpoints.glob(".round-*"), *self.path.glob(".adapters.*")]
-        for name in ("config.yaml", "placement.json", "metrics.jsonl", "summary.json"):
+        for name in (
+            "config.yaml",
+            "data.safetensors",
+            "placement.json",
+            "metrics.jsonl",
+            "summary.json",
+        ):
             half += self.path.glob(f".{name}.*")
         for leftover in half:
             if leftover.is_dir():
@@ -130,6 +138,20 @@ class RunFolder:
             else:
                 leftover.unlink(missing_ok=True)
         self._prune()
+
+    # --- data ---------------------------------------------------------------------------------
+    def write_data_record(self, record: DataRecord) -> None:
+        """Write which data the run works on."""
+        write_atomic(self.path / "data.safetensors", record.to_bytes())
+
+    def data_record(self) -> DataRecord | None:
+        """Return which data the run works on; None in a run of an earlier version.
+
+        Raises:
+            CheckpointError: the file is damaged.
+        """
+        path = self.path / "data.safetensors"
+        return DataRecord.read(path) if path.is_file() else None
 
     # --- metrics ------------------------------------------------------------------------------
     def append(self, lines: Sequence[Mapping[str, Any]]) -> None:

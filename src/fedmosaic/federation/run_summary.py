@@ -25,7 +25,8 @@ def summary_of(settings: RunSettings, lines: Sequence[Line]) -> dict[str, Any]:
         :func:`fedmosaic.evaluation.summarise` for the definitions. ``groups`` lists the groups of
         clients, empty if the scenario has none. ``also`` holds Self and Others of other views and
         of evaluations before local training. ``memory`` is the most that a process with clients
-        held, in bytes.
+        held, in bytes. ``data_changes`` is there if the data changed during the run: after how
+        many rounds, and which files.
     """
     scores = [Record.from_json(line) for line in lines if line["kind"] == "score"]
     rounds = [line for line in lines if line["kind"] == "round"]
@@ -58,8 +59,27 @@ def summary_of(settings: RunSettings, lines: Sequence[Line]) -> dict[str, Any]:
             "server": _seconds(rounds, "server"),
             "checkpoint": _seconds(rounds, "checkpoint"),
         },
+        **({"data_changes": changes} if (changes := _data_changes(lines)) else {}),
         "memory": max((line["memory"] for line in turns if "memory" in line), default=0),
     }
+
+
+def _data_changes(lines: Sequence[Line]) -> list[dict[str, Any]]:
+    """Return the changes of the data that were accepted during the run."""
+    return [
+        {key: line[key] for key in ("round", "changes")} for line in lines if line["kind"] == "data"
+    ]
+
+
+def data_notes(summary: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for every change of the data that was accepted during a run."""
+    return [
+        f"data changed after {found['round']} rounds: {change['file']}: {change['first']}"
+        + (f" ({change['items']} items differ)" if change["items"] > 1 else "")
+        + (f"; {change['leaked']} tested items were trained on before" if change["leaked"] else "")
+        for found in summary.get("data_changes", ())
+        for change in found["changes"]
+    ]
 
 
 def _also(settings: RunSettings, scores: Sequence[Record], view: str) -> dict[str, Any]:

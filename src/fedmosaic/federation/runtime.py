@@ -173,14 +173,15 @@ class Runtime:
         together = list(dict.fromkeys(self.architecture(name) for name in used))
         names = [architecture] if chosen.refine is None else together
         models = [self.backbone(name) for name in names]
-        pivot, examples = self.backbone(chosen.pivot), self._alignment_data()
+        pivot, examples = self.backbone(chosen.pivot), self.alignment_data()
         for model in {one.name: one for one in (pivot, *models)}.values():
             self._require_public(model, examples)
         with self.naming("alignment"):
             found = align(models, pivot, examples, chosen, placement)
         return found[names.index(architecture)]
 
-    def _alignment_data(self) -> Sequence[Example]:
+    def alignment_data(self) -> Sequence[Example]:
+        """Return the public examples on which models are aligned."""
         size = self.scenario.alignment.size
         if size is None or self.scenario.data.public == "none":
             return self.public()

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from fedmosaic.federation.run_summary import data_notes
 from fedmosaic.reporting.terminal import Column, TextTable, print_parts
 from fedmosaic.reporting.units import amount, duration, operations, percent
 
@@ -88,4 +89,4 @@ def _notes(summary: Mapping[str, Any]) -> list[str]:
     ]
     if summary.get("refused"):
         notes.append(f"{summary['refused']} updates refused (see metrics.jsonl)")
-    return notes
+    return notes + data_notes(summary)

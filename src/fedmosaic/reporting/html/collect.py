@@ -13,6 +13,7 @@ from pathlib import Path
 from fedmosaic.errors import CheckpointError, FedMosaicError
 from fedmosaic.experiments.compare import PLAN, RESULT
 from fedmosaic.experiments.variants import slug
+from fedmosaic.federation.run_summary import data_notes
 from fedmosaic.reporting.html.run_data import RunData, read_run
 
 
@@ -102,6 +103,7 @@ def _add_run(folder: Path, label: str | None, name: str, collected: Collected) -
         )
     else:
         collected.runs.append(run)
+        collected.notes += [f"{name}: {note}" for note in data_notes(run.summary)]
 
 
 def _reason(error: Exception) -> str:
