@@ -5,6 +5,7 @@ from fedmosaic.data.options.field import choices_of_field
 from fedmosaic.data.options.match import match_option
 from fedmosaic.data.options.prompt import choices_in_prompt, options_in_prompt
 from fedmosaic.data.options.spelling import spelled
+from fedmosaic.data.options.values import lists_nothing
 
 __all__ = [
     "Choices",
@@ -12,6 +13,7 @@ __all__ = [
     "OptionsError",
     "choices_in_prompt",
     "choices_of_field",
+    "lists_nothing",
     "match_option",
     "options_in_prompt",
     "spelled",

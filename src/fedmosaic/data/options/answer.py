@@ -21,7 +21,7 @@ _LABEL_FIRST = re.compile(
 _LEAD = (
     r"(?:(?<![A-Za-z])(?:answers?|options?|choices?|letter|antwort|respuesta|réponse|risposta)\b"
     r"|答案|选项|選項|選択肢|正解|答え|정답|답)"
-    r"(?:\s*(?:is|would\s+be|should\s+be|ist|es|est|è|应该是|是|为|應該是|は|은|는)(?![A-Za-z]))?"
+    r"(?:\s*(?:(?:is|would\s+be|should\s+be|ist|es|est|è)\b|应该是|應該是|是|为|為|は|은|는))?"
     r"""[\s:：(（\[【{"'“‘`*_]*"""
 )
 # After a letter in running text. "A" and "I" are words, too: "the answer is A heron".

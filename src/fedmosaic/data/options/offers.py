@@ -43,14 +43,14 @@ class Offer:
 
     Attributes:
         start: where it begins in the prompt.
-        listings: the ways to read it, the likeliest first.
+        lists: the ways to read it, the likeliest first.
         clear: it can only be meant as options, even if the answer is none of them.
         sentences: the answer may be a sentence with an option.
         joins: pieces that together spell the answer are one option.
     """
 
     start: int
-    listings: tuple[OptionList, ...]
+    lists: tuple[OptionList, ...]
     clear: bool
     sentences: bool
     joins: bool = False

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 
-from fedmosaic.data.options.answer import Named, sentence, whole_answer
-from fedmosaic.data.options.choices import Choices, NotOffered, OptionList, OptionsError
-from fedmosaic.data.options.lists import joined
+from fedmosaic.data.options.choices import Choices, NotOffered, OptionsError
 from fedmosaic.data.options.match import match_option
-from fedmosaic.data.options.offers import Offer, asks_for_labels, offers
+from fedmosaic.data.options.naming import named_in
+from fedmosaic.data.options.offers import asks_for_labels, offers
 from fedmosaic.data.options.spelling import in_form
 
 _LETTER = re.compile(r"^[\s(（\[*]*[A-Z][\s)）\].:*]*$")  # an answer that can only be a label
@@ -40,33 +39,18 @@ def choices_in_prompt(prompt: str, answer: str) -> Choices | None:
         OptionsError: the answer may be either of two options.
     """
     for offer in offers(prompt):
-        found = _named(answer, offer, asks_for_labels(prompt))
+        found = named_in(
+            answer,
+            offer.lists,
+            asks_for_labels(prompt),
+            sentences=offer.sentences,
+            joins=offer.joins,
+        )
         if found is not None:
             named, listing = found
             return Choices(in_form(answer, named, listing), named.index, answer)
-        if offer.clear or (offer.listings[0].labels and _LETTER.match(answer)):
-            raise NotOffered(answer, offer.listings[0].texts)
-    return None
-
-
-def _named(answer: str, offer: Offer, prefer_label: bool) -> tuple[Named, OptionList] | None:
-    """Return the option that an answer names, and the reading of the list that has it."""
-    for listing in offer.listings:  # an option that the answer is to the letter
-        if answer.strip() in (*listing.texts, *listing.labels):
-            named = whole_answer(answer, listing, prefer_label)
-            if named is not None:
-                return named, listing
-    for listing in offer.listings:
-        named = whole_answer(answer, listing, prefer_label)
-        if named is not None:
-            return named, listing
-        whole = joined(listing.texts, answer) if offer.joins and not listing.labels else None
-        if whole is not None and (named := whole_answer(answer, OptionList(whole))) is not None:
-            return named, OptionList(whole)
-    if offer.sentences:
-        named = sentence(answer, offer.listings[0])
-        if named is not None:
-            return named, offer.listings[0]
+        if offer.clear or (offer.lists[0].labels and _LETTER.match(answer)):
+            raise NotOffered(answer, offer.lists[0].texts)
     return None
 
 
