@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from rich.console import Console
@@ -12,6 +13,8 @@ from fedmosaic.reporting.summary import MEASURES
 from fedmosaic.reporting.terminal import print_parts
 
 LABEL_WIDTH = 10
+# The tokens of an image are often hundreds of the same one.
+_REPEATED = re.compile(r"(<[^<>]+>)\1{3,}")
 
 
 def print_items(items: Sequence[ShownItem], console: Console | None = None) -> None:
@@ -51,5 +54,9 @@ def item_rows(item: ShownItem) -> Iterator[tuple[str, str]]:
     if item.encoded:
         learned = sum(label >= 0 for label in item.encoded["label_ids"])
         yield "tokens", f"{len(item.encoded['ids'])}, of which {learned} are learned"
-        yield "sample", item.encoded["tokens"]
+        yield "sample", _REPEATED.sub(_counted, item.encoded["tokens"])
         yield "learned", item.encoded["labels"]
+
+
+def _counted(found: re.Match[str]) -> str:
+    return f"{found[1]} × {len(found[0]) // len(found[1])} "

@@ -35,6 +35,9 @@ class Notes:
             for text, count in self._kinds.values()
         ]
         if self._unused:
-            fields = ", ".join(f"{name!r} ({count})" for name, count in self._unused.items())
-            found.append(f"{self.path}: fields that are not used (of so many items): {fields}")
+            fields = ", ".join(
+                f"{name!r} of {count} item{'s' * (count > 1)}"
+                for name, count in self._unused.items()
+            )
+            found.append(f"{self.path}: not used: {fields}")
         return found
