@@ -25,7 +25,7 @@ COMMANDS = {
     "adapt": "Measure how fast the clients of finished runs learn new tasks.",
     "list": "List algorithms, scenarios, models or datasets.",
     "export": "Write a client's adapter as a standard PEFT LoRA adapter.",
-    "data": "Show what a run would learn from data, and check it.",
+    "data": "Get data, show what a run would learn from it, and check it.",
     "model": "Check whether models can be trained here.",
     "align": "Align the frozen A and B matrices of several models.",
     "miniature": "Rebuild the small models that come with the library.",

@@ -9,14 +9,14 @@ where none was found; this is no permission.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from fedmosaic.data.llava_json import drake_file
 from fedmosaic.errors import DataError, nearest
 
+Split = Literal["train", "test"]
 UNKNOWN = "unknown"
 _SLASH = re.compile(r"/(?=\d+$)")  # a task's name may be written VSR/0
 
@@ -177,34 +177,43 @@ def sources_of(benchmark: str) -> list[DataSource]:
     return [source for source in SOURCES.values() if source.benchmark == benchmark]
 
 
+def drake_file(root: Path, dataset: str, subset: int, split: Split) -> Path:
+    """Return the path of one split of a dataset's subset in the layout of DRAKE and HFLB."""
+    return root / dataset / split / f"dataset-{subset}.json"
+
+
 def absent_files(source: DataSource, folder: Path) -> list[Path]:
     """Return the task files of a data set that its folder lacks."""
-    splits: tuple[Literal["train", "test"], ...] = ("train", "test")
+    splits: tuple[Split, ...] = ("train", "test")
     pairs = [(subset, split) for subset in source.subsets for split in splits]
     files = [drake_file(folder.parent, folder.name, subset, split) for subset, split in pairs]
     return [path for path in files if not path.is_file()]
 
 
-def how_to_get(tasks: Iterable[str], root: Path) -> str:
+def how_to_get(tasks: Sequence[str], root: Path) -> str:
     """Say in one line which data sets of tasks do not lie below ``root``, and how they are had.
 
     Args:
-        tasks: names of tasks, such as those of a scenario; those of no benchmark are left out.
+        tasks: names of tasks, such as those of a scenario. Those of no benchmark are left out, and
+            those that are folders of their own.
         root: the scenario's ``data.root``.
 
     Returns:
         One line without a full stop; empty if nothing is missing.
     """
     known = {task: source for source in SOURCES.values() for task in source.tasks}
-    needed = [known[name] for task in tasks if (name := _SLASH.sub("-", task)) in known]
+    own = [task for task in tasks if (root / task).is_dir() or Path(task).is_dir()]
+    names = [_SLASH.sub("-", task) for task in tasks if task not in own]
+    needed = [known[name] for name in names if name in known]
     lacking = [s for s in dict.fromkeys(needed) if absent_files(s, root / s.name)]
     parts = []
     for name, found in BENCHMARKS.items():
         here = {source.name for source in lacking if source.benchmark == name}
         names = ",".join(source.name for source in sources_of(name) if source.name in here)
         if names:
+            place = "the working folder" if root == Path() else str(root)
             parts.append(
-                f"{root} lacks {len(here)} data set{'s' * (len(here) > 1)} of {found.title}; get "
+                f"{place} lacks {len(here)} data set{'s' * (len(here) > 1)} of {found.title}; get "
                 f"what is missing with `fedmosaic data download {name} --to {root} --only {names}`"
             )
     return "; ".join(parts)

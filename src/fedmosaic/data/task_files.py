@@ -18,20 +18,15 @@ from typing import Literal
 from fedmosaic.data.example import Task
 from fedmosaic.data.reading.files import RECORD_TYPES, read_examples
 from fedmosaic.data.records import FileExamples, choose
+from fedmosaic.data.sources import Split, drake_file, how_to_get
 from fedmosaic.data.splits import TaskFiles, files_of_folder, files_of_path
 from fedmosaic.errors import DataError, nearest
 from fedmosaic.seeding import rng, seed_for
 
 Kind = Literal["choice", "open"]
 Metric = Literal["accuracy", "f1", "rouge_l"]
-Split = Literal["train", "test"]
 _SUBSET = re.compile(r"(?P<dataset>.+)[/-](?P<subset>\d+)")
 _TEST_SHARE = 0.2
-
-
-def drake_file(root: Path, dataset: str, subset: int, split: Split) -> Path:
-    """Return the path of one split of a dataset's subset in the layout of DRAKE and HFLB."""
-    return root / dataset / split / f"dataset-{subset}.json"
 
 
 def is_file_task(ref: str, root: Path) -> bool:
@@ -169,10 +164,11 @@ def _dataset_and_subset(ref: str, root: Path) -> tuple[str, int]:
     Raises:
         DataError: there is no such dataset; the message has the nearest names.
     """
+    missing = how_to_get([ref], root)
     if not root.is_dir():
         raise DataError(
             f"task {ref!r}: the folder {root} does not exist;"
-            " set data.root to where the datasets lie"
+            f" {missing or 'set data.root to where the datasets lie'}"
         )
     match = _SUBSET.fullmatch(ref)
     if match and _is_subset(ref, root):
@@ -186,4 +182,5 @@ def _dataset_and_subset(ref: str, root: Path) -> tuple[str, int]:
         " Other sources: miniature/<name>, easy-vqa/<name>, reference/<name>,"
         " or the path of a data file (.json, .jsonl, .csv, .parquet …) or folder."
     )
-    raise DataError(f"unknown task {ref!r}{searched}.{nearest(ref, known) or sources}")
+    hint = nearest(ref, known) or (f" {missing}" if missing else sources)
+    raise DataError(f"unknown task {ref!r}{searched}.{hint}")

@@ -13,7 +13,8 @@ from typing import Any
 
 from fedmosaic.algorithms import algorithm_class, algorithm_names
 from fedmosaic.config import RunSettings
-from fedmosaic.errors import ConfigError, Interrupted, nearest
+from fedmosaic.data.sources import how_to_get
+from fedmosaic.errors import ConfigError, DataError, Interrupted, nearest
 from fedmosaic.federation.callbacks import Callback
 from fedmosaic.federation.data_change import data_to_continue
 from fedmosaic.federation.data_record import DataRecord
@@ -83,6 +84,7 @@ def new_run(
     """
     settings = settings.model_copy(update={"versions": versions()})
     folder = RunFolder.vacant(out)
+    _check_data_sets(settings)
     prepare_torch(settings)
     runtime = Runtime(settings)
     _check_views(runtime)
@@ -94,6 +96,14 @@ def new_run(
         folder.create(runtime.settings)
         folder.write_data_record(record)
         return _finish(loop)
+
+
+def _check_data_sets(settings: RunSettings) -> None:
+    """Raise DataError if data sets of a benchmark are missing, before models are loaded."""
+    scenario = settings.scenario
+    tasks = [task.name for client in scenario.clients for task in client.tasks]
+    if missing := how_to_get(tasks, scenario.data.root or Path()):
+        raise DataError(f"{settings.name}: {missing}")
 
 
 def resume(

@@ -125,6 +125,7 @@ def _models() -> Listing:
 
 def _datasets() -> Listing:
     from fedmosaic.data import easy_vqa, reference
+    from fedmosaic.data.sources import BENCHMARKS, SOURCES
     from fedmosaic.miniature.benchmark.load import task_names, unseen_names
 
     columns = {
@@ -132,24 +133,44 @@ def _datasets() -> Listing:
         "count": Column("number", right=True),
         "content": Column("content", wrap=True),
         "needs": Column("needs", wrap=True),
+        "licence": Column("licence of the source", wrap=True),
     }
     drawn = len(task_names()) + len(unseen_names())
     rows = [
-        ("miniature/<name>", drawn, "drawn pictures, structured like DRAKE", "nothing"),
-        ("easy-vqa/<name>", len(easy_vqa.TASKS), "pictures of one shape", "fedmosaic[examples]"),
+        ("miniature/<name>", drawn, "drawn pictures, structured like DRAKE", "nothing", ""),
+        (
+            "easy-vqa/<name>",
+            len(easy_vqa.TASKS),
+            "pictures of one shape",
+            "fedmosaic[examples]",
+            "",
+        ),
         (
             "reference/<name>",
             len(reference.TASKS),
             "text about words, cities and countries",
             "fedmosaic[reference]",
+            "MIT",
+        ),
+        *(
+            (
+                f"{source.name}-<k>",
+                len(source.subsets),
+                f"{BENCHMARKS[source.benchmark].title}{', unseen' * source.unseen}: "
+                + source.content,
+                f"fedmosaic data download {source.benchmark}",
+                source.licence,
+            )
+            for source in SOURCES.values()
         ),
         (
             "<Dataset>-<k>",
             None,
-            "DRAKE, HFLB and other benchmarks in their own layout",
+            "other data in the layout of DRAKE, <Dataset>/{train,test}/dataset-<k>.json",
             "setting data.root: their folder",
+            "",
         ),
-        ("<path>.json, .jsonl", None, "your own conversations or instructions", "nothing"),
+        ("<path>.json, .jsonl", None, "your own conversations or instructions", "nothing", ""),
     ]
     entries = [dict(zip(columns, row, strict=True)) for row in rows]
     note = "public data: miniature/public, reference/public, synthetic, synthetic/text, or a file"

@@ -1,4 +1,4 @@
-"""Implement ``fedmosaic data``: look at data before training.
+"""Implement ``fedmosaic data``: get data, and look at it before training.
 
 Each action has a file of its own in this folder, like the commands.
 """
@@ -11,6 +11,7 @@ from importlib import import_module
 # Name of an action, which is also its module in this package, and what it does.
 ACTIONS = {
     "show": "Print what a run would learn from a file or a task.",
+    "download": "Download DRAKE or HFLB, the paper's benchmarks, or some of their data sets.",
 }
 
 

@@ -90,6 +90,22 @@ def survey(
     ]
 
 
+def list_data_sets(
+    benchmark: Benchmark, root: Path, names: Sequence[str] = (), endpoint: str | None = None
+) -> tuple[list[DataSetState], str]:
+    """Return how data sets stand, as :func:`survey`, and why the Hub was not reached, if so.
+
+    Raises:
+        DataError: a name is unknown.
+    """
+    sources = chosen_sources(benchmark, names)
+    try:
+        return survey(benchmark, root, names, endpoint), ""
+    except DataError as error:
+        states = [DataSetState(source, state_of(source, root)) for source in sources]
+        return states, f"sizes are not known: {error}"
+
+
 def download(
     benchmark: Benchmark,
     root: Path,
@@ -121,15 +137,16 @@ def download(
     states = [DataSetState(s, state_of(s, root)) for s in chosen_sources(benchmark, names)]
     if all(state.state.startswith("there") for state in states):
         return states
+    states = survey(benchmark, root, names, endpoint)
+    wanted = [state for state in states if not state.state.startswith("there")]
+    for state in wanted:
+        _check_possible(state, benchmark, root, bool(names))
+    todo = {state.source: state.archive for state in wanted if state.archive is not None}
     with _only_one(root):
-        states = survey(benchmark, root, names, endpoint)
-        wanted = [state for state in states if not state.state.startswith("there")]
-        for state in wanted:
-            _check_possible(state, benchmark, root, bool(names))
-        todo = {state.source: state.archive for state in wanted if state.archive is not None}
         _check_space(root, todo)
         for source, archive in todo.items():
-            _get(source, archive, root, progress(source.name))
+            if not state_of(source, root).startswith("there"):  # nor put there in the meantime
+                _get(source, archive, root, progress(source.name))
     return [DataSetState(s.source, state_of(s.source, root), s.archive) for s in states]
 
 

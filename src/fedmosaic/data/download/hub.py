@@ -21,7 +21,7 @@ from fedmosaic.errors import DataError
 
 ARCHIVES = re.compile(r"\.(tar|tar\.gz|tgz|tar\.bz2|tar\.xz)$")
 RANGE = 2**30  # bytes asked for at a time; the Hub refuses whole files above 50 GB
-CHUNK = 2**20  # bytes read at a time
+CHUNK = 2**20  # bytes of a file read at a time
 TIMEOUT = 30.0  # seconds without an answer
 ATTEMPTS = 5  # connections that break one after the other without a byte
 WAIT = 1.0  # seconds before the second of them; each later one waits longer
@@ -173,7 +173,7 @@ def _fetch_range(archive: Archive, file: Any, progress: Progress) -> None:
             file.truncate()
         elif not given.startswith(f"bytes {start}-"):
             raise DataError(f"the server sent the range {given!r}, not bytes {start}-{end}")
-        for chunk in response.iter_bytes(CHUNK):
+        for chunk in response.iter_bytes():
             file.write(chunk)
             progress("downloading", file.tell(), archive.size)
     if file.tell() == start:
@@ -209,4 +209,6 @@ def reaching(repository: str, address: str) -> Iterator[None]:
         if not type(error).__module__.startswith("httpx"):
             raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConnectionBroken(f"{address} cannot be reached ({reason})") from error
+        raise ConnectionBroken(
+            f"{address} cannot be reached ({reason}); is there a network?"
+        ) from error
