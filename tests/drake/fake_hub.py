@@ -137,3 +137,11 @@ def data_set(name: str, subsets: int = 1, pictures: int = 3, size: int = 5000) -
     }
     pixels = {f"{name}/images/{n}.jpg": bytes([n]) * (size + n) for n in range(pictures)}
     return files | pixels
+
+
+FILES = {
+    "README.md": b"# DRAKE",
+    "VSR.tar": archive(data_set("VSR")),
+    "NLVR2.tar": archive(data_set("NLVR2", subsets=2)),
+    "llava_ft/ocr_vqa.tar": archive(data_set("ocr_vqa")),
+}

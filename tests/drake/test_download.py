@@ -3,35 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from filelock import FileLock
 
-from fedmosaic.cli import main
 from fedmosaic.data.download import data_sets, download, hub, state_of
 from fedmosaic.data.download.data_sets import RECORD, WORK
 from fedmosaic.data.sources import SOURCES, benchmark
 from fedmosaic.errors import DataError
-from tests.drake.fake_hub import COMMIT, FakeHub, archive, data_set, serving
+from tests.drake.fake_hub import COMMIT, FILES, FakeHub, archive, data_set
 
 DRAKE = benchmark("drake")
-FILES = {
-    "README.md": b"# DRAKE",
-    "VSR.tar": archive(data_set("VSR")),
-    "NLVR2.tar": archive(data_set("NLVR2", subsets=2)),
-    "llava_ft/ocr_vqa.tar": archive(data_set("ocr_vqa")),
-}
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(hub, "WAIT", 0.0)
-    with serving(FakeHub(FILES)) as served:
-        yield served
 
 
 @pytest.fixture
@@ -142,12 +127,14 @@ def test_unpacking_that_was_stopped_goes_on(
     assert not (tmp_path / "VSR").exists() and state_of(SOURCES["VSR"], tmp_path) == "begun"
     (unpacked,) = (tmp_path / WORK).glob("VSR.*.unpacked")
     before = {path: path.stat().st_ino for path in unpacked.rglob("*.j*")}
-    whole, broken = sorted(before)[:2]
+    complete, broken = sorted(before)[:2]
     broken.write_bytes(b"")  # as if the interruption came while it was written
     server.ranges.clear()
     get("VSR")
     assert not server.ranges and files_of(tmp_path / "VSR") == data_set("VSR")
-    assert (tmp_path / "VSR" / whole.relative_to(unpacked / "VSR")).stat().st_ino == before[whole]
+    assert (tmp_path / "VSR" / complete.relative_to(unpacked / "VSR")).stat().st_ino == before[
+        complete
+    ]
 
 
 def test_what_was_begun_of_another_version_is_removed(
@@ -248,62 +235,3 @@ def test_two_downloads_into_one_folder(get: Callable[..., Any], tmp_path: Path) 
 def test_a_named_data_set_that_the_hub_lacks(get: Callable[..., Any]) -> None:
     with pytest.raises(DataError, match="SNUMPR/DRAKE on the Hub has no archive of CIRR; its sour"):
         get("CIRR")
-
-
-def run(*arguments: object) -> int:
-    return main(["data", "download", *map(str, arguments)])
-
-
-def test_the_command(server: FakeHub, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    place = ("--to", tmp_path, "--endpoint", server.address)
-    assert run("drake", "--only", "VSR", *place) == 0
-    out, err = capsys.readouterr()
-    assert "VSR: downloading 20.5 kB" in err and "VSR: unpacking" in err
-    assert out.splitlines()[3].split()[:3] == ["VSR", "1", "there"]
-    assert run("drake", "--list", "--json", *place) == 0
-    found = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)}
-    assert found["VSR"]["state"] == "there" and found["NLVR2"]["state"] == "missing"
-    assert found["NLVR2"]["archive_bytes"] == len(FILES["NLVR2.tar"])
-    assert (
-        found["iconqa"]["licence"] == "CC BY-NC-SA 4.0" and found["CIRR"]["archive_bytes"] is None
-    )
-
-
-@pytest.mark.parametrize(
-    ("arguments", "status", "message"),
-    [
-        (["drakee"], 200, "unknown benchmark 'drakee'. Did you mean 'drake'?"),
-        (["drake", "--only", "VSRR"], 200, "DRAKE has no data set 'VSRR'. Did you mean 'VSR'"),
-        (["drake"], 503, "answers with HTTP status 503"),
-        (["drake"], 401, "answers with HTTP status 401"),
-        (["hflb"], 200, "there is no dataset repository SNUMPR/HFLB at http://127.0.0.1"),
-    ],
-)
-def test_mistakes_are_one_line(
-    arguments: list[str],
-    status: int,
-    message: str,
-    server: FakeHub,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    server.status = status
-    place = ("--to", tmp_path / "new", "--endpoint", server.address)
-    assert run(*arguments, *place) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert message in line and not (tmp_path / "new").exists()
-
-
-def test_without_a_network(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    place = ("--to", tmp_path / "new")
-    assert run("drake", "--only", "VSR", *place) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "SNUMPR/DRAKE cannot be read: HF_HUB_OFFLINE is set" in line
-    assert run("drake", "--list", *place) == 0
-    assert "sizes are not known: SNUMPR/DRAKE" in capsys.readouterr().out
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    assert run("drake", *place, "--endpoint", "http://127.0.0.1:9") == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "http://127.0.0.1:9 cannot be reached" in line and not (tmp_path / "new").exists()

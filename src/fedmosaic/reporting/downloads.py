@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn
@@ -79,20 +80,8 @@ def print_data_sets(
         note: a sentence below the table; default none.
         as_json: print a JSON list of objects instead.
     """
-    entries = [
-        {
-            "name": state.source.name,
-            "state": state.state,
-            "tasks": state.source.tasks,
-            "archive_bytes": state.archive.size if state.archive else None,
-            "content": state.source.content,
-            "images": state.source.images,
-            "licence": state.source.licence,
-            "address": state.source.address,
-        }
-        for state in states
-    ]
     if as_json:
+        entries = [_entry(state) for state in states]
         print(json.dumps(entries, indent=2, ensure_ascii=False))
         return
     columns = [
@@ -115,3 +104,17 @@ def print_data_sets(
         note,
     ]
     print_parts([table, "", *(Text(line, "dim") for line in lines if line)])
+
+
+def _entry(state: DataSetState) -> dict[str, Any]:
+    """Return what is known about a data set, for JSON."""
+    return {
+        "name": state.source.name,
+        "state": state.state,
+        "tasks": state.source.tasks,
+        "archive_bytes": state.archive.size if state.archive else None,
+        "content": state.source.content,
+        "images": state.source.images,
+        "licence": state.source.licence,
+        "address": state.source.address,
+    }

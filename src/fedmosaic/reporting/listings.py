@@ -125,7 +125,6 @@ def _models() -> Listing:
 
 def _datasets() -> Listing:
     from fedmosaic.data import easy_vqa, reference
-    from fedmosaic.data.sources import BENCHMARKS, SOURCES
     from fedmosaic.miniature.benchmark.load import task_names, unseen_names
 
     columns = {
@@ -152,17 +151,7 @@ def _datasets() -> Listing:
             "fedmosaic[reference]",
             "MIT",
         ),
-        *(
-            (
-                f"{source.name}-<k>",
-                len(source.subsets),
-                f"{BENCHMARKS[source.benchmark].title}{', unseen' * source.unseen}: "
-                + source.content,
-                f"fedmosaic data download {source.benchmark}",
-                source.licence,
-            )
-            for source in SOURCES.values()
-        ),
+        *_benchmark_rows(),
         (
             "<Dataset>-<k>",
             None,
@@ -175,3 +164,16 @@ def _datasets() -> Listing:
     entries = [dict(zip(columns, row, strict=True)) for row in rows]
     note = "public data: miniature/public, reference/public, synthetic, synthetic/text, or a file"
     return Listing(columns, entries, note)
+
+
+def _benchmark_rows() -> list[tuple[str, int, str, str, str]]:
+    """Return a row for each data set of DRAKE and HFLB."""
+    from fedmosaic.data.sources import BENCHMARKS, SOURCES
+
+    rows = []
+    for source in SOURCES.values():
+        title = BENCHMARKS[source.benchmark].title + ", unseen" * source.unseen
+        needs = f"fedmosaic data download {source.benchmark}"
+        content = f"{title}: {source.content}"
+        rows.append((f"{source.name}-<k>", len(source.subsets), content, needs, source.licence))
+    return rows

@@ -8,12 +8,14 @@ archive is fetched by ranges into a file that stays after an interruption, becau
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -116,16 +118,16 @@ def fetch(archive: Archive, path: Path, progress: Progress) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and path.stat().st_size > archive.size:
         path.unlink()
-    with path.open("ab") as file:
+    with path.open("ab", buffering=0) as file:
         failures = 0
-        while (start := file.tell()) < archive.size:
+        while (start := _size(file)) < archive.size:
             try:
                 with reaching(archive.repository, archive.url):
                     _fetch_range(archive, file, progress)
             except ConnectionBroken as error:
-                failures = 0 if file.tell() > start else failures + 1
+                failures = 0 if _size(file) > start else failures + 1
                 if failures == ATTEMPTS:
-                    share = 100 * file.tell() // archive.size
+                    share = 100 * _size(file) // archive.size
                     raise DataError(
                         f"{archive.path}: {error}; {share} % are here: repeat the command to "
                         "continue"
@@ -157,10 +159,14 @@ def verify(archive: Archive, path: Path, progress: Progress) -> None:
         )
 
 
-def _fetch_range(archive: Archive, file: Any, progress: Progress) -> None:
+def _size(file: FileIO) -> int:
+    return os.fstat(file.fileno()).st_size
+
+
+def _fetch_range(archive: Archive, file: FileIO, progress: Progress) -> None:
     """Append one range of the archive to the file."""
     utils: Any = import_module("huggingface_hub.utils")  # its names are not seen by type checkers
-    start = file.tell()
+    start = _size(file)
     end = min(start + RANGE, archive.size) - 1
     wanted = {"Range": f"bytes={start}-{end}", "Accept-Encoding": "identity"}
     headers = utils.build_hf_headers() | wanted
@@ -169,14 +175,13 @@ def _fetch_range(archive: Archive, file: Any, progress: Progress) -> None:
         utils.hf_raise_for_status(response)
         given = response.headers.get("Content-Range", "")
         if response.status_code == 200:  # the server knows no ranges
-            file.seek(0)
-            file.truncate()
+            file.truncate(0)
         elif not given.startswith(f"bytes {start}-"):
             raise DataError(f"the server sent the range {given!r}, not bytes {start}-{end}")
         for chunk in response.iter_bytes():
             file.write(chunk)
-            progress("downloading", file.tell(), archive.size)
-    if file.tell() == start:
+            progress("downloading", _size(file), archive.size)
+    if _size(file) == start:
         raise ConnectionBroken(f"{archive.url} sent nothing")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,7 +36,7 @@ def unpack(archive: Path, name: str, work: Path, progress: Progress) -> Path:
         with archive.open("rb") as raw, tarfile.open(fileobj=raw, mode="r:*") as tar:
             for member in tar:
                 _unpack_member(tar, member, work, archive)
-                progress("unpacking", min(raw.tell(), total), total)
+                progress("unpacking", min(raw.seek(0, os.SEEK_CUR), total), total)
     except (tarfile.TarError, EOFError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # of the disk, not of the archive
