@@ -203,8 +203,8 @@ def how_to_get(tasks: Sequence[str], root: Path) -> str:
     """
     known = {task: source for source in SOURCES.values() for task in source.tasks}
     own = [task for task in tasks if (root / task).is_dir() or Path(task).is_dir()]
-    names = [_SLASH.sub("-", task) for task in tasks if task not in own]
-    needed = [known[name] for name in names if name in known]
+    spelled = [_SLASH.sub("-", task) for task in tasks if task not in own]
+    needed = [known[task] for task in spelled if task in known]
     lacking = [s for s in dict.fromkeys(needed) if absent_files(s, root / s.name)]
     parts = []
     for name, found in BENCHMARKS.items():
