@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fedmosaic.api import (
         adapt,
         align,
+        check_data,
         check_models,
         compare,
         export,
@@ -33,6 +34,7 @@ __all__ = [
     "__version__",
     "adapt",
     "align",
+    "check_data",
     "check_models",
     "compare",
     "export",
@@ -54,6 +56,7 @@ _HOMES = {
     "report": "fedmosaic.api",
     "adapt": "fedmosaic.api",
     "align": "fedmosaic.api",
+    "check_data": "fedmosaic.api",
     "check_models": "fedmosaic.api",
     "load_scenario": "fedmosaic.config.load",
 }

@@ -10,7 +10,7 @@ import pytest
 from fedmosaic.data import Example, Image, Turn
 from fedmosaic.errors import DataError, ModelError
 from fedmosaic.models.backbone import Backbone
-from fedmosaic.models.item_check import _Check, first_refusal
+from fedmosaic.models.item_check import ItemCheck, first_refusal
 from tests.families import VISION, build
 from tests.families.examples import EXAMPLES, ONE, picture
 from tests.families.sample import sample
@@ -92,7 +92,7 @@ def test_no_example_that_is_too_long_is_taken_for_one_that_fits(name: str, tmp_p
     if name in VISION:
         images = [(picture(2, 30, 150),), (ONE, picture(3, 99, 25))]
     for shown in images:
-        check = _Check(base)
+        check = ItemCheck(base)
         check.require(asked("first", "a", *(ONE for _ in shown)))
         (overhead,) = check.lengths.values()
         for text in TEXTS:
@@ -102,3 +102,19 @@ def test_no_example_that_is_too_long_is_taken_for_one_that_fits(name: str, tmp_p
             check.longest = 4 * check.longest + 500
             surely = check._fits(example, overhead)
             assert surely or name in ("smolvlm", "ovis2"), "their processors cannot say"
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen2_vl", "llava_llama"])
+def test_tokens_are_counted_without_encoding(name: str, tmp_path: Path, encoded: list[str]) -> None:
+    base = Backbone.load(str(build(name, tmp_path)))
+    check = ItemCheck(base)
+    shown = () if name == "llama" else (ONE,)
+    check.require(asked("first", "a", *shown))
+    for text in ("b", "of " * 40, "Which of these is red?"):
+        example = asked("other", text, *(picture(2, 30, 150) for _ in shown))
+        check.require(example)
+        found = check.count_tokens(example)
+        assert encoded == ["first"]
+        exact = len(base.encode(example).input_ids)
+        encoded.pop()
+        assert found is not None and abs(found - exact) <= 2, (found, exact)

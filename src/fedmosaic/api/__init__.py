@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from fedmosaic.api.alignment import align
     from fedmosaic.api.comparisons import compare, report
     from fedmosaic.api.data import show_data
+    from fedmosaic.api.data_check import check_data
     from fedmosaic.api.models import check_models
     from fedmosaic.api.runs import export, resume, run, show
 
 __all__ = [
     "adapt",
     "align",
+    "check_data",
     "check_models",
     "compare",
     "export",
@@ -35,6 +37,7 @@ _HOMES = {
     "compare": "comparisons",
     "report": "comparisons",
     "show_data": "data",
+    "check_data": "data_check",
     "check_models": "models",
     "export": "runs",
     "resume": "runs",

@@ -81,12 +81,24 @@ def load_task_file(
         examples = read_examples(files.train, roots=roots)
         if len(examples) < 2:
             raise DataError(f"{path} holds one item; it takes 2 or more to train and test")
-        shuffled = rng(seed, ref, "split").permutation(len(examples)).tolist()
-        held_out = max(1, round(len(examples) * _TEST_SHARE))
-        train = _sample(examples, sorted(shuffled[held_out:]), train_limit, train_seed)
-        test = _sample(examples, sorted(shuffled[:held_out]), test_limit, test_seed)
+        train_part, test_part = held_out(len(examples), ref, seed)
+        train = _sample(examples, train_part, train_limit, train_seed)
+        test = _sample(examples, test_part, test_limit, test_seed)
     train.notes = (*files.notes, *train.notes)
     return _task(ref, train, test, path.stem, kind)
+
+
+def held_out(count: int, ref: str, seed: int) -> tuple[list[int], list[int]]:
+    """Divide the items of a task without a test file into training and test items.
+
+    Args:
+        count: number of its items, 2 or more.
+        ref: name of the task.
+        seed: the scenario's ``data.seed``.
+    """
+    shuffled = rng(seed, ref, "split").permutation(count).tolist()
+    tested = max(1, round(count * _TEST_SHARE))
+    return sorted(shuffled[tested:]), sorted(shuffled[:tested])
 
 
 def task_files(ref: str, root: Path) -> TaskFiles:

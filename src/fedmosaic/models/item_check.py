@@ -31,7 +31,7 @@ def first_refusal(backbone: Backbone, examples: Iterable[Example]) -> Refusal | 
     images and whether it has words, on which chat templates and processors depend. Another example
     of a form is encoded only where it may be too long, or spells a token of its own.
     """
-    check = _Check(backbone)
+    check = ItemCheck(backbone)
     for index, example in enumerate(examples):
         try:
             check.require(example)
@@ -40,13 +40,18 @@ def first_refusal(backbone: Backbone, examples: Iterable[Example]) -> Refusal | 
     return None
 
 
-class _Check:
-    """Require of one example after the other that a model takes it."""
+class ItemCheck:
+    """Require of one example after the other that a model takes it.
+
+    Args:
+        backbone: the model.
+    """
 
     def __init__(self, backbone: Backbone) -> None:
         self.backbone = backbone
         self.longest = context_length(backbone.text_config)
         self.lengths: dict[Form, int] = {}
+        self._overheads: dict[Form, int] = {}
         tokenizer = backbone.tokenizer
         added = {token.content for token in tokenizer.added_tokens_decoder.values()}
         added |= {tokenizer.bos_token, tokenizer.eos_token, backbone.chat.image_token}
@@ -56,14 +61,39 @@ class _Check:
 
     def require(self, example: Example) -> None:
         """Raise what encoding the example would raise."""
-        form = tuple(
-            (turn.role, turn.text.count(IMAGE_MARK), bool(turn.text.strip()))
-            for turn in example.turns
-        )
+        form = _form(example)
         if form in self.lengths and self._fits(example, self.lengths[form]):
             return
         length = len(self.backbone.encode(example).input_ids)
         self.lengths.setdefault(form, length)
+        content = None if form in self._overheads else self._content_tokens(example)
+        if content is not None:
+            self._overheads[form] = length - content
+
+    def count_tokens(self, example: Example) -> int | None:
+        """Return about how many tokens an example has that the model takes, without encoding it.
+
+        They are the tokens of its texts and images, and what the chat template and the joints
+        between texts added in the first example of its form.
+
+        Returns:
+            None where the processor cannot say how many tokens an image has.
+        """
+        overhead = self._overheads.get(_form(example))
+        content = None if overhead is None else self._content_tokens(example)
+        return None if overhead is None or content is None else overhead + content
+
+    def _content_tokens(self, example: Example) -> int | None:
+        """Return the tokens of an example's texts, each for itself, and of its images."""
+        texts = [turn.text.replace(IMAGE_MARK, "") for turn in example.turns]
+        found = self.backbone.tokenizer(texts, add_special_tokens=False)["input_ids"]
+        count = sum(map(len, found))
+        for image in example.images:
+            tokens = self._fixed or self.image_tokens(image.size)
+            if tokens is None:
+                return None
+            count += tokens
+        return count
 
     def _fits(self, example: Example, overhead: int) -> bool:
         """Return whether an example surely fits.
@@ -105,6 +135,12 @@ class _Check:
         except (AttributeError, KeyError, TypeError, ValueError):
             return None
         return int(found)
+
+
+def _form(example: Example) -> Form:
+    return tuple(
+        (turn.role, turn.text.count(IMAGE_MARK), bool(turn.text.strip())) for turn in example.turns
+    )
 
 
 def _most_tokens(text: str) -> int:

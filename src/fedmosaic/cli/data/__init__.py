@@ -10,6 +10,7 @@ from importlib import import_module
 
 # Name of an action, which is also its module in this package, and what it does.
 ACTIONS = {
+    "check": "List everything that is wrong with the data of a scenario, a file or a task.",
     "show": "Print what a run would learn from a file or a task.",
     "download": "Download DRAKE or HFLB, the paper's benchmarks, or some of their data sets.",
 }
