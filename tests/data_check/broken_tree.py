@@ -108,7 +108,7 @@ FAULTS: dict[str, tuple[Any, str]] = {
     "unknown form": ({"id": "29", "length": 3}, "id '29'"),
     "too long for the model": (asked("30", text="of " * 3000, answer="yes"), "tokens"),
     "picture for a model of text": (asked("31", image="good.png"), "takes text only"),
-    "a mark of the model": (asked("32", text="Is this the end </s> of it?"), "</s>"),
+    "a mark of the model": (asked("32", text="Is this the end <|eot_id|> of it?"), "<|eot_id|>"),
 }  # fmt: skip
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from fedmosaic.config import ModelSettings
 from fedmosaic.data.checks.duplicates import ChosenItems, duplicate_notes, shared_items
 from fedmosaic.data.checks.items import Progress, SplitItems, Taker, TaskChecker
 from fedmosaic.data.checks.report import CheckedData, CheckedTask, Fault
+from fedmosaic.data.sources import how_to_get
 from fedmosaic.data.task_files import held_out
 from fedmosaic.data_check.items import HELD_OUT, TaskItems, needs_folder, task_items
 from fedmosaic.data_check.local_models import why_not_local
@@ -31,12 +33,32 @@ def check_data(plan: CheckPlan, progress: Progress = lambda task, done: None) ->
     """
     found = CheckedData(plan.source)
     takers = _load(plan, found, progress)
-    missing = _without_folder(plan)
-    found.tasks += [missing] if missing else []
+    missing = _missing(plan)
+    if missing:
+        found.missing.append(Fault("", _missing_text(plan, missing), file=str(plan.data.root)))
     for planned in plan.tasks:
-        if missing is None or not needs_folder(planned):
+        if planned.spec.name not in missing:
             found.tasks.append(_check_task(planned, plan, takers, progress))
     return found
+
+
+def _missing(plan: CheckPlan) -> list[str]:
+    """Return the tasks whose data is not there at all: their folder, or their data set."""
+    root = plan.data.root or Path()
+    names = [planned.spec.name for planned in plan.tasks if needs_folder(planned)]
+    return [name for name in names if not root.is_dir() or how_to_get([name], root)]
+
+
+def _missing_text(plan: CheckPlan, names: Sequence[str]) -> str:
+    root = plan.data.root or Path()
+    way_out = how_to_get(names, root)
+    if root.is_dir():
+        return way_out
+    listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return (
+        f"{root} does not exist, which should hold the data of {listed};"
+        f" {way_out or 'set data.root (or --root) to where it is'}"
+    )
 
 
 def _load(plan: CheckPlan, found: CheckedData, progress: Progress) -> dict[str, Taker]:
@@ -58,22 +80,6 @@ def _load(plan: CheckPlan, found: CheckedData, progress: Progress) -> dict[str, 
         if reason:
             found.unchecked[model] = reason
     return takers
-
-
-def _without_folder(plan: CheckPlan) -> CheckedTask | None:
-    """Return one fault for all tasks whose folder is missing; None if it is there."""
-    root = plan.data.root
-    if root is None or root.is_dir():
-        return None
-    names = [planned.spec.name for planned in plan.tasks if needs_folder(planned)]
-    if not names:
-        return None
-    listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    text = (
-        f"data.root: the folder {root} does not exist; set data.root (or --root) to the folder that"
-        f" holds the data of {listed}"
-    )
-    return CheckedTask("data.root", kind="", metric="", faults=[Fault("data.root", text)])
 
 
 def _check_task(

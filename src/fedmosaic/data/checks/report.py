@@ -127,18 +127,20 @@ class CheckedData:
 
     Attributes:
         source: what was checked: a scenario, a file, a folder or a task.
-        tasks: the tasks.
+        tasks: the tasks whose data is there.
+        missing: faults that tell of data that is not there.
         unchecked: models that the items were not checked for, and why.
     """
 
     source: str
     tasks: list[CheckedTask] = field(default_factory=list)
+    missing: list[Fault] = field(default_factory=list)
     unchecked: dict[str, str] = field(default_factory=dict)
 
     @property
     def faults(self) -> list[Fault]:
         """Return what is wrong, task by task; one that several tasks have in common, once."""
-        found = (fault for task in self.tasks for fault in task.faults)
+        found = [*self.missing, *(fault for task in self.tasks for fault in task.faults)]
         return list({(f.file, f.item, f.field, f.message, f.model): f for f in found}.values())
 
     @property
