@@ -14,8 +14,8 @@ quickstart: $(VENV)/.installed  ## watch four heterogeneous clients learn from o
 test: $(VENV)/.test  ## the default test suite
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
-test-families: $(VENV)/.test  ## every tiny model family, where the default suite takes a sample
-	FEDMOSAIC_ALL_FAMILIES=1 HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/families tests/federation/test_mixed_families.py
+test-families: $(VENV)/.test  ## every tiny model family and DRAKE scenario, where the default suite takes a sample
+	FEDMOSAIC_ALL_FAMILIES=1 HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/families tests/federation/test_mixed_families.py tests/drake
 
 lint: $(VENV)/.lint  ## style and types
 	$(BIN)/ruff check src tests benchmarks docs
