@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Literal
 
 from pydantic import Field
@@ -83,6 +84,13 @@ class RunSettings(Settings):
 
     versions: dict[str, str] = Field(default_factory=dict)
     """Versions of the library and its dependencies, recorded when the run starts."""
+
+    started: datetime | None = None
+    """Local time at which the run started, recorded then.
+
+    Chat templates that write the date are shown it in the whole run, also after a resume, in
+    ``fedmosaic adapt`` and in ``fedmosaic export``. None: they are shown the time of the call.
+    """
 
     def with_steps(self, steps: int) -> RunSettings:
         """Return the settings with another number of local steps per round."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from torch import nn
 
@@ -22,10 +23,12 @@ class ModelPool:
 
     Args:
         settings: device, dtype and loading of the models.
+        time: what chat templates that read the clock are shown; default None, that of loading.
     """
 
-    def __init__(self, settings: ModelSettings) -> None:
+    def __init__(self, settings: ModelSettings, time: datetime | None = None) -> None:
         self.settings = settings
+        self.time = time
         self._backbones: dict[str, Backbone] = {}
 
     def backbone(self, name: str) -> Backbone:
@@ -39,7 +42,9 @@ class ModelPool:
                 attn_implementation=self.settings.attn_implementation,
                 device_map=self.settings.device_map,
             )
-            self._backbones[name] = Backbone.load(name, options)
+            backbone = Backbone.load(name, options)
+            backbone.chat.time = self.time or backbone.chat.time
+            self._backbones[name] = backbone
         return self._backbones[name]
 
     def towers(self) -> list[nn.Module]:

@@ -29,6 +29,7 @@ from fedmosaic.federation.runtime import Runtime
 from fedmosaic.federation.signature_choice import choose_signature_model
 from fedmosaic.federation.transport import InProcess, Transport
 from fedmosaic.federation.workers import Workers
+from fedmosaic.models.clock import current_time
 
 PACKAGES = ("fedmosaic", "torch", "transformers", "peft", "numpy", "safetensors")
 
@@ -82,7 +83,8 @@ def new_run(
     Raises:
         FedMosaicError: names what is wrong, before any training and before the folder is made.
     """
-    settings = settings.model_copy(update={"versions": versions()})
+    began = {"versions": versions(), "started": settings.started or current_time()}
+    settings = settings.model_copy(update=began)
     folder = RunFolder.vacant(out)
     _check_data_sets(settings)
     prepare_torch(settings)

@@ -95,7 +95,7 @@ class Runtime:
         self.algorithm = make_algorithm(settings.algorithm, settings.scenario, settings.seed)
         self.scenario = scenario_for(settings.algorithm, settings.scenario)
         self.settings = settings.model_copy(update={"scenario": self.scenario})
-        self.models = models or ModelPool(self.scenario.models)
+        self.models = models or ModelPool(self.scenario.models, settings.started)
         self.tasks = tasks or TaskPool(self.scenario.data)
         self._adapted: dict[tuple[str, int], AdaptedModel] = {}
         self._cached: dict[str, Any] = {}

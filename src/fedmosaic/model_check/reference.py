@@ -30,7 +30,7 @@ def own_ids(backbone: Backbone, example: Example) -> list[int]:
         if not chat.has_template:
             return list(tokenizer(chat.render(example.turns))["input_ids"])
         messages = chat.messages(example.turns)
-        return list(tokenizer.apply_chat_template(messages, return_dict=False))
+        return list(tokenizer.apply_chat_template(messages, return_dict=False, **chat.clock))
     if not processor.chat_template:
         # As Transformers does where the template is the processor's.
         text, bos = chat.render(example.turns), backbone.tokenizer.bos_token
@@ -45,6 +45,7 @@ def own_ids(backbone: Backbone, example: Example) -> list[int]:
         return_dict=True,
         return_tensors="pt",
         processor_kwargs={"images": pictures} if pictures else {},
+        **chat.clock,
     )
     return _first_row(out["input_ids"])
 

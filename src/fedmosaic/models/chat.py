@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -13,11 +12,13 @@ import jinja2
 
 from fedmosaic.data.example import IMAGE_MARK, Turn
 from fedmosaic.errors import ModelError
+from fedmosaic.models.clock import clock_arguments, current_time
 from fedmosaic.models.turn_text import (
     PROBE,
     PROBES,
     Message,
     Piece,
+    RenderedChat,
     Span,
     check_words,
     match_pieces,
@@ -36,26 +37,6 @@ PLAIN_TEMPLATE = (
 _LISTED = ("'type'", '"type"')
 
 
-@dataclass(frozen=True)
-class RenderedChat:
-    """Hold a conversation as the chat template writes it.
-
-    Attributes:
-        text: The whole text, with one placeholder for each image.
-        spans: Places of the turns' texts, in the order of the text.
-    """
-
-    text: str
-    spans: tuple[Span, ...]
-
-    def turn(self, index: int) -> tuple[int, int] | None:
-        """Return the first and last place of a turn's text; None for a turn without text."""
-        own = [span for span in self.spans if span.turn == index]
-        if not own:
-            return None
-        return min(span.start for span in own), max(span.stop for span in own)
-
-
 class ChatFormat:
     """Write conversations by the chat template of a model.
 
@@ -71,6 +52,7 @@ class ChatFormat:
 
     Attributes:
         image_token: Stands in the text for one image; None for a text-only model.
+        time: What a template that reads the clock is shown; by default when this was made.
     """
 
     def __init__(
@@ -87,6 +69,7 @@ class ChatFormat:
         self.has_template = bool(getattr(self._writer, "chat_template", None))
         self.image_token: str | None = getattr(processor, "image_token", None)
         self._written_image = (self.image_token or IMAGE_MARK).join(image_marks)
+        self.time = current_time()
         self._warned: set[str] = set()
         self._plain_system = False
 
@@ -208,6 +191,11 @@ class ChatFormat:
             messages.append(("user", (*preface, Piece(len(turns), 0, ""))))
         return messages
 
+    @property
+    def clock(self) -> dict[str, Any]:
+        """Return the arguments that pin the clock of the template."""
+        return clock_arguments(getattr(self._writer, "chat_template", None), self.time)
+
     def _write(self, messages: Sequence[Message], generation: bool = False) -> str:
         return self._apply(messages, generation, self._as_parts)
 
@@ -217,7 +205,8 @@ class ChatFormat:
                 self._as_dicts(messages, as_parts),
                 tokenize=False,
                 add_generation_prompt=generation,
-                chat_template=None if self.has_template else PLAIN_TEMPLATE,
+                **({} if self.has_template else {"chat_template": PLAIN_TEMPLATE}),
+                **self.clock,
             )
         except (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:
             raise ModelError(

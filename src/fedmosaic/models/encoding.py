@@ -14,7 +14,8 @@ from torch import Tensor
 from fedmosaic.data.example import Example, Turn
 from fedmosaic.data.image import Image
 from fedmosaic.errors import ModelError
-from fedmosaic.models.chat import ChatFormat, RenderedChat
+from fedmosaic.models.chat import ChatFormat
+from fedmosaic.models.turn_text import RenderedChat
 
 IGNORE = -100
 

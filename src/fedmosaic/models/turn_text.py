@@ -52,6 +52,26 @@ class Span:
     stop: int
 
 
+@dataclass(frozen=True)
+class RenderedChat:
+    """Hold a conversation as the chat template writes it.
+
+    Attributes:
+        text: The whole text, with one placeholder for each image.
+        spans: Places of the turns' texts, in the order of the text.
+    """
+
+    text: str
+    spans: tuple[Span, ...]
+
+    def turn(self, index: int) -> tuple[int, int] | None:
+        """Return the first and last place of a turn's text; None for a turn without text."""
+        own = [span for span in self.spans if span.turn == index]
+        if not own:
+            return None
+        return min(span.start for span in own), max(span.stop for span in own)
+
+
 def pieces_of(turn: int, text: str, as_parts: bool) -> Iterator[Piece | None]:
     """Split the text of a turn at its image marks.
 
