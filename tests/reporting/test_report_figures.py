@@ -31,7 +31,7 @@ def test_the_ranking_is_by_self_and_long_bars_leave_the_means_apart() -> None:
         "sft": {"Self": Interval(50, 2, 3), "Others": Interval(30, 100, 3)},
         "best": {"Self": Interval(54, None, 1), "Others": Interval(32, 1, 3)},
     }
-    figure = draw_ranking(estimates, "sft", plot_styles(list(estimates)), WIDE)
+    figure = draw_ranking(estimates, "accuracy", "sft", plot_styles(list(estimates)), WIDE)
     own, others = figure.axes
     assert [text.get_text() for text in own.get_yticklabels()] == ["best", "sft"]
     assert own.get_ylim()[0] > own.get_ylim()[1]  # the first is on top

@@ -119,7 +119,11 @@ def test_group_columns_only_with_groups(
 
 @pytest.mark.parametrize(
     ("metrics", "measures"),
-    [(None, "accuracy"), (["accuracy"], "accuracy"), (["f1", "rouge_l"], "token F1 or ROUGE-L")],
+    [
+        (None, "score"),
+        (["accuracy"], "accuracy"),
+        (["f1", "rouge_l"], "token F1 or ROUGE-L (each task by its own)"),
+    ],
 )
 def test_the_measure_of_a_run_is_named(metrics: list[str] | None, measures: str) -> None:
     stream, measured = io.StringIO(), summary(None, None)

@@ -10,8 +10,8 @@ from fedmosaic.cli.options import add_quiet, names_in
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
     parser.description = (
-        "Train the clients of finished runs on tasks that no client has seen, and measure accuracy "
-        "on the way. Repeat the command to continue after an interruption."
+        "Train the clients of finished runs on tasks that no client has seen, and measure their "
+        "score on the way. Repeat the command to continue after an interruption."
     )
     parser.add_argument("folders", nargs="+", metavar="DIR", help="a run folder")
     parser.add_argument(

@@ -73,6 +73,7 @@ def adapt(
             continue
         client = _client(runtime, spec, task, None if kind == FRESH else checkpoint)
         download = None if kind == FRESH else downloads[spec.name]
+        content["metrics"][task.name] = runtime.task(task).metric
         curves[task.name] = list(_learn(client, task, plan, download, kind == RECEIVED))
         write_atomic(folder.path / FILE, json.dumps(content, indent=1) + "\n")
         if on_result is not None:
@@ -145,7 +146,7 @@ def _learn(
     download: bytes | None,
     start_from_received: bool,
 ) -> Iterator[float]:
-    """Yield the accuracy before training and after every ``plan.every`` steps on the task."""
+    """Yield the score before training and after every ``plan.every`` steps on the task."""
     runtime, algorithm = client.runtime, client.algorithm
     rounds = runtime.scenario.rounds
     client.load_stream(_stream(client, spec, plan))

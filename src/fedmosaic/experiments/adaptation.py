@@ -1,7 +1,7 @@
 """Plan fast adaptation, and read its results: how soon clients learn a new task.
 
-``adaptation.json`` in the run folder holds the accuracy of every client on every task after 0,
-``every``, 2 ``every``, … local steps.
+``adaptation.json`` in the run folder holds the score of every client on every task after 0,
+``every``, 2 ``every``, … local steps, and the metric of every task.
 """
 
 from __future__ import annotations
@@ -78,6 +78,7 @@ def read_adaptation(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         plan = Adaptation(**content["settings"])
+        content.setdefault("metrics", {})  # an earlier version wrote none
         for kind in KINDS:
             for curves in content.setdefault(kind, {}).values():
                 for values in curves.values():
@@ -107,14 +108,14 @@ def mean_curve(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> list[floa
 
 def _check_curve(values: Sequence[float], count: int) -> None:
     if len(values) != count or not all(0 <= value <= 1 for value in values):
-        raise ValueError("a curve has another number of points, or a value that is no accuracy")
+        raise ValueError("a curve has another number of points, or a value that is no score")
 
 
 def begun(path: Path, plan: Adaptation) -> dict[str, Any]:
     """Return what has been measured already."""
     chosen = plan.model_dump(mode="json")
     if not path.is_file():
-        return {"settings": chosen, **{kind: {} for kind in KINDS}}
+        return {"settings": chosen, "metrics": {}, **{kind: {} for kind in KINDS}}
     found = read_adaptation(path)
     for key, value in chosen.items():
         if found["settings"][key] != value:

@@ -14,7 +14,7 @@ from fedmosaic.config import renamed
 from fedmosaic.errors import ConfigError, Interrupted
 from fedmosaic.experiments.grid import Failure, GridListener, Job, run_grid
 from fedmosaic.experiments.plan import Plan, Trials
-from fedmosaic.experiments.summaries import compare_summaries
+from fedmosaic.experiments.summaries import compare_summaries, measured
 from fedmosaic.experiments.sweep import Sweep
 from fedmosaic.federation.resources import parallel_processes
 from fedmosaic.federation.run import versions
@@ -115,6 +115,7 @@ def _run(
         "settings": list(plan.changes),
         "budget": plan.scenario.budget.kind,
         "choice": plan.scenario.evaluation.method,
+        "metrics": measured(summaries),
         "seeds": list(plan.seeds),
         "variants": {
             variant.label: [variant.algorithm, *variant.settings] for variant in plan.variants

@@ -104,6 +104,17 @@ def column_values(runs: Mapping[int, Mapping[str, Any]], column: str) -> dict[in
     return values
 
 
+def measured(summaries: Summaries) -> list[str]:
+    """Return the metrics of the tasks that runs were evaluated on, sorted."""
+    found = {
+        metric
+        for runs in summaries.values()
+        for summary in runs.values()
+        for metric in summary["evaluation"].get("metrics", ())
+    }
+    return sorted(found)
+
+
 def _figures(found: Interval) -> dict[str, float | None]:
     return {
         "mean": round(found.mean, 3),

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from fedmosaic.experiments.adaptation import ADAPTED, FRESH, RECEIVED, complete, mean_curve
+from fedmosaic.reporting.measures import named, opening
 from fedmosaic.reporting.terminal import Column, TextTable, print_parts
 from fedmosaic.reporting.units import percent
 
@@ -20,13 +21,13 @@ STARTS = {
 
 
 def print_curve(client: str, task: str, kind: str, values: Sequence[float]) -> None:
-    """Print the accuracies of one client on one task, in percent.
+    """Print the scores of one client on one task, in percent.
 
     Args:
         client: its name.
         task: the task's name.
         kind: the adapter that the client started with, a key of :data:`STARTS`.
-        values: accuracies from 0 to 1, one a measurement.
+        values: scores from 0 to 1, one a measurement.
     """
     start = "" if kind == ADAPTED else f" from {STARTS[kind]}"
     print(f"{client} · {task}{start}  {' '.join(map(percent, values))}", flush=True)
@@ -35,7 +36,7 @@ def print_curve(client: str, task: str, kind: str, values: Sequence[float]) -> N
 def print_adaptations(
     measured: Mapping[str, Mapping[str, Any]], console: Console | None = None
 ) -> None:
-    """Print the mean accuracy of every run after each measured number of local steps.
+    """Print the mean score of every run after each measured number of local steps.
 
     Args:
         measured: by run folder, what :func:`fedmosaic.experiments.adapt.adapt` returns. All
@@ -43,6 +44,7 @@ def print_adaptations(
         console: where to print; by default standard output.
     """
     settings = next(iter(measured.values()))["settings"]
+    metrics = {name for content in measured.values() for name in content["metrics"].values()}
     steps = [point * settings["every"] for point in range(settings["points"] + 1)]
     table = TextTable(
         [
@@ -50,7 +52,8 @@ def print_adaptations(
             Column("clients start with"),
             *(Column(f"{count} steps", right=True) for count in steps),
         ],
-        title="Accuracy in % on new tasks after local steps, mean over clients and tasks",
+        title=f"{opening(named(metrics, explained=True))} in % on new tasks after local steps, "
+        "mean over clients and tasks",
     )
     for run, content in measured.items():
         for kind, start in STARTS.items():

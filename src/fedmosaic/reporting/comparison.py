@@ -9,13 +9,14 @@ from rich.console import Console
 from rich.text import Text
 
 from fedmosaic.experiments.summaries import COLUMNS, REFERENCE
+from fedmosaic.reporting.measures import named, opening
 from fedmosaic.reporting.summary import GROUP_COLUMNS
 from fedmosaic.reporting.terminal import Column, TextTable, print_parts
 
 Rows = Mapping[str, Mapping[str, Any]]
 MAIN = ("Self", "Others", "Unseen")
 LEGEND = (
-    "Accuracy in % after the last round (AUC: mean over all rounds): mean over seeds ± half-width "
+    "{measure} in % after the last round (AUC: mean over all rounds): mean over seeds ± half-width "
     "of the 95 % t-interval. Differences are paired by seed: to local training (sft), and to the "
     "best of the other algorithms. rank: mean over seeds, 1 is best."
 )
@@ -38,8 +39,13 @@ def print_comparison(result: Mapping[str, Any], console: Console | None = None) 
             parts += ["", _main_table(column, rows, len(result["seeds"]))]
     if more := [column for column in columns if column not in MAIN]:
         parts += ["", _further_table(more, rows)]
-    parts += ["", *(Text(line, "dim") for line in [LEGEND, *notes(result)])]
+    parts += ["", *(Text(line, "dim") for line in [legend(result), *notes(result)])]
     print_parts(parts, console)
+
+
+def legend(result: Mapping[str, Any]) -> str:
+    """Return what the figures of a comparison mean, with the names of their measures."""
+    return LEGEND.format(measure=opening(named(result.get("metrics", ()), explained=True)))
 
 
 def shown_columns(rows: Rows) -> list[str]:
@@ -113,7 +119,7 @@ def markdown(result: Mapping[str, Any], command: str = "") -> str:
         if result["settings"]
         else []
     )
-    lines += [f"Budget: {result['budget']}. Choices by {result['choice']}. {LEGEND}", ""]
+    lines += [f"Budget: {result['budget']}. Choices by {result['choice']}. {legend(result)}", ""]
     lines += markdown_tables(result["scenario"], result["algorithms"])
     lines += [line for note in notes(result) for line in (note, "")]
     return "\n".join(lines)

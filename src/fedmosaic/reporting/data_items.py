@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from fedmosaic.data.shown import ShownItem, describe_image
-from fedmosaic.reporting.summary import MEASURES
+from fedmosaic.reporting.measures import MEASURES
 from fedmosaic.reporting.terminal import print_parts
 
 LABEL_WIDTH = 10

@@ -1,4 +1,4 @@
-"""Print the final table of a run: accuracy of every client on its own and on the others' tasks."""
+"""Print the final table of a run: the score of every client on its own and on the others' tasks."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.text import Text
 
 from fedmosaic.federation.run_summary import data_notes
+from fedmosaic.reporting.measures import named
 from fedmosaic.reporting.terminal import Column, TextTable, print_parts
 from fedmosaic.reporting.units import amount, duration, operations, percent
 
 GROUP_COLUMNS = ("in-group", "out-group")
-MEASURES = {"accuracy": "accuracy", "f1": "token F1", "rouge_l": "ROUGE-L"}
 
 
 def print_summary(summary: Mapping[str, Any], console: Console | None = None) -> None:
@@ -28,7 +28,7 @@ def print_summary(summary: Mapping[str, Any], console: Console | None = None) ->
 
 
 def summary_table(summary: Mapping[str, Any]) -> TextTable:
-    """Build a table with one row a client and one row for their mean; accuracies in percent."""
+    """Build a table with one row a client and one row for their mean; scores in percent."""
     grouped = has_groups(summary)
     columns = [Column("client"), Column("model", style="dim")]
     columns += [Column("self", right=True), Column("others", right=True)]
@@ -39,8 +39,8 @@ def summary_table(summary: Mapping[str, Any]) -> TextTable:
         title += f" · after {rounds['done']} of {rounds['of']} rounds"
     table = TextTable(columns, title=title)
     for name, client in summary["clients"].items():
-        table.add(name, client.get("model", ""), *_accuracies(client, grouped))
-    table.add("mean", "", *_accuracies(summary, grouped), style="bold", spaced=True)
+        table.add(name, client.get("model", ""), *_scores(client, grouped))
+    table.add("mean", "", *_scores(summary, grouped), style="bold", spaced=True)
     return table
 
 
@@ -53,7 +53,7 @@ def has_groups(summary: Mapping[str, Any]) -> bool:
     return all(others.get(part, {}).get("last") is not None for part in ("in_group", "out_group"))
 
 
-def _accuracies(measured: Mapping[str, Any], grouped: bool) -> list[str]:
+def _scores(measured: Mapping[str, Any], grouped: bool) -> list[str]:
     others = measured["others"]
     parts = [measured["self"], others]
     parts += [others.get(name, {}) for name in ("in_group", "out_group") if grouped]
@@ -65,7 +65,7 @@ def _notes(summary: Mapping[str, Any]) -> list[str]:
     evaluation = summary["evaluation"]
     seconds, size = summary["seconds"], summary["bytes"]
     groups = "; in-group, out-group: tasks of the same and of other groups"
-    measures = " or ".join(MEASURES[name] for name in evaluation.get("metrics") or ("accuracy",))
+    measures = named(evaluation.get("metrics") or (), explained=True)
     notes = [
         f"{measures} in % after the last round, "
         f"choices by {evaluation['choice']}, {evaluation['view']} model",

@@ -7,7 +7,7 @@ verdict.py    the best algorithm, its margin and how certain it is
 peers.py      favoured peers, and relevance weights against controls
 wording.py    numbers in words
 matrix.py     coloured tables of the page
-matrices.py   relevance, accuracy by client and task, gates
+matrices.py   relevance, scores by client and task, gates
 figures.py    the figures, for the page and for a paper
 axes.py       points, lines and names in a figure
 palette.py    colours and marks of the labels

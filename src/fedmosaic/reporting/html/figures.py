@@ -20,13 +20,14 @@ from fedmosaic.reporting.html.axes import (
 from fedmosaic.reporting.html.drawing import plain
 from fedmosaic.reporting.html.palette import SOFT, PlotStyle
 from fedmosaic.reporting.html.sections import Section
+from fedmosaic.reporting.measures import opening
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Styles = Mapping[str, PlotStyle]
-Estimates = Mapping[str, Mapping[str, Interval]]  # by label and column of AXES
-AXES = {"Self": "Self: accuracy on own tasks, %", "Others": "Others: on the others' tasks, %"}
+Estimates = Mapping[str, Mapping[str, Interval]]  # by label and column of COLUMNS
+COLUMNS = ("Self", "Others")
 MOST_NAMES = 8  # the most labels that are written beside their points
 BARS = "bars are 95 % t-intervals, cut at the edge of the figure"
 COSTS = "costs"
@@ -63,7 +64,7 @@ def report_figures(section: Section, styles: Styles) -> list[ReportFigure]:
                 COSTS,
                 "Cost",
                 "Bytes sent and operations computed in a run, all clients together, against the "
-                "accuracy after the last round. Bars are 95 % t-intervals.",
+                f"{section.measure} after the last round. Bars are 95 % t-intervals.",
                 lambda width: draw_costs(section, styles, width),
             )
         )
@@ -80,7 +81,7 @@ def _comparison_figures(section: Section, styles: Styles) -> list[ReportFigure]:
                 "Self against Others",
                 f"Means over seeds; {BARS}. Up: better on a client's own tasks. "
                 "Right: better on the other clients' tasks.",
-                lambda width: draw_scatter(estimates, styles, width),
+                lambda width: draw_scatter(estimates, section.measure, styles, width),
                 len(estimates) <= MOST_NAMES,
             )
         )
@@ -90,7 +91,9 @@ def _comparison_figures(section: Section, styles: Styles) -> list[ReportFigure]:
                 "ranking",
                 "Ranking",
                 f"The algorithms in the order of Self; {BARS}. The line is local training.",
-                lambda width: draw_ranking(estimates, section.reference, styles, width),
+                lambda width: draw_ranking(
+                    estimates, section.measure, section.reference, styles, width
+                ),
                 True,
             )
         )
@@ -101,12 +104,12 @@ def _curve_figures(section: Section, styles: Styles) -> list[ReportFigure]:
     found = []
     several = len(section.seeds) > 1
     bands = " Means over seeds; bands are 95 % t-intervals." if several else ""
-    if any(len(section.curve(label, column)) > 1 for label in section.runs for column in AXES):
+    if any(len(section.curve(label, column)) > 1 for label in section.runs for column in COLUMNS):
         found.append(
             ReportFigure(
                 "rounds",
-                "Accuracy over rounds",
-                f"Accuracy after each evaluated round.{bands}",
+                f"{opening(section.measure)} over rounds",
+                f"{opening(section.measure)} after each evaluated round.{bands}",
                 lambda width: draw_rounds(section, styles, width),
             )
         )
@@ -115,22 +118,30 @@ def _curve_figures(section: Section, styles: Styles) -> list[ReportFigure]:
             ReportFigure(
                 "adaptation",
                 "Adaptation to new tasks",
-                "Accuracy on tasks that no client trained on, by local steps; mean over clients "
-                f"and tasks.{bands} Clients start with their own adapter; where it was measured, "
-                "also with what they would receive next and with an untrained adapter.",
+                f"{opening(section.adaptation_measure)} on tasks that no client trained on, by "
+                f"local steps; mean over clients and tasks.{bands} Clients start with their own "
+                "adapter; where it was measured, also with what they would receive next and with "
+                "an untrained adapter.",
                 lambda width: draw_adaptation(section, styles, width),
             )
         )
     return found
 
 
-def draw_scatter(estimates: Estimates, styles: Styles, width: float) -> Figure:
+def _axis(column: str, measure: str) -> str:
+    return {
+        "Self": f"Self: {measure} on own tasks, %",
+        "Others": f"Others: {measure} on the others' tasks, %",
+    }[column]
+
+
+def draw_scatter(estimates: Estimates, measure: str, styles: Styles, width: float) -> Figure:
     """Draw Self against Others, one named point with error bars for each label."""
     figure, (axes,) = make_axes(width, 0.9 * width if is_narrow(width) else 0.55 * width, 1)
     for label, found in estimates.items():
         draw_point(axes, styles[label], found["Others"], found["Self"])
-    axes.set_xlabel(AXES["Others"])
-    axes.set_ylabel(AXES["Self"])
+    axes.set_xlabel(_axis("Others", measure))
+    axes.set_ylabel(_axis("Self", measure))
     axes.set_xlim(*limits([found["Others"] for found in estimates.values()]))
     axes.set_ylim(*limits([found["Self"] for found in estimates.values()]))
     if len(estimates) <= MOST_NAMES:
@@ -142,12 +153,13 @@ def draw_scatter(estimates: Estimates, styles: Styles, width: float) -> Figure:
 
 
 def draw_ranking(
-    estimates: Estimates, reference: str | None, styles: Styles, width: float
+    estimates: Estimates, measure: str, reference: str | None, styles: Styles, width: float
 ) -> Figure:
     """Draw Self and Others in two panels, one row for each label, the best on own tasks on top.
 
     Args:
         estimates: by label and column.
+        measure: its name, for the axes.
         reference: the label that a vertical line marks; None for no line.
         styles: by label.
         width: in inches.
@@ -156,7 +168,7 @@ def draw_ranking(
     labels = sorted(estimates, key=lambda label: -estimates[label]["Self"].mean)
     height = 0.75 + 0.21 * len(labels)
     figure, panels = make_axes(width, 2 * height if stacked else height, 2, stacked)
-    for axes, column in zip(panels, AXES, strict=True):
+    for axes, column in zip(panels, COLUMNS, strict=True):
         for place, label in enumerate(labels):
             draw_point(axes, styles[label], estimates[label][column], _exactly(place))
         if reference is not None and reference in estimates:
@@ -167,7 +179,7 @@ def draw_ranking(
             axes.tick_params(labelleft=False)
         axes.grid(axis="y", visible=False)
         axes.set_xlim(*limits([found[column] for found in estimates.values()]))
-        axes.set_xlabel(AXES[column])
+        axes.set_xlabel(_axis(column, measure))
     return figure
 
 
@@ -175,20 +187,21 @@ def draw_rounds(section: Section, styles: Styles, width: float) -> Figure:
     """Draw Self and Others over rounds in two panels, a line with a band for each label."""
     from matplotlib.ticker import MaxNLocator
 
+    measure = section.measure
     stacked = is_narrow(width)
     figure, panels = make_axes(width, 1.5 * width if stacked else 0.42 * width, 2, stacked)
-    for axes, column in zip(panels, AXES, strict=True):
+    for axes, column in zip(panels, COLUMNS, strict=True):
         for label in section.runs:
             curve = section.curve(label, column)
             draw_curve(axes, styles[label], {number + 1: p for number, p in curve.items()})
-        axes.set_title(AXES[column], loc="left")
+        axes.set_title(_axis(column, measure), loc="left")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("round")
     return figure
 
 
 def draw_adaptation(section: Section, styles: Styles, width: float) -> Figure:
-    """Draw accuracy on new tasks, a panel for each measured start, all on the same scale."""
+    """Draw scores on new tasks, a panel for each measured start, all on the same scale."""
     measured = {
         kind: {label: section.adaptation(label, kind) for label in section.runs} for kind in STARTS
     }
@@ -209,7 +222,7 @@ def draw_adaptation(section: Section, styles: Styles, width: float) -> Figure:
     for number, axes in enumerate(panels):
         axes.set_ylim(low, high)
         axes.tick_params(labelleft=stacked or not number)
-    panels[0].set_ylabel("accuracy on it, %")
+    panels[0].set_ylabel(f"{section.adaptation_measure} on it, %")
     return figure
 
 
@@ -220,7 +233,7 @@ def draw_costs(section: Section, styles: Styles, width: float) -> Figure:
     figure, panels = make_axes(width, height, 4 if counted else 2, grid=True)
     across = 2 if counted else 1
     for index, axes in enumerate(panels):
-        column = list(AXES)[index // across]
+        column = COLUMNS[index // across]
         flops = index % across == 1
         costs: dict[str, float] = {}
         for label in counted if flops else section.runs:
@@ -241,7 +254,8 @@ def draw_costs(section: Section, styles: Styles, width: float) -> Figure:
 def _estimates(section: Section) -> dict[str, dict[str, Interval]]:
     """Return the means of all labels that have both Self and Others."""
     values = {
-        label: {column: section.values(label, column) for column in AXES} for label in section.runs
+        label: {column: section.values(label, column) for column in COLUMNS}
+        for label in section.runs
     }
     return {
         label: {column: interval(list(found.values())) for column, found in both.items()}

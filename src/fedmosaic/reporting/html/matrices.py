@@ -1,4 +1,4 @@
-"""Build the matrices of a section: relevance by round, accuracy by task, gates by layer."""
+"""Build the matrices of a section: relevance by round, scores by task, gates by layer."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from fedmosaic.reporting.html.matrix import (
 from fedmosaic.reporting.html.peers import own_group_share
 from fedmosaic.reporting.html.run_data import RoundRelevance, RunData
 from fedmosaic.reporting.html.sections import Section
+from fedmosaic.reporting.measures import opening
 
 # The most numbers of one matrix on a page. Above it, single seeds are left out first, then rounds.
 MAX_CELLS = 500_000
@@ -154,7 +155,7 @@ def _same_group(clients: Sequence[ClientSpec]) -> frozenset[tuple[int, int]]:
 
 
 def task_matrix(section: Section) -> Matrix | None:
-    """Show the accuracy of each client on each task after the last round.
+    """Show the score of each client on each task after the last round.
 
     Returns:
         The matrix; None if nothing was measured.
@@ -177,7 +178,7 @@ def task_matrix(section: Section) -> Matrix | None:
     )
     cells = {label: _task_cells(section.runs[label].values(), tasks, clients) for label in labels}
     reference = section.reference if len(labels) > 1 else None
-    shows = ["accuracy, %"]
+    shows = [f"{section.measure}, %"]
     if reference:
         shows.append(f"difference to local training ({reference}), points")
     outlined = frozenset(
@@ -188,7 +189,8 @@ def task_matrix(section: Section) -> Matrix | None:
     )
     return Matrix(
         "tasks",
-        "Accuracy of each client (column) on each task (row) after the last round"
+        f"{opening(section.explained_measure)} of each client (column) on each task (row) "
+        "after the last round"
         + (", mean over seeds" if len(section.seeds) > 1 else "")
         + ". Outlined: a client's own tasks.",
         _task_headings(tasks, clients),

@@ -30,6 +30,7 @@ from fedmosaic.reporting.html.sections import Section
 from fedmosaic.reporting.html.tables import ReportTable, cost_table
 from fedmosaic.reporting.html.verdict import Verdict, headline, verdict_on
 from fedmosaic.reporting.html.wording import points
+from fedmosaic.reporting.measures import opening
 from fedmosaic.reporting.placement import HEADINGS, placement_rows, shared_lines
 
 MAIN = ("Self", "Others")
@@ -104,6 +105,7 @@ def page(sections: Sequence[Section], notes: Sequence[str]) -> str:
         "direction": _direction,
         "data": data,
         "points": points,
+        "opening": opening,
         "unbroken": _unbroken,
         "placement_rows": placement_rows,
         "shared_lines": shared_lines,

@@ -17,6 +17,7 @@ from fedmosaic.experiments.adaptation import FILE, read_adaptation
 from fedmosaic.experiments.summaries import compare_summaries
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.packing import read_some
+from fedmosaic.reporting.measures import named
 
 GATE = re.compile(r"adapter/local/gate\.(\d+)\..+")
 LAYER = re.compile(r"adapter/local/layer\.(\d+)\..+")
@@ -60,9 +61,10 @@ class RunData:
         settings: the settings of the run.
         config: the text of ``config.yaml``.
         summary: see :func:`fedmosaic.federation.run_summary.summary_of`.
-        curves: ``{"Self" or "Others": {round, from 0: accuracy in percent}}``, evaluated rounds.
+        curves: ``{"Self" or "Others": {round, from 0: score in percent}}``, evaluated rounds.
         relevance: by round; empty if the algorithm does not report it.
         gates: by client and layer, from the last checkpoint; empty if the algorithm has no gates.
+        metrics: the metric of every task that was evaluated.
         adaptation: what ``fedmosaic adapt`` measured; None if it was not run.
         placement: which modules carry adapters and what is shared
             (:func:`fedmosaic.federation.placement.describe`); None in a run of an earlier version.
@@ -76,8 +78,13 @@ class RunData:
     curves: Mapping[str, Mapping[int, float]]
     relevance: Mapping[int, RoundRelevance]
     gates: Mapping[str, Mapping[int, LayerGate]]
+    metrics: Mapping[str, str]
     adaptation: Mapping[str, Any] | None = None
     placement: Mapping[str, Any] | None = None
+
+    def measure(self, task: str) -> str:
+        """Return the name of the measure of a task."""
+        return named([self.metrics[task]] if task in self.metrics else ())
 
 
 def read_run(folder: Path, label: str | None = None) -> RunData:
@@ -118,6 +125,7 @@ def read_run(folder: Path, label: str | None = None) -> RunData:
         _curves(scores, clients, summary["evaluation"]["view"]),
         _relevance(lines),
         _gates(opened, clients),
+        {record.task: record.metric for record in scores},
         read_adaptation(path) if path.is_file() else None,
         opened.placement(),
     )

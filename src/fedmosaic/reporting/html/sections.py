@@ -11,11 +11,12 @@ from typing import Any
 from fedmosaic.config import Scenario
 from fedmosaic.experiments.adaptation import ADAPTED, complete, mean_curve
 from fedmosaic.experiments.statistics import Interval, interval, paired
-from fedmosaic.experiments.summaries import REFERENCE, column_values, compare_summaries
+from fedmosaic.experiments.summaries import REFERENCE, column_values, compare_summaries, measured
 from fedmosaic.experiments.variants import COMMON
 from fedmosaic.reporting.comparison import shown_columns
 from fedmosaic.reporting.html.collect import Collected
 from fedmosaic.reporting.html.run_data import RunData
+from fedmosaic.reporting.measures import named
 
 ORACLES = ("pooled",)
 
@@ -59,11 +60,30 @@ class Section:
     @cached_property
     def rows(self) -> dict[str, dict[str, Any]]:
         """The figures that ``comparison.json`` calls ``algorithms``."""
-        summaries = {
+        return compare_summaries(self._summaries)
+
+    @property
+    def measure(self) -> str:
+        """The names of the measures of the tasks, such as ``accuracy``."""
+        return named(measured(self._summaries))
+
+    @property
+    def explained_measure(self) -> str:
+        """The same, and that every task has its own where there are several."""
+        return named(measured(self._summaries), explained=True)
+
+    @property
+    def adaptation_measure(self) -> str:
+        """The names of the measures of the new tasks that clients adapted to."""
+        found = (run.adaptation for runs in self.runs.values() for run in runs.values())
+        return named(name for content in found if content for name in content["metrics"].values())
+
+    @property
+    def _summaries(self) -> dict[str, dict[int, Mapping[str, Any]]]:
+        return {
             label: {seed: run.summary for seed, run in runs.items()}
             for label, runs in self.runs.items()
         }
-        return compare_summaries(summaries)
 
     @property
     def columns(self) -> list[str]:
@@ -108,7 +128,7 @@ class Section:
         return {number: interval([curve[number] for curve in curves]) for number in rounds}
 
     def adaptation(self, label: str, kind: str = ADAPTED) -> dict[int, Interval]:
-        """Return accuracy on new tasks in percent by local steps.
+        """Return the score on new tasks in percent by local steps.
 
         Only complete measurements with the settings of the section's first one count.
 

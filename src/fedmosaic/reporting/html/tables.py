@@ -123,7 +123,7 @@ def cost_table(section: Section) -> ReportTable:
 
 
 def round_table(section: Section) -> ReportTable:
-    """Build the table of accuracies in percent of each run after each evaluated round."""
+    """Build the table of scores in percent of each run after each evaluated round."""
     rows = [
         [label, seed, column, number + 1, round(value, 3)]
         for label, runs in section.runs.items()
@@ -131,7 +131,7 @@ def round_table(section: Section) -> ReportTable:
         for column, curve in run.curves.items()
         for number, value in curve.items()
     ]
-    return ReportTable(["algorithm", "seed", "figure", "round", "accuracy"], rows)
+    return ReportTable(["algorithm", "seed", "figure", "round", section.measure], rows)
 
 
 def relevance_table(section: Section) -> ReportTable:
@@ -155,16 +155,25 @@ def _relevance_rows(found: RoundRelevance) -> Iterator[list[Any]]:
 
 
 def task_table(section: Section) -> ReportTable:
-    """Build the table of accuracies in percent of each client on each task, in each run."""
+    """Build the table of scores in percent of each client on each task, in each run."""
     own = {client.name: {task.name for task in client.tasks} for client in section.scenario.clients}
     rows = [
-        [label, seed, client, task, int(task in own[client]), round(100 * value, 3)]
+        [
+            label,
+            seed,
+            client,
+            task,
+            int(task in own[client]),
+            run.measure(task),
+            round(100 * value, 3),
+        ]
         for label, runs in section.runs.items()
         for seed, run in runs.items()
         for client, found in run.summary["clients"].items()
         for task, value in found["tasks"].items()
+        for percent in (round(100 * value, 3),)
     ]
-    return ReportTable(["algorithm", "seed", "client", "task", "own", "accuracy"], rows)
+    return ReportTable(["algorithm", "seed", "client", "task", "own", "measure", "score"], rows)
 
 
 def gate_table(section: Section) -> ReportTable:

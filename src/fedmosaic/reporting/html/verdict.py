@@ -25,7 +25,7 @@ class Verdict:
     Attributes:
         column: ``"Self"`` or ``"Others"``.
         best: the label with the highest mean.
-        mean: its mean accuracy in percent.
+        mean: its mean score in percent.
         second: the label with the second highest mean; None without another label.
         margin: best − second, paired by seed; None if they share no seed.
         rivals: labels that ``best`` is not significantly above, in the order of their means.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fedmosaic.experiments.statistics import Interval
 
-# What each column of a comparison measures accuracy on.
+# What each column of a comparison is measured on.
 TASKS = {"Self": "own tasks", "Others": "the other clients' tasks"}
 
 
@@ -28,7 +28,7 @@ def outcome(gap: Interval | None) -> str:
 
 
 def points(gap: Interval | None) -> str:
-    """Format a difference of accuracies as ``+2.0 ± 2.5 points``."""
+    """Format a difference of scores as ``+2.0 ± 2.5 points``."""
     if gap is None:
         return "an unknown number of points"
     half = "" if gap.half is None else f" ± {gap.half:.1f}"
