@@ -37,12 +37,11 @@ def adapt(
     received: bool = False,
     on_result: OnResult | None = None,
 ) -> dict[str, Any]:
-    """Measure whatever of the plan is not in the folder yet.
+    """Measure whatever of the plan is not in the folder yet. The run itself stays as it is.
 
     Every client starts from its last state and from what the server would send it next. It trains
     on one new task alone, with its own algorithm and learning rates, Adam's moments from zero, a
-    constant schedule and no further exchange. Each pair of client and task starts from there
-    again. The run itself stays as it is.
+    constant schedule and no further exchange. Each pair of client and task starts from there again.
 
     Args:
         folder: the folder of a finished run.
@@ -51,11 +50,11 @@ def adapt(
         fresh: also measure adapters as they were before the first round, for comparison.
         received: also measure what the server would send next in place of the client's own
             adapter (:meth:`fedmosaic.algorithms.base.Algorithm.start_from_received`).
-        on_result: called with client, task, kind and accuracies after each measurement.
+        on_result: called with client, task, kind and scores after each measurement.
 
     Returns:
-        ``{"settings": plan, "adapted": {client: {task: accuracies [points + 1]}}, "fresh": …,
-        "received": …}``, as in the file.
+        ``{"settings": plan, "metrics": {task: metric}, "adapted": {client: {task: scores
+        [points + 1]}}, "fresh": …, "received": …}``, as in the file.
 
     Raises:
         CheckpointError: the run has not finished, or an earlier version made it.
@@ -68,12 +67,12 @@ def adapt(
     content = begun(folder.path / FILE, plan)
     downloads = _downloads(runtime, checkpoint)
     for kind, spec, task in _measurements(settings, plan, fresh, received):
+        content["metrics"][task.name] = runtime.task(task).metric
         curves = content[kind].setdefault(spec.name, {})
         if task.name in curves:
             continue
         client = _client(runtime, spec, task, None if kind == FRESH else checkpoint)
         download = None if kind == FRESH else downloads[spec.name]
-        content["metrics"][task.name] = runtime.task(task).metric
         curves[task.name] = list(_learn(client, task, plan, download, kind == RECEIVED))
         write_atomic(folder.path / FILE, json.dumps(content, indent=1) + "\n")
         if on_result is not None:
