@@ -153,7 +153,7 @@ def test_explicit_options_are_taken_and_the_answer_written_as_its_option(tmp_pat
         (item("a?", "c", options="a, b"), "conversations", "'c' is none of the options 'a', 'b'"),
         ({"image": "p.png"}, "output", "missing"),
         ({"conversations": []}, "conversations", "list of turns"),
-        ({"conversations": ["hello"]}, "conversations", "turn 0 is a str, not an object"),
+        ({"conversations": ["hello"]}, "conversations", "turn 0 is a text, not an object"),
         (
             {"conversations": [{"from": "human", "value": "a?"}]},
             "conversations",

@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Sequence
 from typing import Any
 
 from fedmosaic.data.image import StoredImage
 from fedmosaic.data.reading.names import (
     MEANINGS,
+    ORIGINS,
+    PREFERENCE,
     image_number,
     looks_like_picture,
     plain_name,
+    says_none,
     why_refused,
 )
 from fedmosaic.data.reading.notes import Notes
+from fedmosaic.data.reading.values import Field, absent, check_text, repeats
 from fedmosaic.data.records import Record, RecordLocation
 
-
-@dataclass(frozen=True)
-class Field:
-    """Hold a field of an item.
-
-    Attributes:
-        name: its name, as the file has it.
-        value: its value.
-    """
-
-    name: str
-    value: Any
+_OPTION_COLUMN = re.compile(r"(?:(?:options?|choices?|opt?|ending)_?)?(?P<label>[a-p]|\d{1,2})")
+# Fields that hold texts to ask about under names of their own.
+_ASKING = re.compile(
+    r"(?:questions?|queries|prompts?|instructions?|sentences?|statements?|premise|hypothesis|goal"
+    r"|problem|utterance|user|human)(?:_?\d)?"
+)
+_PLACEHOLDERS = re.compile(r"<(?:bbox|ref-object)>")
 
 
 class Fields:
@@ -48,7 +46,11 @@ class Fields:
     def __init__(self, record: Record, location: RecordLocation) -> None:
         self.location = location
         self.record = record
-        self.fields = [Field(name, value) for name, value in record.items() if not absent(value)]
+        self.fields = [
+            Field(name, value)
+            for name, value in record.items()
+            if not absent(value) and not says_none(plain_name(name), value)
+        ]
         self._taken: set[str] = set()
         for field in self.fields:
             check_text(field.name, field.value, location)
@@ -60,6 +62,10 @@ class Fields:
         """Return the fields of a meaning that are present, without taking them."""
         names = MEANINGS[meaning]
         found = [field for field in self.fields if plain_name(field.name) in names]
+        if meaning == "images":
+            found = _pictures(found)
+        elif meaning == "turns":
+            found = [field for field in found if _may_be_turns(field)]
         return sorted(found, key=lambda field: names.index(plain_name(field.name)))
 
     def has(self, meaning: str) -> bool:
@@ -77,15 +83,20 @@ class Fields:
         Raises:
             DataError: several fields of this meaning have different values.
         """
-        found = self.named(meaning)
-        self._taken.update(field.name for field in found)
+        found = self.take_each(meaning)
         for other in found[1:]:
-            if other.value != found[0].value:
+            if _one(other.value) != _one(found[0].value):
                 raise self.location.error(
                     other.name,
                     f"{found[0].name!r} is there too, and both hold the {meaning}; remove one",
                 )
         return found[0] if found else None
+
+    def take_each(self, meaning: str) -> list[Field]:
+        """Return all fields of a meaning."""
+        found = self.named(meaning)
+        self._taken.update(field.name for field in found)
+        return found
 
     def take_name(self, name: str) -> Any:
         """Return the value of the field of exactly this name; None if it is absent."""
@@ -109,132 +120,113 @@ class Fields:
         self._taken.update(field.name for _, field in numbered)
         return [field for _, field in sorted(numbered, key=lambda entry: entry[0])]
 
-    def lettered(self) -> Field | None:
-        """Take the fields A, B, C ... as options; None without A and B."""
-        texts: dict[str, Any] = {}
-        for letter in "ABCDEFGHIJKLMNOP":
-            wanted = (letter.casefold(), f"option_{letter.casefold()}")
-            found = next((f for f in self.fields if plain_name(f.name) in wanted), None)
-            if found is None:
-                break
-            texts[letter] = found
-        if len(texts) < 2:
-            return None
-        self._taken.update(field.name for field in texts.values())
-        return Field(texts["A"].name, {letter: field.value for letter, field in texts.items()})
+    def take_columns(self) -> Field | None:
+        """Take options in fields of their own: ``A``, ``choice_a``, ``option1``; None without."""
+        for first in ("a", "0", "1"):
+            found: dict[str, Field] = {}
+            for field in self.fields:
+                match = _OPTION_COLUMN.fullmatch(plain_name(field.name))
+                if match and (match["label"].isdigit() == first.isdigit()):
+                    found.setdefault(match["label"], field)
+            labels = _sequence(first, found)
+            if len(labels) < 2 or (first.isdigit() and found[first].name.isdigit()):
+                continue
+            self._taken.update(found[label].name for label in labels)
+            texts = {label.upper(): found[label].value for label in labels}
+            return Field(found[first].name, texts)
+        return None
 
-    def account(self, texts: Sequence[str], notes: Notes) -> None:
+    def account(self, texts: Sequence[str], asked: bool, notes: Notes) -> None:
         """Account for the fields that were not taken.
 
         A field that repeats what is in the item, or that only describes it, is noted. Any other
         field that could change what is learned is an error.
 
         Args:
-            texts: the texts of the item's turns.
+            texts: the texts of the item's turns and options.
+            asked: something is asked in words, not by a picture alone.
             notes: takes what is to be said.
 
         Raises:
             DataError: a field could change what is learned, and is not used.
         """
-        ids = [field.name for field in self.named("id")[:1]]
+        identity = self.named("id")[:1]
+        ids = [field.name for field in identity if isinstance(field.value, str | int | float)]
         rest = [field for field in self.fields if field.name not in (*self._taken, *ids)]
+        taken = [field for field in self.fields if field.name in self._taken]
         has_images = any(
             plain_name(field.name) in MEANINGS["images"] or looks_like_picture(field.value)
-            for field in self.fields
-            if field.name in self._taken
-        )
-        known = {name for names in MEANINGS.values() for name in names} - set(
-            (*MEANINGS["id"], *MEANINGS["label"])
+            for field in taken
         )
         for field in rest:
-            plain = plain_name(field.name)
-            address = "url" in plain.split("_") or plain in ("source", "src", "license")
-            picture = looks_like_picture(field.value) or isinstance(field.value, StoredImage)
-            if picture and not (has_images and address):
-                raise self.location.error(
-                    field.name,
-                    "names a picture, but is not a field that is read; call it 'image' (or put"
-                    " all pictures into 'images')",
-                )
-            if plain in known and not repeats(field.value, texts):
-                raise self.location.error(
-                    field.name,
-                    "is not used beside the item's other fields, although it could change what is"
-                    " learned; remove it, or write its text into a turn",
-                )
+            self._require_harmless(field, has_images, asked, texts)
             notes.unused(field.name, self.location)
 
+    def _require_harmless(
+        self, field: Field, has_images: bool, asked: bool, texts: Sequence[str]
+    ) -> None:
+        """Require that a field which is not used could not change what is learned."""
+        plain = plain_name(field.name)
+        origin = plain in MEANINGS["images"] or plain in ("source", "src", "license")
+        picture = looks_like_picture(field.value) or isinstance(field.value, StoredImage)
+        if picture and not (has_images and (origin or "url" in plain.split("_"))):
+            raise self.location.error(
+                field.name,
+                "names a picture, but is not a field that is read; call it 'image' (or put"
+                " all pictures into 'images')",
+            )
+        if plain == "label" and isinstance(field.value, bool):
+            raise self.location.error(field.name, PREFERENCE)
+        placeholder = _PLACEHOLDERS.search("\n".join(texts)) if plain == "objects" else None
+        if placeholder:
+            raise self.location.error(
+                field.name,
+                f"stands for {placeholder[0]} in the turns, and is not read; write its content"
+                " into the turns",
+            )
+        unasked = not asked and has_images and _ASKING.fullmatch(plain)
+        if (unasked or plain in _KNOWN) and not repeats(field.value, texts):
+            raise self.location.error(
+                field.name,
+                "is not used beside the item's other fields, although it could change what is"
+                " learned; remove it, or write its text into a turn",
+            )
 
-def absent(value: Any) -> bool:
-    """Return whether a value means that the item has no such field."""
-    if value is None or value == [] or value == {}:
+
+_DESCRIBING = ("id", "label", "images", "definition")
+_KNOWN = {
+    name for meaning, names in MEANINGS.items() if meaning not in _DESCRIBING for name in names
+} - {"contents", "texts"}
+
+
+def _one(value: Any) -> Any:
+    """Return the entry of a list that has but one."""
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
+def _may_be_turns(field: Field) -> bool:
+    """Return whether a field holds turns; of a name that is used for other things, by its value."""
+    if plain_name(field.name) not in ("contents", "texts"):
         return True
-    if isinstance(value, float):
-        return math.isnan(value)
-    return isinstance(value, str) and not value.strip()
+    return isinstance(field.value, list) and all(isinstance(entry, dict) for entry in field.value)
 
 
-def repeats(value: Any, texts: Sequence[str]) -> bool:
-    """Return whether texts hold a value already, or the value holds all of them."""
-    parts = [str(entry).strip() for entry in (value if isinstance(value, list) else [value])]
-    whole = "\n".join(texts)
-    present = [text.strip() for text in texts if text.strip()]
-    return all(part in whole for part in parts) or all(
-        any(text in part for part in parts) for text in present
-    )
+def _pictures(fields: Sequence[Field]) -> list[Field]:
+    """Return the fields that hold an item's pictures, without those that say where they are from.
 
-
-def check_text(name: str, value: Any, location: RecordLocation) -> None:
-    """Require that all texts of a value are whole characters.
-
-    Raises:
-        DataError: a text holds half of a character (a lone surrogate).
+    ``file_name`` is the picture where nothing else is. A path beside a picture that the file
+    itself holds is its origin, too.
     """
-    for text in _texts(value):
-        if not text.isascii():
-            try:
-                text.encode()
-            except UnicodeEncodeError as error:
-                raise location.error(
-                    name,
-                    f"holds half of a character ({text[error.start]!a}, a surrogate without its"
-                    " partner); write the text anew",
-                ) from error
+    held = [field for field in fields if isinstance(_one(field.value), StoredImage)]
+    proper = [field for field in fields if plain_name(field.name) not in ORIGINS]
+    return held or proper or [field for field in fields if looks_like_picture(field.value)]
 
 
-def _texts(value: Any) -> Iterable[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for key, entry in value.items():
-            yield from _texts(key)
-            yield from _texts(entry)
-    elif isinstance(value, list):
-        for entry in value:
-            yield from _texts(entry)
-
-
-def text_of(field: Field, location: RecordLocation) -> str:
-    """Return a field's value as text; a number is written out.
-
-    Raises:
-        DataError: it is neither text nor a number, or it is empty.
-    """
-    value = field.value
-    if isinstance(value, bool):
-        raise location.error(
-            field.name, f"is {str(value).lower()}; write the text to learn, such as 'yes' or 'no'"
-        )
-    if isinstance(value, int | float):
-        return str(value)
-    if not isinstance(value, str):
-        raise location.error(field.name, f"expected text, found {kind_of(value)}")
-    if not value.strip():
-        raise location.error(field.name, "expected text that is not empty")
-    return value
-
-
-def kind_of(value: Any) -> str:
-    """Return what a value is, in words."""
-    kinds = {dict: "an object", list: "a list", bool: "true or false", type(None): "null"}
-    return kinds.get(type(value), f"a {type(value).__name__}")
+def _sequence(first: str, found: dict[str, Field]) -> list[str]:
+    """Return the labels that follow each other without a gap, from the first one."""
+    labels = []
+    label = first
+    while label in found:
+        labels.append(label)
+        label = str(int(label) + 1) if label.isdigit() else chr(ord(label) + 1)
+    return labels

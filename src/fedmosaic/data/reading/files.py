@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from fedmosaic.data.example import Example
-from fedmosaic.data.reading.fields import kind_of
 from fedmosaic.data.reading.items import ItemReader, item_id
 from fedmosaic.data.reading.tables import csv_records, dataset_records, parquet_records
 from fedmosaic.data.reading.text_files import json_records, paragraphs
+from fedmosaic.data.reading.values import kind_of
 from fedmosaic.data.records import FileExamples, RecordLocation, choose
 from fedmosaic.errors import DataError
 

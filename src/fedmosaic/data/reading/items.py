@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fedmosaic.data.example import Example, Turn
+from fedmosaic.data.example import IMAGE_MARK, Example, Turn
 from fedmosaic.data.image import Image
 from fedmosaic.data.options import (
     Choices,
@@ -17,13 +17,14 @@ from fedmosaic.data.options import (
     choices_of_field,
     spelled,
 )
-from fedmosaic.data.reading.fields import Field, Fields, text_of
-from fedmosaic.data.reading.marks import mark_images
+from fedmosaic.data.reading.fields import Fields
+from fedmosaic.data.reading.marks import find_mark, inline_pictures, mark_images
 from fedmosaic.data.reading.names import MEANINGS, plain_name
 from fedmosaic.data.reading.notes import Notes
 from fedmosaic.data.reading.pictures import Pictures
 from fedmosaic.data.reading.rows import Draft, missing, read_row
 from fedmosaic.data.reading.turns import read_turns
+from fedmosaic.data.reading.values import Field, blank, text_of
 from fedmosaic.data.records import Record, RecordLocation
 
 
@@ -70,13 +71,20 @@ class ItemReader:
             has_images = bool(pictures)
             draft = read_row(fields, has_images, self.notes)
         turns = _with_system(draft.turns, fields)
+        turns, inline = inline_pictures(turns)
+        if inline:
+            draft.pictures = [*draft.pictures, *inline]
         images = self._images(draft, pictures, location)
         name = pictures[0].name if pictures else _words_field(fields)
         turns, images = mark_images(turns, images, location, name)
         choices = self._choices(draft, turns, location)
         if choices is not None:
+            _require_no_marks(draft, choices, location)
             turns[-1] = replace(turns[-1], text=choices.learn)
-        fields.account([turn.text for turn in turns] + _option_texts(choices), self.notes)
+        asked = any(
+            turn.role == "user" and not blank(turn.text.replace(IMAGE_MARK, "")) for turn in turns
+        )
+        fields.account([turn.text for turn in turns] + _option_texts(choices), asked, self.notes)
         example = Example(location.id, tuple(turns), tuple(images))
         if choices is not None:
             spellings = spelled(choices.learn, choices)
@@ -100,13 +108,21 @@ class ItemReader:
         named = [value for value in draft.pictures if value is not None]
         if not named:
             return images
-        parts = [self.pictures.one(value, "image", location) for value in named]
         if len(named) < len(draft.pictures):
             raise location.error(
                 "image",
                 f"{len(draft.pictures) - len(named)} of {len(draft.pictures)} image parts name no"
                 " picture; name one in each part, or all of them in 'images'",
             )
+        if all(isinstance(value, int) for value in named):
+            if sorted(named) != list(range(len(images))):
+                raise location.error(
+                    "index",
+                    f"the image parts have the places {', '.join(map(str, named))} of"
+                    f" {len(images)} images, counted from 0; each image needs one part",
+                )
+            return [images[place] for place in named]
+        parts = [self.pictures.one(value, "image", location) for value in named]
         if images and [image.source for image in images] != [image.source for image in parts]:
             raise location.error(
                 fields[0].name,
@@ -175,6 +191,18 @@ def _words_field(fields: Fields) -> str:
         if found:
             return found[0].name
     return "image"
+
+
+def _require_no_marks(draft: Draft, choices: Choices, location: RecordLocation) -> None:
+    """Require that the options of a field are texts, and not marks of images."""
+    for option in choices.options if draft.options is not None else ():
+        mark = find_mark(option)
+        if mark is not None:
+            assert draft.options is not None
+            raise location.error(
+                draft.options.name,
+                f"has the mark {mark} in an option; pictures as options are not supported",
+            )
 
 
 def _option_texts(choices: Choices | None) -> list[Any]:

@@ -10,12 +10,30 @@ from fedmosaic.data.example import IMAGE_MARK, Turn
 from fedmosaic.data.image import Image
 from fedmosaic.data.records import RecordLocation
 
-# Marks of other tools: <|image|>, <IMAGE>, <ImageHere>, <image_1>, <image 1>, <|image_1|>, [IMG].
-_OTHER_MARKS = re.compile(
-    r"<\|?(?:image|img|picture)(?:[ _-]?(?:here|pad|token|placeholder|soft_token))?"
-    r"(?:[ _-]?(?P<number>\d+))?\|?>|<start_of_image>|\[IMG\]|\{image\}",
-    re.IGNORECASE,
+# Marks of other tools: <|image|>, <IMAGE>, <ImageHere>, <image_1>, <image 1>, <|image_1|>, <image/>
+_IN_ANGLES = (
+    r"<Image><ImageHere></Image>|\(<image>\./</image>\)|<start_of_image>"
+    r"|(?:<\|vision_start\|>|<im_start>)?<\s*\|?_*(?:image|img|picture)"
+    r"(?:[ _-]?(?P<kind>here|pad|token|placeholder|soft_token|content|context))?"
+    r"(?:[ _-]?(?P<number>\d+))?_*\|?\s*/?>(?:<\|vision_end\|>|<im_end>)?"
 )
+# [image], [IMG], [Image 1], {image}: these may be words, too.
+_IN_WORDS = r"\[{1,2}(?:image|img)(?:[ _-]?(?P<place>\d+))?\]{1,2}|\{{1,2}image\}{1,2}"
+_MARKS = re.compile(f"{_IN_ANGLES}|(?P<words>{_IN_WORDS})", re.IGNORECASE)
+_HTML = re.compile(r"<\s*(?:img|picture|image)\s*/?>")
+_INLINE = re.compile(r"<img>\s*([^<>\n]{1,4096}?)\s*</img>", re.IGNORECASE)
+_OTHER_MEDIA = re.compile(r"<\|?(?:video|audio)(?:_pad)?(?:[ _]?\d+)?\|?>", re.IGNORECASE)
+
+
+def inline_pictures(turns: list[Turn]) -> tuple[list[Turn], list[str]]:
+    """Return the turns with marks for ``<img>path</img>``, as Qwen-VL has it, and the paths."""
+    paths = [path for turn in turns if turn.role == "user" for path in _INLINE.findall(turn.text)]
+    if not paths:
+        return turns, []
+    return [
+        replace(turn, text=_INLINE.sub(IMAGE_MARK, turn.text)) if turn.role == "user" else turn
+        for turn in turns
+    ], paths
 
 
 def mark_images(
@@ -38,15 +56,20 @@ def mark_images(
     """
     count = len(images)
     _require_user_marks(turns, location, field)
-    marks = sum(turn.text.count(IMAGE_MARK) for turn in turns)
-    others = [
-        found
-        for turn in turns
-        if turn.role == "user"
-        for found in _OTHER_MARKS.finditer(turn.text)
-        if found[0] != IMAGE_MARK
-    ]
-    if count and others:
+    found = [mark for turn in turns if turn.role == "user" for mark in _MARKS.finditer(turn.text)]
+    marks = sum(mark[0] == IMAGE_MARK for mark in found)
+    others = [mark for mark in found if mark[0] != IMAGE_MARK]
+    if not count:
+        others = [mark for mark in others if is_mark(mark)]
+    elif marks == count:
+        others = [mark for mark in others if not mark["words"]]
+    if others and not count:
+        raise location.error(
+            field,
+            f"has the mark {others[0][0]} of an image, but the item names no picture; name it in"
+            " 'image', or write the mark in other words",
+        )
+    if others:
         if marks or len(others) != count:
             raise location.error(
                 field,
@@ -65,6 +88,20 @@ def mark_images(
     return turns, list(images)
 
 
+def is_mark(found: re.Match[str]) -> bool:
+    """Return whether a mark can be nothing else: no word in brackets, no tag of HTML."""
+    closed = re.search(r"</\s*(?:image|img|picture)\s*>", found.string, re.IGNORECASE)
+    certain = found["kind"] or found["number"] or "|" in found[0] or "here" in found[0].lower()
+    return not found["words"] and (
+        bool(certain) or (not closed and not _HTML.fullmatch(found[0])) or found[0] == IMAGE_MARK
+    )
+
+
+def find_mark(text: str) -> str | None:
+    """Return the first mark of an image in a text that can be nothing else; None without."""
+    return next((found[0] for found in _MARKS.finditer(text) if is_mark(found)), None)
+
+
 def _marked_in_front(
     turns: list[Turn], count: int, location: RecordLocation, field: str
 ) -> list[Turn]:
@@ -76,17 +113,26 @@ def _marked_in_front(
 
 
 def _require_user_marks(turns: Sequence[Turn], location: RecordLocation, field: str) -> None:
+    """Require that marks are in the user's turns, and that none stands for a video or a sound."""
     for turn in turns:
-        if turn.role != "user" and IMAGE_MARK in turn.text:
+        mark = find_mark(turn.text) if turn.role != "user" else None
+        if mark is not None:
             speaker = "an answer" if turn.role == "assistant" else "the system turn"
             raise location.error(
-                field, f"{IMAGE_MARK} stands in {speaker}; marks may be in the user's turns only"
+                field, f"{mark} stands in {speaker}; marks may be in the user's turns only"
             )
+        if turn.role == "user":
+            text = turn.text.strip()
+            for other in _OTHER_MEDIA.finditer(text):
+                if other.start() == 0 or other.end() == len(text):
+                    raise location.error(
+                        field, f"has the mark {other[0]}; videos and sound cannot be learned here"
+                    )
 
 
 def _rewritten(turns: list[Turn]) -> list[Turn]:
     return [
-        replace(turn, text=_OTHER_MARKS.sub(IMAGE_MARK, turn.text)) if turn.role == "user" else turn
+        replace(turn, text=_MARKS.sub(IMAGE_MARK, turn.text)) if turn.role == "user" else turn
         for turn in turns
     ]
 
@@ -97,7 +143,8 @@ def _by_number(
     location: RecordLocation,
     field: str,
 ) -> list[Image]:
-    numbers = [int(mark["number"]) for mark in marks if mark["number"] is not None]
+    written = [mark["number"] or mark["place"] for mark in marks]
+    numbers = [int(number) for number in written if number is not None]
     if not numbers:
         return list(images)
     least = min(numbers)

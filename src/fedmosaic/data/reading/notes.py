@@ -17,11 +17,14 @@ class Notes:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._unused: dict[str, int] = {}
+        self._last: dict[str, int] = {}
         self._kinds: dict[str, tuple[str, int]] = {}
 
     def unused(self, field: str, location: RecordLocation) -> None:
         """Note that a field of an item is not used."""
-        self._unused[field] = self._unused.get(field, 0) + 1
+        if self._last.get(field) != location.index:
+            self._unused[field] = self._unused.get(field, 0) + 1
+            self._last[field] = location.index
 
     def add(self, kind: str, location: RecordLocation, field: str, message: str) -> None:
         """Note something about a field of an item; of each kind the first one is written out."""

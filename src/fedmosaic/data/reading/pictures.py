@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
 import re
 from collections.abc import Sequence
 from functools import partial
@@ -12,7 +13,7 @@ from typing import Any
 from urllib.parse import unquote, urlparse
 
 from fedmosaic.data.image import Image, StoredImage
-from fedmosaic.data.reading.fields import Field, absent, kind_of
+from fedmosaic.data.reading.values import Field, absent, kind_of
 from fedmosaic.data.records import RecordLocation
 
 _ADDRESS = re.compile(r"^(?:https?|ftp|s3|gs|hf)://", re.IGNORECASE)
@@ -20,6 +21,8 @@ _DATA_URI = re.compile(r"^data:(?P<kind>[^,;]*)(?P<more>(?:;[^,;]*)*),", re.IGNO
 # What PNG, JPEG, GIF, WebP, BMP and TIFF files begin with, in base64.
 _ENCODED = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR", "Qk", "SUkqA", "TU0AK")
 _SHORTEST_ENCODED = 80
+_LONGEST_PATH = 4096
+_MARK_KEY = re.compile(r"<image_?(\d+)>")
 
 
 class Pictures:
@@ -46,7 +49,7 @@ class Pictures:
         Raises:
             DataError: a value is no picture that can be read here.
         """
-        value = field.value
+        value = _numbered(field.value)
         entries = value if isinstance(value, list) else [value]
         if len(entries) == 1 and isinstance(entries[0], list):
             entries = entries[0]
@@ -99,6 +102,12 @@ class Pictures:
         encoded = _DATA_URI.match(value)
         if encoded or (len(value) >= _SHORTEST_ENCODED and value.startswith(_ENCODED)):
             return Image(self._decode(value, encoded, field, location))
+        if len(value) > _LONGEST_PATH or "\0" in value:
+            raise location.error(
+                field,
+                f"a text of {len(value)} characters, {value[:20]!a} …, is neither a path nor a"
+                " picture in base64",
+            )
         if value.lower().startswith("file:"):
             return Image(self._locate(unquote(urlparse(value).path)))
         return Image(self._locate(value))
@@ -116,9 +125,14 @@ class Pictures:
         return StoredImage(f"{location.field(field)}: inline picture", partial(bytes, content))
 
     def _locate(self, name: str) -> Path:
-        names = [name] if "\\" not in name else [name, name.replace("\\", "/")]
-        candidates = [place for each in names for place in self._candidates(Path(each))]
-        return next((place for place in candidates if place.is_file()), candidates[0])
+        """Return the file of a path, which may also be written as other systems do."""
+        names = [name, name.strip(), name.replace("\\", "/"), unquote(name)]
+        if name.startswith("~"):
+            names.append(os.path.expanduser(name))
+        candidates = [
+            place for each in dict.fromkeys(names) for place in self._candidates(Path(each))
+        ]
+        return next((place for place in candidates if _is_file(place)), candidates[0])
 
     def _candidates(self, path: Path) -> list[Path]:
         found = [folder / path for folder in self.folders]
@@ -126,3 +140,21 @@ class Pictures:
             if folder.name in path.parts[:-1]:
                 found.append(folder.joinpath(*path.parts[path.parts.index(folder.name) + 1 :]))
         return found
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long, a folder that may not be read
+        return False
+
+
+def _numbered(value: Any) -> Any:
+    """Return the pictures of an object with marks as keys, as MiniCPM-V has them, in sequence."""
+    if not isinstance(value, dict):
+        return value
+    marks = [_MARK_KEY.fullmatch(key) for key in value]
+    numbered = [(int(mark[1]), value[mark[0]]) for mark in marks if mark]
+    if not value or len(numbered) < len(value):
+        return value
+    return [picture for _, picture in sorted(numbered, key=lambda entry: entry[0])]

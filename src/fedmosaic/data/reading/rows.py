@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
 from fedmosaic.data.example import Turn
-from fedmosaic.data.reading.fields import Field, Fields, absent, kind_of, text_of
+from fedmosaic.data.reading.answers import (
+    answer_field,
+    one_answer,
+    require_clear_place,
+    require_no_speaker,
+    require_open,
+)
+from fedmosaic.data.reading.fields import Fields
 from fedmosaic.data.reading.names import MEANINGS, plain_name
 from fedmosaic.data.reading.notes import Notes
 from fedmosaic.data.reading.tables import ClassName
 from fedmosaic.data.reading.turns import read_turns
-from fedmosaic.data.records import RecordLocation
+from fedmosaic.data.reading.values import Field, text_of
 
 Pair = tuple[Field, Any]
 
@@ -23,7 +29,7 @@ class Draft:
 
     Attributes:
         turns: its turns; of a row with options the last one is written by those who match them.
-        pictures: value of each image part of its turns; None for a part that names no picture.
+        pictures: value of each image part of its turns, see :class:`ReadTurns`.
         options: the field with its options, if there is one.
         answer: the field with its answer, where the answer is matched to options.
         place: a second field that names the right option, if there is one.
@@ -51,28 +57,31 @@ def read_row(fields: Fields, has_images: bool, notes: Notes) -> Draft:
         DataError: a field is missing or malformed.
     """
     location = fields.location
-    question = fields.take("question")
+    question = fields.take("question") or fields.take("definition")
     if question is not None and isinstance(question.value, list):
         return _messages(question, fields, notes)
-    context = fields.take("context")
-    if question is None:
-        question, context = context, None
-    if question is None and fields.has("text") and _has_answer(fields):
-        question = fields.take("text")
-    if (
-        question is None
-        and not has_images
-        and not _has_answer(fields)
-        and not fields.has("caption")
-    ):
-        return Draft([Turn("assistant", text_of(_only_text(fields), location).strip())])
-    if question is None and not has_images:
-        raise missing("question", fields)
-    texts = [text_of(part, location) for part in (question, context) if part is not None]
-    prompt = "\n\n".join([texts[0], *(text.strip() for text in texts[1:])]) if texts else ""
+    asked = [*([question] if question else []), *fields.take_each("context")]
+    if not asked and fields.has("text") and _has_answer(fields):
+        asked = fields.take_each("text")
+    if not asked and not has_images:
+        if not _has_answer(fields) and not fields.has("caption"):
+            return Draft([Turn("assistant", text_of(_only_text(fields), location).strip())])
+        raise _unasked(fields)
+    texts = [text_of(part, location) for part in asked]
+    prompt = "\n\n".join([*texts[:1], *(text.strip() for text in texts[1:])])
     draft = Draft([*_history(fields, notes), Turn("user", prompt)])
-    _add_answer(draft, fields, question, notes)
+    _add_answer(draft, fields, bool(asked), notes)
     return draft
+
+
+def _unasked(fields: Fields) -> Exception:
+    """Return the error to raise about an item without a question and without a picture."""
+    if fields.has("caption") and not _has_answer(fields):
+        return fields.location.error(
+            fields.named("caption")[0].name,
+            "is a caption, but the item names no picture; name it in 'image'",
+        )
+    return missing("question", fields)
 
 
 def missing(meaning: str, fields: Fields) -> Exception:
@@ -84,7 +93,9 @@ def missing(meaning: str, fields: Fields) -> Exception:
             empty.name, f"is {empty.value!r}; write a text that is not empty, or leave the item out"
         )
     return fields.location.error(
-        names[0], f"missing; give it one of the names {', '.join(names[:6])}"
+        names[0],
+        f"missing; give it one of the names {', '.join(names[:6])} (the item has"
+        f" {', '.join(map(repr, fields.record)) or 'no fields'})",
     )
 
 
@@ -93,6 +104,7 @@ def _has_answer(fields: Fields) -> bool:
 
 
 def _only_text(fields: Fields) -> Field:
+    require_no_speaker(fields)
     found = fields.take("text")
     if found is None:
         empty = fields.has_any_name("text") or fields.has_any_name("question")
@@ -146,25 +158,26 @@ def _is_words(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
-def _add_answer(draft: Draft, fields: Fields, question: Field | None, notes: Notes) -> None:
+def _add_answer(draft: Draft, fields: Fields, asked: bool, notes: Notes) -> None:
     """Add the answer's turn to a draft, and what its options are read from."""
-    draft.options = fields.take("options") or fields.lettered()
-    answer, place = fields.take("answer"), fields.take("place")
+    draft.options = fields.take("options") or fields.take_columns()
+    answer, place = answer_field(fields, notes), fields.take("place")
     if answer is None and place is None:
         answer = fields.take("label")
-    if answer is None and place is None and question is None:
+    if answer is None and place is None and not asked:
         answer = fields.take("caption") or _text_of_picture(fields)
     if answer is not None:
-        answer = Field(answer.name, _one_answer(answer, fields.location, notes))
+        answer = Field(answer.name, one_answer(answer, fields.location, notes))
         if isinstance(answer.value, ClassName) and draft.options is None:
             draft.options = Field(answer.name, list(answer.value.names))
     draft.answer, draft.place = answer or place, place if answer else None
     if draft.answer is None:
         raise missing("answer", fields)
     if draft.options is None:
-        _require_open(draft.answer, draft.place or (None if answer else place), fields)
+        require_open(draft.answer, draft.place or (None if answer else place), fields)
         text = text_of(draft.answer, fields.location)
     else:
+        require_clear_place(draft.options, answer, place, fields.location)
         text = str(draft.answer.value)
     draft.turns.append(Turn("assistant", text.strip()))
 
@@ -173,42 +186,5 @@ def _text_of_picture(fields: Fields) -> Field | None:
     """Return the text of a picture as its caption, unless the item is a question without answer."""
     if any(plain_name(field.name) == "question_id" for field in fields.fields):
         return None
+    require_no_speaker(fields)
     return fields.take("text")
-
-
-def _require_open(answer: Field, place: Field | None, fields: Fields) -> None:
-    """Require that an answer without options is a text, and not the place of an option."""
-    if place is not None:
-        raise fields.location.error(
-            place.name, "names an option, but the item has no field 'options' (or 'choices')"
-        )
-    if plain_name(answer.name) in MEANINGS["label"] and isinstance(answer.value, int):
-        raise fields.location.error(
-            answer.name,
-            f"is the number {answer.value} of a class whose name is not there; write the name, or"
-            " add 'options'",
-        )
-
-
-def _one_answer(answer: Field, location: RecordLocation, notes: Notes) -> Any:
-    """Return the answer of a field; of several answers the commonest, the first among equals."""
-    value = answer.value
-    if isinstance(value, dict) and isinstance(value.get("text"), list):
-        value = value["text"][:1]  # SQuAD: texts with their places in the context
-    if not isinstance(value, list):
-        if isinstance(value, dict):
-            raise location.error(answer.name, f"expected text, found {kind_of(value)}")
-        return value
-    texts = [entry.get("answer") if isinstance(entry, dict) else entry for entry in value]
-    if not texts or any(absent(text) or isinstance(text, list | dict | bool) for text in texts):
-        raise location.error(answer.name, "expected a text, or a list of texts")
-    counts = Counter(map(str, texts))
-    if len(counts) > 1:
-        notes.add(
-            f"answers {answer.name}",
-            location,
-            answer.name,
-            f"holds {len(texts)} answers; the commonest is taken, {counts.most_common(1)[0][0]!r}",
-        )
-    found = counts.most_common(1)[0][0]
-    return next(text for text in texts if str(text) == found)

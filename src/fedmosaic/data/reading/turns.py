@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fedmosaic.data.example import IMAGE_MARK, Turn
-from fedmosaic.data.reading.fields import Field, absent, kind_of
-from fedmosaic.data.reading.names import why_refused
+from fedmosaic.data.reading.names import looks_like_picture, why_refused
 from fedmosaic.data.reading.notes import Notes
+from fedmosaic.data.reading.values import Field, absent, kind_of
 from fedmosaic.data.records import RecordLocation
 
 Role = Literal["user", "assistant", "system"]
@@ -22,9 +22,15 @@ SPEAKERS: dict[str, Role] = {
 """Name of a speaker, in lower case -> role."""
 
 _SPEAKER_KEYS = ("from", "role", "speaker")
-_TEXT_KEYS = ("value", "content", "text")
+_TEXT_KEYS = ("value", "content", "text", "parts")
 _MASK_KEYS = ("loss", "weight", "train", "training", "learn", "trainable")
-_IMAGE_KEYS = ("image", "images", "path", "url", "image_url", "image_path")
+_PICTURES = ("image", "images", "path", "url", "image_url", "image_path")
+_IMAGE_KEYS = (*_PICTURES, "source", "base64")
+# Names of question and answer in an object that holds both.
+_PAIRS: tuple[tuple[str, str], ...] = (
+    *(("user", "assistant"), ("human", "assistant"), ("human", "gpt"), ("input", "output")),
+    *(("question", "answer"), ("instruction", "output"), ("query", "response")),
+)
 
 
 @dataclass
@@ -33,8 +39,8 @@ class ReadTurns:
 
     Attributes:
         turns: the turns.
-        pictures: value of each image part, in the sequence of the marks; None for a part that
-            names no picture.
+        pictures: value of each image part, in the sequence of the marks; of a part that names no
+            picture its place among the item's images, or None.
     """
 
     turns: list[Turn] = field(default_factory=list)
@@ -80,7 +86,20 @@ def _entries(source: Field, location: RecordLocation) -> list[Any]:
         raise location.error(
             source.name, "expected a list of turns, with at least a question and an answer"
         )
-    return entries
+    return [turn for entry in entries for turn in _turns_of_pair(entry)]
+
+
+def _turns_of_pair(entry: Any) -> list[Any]:
+    """Return the turns of an object that holds a question and its answer; of another, itself."""
+    if not isinstance(entry, dict) or any(key in entry for key in _SPEAKER_KEYS):
+        return [entry]
+    pair = next((pair for pair in _PAIRS if set(pair) <= set(entry)), None)
+    if pair is None:
+        return [entry]
+    system = [{"role": "system", "content": entry["system"]}] if entry.get("system") else []
+    rest = {name: value for name, value in entry.items() if name not in (*pair, "system")}
+    question, answer = ({"content": entry[name]} for name in pair)
+    return [*system, {**rest, "role": "user", **question}, {"role": "assistant", **answer}]
 
 
 @dataclass(frozen=True)
@@ -126,11 +145,13 @@ def _turn(entry: RawTurn, pictures: list[Any]) -> Turn:
     role = _role(entry)
     learned = _learned(entry, role)
     text = _text(entry, pictures)
+    used = [_first(entry, _SPEAKER_KEYS), _first(entry, _TEXT_KEYS), *_MASK_KEYS]
     for name, value in entry.values.items():
-        if name in (*_SPEAKER_KEYS, *_TEXT_KEYS, *_MASK_KEYS) or absent(value):
+        if name in used or absent(value):
             continue
         reason = why_refused(name.casefold(), value)
-        if reason is not None or name.casefold() in _IMAGE_KEYS:
+        is_picture = name.casefold() in _PICTURES or looks_like_picture(value)
+        if reason is not None or is_picture:
             why = reason or "pictures belong into the item's 'images', or into parts of the text"
             raise entry.location.error(name, f"turn {entry.number} of {entry.field!r}: {why}")
         entry.notes.unused(f"{entry.field}.{name}", entry.location)
@@ -142,8 +163,13 @@ def _turn(entry: RawTurn, pictures: list[Any]) -> Turn:
     return Turn(role, text.strip(), learned)
 
 
+def _first(entry: RawTurn, keys: Sequence[str]) -> str:
+    """Return the first of these keys that a turn has a value for."""
+    return next((key for key in keys if entry.values.get(key) is not None), keys[0])
+
+
 def _role(entry: RawTurn) -> Role:
-    value = next((entry.values[key] for key in _SPEAKER_KEYS if key in entry.values), None)
+    value = entry.values.get(_first(entry, _SPEAKER_KEYS))
     role = SPEAKERS.get(str(value).strip().casefold())
     if role is None:
         raise entry.error(
@@ -175,9 +201,7 @@ def _learned(entry: RawTurn, role: Role) -> bool:
 
 
 def _text(entry: RawTurn, pictures: list[Any]) -> str:
-    value = next(
-        (v for key in _TEXT_KEYS if not isinstance(v := entry.values.get(key), type(None))), None
-    )
+    value = entry.values.get(_first(entry, _TEXT_KEYS))
     if isinstance(value, str):
         return value
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -198,23 +222,37 @@ def _part(part: Any, entry: RawTurn, pictures: list[Any]) -> str:
     if kind in ("image", "image_url", "input_image", "img") or (
         not kind and set(present) & set(_IMAGE_KEYS)
     ):
-        named = [name for name in _IMAGE_KEYS if name in present]
-        if len(named) > 1:
-            raise entry.error(f" has an image part with {' and '.join(map(repr, named))}")
-        value = present.pop(named[0]) if named else None
-        if isinstance(value, Mapping) and set(value) <= {"url", "detail"}:
-            value = value.get("url")
-        pictures.append(value)
+        pictures.append(_picture(present, entry))
         text = IMAGE_MARK
-    elif kind in ("", "text", "input_text", "output_text"):
+    elif kind in ("text", "input_text", "output_text") or (not kind and "text" in part):
         text = present.pop("text", None) or present.pop("content", None) or ""
         if not isinstance(text, str):
             raise entry.error(" has a part whose text is no text")
     else:
-        raise entry.error(f" has a part of the kind {kind!r}; only text and images are supported")
+        what = f"of the kind {kind!r}" if kind else f"with the keys {list(part)}"
+        raise entry.error(f" has a part {what}; only text and images are supported")
     for name, value in present.items():
         reason = why_refused(name.casefold(), value)
+        if looks_like_picture(value):
+            reason = "names a picture, but is not a field that is read; call it 'image'"
         if reason is not None:
             raise entry.location.error(name, f"turn {entry.number} of {entry.field!r}: {reason}")
         entry.notes.unused(f"{entry.field}.{name}", entry.location)
     return text
+
+
+def _picture(present: dict[str, Any], entry: RawTurn) -> Any:
+    """Take the picture that an image part names, or its place among the item's images."""
+    named = [name for name in _IMAGE_KEYS if name in present]
+    if len(named) > 1:
+        raise entry.error(f" has an image part with {' and '.join(map(repr, named))}")
+    if not named:
+        place = present.pop("index", None)
+        return place if isinstance(place, int) and not isinstance(place, bool) else None
+    present.pop("index", None)
+    value = present.pop(named[0])
+    if isinstance(value, Mapping) and set(value) <= {"url", "detail"}:
+        return value.get("url")
+    if isinstance(value, Mapping) and {"data", "media_type"} <= set(value):
+        return f"data:{value['media_type']};base64,{value['data']}"
+    return value
