@@ -23,6 +23,7 @@ extensions = [
     "links",
     "scenario_list",
     "settings_reference",
+    "source_list",
 ]
 exclude_patterns = ["_*"]
 
