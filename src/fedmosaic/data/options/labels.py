@@ -7,12 +7,14 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+_ROMAN = ("i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x")
 _LATIN = "abcdefghijklmnopqrstuvwxyz"
 _ALPHABETS = (
     tuple(_LATIN.upper()),
     tuple(_LATIN),
     tuple(str(number) for number in range(100)),
-    ("i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x"),
+    _ROMAN,
+    tuple(number.upper() for number in _ROMAN),
     *(
         tuple(letters)
         for letters in (
@@ -22,14 +24,21 @@ _ALPHABETS = (
             "ㄱㄴㄷㄹㅁㅂㅅㅇ",
             "アイウエオカキク",
             "甲乙丙丁戊己庚辛",
+            "أبجدهو",
+            "אבגדהו",
+            "αβγδεζ",
+            "ΑΒΓΔΕΖ",
+            "कखगघङच",
+            "กขคงจฉ",
         )
     ),
 )
 _NUMBERS = 2  # place of the numbers among the alphabets
+_OTHERS = "".join(letter for letters in _ALPHABETS[5:] for letter in letters)
 
 _LABEL = (
     r"(?:(?P<latin>[A-Za-zＡ-Ｚａ-ｚ]|[0-9０-９]{1,2}|[ivx]{2,4})"
-    r"|(?P<other>[А-Зжза-е가나다라마바사아ㄱ-ㅎアイウエオカキク甲乙丙丁戊己庚辛]))"
+    rf"|(?P<other>[{_OTHERS}]))"
 )
 _TOKEN = re.compile(
     rf"""
@@ -42,7 +51,8 @@ _TOKEN = re.compile(
       | (?P<open>[(（\[【])[^\S\n]*{_LABEL}[^\S\n]*(?P<close>[)）\]】])(?:\*\*|__)?[.．:：、]?
       | {_LABEL.replace("latin", "latin_marked").replace("other", "other_marked")}(?:\*\*|__)?
         (?: (?P<mark>[.．]) | (?P<mark_round>[)）\]]) | (?P<mark_colon>[:：]) | (?P<mark_comma>、)
-          | (?P<mark_dash>[^\S\n]*[-–—](?=[^\S\n])) )
+          | (?P<mark_dash>[^\S\n]*[-–—](?=[^\S\n]))
+          | (?P<mark_gap>[\t\u3000]) )
     )
     (?:\*\*|__)?
     """,
@@ -148,6 +158,8 @@ def _may_begin(text: str, match: re.Match[str], latin: str | None, first_of_line
     before = text[max(match.start() - 1, 0) : match.start()]
     after = text[match.end() : match.end() + 2]
     bare = match["open"] is None and match["circled"] is None
+    if match["mark_gap"] and (not first_of_line or (latin and latin[0].isdigit())):
+        return False  # the columns of a table
     if not first_of_line and bare:
         if latin and _BEFORE_LATIN.search(before):
             return False
@@ -166,7 +178,7 @@ def _style(match: re.Match[str]) -> str:
         return "circled"
     if match["open"]:
         return "brackets " + unicodedata.normalize("NFKC", match["open"])
-    marks = ("mark", "mark_round", "mark_colon", "mark_comma", "mark_dash")
+    marks = ("mark", "mark_round", "mark_colon", "mark_comma", "mark_dash", "mark_gap")
     return next(mark for mark in marks if match[mark])
 
 

@@ -61,8 +61,11 @@ def joined(pieces: Sequence[str], answer: str) -> tuple[str, ...] | None:
     """Return the pieces of a list with commas, those that together spell the answer as one."""
     wanted = _compared(answer)
     for start in range(len(pieces)):
+        whole = pieces[start]
         for end in range(start + 2, len(pieces) + 1):
-            whole = ", ".join(pieces[start:end])
+            whole += f", {pieces[end - 1]}"
+            if len(whole) > len(wanted) + 1:  # a final stop may be one more
+                break
             if _compared(whole) == wanted:
                 return (*pieces[:start], whole, *pieces[end:])
     return None

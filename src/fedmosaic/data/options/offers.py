@@ -20,6 +20,7 @@ from fedmosaic.data.options.words import (
     QUESTION,
     QUESTION_WORD,
     ROMANCE,
+    SENTENCE_END,
     SENTENCE_START,
     TAIL,
 )
@@ -30,10 +31,12 @@ _SEPARATORS = [re.compile(rf"\s*{marks}$") for marks in (r"\|", "[;；]", "[,，
 _LAST_AND = re.compile(r"(?:(?<=[,，、;；|])\s*|\s+)(?:or|and|或|または)$", re.I)
 _BULLETED = re.compile(r"[?？:：]\s*\n((?:[^\S\n]*[-•·▪◦‣●○*]\s+\S[^\n]*(?:\n|$)){2,})")
 _SLASHED = re.compile(
-    r"(?:(?<=[?？])\s*|(?=[(（\[]\s*(?i:yes|no|true|false)\b))"
-    r"[(（\[]([^()（）\[\]\n]+/[^()（）\[\]\n]+)[)）\]][\s.:?？。]*(?:<image>\s*)*$"
+    r"(?P<asked>(?<=[?？])\s*(?=[(（\[])|(?=[(（\[]\s*(?i:yes|no|true|false)\b))?"
+    r"[(（\[](?P<list>[^()（）\[\]\n]+/[^()（）\[\]\n]+)[)）\]][\s.:?？。]*(?:<image>\s*)*$"
 )
 _SEPARATED = re.compile(r"[^\S\n]*(?:[,，、;；|/]|(?:or|and)\b|\n\s*[(\[{（【「])")
+_LONG_GAP = re.compile(r"([^\S\n]{8})[^\S\n]+|(\n{8})\n+")
+_MOST_LISTS = 8  # that are looked at, from the end of the prompt
 _MARKS = re.compile(r"(?<=[^\s,，、;；|/])(?:\s*<image>)+$")
 
 
@@ -58,13 +61,14 @@ class Offer:
 
 def offers(prompt: str) -> list[Offer]:
     """Return the lists of a prompt that are options, or may be, the last one first."""
-    headers = list(HEADER.finditer(prompt))
+    prompt = _LONG_GAP.sub(r"\1\2", prompt)  # of no meaning, and slow to search
+    headers = list(HEADER.finditer(prompt))[-_MOST_LISTS:]
     bracketed = [
         (header, inside) for header in headers if (inside := _bracketed(prompt, header.end()))
     ]
     found = [_in_brackets(prompt, header, inside) for header, inside in bracketed]
     covered = [(header.start(), header.end() + len(inside[0]) + 1) for header, inside in bracketed]
-    for run in label_runs(prompt):
+    for run in label_runs(prompt)[-_MOST_LISTS:]:
         texts = tuple(_texts(prompt, run))
         if all(texts) and not _inside(run.start, covered):
             found.append(_lettered(prompt, run, texts, headers))
@@ -96,12 +100,14 @@ def _behind(prompt: str, header: re.Match[str]) -> Offer | None:
     lists = tuple(read_list(inside, False, romance=bool(ROMANCE.match(header[0]))))
     if not lists:
         return None
-    prose = bool(header["noun"]) and not _announces(prompt, header)
+    prose = bool(header["noun"] or header["loose_noun"]) and not _announces(prompt, header)
     return Offer(header.start(), lists, _announces(prompt, header), not prose, joins=True)
 
 
 def _announces(prompt: str, header: re.Match[str]) -> bool:
     """Return whether a header can only announce options: no word of a sentence like others."""
+    if header["loose_noun"]:
+        return False
     if header["verb"]:
         return bool(header["plain_verb"])
     sentence = SENTENCE_START.split(prompt[: header.start()])[-1]
@@ -117,7 +123,7 @@ def _lettered(
     if any(_heads(prompt, header, run) for header in headers):
         return Offer(run.start, listing, clear=True, sentences=True)
     after = prompt[run.tokens[-1].content :]
-    asked_after = bool(QUESTION.search(after)) and not all(map(QUESTION.search, texts))
+    asked_after = _asks_more(after) and not all(map(QUESTION.search, texts))
     if asked_after and (run.numbers or not run.lines or run.style == "mark_colon"):
         return None  # sentences with initials, statements, speakers, and then the question
     if not run.lines and not _SENTENCE_BEFORE.search(prompt[: run.start]):
@@ -127,6 +133,12 @@ def _lettered(
         return None
     clear = not any(instructions) and _asked(prompt, run, after)
     return Offer(run.start, listing, clear, sentences=clear)
+
+
+def _asks_more(after: str) -> bool:
+    """Return whether a sentence ends and another one, a question, follows."""
+    mark = max(after.rfind("?"), after.rfind("？"))
+    return bool(SENTENCE_END.search(after, 0, max(mark, 0)))
 
 
 def _heads(prompt: str, header: re.Match[str], run: LabelRun) -> bool:
@@ -183,8 +195,9 @@ def _texts(text: str, run: LabelRun) -> list[str]:
     for separator in _SEPARATORS:
         if all(separator.search(piece) for piece in pieces[:-1]):
             pieces = [separator.sub("", piece) for piece in pieces]
-    if not any(piece.endswith((".", "。")) for piece in pieces[:-1]):
-        pieces[-1] = pieces[-1].removesuffix(".").removesuffix("。") or pieces[-1]
+    for end in (".", "。", "?", "？"):
+        if not any(piece.endswith(end) for piece in pieces[:-1]):
+            pieces[-1] = pieces[-1].removesuffix(end) or pieces[-1]
     return [exact(piece.strip("*") if piece.endswith("**") else piece) for piece in pieces]
 
 
@@ -266,9 +279,9 @@ def _inline(prompt: str) -> Iterator[Offer]:
     """Yield "(yes/no)" at the end of a question, and ": red, green or blue?"."""
     slashed = _SLASHED.search(prompt)
     if slashed:
-        texts = tuple(exact(piece) for piece in slashed[1].split("/"))
-        if len(texts) > 1 and all(texts):
-            yield Offer(slashed.start(1), (OptionList(texts),), clear=False, sentences=False)
+        texts = tuple(exact(piece) for piece in slashed["list"].split("/"))
+        if len(texts) > 1 and all(texts) and (len(texts) > 2 or slashed["asked"] is not None):
+            yield Offer(slashed.start("list"), (OptionList(texts),), clear=False, sentences=False)
     asked = re.search(r"[:：]\s*([^:：\n?？]+?\s+or\s+[^:：\n?？]+)[?？]\s*$", prompt)
     if asked:
         listings = tuple(OptionList(texts) for texts in split_list(asked[1], bracketed=False))

@@ -14,18 +14,19 @@ _NOUN = (
 )
 _NOUN_UNSPACED = (
     r"(?:选项|選項|选择|選擇|选择项|候选(?:项|答案)?|候選|备选(?:答案|项)?|備選|可选(?:项|答案)?"
-    r"|選択肢|選択|보기|선택지|선택\s*항목|선택)"
+    r"|選択肢|選択|보기|선택지|선택\s*항목|선택|選んで(?:ください)?|選びなさい|고르(?:시오|세요)|선택하(?:시오|세요))"
 )
 _CHOOSE = r"(?:choose|select|pick)"
 # "Choose one of the following:" has no other words; "Choose a title for this text:" has.
+_ANSWER_WITH = r"(?:answer|respond|reply)\s+(?:with|using)\s+(?:only\s+)?one\s+of"
 _VERB = (
-    rf"(?P<plain_verb>{_CHOOSE}(?:\s+(?:one|the|from|of|out|among|between|these|this|following|below"
+    rf"(?P<plain_verb>(?:{_CHOOSE}|{_ANSWER_WITH})(?:\s+(?:one|the|from|of|out|among|between|these|this|following|below"
     r"|correct|right|best|most|appropriate|single|option|answer|choice|word|label|list|given))*)"
     rf"|{_CHOOSE}\b[^.?!\n:：\[\]]{{0,60}}"
 )
 _BOLD = r"(?:\*\*|__)?"
 HEADER = re.compile(
-    rf"(?:(?:(?<![^\W\d_])(?P<noun>{_NOUN})|(?P<noun_unspaced>{_NOUN_UNSPACED}))"
+    rf"(?:(?:(?<![^\W\d_])(?:(?P<noun>{_NOUN})|(?P<loose_noun>labels|categories|classes))|(?P<noun_unspaced>{_NOUN_UNSPACED}))"
     rf"(?:\s+(?:are|is|below|given|include|included|listed|to\s+choose\s+from)\b|如下|有|为|是|包括)*"
     rf"|(?P<verb>(?<![^\W\d_])(?:{_VERB})(?![^\W\d_])))"
     rf"[^\S\n]*(?:[(（][^()（）\n]{{0,40}}[)）])?[^\S\n]*{_BOLD}[^\S\n]*"
@@ -64,6 +65,7 @@ TAIL = re.compile(
 """An instruction behind the last option, on its line, or a question."""
 
 QUESTION = re.compile(r"[?？]")
+SENTENCE_END = re.compile(r"[.!。！\n]")
 QUESTION_WORD = re.compile(
     r"\b(?:which|choose|select|pick|multiple[\s-]choice)\b|哪|选|選|どれ|고르|고르시오",
     re.IGNORECASE,
