@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fedmosaic.data.options import match_option, options_in_prompt
+from fedmosaic.data.options import NotOffered, choices_in_prompt, match_option
 
 
 @pytest.mark.parametrize(
@@ -38,14 +38,19 @@ from fedmosaic.data.options import match_option, options_in_prompt
         ("Options:\nA) a cat\nB) a dog", "a cat", ("a cat", "a dog")),
         ("Options: yes, no, yes", "yes", ("yes", "no", "yes")),
         ("What is the weather like?", "fine", ()),
-        ("Choice list:[one, two]", "three", ()),
         ("Choice list:[one]", "one", ()),
-        ("Choice list:[one, two", "one", ()),
         ("A. a cat", "A", ()),
     ],
 )
 def test_options_in_prompt(prompt: str, answer: str, options: tuple[str, ...]) -> None:
-    assert options_in_prompt(prompt, answer) == options
+    found = choices_in_prompt(prompt, answer)
+    assert (() if found is None else found.options) == options
+
+
+@pytest.mark.parametrize("prompt", ["Choice list:[one, two]", "Choice list:[one, two"])
+def test_a_list_without_the_answer_is_reported(prompt: str) -> None:
+    with pytest.raises(NotOffered):
+        choices_in_prompt(prompt, "three")
 
 
 def test_match_is_of_the_whole_option() -> None:

@@ -3,7 +3,7 @@
 from fedmosaic.data.options.choices import Choices, NotOffered, OptionsError
 from fedmosaic.data.options.field import choices_of_field
 from fedmosaic.data.options.match import match_option
-from fedmosaic.data.options.prompt import choices_in_prompt, options_in_prompt
+from fedmosaic.data.options.prompt import choices_in_prompt
 from fedmosaic.data.options.spelling import spelled
 from fedmosaic.data.options.values import lists_nothing
 
@@ -15,6 +15,5 @@ __all__ = [
     "choices_of_field",
     "lists_nothing",
     "match_option",
-    "options_in_prompt",
     "spelled",
 ]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 
-from fedmosaic.data.options.choices import Choices, NotOffered, OptionsError
-from fedmosaic.data.options.match import match_option
+from fedmosaic.data.options.choices import Choices, NotOffered
 from fedmosaic.data.options.naming import named_in
 from fedmosaic.data.options.offers import asks_for_labels, offers
 from fedmosaic.data.options.spelling import in_form
@@ -52,14 +51,3 @@ def choices_in_prompt(prompt: str, answer: str) -> Choices | None:
         if offer.clear or (offer.lists[0].labels and _LETTER.match(answer)):
             raise NotOffered(answer, offer.lists[0].texts)
     return None
-
-
-def options_in_prompt(prompt: str, answer: str) -> tuple[str, ...]:
-    """Return the options of a prompt if the answer is one of them to the letter or folded."""
-    try:
-        found = choices_in_prompt(prompt, answer)
-    except OptionsError:
-        return ()
-    if found is None or match_option(answer, found.options) is None:
-        return ()
-    return found.options
