@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
+
 import pytest
 
 from fedmosaic.data.options import (
@@ -241,3 +244,48 @@ def test_an_answer_of_an_earlier_list_is_not_offered_by_the_last_one() -> None:
         with pytest.raises(NotOffered) as raised:
             choices_in_prompt(prompt, answer)
         assert raised.value.options == ("Nile", "Rhine")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answer", "options"),
+    [
+        ("Which one is it: (a) red, (b) blue, or (c) green?", "green", ("red", "blue", "green")),
+        ("Which? Answer with one of: cat, dog", "dog", ("cat", "dog")),
+        ("Categories: sport, art. Which?", "art", ("sport", "art")),
+        ("这是什么？A.猫 B.狗 C.鸟", "C", ("A", "B", "C")),
+        ("请从以下选项中选择：红色、蓝色或绿色。", "蓝色", ("红色", "蓝色", "绿色")),
+        ("これは何ですか。次の中から選んでください：犬、猫", "猫", ("犬", "猫")),
+        ("これは何？\nア　犬\nイ　猫", "イ", ("ア", "イ")),
+        ("다음 중 무엇입니까? 1) 개 2) 고양이", "2", ("1", "2")),
+        ("다음 중 무엇입니까?\n① 개\n② 고양이", "2", ("1", "2")),
+        ("¿Qué es? Opciones: perro, gato o pájaro", "gato", ("perro", "gato", "pájaro")),
+        ("Quel est-il ? Choix : chien, chat ou oiseau", "chat", ("chien", "chat", "oiseau")),
+        ("Was ist es? Optionen: Hund, Katze oder Uhu", "Uhu", ("Hund", "Katze", "Uhu")),
+        ("Что это? Варианты: кот, пёс или ёж", "пёс", ("кот", "пёс", "ёж")),
+        ("ما هذا؟\nأ) قطة\nب) كلب", "ب", ("أ", "ب")),
+        ("यह क्या है?\n(क) बिल्ली\n(ख) कुत्ता", "ख", ("क", "ख")),
+        ("Which?\nI. x\nII. y\nIII. z", "II", ("I", "II", "III")),
+    ],
+)
+def test_other_languages_and_ways_to_ask(
+    prompt: str, answer: str, options: tuple[str, ...]
+) -> None:
+    found = choices_in_prompt(prompt, answer)
+    assert found is not None and found.options == options
+    assert found.options[found.index] == answer
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "Options: " + "a, " * 400,
+        "A. x\nB. y\n" * 200,
+        "Options: a. b. " * 200,
+        "Options:" + " \t" * 2000,
+    ],
+)
+def test_long_prompts_are_read_in_a_moment(prompt: str) -> None:
+    start = time.process_time()
+    with contextlib.suppress(OptionsError):
+        choices_in_prompt(prompt, "c")
+    assert time.process_time() - start < 5
