@@ -83,6 +83,7 @@ def test_the_place_of_the_answer_holds_the_answer_whatever_it_is() -> None:
             "D",
             "(D)",
             "A and B",
+            "(A) and (B)",
             "A, C",
             "not B",
             "It is not the Nile.",

@@ -167,7 +167,8 @@ def _length_of(written: str, option: str) -> int:
 
 def _label_in_text(answer: str, listing: OptionList) -> Named | None:
     """Return the one label in the most certain form that a text has."""
-    several = [find_label(word, listing.labels) for word in _WORDS.split(answer.strip(" .。"))]
+    words = _WORDS.split(answer.strip(" .。"))
+    several = [find_label(word.strip("()（）[]【】*."), listing.labels) for word in words]
     if None not in several and len(set(several)) > 1:
         return None  # "A and B"
     opening = _LABEL_FIRST.match(answer)
