@@ -18,7 +18,7 @@ FLOORS = [
     {"alignment"},
     {"algorithms", "miniature", "miniature.pretraining"},
     {"federation"},
-    {"engines", "experiments", "model_check", "data_check"},
+    {"engines", "experiments", "model_check", "data_check", "own_data"},
     {"reporting"},
     {"api"},
     {"cli"},

@@ -82,6 +82,7 @@ LONG_FILES: dict[str, str] = {}
 MOST_FUNCTION_LINES = 50
 LONG_FUNCTIONS = {
     "api/alignment.py:align": "its docstring: one argument a line, with every error",
+    "api/own_data.py:init": "its docstring: one argument a line, with every error",
 }
 
 

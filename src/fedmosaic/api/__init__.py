@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fedmosaic.api.data import show_data
     from fedmosaic.api.data_check import check_data
     from fedmosaic.api.models import check_models
+    from fedmosaic.api.own_data import init
     from fedmosaic.api.runs import export, resume, run, show
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "check_models",
     "compare",
     "export",
+    "init",
     "report",
     "resume",
     "run",
@@ -39,6 +41,7 @@ _HOMES = {
     "show_data": "data",
     "check_data": "data_check",
     "check_models": "models",
+    "init": "own_data",
     "export": "runs",
     "resume": "runs",
     "run": "runs",

@@ -18,6 +18,7 @@ from fedmosaic.plain_warnings import plain_warnings
 
 # Name of a command, which is also its module in this package, and what it does.
 COMMANDS = {
+    "init": "Make a federation of your own data: divide it among clients, and write a scenario.",
     "run": "Run a scenario, or continue an interrupted run.",
     "compare": "Run several algorithms with several seeds and compare them.",
     "show": "Print the table of a run or of a comparison.",

@@ -22,6 +22,23 @@ def content_key(content: bytes) -> str:
 
 
 @dataclass(frozen=True)
+class TableCell:
+    """Name the place of a picture in a table.
+
+    Attributes:
+        table: Parquet file, or Arrow file of a folder of ``datasets``.
+        column: name of the column.
+        row: row in that file, from 0.
+        picture: which picture of a cell that holds a list, from 0; None: the cell is one picture.
+    """
+
+    table: Path
+    column: str
+    row: int
+    picture: int | None = None
+
+
+@dataclass(frozen=True)
 class StoredImage:
     """Hold an encoded picture that is not a file of its own: a cell of a table, a data URI.
 
@@ -29,10 +46,12 @@ class StoredImage:
         name: where the picture is, for messages, e.g. ``"rows.parquet: row 3, column image"``.
         read: returns the encoded picture, e.g. the bytes of a PNG file. It is called whenever the
             picture is needed; it may raise :class:`DataError` or OSError.
+        cell: where the picture is in a table; None outside of tables.
     """
 
     name: str
     read: Callable[[], bytes]
+    cell: TableCell | None = None
 
 
 @dataclass(frozen=True, eq=False)

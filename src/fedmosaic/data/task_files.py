@@ -33,9 +33,10 @@ def is_file_task(ref: str, root: Path) -> bool:
     """Return whether a task's name is the path of a data file, or of a folder with data files."""
     if ref.lower().endswith(RECORD_TYPES):
         return True
-    folders = [place for place in _places(ref, root) if place.is_dir()]
-    is_dataset = any(any(folder.glob("train/dataset-*.json")) for folder in folders)
-    return bool(folders) and not is_dataset and not _is_subset(ref, root)
+    folder = next((place for place in _places(ref, root) if place.is_dir()), None)
+    if folder is None or any(folder.glob("train/dataset-*.json")):
+        return False
+    return not _is_subset(ref, root)
 
 
 def load_task_folder(

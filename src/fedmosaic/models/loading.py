@@ -63,7 +63,7 @@ def load_pretrained(name: str, options: ModelOptions) -> tuple[Any, Any, Any | N
     device = resolve_device(options.device)
     dtype = resolve_dtype(options.dtype, device, name)
     with explained(name, source, attention=options.attn_implementation), _quiet(name):
-        config = _read_config(name, source, options)
+        config = read_config(name, source, options)
         model = _load_model(name, source, options, config, device, dtype)
         tokenizer = load_tokenizer(name, source, options)
         processor = None
@@ -114,7 +114,13 @@ def _common(source: Source, options: ModelOptions) -> dict[str, Any]:
     return common
 
 
-def _read_config(name: str, source: Source, options: ModelOptions) -> Any:
+def read_config(name: str, source: Source, options: ModelOptions) -> Any:
+    """Return a model's config, and require that its files are there and of a kind that loads.
+
+    Raises:
+        ModelError: the model is no model that can be trained here. Errors of other types are those
+            of transformers; see :func:`fedmosaic.models.load_errors.explained`.
+    """
     from transformers import AutoConfig, PreTrainedConfig
 
     if not source.gguf:

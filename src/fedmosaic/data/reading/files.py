@@ -40,11 +40,13 @@ class ScannedItem:
 
     Attributes:
         location: where the item is.
+        record: the item as it stands in the file.
         example: its example; None where it cannot be read.
         error: why it cannot be read; None where it can.
     """
 
     location: RecordLocation
+    record: Any
     example: Example | None
     error: DataError | None
 
@@ -71,15 +73,15 @@ class Scan:
         self._readers = []
         for path in self.paths:
             records = read_records(path)
-            reader = ItemReader(path, _folders(path, self.roots))
+            reader = ItemReader(path, picture_folders(path, self.roots))
             self._readers.append(reader)
             for index, record in enumerate(records):
                 location = _location(path, index, record)
                 try:
                     example, place = _read(reader, record, location)
-                    yield ScannedItem(place, example, None)
+                    yield ScannedItem(place, record, example, None)
                 except DataError as error:
-                    yield ScannedItem(location, None, error)
+                    yield ScannedItem(location, record, None, error)
 
     @property
     def notes(self) -> list[str]:
@@ -114,7 +116,7 @@ def read_examples(
     """
     files = [paths] if isinstance(paths, Path) else list(paths)
     entries = [(path, i, record) for path in files for i, record in enumerate(read_records(path))]
-    readers = {path: ItemReader(path, _folders(path, roots)) for path in files}
+    readers = {path: ItemReader(path, picture_folders(path, roots)) for path in files}
     locations, examples = [], []
     for number in choose(len(entries), limit, seed):
         path, index, record = entries[number]
@@ -144,7 +146,8 @@ def read_records(path: Path) -> Sequence[Any]:
     return records
 
 
-def _folders(path: Path, roots: Sequence[Path]) -> list[Path]:
+def picture_folders(path: Path, roots: Sequence[Path]) -> list[Path]:
+    """Return the folders that image paths of a file may start from: the roots, then its own."""
     return [*roots, path if path.is_dir() else path.parent]
 
 

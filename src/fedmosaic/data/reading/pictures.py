@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
-from fedmosaic.data.image import Image, StoredImage
+from fedmosaic.data.image import Image, StoredImage, TableCell
+from fedmosaic.data.reading.tables import stored_picture
 from fedmosaic.data.reading.values import Field, absent, kind_of
 from fedmosaic.data.records import RecordLocation
 
@@ -23,6 +24,8 @@ _ENCODED = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR", "Qk", "SUkqA", "TU0AK")
 _SHORTEST_ENCODED = 80
 _LONGEST_PATH = 4096
 _MARK_KEY = re.compile(r"<image_?(\d+)>")
+CELL_FIELDS = ("table", "column", "row", "picture", "key")
+"""Fields of an object that names a picture in a table."""
 
 
 class Pictures:
@@ -59,8 +62,8 @@ class Pictures:
         """Return the image of one value.
 
         Args:
-            value: a path, a data URI, base64 text, an object with ``path`` or ``bytes``, or an
-                encoded picture.
+            value: a path, a data URI, base64 text, an object with ``path`` or ``bytes``, an object
+                that names a cell of a table, or an encoded picture.
             field: the field's name, for messages.
             location: the item, for messages.
 
@@ -69,6 +72,8 @@ class Pictures:
         """
         if isinstance(value, StoredImage):
             return Image(value)
+        if isinstance(value, dict) and "table" in value:
+            return self._cell(value, field, location)
         if isinstance(value, dict):
             return self._object(value, field, location)
         if absent(value) or not isinstance(value, str):
@@ -91,6 +96,25 @@ class Pictures:
         if content is not None:
             return self.one(content, field, location)
         return self.one(paths[0], field, location)
+
+    def _cell(self, value: dict[str, Any], field: str, location: RecordLocation) -> Image:
+        table, column, row = (value.get(name) for name in CELL_FIELDS[:3])
+        picture, key = (value.get(name) for name in CELL_FIELDS[3:])
+        if (
+            not set(value) <= set(CELL_FIELDS)
+            or not (isinstance(table, str) and isinstance(column, str) and isinstance(row, int))
+            or not isinstance(picture, int | None)
+            or not isinstance(key, str | None)
+        ):
+            raise location.error(
+                field,
+                f"a picture in a table with {', '.join(map(repr, value))}; it needs the texts"
+                " 'table' and 'column' and the number 'row', and may have 'picture' and 'key'",
+            )
+        path = self._locate(table)
+        if not path.is_file():
+            raise location.error(field, f"the table {path} does not exist")
+        return Image(stored_picture(TableCell(path, column, row, picture), key))
 
     def _read(self, value: str, field: str, location: RecordLocation) -> Image:
         if _ADDRESS.match(value.strip()):

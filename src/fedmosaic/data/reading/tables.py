@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from fedmosaic.data.image import StoredImage
+from fedmosaic.data.image import StoredImage, TableCell, content_key
 from fedmosaic.data.reading.text_files import read_text_file
 from fedmosaic.data.records import Record
 from fedmosaic.errors import DataError
@@ -108,7 +108,7 @@ def parquet_records(path: Path) -> list[Record]:
     for name, is_null in present.items():
         for index, record in enumerate(records):
             if not is_null[index]:
-                record[name] = _stored(path, name, index, _parquet_picture)
+                record[name] = _stored(path, name, index)
     return records
 
 
@@ -128,7 +128,7 @@ def dataset_records(folder: Path) -> list[Record]:
             is_null = _nulls(table.column(name))
             for index, record in enumerate(rows):
                 if not is_null[index]:
-                    record[name] = _stored(path, name, index, _arrow_picture)
+                    record[name] = _stored(path, name, index)
         records += _named_classes(rows, table.schema.metadata)
     return records
 
@@ -198,9 +198,9 @@ def _named_classes(records: list[Record], metadata: dict[bytes, bytes] | None) -
     return records
 
 
-def _stored(path: Path, column: str, row: int, read: Any) -> Any:
+def _stored(path: Path, column: str, row: int) -> Any:
     """Return the pictures of a cell; one, or a list where the cell holds a list."""
-    value = read(path, column, row)
+    value = _cell_value(path, column, row)
 
     def picture(index: int | None, entry: Any) -> Any:
         if isinstance(entry, dict):
@@ -208,19 +208,44 @@ def _stored(path: Path, column: str, row: int, read: Any) -> Any:
                 return entry.get("path")
         elif not isinstance(entry, bytes):
             return entry
-        place = "" if index is None else f", picture {index}"
-
-        def content() -> bytes:
-            cell = read(path, column, row)
-            part = cell if index is None else cell[index]
-            found: bytes = part["bytes"] if isinstance(part, dict) else part
-            return found
-
-        return StoredImage(f"{path}: row {row}, column {column!r}{place}", content)
+        return stored_picture(TableCell(path, column, row, index))
 
     if isinstance(value, list):
         return [picture(index, entry) for index, entry in enumerate(value)]
     return picture(None, value)
+
+
+def stored_picture(cell: TableCell, key: str | None = None) -> StoredImage:
+    """Return the picture of a cell, which is read when it is needed.
+
+    Args:
+        cell: where the picture is.
+        key: what the :func:`~fedmosaic.data.image.content_key` of the encoded picture begins with;
+            None: not compared.
+    """
+    place = "" if cell.picture is None else f", picture {cell.picture}"
+    name = f"{cell.table}: row {cell.row}, column {cell.column!r}{place}"
+
+    def content() -> bytes:
+        try:
+            value = _cell_value(cell.table, cell.column, cell.row)
+            part = value if cell.picture is None else value[cell.picture]
+            found = part["bytes"] if isinstance(part, dict) else part
+        except (LookupError, TypeError, ValueError):
+            found = None
+        if not isinstance(found, bytes) or not content_key(found).startswith(key or ""):
+            raise DataError(
+                f"{name}: another picture, or none, is there now; the table has changed since the"
+                " items that name its cells were written: write them anew"
+            )
+        return found
+
+    return StoredImage(name, content, cell)
+
+
+def _cell_value(path: Path, column: str, row: int) -> Any:
+    read = _parquet_picture if path.suffix.lower() == ".parquet" else _arrow_picture
+    return read(path, column, row)
 
 
 def _arrow_picture(path: Path, column: str, row: int) -> Any:
