@@ -192,7 +192,7 @@ def _labels(pool: ItemPool, rule: SplitRule) -> list[str] | None:
     is_needed = rule.kind == "dirichlet"
     if is_needed and rule.column:
         labels = column_values(pool, pool.train, rule.column)
-        what = f"the field {rule.column!r}"
+        what = f"the values of {rule.column!r}"
     else:
         if not any(item.example.options for item in pool.train):
             if is_needed:
@@ -208,8 +208,8 @@ def _labels(pool: ItemPool, rule: SplitRule) -> list[str] | None:
         return labels
     if is_needed:
         raise DataError(
-            f"{pool.source}: {what} are {len(set(labels))} different ones for {len(labels)} items,"
-            " too many to be labels; name a field whose values recur: --split"
+            f"{pool.source}: {what} of {len(labels)} items are {len(set(labels))} different ones, too"
+            " many to be labels; name a field whose values recur: --split"
             f" dirichlet:{rule.alpha:g}:COLUMN, with one of {_fields(pool)}"
         )
     return None

@@ -40,15 +40,15 @@ class ScannedItem:
 
     Attributes:
         location: where the item is.
-        record: the item as it stands in the file.
         example: its example; None where it cannot be read.
         error: why it cannot be read; None where it can.
+        record: the item as it stands in the file.
     """
 
     location: RecordLocation
-    record: Any
     example: Example | None
     error: DataError | None
+    record: Any = None
 
 
 class Scan:
@@ -79,9 +79,9 @@ class Scan:
                 location = _location(path, index, record)
                 try:
                     example, place = _read(reader, record, location)
-                    yield ScannedItem(place, record, example, None)
+                    yield ScannedItem(place, example, None, record)
                 except DataError as error:
-                    yield ScannedItem(location, record, None, error)
+                    yield ScannedItem(location, None, error, record)
 
     @property
     def notes(self) -> list[str]:
