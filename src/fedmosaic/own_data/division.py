@@ -208,8 +208,8 @@ def _labels(pool: ItemPool, rule: SplitRule) -> list[str] | None:
         return labels
     if is_needed:
         raise DataError(
-            f"{pool.source}: {what} of {len(labels)} items are {len(set(labels))} different ones, too"
-            " many to be labels; name a field whose values recur: --split"
+            f"{pool.source}: {what} of {len(labels)} items are {len(set(labels))} different ones,"
+            " too many to be labels; name a field whose values recur: --split"
             f" dirichlet:{rule.alpha:g}:COLUMN, with one of {_fields(pool)}"
         )
     return None

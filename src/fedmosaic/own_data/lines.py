@@ -19,6 +19,7 @@ from fedmosaic.data.reading.items import ItemReader
 from fedmosaic.data.reading.names import MEANINGS, image_number, plain_name
 from fedmosaic.data.reading.pictures import CELL_FIELDS, Pictures
 from fedmosaic.data.reading.tables import ClassName
+from fedmosaic.data.reading.values import WrittenNumber
 from fedmosaic.data.records import Record
 from fedmosaic.errors import DataError, FedMosaicError
 from fedmosaic.own_data.pool import Item
@@ -95,6 +96,8 @@ class _Writer:
             }
         if isinstance(value, list | tuple):
             return [self.value(entry, is_picture) for entry in value]
+        if isinstance(value, WrittenNumber):
+            return value.written
         if isinstance(value, float) and math.isnan(value):
             return None
         if isinstance(value, str) and is_picture and value.strip():
