@@ -19,6 +19,7 @@ from fedmosaic.federation.callbacks import Callback
 from fedmosaic.federation.data_change import data_to_continue
 from fedmosaic.federation.data_record import DataRecord
 from fedmosaic.federation.item_check import check_items, trained_tasks
+from fedmosaic.federation.located import located
 from fedmosaic.federation.measure import measured_tasks
 from fedmosaic.federation.placement import settle_sites
 from fedmosaic.federation.resources import choose_workers, prepare_torch
@@ -84,7 +85,7 @@ def new_run(
         FedMosaicError: names what is wrong, before any training and before the folder is made.
     """
     began = {"versions": versions(), "started": settings.started or current_time()}
-    settings = settings.model_copy(update=began)
+    settings = located(settings.model_copy(update=began))
     folder = RunFolder.vacant(out)
     _check_data_sets(settings)
     prepare_torch(settings)
