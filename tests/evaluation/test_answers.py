@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedmosaic.evaluation import read_choice
-from fedmosaic.evaluation.answers import read_choice_as_release
+from fedmosaic.evaluation.answers import read_choice_as_release, vocabulary
+from fedmosaic.evaluation.answers.tokens import tokenise
 
 COLOURS = ("red", "dark red", "blue", "light blue")
 LETTERS = ("A", "B", "C", "D")
@@ -155,7 +156,7 @@ CAREFUL = cases("careful_answers.jsonl")
 
 def test_readings_agree_with_judgements_made_before_there_was_a_reader() -> None:
     wrong = [case for case in CAREFUL if not is_accepted(case)]
-    assert len(CAREFUL) >= 700
+    assert len(CAREFUL) >= 1300
     assert len(wrong) <= 0.02 * len(CAREFUL), wrong
 
 
@@ -174,22 +175,21 @@ def is_accepted(case: dict[str, Any]) -> bool:
 
 
 # Words that deny, join, correct or stand for numbers are options only in some places.
+OWN_MEANING = {
+    word
+    for name in dir(vocabulary)
+    if name.isupper()
+    for entry in getattr(vocabulary, name)
+    for word in entry.split()
+}
 plain_word = st.text(string.ascii_lowercase, min_size=4, max_size=8).filter(
-    lambda word: read_choice(word, ("x", "y")) is None
+    lambda word: word not in OWN_MEANING and not any(t.quantity for t in tokenise(word))
 )
-OWN_MEANING = frozenset(
-    """
-    also both wrong false answer choice option true right correct none nine five four zero eight
-    seven three eleven twelve thirteen fourteen fifteen wait than then that this with over from near
-    """.split()  # noqa: SIM905
-)
-options_of_words = st.lists(
-    plain_word.filter(lambda word: word not in OWN_MEANING), min_size=2, max_size=5, unique=True
-)
+options_of_words = st.lists(plain_word, min_size=2, max_size=5, unique=True)
 
 
 @given(options=options_of_words, data=st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_every_option_is_read_from_itself_and_from_its_letter(
     options: list[str], data: st.DataObject
 ) -> None:
@@ -205,7 +205,7 @@ def test_every_option_is_read_from_itself_and_from_its_letter(
 
 
 @given(options=options_of_words, data=st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_an_answer_that_names_two_options_or_denies_one_is_not_read(
     options: list[str], data: st.DataObject
 ) -> None:
@@ -221,14 +221,14 @@ def test_an_answer_that_names_two_options_or_denies_one_is_not_read(
 
 
 @given(text=st.text(max_size=60), options=st.lists(st.text(max_size=8), max_size=5))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_a_reading_is_an_option_as_listed_or_none(text: str, options: list[str]) -> None:
     reading = read_choice(text, options)
     assert reading is None or reading in options
 
 
 @given(n=st.integers(0, 10**6), others=st.sets(st.integers(0, 10**6), min_size=1, max_size=5))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_numbers_are_read_whole(n: int, others: set[int]) -> None:
     options = [str(value) for value in sorted(others)]
     for text in (f"There are {n} of them", f"{n}.", f"{n:,}", f"{n} boats"):

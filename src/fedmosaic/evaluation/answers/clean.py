@@ -43,7 +43,7 @@ _MARKED = (  # Markdown's pairs, from the longest to the shortest
     regex.compile(r"(?<!\w)_{1,3}(?=\S)([^_\n]*[^_\s])_{1,3}(?!\w)"),
     regex.compile(r"`{1,3}(?=\S)([^`]*[^`\s])`{1,3}"),
 )
-_LINE_START = regex.compile(r"(?m)^[ \t]*(?:#{1,6}[ \t]+|>[ \t]+|[-*•‣▪][ \t]+(?![\d.]))")
+_LINE_START = regex.compile(r"(?m)^[ \t]*(?:#{1,6}[ \t]+|>[ \t]+(?![\d.])|[-*•‣▪][ \t]+(?![\d.]))")
 
 _SAME_SIGNS = str.maketrans(
     {

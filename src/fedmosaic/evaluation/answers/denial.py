@@ -47,6 +47,8 @@ def standings(answer: ParsedAnswer, mentions: Sequence[Mention]) -> list[Standin
             min(clause[-1] + 1, following.start if following else len(answer.tokens)),
         )
         denials = _before(answer, start, mention.start)
+        if following is None or following.start > answer.clause(mention.start)[-1] + 2:
+            denials += _has_verdict(answer, mention, vocabulary.VERDICT_WRONG)
         denials += _after(answer, mention.end, end, following if end <= clause[-1] else None)
         if denials == 0 and previous and start == previous.end and found[-1] is Standing.DENIED:
             words = answer.words(range(start, mention.start))
@@ -56,6 +58,20 @@ def standings(answer: ParsedAnswer, mentions: Sequence[Mention]) -> list[Standin
         else:
             found.append(_weaker(answer, mention, start, clause[0]))
     return found
+
+
+def _has_verdict(answer: ParsedAnswer, mention: Mention, verdict: frozenset[str]) -> bool:
+    """Return whether the next clause is nothing but a verdict: "red: wrong", "red (no)"."""
+    words = answer.next_clause(mention.end - 1)
+    rest = answer.clause(mention.start)[-1] + 1 - mention.end
+    if not words or rest > 1:
+        return False
+    return all(word in verdict for word in words) or words[0] in verdict & vocabulary.TICKS
+
+
+def is_called_right(answer: ParsedAnswer, mention: Mention) -> bool:
+    """Return whether the next clause is nothing but a word such as "right"."""
+    return _has_verdict(answer, mention, vocabulary.VERDICT_RIGHT)
 
 
 def _before(answer: ParsedAnswer, start: int, end: int) -> int:

@@ -8,7 +8,7 @@ from itertools import pairwise
 import regex
 
 from fedmosaic.evaluation.answers import vocabulary
-from fedmosaic.evaluation.answers.denial import Standing, standings
+from fedmosaic.evaluation.answers.denial import Standing, is_called_right, standings
 from fedmosaic.evaluation.answers.letters import Labels, find_letters
 from fedmosaic.evaluation.answers.mentions import Mention, find_words, unsafe_numbers, wordings
 from fedmosaic.evaluation.answers.parsed import ParsedAnswer
@@ -40,6 +40,10 @@ def choose(text: str, labels: Labels) -> str | None:
     denied = {m.option for m, s in zip(mentions, standing, strict=True) if s is Standing.DENIED}
     strong = _answers(answer, mentions, standing)
     if strong:
+        named = [number for number in strong if _is_named(answer, mentions[number])]
+        # "red … blue … The answer is green": but not "red. The answer is green".
+        if named and not any(mentions[number].start == 0 for number in strong):
+            strong = named
         options = {mentions[number].option for number in strong}
         if len(options) > 1 or options & denied or None in options:
             return None
@@ -120,15 +124,27 @@ def _answers(
         for number, mention in enumerate(mentions)
         if standing[number] is Standing.ASSERTED
         and mention.safe
-        and _is_the_answer(answer, mention)
+        and (_is_named(answer, mention) or _stands_by_itself(answer, mention))
     ]
 
 
-def _is_the_answer(answer: ParsedAnswer, mention: Mention) -> bool:
+def _is_named(answer: ParsedAnswer, mention: Mention) -> bool:
+    """Return whether an answer calls an option the answer, right, or the result."""
     if answer.is_led(mention.start) or answer.is_confirmed(mention.end):
         return True
     if mention.start and answer.tokens[mention.start - 1].text == "=":
         return True
+    return is_called_right(answer, mention) or _is_added(answer, mention)
+
+
+def _is_added(answer: ParsedAnswer, mention: Mention) -> bool:
+    """Return whether an answer adds an option to another one: "B is also correct", "B too"."""
+    words = answer.words(answer.clause(mention.start))
+    return any(word in vocabulary.ALSO for word in words) or words[-1:] == ["too"]
+
+
+def _stands_by_itself(answer: ParsedAnswer, mention: Mention) -> bool:
+    """Return whether a sentence or a line says nothing but an option."""
     sentence = answer.sentence(mention.start)
     rest = [i for i in sentence if not mention.start <= i < mention.end]
     inner = [answer.tokens[i].text for i in rest if answer.tokens[i].text in ",、，/"]
@@ -137,11 +153,7 @@ def _is_the_answer(answer: ParsedAnswer, mention: Mention) -> bool:
     after = answer.tokens[mention.end : mention.end + 1]
     first = mention.start - (answer.tokens[mention.start - 1].text in "([") if mention.start else 0
     starts_line = first == 0 or answer.tokens[first - 1].text == "\n"
-    if mention.letter and starts_line and after and after[0].text in ").:-–—]":
-        return True
-    clause = answer.clause(mention.start)
-    words = answer.words(range(clause[0], clause[-1] + 1))
-    return any(word in vocabulary.ALSO for word in words)
+    return mention.letter and starts_line and bool(after) and after[0].text in ").:-–—]"
 
 
 def _is_contradicted(

@@ -83,20 +83,26 @@ def find_letters(answer: ParsedAnswer, labels: Labels, words: Sequence[Mention])
     used = {place for mention in words for place in range(mention.start, mention.end)}
     found = []
     for place, token in enumerate(answer.tokens):
-        known = token.text in labels.by_letter or token.text.upper() in labels.by_letter
-        letter = _SINGLE.fullmatch(token.text) and (
-            known or regex.fullmatch("[A-Za-z]", token.text)
-        )
-        if place in used or token.kind is not Kind.WORD or not letter:
+        if place in used or not _may_be_a_letter(answer, place, labels):
             continue
         option = labels.option(token.text)
         if _stands_for_an_option(answer, place, labels, words):
             found.append(Mention(option, place, place + 1, letter=True))
         elif token.text.isupper() and (
-            token.text not in _WORDS_OF_ONE_LETTER or _is_listed(answer, place)
+            token.text not in _WORDS_OF_ONE_LETTER or _is_listed(answer, place, words)
         ):
             found.append(Mention(option, place, place + 1, safe=False, letter=True))
     return found
+
+
+def _may_be_a_letter(answer: ParsedAnswer, place: int, labels: Labels) -> bool:
+    token = answer.tokens[place]
+    known = token.text in labels.by_letter or token.text.upper() in labels.by_letter
+    if token.kind is Kind.NUMBER:  # options may carry numbers: "2. dog"
+        return known and _opens_with_label(answer, place)
+    if token.kind is not Kind.WORD or not _SINGLE.fullmatch(token.text):
+        return False
+    return known or regex.fullmatch("[A-Za-z]", token.text) is not None
 
 
 def _stands_for_an_option(
@@ -106,6 +112,8 @@ def _stands_for_an_option(
     tokens, token = answer.tokens, answer.tokens[place]
     if answer.is_glued(place):
         return False
+    if _opens_with_label(answer, place):
+        return True
     if answer.is_enclosed(place) or answer.is_whole(place):
         return True
     ends = _ends_well(answer, place)
@@ -129,6 +137,17 @@ def _stands_for_an_option(
     return answer.text[token.end :].lstrip().startswith(vocabulary.LETTER_ENDINGS)
 
 
+def _opens_with_label(answer: ParsedAnswer, place: int) -> bool:
+    """Return whether an answer starts with a letter or number in front of something: b) or 2."""
+    following = answer.tokens[place + 1 : place + 3]
+    return (
+        place == 0
+        and len(following) == 2
+        and following[0].text in ").:"
+        and (following[0].start == answer.tokens[place].end)
+    )
+
+
 def _ends_well(answer: ParsedAnswer, place: int) -> bool:
     """Return whether the clause ends after a letter, or goes on as it does after a name."""
     following = answer.tokens[place + 1] if place + 1 < len(answer.tokens) else None
@@ -148,13 +167,15 @@ def _is_followed(answer: ParsedAnswer, place: int, shown: bool) -> bool:
     return shown and following.folded in ("is", "was") and answer.tokens[place].text != "I"
 
 
-def _is_listed(answer: ParsedAnswer, place: int) -> bool:
+def _is_listed(answer: ParsedAnswer, place: int, words: Sequence[Mention]) -> bool:
     """Return whether a letter is joined with another capital: A and B, A/B, A or maybe C."""
     tokens: Sequence[TextToken] = answer.tokens
     for step in (1, -1):
         near = [tokens[i].text for i in (place + step, place + 2 * step, place + 3 * step)
                 if 0 <= i < len(tokens)]  # fmt: skip
         joined = near and (near[0].casefold() in vocabulary.JOINING or near[0] in ",、和与とや")
+        if joined and near[0] not in ",、" and any(m.start == place + 2 * step for m in words):
+            return True
         if joined and any(regex.fullmatch("[A-Z]", text) for text in near[1:]):
             return True
     return False

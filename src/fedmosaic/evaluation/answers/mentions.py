@@ -99,7 +99,7 @@ def _match(tokens: Sequence[TextToken], start: int, wanted: Sequence[TextToken])
     """Return where the wanted tokens end if they stand at ``start``; hyphens do not count."""
     place = start
     for number, token in enumerate(wanted):
-        while number and place < len(tokens) and tokens[place].text in ("-", "'", '"'):
+        while number and place < len(tokens) and tokens[place].text in _SKIPPED - {token.text}:
             place += 1
         if place == len(tokens) or not _same(tokens, place, token, number == len(wanted) - 1):
             return None
@@ -144,6 +144,7 @@ def _resolve(
     return Mention(options.pop(), start, end, safe=_is_apart(text, tokens, start, end))
 
 
+_SKIPPED = frozenset("-'\"()[]{}")
 _GLUE = "-'/_^&|+*=@#~\\"
 
 
@@ -162,6 +163,10 @@ def _is_apart(text: str, tokens: Sequence[TextToken], start: int, end: int) -> b
         return False
     if first.kind is Kind.NUMBER:
         if regex.search(r"[-+×*/÷<>≤≥±√^–] ?\Z", before):
+            return False
+        if regex.match(
+            r"(?i)\+| or (?:more|less|fewer|over|under|so|higher|lower|above|below)\b", after
+        ):
             return False
         if regex.match(r" ?(?:[-+×*/÷^=<>–]|x\b) ?[\d(]|\s?[²³]", after):
             return False

@@ -21,7 +21,14 @@ _VALUES = {word: value for value, word in enumerate(_SMALL)} | {
 }
 _BELOW_100 = rf"(?:(?:{'|'.join(_TENS)})(?:[- ](?:{'|'.join(_SMALL[1:10])}))?|{'|'.join(_SMALL)})"
 _BELOW_1000 = rf"(?:{_BELOW_100} hundred(?:(?: and)? {_BELOW_100})?|{_BELOW_100})"
-_SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_SCALES = {
+    "hundred": 100,
+    "dozen": 12,
+    "thousand": 10**3,
+    "million": 10**6,
+    "billion": 10**9,
+    "trillion": 10**12,
+}
 _PARTS = {"half": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "tenth": 10}
 
 _CURRENCY = r"(?:US|A|C)?[$€£¥₹₩₽]|USD\s|EUR\s|GBP\s"
@@ -105,12 +112,18 @@ def number_at(text: str, start: int) -> tuple[Quantity, int] | None:
     """Return the number that starts at a place of a text, and where it ends; None without one."""
     if _INSIDE.search(text, max(0, start - 2), start):
         return None
-    if match := _NUMBER.match(text, start):
+    if (match := _NUMBER.match(text, start)) and not _is_primed(text, start, match.end()):
         quantity = _of_digits(match)
         return None if quantity is None else (quantity, match.end())
     if match := _WORDS.match(text, start):
         return _of_words(match), match.end()
     return None
+
+
+def _is_primed(text: str, start: int, end: int) -> bool:
+    """Return whether a mark of feet, minutes or inches follows: 5', not '5'."""
+    mark = text[end : end + 1]
+    return mark in ("'", '"') and text[max(0, start - 1) : start] != mark
 
 
 def whole_word(text: str) -> Quantity | None:

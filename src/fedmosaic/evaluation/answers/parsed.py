@@ -49,12 +49,19 @@ class ParsedAnswer:
         number = 0
         for token in self.tokens:
             ends = token.kind is Kind.MARK and token.text in _CLAUSE_ENDS
+            ends = ends and not self._is_around_one(len(numbers))
             before = self.tokens[len(numbers) - 1].folded if numbers else ""
             turns_here = token.folded in vocabulary.TURNS and before not in vocabulary.ALL_BUT
             number += ends or turns_here or token.start in turns
             numbers.append(number)
             number += ends
         return numbers
+
+    def _is_around_one(self, place: int) -> bool:
+        """Return whether a bracket stands beside a single letter, as in (A)."""
+        at = place + 1 if self.tokens[place].text in "([{" else place - 1
+        inner = self.tokens[at].text if 0 <= at < len(self.tokens) else ""
+        return self.tokens[place].text in "()[]{}" and len(inner) == 1 and self.is_enclosed(at)
 
     @cached_property
     def _sentence_of(self) -> list[int]:
@@ -67,6 +74,18 @@ class ParsedAnswer:
     def clause(self, place: int) -> range:
         """Return the places of the tokens in the clause of a token."""
         return self._same(self._clause_of, place)
+
+    def next_clause(self, place: int) -> list[str]:
+        """Return the words of the clause after that of a token, in the same line."""
+        end = self.clause(place)[-1] + 1
+        while end < len(self.tokens) and self.tokens[end].kind is Kind.MARK:
+            if self.tokens[end].text in _SENTENCE_ENDS:
+                return []
+            end += 1
+        last = self.tokens[end - 1]
+        if end >= len(self.tokens) or last.text in _SENTENCE_ENDS:
+            return []
+        return self.words(self.clause(end))
 
     def sentence(self, place: int) -> range:
         """Return the places of the tokens in the sentence of a token, with its last mark."""
@@ -112,7 +131,7 @@ class ParsedAnswer:
     def starts_clause(self, place: int) -> bool:
         """Return whether only words like "so" stand before a token in its clause."""
         before = [i for i in self.clause(place) if i < place]
-        allowed = vocabulary.OPENERS | vocabulary.TURNS | vocabulary.OPTION_NOUNS
+        allowed = vocabulary.OPENERS | vocabulary.TURNS | vocabulary.OPTION_NOUNS | {"only"}
         return all(word in allowed for word in self.words(before))
 
     def next_word(self, place: int) -> int:

@@ -58,7 +58,8 @@ _TOKEN = regex.compile(
     rf"|(?P<word>{_OTHER}(?:{_OTHER}|\^[\w+-]|'+(?={_OTHER}))*(?:\^[\w+-]+)?(?:\+\+?(?!\w)|\#)?)"
     r"|(?P<hangul>\p{Hangul}+)"
     rf"|(?P<unspaced>(?={UNSPACED})\X)"
-    r"|(?P<sign>(?:[<>=≤≥≠+*/&|~^%$€£°±√×÷#@\\→⇒∧∨]|(?<=\w)-{1,2}(?=\w)|(?<=[\d)] )-(?= [\d(]))+)"
+    r"|(?P<sign>[❌✗✘✖🚫✓✔✅]|(?:!=|"
+    r"[<>=≤≥≠+*/&|~^%$€£°±√×÷#@\\→⇒∧∨]|(?<=\w)-{1,2}(?=\w)|(?<=[\d)] )-(?= [\d(]))+)"
     r"|(?P<mark>[^\s])",
     regex.V1,
 )
@@ -119,15 +120,22 @@ def content(tokens: Sequence[TextToken]) -> list[TextToken]:
         token
         for token, following in zip(tokens, [*tokens[1:], None], strict=False)
         if token.text not in "-\n'\"()[]{}«»"
+        or _is_of_a_call(tokens, token)
         or (token.text == "-" and following and following.kind is Kind.NUMBER)
     ] or list(tokens)
-    while len(found) > 1 and found[-1].kind is Kind.MARK:
+    while len(found) > 1 and found[-1].kind is Kind.MARK and found[-1].text != ")":
         found = found[:-1]
     while len(found) > 1 and found[0].kind is Kind.MARK and found[0].text != "-":
         found = found[1:]
     while len(found) > 1 and _is_article(found[0], found[1]):
         found = found[1:]
     return found
+
+
+def _is_of_a_call(tokens: Sequence[TextToken], token: TextToken) -> bool:
+    """Return whether a bracket belongs to a function: f(x), O(n)."""
+    opened = [t.start for t in tokens if t.text == "(" and t.start <= token.start]
+    return token.text in "()" and bool(opened) and any(t.end == opened[-1] for t in tokens)
 
 
 def _is_article(token: TextToken, following: TextToken) -> bool:
@@ -147,7 +155,7 @@ def same_word(a: str, b: str) -> bool:
     if fold(a) != fold(b):
         return False
     letters = "".join(sign for sign in a if sign.isalpha())
-    if len(set(fold(letters))) == 1 and len(letters) > 1:
+    if len(set(fold(letters))) == 1 and 1 < len(letters) < 4:
         return False  # TT, Tt and tt: alleles
     if len(letters) > 3 or a.islower() or b.islower():
         return True

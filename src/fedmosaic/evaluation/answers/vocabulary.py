@@ -81,6 +81,8 @@ AFTER_A_NAME = _words("rather instead not") | _words("""
 
 # --- What denies. --------------------------------------------------------------------------------
 NEGATORS = _words("""
+    doubt doubtful doubts mistake mistaken opposite contrary lacks lacking sans ohne sin senza sem
+    без zonder utan less ❌ ✗ ✘ 🚫
     not never neither nor no cannot without except excluding exclude excludes excluded hardly
     scarcely unlike unlikely reject rejected rejecting eliminate eliminated eliminating false
     wrong incorrect incorrectly ain't nope exclude rule ruled ruling isn doesn pas jamais ni
@@ -90,6 +92,7 @@ NEGATORS = _words("""
     ما नहीं न मत ना δεν όχι לא אינו 아니라 아니다 아니고 아닙니다 아니에요 아니야 아닌
 """)
 NEGATING_PHRASES = _phrases("""
+    anywhere but, anyone but, anybody but, nothing like, not at all,
     anything but, everything but, rather than, instead of, other than, far from, all but,
     au lieu de, plutôt que, en lugar de, en vez de
 """)
@@ -113,6 +116,9 @@ UNSPACED_AFTER_NEGATORS = _signs("""
 ARTICLES = _words("""
     a an the el la le les der die das den un une una il lo que es is it being
 """)
+TICKS = _words("✓ ✔ ✅ ❌ ✗ ✘ ✖ 🚫")
+VERDICT_RIGHT = _words("right correct true yes ✓ ✔ ✅ 正确 richtig correcto correct juste верно")
+VERDICT_WRONG = WRONG | NEGATORS | _words("no ❌ ✗ ✘ ✖ 🚫")
 # "n't" ends a negator; these end an assertion that only looks like a denial.
 ASSERTING_PHRASES = _phrases("""
     no doubt, without doubt, without a doubt, none other than, nothing but, no other than,
@@ -121,7 +127,7 @@ ASSERTING_PHRASES = _phrases("""
 
 # --- What weakens, compares or turns. ------------------------------------------------------------
 NOT_QUITE = _phrases("""
-    than, unlike, versus, vs, similar to, close to, almost, nearly, not quite, compared to,
+    than, unlike, similar to, close to, almost, nearly, not quite, compared to,
     compared with, opposed to, used to be, was once, no longer, formerly, near, resembles,
     resembling, not only, whether, if, unless, wenn, ob, als, que si
 """)
@@ -140,14 +146,14 @@ TURNS = _words("""
     but sondern sino mais mas ma maar но а utan bez ale lecz tylko بل لكن बल्कि mà tapi tetapi
     melainkan ama pero however 그러나 하지만
 """)
-ALL_BUT = _words("anything everything nothing all none anyone everyone not")
+ALL_BUT = _words("anywhere anybody anything everything nothing all none anyone everyone not")
 UNSPACED_TURNS = _signs("""
     而是 而应 แต่
 """)
-ALSO = _words("also too equally both either aussi auch también também anche тоже также または 또는")
+ALSO = _words("also equally both either aussi auch también também anche тоже также または 또는")
 JOINING = _words("""
-    and or and/or & / + | et ou und oder y o u e и или och eller en of i lub ve veya و أو और या
-    hoặc và atau dan και ή
+    and or and/or vs versus & / + | et ou und oder y o u e и или och eller en of i lub ve veya
+    و أو और या hoặc và atau dan και ή
 """)
 BETWEEN_JOINED = _words("""
     maybe perhaps possibly option letter either the a an is it be even number so
