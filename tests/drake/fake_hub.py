@@ -27,6 +27,7 @@ class FakeHub:
         ranges: the ranges of content that were asked for.
         status: the HTTP status of every answer; 200: as it should be.
         knows_ranges: whether a range is answered with a range.
+        page: a page that a network in between sends in place of every answer.
     """
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
@@ -37,6 +38,7 @@ class FakeHub:
         self.requests: list[str] = []
         self.status = 200
         self.knows_ranges = True
+        self.page = b""
         self.address = ""
 
     def tree(self) -> list[dict[str, Any]]:
@@ -59,6 +61,8 @@ def serving(hub: FakeHub) -> Iterator[FakeHub]:
         def do_GET(self) -> None:
             hub.requests.append(self.path)
             path = self.path.partition("?")[0]
+            if hub.page:
+                return self.reply(200, hub.page)
             if hub.status != 200:
                 return self.reply(hub.status, b"{}")
             if path.startswith("/api/datasets/SNUMPR/DRAKE/tree/"):

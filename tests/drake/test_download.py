@@ -97,6 +97,24 @@ def test_a_server_without_ranges_is_read_from_the_beginning(
     assert files_of(tmp_path / "VSR") == data_set("VSR")
 
 
+def test_a_page_of_the_network_takes_nothing_away(
+    server: FakeHub, get: Callable[..., Any], tmp_path: Path
+) -> None:
+    server.page = b"<html>Please log in</html>"
+    with pytest.raises(DataError, match="does not answer as the Hub does"):
+        get("VSR")
+    server.page, server.cut = b"", [7000, *[0] * hub.ATTEMPTS]
+    with pytest.raises(DataError, match="34 % are here"):
+        get("VSR")
+    (part,) = (tmp_path / WORK).glob("VSR.*.part")
+    archives = hub.list_archives("SNUMPR/DRAKE", server.address)
+    server.page = b"<html>Please log in</html>"
+    found = next(one for one in archives if one.stem == "VSR")
+    with pytest.raises(DataError, match="sent 26 bytes, not the archive"):
+        hub.fetch(found, part, lambda step, done, total: None)
+    assert part.stat().st_size == 7000
+
+
 def test_other_content_than_the_hub_states_is_refused(
     server: FakeHub, get: Callable[..., Any], tmp_path: Path
 ) -> None:

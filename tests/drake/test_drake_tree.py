@@ -14,6 +14,7 @@ from fedmosaic.data import Task
 from fedmosaic.data.check import check
 from fedmosaic.data.registry import load_task
 from fedmosaic.data.sources import how_to_get, sources_of
+from fedmosaic.errors import DataError
 from tests.drake.tree import write_tree
 
 TASKS = [task for source in sources_of("drake") for task in source.tasks]
@@ -83,3 +84,14 @@ def test_the_tree_is_the_same_every_time(tree: Path, tmp_path: Path) -> None:
     files = sorted(path.relative_to(tree) for path in tree.rglob("*") if path.is_file())
     assert files == sorted(path.relative_to(other) for path in other.rglob("*") if path.is_file())
     assert all((tree / path).read_bytes() == (other / path).read_bytes() for path in files)
+
+
+def test_a_choice_task_without_options_is_refused(tmp_path: Path) -> None:
+    root = write_tree(tmp_path / "DRAKE", train=1, test=1, unseen=False)
+    path = root / "VSR/test/dataset-0.json"
+    content = json.loads(path.read_text())
+    content[0]["conversations"][0]["value"] = "<image>\nDescribe it."
+    path.write_text(json.dumps(content))
+    assert SPECS["VSR-0"].kind == "choice" and SPECS["iconqa-2"].kind == "open"
+    with pytest.raises(DataError, match=r"task 'VSR-0' is of kind 'choice', but no test example"):
+        check(load(SPECS["VSR-0"], root))

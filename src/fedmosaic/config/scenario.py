@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -16,6 +17,8 @@ from fedmosaic.config.models import ModelSettings
 from fedmosaic.config.relevance import RelevanceSettings
 from fedmosaic.config.training import BudgetSettings, MemorySettings, TrainSettings
 from fedmosaic.errors import nearest
+
+S = TypeVar("S", bound=Settings)
 
 
 class Scenario(Settings):
@@ -38,6 +41,9 @@ class Scenario(Settings):
 
     clients: tuple[ClientSpec, ...] = Field(min_length=1)
     """Clients of the federation."""
+
+    task_kind: Literal["choice", "open"] | None = None
+    """Kind of every task that does not state its own. None: as its data says."""
 
     replace_models: dict[str, str] = Field(default_factory=dict)
     """Models to take in place of those that the clients name, such as local copies: name to name.
@@ -89,20 +95,30 @@ class Scenario(Settings):
             hint = nearest(name, self.models_used)
             raise ValueError(f"replace_models: no client has the model {name!r}.{hint}")
         if table:
-            taken = {
-                "clients": tuple(
-                    client.model_copy(update={"model": table.get(client.model, client.model)})
-                    for client in self.clients
-                ),
-                "relevance": self.relevance.model_copy(
-                    update={"model": table.get(observer, observer)}
-                ),
-                "replace_models": {},
-            }
-            for name, value in taken.items():
-                # Settings stay unchanged after they are read; here they are still being read.
-                object.__setattr__(self, name, value)
+            self._put(
+                clients=[_taking(client, "model", table) for client in self.clients],
+                relevance=_taking(self.relevance, "model", table),
+                replace_models={},
+            )
         return self
+
+    @model_validator(mode="after")
+    def _kinds_of_tasks(self) -> Scenario:
+        def filled(tasks: tuple[TaskSpec, ...]) -> tuple[TaskSpec, ...]:
+            return tuple(
+                task if task.kind else task.model_copy(update={"kind": self.task_kind})
+                for task in tasks
+            )
+
+        if self.task_kind:
+            clients = [c.model_copy(update={"tasks": filled(c.tasks)}) for c in self.clients]
+            self._put(clients=clients, unseen=filled(self.unseen))
+        return self
+
+    def _put(self, **values: Any) -> None:
+        """Set fields while the settings are still being read; afterwards they stay unchanged."""
+        for name, value in values.items():
+            object.__setattr__(self, name, tuple(value) if isinstance(value, list) else value)
 
     @field_validator("budget", mode="before")
     @classmethod
@@ -144,3 +160,9 @@ class Scenario(Settings):
         )
         changed = adapter.model_copy(update={"r": rank, "alpha": alpha})
         return self.model_copy(update={"adapter": changed, "clients": clients})
+
+
+def _taking(settings: S, field: str, table: Mapping[str, str]) -> S:
+    """Return settings with the name in a field replaced, where the table has it."""
+    name = getattr(settings, field)
+    return settings.model_copy(update={field: table.get(name, name)})

@@ -84,13 +84,21 @@ def list_archives(repository: str, endpoint: str | None = None) -> list[Archive]
 
     api = HfApi(endpoint=endpoint)
     with reaching(repository, api.endpoint):
-        commit = str(api.repo_info(repository, repo_type="dataset", timeout=TIMEOUT).sha)
-        tree = api.list_repo_tree(repository, recursive=True, revision=commit, repo_type="dataset")
-        files = [entry for entry in tree if isinstance(entry, RepoFile)]
+        try:
+            commit = api.repo_info(repository, repo_type="dataset", timeout=TIMEOUT).sha
+            tree = api.list_repo_tree(
+                repository, recursive=True, revision=commit, repo_type="dataset"
+            )
+            files = [entry for entry in tree if isinstance(entry, RepoFile)]
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise DataError(
+                f"{api.endpoint} does not answer as the Hub does; is a page of the network in "
+                "between, or the address of a mirror wrong?"
+            ) from error
     return [
         Archive(
             repository,
-            commit,
+            str(commit),
             file.path,
             file.size,
             file.lfs.sha256 if file.lfs else None,
@@ -174,7 +182,10 @@ def _fetch_range(archive: Archive, file: FileIO, progress: Progress) -> None:
     with stream("GET", archive.url, headers=headers, timeout=TIMEOUT) as response:
         utils.hf_raise_for_status(response)
         given = response.headers.get("Content-Range", "")
-        if response.status_code == 200:  # the server knows no ranges
+        if response.status_code == 200:  # the server knows no ranges, or is not the Hub
+            length = response.headers.get("Content-Length")
+            if length != str(archive.size):
+                raise DataError(f"{archive.url} sent {length} bytes, not the archive")
             file.truncate(0)
         elif not given.startswith(f"bytes {start}-"):
             raise DataError(f"the server sent the range {given!r}, not bytes {start}-{end}")
