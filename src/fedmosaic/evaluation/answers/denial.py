@@ -47,9 +47,13 @@ def standings(answer: ParsedAnswer, mentions: Sequence[Mention]) -> list[Standin
             min(clause[-1] + 1, following.start if following else len(answer.tokens)),
         )
         denials = _before(answer, start, mention.start)
-        if following is None or following.start > answer.clause(mention.start)[-1] + 2:
+        place = answer.next_word(mention.end - 1)
+        denials += place < len(answer.tokens) and answer.tokens[place].text in vocabulary.CROSSES
+        verdict_on_it = answer.next_clause(mention.end - 1)
+        if following is None or following.start not in verdict_on_it:
             denials += _has_verdict(answer, mention, vocabulary.VERDICT_WRONG)
-        denials += _after(answer, mention.end, end, following if end <= clause[-1] else None)
+        if not _goes_on(answer, mention):
+            denials += _after(answer, mention.end, end, following if end <= clause[-1] else None)
         if denials == 0 and previous and start == previous.end and found[-1] is Standing.DENIED:
             words = answer.words(range(start, mention.start))
             denials = int(all(word in vocabulary.JOINING | vocabulary.ARTICLES for word in words))
@@ -60,13 +64,25 @@ def standings(answer: ParsedAnswer, mentions: Sequence[Mention]) -> list[Standin
     return found
 
 
+def _goes_on(answer: ParsedAnswer, mention: Mention) -> bool:
+    """Return whether a "no" or "yes" is explained without a comma: "No it isn't"."""
+    words = answer.words(range(mention.start, min(mention.end + 1, len(answer.tokens))))
+    return (
+        mention.start == 0
+        and words[0] in vocabulary.INTERJECTIONS
+        and (words[-1] in vocabulary.PRONOUNS)
+    )
+
+
 def _has_verdict(answer: ParsedAnswer, mention: Mention, verdict: frozenset[str]) -> bool:
     """Return whether the next clause is nothing but a verdict: "red: wrong", "red (no)"."""
-    words = answer.next_clause(mention.end - 1)
+    words = answer.words(answer.next_clause(mention.end - 1))
     rest = answer.clause(mention.start)[-1] + 1 - mention.end
     if not words or rest > 1:
         return False
-    return all(word in verdict for word in words) or words[0] in verdict & vocabulary.TICKS
+    if words[0] in ("not", "isn't") and words[1:] and words[1] in vocabulary.VERDICT_RIGHT:
+        return verdict is vocabulary.VERDICT_WRONG
+    return words[0] in verdict and len(words) == 1 and words[0] not in vocabulary.CROSSES
 
 
 def is_called_right(answer: ParsedAnswer, mention: Mention) -> bool:

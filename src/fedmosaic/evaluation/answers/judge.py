@@ -178,6 +178,7 @@ def _is_contradicted(
         if all(
             token.text in ",:()[]-–—\"'/、，：" + ends
             or token.folded in vocabulary.JOINING | vocabulary.BETWEEN_JOINED
+            or token.text in vocabulary.UNSPACED_JOINING
             for token in between
         ):
             return True

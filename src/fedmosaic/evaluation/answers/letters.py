@@ -132,7 +132,9 @@ def _stands_for_an_option(
         return True
     before = tokens[place - 1].folded if place else ""
     weak = vocabulary.LETTER_LEADS if labels.shown else vocabulary.CHOOSING
-    if before in weak and ends:
+    if ends and (before in weak or before in vocabulary.AFTER_NEGATORS):
+        return True
+    if ends and labels.shown and answer.text[: token.start].rstrip().endswith(("是", "为", "為")):
         return True
     return answer.text[token.end :].lstrip().startswith(vocabulary.LETTER_ENDINGS)
 

@@ -199,7 +199,9 @@ def unsafe_numbers(tokens: Sequence[TextToken], mentions: Sequence[Mention]) -> 
         return list(mentions)
     return [
         replace(mention, safe=False)
-        if mention.end - mention.start == 1 and tokens[mention.start].kind is Kind.NUMBER
+        if mention.end - mention.start == 1
+        and tokens[mention.start].kind is Kind.NUMBER
+        and tokens[mention.start - 1].text != "="
         else mention
         for mention in mentions
     ]

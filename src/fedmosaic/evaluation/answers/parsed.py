@@ -75,17 +75,17 @@ class ParsedAnswer:
         """Return the places of the tokens in the clause of a token."""
         return self._same(self._clause_of, place)
 
-    def next_clause(self, place: int) -> list[str]:
-        """Return the words of the clause after that of a token, in the same line."""
+    def next_clause(self, place: int) -> range:
+        """Return the places of the clause after that of a token, in the same sentence."""
         end = self.clause(place)[-1] + 1
         while end < len(self.tokens) and self.tokens[end].kind is Kind.MARK:
             if self.tokens[end].text in _SENTENCE_ENDS:
-                return []
+                return range(0)
             end += 1
         last = self.tokens[end - 1]
         if end >= len(self.tokens) or last.text in _SENTENCE_ENDS:
-            return []
-        return self.words(self.clause(end))
+            return range(0)
+        return self.clause(end)
 
     def sentence(self, place: int) -> range:
         """Return the places of the tokens in the sentence of a token, with its last mark."""

@@ -82,7 +82,7 @@ AFTER_A_NAME = _words("rather instead not") | _words("""
 # --- What denies. --------------------------------------------------------------------------------
 NEGATORS = _words("""
     doubt doubtful doubts mistake mistaken opposite contrary lacks lacking sans ohne sin senza sem
-    без zonder utan less ❌ ✗ ✘ 🚫
+    без zonder utan less
     not never neither nor no cannot without except excluding exclude excludes excluded hardly
     scarcely unlike unlikely reject rejected rejecting eliminate eliminated eliminating false
     wrong incorrect incorrectly ain't nope exclude rule ruled ruling isn doesn pas jamais ni
@@ -116,9 +116,10 @@ UNSPACED_AFTER_NEGATORS = _signs("""
 ARTICLES = _words("""
     a an the el la le les der die das den un une una il lo que es is it being
 """)
-TICKS = _words("✓ ✔ ✅ ❌ ✗ ✘ ✖ 🚫")
-VERDICT_RIGHT = _words("right correct true yes ✓ ✔ ✅ 正确 richtig correcto correct juste верно")
-VERDICT_WRONG = WRONG | NEGATORS | _words("no ❌ ✗ ✘ ✖ 🚫")
+TICKS = _words("✓ ✔ ✅")
+CROSSES = _words("❌ ✗ ✘ ✖ 🚫")
+VERDICT_RIGHT = _words("right correct true ✓ ✔ ✅ 正确 richtig correcto correct juste верно")
+VERDICT_WRONG = WRONG | NEGATORS | CROSSES | {"no"}
 # "n't" ends a negator; these end an assertion that only looks like a denial.
 ASSERTING_PHRASES = _phrases("""
     no doubt, without doubt, without a doubt, none other than, nothing but, no other than,
@@ -153,13 +154,13 @@ UNSPACED_TURNS = _signs("""
 ALSO = _words("also equally both either aussi auch también também anche тоже также または 또는")
 JOINING = _words("""
     and or and/or vs versus & / + | et ou und oder y o u e и или och eller en of i lub ve veya
-    و أو और या hoặc và atau dan και ή
+    و أو और या hoặc và atau dan και ή 또는 혹은
 """)
 BETWEEN_JOINED = _words("""
     maybe perhaps possibly option letter either the a an is it be even number so
 """)
 UNSPACED_JOINING = _signs("""
-    和 或 或者 与 與 及 と や และ หรือ 、 还是
+    か 還是 和 或 或者 与 與 及 と や และ หรือ 、 还是
 """)
 CORRECTIONS = _phrases("""
     wait, sorry, correction, scratch that, on second thought, on second thoughts, i mean,
