@@ -24,6 +24,7 @@ from row_files import (
 )
 
 import fedmosaic
+from fedmosaic.cli import main
 from fedmosaic.config import TaskSpec
 from fedmosaic.errors import CheckpointError, DataError
 from fedmosaic.federation.client import LocalClient
@@ -236,3 +237,18 @@ def test_the_record_is_read_as_it_was_written(place: Path) -> None:
     assert (len(items.positions), items.trained) == (COUNT, 10) and items.files[0].endswith(
         "rows.json"
     )
+
+
+def test_the_command_refuses_in_one_line_and_accepts_on_request(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(place, one_answer([item(k) for k in range(COUNT)]))
+    command = ["run", "--resume", str(place / "run"), "--quiet"]
+    assert main(command) == 2
+    [line] = capsys.readouterr().err.strip().splitlines()
+    assert "item 3: answer changed" in line and line.endswith("--accept-data-change")
+    with pytest.warns(UserWarning, match="goes on with changed data"):
+        assert main([*command, "--accept-data-change"]) == 0
+    assert "data changed after round 1:" in capsys.readouterr().out
+    assert main(["run", "miniature/quickstart", "--accept-data-change"]) == 2
+    assert "goes with --resume" in capsys.readouterr().err
