@@ -11,6 +11,7 @@ import pytest
 
 import fedmosaic
 from fedmosaic.cli import main
+from fedmosaic.config.load import is_scenario
 from fedmosaic.errors import ConfigError
 from tests.drake.release_files import MODELS, client, entries, write
 
@@ -155,6 +156,25 @@ def test_a_scenario_may_be_written_as_json(tmp_path: Path) -> None:
     (tmp_path / "own.json").write_text('{"rounds": 2,\n}')
     with pytest.raises(ConfigError, match=r"own.json is not valid JSON: .*line 2"):
         fedmosaic.load_scenario(tmp_path / "own.json")
+
+
+def test_scenarios_and_data_files_are_distinguished(tmp_path: Path) -> None:
+    data = [{"id": 1, "conversations": [{"from": "human", "value": "clients, extends"}]}]
+    assert is_scenario(str(write("DRAKE_homo_llava_llama_1B", tmp_path)))
+    assert is_scenario(str(saved(tmp_path, {"title": "x", "clients": []})))
+    assert is_scenario("drake/homo-llama-1b") and is_scenario("not-there.yaml")
+    for content in (data, {"data": data}, [], {}):
+        assert not is_scenario(str(saved(tmp_path, content)))
+    assert not is_scenario(str(tmp_path / "not-there.json")) and not is_scenario("VSR-0")
+
+
+def test_the_data_of_a_file_of_the_release_is_checked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write("DRAKE_homo_llava_llama_1B", tmp_path)
+    with pytest.warns(UserWarning, match="drake/homo-llama-1b"):
+        assert main(["data", "check", str(path), "--root", str(tmp_path), "--quiet"]) == 1
+    assert f"fedmosaic data download drake --to {tmp_path}" in capsys.readouterr().out
 
 
 def test_a_yaml_file_may_extend_a_file_of_the_release(tmp_path: Path) -> None:

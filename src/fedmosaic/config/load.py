@@ -22,10 +22,11 @@ from pydantic import BaseModel, ValidationError
 from fedmosaic.config import Scenario, Settings, renamed
 from fedmosaic.config.base import RECORDED
 from fedmosaic.config.paths import expand, expand_paths
-from fedmosaic.config.release import from_release
+from fedmosaic.config.release import CLIENT_FIELDS, from_release
 from fedmosaic.config.yaml_text import parse_yaml, read_yaml
 from fedmosaic.errors import ConfigError, nearest
 
+_BEGINNING = 20_000  # characters
 SCENARIOS = Path(__file__).parents[1] / "scenarios"
 S = TypeVar("S", bound=BaseModel)
 
@@ -35,6 +36,24 @@ def scenario_names() -> list[str]:
     return sorted(
         str(path.relative_to(SCENARIOS).with_suffix("")) for path in SCENARIOS.rglob("*.yaml")
     )
+
+
+def is_scenario(name: str) -> bool:
+    """Return whether a name is a shipped scenario's or the path of a scenario's file.
+
+    A ``.json`` file may also be a data file. It is taken for a scenario if its beginning has the
+    fields of one.
+    """
+    lowered = name.lower()
+    if name in scenario_names() or lowered.endswith((".yaml", ".yml")):
+        return True
+    if not lowered.endswith(".json") or not Path(expand(name)).is_file():
+        return False
+    with open(expand(name), encoding="utf-8-sig", errors="replace") as file:
+        beginning = file.read(_BEGINNING).lstrip()
+    if beginning.startswith("["):
+        return all(f'"{field}"' in beginning for field in CLIENT_FIELDS)
+    return beginning.startswith("{") and any(f'"{f}"' in beginning for f in ("clients", "extends"))
 
 
 def load_scenario(name: str | Path, overrides: Sequence[str] = ()) -> Scenario:

@@ -30,7 +30,7 @@ BENCHMARKS = (
 
 _KINDS = {"multi-choice": "choice", "open-ended": "open"}
 _METRICS = {"accuracy": "accuracy", "f1": "f1", "rougel": "rouge_l"}
-_CLIENT_FIELDS = ("client_id", "model_id", "datasets")
+CLIENT_FIELDS = ("client_id", "model_id", "datasets")
 _TASK_FIELDS = ("dataset", "subset_id", "type", "metric")
 
 Content = dict[str, Any]
@@ -100,13 +100,13 @@ def _with_settings(clients: list[Content], base: Content, title: str) -> Content
 def _client(entry: Any, where: str) -> Content:
     """Return a client's settings."""
     if not isinstance(entry, Mapping):
-        raise ConfigError(f"{where} is not an object with {', '.join(_CLIENT_FIELDS)}")
+        raise ConfigError(f"{where} is not an object with {', '.join(CLIENT_FIELDS)}")
     if "dataset" in entry and "datasets" not in entry:
         raise ConfigError(
             f"{where} is a task, not a client: a scenario file of the release lists clients, each "
-            f"with {', '.join(_CLIENT_FIELDS)}"
+            f"with {', '.join(CLIENT_FIELDS)}"
         )
-    for field in _CLIENT_FIELDS:
+    for field in CLIENT_FIELDS:
         if field not in entry:
             raise ConfigError(f"{where}, field {field!r}: missing")
     if not isinstance(entry["datasets"], list) or not entry["datasets"]:
@@ -181,7 +181,7 @@ def _plain(clients: Sequence[Mapping[str, Any]]) -> list[Any]:
 def _unused(entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for entry in entries:
         where = f"client {entry['client_id']}"
-        yield from (f"{field!r} of {where}" for field in entry if field not in _CLIENT_FIELDS)
+        yield from (f"{field!r} of {where}" for field in entry if field not in CLIENT_FIELDS)
         for task in entry["datasets"]:
             place = f"{task['dataset']}-{task['subset_id']} of {where}"
             yield from (f"{field!r} of {place}" for field in task if field not in _TASK_FIELDS)

@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedmosaic.config import DataSettings, Scenario, TaskSpec
-from fedmosaic.config.load import load_scenario, scenario_names
-
-_SCENARIO_TYPES = (".yaml", ".yml")
+from fedmosaic.config.load import is_scenario, load_scenario
 
 
 @dataclass
@@ -65,7 +63,7 @@ def plan_checks(source: str, root: Path | None, models: Sequence[str]) -> CheckP
     Raises:
         ConfigError: the scenario is wrong.
     """
-    if not (source in scenario_names() or source.lower().endswith(_SCENARIO_TYPES)):
+    if not is_scenario(source):
         task = PlannedTask(TaskSpec(name=source), list(models), list(models))
         return CheckPlan(source, [task], DataSettings(root=root), models)
     scenario = load_scenario(source, [] if root is None else [f"data.root={root.absolute()}"])
