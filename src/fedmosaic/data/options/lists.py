@@ -89,7 +89,12 @@ def _quoted(inside: str) -> Iterator[tuple[str, ...]]:
 
 def _split(inside: str, kind: str) -> Iterator[tuple[str, ...]]:
     """Yield the pieces between separators, first without separators inside brackets."""
-    for pieces in (_split_outside_brackets(inside, kind), re.split(kind, inside)):
+    pieces_of_all = re.split(kind, inside)
+    if len(pieces_of_all) == 1:
+        return
+    has_brackets = any(opening in inside for opening in OPENING)
+    outside = _split_outside_brackets(inside, kind) if has_brackets else pieces_of_all
+    for pieces in (outside, pieces_of_all):
         found = tuple(exact(piece) for piece in pieces if piece.strip())
         if len(found) > 1:
             yield found
