@@ -16,7 +16,7 @@ from benchmarks.common.paths import ROOT, read_result
 from fedmosaic.experiments.statistics import interval
 from fedmosaic.reporting.html.axes import WIDE
 from fedmosaic.reporting.html.drawing import svg
-from fedmosaic.reporting.html.figures import AXES, draw_ranking
+from fedmosaic.reporting.html.figures import COLUMNS, draw_ranking
 from fedmosaic.reporting.html.palette import plot_styles
 
 PICTURE = ROOT / "docs" / "evidence.svg"
@@ -27,10 +27,10 @@ def draw(rows: Mapping[str, Any]) -> str:
     variants = {variant.label for variant in VARIANTS}
     labels = [label for label in rows if label not in variants or label == FEDMOSAIC.label]
     estimates = {
-        label: {column: interval(rows[label][column]["values"]) for column in AXES}
+        label: {column: interval(rows[label][column]["values"]) for column in COLUMNS}
         for label in labels
     }
-    figure = draw_ranking(estimates, LOCAL, plot_styles(labels), WIDE)
+    figure = draw_ranking(estimates, "accuracy", LOCAL, plot_styles(labels), WIDE)
     figure.set_facecolor("white")  # the page may be dark
     return svg(figure)
 
