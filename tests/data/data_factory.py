@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
+import fedmosaic
 from fedmosaic.data.example import Example, Task, Turn
 
 
@@ -59,3 +60,19 @@ def text_task(name: str, count: int) -> Task:
         for index in range(count)
     ]
     return Task(name, examples, examples[:1], kind="open", metric="f1")
+
+
+def shown(path: Path, root: Path | None = None) -> list[str]:
+    """Return the items of a file in short: turns, widths of pictures, options and the answer."""
+    found = fedmosaic.show_data(path, root=root or path.parent)
+    return [_in_short(entry.to_json()) for entry in found.items]
+
+
+def _in_short(line: dict[str, Any]) -> str:
+    turns = [
+        f"{turn['role'][0]}{'' if turn.get('learned', True) else '-'}:{turn['text']}"
+        for turn in line["turns"]
+    ]
+    widths = [image["width"] for image in line["images"]]
+    text = " | ".join(turns) + (f" {widths}" if widths else "")
+    return text + (f" {line['options']} -> {line['answer']}" if line.get("options") else "")

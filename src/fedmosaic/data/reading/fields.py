@@ -27,6 +27,7 @@ _ASKING = re.compile(
     r"(?:questions?|queries|prompts?|instructions?|sentences?|statements?|premise|hypothesis|goal"
     r"|problem|utterance|user|human)(?:_?\d)?"
 )
+_PICTURE_BY_NUMBER = re.compile(r"(?:image|img|picture|photo|coco|flickr)_?(?:ids?|key|index)")
 _PLACEHOLDERS = re.compile(r"<(?:bbox|ref-object)>")
 
 
@@ -136,7 +137,7 @@ class Fields:
             return Field(found[first].name, texts)
         return None
 
-    def account(self, texts: Sequence[str], asked: bool, notes: Notes) -> None:
+    def account(self, texts: Sequence[str], notes: Notes, *, has_images: bool, asked: bool) -> None:
         """Account for the fields that were not taken.
 
         A field that repeats what is in the item, or that only describes it, is noted. Any other
@@ -144,8 +145,9 @@ class Fields:
 
         Args:
             texts: the texts of the item's turns and options.
-            asked: something is asked in words, not by a picture alone.
             notes: takes what is to be said.
+            has_images: the item has pictures.
+            asked: something is asked in words, not by a picture alone.
 
         Raises:
             DataError: a field could change what is learned, and is not used.
@@ -153,11 +155,6 @@ class Fields:
         identity = self.named("id")[:1]
         ids = [field.name for field in identity if isinstance(field.value, str | int | float)]
         rest = [field for field in self.fields if field.name not in (*self._taken, *ids)]
-        taken = [field for field in self.fields if field.name in self._taken]
-        has_images = any(
-            plain_name(field.name) in MEANINGS["images"] or looks_like_picture(field.value)
-            for field in taken
-        )
         for field in rest:
             self._require_harmless(field, has_images, asked, texts)
             notes.unused(field.name, self.location)
@@ -174,6 +171,11 @@ class Fields:
                 field.name,
                 "names a picture, but is not a field that is read; call it 'image' (or put"
                 " all pictures into 'images')",
+            )
+        if not has_images and _PICTURE_BY_NUMBER.fullmatch(plain):
+            raise self.location.error(
+                field.name,
+                f"names the picture {field.value!r}, but not its file; write its path into 'image'",
             )
         if plain == "label" and isinstance(field.value, bool):
             raise self.location.error(field.name, PREFERENCE)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from fedmosaic.data.example import Example
+from fedmosaic.data.reading.csv_files import csv_records
 from fedmosaic.data.reading.items import ItemReader, item_id
-from fedmosaic.data.reading.tables import csv_records, dataset_records, parquet_records
+from fedmosaic.data.reading.tables import dataset_records, parquet_records
 from fedmosaic.data.reading.text_files import json_records, paragraphs
 from fedmosaic.data.reading.values import kind_of
 from fedmosaic.data.records import FileExamples, RecordLocation, choose

@@ -84,7 +84,8 @@ class ItemReader:
         asked = any(
             turn.role == "user" and not blank(turn.text.replace(IMAGE_MARK, "")) for turn in turns
         )
-        fields.account([turn.text for turn in turns] + _option_texts(choices), asked, self.notes)
+        texts = [turn.text for turn in turns] + _option_texts(choices)
+        fields.account(texts, self.notes, has_images=bool(images), asked=asked)
         example = Example(location.id, tuple(turns), tuple(images))
         if choices is not None:
             spellings = spelled(choices.learn, choices)

@@ -1,9 +1,7 @@
-"""Read tables: CSV, Parquet and the folders that Hugging Face ``datasets`` saves."""
+"""Read Parquet files and the folders that Hugging Face ``datasets`` saves."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from functools import lru_cache
@@ -14,9 +12,6 @@ from fedmosaic.data.image import StoredImage, TableCell, content_key
 from fedmosaic.data.reading.text_files import read_text_file
 from fedmosaic.data.records import Record
 from fedmosaic.errors import DataError
-
-CELL_LIMIT = 1 << 30
-"""Most characters of a cell; a cell may hold a picture."""
 
 
 class ClassName(str):
@@ -34,54 +29,6 @@ class ClassName(str):
         found = cls(names[number])
         found.names = tuple(names)
         return found
-
-
-def csv_records(path: Path) -> list[Record]:
-    """Return the rows of a CSV (or tab-separated ``.tsv``) file whose first row names the columns.
-
-    An empty cell is left out. A cell that begins with a bracket and is JSON is read as JSON.
-
-    Raises:
-        DataError: the file is unreadable, has no header, or a row has more cells than columns.
-    """
-    text = read_text_file(path)
-    csv.field_size_limit(CELL_LIMIT)
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else _delimiter(text)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    try:
-        rows = [(row, reader.line_num) for row in reader if any(cell.strip() for cell in row)]
-    except csv.Error as error:
-        raise DataError(f"{path} is not valid CSV: {error} (line {reader.line_num})") from error
-    if not rows:
-        return []
-    names = [name.strip() for name in rows[0][0]]
-    repeated = next((name for name in names if names.count(name) > 1), None)
-    if repeated is not None:
-        raise DataError(f"{path}: two columns have the name {repeated!r}; rename one of them")
-    records: list[Record] = []
-    for row, line in rows[1:]:
-        if len(row) != len(names):
-            raise DataError(
-                f"{path}: item {len(records)}, which ends in line {line}, has {len(row)} cells for"
-                f" {len(names)} columns; put a cell that contains {delimiter!r} into quotes"
-            )
-        pairs = zip(names, row, strict=True)
-        records.append({name: _cell(cell) for name, cell in pairs if cell.strip()})
-    return records
-
-
-def _delimiter(text: str) -> str:
-    header = text.lstrip().partition("\n")[0]
-    return max(",;\t", key=header.count)
-
-
-def _cell(cell: str) -> Any:
-    if cell.lstrip()[:1] in ("[", "{"):
-        try:
-            return json.loads(cell)
-        except json.JSONDecodeError:
-            return cell
-    return cell
 
 
 def parquet_records(path: Path) -> list[Record]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from fedmosaic.data.reading.json_forms import items_of
+from fedmosaic.data.reading.values import WrittenNumber
 from fedmosaic.data.records import Record
 from fedmosaic.errors import DataError
 
@@ -48,7 +50,7 @@ def paragraphs(path: Path) -> list[Record]:
 
 
 def json_records(path: Path) -> Sequence[Any]:
-    """Return the items of a JSON file: a list, an object a line, or a list under one key.
+    """Return the items of a JSON file: a list, an object a line, or another form of the whole.
 
     The content decides which of them it is, not the file's name.
 
@@ -59,91 +61,75 @@ def json_records(path: Path) -> Sequence[Any]:
     start = text.lstrip()[:1]
     if not start:
         return []
-    if start == "[":
-        return _list(path, _parse(path, text, 1))
-    if start == "{" and (path.suffix.lower() == ".jsonl" or _is_lines(text)):
+    if start == "{" and (path.suffix.lower() in (".jsonl", ".ndjson") or _is_lines(text)):
         return _lines(path, text)
-    return _list(path, _parse(path, text, 1))
+    return items_of(path, _parse(path, text, 1))
 
 
 def _is_lines(text: str) -> bool:
     """Return whether the first line that is not blank is a whole JSON value, and others follow."""
-    first, _, rest = text.strip().partition("\n")
-    if not rest.strip():
+    lines = _numbered_lines(text)
+    (_, first), second = next(lines), next(lines, None)
+    if second is None:
         return False
     try:
         json.loads(first)
-    except json.JSONDecodeError:
+    except ValueError:
         return False
     return True
 
 
+def _numbered_lines(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the lines that are not blank, with their numbers from 1."""
+    start, number = 0, 1
+    while start < len(text):
+        end = text.find("\n", start)
+        end = len(text) if end < 0 else end
+        line = text[start:end]
+        if line.strip():
+            yield number, line
+        start, number = end + 1, number + 1
+
+
 def _lines(path: Path, text: str) -> list[Any]:
-    lines = enumerate(text.split("\n"), start=1)
-    return [_parse(path, line, number) for number, line in lines if line.strip()]
-
-
-def _list(path: Path, content: Any) -> Sequence[Any]:
-    """Return the list of items of a whole JSON file."""
-    if isinstance(content, list):
-        return content
-    if not isinstance(content, dict):
-        raise DataError(
-            f"{path}: expected a list of items, found {type(content).__name__};"
-            " put the items in [ ], or one a line in a .jsonl file"
-        )
-    lists = [key for key, value in content.items() if _holds_items(value)]
-    if len(lists) == 1:
-        found: list[Any] = content[lists[0]]
-        return found
-    if len(lists) > 1:
-        raise DataError(
-            f"{path}: expected a list of items, found lists under several keys:"
-            f" {', '.join(map(repr, lists))}; write a file for each"
-        )
-    if any(isinstance(value, list) for value in content.values()) and _is_columns(content):
-        raise DataError(
-            f"{path}: expected a list of items, found columns ({', '.join(map(repr, content))});"
-            " write one object for each item"
-        )
-    raise DataError(
-        f"{path}: expected a list of items, found one object with the keys"
-        f" {', '.join(map(repr, content))}; put the items in [ ], or one a line in a .jsonl file"
-    )
-
-
-def _holds_items(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(v, dict) for v in value)
-
-
-def _is_columns(content: dict[str, Any]) -> bool:
-    lengths = {len(value) if isinstance(value, list) else -1 for value in content.values()}
-    return len(lengths) == 1 and len(content) > 1
-
-
-class _RepeatedKey(Exception):
-    """Report a key that stands twice in a JSON object."""
+    return [_parse(path, line, number) for number, line in _numbered_lines(text)]
 
 
 def _parse(path: Path, text: str, first_line: int) -> Any:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    repeated: list[tuple[Record, str]] = []
+
+    def unique(pairs: list[tuple[str, Any]]) -> Record:
         found = dict(pairs)
         if len(found) < len(pairs):
             names = [name for name, _ in pairs]
-            raise _RepeatedKey(next(name for name in names if names.count(name) > 1))
+            repeated.append((found, next(name for name in names if names.count(name) > 1)))
         return found
 
     try:
-        return json.loads(text, object_pairs_hook=unique)
+        content = json.loads(text, object_pairs_hook=unique, parse_float=WrittenNumber.of)
     except json.JSONDecodeError as error:
         line = first_line + error.lineno - 1
         raise DataError(
             f"{path} is not valid JSON: {error.msg} (line {line}, column {error.colno})"
         ) from error
-    except _RepeatedKey as error:
-        where = f" of line {first_line}" if text.count("\n") == 0 else ""
-        raise DataError(
-            f"{path}: an object{where} has the key {str(error)!r} twice; remove one of the two"
-        ) from error
+    except ValueError as error:
+        raise DataError(f"{path} is not usable JSON: {error}") from error
     except RecursionError as error:
         raise DataError(f"{path} is not usable JSON: it is nested too deeply") from error
+    for twice, name in repeated[:1]:
+        items = content if isinstance(content, list) else []
+        index = next((k for k, item in enumerate(items) if _holds(item, twice)), None)
+        where = f"of line {first_line}" if index is None else f"of item {index}"
+        where = "" if index is None and "\n" in text.strip() else f" {where}"
+        raise DataError(
+            f"{path}: an object{where} has the key {name!r} twice; remove one of the two"
+        )
+    return content
+
+
+def _holds(value: Any, wanted: Any) -> bool:
+    """Return whether a value is an object, or holds it."""
+    entries = value.values() if isinstance(value, dict) else value
+    return value is wanted or (
+        isinstance(value, dict | list) and any(_holds(entry, wanted) for entry in entries)
+    )
