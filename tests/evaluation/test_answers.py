@@ -220,8 +220,34 @@ def test_an_answer_that_names_two_options_or_denies_one_is_not_read(
     assert read_choice(f"{hidden}{first}", [*options]) in (None, f"{hidden}{first}")
 
 
-@given(text=st.text(max_size=60), options=st.lists(st.text(max_size=8), max_size=5))
-@settings(max_examples=200, deadline=None)
+piece = st.one_of(
+    st.text(max_size=8),
+    st.sampled_from(
+        ["A", "B", "I", "is", "not", "the answer is", "or", "1", "2.5", "3/4", "½", "0/0", "−", "$"]
+        + ["9" * 5000, "不", "是", "绿色", "B입니다", "สี", "नहीं", "<think>", "</think>", "\\boxed{"]
+        + [
+            "**",
+            "^",
+            "√",
+            "no",
+            "none of these",
+            "wait,",
+            "=",
+            "🚫",
+            "e\u0301",
+            "İ",
+            "①",
+            "C++",
+            "(",
+            ")",
+        ]
+    ),
+)
+pieces = st.lists(piece, max_size=8).map(" ".join)
+
+
+@given(text=pieces, options=st.lists(st.lists(piece, max_size=2).map("".join), max_size=5))
+@settings(max_examples=300, deadline=None)
 def test_a_reading_is_an_option_as_listed_or_none(text: str, options: list[str]) -> None:
     reading = read_choice(text, options)
     assert reading is None or reading in options

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from transformers import GenerationConfig
 
 from fedmosaic.data import Example, Turn, load_task
 from fedmosaic.errors import DataError
-from fedmosaic.evaluation import evaluate, generate
+from fedmosaic.evaluation import Score, evaluate, generate
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.models.encoding import IGNORE
 
@@ -146,3 +148,19 @@ def test_every_end_token_of_the_model_ends_an_answer(
     monkeypatch.setattr(backbone.model, "generation_config", ending)
     other = Backbone("other", backbone.model, backbone.tokenizer, backbone.processor)
     assert generate(other, other.model, examples, max_new_tokens=3) == [""]
+
+
+def test_generated_choices_are_read_by_the_reader_that_is_set(
+    backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns = (Turn("user", "Which?"), Turn("assistant", "dark red"))
+    examples = [Example(str(i), turns, options=("red", "dark red")) for i in range(3)]
+    written = ["It is dark red.", "B", "blue"]
+    monkeypatch.setattr("fedmosaic.evaluation.evaluator.generate", lambda *_, **__: written)
+
+    def score(**settings: Any) -> Score:
+        return evaluate(backbone, backbone.model, examples, method="generation", **settings)
+
+    assert (score().values, score().unreadable) == ((1.0, 1.0, 0.0), 1)
+    release = score(reader="release")
+    assert (release.values, release.unreadable) == ((0.0, 0.0, 0.0), 2)

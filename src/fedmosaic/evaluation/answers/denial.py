@@ -68,7 +68,8 @@ def _goes_on(answer: ParsedAnswer, mention: Mention) -> bool:
     """Return whether a "no" or "yes" is explained without a comma: "No it isn't"."""
     words = answer.words(range(mention.start, min(mention.end + 1, len(answer.tokens))))
     return (
-        mention.start == 0
+        bool(words)
+        and mention.start == 0
         and words[0] in vocabulary.INTERJECTIONS
         and (words[-1] in vocabulary.PRONOUNS)
     )

@@ -68,6 +68,10 @@ _INSIDE = regex.compile(
 )
 
 
+MOST_DIGITS = 200
+"""Longest number that is read; Python refuses to convert much longer ones."""
+
+
 @dataclass(frozen=True)
 class Quantity:
     """Hold a number as it may be meant.
@@ -112,7 +116,8 @@ def number_at(text: str, start: int) -> tuple[Quantity, int] | None:
     """Return the number that starts at a place of a text, and where it ends; None without one."""
     if _INSIDE.search(text, max(0, start - 2), start):
         return None
-    if (match := _NUMBER.match(text, start)) and not _is_primed(text, start, match.end()):
+    match = _NUMBER.match(text, start)
+    if match and len(match[0]) <= MOST_DIGITS and not _is_primed(text, start, match.end()):
         quantity = _of_digits(match)
         return None if quantity is None else (quantity, match.end())
     if match := _WORDS.match(text, start):
