@@ -223,7 +223,7 @@ def test_an_answer_that_names_two_options_or_denies_one_is_not_read(
 PIECES = """
 A B I is not the answer is or 1 2.5 3/4 ½ 0/0 − $ 不 是 绿色 B입니다 สี नहीं <think> </think> \\boxed{
 ** ^ √ no none of these wait, = 🚫 e\u0301 İ ① C++ ( )
-""".split()
+""".split()  # noqa: SIM905
 piece = st.one_of(st.text(max_size=8), st.sampled_from([*PIECES, "9" * 5000]))
 pieces = st.lists(piece, max_size=8).map(" ".join)
 
