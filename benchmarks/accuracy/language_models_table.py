@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.common.claims import claims_table
 from benchmarks.common.tables import COLUMNS, table_head, table_row
-from fedmosaic.reporting.comparison import LEGEND, markdown_tables
+from fedmosaic.reporting.comparison import legend, markdown_tables
 
 
 def table(content: Mapping[str, Any]) -> str:
@@ -18,7 +18,7 @@ def table(content: Mapping[str, Any]) -> str:
         "",
         f"Made by `{content['command']}`; all figures are in `language_models.json`.",
         "",
-        f"{LEGEND} Choices by option likelihood. In-group: the same question about other entities, "
+        f"{legend({'metrics': ['accuracy']})} Choices by option likelihood. In-group: the same question about other entities, "
         "at clients of both models.",
         "",
     ]

@@ -20,7 +20,7 @@ from benchmarks.common.arguments import add_run_arguments, benchmark_parser
 from benchmarks.common.marks import write_between_marks
 from benchmarks.common.paths import write_result
 from benchmarks.common.tables import scenario_table
-from fedmosaic.reporting.comparison import LEGEND, markdown_tables
+from fedmosaic.reporting.comparison import legend, markdown_tables
 
 SCENARIO, SEEDS, ALGORITHMS = "easy-vqa", (0, 1, 2), ("sft", "fedavg", "fedmosaic")
 
@@ -32,7 +32,7 @@ def table(command: str, rows: Mapping[str, Any]) -> str:
         "",
         f"Made by `{command}`; all figures are in `easy-vqa.json`.",
         "",
-        f"{LEGEND} Choices by option likelihood.",
+        f"{legend({'metrics': ['accuracy']})} Choices by option likelihood.",
         "",
         *markdown_tables(SCENARIO, rows),
     ]
