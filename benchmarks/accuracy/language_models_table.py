@@ -18,8 +18,8 @@ def table(content: Mapping[str, Any]) -> str:
         "",
         f"Made by `{content['command']}`; all figures are in `language_models.json`.",
         "",
-        f"{legend({'metrics': ['accuracy']})} Choices by option likelihood. In-group: the same question about other entities, "
-        "at clients of both models.",
+        f"{legend({'metrics': ['accuracy']})} Choices by option likelihood. In-group: the same "
+        "question about other entities, at clients of both models.",
         "",
     ]
     for scenario, rows in content["scenarios"].items():
