@@ -28,8 +28,8 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
 RESULTS = ROOT / "benchmarks" / "results"
-# Another test runs the example of this page.
-RUN_ELSEWHERE = {"CONTRIBUTING.md"}
+# Other tests run the examples of these pages.
+RUN_ELSEWHERE = {"CONTRIBUTING.md", "own-data.md"}
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from fedmosaic.data.registry import TASK_SOURCES
 from fedmosaic.errors import ConfigError
 from fedmosaic.models.outline import ModelOutline, is_path
 
+FEWEST_STEPS = 20
 MOST_STEPS = 100
 PUBLIC_SIZE = 256
 
@@ -195,7 +196,7 @@ def _train(facts: ScenarioFacts) -> list[str]:
     start = next(
         found for most, found in _STARTS.items() if not most or (largest and largest < most)
     )
-    steps = min(max(-(-facts.items // start.batch_size), 5), MOST_STEPS)
+    steps = min(max(-(-facts.items // start.batch_size), FEWEST_STEPS), MOST_STEPS)
     passes = steps * start.batch_size / max(facts.items, 1)
     return [
         "train:",
