@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,13 @@ def test_the_sources_are_the_tasks_of_the_scenarios() -> None:
         assert opened == sorted(task.name for task in tasks if task.kind == "open")
         assert scenario.data.root == BENCHMARKS[name].root
     assert all(s.licence and s.address.startswith("http") for s in SOURCES.values())
+
+
+def test_the_list_of_data_sets_has_their_licences(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "datasets", "--json"]) == 0
+    found = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)}
+    for source in SOURCES.values():
+        entry = found[f"{source.name}-<k>"]
+        assert entry["count"] == len(source.subsets)
+        assert entry["licence"] == source.licence
+        assert entry["needs"] == f"fedmosaic data download {source.benchmark}"
