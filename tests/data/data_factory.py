@@ -69,8 +69,11 @@ def shown(path: Path, root: Path | None = None) -> list[str]:
 
 
 def _in_short(line: dict[str, Any]) -> str:
+    learned = iter(line["learned"])
     turns = [
-        f"{turn['role'][0]}{'' if turn.get('learned', True) else '-'}:{turn['text']}"
+        turn["role"][0]
+        + ("-" if turn["role"] == "assistant" and not next(learned) else "")
+        + f":{turn['text']}"
         for turn in line["turns"]
     ]
     widths = [image["width"] for image in line["images"]]

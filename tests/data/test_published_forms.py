@@ -138,6 +138,29 @@ READ: list[tuple[str, Item, str]] = [
         "u:q | a:a",
     ),
     ("LLaMA-Factory, tools written as text", {**item("q", "a"), "tools": "[]"}, "u:q | a:a"),
+    (
+        "an earlier answer that is not learned",
+        {
+            "conversations": [
+                *item("q", "a")["conversations"][:1],
+                {"from": "gpt", "value": "a", "loss": False},
+                *item("r", "b")["conversations"],
+            ]
+        },
+        "u:q | a-:a | u:r | a:b",
+    ),
+    (
+        "an earlier answer of a history that is not learned",
+        {
+            "history": [
+                {"role": "user", "content": "q"},
+                {"role": "assistant", "content": "a", "weight": 0},
+            ],
+            "query": "r",
+            "response": "b",
+        },
+        "u:q | a-:a | u:r | a:b",
+    ),
     ("FLAN", {"inputs": "i", "targets": "t"}, "u:i | a:t"),
     ("Natural Instructions", {"definition": "d", "inputs": "i", "targets": "t"}, "u:d\n\ni | a:t"),
     ("M3IT", {"instruction": "i", "inputs": "c", "outputs": "o"}, "u:i\n\nc | a:o"),

@@ -22,6 +22,17 @@ def _nested(levels: int) -> Any:
 
 REFUSED: list[tuple[str, Item, str, str]] = [
     ("KTO's label", {"prompt": "q", "completion": "a", "label": False}, "label", "pairs of"),
+    (
+        "a last answer that is not learned",
+        {
+            "messages": [
+                {"role": "user", "content": "q"},
+                {"role": "assistant", "content": "a", "loss": False},
+            ]
+        },
+        "messages",
+        "end it with an answer that is learned",
+    ),
     ("OpenAI's pairs", {"input": {}, "preferred_output": [{}]}, "preferred_output", "pairs of"),
     (
         "masks within an answer (Axolotl)",

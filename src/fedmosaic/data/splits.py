@@ -22,7 +22,7 @@ TRAIN_WORDS = ("train", "training")
 METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 """Files that name the pictures of a folder, as Hugging Face's image folders have them."""
 
-_SHARD = re.compile(r"^(?P<name>.+?)-\d{5}-of-\d{5}$")
+_SHARD = re.compile(r"^(?P<name>.+?)-\d{5}-of-\d{5}(?:-[0-9a-f]{16})?$")
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,7 @@ def says_none(plain: str, value: object) -> bool:
 
 def why_refused(plain: str, value: object) -> str | None:
     """Return why an item with this field is refused; None where it is not."""
-    filled = isinstance(value, str | list | dict) and not says_none(plain, value)
+    filled = not isinstance(value, bool | int | float) and not says_none(plain, value)
     if plain in REFUSED and (filled or plain not in _CONTENTS):
         harmless = plain in ("weight", "loss", "sample_weight") and value in (1, True)
         return None if harmless else REFUSED[plain]

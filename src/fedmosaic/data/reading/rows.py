@@ -143,7 +143,10 @@ def _history(fields: Fields, notes: Notes) -> list[Turn]:
         return []
     value = history.value
     if isinstance(value, list) and value and all(isinstance(entry, dict) for entry in value):
-        return read_turns(history, fields.location, notes).turns
+        turns = read_turns(history, fields.location, notes, open_end=True).turns
+        if turns[-1].role != "assistant":
+            raise fields.location.error(history.name, "the last turn must be the assistant's")
+        return turns
     turns = []
     for pair in value if isinstance(value, list) else [None]:
         if not isinstance(pair, list) or len(pair) != 2 or not all(_is_words(p) for p in pair):

@@ -72,6 +72,12 @@ def read_turns(
         _append(found.turns, turn, number, source.name, location)
     if not open_end and (not found.turns or found.turns[-1].role != "assistant"):
         raise location.error(source.name, "the last turn must be the assistant's answer")
+    if not open_end and not found.turns[-1].learned:
+        raise location.error(
+            source.name,
+            "the last answer is not to be learned, so the item teaches nothing that is tested; end"
+            " it with an answer that is learned",
+        )
     return found
 
 
