@@ -11,7 +11,8 @@ half of them PNG and half JPEG. Every stage is a process of its own, with the sa
   start           `fedmosaic run`, from the start of the process to the first round of training
   start without   the same with nothing remembered of the images
 
-Given are seconds by the clock, seconds of the processor, and the most memory. Writes
+Given are seconds by the clock, seconds of the processor, and the most memory. On a machine that is
+busy with other work only the processor's seconds count; the result has the machine's load. Writes
 results/data_check.json.
 """
 
@@ -145,7 +146,7 @@ def main() -> None:
         "command": f"python -m benchmarks.cost.data_check --items {arguments.items}",
         "items": arguments.items,
         "cores": os.cpu_count(),
-        "load": round(os.getloadavg()[2], 1),
+        "load_of_15_minutes": round(os.getloadavg()[2], 1),
         "python": platform.python_version(),
         "stages": found,
     }
