@@ -123,7 +123,27 @@ def parquet(folder: Path, item: Item) -> Path:
     return folder / "rows.parquet"
 
 
-FORMATS: list[Write] = [llava, unmarked_lines, parts, alpaca, table, parquet]
+def columns(folder: Path, item: Item) -> Path:
+    record = {
+        "query": item["question"],
+        "response": item["answer"],
+        "images": item["images"],
+        "system": item["system"],
+        "history": item["history"],
+    }
+    (folder / "columns.json").write_text(
+        json.dumps({name: {"0": value} for name, value in record.items()}), encoding="utf-8"
+    )
+    return folder / "columns.json"
+
+
+def inline(folder: Path, item: Item) -> Path:
+    mark = "".join(f"<img>{name}</img>" for name in item["images"]) + "\n" * bool(item["images"])
+    turns = [{"role": role, "content": text} for role, text in turns_of(item, mark)]
+    return save(folder / "inline.json", [{"messages": turns}])
+
+
+FORMATS: list[Write] = [llava, unmarked_lines, parts, alpaca, table, parquet, columns, inline]
 
 
 @pytest.fixture(scope="module")
@@ -161,26 +181,117 @@ NAMES = st.sampled_from(
         *("tools", "system", "history", "chosen", "loss_mask", "weight", "context", "answer"),
         *("label", "choices", "question", "text", "caption", "hint", "url", "messages", "Image"),
         *("imagePath", "file_name", "reasoning", "documents", "extra_image", "thumbnail"),
+        *("image_id", "img_url", "definition", "article", "choice_a", "option1", "A", "texts"),
+        *("label ", "hint\u200b", "answers", "questions", "objects", "role", "mask", "contents"),
     ]
 )
-VALUES = st.sampled_from(["a.png", "some words", 3, 0.5, ["x", "y"], {"k": "v"}, True])
+VALUES = st.sampled_from(
+    ["a.png", "some words", "user", 3, 0.5, ["x", "y"], [{"k": "v"}], {"k": "v"}, True]
+)
 
 
 @COMMON
-@given(NAMES, VALUES, st.sampled_from(["conversations", "row"]))
+@given(NAMES, VALUES, st.sampled_from(["conversations", "row", "caption", "text"]))
 def test_no_field_disappears_unsaid(folder: Path, name: str, value: Any, form: str) -> None:
     turns = [{"from": "human", "value": "What?"}, {"from": "gpt", "value": "A cat"}]
-    plain: Item = (
-        {"conversations": turns}
-        if form == "conversations"
-        else {"query": "What?", "output": "A cat"}
-    )
+    forms: dict[str, Item] = {
+        "conversations": {"conversations": turns},
+        "row": {"query": "What?", "output": "A cat"},
+        "caption": {"image": "a.png", "caption": "A cat"},
+        "text": {"text": "A cat sat"},
+    }
+    plain = forms[form]
     path = save(folder / "extra.json", [{**plain, name: value}])
     before = fedmosaic.show_data(save(folder / "plain.json", [plain]), root=folder).items[0]
     try:
         found = fedmosaic.show_data(path, root=folder)
     except DataError as error:
-        assert str(path) in str(error) and "item 0" in str(error) and name in str(error)
+        assert str(path) in str(error) and "item 0" in str(error)
+        assert any(repr(known) in str(error) for known in (name, *plain))
         return
     used = found.items[0].to_json() | {"file": ""} != before.to_json() | {"file": ""}
     assert used or any(repr(name) in note for note in found.notes), found.notes
+
+
+NOUNS = st.lists(
+    st.sampled_from(
+        ["oak", "red kite", "12 km", "Ω value", "東京", "x = 2", "Größe", "two, or so"]
+    ),
+    min_size=2,
+    max_size=5,
+    unique=True,
+)
+
+
+def choice_forms(options: list[str], place: int) -> dict[str, Item]:
+    """Return one question of which an option is right, in the usual forms."""
+    letters = "ABCDE"[: len(options)]
+    asked = {"question": "Which of them?"}
+    return {
+        "text": {**asked, "options": options, "answer": options[place]},
+        "letter": {**asked, "choices": options, "answer": letters[place]},
+        "place": {**asked, "choices": options, "answer": place},
+        "MedQA": {
+            "query": asked["question"],
+            "options": dict(zip(letters, options, strict=True)),
+            "answer": options[place],
+            "answer_idx": letters[place],
+        },
+        "ARC": {
+            **asked,
+            "choices": {"text": options, "label": list(letters)},
+            "answerKey": letters[place],
+        },
+        "columns": {**asked, **dict(zip(letters, options, strict=True)), "answer": letters[place]},
+        "SEED-Bench": {
+            **asked,
+            **{f"choice_{letter.lower()}": o for letter, o in zip(letters, options, strict=True)},
+            "answer": letters[place],
+        },
+        "numbered": {
+            **asked,
+            **{f"option{number}": option for number, option in enumerate(options, start=1)},
+            "answer": str(place + 1),
+        },
+        "A-OKVQA": {**asked, "choices": options, "correct_choice_idx": place},
+    }
+
+
+@COMMON
+@given(NOUNS, st.data())
+def test_a_choice_means_the_same_in_every_form(
+    folder: Path, options: list[str], data: st.DataObject
+) -> None:
+    place = data.draw(st.integers(0, len(options) - 1))
+    for name, record in choice_forms(options, place).items():
+        found = line(save(folder / "choice.json", [record]))
+        assert (found["options"], found["answer"]) == (options, options[place]), name
+        assert found["turns"][-1]["text"] == options[place], name
+
+
+@COMMON
+@given(
+    st.lists(st.booleans(), max_size=3),
+    st.sampled_from(["loss", "weight", "train"]),
+    st.booleans(),
+    st.sampled_from(["set.json", "set.jsonl", "set.parquet"]),
+)
+def test_masks_of_earlier_answers_are_heeded_in_every_format(
+    folder: Path, learned: list[bool], key: str, numbers: bool, name: str
+) -> None:
+    turns: list[Item] = []
+    for number, learn in enumerate([*learned, True]):
+        mask = int(learn) if numbers else learn
+        turns += [
+            {"role": "user", "content": f"q{number}", key: None},
+            {"role": "assistant", "content": f"a{number}", key: mask},
+        ]
+    path = folder / name
+    if path.suffix == ".parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        pq.write_table(pa.Table.from_pylist([{"messages": turns}]), path)
+    else:
+        save(path, [{"messages": turns}])
+    assert line(path)["learned"] == [*learned, True]
