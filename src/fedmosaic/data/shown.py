@@ -25,7 +25,7 @@ class ShownItem:
         index: position in the file or task, from 0.
         split: ``"train"`` or ``"test"``; empty where a file is shown as a whole.
         metric: score of an answer to it.
-        encoded: with a model its tokens, see :func:`fedmosaic.api.show_data`.
+        encoded: with a model its tokens, see :func:`fedmosaic.show_data`.
     """
 
     example: Example
