@@ -172,11 +172,23 @@ def drake(folder: Path) -> Path:
     return dataset
 
 
+def turns_as_text(folder: Path) -> Path:
+    """A table whose cells hold turns with pictures, and ends of lines of all kinds."""
+    path = conversations(folder)
+    items = json.loads(path.read_text())
+    for item in items:
+        item["messages"][0]["content"][1]["text"] += "\u2028Say\u0085it.\r\n"
+        item["messages"] = json.dumps(item["messages"])
+    path.write_text(json.dumps(items))
+    return path
+
+
 KINDS: dict[str, Callable[[Path], Path]] = {
     "json": json_file,
     "folder with test file": with_test_file,
     "csv": csv_table,
     "conversations": conversations,
+    "turns as text": turns_as_text,
     "parquet": parquet,
     "saved": saved,
     "image folder": image_folder,

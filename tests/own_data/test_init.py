@@ -44,6 +44,8 @@ def test_every_item_is_in_one_file_and_means_the_same(
     made = fedmosaic.init("fed", data=here, models=MODEL, clients=clients, split=rule)
     pool = read_pool(source)
     original = {(str(i.location.path), i.location.index): i.example for i in pool.items}
+    for path in Path("fed").rglob("*.jsonl"):
+        assert all(json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
     lines = division(made)
     assert len(lines) == COUNT == len({(line["file"], line["item"]) for line in lines})
     folder = (tmp_path / "fed").absolute()

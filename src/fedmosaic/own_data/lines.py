@@ -26,6 +26,7 @@ from fedmosaic.own_data.pool import Item
 
 _PATH_KEYS = ("image", "images", "path", "url", "image_url", "image_path", "file_name")
 _KEY_DIGITS = 16
+_LINE_ENDS = "\u0085\u2028\u2029"
 # No path of a line may need a folder to start from.
 _NO_FOLDERS = [Path("data")]
 
@@ -41,6 +42,8 @@ def line_of(item: Item) -> str:
     writer = _Writer(item)
     record = {name: writer.value(value, _is_image_field(name)) for name, value in _whole(item)}
     line = json.dumps(record, ensure_ascii=False)
+    for end in _LINE_ENDS:  # those that editors take for the end of a line
+        line = line.replace(end, f"\\u{ord(end):04x}")
     try:
         reader = ItemReader(item.location.path, _NO_FOLDERS)
         changed = _difference(item.example, reader.read(json.loads(line), item.location)[0])
@@ -65,7 +68,18 @@ def _whole(item: Item) -> list[tuple[str, Any]]:
         names = [list(value.names) for value in classes]
         if list(item.example.options) in names:
             record["options"] = list(item.example.options)
-    return list(record.items())
+    return [(name, _parsed(name, value)) for name, value in record.items()]
+
+
+def _parsed(name: str, value: Any) -> Any:
+    """Return turns that are written as text of JSON as a list, so that their pictures are found."""
+    is_text = isinstance(value, str) and value.lstrip().startswith("[")
+    if not is_text or plain_name(name) not in MEANINGS["turns"]:
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
 
 
 def _is_image_field(name: str) -> bool:
