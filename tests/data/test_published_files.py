@@ -138,3 +138,22 @@ def test_a_number_is_learned_as_it_is_written(tmp_path: Path) -> None:
     path = tmp_path / "set.json"
     path.write_text('[{"question": "q", "answer": 1.50}, {"question": 7, "answer": 1e3}]')
     assert shown(path) == ["u:q | a:1.50", "u:7 | a:1e3"]
+
+
+def test_pictures_in_folders_by_class(tmp_path: Path) -> None:
+    for shade, name in enumerate(("cat/1.png", "cat/2.PNG", "dog/7.png")):
+        write_image(tmp_path / "plain" / name, shade, size=16 + shade)
+        write_image(tmp_path / "split/train" / name, shade, size=16 + shade)
+    write_image(tmp_path / "split/test/owl/1.png")
+    assert shown(tmp_path / "plain", tmp_path) == [
+        "u:<image> | a:cat [16] ['cat', 'dog'] -> cat",
+        "u:<image> | a:cat [17] ['cat', 'dog'] -> cat",
+        "u:<image> | a:dog [18] ['cat', 'dog'] -> dog",
+    ]
+    found = fedmosaic.show_data(tmp_path / "split", root=tmp_path, split="test").items
+    assert [(item.example.answer, item.example.options) for item in found] == [
+        ("owl", ("cat", "dog", "owl"))
+    ]
+    (tmp_path / "plain/cat/notes.txt").write_text("x")
+    with pytest.raises(DataError, match=r"notes\.txt is no picture, but stands in a folder"):
+        shown(tmp_path / "plain", tmp_path)

@@ -13,12 +13,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedmosaic.data.reading.class_folders import is_class_folder
 from fedmosaic.data.reading.files import RECORD_TYPES, STATE
+from fedmosaic.data.split_words import (
+    SPLIT_WORDS,
+    TEST_WORDS,
+    TRAIN_WORDS,
+    VALIDATION_WORDS,
+)
 from fedmosaic.errors import DataError
 
-TEST_WORDS = ("test", "testing", "eval", "evaluation")
-VALIDATION_WORDS = ("val", "valid", "validation", "dev")
-TRAIN_WORDS = ("train", "training")
 METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 """Files that name the pictures of a folder, as Hugging Face's image folders have them."""
 
@@ -71,13 +75,16 @@ def files_of_folder(folder: Path) -> TaskFiles:
         raise DataError(f"{folder}: {' and '.join(p.name for p in metadata)}; keep one of them")
     if metadata:
         return TaskFiles((metadata[0],))
+    if is_class_folder(folder):
+        return TaskFiles((folder,))
     found = _by_split(folder)
     train = [path for word in TRAIN_WORDS for path in found.get(word, ())]
     if not train:
         names = sorted(entry.name for entry in folder.iterdir())[:8]
         raise DataError(
             f"{folder}: no training data found; a folder needs train.json (or .jsonl, .csv,"
-            f" .parquet), a folder 'train', or metadata.jsonl; it holds {', '.join(names) or '-'}"
+            " .parquet), a folder 'train', metadata.jsonl, or folders of pictures by class; it"
+            f" holds {', '.join(names) or '-'}"
         )
     test = [path for word in TEST_WORDS for path in found.get(word, ())]
     validation = [path for word in VALIDATION_WORDS for path in found.get(word, ())]
@@ -98,7 +105,8 @@ def _by_split(folder: Path) -> dict[str, list[Path]]:
             if split is None:
                 continue
             if entry.is_dir():
-                files = [entry] if (entry / STATE).is_file() else _metadata_or_files(entry)
+                whole = (entry / STATE).is_file() or is_class_folder(entry)
+                files = [entry] if whole else _metadata_or_files(entry)
                 found.setdefault(split, []).extend(files)
             elif entry.suffix.lower() in RECORD_TYPES:
                 found.setdefault(split, []).append(entry)
@@ -124,7 +132,7 @@ def _metadata_or_files(folder: Path) -> list[Path]:
 def _split_word(path: Path) -> str | None:
     """Return the word for a split that a file's or folder's name is, without its shard number."""
     name = _stem(path).casefold()
-    return name if name in (*TRAIN_WORDS, *TEST_WORDS, *VALIDATION_WORDS) else None
+    return name if name in SPLIT_WORDS else None
 
 
 def _stem(path: Path) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fedmosaic.data.example import Example
+from fedmosaic.data.reading.class_folders import class_records, is_class_folder
 from fedmosaic.data.reading.csv_files import csv_records
 from fedmosaic.data.reading.items import ItemReader, item_id
 from fedmosaic.data.reading.tables import dataset_records, parquet_records
@@ -136,6 +137,8 @@ def read_records(path: Path) -> Sequence[Any]:
     """
     if path.is_dir() and (path / STATE).is_file():
         records: Sequence[Any] = dataset_records(path)
+    elif path.is_dir() and is_class_folder(path):
+        records = class_records(path)
     else:
         read = _READERS.get(path.suffix.lower())
         if read is None:
