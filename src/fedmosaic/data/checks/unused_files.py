@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fedmosaic.data.reading.files import RECORD_TYPES
-from fedmosaic.data.splits import TEST_WORDS, TRAIN_WORDS, VALIDATION_WORDS
+from fedmosaic.data.split_words import TEST_WORDS, TRAIN_WORDS, VALIDATION_WORDS
 
 _WORDS = {*TEST_WORDS, *VALIDATION_WORDS}
 
