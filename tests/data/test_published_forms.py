@@ -161,6 +161,16 @@ READ: list[tuple[str, Item, str]] = [
         },
         "u:q | a-:a | u:r | a:b",
     ),
+    (
+        "an empty text beside the text of a turn",
+        {
+            "messages": [
+                {"role": "user", "value": "", "content": "q"},
+                {"from": "gpt", "value": "a"},
+            ]
+        },
+        "u:q | a:a",
+    ),
     ("FLAN", {"inputs": "i", "targets": "t"}, "u:i | a:t"),
     ("Natural Instructions", {"definition": "d", "inputs": "i", "targets": "t"}, "u:d\n\ni | a:t"),
     ("M3IT", {"instruction": "i", "inputs": "c", "outputs": "o"}, "u:i\n\nc | a:o"),

@@ -33,6 +33,7 @@ REFUSED: list[tuple[str, Item, str, str]] = [
         "messages",
         "end it with an answer that is learned",
     ),
+    ("an answer in a turn that nobody sees", item("q", "\u200b"), "conversations", "is empty"),
     ("OpenAI's pairs", {"input": {}, "preferred_output": [{}]}, "preferred_output", "pairs of"),
     (
         "masks within an answer (Axolotl)",

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from fedmosaic.data.example import IMAGE_MARK, Turn
 from fedmosaic.data.reading.names import looks_like_picture, why_refused
 from fedmosaic.data.reading.notes import Notes
-from fedmosaic.data.reading.values import Field, absent, kind_of
+from fedmosaic.data.reading.values import Field, absent, blank, kind_of
 from fedmosaic.data.records import RecordLocation
 
 Role = Literal["user", "assistant", "system"]
@@ -163,7 +163,7 @@ def _turn(entry: RawTurn, pictures: list[Any]) -> Turn:
         entry.notes.unused(f"{entry.field}.{name}", entry.location)
     if role == "user":
         return Turn(role, text)
-    if not text.strip():
+    if blank(text):
         which = "an answer" if role == "assistant" else "a system turn"
         raise entry.error(f", {which}, is empty; write a text or leave the item out")
     return Turn(role, text.strip(), learned)
@@ -171,7 +171,8 @@ def _turn(entry: RawTurn, pictures: list[Any]) -> Turn:
 
 def _first(entry: RawTurn, keys: Sequence[str]) -> str:
     """Return the first of these keys that a turn has a value for."""
-    return next((key for key in keys if entry.values.get(key) is not None), keys[0])
+    present = [key for key in keys if entry.values.get(key) is not None]
+    return next((key for key in present if not absent(entry.values[key])), (*present, keys[0])[0])
 
 
 def _role(entry: RawTurn) -> Role:
