@@ -183,6 +183,13 @@ def turns_as_text(folder: Path) -> Path:
     return path
 
 
+def class_folders(folder: Path) -> Path:
+    """Pictures in folders of their classes, which say nothing of sites."""
+    for index in range(COUNT):
+        picture(folder / "colours" / shade(index) / f"{index}.png", index)
+    return folder / "colours"
+
+
 KINDS: dict[str, Callable[[Path], Path]] = {
     "json": json_file,
     "folder with test file": with_test_file,

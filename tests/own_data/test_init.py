@@ -9,7 +9,19 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from sources import CLASSES, COUNT, KINDS, MODEL, OTHER, json_file, parquet, rows, with_test_file
+from sources import (
+    CLASSES,
+    COUNT,
+    KINDS,
+    MODEL,
+    OTHER,
+    class_folders,
+    drake,
+    json_file,
+    parquet,
+    rows,
+    with_test_file,
+)
 
 import fedmosaic
 from fedmosaic.config.load import load_scenario
@@ -102,6 +114,45 @@ def test_items_by_a_field(tmp_path: Path) -> None:
         clients=["east", "south", "north"],
     )
     assert all(client.values == (client.name,) for client in named.clients)
+
+
+def test_items_by_their_file(tmp_path: Path) -> None:
+    made = fedmosaic.init(tmp_path / "a", data=drake(tmp_path), models=MODEL, split="by:file")
+    assert [(c.name, c.train, c.test) for c in made.clients] == [
+        ("dataset-0", 8, 4),
+        ("dataset-1", 8, 4),
+    ]
+
+
+def test_pictures_in_folders_of_their_classes(tmp_path: Path) -> None:
+    source = class_folders(tmp_path)
+    made = fedmosaic.init(
+        tmp_path / "fed", data=source, models=MODEL, clients=2, split="dirichlet:0.1"
+    )
+    assert made.clients[0].labels.keys() | made.clients[1].labels.keys() == set(CLASSES)
+    example = read_examples(made.folder / "data" / "client-0" / "test.jsonl")[0]
+    path = example.images[0].source
+    assert isinstance(path, Path) and path.parent == source.resolve() / example.answer
+    assert example.options == tuple(sorted(CLASSES))
+
+
+def test_pictures_on_both_sides_are_named(tmp_path: Path) -> None:
+    items = [{**item, "question": q} for item in rows(tmp_path) for q in ("Which?", "What?")]
+    (tmp_path / "pairs.json").write_text(json.dumps(items))
+    made = fedmosaic.init(tmp_path / "fed", data=tmp_path / "pairs.json", models=MODEL, clients=2)
+    (note,) = (note for note in made.notes if "held-out" in note)
+    trained, tested = (
+        [
+            {image.source for image in example.images}
+            for client in made.clients
+            for example in read_examples(made.folder / "data" / client.name / f"{split}.jsonl")
+        ]
+        for split in ("train", "test")
+    )
+    count = sum(bool(pictures & set.union(*trained)) for pictures in tested)
+    assert count and note.startswith(f"{count} of 10 held-out items show a picture")
+    plain = fedmosaic.init(tmp_path / "b", data=json_file(tmp_path), models=MODEL, clients=2)
+    assert not [note for note in plain.notes if "held-out" in note]
 
 
 def test_values_that_are_no_names(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from fedmosaic.errors import ConfigError, ModelError
 from fedmosaic.files import atomic_folder
 from fedmosaic.models.outline import ModelOutline, outline
 from fedmosaic.own_data.division import ItemDivision, divide
-from fedmosaic.own_data.lines import line_of
+from fedmosaic.own_data.lines import line_of, picture_source
 from fedmosaic.own_data.pool import Item, ItemPool, read_pool
 from fedmosaic.own_data.rule import SplitRule
 from fedmosaic.own_data.scenario_text import ScenarioFacts, scenario_text
@@ -144,7 +144,7 @@ def create_federation(request: FederationRequest) -> NewFederation:
             found.names, models, found.train, found.test, found.values, strict=True
         )
     ]
-    notes = [*pool.notes, *found.notes]
+    notes = [*pool.notes, *found.notes, *_pictures_on_both_sides(pool, found)]
     path = request.folder / SCENARIO
     return NewFederation(request.folder, path, clients, len(found.public), notes)
 
@@ -237,6 +237,25 @@ def _write_items(work: Path, pool: ItemPool, found: ItemDivision) -> None:
             where, label = item.location, item.example.answer if item.example.options else ""
             writer.writerow([name, split, line, where.id, label, where.path, where.index])
     (work / "division.csv").write_text(table.getvalue(), encoding="utf-8", newline="")
+
+
+def _pictures_on_both_sides(pool: ItemPool, found: ItemDivision) -> list[str]:
+    """Say how many held-out items show a picture that is trained on, too."""
+    if pool.test:
+        return []
+
+    def pictures(index: int) -> set[object]:
+        return set(map(picture_source, pool.train[index].example.images))
+
+    trained = {each for part in found.train for index in part for each in pictures(index)}
+    tested = [index for part in found.test for index in part]
+    count = sum(not trained.isdisjoint(pictures(index)) for index in tested)
+    if not count:
+        return []
+    return [
+        f"{count} of {len(tested)} held-out items show a picture that training items show too; to"
+        " test on new pictures, give a test file"
+    ]
 
 
 def _counted(found: ItemDivision, part: Sequence[int]) -> Counter[str]:

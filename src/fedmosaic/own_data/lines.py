@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -143,15 +142,12 @@ def _difference(before: Example, after: Example) -> str:
     for part in ("turns", "options", "choice", "spellings"):
         if getattr(before, part) != getattr(after, part):
             return f"other {part}"
-    alike = _sources(before.images) == _sources(after.images)
+    alike = [*map(picture_source, before.images)] == [*map(picture_source, after.images)]
     return "" if alike else "other pictures"
 
 
-def _sources(images: Sequence[Image]) -> list[Any]:
-    return [_source(image) for image in images]
-
-
-def _source(image: Image) -> Any:
+def picture_source(image: Image) -> object:
+    """Return what two images share that are one file, one cell of a table, or of equal content."""
     source = image.source
     if isinstance(source, Path):
         return os.path.abspath(source)

@@ -124,7 +124,7 @@ def column_values(pool: ItemPool, items: Sequence[Item], column: str) -> list[st
     """
     names = {name for item in pool.items for name in item.record}
     if column == FILE_COLUMN and column not in names:
-        return [item.location.path.name for item in items]
+        return [item.location.path.stem for item in items]
     if column not in names:
         raise DataError(f"{pool.source}: no item has a field {column!r}.{nearest(column, names)}")
     lacking = [item for item in items if absent(item.record.get(column))]
