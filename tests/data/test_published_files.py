@@ -157,3 +157,9 @@ def test_pictures_in_folders_by_class(tmp_path: Path) -> None:
     (tmp_path / "plain/cat/notes.txt").write_text("x")
     with pytest.raises(DataError, match=r"notes\.txt is no picture, but stands in a folder"):
         shown(tmp_path / "plain", tmp_path)
+
+
+def test_notes_count_the_items_that_are_shown(tmp_path: Path) -> None:
+    path = tmp_path / "set.json"
+    path.write_text(json.dumps([{**row, "source": "x"} for row in ROWS]))
+    assert fedmosaic.show_data(path, limit=1).notes == [f"{path}: not used: 'source' of 1 item"]

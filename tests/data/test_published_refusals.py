@@ -61,6 +61,7 @@ REFUSED: list[tuple[str, Item, str, str]] = [
     ("one turn an item (OASST)", {"text": "Hi", "role": "prompter"}, "role", "one turn"),
     ("a picture by its number (VQAv2)", {**QA, "image_id": 458752}, "image_id", "not its file"),
     ("a picture by its number (GQA)", {**QA, "imageId": "n1"}, "imageId", "not its file"),
+    ("a picture within an object", {**QA, "meta": {"x": {"image": "a.png"}}}, "meta", "'image'"),
     ("a caption without its picture", {"caption": "c", "width": 3}, "caption", "names no picture"),
     (
         "questions in a list",

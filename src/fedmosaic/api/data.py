@@ -94,13 +94,13 @@ def _of_files(source: str, root: Path, limit: int | None) -> tuple[list[ShownIte
     locations: list[RecordLocation] = []
     examples: list[Example] = []
     for item in scan:
-        if limit is not None and len(examples) >= limit:
-            break
         if item.example is None:
             assert item.error is not None
             raise item.error
         locations.append(item.location)
         examples.append(item.example)
+        if len(examples) == limit:
+            break
     found = FileExamples.build(locations, examples)
     check_images({source: found})
     items = [

@@ -172,6 +172,11 @@ class Fields:
                 "names a picture, but is not a field that is read; call it 'image' (or put"
                 " all pictures into 'images')",
             )
+        if not has_images and _holds_picture(field.value):
+            raise self.location.error(
+                field.name,
+                "holds a picture, but is not a field that is read; write its path into 'image'",
+            )
         if not has_images and _PICTURE_BY_NUMBER.fullmatch(plain):
             raise self.location.error(
                 field.name,
@@ -199,6 +204,13 @@ _DESCRIBING = ("id", "label", "images", "definition")
 _KNOWN = {
     name for meaning, names in MEANINGS.items() if meaning not in _DESCRIBING for name in names
 } - {"contents", "texts"}
+
+
+def _holds_picture(value: Any) -> bool:
+    """Return whether an object names a picture, at any depth."""
+    if isinstance(value, dict):
+        return any(looks_like_picture(v) or _holds_picture(v) for v in value.values())
+    return isinstance(value, list) and any(_holds_picture(entry) for entry in value)
 
 
 def _one(value: Any) -> Any:
