@@ -1,8 +1,11 @@
-"""Measure the memory that a process took and the memory available to another one."""
+"""Measure memory, and hold garbage collection off."""
 
 from __future__ import annotations
 
+import gc
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
@@ -44,3 +47,15 @@ def _of_container() -> int | None:
     except (OSError, ValueError, KeyError):
         return None
     return None if limit == "max" else max(0, int(limit) - used + int(cached))
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Hold garbage collection off while many objects are made that all stay."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

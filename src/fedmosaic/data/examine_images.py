@@ -11,6 +11,7 @@ from fedmosaic.data.encoded import examine
 from fedmosaic.data.examined_files import ExaminedFiles, FileFacts, FileStamp
 from fedmosaic.data.image import Image, StoredImage, content_key
 from fedmosaic.errors import DataError
+from fedmosaic.memory import no_collection
 
 Progress = Callable[[int, int], None]
 """Take the number of images examined so far, and of all."""
@@ -26,15 +27,17 @@ def find_faults(
     Each of the images then knows its key and size. A source in several images is examined once.
     """
     by_source: dict[Path | StoredImage, list[Image]] = {}
-    for image in images:
-        if isinstance(image.source, Path | StoredImage):
-            by_source.setdefault(image.source, []).append(image)
+    with no_collection():
+        for image in images:
+            if isinstance(image.source, Path | StoredImage):
+                by_source.setdefault(image.source, []).append(image)
     faults = {}
     done = 0
     with ExaminedFiles() as cache, ThreadPoolExecutor(os.cpu_count() or 1) as threads:
-        stamps = {s: FileStamp.of(s) for s in by_source if isinstance(s, Path)}
-        files = {path: stamp for path, stamp in stamps.items() if stamp is not None}
-        known: dict[Path | StoredImage, FileFacts] = dict(cache.find(files.items()).items())
+        with no_collection():
+            stamps = {s: FileStamp.of(s) for s in by_source if isinstance(s, Path)}
+            files = {path: stamp for path, stamp in stamps.items() if stamp is not None}
+            known: dict[Path | StoredImage, FileFacts] = dict(cache.find(files.items()).items())
         others = [source for source in by_source if source not in known]
         done = len(known)
         for start in range(0, len(others), _AT_ONCE):

@@ -30,6 +30,7 @@ from fedmosaic.federation.runtime import Runtime
 from fedmosaic.federation.signature_choice import choose_signature_model
 from fedmosaic.federation.transport import InProcess, Transport
 from fedmosaic.federation.workers import Workers
+from fedmosaic.memory import no_collection
 from fedmosaic.models.clock import current_time
 
 PACKAGES = ("fedmosaic", "torch", "transformers", "peft", "numpy", "safetensors")
@@ -169,7 +170,8 @@ def resolve(runtime: Runtime, resolve_budget: ResolveBudget = steps_only) -> Run
     runtime = runtime.with_settings(settle_sites(runtime))
     for client in scenario.clients:
         measured = measured_tasks(scenario, client)
-        check_items(runtime, client, trained_tasks(runtime, client), measured)
+        with no_collection():
+            check_items(runtime, client, trained_tasks(runtime, client), measured)
     for note in runtime.tasks.notes():
         warnings.warn(note, stacklevel=2)
     for model in scenario.models_used:

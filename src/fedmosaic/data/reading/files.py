@@ -11,11 +11,13 @@ from fedmosaic.data.example import Example
 from fedmosaic.data.reading.class_folders import class_records, is_class_folder
 from fedmosaic.data.reading.csv_files import csv_records
 from fedmosaic.data.reading.items import ItemReader, item_id
+from fedmosaic.data.reading.remembered import recall, remember
 from fedmosaic.data.reading.tables import dataset_records, parquet_records
 from fedmosaic.data.reading.text_files import json_records, paragraphs
 from fedmosaic.data.reading.values import kind_of
 from fedmosaic.data.records import FileExamples, RecordLocation, choose
 from fedmosaic.errors import DataError
+from fedmosaic.memory import no_collection
 
 _READERS: dict[str, Callable[[Path], Sequence[Any]]] = {
     ".json": json_records,
@@ -74,16 +76,20 @@ class Scan:
         """
         self._readers = []
         for path in self.paths:
-            records = read_records(path)
             reader = ItemReader(path, picture_folders(path, self.roots))
             self._readers.append(reader)
+            found: list[tuple[RecordLocation, Example]] = []
+            records = read_records(path)
             for index, record in enumerate(records):
                 location = _location(path, index, record)
                 try:
                     example, place = _read(reader, record, location)
+                    found.append((place, example))
                     yield ScannedItem(place, example, None, record)
                 except DataError as error:
                     yield ScannedItem(location, None, error, record)
+            if len(found) == len(records):
+                _remember(path, reader, found)
 
     @property
     def notes(self) -> list[str]:
@@ -117,16 +123,50 @@ def read_examples(
         DataError: a file or an item is malformed; the message names file, item and field.
     """
     files = [paths] if isinstance(paths, Path) else list(paths)
-    entries = [(path, i, record) for path in files for i, record in enumerate(read_records(path))]
-    readers = {path: ItemReader(path, picture_folders(path, roots)) for path in files}
-    locations, examples = [], []
-    for number in choose(len(entries), limit, seed):
-        path, index, record = entries[number]
-        example, location = _read(readers[path], record, _location(path, index, record))
-        locations.append(location)
-        examples.append(example)
-    notes = [line for reader in readers.values() for line in reader.notes.lines()]
-    return FileExamples.build(locations, examples, notes)
+    known = [recall(path, picture_folders(path, roots)) for path in files]
+    parts = [part or read_records(path) for path, part in zip(files, known, strict=True)]
+    chosen = choose(sum(map(len, parts)), limit, seed)
+    found: list[FileExamples] = []
+    first = 0
+    for path, part in zip(files, parts, strict=True):
+        places = [number - first for number in chosen if first <= number < first + len(part)]
+        first += len(part)
+        if isinstance(part, FileExamples):
+            found.append(part.select(places))
+        else:
+            found.append(_read_some(path, part, places, roots))
+    return FileExamples.build(
+        [location for part in found for location in part.locations],
+        [example for part in found for example in part],
+        [note for part in found for note in part.notes],
+    )
+
+
+def _read_some(
+    path: Path, records: Sequence[Any], places: Sequence[int], roots: Sequence[Path]
+) -> FileExamples:
+    """Return the examples of some items of a file, and remember them if they are all."""
+    reader = ItemReader(path, picture_folders(path, roots))
+    found: list[tuple[RecordLocation, Example]] = []
+    with no_collection():
+        for index in places:
+            location = _location(path, index, records[index])
+            example, location = _read(reader, records[index], location)
+            found.append((location, example))
+    if len(found) == len(records):
+        return _remember(path, reader, found)
+    locations, examples = [place for place, _ in found], [example for _, example in found]
+    return FileExamples.build(locations, examples, reader.notes.lines())
+
+
+def _remember(
+    path: Path, reader: ItemReader, found: Sequence[tuple[RecordLocation, Example]]
+) -> FileExamples:
+    """Return all examples of a file, after remembering them."""
+    locations, examples = [place for place, _ in found], [example for _, example in found]
+    whole = FileExamples.build(locations, examples, reader.notes.lines())
+    remember(whole, path, reader.pictures)
+    return whole
 
 
 def read_records(path: Path) -> Sequence[Any]:

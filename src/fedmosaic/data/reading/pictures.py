@@ -6,7 +6,7 @@ import base64
 import binascii
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,13 +38,16 @@ class Pictures:
 
     Args:
         folders: folders that paths may start from.
-        background: what shows through transparent pixels, see :class:`fedmosaic.data.Image`.
+
+    Attributes:
+        passed_over: places where a path was looked for before the place where it was found.
     """
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self.folders = tuple(folders)
         # Items often share pictures, and an image that is one object is hashed one time only.
         self._known: dict[str, Image] = {}
+        self.passed_over: set[str] = set()
 
     def of(self, field: Field, location: RecordLocation) -> list[Image]:
         """Return the images of a field: one path, or a list of paths.
@@ -150,20 +153,26 @@ class Pictures:
 
     def _locate(self, name: str) -> Path:
         """Return the file of a path, which may also be written as other systems do."""
+        passed: list[str] = []
+        for place in self._candidates(name):
+            if _is_file(place):
+                self.passed_over.update(passed)
+                return place
+            passed.append(str(place))
+        return self.folders[0] / name
+
+    def _candidates(self, name: str) -> Iterator[Path]:
+        """Yield the places where the file of a path may be, the likeliest first."""
         names = [name, name.strip(), name.replace("\\", "/"), unquote(name)]
         if name.startswith("~"):
             names.append(os.path.expanduser(name))
-        candidates = [
-            place for each in dict.fromkeys(names) for place in self._candidates(Path(each))
-        ]
-        return next((place for place in candidates if _is_file(place)), candidates[0])
-
-    def _candidates(self, path: Path) -> list[Path]:
-        found = [folder / path for folder in self.folders]
-        for folder in self.folders:
-            if folder.name in path.parts[:-1]:
-                found.append(folder.joinpath(*path.parts[path.parts.index(folder.name) + 1 :]))
-        return found
+        for each in dict.fromkeys(names):
+            for folder in self.folders:
+                yield folder / each
+            parts = Path(each).parts
+            for folder in self.folders:
+                if folder.name in parts[:-1]:
+                    yield folder.joinpath(*parts[parts.index(folder.name) + 1 :])
 
 
 def _is_file(path: Path) -> bool:
