@@ -46,9 +46,10 @@ def dirichlet_parts(labels: Sequence[Label], clients: int, alpha: float, seed: i
     Source: Hsu et al. 2019, "Measuring the effects of non-identical data distribution for federated
     visual classification" (arXiv 1909.06335), section 3.
 
-    Differences from the paper: clients take turns to draw an item each, so that no client is left
-    with what all others did not want. Where none of a client's labels has items left, it draws from
-    what there is. So all items are used, and the smallest part has ⌊items / clients⌋.
+    Clients draw one after the other, in a random sequence. Where none of a client's labels has
+    items left, it draws from what there is: so all items are used, and the smallest part has
+    ⌊items / clients⌋, but the last clients follow q_k less. (If clients took turns by items, they
+    would share each label that several of them want, and the skew would be half of the above.)
 
     Args:
         labels: label of each item.
@@ -63,9 +64,8 @@ def dirichlet_parts(labels: Sequence[Label], clients: int, alpha: float, seed: i
     wanted = draws.dirichlet(alpha * shares, size=clients)
     parts: Parts = [[] for _ in range(clients)]
     left = np.array([len(pool) for pool in pools])
-    for start in range(0, len(labels), clients):
-        turn = draws.permutation(clients)[: len(labels) - start]
-        for client in turn:
+    for place, client in enumerate(draws.permutation(clients).tolist()):
+        for _ in range(place, len(labels), clients):
             label = _draw(wanted[client], left, draws)
             parts[client].append(pools[label].pop())
             left[label] -= 1
