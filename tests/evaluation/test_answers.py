@@ -154,10 +154,16 @@ def test_an_answer_is_read_as_careful_people_read_it(case: dict[str, Any]) -> No
 CAREFUL = cases("careful_answers.jsonl")
 
 
-def test_readings_agree_with_judgements_made_before_there_was_a_reader() -> None:
+def test_readings_agree_with_careful_judgements() -> None:
+    """Compare the reader with judged answers, on which it was mended.
+
+    Each answer was judged before it was read. The rows without a round came first. Rounds 1 and 2
+    are later; of these, the reader agreed with 92.5 % and 95.1 % when it first met them. It was
+    mended after each round, so that this test shows what it has kept, not how it reads new answers.
+    """
     wrong = [case for case in CAREFUL if not is_accepted(case)]
-    assert len(CAREFUL) >= 1300
-    assert len(wrong) <= 0.02 * len(CAREFUL), wrong
+    assert len(CAREFUL) >= 2300
+    assert len(wrong) <= 0.005 * len(CAREFUL), wrong
 
 
 def test_no_answer_is_read_as_another_option() -> None:

@@ -87,7 +87,22 @@ def _whole(text: str, options: Sequence[str]) -> object:
     fits = [option for option, form in forms.items() if _same_tokens(text, form)]
     if len(fits) > 1:
         return _AMBIGUOUS
+    if fits and any(_may_be(text, form) for option, form in forms.items() if option not in fits):
+        return _AMBIGUOUS
     return fits[0] if fits else None
+
+
+def _may_be(a: str, b: str) -> bool:
+    """Return whether two texts are one number where a stop parts thousands: 1.000 and 1000."""
+    first, second = content(tokenise(a)), content(tokenise(b))
+    return (
+        len(first) == len(second) == 1
+        and "." in first[0].text
+        and all(
+            x.quantity is not None and y.quantity is not None and x.quantity.may_fit(y.quantity)
+            for x, y in zip(first, second, strict=True)
+        )
+    )
 
 
 def _same_tokens(a: str, b: str) -> bool:

@@ -84,9 +84,16 @@ def marked_answers(text: str) -> list[str]:
     return tags or [match[1][1:-1].strip() for match in _BOXED.finditer(text)]
 
 
+_ONE_LETTER = regex.compile(r"\s*<(\p{L})>\s*")
+_ASSIGNED = regex.compile(r"(?i)\b[\w ]*(?:answer|ans|choice|option) *={1,2} *")
+_TO_QUESTION = regex.compile(r"(?i)(?<=\banswer) to (?:the|this|your) question\b")
+
+
 def without_markup(text: str) -> str:
     """Return a text without Markdown, LaTeX and HTML; what is struck out goes with its marks."""
+    text = _ONE_LETTER.sub(r"\1", text) if _ONE_LETTER.fullmatch(text) else text
     text = _ANSWER_TAG.sub(r" \2 ", _STRUCK.sub(" ", text))
+    text = _ASSIGNED.sub("answer: ", _TO_QUESTION.sub("", text))
     text = _BOXED.sub(lambda match: f" {match[1][1:-1]} ", text)
     text = _LATEX_FRACTION.sub(r"\1/\2", _LATEX_TEXT.sub(r"\1", text))
     text = _MATH.sub(lambda match: f" {match[1] or match[2] or match[3]} ", text)
@@ -105,6 +112,7 @@ def one_form(text: str) -> str:
     text = regex.sub(r"[\p{Cf}\u064b-\u0652\u0670]+", "", text)  # signs that print nothing; harakat
     text = text.replace("\u0e4d\u0e32", "\u0e33").replace("\u0ecd\u0eb2", "\u0eb3")
     text = regex.sub(r"[^\S\n]+", " ", text)
+    text = regex.sub(r"(?<=\d) ?– ?(?=\d)", "-", text).replace(" & ", " and ")
     return text.strip()
 
 

@@ -11,8 +11,19 @@ from fedmosaic.evaluation.answers import vocabulary
 from fedmosaic.evaluation.answers.mentions import Mention
 from fedmosaic.evaluation.answers.parsed import ParsedAnswer
 
-_NEGATING = regex.compile(rf"\b(?:{'|'.join(vocabulary.NEGATING_PHRASES)})\b", regex.I)
-_ASSERTING = regex.compile(rf"\b(?:{'|'.join(vocabulary.ASSERTING_PHRASES)})\b", regex.I)
+_EXCEPT = "(?:but|except(?: for)?|save|excluding|other than|besides)"
+_NEGATING = regex.compile(
+    rf"\b(?:{vocabulary.ALL_BUT} {_EXCEPT}|{'|'.join(vocabulary.NEGATING_PHRASES)})\b", regex.I
+)
+_ASSERTING = regex.compile(
+    rf"\b(?:{vocabulary.NOTHING_BUT} {_EXCEPT}|{'|'.join(vocabulary.ASSERTING_PHRASES)})\b",
+    regex.I,
+)
+_NOT_ONLY = regex.compile(rf"\b(?:{'|'.join(vocabulary.NOT_ONLY)})\b", regex.I)
+_BETWEEN = regex.compile(
+    rf"(?i)\b{vocabulary.BETWEEN}\b(?:[^.!?\n]*\b(?:and|y|e|et|und|и))?"
+    r"\W*(?:(?:the|option|choice|letter|la|le|el|die|der|das)\b\W*)*$"
+)
 _NOT_QUITE = regex.compile(
     rf"(?<![\p{{L}}\p{{M}}'])(?:{'|'.join(vocabulary.NOT_QUITE)})(?![\p{{L}}\p{{M}}])", regex.I
 )
@@ -48,7 +59,7 @@ def standings(answer: ParsedAnswer, mentions: Sequence[Mention]) -> list[Standin
         )
         denials = _before(answer, start, mention.start)
         place = answer.next_word(mention.end - 1)
-        denials += place < len(answer.tokens) and answer.tokens[place].text in vocabulary.CROSSES
+        denials += _is_crossed(answer, mention.start - 1, place)
         verdict_on_it = answer.next_clause(mention.end - 1)
         if following is None or following.start not in verdict_on_it:
             denials += _has_verdict(answer, mention, vocabulary.VERDICT_WRONG)
@@ -61,7 +72,67 @@ def standings(answer: ParsedAnswer, mentions: Sequence[Mention]) -> list[Standin
             found.append(Standing.DENIED if denials == 1 else Standing.UNCLEAR)
         else:
             found.append(_weaker(answer, mention, start, clause[0]))
-    return found
+    return _without_seeming(answer, mentions, _over_lists(answer, mentions, found))
+
+
+def _over_lists(
+    answer: ParsedAnswer, mentions: Sequence[Mention], found: Sequence[Standing]
+) -> list[Standing]:
+    """Let a denial hold for a whole list: "not red, blue or grey"; "A, B and C are wrong"."""
+    result = list(found)
+    for first, last in _lists(answer, mentions):
+        part = mentions[first : last + 1]
+        joint = answer.words(range(part[-2].end, part[-1].start))
+        after = answer.words(range(part[-1].end, min(part[-1].end + 2, len(answer.tokens))))
+        forward = found[first] is Standing.DENIED and joint[0] in vocabulary.OR and len(part) > 2
+        backward = found[last] is Standing.DENIED and bool(set(after) & vocabulary.OF_SEVERAL)
+        if forward or backward:
+            result[first : last + 1] = [Standing.DENIED] * len(part)
+    return result
+
+
+def _lists(answer: ParsedAnswer, mentions: Sequence[Mention]) -> list[tuple[int, int]]:
+    """Return the first and the last mention of each list: with commas, then "and" or "or"."""
+    lists, first = [], 0
+    for number in range(1, len(mentions)):
+        between = answer.tokens[mentions[number - 1].end : mentions[number].start]
+        words = [t.folded for t in between if t.text not in ",、()"]
+        words = [word for word in words if word not in vocabulary.ARTICLES]
+        if len(words) == 1 and words[0] in vocabulary.JOINING | vocabulary.OR:
+            lists.append((first, number))
+        if words or not between:
+            first = number
+    return lists
+
+
+def _is_crossed(answer: ParsedAnswer, before: int, after: int) -> bool:
+    """Return whether a cross stands beside a mention, on the side where marks stand."""
+    signs = [
+        i for i, t in enumerate(answer.tokens) if t.text in vocabulary.TICKS | vocabulary.CROSSES
+    ]
+    if not signs:
+        return False
+    leads = signs[0] == 0 or answer.tokens[signs[0] - 1].text == "\n"
+    place = before if leads else after
+    return 0 <= place < len(answer.tokens) and answer.tokens[place].text in vocabulary.CROSSES
+
+
+def _without_seeming(
+    answer: ParsedAnswer, mentions: Sequence[Mention], found: Sequence[Standing]
+) -> list[Standing]:
+    """Set aside what only seems: "It looks like red, but it is blue"."""
+    result = list(found)
+    for number, mention in enumerate(mentions[:-1]):
+        following = mentions[number + 1]
+        clause, then = answer.clause(mention.start), answer.next_clause(mention.end - 1)
+        if (
+            Standing.ASSERTED is found[number] is found[number + 1]
+            and following.start in then
+            and answer.tokens[then[0]].folded in vocabulary.TURNS
+            and regex.search(vocabulary.SEEMING, _span(answer, clause[0], mention.start))
+        ):
+            result[number] = Standing.ASIDE
+    return result
 
 
 def _goes_on(answer: ParsedAnswer, mention: Mention) -> bool:
@@ -94,6 +165,8 @@ def is_called_right(answer: ParsedAnswer, mention: Mention) -> bool:
 def _before(answer: ParsedAnswer, start: int, end: int) -> int:
     """Return how many times the words before a mention deny it."""
     text = _span(answer, start, end)
+    if _NOT_ONLY.search(text):
+        return 2
     phrases = [*_NEGATING.finditer(text), *_ASSERTING.finditer(text)]
     first = answer.tokens[start].start if start < end else 0
     words = {
@@ -157,6 +230,8 @@ def _weaker(answer: ParsedAnswer, mention: Mention, start: int, clause_start: in
     if _NOT_QUITE.search(near) or regex.search(r"(?i)\b(?:if|whether|unless)\b", before):
         return Standing.ASIDE
     sentence = answer.sentence(mention.start)
+    if _BETWEEN.search(_span(answer, sentence[0], mention.start)):
+        return Standing.ASIDE
     if answer.is_asked(mention.start) and answer.words(range(len(answer.tokens))) != (
         answer.words(range(mention.start, mention.end))
     ):
@@ -174,7 +249,11 @@ def _hangs(answer: ParsedAnswer, start: int, clause_start: int, before: str) -> 
     """Return whether an earlier clause of the sentence ends in "not": "It is not, I think, …"."""
     ends = [i for i in range(start, clause_start) if answer.clause(i)[-1] + 1 <= clause_start]
     lasts = {answer.clause(i)[-1] for i in ends}
-    words = [answer.words(answer.clause(last))[-1:] for last in lasts]
+    words = [
+        answer.words(answer.clause(last))[-1:]
+        for last in lasts
+        if not _ASSERTING.search(_span(answer, answer.clause(last)[0], last + 1))
+    ]
     dangling = any(
         word
         and _is_negator(word[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import regex
@@ -17,6 +18,12 @@ _CORRECTION = regex.compile(
     rf"(?<![\p{{L}}\p{{M}}])(?:{'|'.join(vocabulary.CORRECTIONS)})(?![\p{{L}}\p{{M}}])"
     r"|(?<=[.!?…\n]\s*)(?:actually|hmm)\b|(?<=[.,:;!?…–—-]\s*)no(?=\s*[,:;.!–—-])",
     regex.I,
+)
+
+
+_CONCLUDING = regex.compile(
+    rf"(?i){vocabulary.CONCLUDING}(?:\W|\b(?:it|it's|is|that|that's|the|a|an|this|answer|must|be|i"
+    r"|option|choice|would|will|say|choose|pick|go|with)\b)*$"
 )
 
 
@@ -61,8 +68,21 @@ def find_mentions(answer: ParsedAnswer, labels: Labels) -> list[Mention]:
         if not _is_a_letter(answer, mention, singles) and _stands(answer, mention)
     ]
     words = unsafe_numbers(answer.tokens, words)
+    words = [_or_a_label(answer, mention, labels) for mention in words]
     letters = find_letters(answer, labels, words)
     return sorted([*words, *letters], key=lambda mention: mention.start)
+
+
+def _or_a_label(answer: ParsedAnswer, mention: Mention, labels: Labels) -> Mention:
+    """Leave the option open where a number is an option and the label of another one."""
+    token = answer.tokens[mention.start]
+    if mention.end - mention.start > 1 or not token.quantity or not labels.shown:
+        return mention
+    return (
+        mention
+        if labels.option(token.text) in (None, mention.option)
+        else replace(mention, option=None)
+    )
 
 
 def _is_a_letter(answer: ParsedAnswer, mention: Mention, singles: set[str]) -> bool:
@@ -78,6 +98,10 @@ def _stands(answer: ParsedAnswer, mention: Mention) -> bool:
         return True
     if words[0] == "one" and _counts(answer, mention):
         return True
+    if words[0] in vocabulary.SET_HEADS and answer.is_confirmed(mention.end):
+        return True
+    if regex.fullmatch(r"(?i)no\. ?\d+\.?", answer.text):
+        return False  # number five
     if answer.is_sole(mention.start, words[0], mention.end) or answer.is_led(mention.start):
         return True
     following = answer.tokens[mention.end :]
@@ -85,7 +109,12 @@ def _stands(answer: ParsedAnswer, mention: Mention) -> bool:
         mention.start == 0
         and bool(following)
         and (
-            following[0].folded in vocabulary.PRONOUNS
+            following[0].folded in vocabulary.PRONOUNS | vocabulary.REASONS
+            or (
+                following[0].folded in vocabulary.JOINING
+                and following[1:]
+                and following[1].folded in vocabulary.PRONOUNS
+            )
             or (answer.tokens[0].kind.value == "unspaced" and following[0].text in "的了呀啊吧呢")
         )
     )
@@ -134,7 +163,20 @@ def _is_named(answer: ParsedAnswer, mention: Mention) -> bool:
         return True
     if mention.start and answer.tokens[mention.start - 1].text == "=":
         return True
-    return is_called_right(answer, mention) or _is_added(answer, mention)
+    return (
+        is_called_right(answer, mention)
+        or _is_added(answer, mention)
+        or _is_concluded(answer, mention)
+    )
+
+
+def _is_concluded(answer: ParsedAnswer, mention: Mention) -> bool:
+    """Return whether an answer comes to an option at the end of a sentence: "…, so red."."""
+    last = answer.tokens[mention.end - 1 :][1:2]
+    if last and (last[0].text not in ".!。\n"):
+        return False
+    before = answer.text[: answer.tokens[mention.start].start]
+    return _CONCLUDING.search(before) is not None
 
 
 def _is_added(answer: ParsedAnswer, mention: Mention) -> bool:
@@ -169,6 +211,9 @@ def _is_contradicted(
         for number in range(len(mentions))
         if standing[number] in (Standing.ASSERTED, Standing.UNCLEAR)
     ]
+    others = {mentions[number].option for number in live} - {option}
+    if others and any(_is_added(answer, mentions[number]) for number in strong):
+        return True
     for a, b in pairwise(live):
         first, second = mentions[a], mentions[b]
         if (a not in strong and b not in strong) or first.option == second.option == option:

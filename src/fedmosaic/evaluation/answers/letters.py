@@ -99,7 +99,7 @@ def _may_be_a_letter(answer: ParsedAnswer, place: int, labels: Labels) -> bool:
     token = answer.tokens[place]
     known = token.text in labels.by_letter or token.text.upper() in labels.by_letter
     if token.kind is Kind.NUMBER:  # options may carry numbers: "2. dog"
-        return known and _opens_with_label(answer, place)
+        return known and (_opens_with_label(answer, place) or answer.is_whole(place))
     if token.kind is not Kind.WORD or not _SINGLE.fullmatch(token.text):
         return False
     return known or regex.fullmatch("[A-Za-z]", token.text) is not None
@@ -114,7 +114,7 @@ def _stands_for_an_option(
         return False
     if _opens_with_label(answer, place):
         return True
-    if answer.is_enclosed(place) or answer.is_whole(place):
+    if answer.is_enclosed(place) or answer.is_whole(place) or _is_of_letters(answer):
         return True
     ends = _ends_well(answer, place)
     if answer.is_led(place) and (ends or token.text not in "AaIi"):
@@ -150,12 +150,19 @@ def _opens_with_label(answer: ParsedAnswer, place: int) -> bool:
     )
 
 
+def _is_of_letters(answer: ParsedAnswer) -> bool:
+    """Return whether an answer is nothing but single letters: A A B."""
+    words = answer.words(range(len(answer.tokens)))
+    return all(_SINGLE.fullmatch(word) for word in words)
+
+
 def _ends_well(answer: ParsedAnswer, place: int) -> bool:
     """Return whether the clause ends after a letter, or goes on as it does after a name."""
     following = answer.tokens[place + 1] if place + 1 < len(answer.tokens) else None
     if following is None or following.kind is Kind.MARK or following.kind is Kind.UNSPACED:
         return True
     words = vocabulary.REASONS | vocabulary.TURNS | vocabulary.NEGATORS | vocabulary.JOINING
+    words |= vocabulary.AFTER_A_NAME
     return following.folded in words or answer.is_confirmed(place + 1)
 
 
@@ -172,6 +179,9 @@ def _is_followed(answer: ParsedAnswer, place: int, shown: bool) -> bool:
 def _is_listed(answer: ParsedAnswer, place: int, words: Sequence[Mention]) -> bool:
     """Return whether a letter is joined with another capital: A and B, A/B, A or maybe C."""
     tokens: Sequence[TextToken] = answer.tokens
+    following = answer.words(range(place + 1, min(place + 2, len(tokens))))
+    if tokens[place].text == "I" and following and not vocabulary.JOINING & set(following):
+        return False  # B, I think
     for step in (1, -1):
         near = [tokens[i].text for i in (place + step, place + 2 * step, place + 3 * step)
                 if 0 <= i < len(tokens)]  # fmt: skip

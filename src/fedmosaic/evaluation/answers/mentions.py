@@ -51,11 +51,11 @@ def wordings(bodies: Sequence[tuple[str, str]]) -> list[Wording]:
         bodies: The options as listed, with their texts in one form and without their letters.
     """
     found = [Wording(option, tuple(content(tokenise(body)))) for option, body in bodies]
-    for pattern in (vocabulary.NONE_OF_THEM, vocabulary.ALL_OF_THEM):
+    for head in vocabulary.SET_HEADS:
+        pattern = head + vocabulary.OF_THEM
         family = [pair for pair in bodies if regex.fullmatch(pattern + r"\W*", pair[1], regex.I)]
         if len({option for option, _ in family}) == 1:
-            head = tokenise(pattern.split()[0])
-            found.append(Wording(family[0][0], tuple(head)))
+            found.append(Wording(family[0][0], tuple(tokenise(head))))
     return sorted(found, key=lambda wording: -len(wording.tokens))
 
 
@@ -81,12 +81,14 @@ def find_words(text: str, tokens: Sequence[TextToken], ways: Sequence[Wording]) 
 def _of_sets(text: str, tokens: Sequence[TextToken], ways: Sequence[Wording]) -> list[Mention]:
     """Return the mentions of "none of the above" and "all of them", however they are worded."""
     found = []
-    for pattern in (vocabulary.NONE_OF_THEM, vocabulary.ALL_OF_THEM):
+    for head in vocabulary.SET_HEADS:
+        pattern = head + vocabulary.OF_THEM
         family = {
             way.option
             for way in ways
-            if len(way.tokens) > 2
-            and regex.fullmatch(pattern, " ".join(token.text for token in way.tokens), regex.I)
+            if regex.fullmatch(
+                rf"{head}(?:{vocabulary.OF_THEM})?", " ".join(t.text for t in way.tokens), regex.I
+            )
         }
         for match in regex.finditer(rf"\b{pattern}\b", text, regex.I):
             inside = [i for i, t in enumerate(tokens) if match.start() <= t.start < match.end()]
@@ -165,7 +167,9 @@ def _is_apart(text: str, tokens: Sequence[TextToken], start: int, end: int) -> b
         if regex.search(r"[-+×*/÷<>≤≥±√^–] ?\Z", before):
             return False
         if regex.match(
-            r"(?i)\+| or (?:more|less|fewer|over|under|so|higher|lower|above|below)\b", after
+            r"(?i)\+| or (?:over|under|so|higher|lower|above|below)\b"
+            r"| (?:or )?(?:more|less|fewer)\b| (?:times|plus|minus|divided by|out of)\b",
+            after,
         ):
             return False
         if regex.match(r" ?(?:[-+×*/÷^=<>–]|x\b) ?[\d(]|\s?[²³]", after):

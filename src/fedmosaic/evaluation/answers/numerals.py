@@ -62,6 +62,12 @@ _WORDS = regex.compile(
     rf"(?: ?(?P<unit>{_UNIT}))?(?![\p{{L}}\p{{M}}\d'-])",
     regex.I,
 )
+# Chinese numerals count where a measure word follows; 一 may be an article.
+_COUNTED = regex.compile(
+    r"(?<![第一二两三四五六七八九十百千万])(?P<tens>[二三四五六七八九]?十)?"
+    r"(?P<ones>[二两兩三四五六七八九])?"
+    r"(?<=[十二两兩三四五六七八九])(?=[个個只隻匹条條辆輛张張头頭位名艘朵棵把件本台座架根])"
+)
 # What stands before the digits of a longer number or of a name: 1.5, 2-3, B12, √2.
 _INSIDE = regex.compile(
     r"(?:[\p{Script=Latin}\p{Cyrillic}\p{Greek}\d^√±_]|\d[.,:/'–]|[\p{L}\d]-|[√±] )\Z"
@@ -122,6 +128,8 @@ def number_at(text: str, start: int) -> tuple[Quantity, int] | None:
         return None if quantity is None else (quantity, match.end())
     if match := _WORDS.match(text, start):
         return _of_words(match), match.end()
+    if (match := _COUNTED.match(text, start)) and match[0]:
+        return _of_chinese(match), match.end()
     return None
 
 
@@ -181,6 +189,13 @@ def _of_time(match: regex.Match[str]) -> Quantity:
     value = Fraction(60 * hours + minutes) + Fraction(sum(seconds), 60)
     later = {value + 720} if half == "pm" and hours < 12 else set()
     return Quantity(frozenset({value, *later}), f"time {half}".strip() if half else "time")
+
+
+def _of_chinese(match: regex.Match[str]) -> Quantity:
+    digits = "〇一二三四五六七八九"
+    tens, ones = match["tens"] or "", (match["ones"] or "").translate({20004: 20108, 20841: 20108})
+    value = 10 * (digits.index(tens[0]) if len(tens) > 1 else len(tens))
+    return Quantity(frozenset({Fraction(value + (digits.index(ones) if ones else 0))}), "", True)
 
 
 def _of_words(match: regex.Match[str]) -> Quantity:

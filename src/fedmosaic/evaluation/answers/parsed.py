@@ -23,6 +23,8 @@ def _pattern(phrases: Sequence[str]) -> regex.Pattern[str]:
                          r"(?![\p{L}\p{M}])", regex.I)  # fmt: skip
 
 
+_ALL_BUT = regex.compile(rf"(?i)\b(?:{vocabulary.ALL_BUT}|{vocabulary.NOTHING_BUT}) $")
+_TAG_QUESTION = regex.compile(rf"(?i){vocabulary.TAG_QUESTION}$")
 CONFIRMING = _pattern(vocabulary.CONFIRMING)
 
 
@@ -50,8 +52,9 @@ class ParsedAnswer:
         for token in self.tokens:
             ends = token.kind is Kind.MARK and token.text in _CLAUSE_ENDS
             ends = ends and not self._is_around_one(len(numbers))
-            before = self.tokens[len(numbers) - 1].folded if numbers else ""
-            turns_here = token.folded in vocabulary.TURNS and before not in vocabulary.ALL_BUT
+            turns_here = token.folded in vocabulary.TURNS and not _ALL_BUT.search(
+                self.text[: token.start]
+            )
             number += ends or turns_here or token.start in turns
             numbers.append(number)
             number += ends
@@ -120,6 +123,7 @@ class ParsedAnswer:
         rest = [i for i in self.clause(place) if not place <= i < (end or place + 1)]
         others = [word for word in self.words(rest) if word != text.casefold()]
         allowed = vocabulary.OPENERS if text != "I" else frozenset({"so", "hmm", "well"})
+        allowed |= vocabulary.TICKS | vocabulary.CROSSES
         return all(word in allowed for word in others) and (
             not self._is_followed_by_letters(place, end)
         )
@@ -194,4 +198,4 @@ class ParsedAnswer:
     def is_asked(self, place: int) -> bool:
         """Return whether a token's sentence is a question."""
         last = self.tokens[self.sentence(place)[-1]]
-        return last.text in "?？؟"
+        return last.text in "?？؟" and not _TAG_QUESTION.search(self.text[: last.end])

@@ -92,7 +92,7 @@ def tokenise(text: str) -> list[TextToken]:
 def _number(text: str, place: int) -> TextToken | None:
     """Return the number at a place, or what looks like one and is none: 3rd, 2-3, 5^2, √2."""
     inside = _WORD_BEFORE.search(text[max(0, place - 1) : place])
-    if text[place] in "([" or (inside and not text[place].isdigit()):
+    if text[place] in "([" or (inside and not text[place].isnumeric()):
         return None
     if inside and regex.match(r"[\p{Latin}\d_^]", text[place - 1]):
         return None

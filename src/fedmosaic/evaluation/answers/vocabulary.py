@@ -42,23 +42,38 @@ LEAD_FILLERS = _words("""
     jest это — = är ár er on on este adalah là هي هو الصحيحة الصحيح है
 """)
 UNSPACED_LEAD_FILLERS = _signs("""
-    应该是 應該是 就是 是 为 為 はこれ は คือ ： 选 選
+    ที่ถูกต้อง ที่ถูก 应该是 應該是 就是 是 为 為 はこれ は คือ ： 选 選
 """)
 # Words after which a bare letter stands for an option although nothing calls it one.
 LETTER_LEADS = _words("""
     is be it's that's i'd say choose chose pick picked select selected with guess think believe
     so therefore thus hence definitely clearly probably likely certainly perhaps maybe but → ⇒
+    one's like take
     hmm for to's therefore, est ist es é è это
 """)
-CHOOSING = _words("with say choose chose pick picked select selected guess")
+CHOOSING = _words("take with say choose chose pick picked select selected guess")
 # What follows a letter, with or without a space, where it is the name of an option.
 LETTER_ENDINGS = _signs("""
-    です だ が正 が答 입니다 이다 예요 이에요 이 정답 가 정답 을 선택 를 선택 选项 選項 是正
-    正确 正確 是对的 对 项 項 が適切 を選
+    です だ が正 が答 번 라고 이라고 입니다 이다 예요 이에요 이 정답 가 정답 을 선택 를 선택
+    选项 選項 是正 正确 正確 是对的 对 项 項 が適切 を選
 """)
+
+# "The snow suggests winter", "so winter": what a text comes to.
+CONCLUDING = (
+    r"(?:\b(?:so|therefore|thus|hence|suggests?|suggesting|indicates?|indicating|points? to|means"
+    r"|meaning|implies|leaves|leaving|must be|in conclusion|donc|also|daher|por tanto|значит)\b"
+    r"|:|所以|因此)"
+)
+# What may look like one option and be another: "It looks like red, but it is blue".
+SEEMING = (
+    r"(?i)\b(?:looks?|seems?|appears?|sounds?|could|might|may|thought|first|tempting|similar)\b"
+)
 
 # --- What stands after an answer. ----------------------------------------------------------------
 CONFIRMING = _phrases("""
+    for sure, to me, for me, i think, i guess, i believe, in my opinion, by far,
+    seems most, seems the most, seems to be the, appears to be the, appears correct, sounds right,
+    makes the most sense, fits best, is the most, best fits, best describes, best matches,
     is correct, is right, is true, is the answer, is the correct, is the right, is the best,
     is my, is best, is the one, seems correct, seems right, seems best, would be correct,
     would be right, would be the, must be correct, must be right, must be the, is most likely,
@@ -74,7 +89,9 @@ UNSPACED_CONFIRMING = _signs("""
     가 맞 이 맞
 """)
 
-AFTER_A_NAME = _words("rather instead not") | _words("""
+AFTER_A_NAME = _words("""
+    rather instead not here then overall anyway
+    matches fits describes works represents depicts does
     because since as although though while whereas parce car weil da porque pues потому perché
     omdat
 """)
@@ -92,8 +109,7 @@ NEGATORS = _words("""
     ما नहीं न मत ना δεν όχι לא אינו 아니라 아니다 아니고 아닙니다 아니에요 아니야 아닌
 """)
 NEGATING_PHRASES = _phrases("""
-    anywhere but, anyone but, anybody but, nothing like, not at all,
-    anything but, everything but, rather than, instead of, other than, far from, all but,
+    nothing like, not at all, rather than, instead of, other than, far from,
     au lieu de, plutôt que, en lugar de, en vez de
 """)
 # These deny what they follow.
@@ -123,14 +139,21 @@ VERDICT_WRONG = WRONG | NEGATORS | CROSSES | {"no"}
 # "n't" ends a negator; these end an assertion that only looks like a denial.
 ASSERTING_PHRASES = _phrases("""
     no doubt, without doubt, without a doubt, none other than, nothing but, no other than,
-    nothing other than, no question, sans doute, sin duda, ohne zweifel, sem dúvida
+    nothing other than, no question, sans doute, sin duda, ohne zweifel, sem dúvida,
+    without question, without any doubt
+""")
+
+# These say that more than one is meant.
+NOT_ONLY = _phrases("""
+    not only, not just, isn't only, isn't just, nicht nur, non seulement, no solo, no sólo,
+    non solo, não só, не только
 """)
 
 # --- What weakens, compares or turns. ------------------------------------------------------------
 NOT_QUITE = _phrases("""
     than, unlike, similar to, close to, almost, nearly, not quite, compared to,
     compared with, opposed to, used to be, was once, no longer, formerly, near, resembles,
-    resembling, not only, whether, if, unless, wenn, ob, als, que si
+    resembling, besides, apart from, aside from, whether, if, unless, wenn, ob, als, que si
 """)
 LIMITS = _phrases("""
     at least, at most, more than, less than, fewer than, over, under, above, below, up to,
@@ -147,7 +170,13 @@ TURNS = _words("""
     but sondern sino mais mas ma maar но а utan bez ale lecz tylko بل لكن बल्कि mà tapi tetapi
     melainkan ama pero however 그러나 하지만
 """)
-ALL_BUT = _words("anywhere anybody anything everything nothing all none anyone everyone not")
+# Before "but" or "except": what follows is left out, or is all there is.
+_ONES = (
+    r"(?: (?:one|two|three|four|five|single|other|of|the|them|these|those"
+    r"|options?|choices?|answers?))*"
+)
+ALL_BUT = rf"(?:(?:any|every)(?:where|body|thing|one)|any|every|each|all|both){_ONES}"
+NOTHING_BUT = rf"(?:no(?:where|body|thing|t)|none|no){_ONES}"
 UNSPACED_TURNS = _signs("""
     而是 而应 แต่
 """)
@@ -156,6 +185,10 @@ JOINING = _words("""
     and or and/or vs versus & / + | et ou und oder y o u e и или och eller en of i lub ve veya
     و أو और या hoặc và atau dan και ή 또는 혹은
 """)
+OR = _words("or nor ou ni oder noch o или ни of noch eller lub ani veya أو या")
+OF_SEVERAL = _words(
+    "are were aren't weren't can cannot can't both all sind son sont seem look do don't"
+)
 BETWEEN_JOINED = _words("""
     maybe perhaps possibly option letter either the a an is it be even number so
 """)
@@ -167,6 +200,13 @@ CORRECTIONS = _phrases("""
     hold on, my mistake, oops, let me reconsider, let me rethink, let me correct,
     i take that back, or rather, pardon, 不对等等
 """)
+# "Between red and blue, blue" compares the first two.
+BETWEEN = r"(?:between|entre|zwischen|tra|fra|между)"
+# "It is red, isn't it?" asks for assent.
+TAG_QUESTION = (
+    r", ?(?:(?:is|are|was|were|do|does|did|has|have|ca|wo|would)n't (?:it|they|that|there|this)"
+    r"|right|correct|no|yes|ok|nicht wahr|oder|non|verdad|не так ли) ?\?"
+)
 QUESTION_MARKS = "?？؟;"
 
 # --- Words that are options only where they stand as an answer of their own. ---------------------
@@ -179,9 +219,9 @@ INTERJECTIONS = _words("""
 YES_NO = {"yeah": "yes", "yep": "yes", "yup": "yes", "nope": "no", "nah": "no"}
 # Words that may stand beside such an answer in its clause.
 OPENERS = _words("""
-    well so oh um uh hmm then i would will say think guess believe therefore thus hence
-    definitely clearly certainly probably obviously the answer is it final simply just a my eh
-    bien alors also nun pues bueno então ну
+    well so oh um uh hmm then i i'd i'll it's that's would will say think guess believe therefore
+    thus hence definitely clearly certainly probably obviously the answer is it final simply just
+    a my eh bien alors also nun pues bueno então ну
 """)
 PRONOUNS = _words(
     "it it's there he she they this that these those i we you isn't aren't ce il das es"
@@ -193,8 +233,8 @@ _SETS = (
     rf"(?:the )?(?:above|these|those|them|(?:given |listed |other )?(?:{_NAMES})"
     rf"(?: (?:above|given|listed))?|given|listed)(?: (?:{_NAMES}|ones))?"
 )
-NONE_OF_THEM = rf"none of {_SETS}"
-ALL_OF_THEM = rf"all of {_SETS}"
+SET_HEADS = ("none", "all", "both", "neither")
+OF_THEM = rf" of {_SETS}"
 
 # --- Endings and neighbours. ---------------------------------------------------------------------
 KOREAN_ENDINGS = _words("""
