@@ -182,8 +182,9 @@ def test_public_items_belong_to_no_client(tmp_path: Path) -> None:
     assert made.public == 6
     split = Counter(line["split"] for line in division(made))
     assert split == {"public": 6, "train": 14, "test": 4}
-    data = load_scenario(made.scenario).data
-    assert (data.public, data.public_size) == ("public.jsonl", 6)
+    scenario = load_scenario(made.scenario)
+    assert (scenario.data.public, scenario.data.public_size) == ("public.jsonl", 6)
+    assert scenario.alignment.probe == "likelihood"  # three answers are too few for words
     assert len(read_examples(made.folder / "data" / "public.jsonl")) == 6
 
 
@@ -275,6 +276,21 @@ def test_test_items_follow_the_labels_of_their_client(tmp_path: Path) -> None:
         test = read_examples(made.folder / "data" / client.name / "test.jsonl")
         counts = Counter(example.answer for example in test)
         assert all(abs(2 * counts[label] - client.labels[label]) < 2 for label in CLASSES)
+
+
+def test_models_are_aligned_on_items_of_few_answers(tmp_path: Path) -> None:
+    made = fedmosaic.init(
+        tmp_path / "fed", data=json_file(tmp_path), models=[MODEL, OTHER], clients=2, public=0.4
+    )
+    run = fedmosaic.run(
+        made.scenario,
+        rounds=1,
+        overrides=["train.steps=1", "evaluation.others=false", "adapter.r=4"],
+        out=tmp_path / "run",
+        progress=False,
+        trackers=[],
+    )
+    assert set(run.summary["clients"]) == {"client-0", "client-1"}
 
 
 def test_a_new_federation_runs(tmp_path: Path) -> None:

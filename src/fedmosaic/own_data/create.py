@@ -188,6 +188,7 @@ def _facts(
     choices = {bool(tested[i].example.options) for part in found.test for i in part}
     number = len(found.names)
     plural = "s" * (number != 1)
+    answers = (pool.train[index].example.answer.split()[:1] for index in found.public)
     title = f"{request.data.stem}, {number} client{plural}, {request.split}"
     return ScenarioFacts(
         command=request.command,
@@ -199,6 +200,7 @@ def _facts(
         has_pictures=any(item.example.images for item in pool.items),
         is_mixed=len(choices) > 1,
         public=len(found.public),
+        answer_words=len({word for first in answers for word in first}),
     )
 
 

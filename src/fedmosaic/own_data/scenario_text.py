@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedmosaic.alignment.closed_form.probes import FEWEST_WORDS
 from fedmosaic.config.yaml_text import parse_yaml
 from fedmosaic.data.registry import TASK_SOURCES
 from fedmosaic.errors import ConfigError
@@ -31,6 +32,7 @@ class ScenarioFacts:
         has_pictures: whether items have pictures.
         is_mixed: whether some test items have options and others have none.
         public: number of public items in a file of its own; 0: there is no such file.
+        answer_words: number of different first words of the public items' answers.
     """
 
     command: str
@@ -42,6 +44,7 @@ class ScenarioFacts:
     has_pictures: bool
     is_mixed: bool
     public: int
+    answer_words: int = 0
 
 
 @dataclass(frozen=True)
@@ -168,25 +171,32 @@ def _public_name(facts: ScenarioFacts) -> str:
 def _adapter(facts: ScenarioFacts) -> list[str]:
     layers = min(model.layers or 32 for model in facts.models)
     blocks = min(4 if layers >= 16 else 2, layers)
-    lines = [
+    return [
         "adapter:",
         "  r: 16          # rank: larger adapters learn more, cost more and travel as more bytes",
         "  alpha: 32      # updates are scaled by alpha / r",
         f"  num_blocks: {blocks}  # the last layer of each block is shared between all models",
         "",
+        *_alignment(facts),
     ]
-    if _differ(facts):
+
+
+def _alignment(facts: ScenarioFacts) -> list[str]:
+    if not _differ(facts):
         return [
-            *lines,
-            "# The clients' models differ. Alignment on the public examples gives the layers that"
-            " they",
-            "# share a common meaning; none: they have none.",
-            "alignment: {method: gradients}",
+            "# The clients have one model, so that their adapters fit each other as they are.",
+            "alignment: {method: none}",
         ]
+    why = [
+        "# The clients' models differ. Alignment on the public examples gives the layers that they",
+        "# share a common meaning; none: they have none.",
+    ]
+    if not facts.public or facts.answer_words >= FEWEST_WORDS:
+        return [*why, "alignment: {method: gradients}"]
     return [
-        *lines,
-        "# The clients have one model, so that their adapters fit each other as they are.",
-        "alignment: {method: none}",
+        *why,
+        "# The public answers begin with few different words, so it uses their likelihood.",
+        "alignment: {method: gradients, probe: likelihood}",
     ]
 
 
