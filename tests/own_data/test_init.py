@@ -20,7 +20,6 @@ from sources import (
     json_file,
     parquet,
     rows,
-    with_test_file,
 )
 
 import fedmosaic
@@ -276,33 +275,3 @@ def test_test_items_follow_the_labels_of_their_client(tmp_path: Path) -> None:
         test = read_examples(made.folder / "data" / client.name / "test.jsonl")
         counts = Counter(example.answer for example in test)
         assert all(abs(2 * counts[label] - client.labels[label]) < 2 for label in CLASSES)
-
-
-def test_models_are_aligned_on_items_of_few_answers(tmp_path: Path) -> None:
-    made = fedmosaic.init(
-        tmp_path / "fed", data=json_file(tmp_path), models=[MODEL, OTHER], clients=2, public=0.4
-    )
-    run = fedmosaic.run(
-        made.scenario,
-        rounds=1,
-        overrides=["train.steps=1", "evaluation.others=false", "adapter.r=4"],
-        out=tmp_path / "run",
-        progress=False,
-        trackers=[],
-    )
-    assert set(run.summary["clients"]) == {"client-0", "client-1"}
-
-
-def test_a_new_federation_runs(tmp_path: Path) -> None:
-    made = fedmosaic.init(
-        tmp_path / "fed", data=with_test_file(tmp_path), models=MODEL, split="by:site"
-    )
-    run = fedmosaic.run(
-        made.scenario,
-        rounds=1,
-        overrides=["train.steps=2", "evaluation.others=false"],
-        out=tmp_path / "run",
-        progress=False,
-        trackers=[],
-    )
-    assert set(run.summary["clients"]) == {"north", "south", "east"}
