@@ -10,6 +10,7 @@ import pytest
 from data_factory import item, write_image, write_json
 
 from fedmosaic.data import read_examples
+from fedmosaic.data.records import notes_of
 from fedmosaic.errors import DataError
 
 
@@ -205,3 +206,15 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "latin.json").write_bytes(b'["caf\xe9"]')
     with pytest.raises(DataError, match="not UTF-8"):
         read_examples(tmp_path / "latin.json")
+
+
+def test_files_of_which_the_same_fields_are_not_used_share_a_note(tmp_path: Path) -> None:
+    sets = [
+        read_examples(write_json(tmp_path / f"{n}.json", [item("a?", "a", **{f"x{n % 2}": 1})] * n))
+        for n in range(1, 6)
+    ]
+    assert notes_of(*sets, sets[0]) == (
+        f"{tmp_path / '1.json'} and 2 more files: not used: 'x1'",
+        f"{tmp_path / '2.json'} and 1 more file: not used: 'x0'",
+    )
+    assert notes_of(sets[1]) == (f"{tmp_path / '2.json'}: not used: 'x0' of 2 items",)

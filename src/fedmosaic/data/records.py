@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,11 @@ from fedmosaic.seeding import rng
 
 Record = dict[str, Any]
 """One item of a file: field name -> value."""
+
+NOT_USED = ": not used: "
+"""Stands in a note between a file and its fields that are not used."""
+
+_COUNTED_FIELD = re.compile(r"('.*?') of \d+ items?(?:, |$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +88,29 @@ class FileExamples(tuple[Example, ...]):
 
 
 def notes_of(*sets: Sequence[Example]) -> tuple[str, ...]:
-    """Return what the reader has to say about sets of examples, each sentence only one time."""
-    found = (note for examples in sets for note in getattr(examples, "notes", ()))
-    return tuple(dict.fromkeys(found))
+    """Return what the reader has to say about sets of examples, each sentence only one time.
+
+    Files of which the same fields are not used share a sentence, which names the first of them.
+    """
+    found = dict.fromkeys(note for examples in sets for note in getattr(examples, "notes", ()))
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for note in found:
+        path, infix, fields = note.partition(NOT_USED)
+        if infix:
+            alike.setdefault(tuple(_COUNTED_FIELD.findall(fields)), []).append(path)
+    shared = {
+        f"{paths[0]}{NOT_USED}": f"{paths[0]} and {len(paths) - 1} more file"
+        f"{'s' * (len(paths) > 2)}{NOT_USED}{', '.join(names)}"
+        for names, paths in alike.items()
+        if len(paths) > 1
+    }
+    merged = {path for paths in alike.values() if len(paths) > 1 for path in paths}
+    return tuple(
+        shared.get(path + infix, note)
+        for note in found
+        for path, infix, _ in [note.partition(NOT_USED)]
+        if not infix or path not in merged or path + infix in shared
+    )
 
 
 def choose(count: int, limit: int | None, seed: int | None) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fedmosaic.data.records import RecordLocation
+from fedmosaic.data.records import NOT_USED, RecordLocation
 
 
 class Notes:
@@ -42,5 +42,5 @@ class Notes:
                 f"{name!r} of {count} item{'s' * (count > 1)}"
                 for name, count in self._unused.items()
             )
-            found.append(f"{self.path}: not used: {fields}")
+            found.append(f"{self.path}{NOT_USED}{fields}")
         return found
