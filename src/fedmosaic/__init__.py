@@ -10,6 +10,7 @@ Functions are imported on first use, so that ``import fedmosaic`` and ``fedmosai
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
         show_data,
     )
     from fedmosaic.config.load import load_scenario
+
+# bitsandbytes reports at every import that a fast kernel is not installed; it works without. A
+# worker process imports it while its task is unpickled, before any code of ours but this.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 __version__ = "0.1.0"
 __all__ = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,8 +25,6 @@ def plain_warnings() -> Iterator[None]:
         return whole(message, category, filename, lineno, line)
 
     warnings.formatwarning = plain
-    # bitsandbytes reports at every import that a fast kernel is not installed; it works without.
-    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     try:
         yield
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from fedmosaic.errors import DataError
 
 Item = dict[str, Any]
 QA = {"question": "q?", "answer": "a"}
+ANSWER = {"role": "assistant", "content": "a"}
 
 
 def _nested(levels: int) -> Any:
@@ -157,6 +159,18 @@ REFUSED: list[tuple[str, Item, str, str]] = [
     ("a path that is none", {"image": "a\0.png", **QA}, "image", "neither a path nor"),
     ("a text that is no picture", {"image": "QUFB" * 2000, **QA}, "image", "neither a path nor"),
     (
+        "two speakers of a turn",
+        {"messages": [{"role": "user", "from": "gpt", "content": "q"}, {**ANSWER}]},
+        "role",
+        "turn 0 of 'messages' has 'from' too",
+    ),
+    (
+        "two texts of a turn",
+        {"messages": [{"role": "user", "content": "q"}, {**ANSWER, "value": "b"}]},
+        "content",
+        "turn 1 of 'messages' has 'value' too",
+    ),
+    (
         "pictures twice, in other places",
         {"image": "b.png", "question": "<img>a.png</img>q", "answer": "a"},
         "image",
@@ -176,4 +190,20 @@ def test_refused_naming_file_item_and_field(
     path = write_json(tmp_path / "set.json", [QA, record])
     start = re.escape(f"{path}: item 1 (id '1'), field {field!r}: ")
     with pytest.raises(DataError, match=rf"^{start}[^\n]*{re.escape(message)}[^\n]*$"):
+        fedmosaic.show_data(path, root=tmp_path)
+
+
+def test_a_speaker_may_be_named_twice_alike(tmp_path: Path) -> None:
+    question = {"role": "user", "from": "human", "content": "q", "value": "q"}
+    path = write_json(tmp_path / "set.json", [{"messages": [question, ANSWER]}])
+    found = fedmosaic.show_data(path, root=tmp_path)
+    assert [turn.text for turn in found.items[0].example.turns] == ["q", "a"]
+
+
+def test_a_bad_picture_inside_the_file_is_located_in_one_place(tmp_path: Path) -> None:
+    content = write_image(tmp_path / "a.png", 1).read_bytes()[:40]
+    uri = f"data:image/png;base64,{base64.b64encode(content).decode()}"
+    path = write_json(tmp_path / "set.json", [{"image": uri, **QA}])
+    place = re.escape(f"{path}: item 0 (id '0'), field 'image': ")
+    with pytest.raises(DataError, match=rf"^{place}inline picture is corrupt[^:]*(: [^:]*)?$"):
         fedmosaic.show_data(path, root=tmp_path)

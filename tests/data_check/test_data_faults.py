@@ -177,6 +177,24 @@ def test_data_that_comes_with_the_package_has_no_faults(
         assert tokens["miniature/llama-8x96"]["least"] > 20
 
 
+def test_items_with_the_same_fault_share_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "bad.json"
+    items = [
+        {"picture_of": f"{number}.png", "question": "What?", "answer": "it"} for number in range(12)
+    ]
+    path.write_text(json.dumps([*items, {"question": "What?"}]))
+    assert main(["data", "check", str(path), "--quiet"]) == 1
+    faults = [line for line in capsys.readouterr().out.splitlines() if line.startswith("fault: ")]
+    assert len(faults) == 2 and "item 0 " in faults[0] and "item 12 " in faults[1]
+    assert faults[0].endswith("(the same in items 1, 2, 3, 4, 5, 6, 7, 8 and 3 more)")
+    assert main(["data", "check", str(path), "--quiet", "--limit-faults", "0"]) == 1
+    assert capsys.readouterr().out.count("fault: ") == 13
+    assert main(["data", "check", str(path), "--quiet", "--limit-faults", "1"]) == 1
+    assert "\n1 more fault; --limit-faults 0 prints all\n" in capsys.readouterr().out
+
+
 def test_the_command_prints_and_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write_tree(tmp_path)
     command = ["data", "check", str(path), "--root", str(tmp_path), "--quiet"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -233,3 +234,17 @@ def test_a_batch_goes_where_the_embeddings_are() -> None:
         torch.empty(610, 96, device="meta"), requires_grad=False
     )
     assert backbone.device == torch.device("cpu") != backbone.lm_head.weight.device
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_of_loading_is_drawn_where_it_is_seen(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    terminal: bool,
+) -> None:
+    language_model(tmp_path)
+    transformers.utils.logging.enable_progress_bar()
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    load_pretrained(str(tmp_path), CPU)
+    assert ("Loading weights" in capsys.readouterr().err) is terminal

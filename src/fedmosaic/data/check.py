@@ -67,7 +67,9 @@ def check_images(sets: Mapping[str, Sequence[Example]]) -> None:
         for image in entry.example.images:
             if image.encoded and image.source in faulty:
                 place = entry.describe("image")
-                faults.setdefault(image.source, f"{place}: {faulty[image.source]}")
+                # A picture inside a data file is called by its place, which is said once.
+                fault = faulty[image.source].removeprefix(f"image of {place}: ")
+                faults.setdefault(image.source, f"{place}: {fault}")
     if faults:
         more = f" ({len(faults) - 1} more image files are bad)" if len(faults) > 1 else ""
         raise DataError(next(iter(faults.values())) + more)

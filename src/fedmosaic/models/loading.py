@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -216,12 +217,14 @@ def _check_places(name: str, model: Any) -> None:
 def _quiet(name: str) -> Iterator[None]:
     """Keep Transformers from printing its table of weights, which :func:`check_weights` tells.
 
-    It is also kept from asking a service on the Hub to convert pickled weights.
+    It is also kept from asking a service on the Hub to convert pickled weights, and from drawing
+    progress bars where nobody watches them: an error would be lost among them in a log.
     """
     from transformers.utils import logging as transformers_logging
 
-    if name.startswith(PREFIX):
-        transformers_logging.disable_progress_bar()  # a bar of milliseconds is only noise
+    # A bar of milliseconds, as for a packaged model, is only noise.
+    if name.startswith(PREFIX) or not _is_watched():
+        transformers_logging.disable_progress_bar()
     logger = logging.getLogger("transformers.modeling_utils")
     logger.addFilter(_no_report)
     os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
@@ -229,6 +232,11 @@ def _quiet(name: str) -> Iterator[None]:
         yield
     finally:
         logger.removeFilter(_no_report)
+
+
+def _is_watched() -> bool:
+    """Return whether standard error is a terminal or a notebook."""
+    return sys.stderr.isatty() or "ipykernel" in sys.modules
 
 
 def _no_report(record: logging.LogRecord) -> bool:

@@ -14,7 +14,9 @@ from fedmosaic.reporting.terminal import Column, TextTable, print_parts
 from fedmosaic.reporting.units import percent
 
 FAULTS_SHOWN = 50
-"""Faults that are printed where no other number is asked for."""
+"""Lines of faults that are printed where no other number is asked for."""
+_ITEMS_NAMED = 8
+"""Items of the same fault that are named in its line."""
 
 
 def print_checked_data(
@@ -24,7 +26,8 @@ def print_checked_data(
 
     Args:
         found: what the check found.
-        limit: the most faults to print; 0: all of them.
+        limit: the most lines of faults to print; items of a file with the same fault share one.
+            0: a line for each fault.
         console: where to print; by default standard output.
     """
     parts: list[TextTable | Text | str] = []
@@ -43,14 +46,33 @@ def print_checked_data(
     faults = found.faults
     if not faults:
         parts.append(Text("no faults", "green"))
-    shown = faults if not limit else faults[:limit]
-    parts += [Text(f"fault: {fault}", "red") for fault in shown]
-    if len(shown) < len(faults):
-        left = len(faults) - len(shown)
-        parts.append(Text(f"{left} more faults; --limit-faults 0 prints all", "red"))
+    alike = _alike(faults) if limit else [[fault] for fault in faults]
+    shown = alike[:limit] if limit else alike
+    parts += [Text(f"fault: {group[0]}{_same_in(group[1:])}", "red") for group in shown]
+    if left := len(faults) - sum(map(len, shown)):
+        noun = "fault" if left == 1 else "faults"
+        parts.append(Text(f"{left} more {noun}; --limit-faults 0 prints all", "red"))
     if faults:
         parts.append(Text(_summary(faults), "red"))
     print_parts(parts, console)
+
+
+def _alike(faults: list[Fault]) -> list[list[Fault]]:
+    """Return groups of faults that differ in their items only, in the sequence of their first."""
+    groups: dict[object, list[Fault]] = {}
+    for fault in faults:
+        key = (fault.task, fault.message, fault.file, fault.field, fault.model)
+        groups.setdefault(key, []).append(fault)
+    return list(groups.values())
+
+
+def _same_in(others: list[Fault]) -> str:
+    """Name the items that have the same fault as the one before."""
+    if not others:
+        return ""
+    numbers = ", ".join(str(fault.item) for fault in others[:_ITEMS_NAMED])
+    more = f" and {len(others) - _ITEMS_NAMED} more" if len(others) > _ITEMS_NAMED else ""
+    return f" (the same in item{'s' if len(others) > 1 else ''} {numbers}{more})"
 
 
 def _kind(task: CheckedTask) -> str:

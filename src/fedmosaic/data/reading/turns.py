@@ -155,6 +155,7 @@ def _turn(entry: RawTurn, pictures: list[Any]) -> Turn:
     for name, value in entry.values.items():
         if name in used or absent(value):
             continue
+        _check_no_other(entry, name)
         reason = why_refused(name.casefold(), value)
         is_picture = name.casefold() in _PICTURES or looks_like_picture(value)
         if reason is not None or is_picture:
@@ -169,6 +170,25 @@ def _turn(entry: RawTurn, pictures: list[Any]) -> Turn:
     return Turn(role, text.strip(), learned)
 
 
+def _check_no_other(entry: RawTurn, name: str) -> None:
+    """Raise DataError if a key gives the turn a second speaker or text, unlike the first."""
+    for keys in (_SPEAKER_KEYS, _TEXT_KEYS):
+        used = _first(entry, keys)
+        if name not in keys or entry.values[name] == entry.values[used]:
+            continue
+        if keys is _SPEAKER_KEYS and SPEAKERS.get(_lower(entry.values[name])) == _role(entry):
+            continue
+        raise entry.location.error(
+            name,
+            f"turn {entry.number} of {entry.field!r} has {used!r} too, with another value; remove"
+            " one of them",
+        )
+
+
+def _lower(value: Any) -> str:
+    return str(value).strip().casefold()
+
+
 def _first(entry: RawTurn, keys: Sequence[str]) -> str:
     """Return the first of these keys that a turn has a value for."""
     present = [key for key in keys if entry.values.get(key) is not None]
@@ -177,7 +197,7 @@ def _first(entry: RawTurn, keys: Sequence[str]) -> str:
 
 def _role(entry: RawTurn) -> Role:
     value = entry.values.get(_first(entry, _SPEAKER_KEYS))
-    role = SPEAKERS.get(str(value).strip().casefold())
+    role = SPEAKERS.get(_lower(value))
     if role is None:
         raise entry.error(
             f" has no known speaker ({value!r}); 'from' must be 'human', 'gpt' or 'system', and"
