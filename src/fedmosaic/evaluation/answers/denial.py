@@ -30,6 +30,9 @@ _NOT_QUITE = regex.compile(
 _LIMIT = regex.compile(rf"\b(?:{'|'.join(vocabulary.LIMITS)})\W*$", regex.I)
 
 
+_CLAUSES_BACK = 6  # with their commas
+
+
 class Standing(Enum):
     """Say how an answer speaks of an option.
 
@@ -107,13 +110,7 @@ def _lists(answer: ParsedAnswer, mentions: Sequence[Mention]) -> list[tuple[int,
 
 def _is_crossed(answer: ParsedAnswer, before: int, after: int) -> bool:
     """Return whether a cross stands beside a mention, on the side where marks stand."""
-    signs = [
-        i for i, t in enumerate(answer.tokens) if t.text in vocabulary.TICKS | vocabulary.CROSSES
-    ]
-    if not signs:
-        return False
-    leads = signs[0] == 0 or answer.tokens[signs[0] - 1].text == "\n"
-    place = before if leads else after
+    place = before if answer.verdicts_lead else after
     return 0 <= place < len(answer.tokens) and answer.tokens[place].text in vocabulary.CROSSES
 
 
@@ -232,7 +229,7 @@ def _weaker(answer: ParsedAnswer, mention: Mention, start: int, clause_start: in
     sentence = answer.sentence(mention.start)
     if _BETWEEN.search(_span(answer, sentence[0], mention.start)):
         return Standing.ASIDE
-    if answer.is_asked(mention.start) and answer.words(range(len(answer.tokens))) != (
+    if answer.is_asked(mention.start) and answer.all_words != (
         answer.words(range(mention.start, mention.end))
     ):
         return Standing.ASIDE
@@ -247,13 +244,12 @@ def _weaker(answer: ParsedAnswer, mention: Mention, start: int, clause_start: in
 
 def _hangs(answer: ParsedAnswer, start: int, clause_start: int, before: str) -> bool:
     """Return whether an earlier clause of the sentence ends in "not": "It is not, I think, …"."""
-    ends = [i for i in range(start, clause_start) if answer.clause(i)[-1] + 1 <= clause_start]
-    lasts = {answer.clause(i)[-1] for i in ends}
-    words = [
-        answer.words(answer.clause(last))[-1:]
-        for last in lasts
-        if not _ASSERTING.search(_span(answer, answer.clause(last)[0], last + 1))
-    ]
+    words, end = [], clause_start
+    while end > start and len(words) < _CLAUSES_BACK:
+        clause = answer.clause(end - 1)
+        if not _ASSERTING.search(_span(answer, clause[0], end)):
+            words.append(answer.words(clause)[-1:])
+        end = clause[0]
     dangling = any(
         word
         and _is_negator(word[0])

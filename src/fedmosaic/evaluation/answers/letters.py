@@ -152,8 +152,7 @@ def _opens_with_label(answer: ParsedAnswer, place: int) -> bool:
 
 def _is_of_letters(answer: ParsedAnswer) -> bool:
     """Return whether an answer is nothing but single letters: A A B."""
-    words = answer.words(range(len(answer.tokens)))
-    return all(_SINGLE.fullmatch(word) for word in words)
+    return all(_SINGLE.fullmatch(word) for word in answer.all_words)
 
 
 def _ends_well(answer: ParsedAnswer, place: int) -> bool:

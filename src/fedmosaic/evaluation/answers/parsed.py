@@ -108,11 +108,21 @@ class ParsedAnswer:
         found = (self.tokens[place] for place in places)
         return [token.folded for token in found if token.kind is not Kind.MARK]
 
+    @cached_property
+    def all_words(self) -> list[str]:
+        """Return the folded tokens without punctuation."""
+        return self.words(range(len(self.tokens)))
+
+    @cached_property
+    def verdicts_lead(self) -> bool:
+        """Return whether ticks and crosses stand before what they are for: "✅ red"."""
+        signs = vocabulary.TICKS | vocabulary.CROSSES
+        first = next((i for i, token in enumerate(self.tokens) if token.text in signs), 0)
+        return first == 0 or self.tokens[first - 1].text == "\n"
+
     def is_whole(self, place: int) -> bool:
         """Return whether a token is the only one but for punctuation."""
-        return len(self.words(range(len(self.tokens)))) == 1 and (
-            self.tokens[place].kind is not Kind.MARK
-        )
+        return len(self.all_words) == 1 and (self.tokens[place].kind is not Kind.MARK)
 
     def is_last(self, place: int) -> bool:
         """Return whether nothing follows a token, not even punctuation."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 
 import regex
 
@@ -40,7 +41,7 @@ class TextToken:
     end: int
     quantity: Quantity | None = None
 
-    @property
+    @cached_property
     def folded(self) -> str:
         """Return the token without capitals, with one form of ё and of Arabic alif."""
         return fold(self.text)
