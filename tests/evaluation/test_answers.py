@@ -157,12 +157,13 @@ CAREFUL = cases("careful_answers.jsonl")
 def test_readings_agree_with_careful_judgements() -> None:
     """Compare the reader with judged answers, on which it was mended.
 
-    Each answer was judged before it was read. The rows without a round came first. Rounds 1 and 2
-    are later; of these, the reader agreed with 92.5 % and 95.1 % when it first met them. It was
-    mended after each round, so that this test shows what it has kept, not how it reads new answers.
+    Each answer was judged before it was read. The rows without a round came first. Rounds 1 to 3
+    are later; of these, the reader agreed with 92.5, 95.1 and 95.7 % when it first met them, and
+    read 1 % as another option. It was mended after each round: this test shows that it still
+    agrees, not how it reads new answers.
     """
     wrong = [case for case in CAREFUL if not is_accepted(case)]
-    assert len(CAREFUL) >= 2300
+    assert len(CAREFUL) >= 2800
     assert len(wrong) <= 0.005 * len(CAREFUL), wrong
 
 

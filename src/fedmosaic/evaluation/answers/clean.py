@@ -86,6 +86,7 @@ def marked_answers(text: str) -> list[str]:
 
 _ONE_LETTER = regex.compile(r"\s*<(\p{L})>\s*")
 _ASSIGNED = regex.compile(r"(?i)\b[\w ]*(?:answer|ans|choice|option) *={1,2} *")
+_EQUATION = regex.compile(r"(?<![\w=<>!.])(\p{L})=(?=[-−–]?\d)")
 _TO_QUESTION = regex.compile(r"(?i)(?<=\banswer) to (?:the|this|your) question\b")
 
 
@@ -100,8 +101,8 @@ def without_markup(text: str) -> str:
     text = _HTML.sub(" ", text.replace("\\%", "%").replace("\\$", "$"))
     for pair in _MARKED:
         text = pair.sub(r"\1", text)
-    text = _LINE_START.sub("", text)
-    return text.strip()
+    text = _EQUATION.sub(r"\1 = ", _LINE_START.sub("", text))
+    return text.strip().removeprefix("**").removesuffix("**")
 
 
 def one_form(text: str) -> str:

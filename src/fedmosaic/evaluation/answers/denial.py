@@ -189,8 +189,17 @@ def _after(answer: ParsedAnswer, start: int, end: int, following: Mention | None
         text, end = _without_next_denial(answer, text, start, end)
     text = _ASSERTING.sub(" ", text)
     phrases = len(_NEGATING.findall(text))
-    words = answer.words(range(start, end))
-    words = words[: next((i for i, w in enumerate(words) if w in vocabulary.REASONS), None)]
+    spans = [match.span() for match in _ASSERTING.finditer(_span(answer, start, end))]
+    first = answer.tokens[start].start if start < end else 0
+    words = answer.words(
+        [
+            i
+            for i in range(start, end)
+            if not any(a <= answer.tokens[i].start - first < b for a, b in spans)
+        ]
+    )
+    stops = vocabulary.REASONS | (vocabulary.OTHERS if answer.is_confirmed(start) else frozenset())
+    words = words[: next((i for i, w in enumerate(words) if w in stops), None)]
     negators = {word for word in words if _is_negator(word) or word in vocabulary.WRONG}
     if _ASSERTING.search(_span(answer, start, end)):
         negators -= {"no", "none", "without", "nothing"}
@@ -244,7 +253,8 @@ def _weaker(answer: ParsedAnswer, mention: Mention, start: int, clause_start: in
 
 def _hangs(answer: ParsedAnswer, start: int, clause_start: int, before: str) -> bool:
     """Return whether an earlier clause of the sentence ends in "not": "It is not, I think, …"."""
-    words, end = [], clause_start
+    words: list[list[str]] = []
+    end = clause_start
     while end > start and len(words) < _CLAUSES_BACK:
         clause = answer.clause(end - 1)
         if not _ASSERTING.search(_span(answer, clause[0], end)):

@@ -21,12 +21,6 @@ _CORRECTION = regex.compile(
 )
 
 
-_CONCLUDING = regex.compile(
-    rf"(?i){vocabulary.CONCLUDING}(?:\W|\b(?:it|it's|is|that|that's|the|a|an|this|answer|must|be|i"
-    r"|option|choice|would|will|say|choose|pick|go|with)\b)*$"
-)
-
-
 def choose(text: str, labels: Labels) -> str | None:
     """Return the option that an answer chooses by what it says, or None.
 
@@ -175,8 +169,7 @@ def _is_concluded(answer: ParsedAnswer, mention: Mention) -> bool:
     last = answer.tokens[mention.end - 1 :][1:2]
     if last and (last[0].text not in ".!。\n"):
         return False
-    before = answer.text[: answer.tokens[mention.start].start]
-    return _CONCLUDING.search(before) is not None
+    return answer.is_concluded(mention.start)
 
 
 def _is_added(answer: ParsedAnswer, mention: Mention) -> bool:

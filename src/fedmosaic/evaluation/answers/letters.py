@@ -14,7 +14,10 @@ from fedmosaic.evaluation.answers.parsed import ParsedAnswer
 from fedmosaic.evaluation.answers.tokens import Kind, TextToken
 from fedmosaic.evaluation.scripts import UNSPACED
 
-_SINGLE = regex.compile(rf"(?!{UNSPACED})\p{{L}}\p{{M}}*", regex.V1)
+# A syllable of Hangul is a word, save the seven by which lists are lettered.
+_SINGLE = regex.compile(
+    rf"(?!{UNSPACED})(?![\p{{Hangul}}--[가나다라마바사]])\p{{L}}\p{{M}}*", regex.V1
+)
 _CARRIED = regex.compile(
     r"[(\[]?(?P<label>\p{L}|\d{1,2})(?:[)\]][.:]?|[.:、,．)](?!\d)|(?= - ))\s*-?\s*(?P<body>\S.*)",
     regex.S,
@@ -117,6 +120,8 @@ def _stands_for_an_option(
     if answer.is_enclosed(place) or answer.is_whole(place) or _is_of_letters(answer):
         return True
     ends = _ends_well(answer, place)
+    if ends and answer.is_concluded(place) and token.text.isupper():
+        return True
     if answer.is_led(place) and (ends or token.text not in "AaIi"):
         return token.text.isupper() or (ends and not (token.text == "a" and answer.is_last(place)))
     if not token.text.isupper():
@@ -132,7 +137,7 @@ def _stands_for_an_option(
         return True
     before = tokens[place - 1].folded if place else ""
     weak = vocabulary.LETTER_LEADS if labels.shown else vocabulary.CHOOSING
-    if ends and (before in weak or before in vocabulary.AFTER_NEGATORS):
+    if ends and (before in weak | vocabulary.TURNS or before in vocabulary.AFTER_NEGATORS):
         return True
     if ends and labels.shown and answer.text[: token.start].rstrip().endswith(("是", "为", "為")):
         return True

@@ -25,6 +25,10 @@ def _pattern(phrases: Sequence[str]) -> regex.Pattern[str]:
 
 _ALL_BUT = regex.compile(rf"(?i)\b(?:{vocabulary.ALL_BUT}|{vocabulary.NOTHING_BUT}) $")
 _TAG_QUESTION = regex.compile(rf"(?i){vocabulary.TAG_QUESTION}$")
+_CONCLUDING = regex.compile(
+    rf"(?i){vocabulary.CONCLUDING}(?:\W|\b(?:it|it's|is|that|that's|the|a|an|this|answer|must|be|i"
+    r"|option|choice|would|will|say|choose|pick|go|with)\b)*$"
+)
 CONFIRMING = _pattern(vocabulary.CONFIRMING)
 
 
@@ -204,6 +208,10 @@ class ParsedAnswer:
             return False
         rest = self.text[self.tokens[place].start :]
         return bool(CONFIRMING.match(rest)) or rest.startswith(vocabulary.UNSPACED_CONFIRMING)
+
+    def is_concluded(self, place: int) -> bool:
+        """Return whether "so" or "which leaves" or their like stand before a token."""
+        return _CONCLUDING.search(self.text[: self.tokens[place].start][-80:]) is not None
 
     def is_asked(self, place: int) -> bool:
         """Return whether a token's sentence is a question."""

@@ -124,13 +124,18 @@ def content(tokens: Sequence[TextToken]) -> list[TextToken]:
         or _is_of_a_call(tokens, token)
         or (token.text == "-" and following and following.kind is Kind.NUMBER)
     ] or list(tokens)
-    while len(found) > 1 and found[-1].kind is Kind.MARK and found[-1].text != ")":
+    while len(found) > 1 and _is_punctuation(found[-1]) and found[-1].text != ")":
         found = found[:-1]
-    while len(found) > 1 and found[0].kind is Kind.MARK and found[0].text != "-":
+    while len(found) > 1 and _is_punctuation(found[0]) and found[0].text != "-":
         found = found[1:]
     while len(found) > 1 and _is_article(found[0], found[1]):
         found = found[1:]
     return found
+
+
+def _is_punctuation(token: TextToken) -> bool:
+    """Return whether a token is a mark and no picture such as an emoji."""
+    return token.kind is Kind.MARK and regex.match(r"[\p{P}\s]", token.text) is not None
 
 
 def _is_of_a_call(tokens: Sequence[TextToken], token: TextToken) -> bool:

@@ -23,13 +23,13 @@ def _phrases(text: str) -> tuple[str, ...]:
 # --- What stands before an answer. ---------------------------------------------------------------
 ANSWER_NOUNS = _words("""
     answer ans answers solution réponse antwort lösung respuesta resposta risposta ответ
-    ответом odpowiedź odpověď cevap yanıt antwoord svar svaret vastaus válasz răspunsul jawaban
-    jawabannya απάντηση відповідь án الإجابة الجواب إجابة جواب الاجابة उत्तर जवाब 정답은 답은
-    정답 답 answer's
+    ответом odpowiedź odpověď cevap yanıt antwoord svar svaret vastaus válasz răspunsul
+    jawaban jawabannya απάντηση відповідь án الإجابة الجواب إجابة جواب الاجابة उत्तर जवाब 정답은
+    답은 정답 답 answer's correcta
 """)
 OPTION_NOUNS = _words("""
-    option choice letter alternative choose pick select option(s) opción opção opzione optie
-    вариант الخيار विकल्प 선택지 보기
+    option choice letter alternative choose pick select option(s) opción opção opzione optie вариант
+    الخيار विकल्प 선택지 보기
 """)
 UNSPACED_ANSWER_NOUNS = _signs("""
     答案 答え 正解 回答 คำตอบ ตอบ 应选 應選 选择 選擇 选 選 选项 選項 選択肢 ข้อ
@@ -38,18 +38,19 @@ UNSPACED_ANSWER_NOUNS = _signs("""
 LEAD_FILLERS = _words("""
     is are be would should must will could may might can the an so then that option choice
     letter most likely definitely clearly probably therefore thus correct right best number
-    simply just est la le ist die der lautet richtige correcta correcte es la el é a o è to
-    jest это — = är ár er on on este adalah là هي هو الصحيحة الصحيح है
+    corretta correta simply just est la le ist die der lautet richtige correcta correcte es
+    la el é a o è to jest это — = är ár er on on este adalah là هي هو الصحيحة الصحيح है
 """)
 UNSPACED_LEAD_FILLERS = _signs("""
     ที่ถูกต้อง ที่ถูก 应该是 應該是 就是 是 为 為 はこれ は คือ ： 选 選
 """)
 # Words after which a bare letter stands for an option although nothing calls it one.
 LETTER_LEADS = _words("""
-    is be it's that's i'd say choose chose pick picked select selected with guess think believe
-    so therefore thus hence definitely clearly probably likely certainly perhaps maybe but → ⇒
-    one's like take
-    hmm for to's therefore, est ist es é è это
+    is be it's that's i'd say choose chose pick picked select selected with guess think
+    believe so therefore thus hence definitely clearly probably likely certainly perhaps
+    maybe but → ⇒ one's like take what towards toward that что que dass je elijo escojo wähle
+    nehme choisis choisirais выбираю escolho scelgo kies wybieram pilih denke glaube hmm for
+    to's therefore, est ist es é è это
 """)
 CHOOSING = _words("take with say choose chose pick picked select selected guess")
 # What follows a letter, with or without a space, where it is the name of an option.
@@ -61,7 +62,8 @@ LETTER_ENDINGS = _signs("""
 # "The snow suggests winter", "so winter": what a text comes to.
 CONCLUDING = (
     r"(?:\b(?:so|therefore|thus|hence|suggests?|suggesting|indicates?|indicating|points? to|means"
-    r"|meaning|implies|leaves|leaving|must be|in conclusion|donc|also|daher|por tanto|значит)\b"
+    r"|meaning|implies|go with|going with|settle on"
+    r"|lean towards?|opt for|stick with|vote for|leaves|leaving|must be|in conclusion|donc|also|daher|por tanto|значит)\b"
     r"|:|所以|因此)"
 )
 # What may look like one option and be another: "It looks like red, but it is blue".
@@ -75,7 +77,8 @@ CONFIRMING = _phrases("""
     seems most, seems the most, seems to be the, appears to be the, appears correct, sounds right,
     makes the most sense, fits best, is the most, best fits, best describes, best matches,
     is correct, is right, is true, is the answer, is the correct, is the right, is the best,
-    is my, is best, is the one, seems correct, seems right, seems best, would be correct,
+    is my, would be my, is the odd, is best, is the one, seems correct, seems right, seems best,
+    would be correct,
     would be right, would be the, must be correct, must be right, must be the, is most likely,
     it is, looks right, looks correct, are correct, should be correct, should be the,
     was correct, is accurate, est correct, est correcte, est la bonne, est la réponse,
@@ -92,21 +95,21 @@ UNSPACED_CONFIRMING = _signs("""
 AFTER_A_NAME = _words("""
     rather instead not here then overall anyway
     matches fits describes works represents depicts does
-    because since as although though while whereas parce car weil da porque pues потому perché
+    because since as although though while whereas parce weil da porque pues потому perché
     omdat
 """)
 
 # --- What denies. --------------------------------------------------------------------------------
 NEGATORS = _words("""
-    doubt doubtful doubts mistake mistaken opposite contrary lacks lacking sans ohne sin senza sem
-    без zonder utan less
-    not never neither nor no cannot without except excluding exclude excludes excluded hardly
-    scarcely unlike unlikely reject rejected rejecting eliminate eliminated eliminating false
-    wrong incorrect incorrectly ain't nope exclude rule ruled ruling isn doesn pas jamais ni
-    non sauf nicht kein keine keinen keiner nie niemals weder noch falsch nunca ningún ninguna
-    tampoco não nem não nunca mai né niet geen noch inte ej ikke ei не нет ни нельзя nie není
-    ne nem değil değildir yok không chẳng bukan tidak bukanlah jangan nu ليس ليست لا لم لن غير
-    ما नहीं न मत ना δεν όχι לא אינו 아니라 아니다 아니고 아닙니다 아니에요 아니야 아닌
+    doubt doubtful doubts mistake mistaken opposite contrary lacks lacking sans ohne sin
+    senza sem без zonder utan less not never neither nor no cannot without except excluding
+    exclude excludes excluded hardly scarcely unlike unlikely reject rejected rejecting
+    eliminate eliminated eliminating false wrong incorrect incorrectly ain't nope exclude
+    rule ruled ruling isn doesn pas jamais ni non sauf nicht kein keine keinen keiner nie
+    niemals weder noch falsch nunca ningún ninguna tampoco não nem não nunca mai né niet geen
+    noch inte ej ikke ei не нет ни нельзя nie není ne nem değil değildir yok không chẳng
+    bukan tidak bukanlah jangan nu ليس ليست وليس وليست لا لم لن غير ما नहीं न मत ना δεν όχι
+    לא אינו 아니라 아니다 아니고 아닙니다 아니에요 아니야 아닌
 """)
 NEGATING_PHRASES = _phrases("""
     nothing like, not at all, rather than, instead of, other than, far from,
@@ -140,7 +143,7 @@ VERDICT_WRONG = WRONG | NEGATORS | CROSSES | {"no"}
 ASSERTING_PHRASES = _phrases("""
     no doubt, without doubt, without a doubt, none other than, nothing but, no other than,
     nothing other than, no question, sans doute, sin duda, ohne zweifel, sem dúvida,
-    without question, without any doubt
+    without question, without any doubt, odd one out, out of(?! the)
 """)
 
 # These say that more than one is meant.
@@ -160,7 +163,7 @@ LIMITS = _phrases("""
     minimum, maximum, between, from, before, after
 """)
 REASONS = _words("""
-    because since as although though while whereas despite parce puisque car weil da obwohl
+    because since as although though while whereas despite parce puisque weil da obwohl
     denn porque pues aunque потому perché poiché omdat
 """)
 UNSPACED_REASONS = _signs("""
@@ -175,20 +178,24 @@ _ONES = (
     r"(?: (?:one|two|three|four|five|single|other|of|the|them|these|those"
     r"|options?|choices?|answers?))*"
 )
-ALL_BUT = rf"(?:(?:any|every)(?:where|body|thing|one)|any|every|each|all|both){_ONES}"
+ALL_BUT = (
+    r"(?:(?:any|every)(?:where|body|thing|one)"
+    rf"|(?:any|every|each)(?: (?!one\b)\w+)?|all(?: the \w+)?|both){_ONES}"
+)
 NOTHING_BUT = rf"(?:no(?:where|body|thing|t)|none|no){_ONES}"
 UNSPACED_TURNS = _signs("""
     而是 而应 แต่
 """)
-ALSO = _words("also equally both either aussi auch también também anche тоже также または 또는")
+ALSO = _words("also equally both aussi auch también também anche тоже также または 또는")
 JOINING = _words("""
     and or and/or vs versus & / + | et ou und oder y o u e и или och eller en of i lub ve veya
     و أو और या hoặc và atau dan και ή 또는 혹은
 """)
-OR = _words("or nor ou ni oder noch o или ни of noch eller lub ani veya أو या")
+OR = _words("or nor ou ni oder noch o или ни noch eller lub ani veya أو या")
 OF_SEVERAL = _words(
     "are were aren't weren't can cannot can't both all sind son sont seem look do don't"
 )
+OTHERS = _words("rest other others remaining")
 BETWEEN_JOINED = _words("""
     maybe perhaps possibly option letter either the a an is it be even number so
 """)
@@ -212,20 +219,21 @@ QUESTION_MARKS = "?？؟;"
 # --- Words that are options only where they stand as an answer of their own. ---------------------
 INTERJECTIONS = _words("""
     yes no yeah nope yep ok none neither both all either oui non si sí ja nein nee да нет tak
-    nie evet hayır نعم لا हाँ हां नहीं はい いいえ 예 네 아니요 아니오 是 否 有 没 对 不 会 能
-    不是 không có ya tidak a an the is are was were be am it this that of to i as and or not he
-    she we you they do does did has have had one
+    nie evet hayır نعم لا हाँ हां नहीं はい いいえ 예 네 아니요 아니오 是 否 有 没 对 不 会 能 不是
+    không có ya tidak a an the is are was were be am it this that of to i as and or not he she we you
+    they do does did has have had one
 """)
 YES_NO = {"yeah": "yes", "yep": "yes", "yup": "yes", "nope": "no", "nah": "no"}
 # Words that may stand beside such an answer in its clause.
 OPENERS = _words("""
     well so oh um uh hmm then i i'd i'll it's that's would will say think guess believe therefore
-    thus hence definitely clearly certainly probably obviously the answer is it final simply just
-    a my eh bien alors also nun pues bueno então ну
+    thus hence definitely clearly certainly probably obviously the answer is it final simply just a
+    my eh => -> only bien alors also nun pues bueno então ну
 """)
-PRONOUNS = _words(
-    "it it's there he she they this that these those i we you isn't aren't ce il das es"
-)
+PRONOUNS = _words("""
+    it it's there there's that's i'm he's she's they're he she they this that these those i we
+    you isn't aren't ce il das es
+""")
 
 # --- Options that speak of the other options. ----------------------------------------------------
 _NAMES = "options|choices|answers|alternatives"
