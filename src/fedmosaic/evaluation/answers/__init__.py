@@ -1,6 +1,6 @@
 """Read the option that a generated text chooses.
 
-The rule above all: no answer is ever read as another option. What is in doubt is not read.
+The rule above all: no answer is to be read as another option. What is in doubt is not read.
 """
 
 from __future__ import annotations

@@ -242,7 +242,9 @@ def _weaker(answer: ParsedAnswer, mention: Mention, start: int, clause_start: in
         answer.words(range(mention.start, mention.end))
     ):
         return Standing.ASIDE
-    if _hangs(answer, sentence[0], clause_start, before):
+    if not answer.is_concluded(mention.start) and (
+        _hangs(answer, sentence[0], clause_start, before)
+    ):
         return Standing.UNCLEAR
     words = answer.words(range(clause_start, mention.start))
     unspaced = any(sign in before for sign in vocabulary.UNSPACED_REASONS)

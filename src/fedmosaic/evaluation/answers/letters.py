@@ -137,7 +137,7 @@ def _stands_for_an_option(
         return True
     before = tokens[place - 1].folded if place else ""
     weak = vocabulary.LETTER_LEADS if labels.shown else vocabulary.CHOOSING
-    if ends and (before in weak | vocabulary.TURNS or before in vocabulary.AFTER_NEGATORS):
+    if ends and before in weak | vocabulary.TURNS | vocabulary.NEGATORS:
         return True
     if ends and labels.shown and answer.text[: token.start].rstrip().endswith(("是", "为", "為")):
         return True

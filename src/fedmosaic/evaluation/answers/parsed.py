@@ -73,9 +73,11 @@ class ParsedAnswer:
     @cached_property
     def _sentence_of(self) -> list[int]:
         numbers, number = [], 0
+        is_list = regex.match(r"\W*1[.)] ", self.text) is not None
         for token in self.tokens:
+            labels = is_list and regex.search(r"(?<!\S)\d\.\Z", self.text[: token.end][-4:])
             numbers.append(number)
-            number += token.text in _SENTENCE_ENDS
+            number += token.text in _SENTENCE_ENDS and not labels
         return numbers
 
     def clause(self, place: int) -> range:

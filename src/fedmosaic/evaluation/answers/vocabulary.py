@@ -46,7 +46,7 @@ UNSPACED_LEAD_FILLERS = _signs("""
 """)
 # Words after which a bare letter stands for an option although nothing calls it one.
 LETTER_LEADS = _words("""
-    is be it's that's i'd say choose chose pick picked select selected with guess think
+    is be matches it's that's i'd say choose chose pick picked select selected with guess think
     believe so therefore thus hence definitely clearly probably likely certainly perhaps
     maybe but → ⇒ one's like take what towards toward that что que dass je elijo escojo wähle
     nehme choisis choisirais выбираю escolho scelgo kies wybieram pilih denke glaube hmm for
@@ -62,8 +62,8 @@ LETTER_ENDINGS = _signs("""
 # "The snow suggests winter", "so winter": what a text comes to.
 CONCLUDING = (
     r"(?:\b(?:so|therefore|thus|hence|suggests?|suggesting|indicates?|indicating|points? to|means"
-    r"|meaning|implies|go with|going with|settle on"
-    r"|lean towards?|opt for|stick with|vote for|leaves|leaving|must be|in conclusion|donc|also|daher|por tanto|значит)\b"
+    r"|meaning|implies|go with|going with|settle on|lean towards?|opt for"
+    r"|stick with|vote for|leaves|leaving|must be|in conclusion|donc|also|daher|por tanto|значит)\b"
     r"|:|所以|因此)"
 )
 # What may look like one option and be another: "It looks like red, but it is blue".
@@ -143,7 +143,7 @@ VERDICT_WRONG = WRONG | NEGATORS | CROSSES | {"no"}
 ASSERTING_PHRASES = _phrases("""
     no doubt, without doubt, without a doubt, none other than, nothing but, no other than,
     nothing other than, no question, sans doute, sin duda, ohne zweifel, sem dúvida,
-    without question, without any doubt, odd one out, out of(?! the)
+    without question, without any doubt, odd one out, out of(?! [a-z])
 """)
 
 # These say that more than one is meant.
@@ -197,7 +197,7 @@ OF_SEVERAL = _words(
 )
 OTHERS = _words("rest other others remaining")
 BETWEEN_JOINED = _words("""
-    maybe perhaps possibly option letter either the a an is it be even number so
+    maybe perhaps possibly option letter either the a an is it be even number 
 """)
 UNSPACED_JOINING = _signs("""
     か 還是 和 或 或者 与 與 及 と や และ หรือ 、 还是
@@ -220,8 +220,8 @@ QUESTION_MARKS = "?？؟;"
 INTERJECTIONS = _words("""
     yes no yeah nope yep ok none neither both all either oui non si sí ja nein nee да нет tak
     nie evet hayır نعم لا हाँ हां नहीं はい いいえ 예 네 아니요 아니오 是 否 有 没 对 不 会 能 不是
-    không có ya tidak a an the is are was were be am it this that of to i as and or not he she we you
-    they do does did has have had one
+    không có ya tidak a an the is are was were be am it this that of to i as and or not
+    he she we you they do does did has have had one
 """)
 YES_NO = {"yeah": "yes", "yep": "yes", "yup": "yes", "nope": "no", "nah": "no"}
 # Words that may stand beside such an answer in its clause.
