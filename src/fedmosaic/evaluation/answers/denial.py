@@ -30,6 +30,7 @@ _NOT_QUITE = regex.compile(
 _LIMIT = regex.compile(rf"\b(?:{'|'.join(vocabulary.LIMITS)})\W*$", regex.I)
 
 
+_LIKEWISE = regex.compile(r"(?i)\b(?:so|as) (?:is|are|was|were|do|does|can)(?: the)?$")
 _CLAUSES_BACK = 6  # with their commas
 
 
@@ -71,6 +72,12 @@ def standings(answer: ParsedAnswer, mentions: Sequence[Mention]) -> list[Standin
         if denials == 0 and previous and start == previous.end and found[-1] is Standing.DENIED:
             words = answer.words(range(start, mention.start))
             denials = int(all(word in vocabulary.JOINING | vocabulary.ARTICLES for word in words))
+        if (
+            previous
+            and found[-1] is Standing.DENIED
+            and _LIKEWISE.search(_span(answer, previous.end, mention.start))
+        ):
+            denials = 1
         if denials:
             found.append(Standing.DENIED if denials == 1 else Standing.UNCLEAR)
         else:
