@@ -142,7 +142,7 @@ def test_two_families_train_together(
         }
     )
     # Models are loaded at the first pair that has them.
-    monkeypatch.setattr("fedmosaic.federation.runtime.ModelPool", lambda _: pool)
+    monkeypatch.setattr("fedmosaic.federation.runtime.ModelPool", lambda *_: pool)
     first = FirstRound(tmp_path / "run")
     options: dict[str, Any] = {"progress": False, "trackers": (), "workers": 1}
     run = fedmosaic.run(scenario, out=first.folder, callbacks=[first], **options)

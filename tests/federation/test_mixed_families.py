@@ -114,7 +114,7 @@ def test_every_algorithm_trains_and_says_what_is_shared(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("fedmosaic.federation.runtime.ModelPool", lambda _: pool)
+    monkeypatch.setattr("fedmosaic.federation.runtime.ModelPool", lambda *_: pool)
     out = tmp_path / "run"
     assert main(["run", str(write(*pair)), "--algorithm", algorithm, "--out", str(out)]) == 0
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]

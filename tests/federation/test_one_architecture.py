@@ -37,7 +37,7 @@ def scenario(path: Path, *models: str, **changes: object) -> Path:
 def test_three_spellings_of_a_model_share_their_lora(folder: Path, tmp_path: Path) -> None:
     """Average them as if all named one folder, load the model once, and show names as written."""
     copied = shutil.copytree(folder, tmp_path / "copy")
-    spellings = (f"{folder}", f"{folder}/../model/", f"{copied}")
+    spellings = (f"{folder}", f"{folder}/../model", f"{copied}")
     several = scenario(tmp_path / "several.yaml", *spellings)
     single = scenario(tmp_path / "single.yaml", *[f"{folder}"] * 3)
     runs = [
