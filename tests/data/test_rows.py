@@ -87,3 +87,33 @@ def test_empty_text_file(tmp_path: Path) -> None:
     (tmp_path / "set.txt").write_text("\n\n")
     with pytest.raises(DataError, match="holds no text"):
         read_examples(tmp_path / "set.txt")
+
+
+@pytest.mark.parametrize(
+    ("answers", "note"),
+    [
+        (["red", "red", "blue"], "3 answers; the commonest is taken, 'red'"),
+        (["red", "blue"], "2 answers; the first of the commonest is taken, 'red'"),
+    ],
+)
+def test_which_of_several_answers_is_taken_is_said(
+    tmp_path: Path, answers: list[str], note: str
+) -> None:
+    found = read_examples(
+        write_json(tmp_path / "set.json", [{"question": "a?", "answers": answers}])
+    )
+    assert found[0].answer == "red" and note in found.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("What is ![a kite](sky/kite.png)?", "sky/kite.png"),
+        ("What is <img width=3 src='sky/kite.png'>?", "sky/kite.png"),
+        ("What does a[1] (x.png) mean?", ""),
+    ],
+)
+def test_a_picture_that_a_text_links_to_is_named(tmp_path: Path, text: str, named: str) -> None:
+    found = read_examples(write_json(tmp_path / "set.json", [{"question": text, "answer": "b"}]))
+    assert found[0].question == text
+    assert [named in note for note in found.notes] == [True] * bool(named)

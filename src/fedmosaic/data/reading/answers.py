@@ -53,14 +53,16 @@ def one_answer(answer: Field, location: RecordLocation, notes: Notes) -> Any:
     if not texts or any(absent(text) or isinstance(text, list | dict | bool) for text in texts):
         raise location.error(answer.name, "expected a text, or a list of texts")
     counts = Counter(map(str, texts))
+    found, times = counts.most_common(1)[0]
     if len(counts) > 1:
+        only = list(counts.values()).count(times) == 1
+        which = "the commonest" if only else "the first of the commonest"
         notes.add(
             f"answers {answer.name}",
             location,
             answer.name,
-            f"holds {len(texts)} answers; the commonest is taken, {counts.most_common(1)[0][0]!r}",
+            f"holds {len(texts)} answers; {which} is taken, {found!r}",
         )
-    found = counts.most_common(1)[0][0]
     return next(text for text in texts if str(text) == found)
 
 

@@ -18,7 +18,7 @@ from fedmosaic.data.options import (
     spelled,
 )
 from fedmosaic.data.reading.fields import Fields
-from fedmosaic.data.reading.marks import find_mark, inline_pictures, mark_images
+from fedmosaic.data.reading.marks import find_mark, inline_pictures, linked_picture, mark_images
 from fedmosaic.data.reading.names import MEANINGS, plain_name
 from fedmosaic.data.reading.notes import Notes
 from fedmosaic.data.reading.pictures import Pictures
@@ -77,6 +77,7 @@ class ItemReader:
         images = self._images(draft, pictures, location)
         name = pictures[0].name if pictures else _words_field(fields)
         turns, images = mark_images(turns, images, location, name)
+        self._note_link(turns, _words_field(fields), location)
         choices = self._choices(draft, turns, location)
         if choices is not None:
             _require_no_marks(draft, choices, location)
@@ -100,6 +101,15 @@ class ItemReader:
         found = read_turns(source, fields.location, self.notes)
         answer = Field(source.name, found.turns[-1].text)
         return Draft(found.turns, found.pictures, fields.take("options"), answer)
+
+    def _note_link(self, turns: Sequence[Turn], field: str, location: RecordLocation) -> None:
+        linked = linked_picture(turns)
+        if linked:
+            message = (
+                f"the text links to a picture, {linked!r}, which the model is not shown; to show it"
+                " name it in 'images'"
+            )
+            self.notes.add("linked", location, field, message)
 
     def _images(
         self, draft: Draft, fields: Sequence[Field], location: RecordLocation

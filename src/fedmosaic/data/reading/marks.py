@@ -22,6 +22,11 @@ _IN_WORDS = r"\[{1,2}(?:image|img)(?:[ _-]?(?P<place>\d+))?\]{1,2}|\{{1,2}image\
 _MARKS = re.compile(f"{_IN_ANGLES}|(?P<words>{_IN_WORDS})", re.IGNORECASE)
 _HTML = re.compile(r"<\s*(?:img|picture|image)\s*/?>")
 _INLINE = re.compile(r"<img>\s*([^<>\n]{1,4096}?)\s*</img>", re.IGNORECASE)
+_LINKED = re.compile(
+    r"!\[[^\]\n]*\]\((?P<markdown>[^)\s]+)\)"
+    r"|<img\s[^>]*?src\s*=\s*[\"']?(?P<html>[^\"'\s>]+)",
+    re.IGNORECASE,
+)
 _OTHER_MEDIA = re.compile(r"<\|?(?:video|audio)(?:_pad)?(?:[ _]?\d+)?\|?>", re.IGNORECASE)
 
 
@@ -34,6 +39,12 @@ def inline_pictures(turns: list[Turn]) -> tuple[list[Turn], list[str]]:
         replace(turn, text=_INLINE.sub(IMAGE_MARK, turn.text)) if turn.role == "user" else turn
         for turn in turns
     ], paths
+
+
+def linked_picture(turns: Sequence[Turn]) -> str:
+    """Return the first picture that a text links to as Markdown or HTML do; empty if none."""
+    found = (link for turn in turns for link in _LINKED.finditer(turn.text))
+    return next((link["markdown"] or link["html"] for link in found), "")
 
 
 def mark_images(

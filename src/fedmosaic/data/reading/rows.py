@@ -90,7 +90,8 @@ def missing(meaning: str, fields: Fields) -> Exception:
     empty = fields.has_any_name(meaning)
     if empty is not None:
         return fields.location.error(
-            empty.name, f"is {empty.value!r}; write a text that is not empty, or leave the item out"
+            empty.name,
+            f"is {_shown(empty.value)}; write a text that is not empty, or leave the item out",
         )
     return fields.location.error(
         names[0],
@@ -191,3 +192,7 @@ def _text_of_picture(fields: Fields) -> Field | None:
         return None
     require_no_speaker(fields)
     return fields.take("text")
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else repr(value)
