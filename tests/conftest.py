@@ -13,9 +13,14 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from hypothesis import settings
 
 from tiny_scenario import TINY
 
+# The same examples in every run; HYPOTHESIS_PROFILE=random draws others.
+settings.register_profile("same", derandomize=True)
+settings.register_profile("random", derandomize=False)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 torch.set_num_threads(1)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from option_layouts import CAPITALS, LABELS, LETTERED, QUESTION, UNLETTERED
 
@@ -107,6 +107,7 @@ def test_random_options_are_read_back_from_lists(
     check(UNLETTERED[layout](QUESTION, options), options[index], options, index)
 
 
+@example(prompt="0,0", answer="0,\r0")
 @given(prompt=st.text(max_size=80), answer=st.text(max_size=20))
 def test_any_text_is_read_or_refused(prompt: str, answer: str) -> None:
     for text in (prompt, f"Which?\nA. {prompt}\nB. x", f"Options: [{prompt}]"):

@@ -58,7 +58,10 @@ def split_list(inside: str, bracketed: bool, romance: bool = False) -> Iterator[
 
 
 def joined(pieces: Sequence[str], answer: str) -> tuple[str, ...] | None:
-    """Return the pieces of a list with commas, those that together spell the answer as one."""
+    """Return the pieces of a list with commas, those that together spell the answer as one.
+
+    None if no pieces do, or only all of them, which would leave one option.
+    """
     wanted = _compared(answer)
     for start in range(len(pieces)):
         whole = pieces[start]
@@ -66,7 +69,7 @@ def joined(pieces: Sequence[str], answer: str) -> tuple[str, ...] | None:
             whole += f", {pieces[end - 1]}"
             if len(whole) > len(wanted) + 1:  # a final stop may be one more
                 break
-            if _compared(whole) == wanted:
+            if _compared(whole) == wanted and end - start < len(pieces):
                 return (*pieces[:start], whole, *pieces[end:])
     return None
 
