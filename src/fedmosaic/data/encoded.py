@@ -30,7 +30,6 @@ FORMATS = (
     *("PCX", "SGI", "SUN", "QOI", "DDS", "PSD", "ICNS", "TGA"),
 )
 _JPEG = ("JPEG", "MPO")
-_PNG = b"\x89PNG\r\n\x1a\n"
 # A PNG may say behind its pixels that it is to be turned, in chunks of these types.
 _PNG_NOTES = re.compile(rb"eXIf|iTXt|tEXt|zTXt")
 # A marker of JPEG; inside the compressed data, FF 00 and the restart markers are none.

@@ -99,11 +99,6 @@ class Fields:
         self._taken.update(field.name for field in found)
         return found
 
-    def take_name(self, name: str) -> Any:
-        """Return the value of the field of exactly this name; None if it is absent."""
-        self._taken.add(name)
-        return next((field.value for field in self.fields if field.name == name), None)
-
     def take_images(self) -> list[Field]:
         """Return the fields that hold images: one, or several that are numbered."""
         numbered = [

@@ -214,7 +214,6 @@ TAG_QUESTION = (
     r", ?(?:(?:is|are|was|were|do|does|did|has|have|ca|wo|would)n't (?:it|they|that|there|this)"
     r"|right|correct|no|yes|ok|nicht wahr|oder|non|verdad|не так ли) ?\?"
 )
-QUESTION_MARKS = "?？؟;"
 
 # --- Words that are options only where they stand as an answer of their own. ---------------------
 INTERJECTIONS = _words("""
