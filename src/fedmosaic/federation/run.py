@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.metadata
 import platform
 import warnings
@@ -172,6 +173,7 @@ def resolve(runtime: Runtime, resolve_budget: ResolveBudget = steps_only) -> Run
         measured = measured_tasks(scenario, client)
         with no_collection():
             check_items(runtime, client, trained_tasks(runtime, client), measured)
+    gc.freeze()  # examples stay for the whole run: collections need not visit them
     for note in runtime.tasks.notes():
         warnings.warn(note, stacklevel=2)
     for model in scenario.models_used:
