@@ -53,24 +53,9 @@ __all__ = [
     "show_data",
 ]
 
-_HOMES = {
-    "run": "fedmosaic.api",
-    "compare": "fedmosaic.api",
-    "resume": "fedmosaic.api",
-    "show": "fedmosaic.api",
-    "show_data": "fedmosaic.api",
-    "export": "fedmosaic.api",
-    "init": "fedmosaic.api",
-    "report": "fedmosaic.api",
-    "adapt": "fedmosaic.api",
-    "align": "fedmosaic.api",
-    "check_data": "fedmosaic.api",
-    "check_models": "fedmosaic.api",
-    "load_scenario": "fedmosaic.config.load",
-}
-
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+    if name in __all__:
+        home = "fedmosaic.config.load" if name == "load_scenario" else "fedmosaic.api"
+        return getattr(import_module(home), name)
     raise AttributeError(f"module 'fedmosaic' has no attribute {name!r}")

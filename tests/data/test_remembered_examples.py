@@ -12,6 +12,7 @@ from data_factory import item, write_image, write_json
 from fedmosaic.data import read_examples
 from fedmosaic.data.example import Example
 from fedmosaic.data.reading import files, remembered
+from fedmosaic.errors import DataError
 from fedmosaic.files import cache_root
 
 
@@ -81,7 +82,7 @@ def test_a_remembered_file_is_what_was_read(tmp_path: Path, made: list[str]) -> 
 
 def test_scanning_remembers_too(tmp_path: Path, made: list[str]) -> None:
     path = write_set(tmp_path)
-    scanned = [found.example for found in files.scan_examples(path, roots=[tmp_path / "images"])]
+    scanned = [found.example for found in files.Scan(path, roots=[tmp_path / "images"])]
     second = read_examples(path, roots=[tmp_path / "images"])
     assert len(made) == 4 and [e.id for e in scanned if e] == [e.id for e in second]
 
@@ -123,3 +124,18 @@ def test_only_so_many_files_are_remembered(tmp_path: Path, monkeypatch: pytest.M
         items = [item(f"{number} {k}?", "a") for k in range(3)]
         read_examples(write_json(tmp_path / f"{number}.json", items))
     assert len(list((cache_root() / "examples").iterdir())) == 2
+
+
+def test_a_file_that_may_not_be_read_is_one_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_set(tmp_path)
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(Path, "read_text", refuse)
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(DataError, match=r"set\.json cannot be read: Permission denied"):
+        read(path)

@@ -10,7 +10,7 @@ from typing import Literal
 from fedmosaic.data import load_task
 from fedmosaic.data.check import check_images, location
 from fedmosaic.data.example import Example
-from fedmosaic.data.reading.files import FILE_TYPES, scan_examples
+from fedmosaic.data.reading.files import FILE_TYPES, Scan
 from fedmosaic.data.records import FileExamples, RecordLocation, notes_of
 from fedmosaic.data.registry import TASK_SOURCES
 from fedmosaic.data.shown import ShownItem, metric_of
@@ -90,7 +90,7 @@ def _of_files(source: str, root: Path, limit: int | None) -> tuple[list[ShownIte
         paths, notes, roots = [*files.train, *files.test], list(files.notes), [root, path]
     else:
         paths, notes, roots = [path], [], [root]
-    scan = scan_examples(paths, roots=roots)
+    scan = Scan(paths, roots=roots)
     locations: list[RecordLocation] = []
     examples: list[Example] = []
     for item in scan:

@@ -87,7 +87,7 @@ class DataSettings(Settings):
     """Most test examples per task. None: all, or the benchmark's own default."""
 
     background: Literal["white", "black"] = "white"
-    """What is behind the transparent parts of image files."""
+    """Colour behind the transparent parts of image files."""
 
     seed: int = 0
     """Seed of the benchmark's examples (procedural data) or of the sub-sample."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fedmosaic.data.example import Example
-from fedmosaic.data.reading.files import FILE_TYPES, picture_folders, scan_examples
+from fedmosaic.data.reading.files import FILE_TYPES, Scan, picture_folders
 from fedmosaic.data.reading.values import absent
 from fedmosaic.data.records import Record, RecordLocation
 from fedmosaic.data.splits import TaskFiles, files_of_folder, files_of_path
@@ -75,7 +75,7 @@ def read_pool(source: Path, root: Path | None = None) -> ItemPool:
     pool = ItemPool(source, test_names=", ".join(path.name for path in files.test))
     faults: list[str] = []
     for paths, items in ((files.train, pool.train), (files.test, pool.test)):
-        scan = scan_examples(paths, roots=roots)
+        scan = Scan(paths, roots=roots)
         for found in scan:
             folders = picture_folders(found.location.path, roots)
             fault = str(found.error or "")

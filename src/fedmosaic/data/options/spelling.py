@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from fedmosaic.data.options.answer import Named, sentence, whole_answer
 from fedmosaic.data.options.choices import Choices, OptionList, OptionsError
 from fedmosaic.data.options.labels import in_sequence, plain_label
@@ -36,9 +38,9 @@ def spelled(answer: str, choices: Choices) -> tuple[str, ...]:
         named = whole_answer(answer, listing, prefer_label=True) or sentence(answer, listing)
     except OptionsError:
         named = None
-    if named is None or options[named.index] != options[choices.index]:
-        before, after, style = "", "", str
-    else:
+    before, after = "", ""
+    style: Callable[[str], str] = str
+    if named is not None and options[named.index] == options[choices.index]:
         before, after = answer[: named.start], answer[named.end :]
         style = _style(answer[named.start : named.end], options[named.index])
     texts = [f"{before}{style(option)}{after}" for option in options]
@@ -55,7 +57,7 @@ def _labels(written: str, listing: OptionList) -> tuple[str, ...]:
     return plain if written not in listing.labels and written in plain else listing.labels
 
 
-def _style(written: str, option: str):  # type: ignore[no-untyped-def]
+def _style(written: str, option: str) -> Callable[[str], str]:
     """Return the change of capitals between an option and how it is written."""
     for change in (str, str.upper, str.lower, _capital):
         if written == change(option):

@@ -97,11 +97,6 @@ class Scan:
         return [line for reader in self._readers for line in reader.notes.lines()]
 
 
-def scan_examples(paths: Path | Sequence[Path], *, roots: Sequence[Path] = ()) -> Scan:
-    """Return a scan of files, which yields each item's example or its error."""
-    return Scan(paths, roots)
-
-
 def read_examples(
     paths: Path | Sequence[Path],
     *,

@@ -88,8 +88,11 @@ def _entry(path: Path, folders: Sequence[Path]) -> Path | None:
     """Return the file of the cache for a data file; None for what is no file of items."""
     if not path.is_file() or path.suffix.lower() == ".parquet":
         return None
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16))
+    try:
+        with path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16))
+    except OSError:  # the reader says what is wrong with the file
+        return None
     for folder in folders:
         digest.update(f"{folder}\0{folder.resolve()}\0".encode())
     digest.update(_reader_version())

@@ -69,7 +69,7 @@ class Section:
 
     @property
     def explained_measure(self) -> str:
-        """The same, and that every task has its own where there are several."""
+        """Name the measures, and say that every task has its own where there are several."""
         return named(measured(self._summaries), explained=True)
 
     @property
