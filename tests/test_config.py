@@ -47,6 +47,9 @@ def test_shipped_scenarios_load(name: str) -> None:
         ({"clients": [{"name": "a", "tasks": ["x"]}]}, r"clients.0.model is missing"),
         ({"clients": [CLIENT], "train": {"lr": -1}}, r"train.lr = -1"),
         ({"clients": [CLIENT], "participation": 0}, r"participation = 0"),
+        ({"clients": [CLIENT], "participation": 20}, r"participation = 20: .* set cohort to 20"),
+        ({"clients": [CLIENT], "cohort": 2}, r"cohort: 2 clients .* has only 1"),
+        ({"clients": [CLIENT], "cohort": 1, "participation": 0.5}, r"cohort = 1 and participation"),
     ],
 )
 def test_mistakes_name_the_field(content: dict[str, object], message: str) -> None:

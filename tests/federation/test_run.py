@@ -218,5 +218,22 @@ def test_partial_participation_is_seeded(tiny: Path, tmp_path: Path) -> None:
     rounds = [line["clients"] for line in numbers(run.folder) if line["kind"] == "round"]
     assert all(len(clients) == 2 for clients in rounds)
     assert len({tuple(clients) for clients in rounds}) > 1
-    repeated = start(tiny, tmp_path / "again", overrides=["participation=0.5"])
+    repeated = start(tiny, tmp_path / "again", overrides=["cohort=2"])
     assert files(repeated.folder) == files(run.folder)
+
+
+def test_only_participants_are_evaluated(tiny: Path, tmp_path: Path) -> None:
+    overrides = ["cohort=2", "evaluation.clients=participants", "rounds=2", "train.steps=1"]
+    run = start(tiny, tmp_path / "run", overrides=overrides, algorithm="sft")
+    lines = numbers(run.folder)
+    for entry in (line for line in lines if line["kind"] == "round"):
+        scored = {
+            x["client"] for x in lines if x["kind"] == "score" and x["round"] == entry["round"]
+        }
+        turns = {
+            x["client"] for x in lines if x["kind"] == "client" and x["round"] == entry["round"]
+        }
+        assert scored == turns == set(entry["clients"])
+    measured = {line["client"] for line in lines if line["kind"] == "score"}
+    for name, figures in run.summary["clients"].items():
+        assert (figures["self"]["last"] is not None) == (name in measured)

@@ -169,7 +169,7 @@ def _require_one_rank(name: str, scenario: Scenario) -> None:
     first: dict[str, tuple[str, int]] = {}
     architecture_of = architectures(scenario.models_used)
     for number, client in enumerate(scenario.clients):
-        rank = scenario.rank_of(client.name)
+        rank = client.r or scenario.adapter.r
         other, expected = first.setdefault(architecture_of[client.model], (client.name, rank))
         if rank != expected:
             able = ", ".join(known for known in TABLE if algorithm_class(known).mixed_ranks)

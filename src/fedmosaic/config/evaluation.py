@@ -42,6 +42,13 @@ class EvaluationSettings(Settings):
     last_items: int | None = Field(default=None, ge=1)
     """Test items per task after the last round. None: all."""
 
+    clients: Literal["all", "participants"] = "all"
+    """Clients that are evaluated.
+
+    ``participants``: those that take part in the round, so that a round costs the same in a large
+    population; figures of a client are then those of its last evaluated round.
+    """
+
     others: bool = True
     """Also evaluate each client on the other clients' tasks."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
@@ -38,6 +39,12 @@ class Scenario(Settings):
 
     participation: float = Field(default=1.0, gt=0, le=1)
     """Share of the clients that take part in a round, drawn anew each round."""
+
+    cohort: int | None = Field(default=None, ge=1)
+    """Number of clients that take part in a round, drawn anew each round.
+
+    None: the share ``participation`` of them. Only one of the two can be set.
+    """
 
     clients: tuple[ClientSpec, ...] = Field(min_length=1)
     """Clients of the federation."""
@@ -120,15 +127,41 @@ class Scenario(Settings):
         for name, value in values.items():
             object.__setattr__(self, name, tuple(value) if isinstance(value, list) else value)
 
+    @field_validator("participation", mode="before")
+    @classmethod
+    def _a_share(cls, value: Any) -> Any:
+        if isinstance(value, int | float) and value > 1:
+            raise ValueError(
+                f"it is a share of the clients, from 0 to 1; for a number of clients set cohort to "
+                f"{value:g}"
+            )
+        return value
+
     @field_validator("budget", mode="before")
     @classmethod
     def _budget_kind(cls, value: Any) -> Any:
         return {"kind": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
+    def _cohort_fits(self) -> Scenario:
+        if self.cohort is None:
+            return self
+        if self.participation != 1.0:
+            raise ValueError(
+                f"cohort = {self.cohort} and participation = {self.participation:g} both say how "
+                "many clients take part in a round; set participation to 1, or cohort to null"
+            )
+        if self.cohort > len(self.clients):
+            raise ValueError(
+                f"cohort: {self.cohort} clients are to take part in a round, but the scenario has "
+                f"only {len(self.clients)}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _client_names(self, info: ValidationInfo) -> Scenario:
         names = [client.name for client in self.clients]
-        twice = sorted({name for name in names if names.count(name) > 1})
+        twice = sorted(name for name, count in Counter(names).items() if count > 1)
         if twice:
             raise ValueError(
                 f"clients: two clients are named {twice[0]!r}; every client needs a name of its own"
@@ -139,6 +172,11 @@ class Scenario(Settings):
                 "that ignore capitals; let them differ in more"
             )
         return self
+
+    @property
+    def participants(self) -> int:
+        """Return the number of clients that take part in a round; at least one."""
+        return self.cohort or max(1, int(self.participation * len(self.clients) + 0.5))
 
     @property
     def models_used(self) -> list[str]:
@@ -156,7 +194,7 @@ class Scenario(Settings):
         """
         adapter, alpha = self.adapter, self.adapter.alpha * rank / self.adapter.r
         clients = tuple(
-            client.model_copy(update={"r": self.rank_of(client.name)}) for client in self.clients
+            client.model_copy(update={"r": client.r or adapter.r}) for client in self.clients
         )
         changed = adapter.model_copy(update={"r": rank, "alpha": alpha})
         return self.model_copy(update={"adapter": changed, "clients": clients})

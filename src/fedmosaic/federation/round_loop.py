@@ -172,10 +172,10 @@ class RoundLoop:
     def participants(self, round_number: int) -> list[str]:
         """Return who trains in a round, in roster order.
 
-        All clients, or a seeded draw of the share ``participation`` of them (at least one).
+        All clients, or a seeded draw of ``cohort`` of them or of the share ``participation``.
         """
         names = [member.name for member in self.server.members]
-        count = max(1, round_half_up(self.settings.scenario.participation * len(names)))
+        count = self.settings.scenario.participants
         if count >= len(names):
             return names
         draw = rng(self.settings.seed, "participants", round_number)
@@ -186,18 +186,19 @@ class RoundLoop:
         settings = self.settings.scenario.evaluation
         last = number == self.settings.scenario.rounds - 1
         due = last or (settings.every > 0 and (number + 1) % settings.every == 0)
+        everybody, trains = due and settings.clients == "all", set(training)
         items = settings.last_items if last else settings.items
         return {
             member.name: Instructions(
                 number,
-                train=member.name in training,
+                train=member.name in trains,
                 before=due and settings.before,
                 after=due,
                 items=items,
                 count=number == self._counted_round,
             )
             for member in self.server.members
-            if due or member.name in training
+            if everybody or member.name in trains
         }
 
     @property
@@ -280,11 +281,6 @@ def restore_server(server: ServerContext, checkpoint: Path) -> tuple[int, int, s
     server.state.load_state_dict(tensors, scalars["layout"])
     server.round = int(scalars["round"])
     return server.round, int(scalars["lines"]), str(scalars.get("data", ""))
-
-
-def round_half_up(value: float) -> int:
-    """Return the nearest whole number; halves are rounded up."""
-    return int(value + 0.5)
 
 
 def _check_shared(schemas: Mapping[str, Schema]) -> None:

@@ -170,10 +170,8 @@ class Section:
         run = self.first[label]
         if not (flops := run.summary.get("flops")):
             return None
-        scenario = run.settings.scenario
-        clients = scenario.participation * len(scenario.clients)
         total = run.summary["rounds"]["done"] * (
-            clients * flops["client_round"] + flops["server_round"]
+            run.settings.scenario.participants * flops["client_round"] + flops["server_round"]
         )
         return float(total) / 1e12
 
