@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+from torch import Tensor
+
 from fedmosaic.data.example import Example
 from fedmosaic.models.backbone import Backbone, Batch
+from fedmosaic.models.encoding import Encoded
 
 
 @runtime_checkable
@@ -23,12 +26,76 @@ def prepare(model: Any, batch: Batch) -> None:
         model.prepare(batch)
 
 
+class SortedBatches:
+    """Batch encoded examples of similar length, and keep the batches for the next model.
+
+    Iteration yields the indices of a batch's examples and the batch. Clients of one architecture
+    are evaluated on the same examples, so each batch is collated once while memory lasts.
+
+    Args:
+        backbone: Collates the examples.
+        items: The encoded examples.
+        size: Most sequences in a batch.
+        tokens: Most tokens in a batch with padding; None: not limited. An example that is longer
+            has a batch of its own.
+        memory: Bytes of batches that are kept; the others are collated again each time.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        items: Sequence[Encoded],
+        size: int,
+        tokens: int | None = None,
+        memory: int = 0,
+    ) -> None:
+        self.backbone = backbone
+        self.items = items
+        self.parts = _parts([len(item.input_ids) for item in items], size, tokens)
+        self._room = memory
+        self._stored: dict[int, Batch] = {}
+
+    def __iter__(self) -> Iterator[tuple[list[int], Batch]]:
+        for number, part in enumerate(self.parts):
+            yield part, self._stored.get(number) or self._collated(number)
+
+    def _collated(self, number: int) -> Batch:
+        batch = self.backbone.collate([self.items[index] for index in self.parts[number]])
+        size = _bytes([batch.input_ids, batch.attention_mask, batch.labels, batch.others])
+        if size <= self._room:
+            self._room -= size
+            self._stored[number] = batch
+        return batch
+
+
 def prompt_batches(
-    backbone: Backbone, examples: Sequence[Example], size: int
+    backbone: Backbone, examples: Sequence[Example], size: int, tokens: int | None = None
 ) -> Iterator[tuple[list[int], Batch]]:
-    """Yield batches of prompts of similar length, with the indices of their examples."""
+    """Yield batches of prompts of similar length, with the indices of their examples.
+
+    ``size`` and ``tokens`` are as of :class:`SortedBatches`.
+    """
     encoded = [backbone.encode(example, answer=False) for example in examples]
-    order = sorted(range(len(encoded)), key=lambda index: len(encoded[index].input_ids))
-    for start in range(0, len(order), size):
-        part = order[start : start + size]
-        yield part, backbone.collate([encoded[index] for index in part])
+    yield from SortedBatches(backbone, encoded, size, tokens)
+
+
+def _parts(lengths: Sequence[int], size: int, tokens: int | None) -> list[list[int]]:
+    """Return the indices of each batch, from the shortest to the longest examples."""
+    parts: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
+        full = not parts or len(parts[-1]) == size
+        if full or (tokens is not None and (len(parts[-1]) + 1) * lengths[index] > tokens):
+            parts.append([])
+        parts[-1].append(index)
+    return parts
+
+
+def _bytes(value: Any) -> int:
+    """Return the bytes of the tensors in nested dictionaries, lists and namespaces."""
+    if isinstance(value, Tensor):
+        return value.nbytes
+    if isinstance(value, dict):
+        return sum(map(_bytes, value.values()))
+    if isinstance(value, (list, tuple)):
+        return sum(map(_bytes, value))
+    return sum(map(_bytes, vars(value).values())) if hasattr(value, "__dict__") else 0

@@ -9,42 +9,91 @@ import torch
 from torch import Tensor
 
 from fedmosaic.data.example import Example
-from fedmosaic.evaluation.batches import prepare, prompt_batches
+from fedmosaic.evaluation.batches import SortedBatches, prepare
 from fedmosaic.models.backbone import Backbone, Batch
 from fedmosaic.models.encoding import IGNORE, Encoded
 
 Length = Literal["sum", "mean"]
 
 
-@torch.no_grad()
+class Questions:
+    """Hold multiple-choice questions encoded for one architecture, to ask any of its models.
+
+    Args:
+        backbone: Encodes the questions.
+        examples: The questions.
+        batch_size: Most sequences in a batch.
+        length: As of :func:`.evaluate`.
+        batch_tokens: Most tokens in a batch of prompts; None: not limited.
+        memory: Bytes of batches that are kept for the next model.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        examples: Sequence[Example],
+        batch_size: int,
+        length: Length = "sum",
+        batch_tokens: int | None = None,
+        memory: int = 0,
+    ) -> None:
+        self.backbone = backbone
+        self.examples = examples
+        self.batch_size = batch_size
+        self.length = length
+        single = [i for i, example in enumerate(examples) if _one_token_each(backbone, example)]
+        one_token = set(single)
+        self._several = [index for index in range(len(examples)) if index not in one_token]
+        self._single = single
+        self._options = [self._option_tokens(examples[index]) for index in single]
+        prompts = [backbone.encode(examples[index], answer=False) for index in single]
+        self._prompts = SortedBatches(backbone, prompts, batch_size, batch_tokens, memory)
+
+    def _option_tokens(self, example: Example) -> list[int]:
+        encoded = (self.backbone.encode_option(example, option) for option in example.spellings)
+        return [_labelled(item)[0] for item in encoded]
+
+    def choose(self, model: Any) -> list[int]:
+        """Return the index of the likeliest option of each question."""
+        return [max(range(len(found)), key=found.__getitem__) for found in self.scores(model)]
+
+    @torch.no_grad()
+    def scores(self, model: Any) -> list[list[float]]:
+        """Return the score of each option of each question.
+
+        It is the log-likelihood; where all options of a question are one token, up to a constant.
+        """
+        scores: list[list[float]] = [[] for _ in self.examples]
+        # The prompt's next-token distribution ranks options of one token each. The end of the turn
+        # has about the same likelihood after any of them.
+        for part, batch in self._prompts:
+            logits = _next_logits(self.backbone, model, batch)
+            options = [self._options[place] for place in part]
+            rows = [row for row, tokens in enumerate(options) for _ in tokens]
+            tokens = [token for tokens in options for token in tokens]
+            found = iter(logits[rows, tokens].tolist())
+            for place, own in zip(part, options, strict=True):
+                scores[self._single[place]] = [next(found) for _ in own]
+        self._score_several(model, scores)
+        return scores
+
+    def _score_several(self, model: Any, scores: list[list[float]]) -> None:
+        """Score the options of questions of which some option is several tokens."""
+        examples = self.examples
+        pairs = [(index, option) for index in self._several for option in examples[index].spellings]
+        for start in range(0, len(pairs), self.batch_size):
+            part = pairs[start : start + self.batch_size]
+            items = [self.backbone.encode_option(examples[i], option) for i, option in part]
+            values = log_likelihoods(self.backbone, model, items)
+            for (index, _), item, value in zip(part, items, values, strict=True):
+                scores[index].append(value / (len(_labelled(item)) if self.length == "mean" else 1))
+
+
 def choose_by_likelihood(
     backbone: Backbone, model: Any, examples: Sequence[Example], batch_size: int, length: Length
 ) -> list[int]:
     """Return the index of the likeliest option of each example; see :func:`.evaluate`."""
-    chosen = [0] * len(examples)
-    single: list[int] = []
-    several: list[int] = []
-    for index, example in enumerate(examples):
-        (single if _one_token_each(backbone, example) else several).append(index)
-    # The prompt's next-token distribution ranks options of one token each. The end of the turn has
-    # about the same likelihood after any of them.
-    for part, batch in prompt_batches(backbone, [examples[i] for i in single], batch_size):
-        logits = _next_logits(backbone, model, batch)
-        for row, position in enumerate(part):
-            example = examples[single[position]]
-            options = [_labelled(backbone.encode_option(example, o))[0] for o in example.spellings]
-            chosen[single[position]] = int(logits[row, options].argmax())
-    pairs = [(index, option) for index in several for option in examples[index].spellings]
-    scores: dict[int, list[float]] = {index: [] for index in several}
-    for start in range(0, len(pairs), batch_size):
-        part_pairs = pairs[start : start + batch_size]
-        items = [backbone.encode_option(examples[index], option) for index, option in part_pairs]
-        values = log_likelihoods(backbone, model, items)
-        for (index, _), item, value in zip(part_pairs, items, values, strict=True):
-            scores[index].append(value / (len(_labelled(item)) if length == "mean" else 1))
-    for index, sums in scores.items():
-        chosen[index] = max(range(len(sums)), key=sums.__getitem__)
-    return chosen
+    return Questions(backbone, examples, batch_size, length).choose(model)
 
 
 def _one_token_each(backbone: Backbone, example: Example) -> bool:
