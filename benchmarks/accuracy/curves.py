@@ -34,7 +34,7 @@ from benchmarks.common.tables import format_interval, table_head, table_row
 from fedmosaic.algorithms import algorithm_class
 from fedmosaic.experiments.statistics import Interval, interval
 from fedmosaic.experiments.variants import slug
-from fedmosaic.federation.run import versions
+from fedmosaic.federation.beginning import versions
 from fedmosaic.reporting.html.run_data import read_run
 
 SCENARIO, SEEDS, SETTINGS = "miniature/quickstart", (0, 1, 2), ["budget=flops"]

@@ -52,19 +52,19 @@ def fingerprint(folder: Path) -> dict[str, Any]:
     return {"metrics": metrics, "rounds": rounds, "files": hashes}
 
 
-def run_to_end(arguments: list[str], config: Path) -> tuple[float, float]:
+def run_to_end(arguments: list[str], placed: Path) -> tuple[float, float]:
     """Run a command to its end.
 
     Args:
         arguments: those of ``fedmosaic run``.
-        config: the file that exists as soon as the run folder does.
+        placed: the file that exists when models and data are loaded.
 
     Returns:
-        The seconds until the run folder exists, and those until the end.
+        The seconds until models and data are loaded, and those until the end.
     """
     started = time.perf_counter()
     process = subprocess.Popen(run_command(*arguments), env=ENVIRONMENT, stdout=subprocess.DEVNULL)
-    while not config.is_file() and process.poll() is None:
+    while not placed.is_file() and process.poll() is None:
         time.sleep(0.01)
     loading = time.perf_counter() - started
     if process.wait():
@@ -100,6 +100,8 @@ def place_of_kill(folder: Path) -> str:
     """Return where in the run the kill happened, as the files of the run folder show it."""
     if not (folder / "config.yaml").is_file():
         return "before the run folder"
+    if not (folder / "placement.json").is_file():
+        return "before its settings were settled"
     done = max(
         (int(path.name[-4:]) for path in (folder / "checkpoints").glob("round-*")), default=0
     )
@@ -117,8 +119,8 @@ def experiment(
 ) -> dict[str, Any]:
     """Compare an undisturbed run with one that is killed and resumed several times.
 
-    The moment of each kill is drawn between loading models and data and one and a half rounds
-    later. If a run ends before it is killed, everything starts over.
+    The moment of each kill is drawn between the start of the process and one and a half rounds
+    after models and data are loaded. If a run ends before it is killed, everything starts over.
 
     Args:
         scenario: the scenario of both runs.
@@ -129,7 +131,9 @@ def experiment(
     """
     options = [part for setting in settings for part in ("--set", setting)]
     whole, killed = folder / "whole", folder / "killed"
-    loading, length = run_to_end([scenario, "--out", str(whole), *options], whole / "config.yaml")
+    loading, length = run_to_end(
+        [scenario, "--out", str(whole), *options], whole / "placement.json"
+    )
     rounds = len(fingerprint(whole)["rounds"])
     draw = random.Random(seed)
     deaths: list[dict[str, Any]] = []
@@ -139,7 +143,7 @@ def experiment(
         return ["--resume", str(killed)] if begun else [scenario, "--out", str(killed), *options]
 
     while len(deaths) < kills:
-        after = draw.uniform(0.7 * loading, loading + 1.5 * (length - loading) / rounds)
+        after = draw.uniform(0.1 * loading, loading + 1.5 * (length - loading) / rounds)
         with_workers = draw.random() < 0.5
         if run_and_kill(arguments(), after, with_workers):
             place = place_of_kill(killed)
@@ -147,7 +151,7 @@ def experiment(
         else:
             shutil.rmtree(killed)
             deaths.clear()
-    run_to_end(arguments(), killed / "config.yaml")
+    run_to_end(arguments(), killed / "placement.json")
     one, two = fingerprint(whole), fingerprint(killed)
     return {
         "rounds": rounds,

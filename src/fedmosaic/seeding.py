@@ -8,9 +8,12 @@ generators from the same names.
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def seed_for(*parts: int | str) -> int:
@@ -21,6 +24,8 @@ def seed_for(*parts: int | str) -> int:
 
 def generator(*parts: int | str) -> torch.Generator:
     """Return a CPU torch generator for the draw that ``parts`` name."""
+    import torch  # here, so that settings and data can be read without it
+
     return torch.Generator().manual_seed(seed_for(*parts))
 
 

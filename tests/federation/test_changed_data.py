@@ -30,10 +30,10 @@ from fedmosaic.errors import CheckpointError, DataError
 from fedmosaic.federation.client import LocalClient
 from fedmosaic.federation.data_record import DataRecord
 from fedmosaic.federation.run_folder import RunFolder
-from fedmosaic.federation.run_summary import data_notes
 from fedmosaic.federation.runtime import Runtime
 from fedmosaic.federation.wire import read_tensors, write_tensors
 from fedmosaic.reporting.summary import _notes as summary_notes
+from fedmosaic.reporting.summary import data_notes
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 import fedmosaic
 from benchmarks.cost.kill_resume import experiment, fingerprint, place_of_kill
 from fedmosaic.federation import client, run_folder
 from fedmosaic.federation.client import LocalClient
+from fedmosaic.federation.data_record import DataRecord
 from fedmosaic.federation.run_folder import RunFolder
+from fedmosaic.federation.runtime import Runtime
 
 DEAD = 9
 
@@ -57,6 +60,10 @@ def dies(
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == DEAD, name
 
 
+def settings_of(folder: Path) -> Any:
+    return yaml.safe_load((folder / "config.yaml").read_text())
+
+
 def half_a_file(path: Path, *_: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"\x08\x00\x00\x00\x00\x00\x00\x00{")
@@ -86,7 +93,14 @@ def test_death_while_writing_leaves_nothing_half_done(tiny: Path, tmp_path: Path
         lambda path, _: half_a_file(path.with_name(f".{path.name}.x")),
     )
     assert place_of_kill(cut) == "before the run folder"
-    dies(lambda: start(cut), client, "write_tensors", 3, half_a_file)
+    dies(lambda: start(cut), Runtime, "__init__", 1)
+    assert place_of_kill(cut) == "before its settings were settled"
+    begun = settings_of(cut)
+    dies(resumed, DataRecord, "of", 1)
+    dies(resumed, RunFolder, "create", 1)
+    assert settings_of(cut) == begun and begun["scenario"]["relevance"]["model"] == "smallest"
+    dies(resumed, client, "write_tensors", 3, half_a_file)
+    assert settings_of(cut) == {**settings_of(whole), "started": begun["started"]}
     assert place_of_kill(cut) == "writing checkpoint 1"
     dies(resumed, RunFolder, "append", 1, half_a_line)
     assert place_of_kill(cut) == "in round 0"

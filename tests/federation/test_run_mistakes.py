@@ -7,10 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from short_run import StopAt, start
 
 import fedmosaic
-from fedmosaic.errors import CheckpointError, ConfigError, DataError, FedMosaicError, ModelError
+from fedmosaic.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    FedMosaicError,
+    Interrupted,
+    ModelError,
+)
 from fedmosaic.federation.runtime import Runtime
 from fedmosaic.federation.wire import read_tensors, write_tensors
 
@@ -69,8 +77,39 @@ def test_mistakes_are_named_before_anything_is_written(
     tiny: Path, tmp_path: Path, change: str, error: type[FedMosaicError], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        start(tiny, tmp_path / "run", overrides=[change])
-    assert not (tmp_path / "run").exists()
+        start(tiny, tmp_path / "runs" / "run", overrides=[change])
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_settings_are_written_before_models_and_data_are_loaded(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that is refused leaves what was there before; one that is stopped can be resumed."""
+    out = tmp_path / "run"
+    out.mkdir()
+
+    def stop(reason: BaseException) -> None:
+        def load(*_: Any) -> Any:
+            assert not yaml.safe_load((out / "config.yaml").read_text())["settled"]
+            raise reason
+
+        monkeypatch.setattr(Runtime, "backbone", load)
+        monkeypatch.setattr(Runtime, "task", load)
+
+    stop(MemoryError())
+    with pytest.raises(MemoryError):
+        start(tiny, out)
+    assert not list(out.iterdir())
+    stop(KeyboardInterrupt())
+    with pytest.raises(Interrupted, match=str(out)):
+        start(tiny, out)
+    with pytest.raises(Interrupted, match=str(out)):
+        fedmosaic.resume(out, progress=False)
+    assert [path.name for path in out.iterdir()] == ["config.yaml"]
+    monkeypatch.undo()
+    resumed = fedmosaic.resume(out, progress=False)
+    assert resumed.summary["rounds"]["done"] == 3
+    assert yaml.safe_load((out / "config.yaml").read_text())["settled"]
 
 
 def test_folders_that_are_no_runs(tiny: Path, tmp_path: Path) -> None:

@@ -1,23 +1,27 @@
-"""Run scenarios and read run folders from Python."""
+"""Run scenarios and read run folders from Python.
+
+PyTorch is imported inside the functions that need it: a run writes its settings before, and the
+figures of a finished run are shown without.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from fedmosaic.api.scenarios import stem, with_overrides
 from fedmosaic.config import RunSettings, Scenario
 from fedmosaic.config.load import parse
 from fedmosaic.errors import CheckpointError, ConfigError, nearest
-from fedmosaic.experiments.compare import read_comparison
-from fedmosaic.experiments.equal_compute import resolve_budget
-from fedmosaic.federation.callbacks import Callback, Callbacks
-from fedmosaic.federation.run import Run, new_run
-from fedmosaic.federation.run import resume as resume_run
+from fedmosaic.experiments.stored import read_comparison
+from fedmosaic.federation.beginning import begun
 from fedmosaic.federation.run_folder import RunFolder
-from fedmosaic.federation.run_summary import summary_of
+
+if TYPE_CHECKING:
+    from fedmosaic.federation.callbacks import Callback
+    from fedmosaic.federation.run import Run
 
 
 def run(
@@ -58,9 +62,13 @@ def run(
     name, chosen = with_overrides(scenario, changes)
     content = {"name": name, "algorithm": algorithm, "seed": seed, "scenario": chosen, **options}
     settings = parse(RunSettings, content, "run")
-    folder = Path(out) if out is not None else default_folder(settings)
-    callback = _callback(settings, folder, progress, callbacks)
-    return new_run(settings, folder, callback, resolve_budget=resolve_budget)
+    path = Path(out) if out is not None else default_folder(settings)
+    with begun(settings, path) as (folder, recorded):
+        from fedmosaic.experiments.equal_compute import resolve_budget
+        from fedmosaic.federation.run import start
+
+        callback = _callback(recorded, path, progress, callbacks)
+        return start(folder, recorded, callback, resolve_budget)
 
 
 def resume(
@@ -88,8 +96,13 @@ def resume(
     """
     path = Path(folder)
     _, settings = RunFolder.open(path)
+    from fedmosaic.experiments.equal_compute import resolve_budget
+    from fedmosaic.federation.run import resume as resume_run
+
     callback = _callback(settings, path, progress, callbacks)
-    return resume_run(path, callback, accept_data_change=accept_data_change)
+    return resume_run(
+        path, callback, accept_data_change=accept_data_change, resolve_budget=resolve_budget
+    )
 
 
 def show(folder: str | Path) -> Mapping[str, Any]:
@@ -111,6 +124,8 @@ def show(folder: str | Path) -> Mapping[str, Any]:
     summary = opened.summary()
     lines = [] if summary else opened.lines()
     if any(line["kind"] == "score" for line in lines):
+        from fedmosaic.federation.run_summary import summary_of
+
         summary = summary_of(settings, lines)
     if summary is None:
         opened.require_current()
@@ -176,6 +191,8 @@ def _callback(
     settings: RunSettings, folder: Path, progress: bool, more: Sequence[Callback]
 ) -> Callback:
     """Return the progress display, the trackers and further callbacks as one callback."""
+    from fedmosaic.federation.callbacks import Callbacks
+
     found: list[Callback] = []
     if progress:
         from fedmosaic.reporting.progress import ConsoleProgress

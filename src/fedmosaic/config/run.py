@@ -92,6 +92,13 @@ class RunSettings(Settings):
     ``fedmosaic adapt`` and in ``fedmosaic export``. None: they are shown the time of the call.
     """
 
+    settled: bool = True
+    """Whether every automatic choice stands here: smallest models, sites, steps of a budget.
+
+    The settings are written first of all, and again when models and data are loaded and everything
+    is chosen. False: the run was stopped before that; it chooses when it is continued.
+    """
+
     def with_steps(self, steps: int) -> RunSettings:
         """Return the settings with another number of local steps per round."""
         scenario, name = self.scenario, self.algorithm

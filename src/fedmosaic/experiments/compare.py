@@ -14,14 +14,14 @@ from fedmosaic.config import renamed
 from fedmosaic.errors import ConfigError, Interrupted
 from fedmosaic.experiments.grid import Failure, GridListener, Job, run_grid
 from fedmosaic.experiments.plan import Plan, Trials
+from fedmosaic.experiments.stored import RESULT
 from fedmosaic.experiments.summaries import compare_summaries, measured
 from fedmosaic.experiments.sweep import Sweep
+from fedmosaic.federation.beginning import versions
 from fedmosaic.federation.resources import parallel_processes
-from fedmosaic.federation.run import versions
 from fedmosaic.files import write_atomic
 
 PLAN = "plan.json"
-RESULT = "comparison.json"
 SWEEP = "sweep.json"
 # Image features that the runs of a comparison share; removed at its end.
 FEATURES = ".features.sqlite"
@@ -81,22 +81,6 @@ def run_comparison(
         raise ConfigError(f"another comparison is running in {folder}") from None
     except KeyboardInterrupt as stop:
         raise Interrupted(folder, "the same command") from stop
-
-
-def read_comparison(folder: Path) -> dict[str, Any] | None:
-    """Return the figures of a comparison with today's names of algorithms; None if there are none.
-
-    Labels stay: they name folders.
-    """
-    path = folder / RESULT
-    if not path.is_file():
-        return None
-    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    for row in result.get("algorithms", {}).values():
-        row["algorithm"] = renamed.translate_algorithm(str(row["algorithm"]))
-    for variant in result.get("variants", {}).values():
-        variant[0] = renamed.translate_algorithm(str(variant[0]))
-    return result
 
 
 def _run(

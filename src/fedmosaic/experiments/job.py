@@ -36,7 +36,7 @@ PARENT_GONE = 3
 def perform(folder: Path, settings: RunSettings, callback: Callback) -> None:
     """Start the run, or resume it; start again where not even the settings were written."""
     if (folder / "config.yaml").is_file():
-        resume(folder, callback)
+        resume(folder, callback, resolve_budget=resolve_budget)
         return
     if folder.exists():
         shutil.rmtree(folder)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-import importlib.metadata
-import platform
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,13 +12,12 @@ from typing import Any
 
 from fedmosaic.algorithms import algorithm_class, algorithm_names
 from fedmosaic.config import RunSettings
-from fedmosaic.data.sources import how_to_get
-from fedmosaic.errors import ConfigError, DataError, Interrupted, nearest
+from fedmosaic.errors import ConfigError, nearest
+from fedmosaic.federation.beginning import begun, continuable
 from fedmosaic.federation.callbacks import Callback
 from fedmosaic.federation.data_change import data_to_continue
 from fedmosaic.federation.data_record import DataRecord
 from fedmosaic.federation.item_check import check_items, trained_tasks
-from fedmosaic.federation.located import located
 from fedmosaic.federation.measure import measured_tasks
 from fedmosaic.federation.placement import settle_sites
 from fedmosaic.federation.resources import choose_workers, prepare_torch
@@ -32,9 +29,6 @@ from fedmosaic.federation.signature_choice import choose_signature_model
 from fedmosaic.federation.transport import InProcess, Transport
 from fedmosaic.federation.workers import Workers
 from fedmosaic.memory import no_collection
-from fedmosaic.models.clock import current_time
-
-PACKAGES = ("fedmosaic", "torch", "transformers", "peft", "numpy", "safetensors")
 
 ResolveBudget = Callable[[Runtime], RunSettings]
 
@@ -74,54 +68,69 @@ def new_run(
     *,
     resolve_budget: ResolveBudget = steps_only,
 ) -> Run:
-    """Check everything, make the run folder and run.
+    """Make the run folder, check everything and run.
 
     Args:
         settings: the run.
         out: its folder, empty or absent.
         callback: is notified of every event.
+        resolve_budget: as for :func:`start`.
+
+    Raises:
+        FedMosaicError: names what is wrong, before any training. The folder is removed again.
+    """
+    with begun(settings, out) as (folder, recorded):
+        return start(folder, recorded, callback, resolve_budget)
+
+
+def start(
+    folder: RunFolder,
+    settings: RunSettings,
+    callback: Callback | None = None,
+    resolve_budget: ResolveBudget = steps_only,
+) -> Run:
+    """Check everything, make the automatic choices, write them and run.
+
+    Args:
+        folder: the run folder, with the settings in it.
+        settings: the run, as its folder records it.
+        callback: is notified of every event.
         resolve_budget: returns the settings with the steps and rounds that the budget allows, see
             :func:`fedmosaic.experiments.equal_compute.resolve_budget`.
 
     Raises:
-        FedMosaicError: names what is wrong, before any training and before the folder is made.
+        FedMosaicError: names what is wrong, before any training.
     """
-    began = {"versions": versions(), "started": settings.started or current_time()}
-    settings = located(settings.model_copy(update=began))
-    folder = RunFolder.vacant(out)
-    _check_data_sets(settings)
     prepare_torch(settings)
     runtime = Runtime(settings)
     _check_views(runtime)
     runtime = runtime.with_settings(resolve(runtime, resolve_budget))
     record = DataRecord.of(runtime)
-    with _running(runtime, out, callback) as (transport, listener):
+    with _running(runtime, callback) as (transport, listener):
         loop = RoundLoop(runtime, transport, folder, listener)
         loop.data = record.id
-        folder.create(runtime.settings)
         folder.write_data_record(record)
+        folder.create(runtime.settings)  # last: settled settings go with a record of the data
         return _finish(loop)
 
 
-def _check_data_sets(settings: RunSettings) -> None:
-    """Raise DataError if data sets of a benchmark are missing, before models are loaded."""
-    scenario = settings.scenario
-    tasks = [task.name for client in scenario.clients for task in client.tasks]
-    if missing := how_to_get(tasks, scenario.data.root or Path()):
-        raise DataError(f"{settings.name}: {missing}")
-
-
 def resume(
-    path: Path, callback: Callback | None = None, *, accept_data_change: bool = False
+    path: Path,
+    callback: Callback | None = None,
+    *,
+    accept_data_change: bool = False,
+    resolve_budget: ResolveBudget = steps_only,
 ) -> Run:
     """Continue a run from its last checkpoint, or from its start if there is none yet.
 
-    A finished run is returned as it is.
+    A finished run is returned as it is. A run that was stopped before its settings were settled is
+    checked and settled now, as at its start; if it is refused, its folder stays.
 
     Args:
         path: the run folder.
         callback: is notified of every event.
         accept_data_change: continue even if the data has other content than at the start.
+        resolve_budget: as for :func:`start`.
 
     Raises:
         CheckpointError: no run folder, or one that cannot be continued.
@@ -133,10 +142,20 @@ def resume(
         return Run(path, done)
     folder.require_current()
     folder.clear_leftovers()
+    with continuable(path):
+        if settings.settled:
+            return _go_on(folder, settings, callback, accept_data_change)
+        return start(folder, settings, callback, resolve_budget)
+
+
+def _go_on(
+    folder: RunFolder, settings: RunSettings, callback: Callback | None, accept_data_change: bool
+) -> Run:
+    """Continue a run whose settings are settled."""
     prepare_torch(settings)
     runtime = Runtime(settings)
     record = data_to_continue(folder, runtime, accept_data_change)
-    with _running(runtime, path, callback) as (transport, listener):
+    with _running(runtime, callback) as (transport, listener):
         loop = RoundLoop(runtime, transport, folder, listener)
         loop.data = record.id
         checkpoint = folder.latest()
@@ -178,37 +197,17 @@ def resolve(runtime: Runtime, resolve_budget: ResolveBudget = steps_only) -> Run
         warnings.warn(note, stacklevel=2)
     for model in scenario.models_used:
         runtime.alignment(model)
-    return resolve_budget(runtime)
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that the numbers depend on."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = "unknown"
-    return found
+    return resolve_budget(runtime).model_copy(update={"settled": True})
 
 
 @contextmanager
-def _running(
-    runtime: Runtime, folder: Path, callback: Callback | None
-) -> Iterator[tuple[Transport, Callback]]:
-    """Yield the run's transport, which is closed at the end in any case.
-
-    After Ctrl-C the error names the folder from which the run can be continued.
-    """
+def _running(runtime: Runtime, callback: Callback | None) -> Iterator[tuple[Transport, Callback]]:
+    """Yield the run's transport, which is closed at the end in any case."""
     listener = callback or Callback()
     count = choose_workers(runtime.settings)
     transport: Transport = Workers(runtime, count) if count > 1 else InProcess(runtime)
     try:
         yield transport, listener
-    except KeyboardInterrupt as stop:
-        if (folder / "config.yaml").is_file():
-            raise Interrupted(folder) from stop
-        raise
     finally:
         listener.closed()
         transport.close()

@@ -2,7 +2,7 @@
 
 ::
 
-    config.yaml            the resolved settings, with versions
+    config.yaml            the settings, with versions; written first, then with all choices made
     data.safetensors       digests of all items that the run uses
     placement.json         which modules carry adapters, which sites are shared
     metrics.jsonl          one line for each score, client turn and round
@@ -17,9 +17,9 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -27,8 +27,10 @@ from fedmosaic.config import RunSettings, renamed
 from fedmosaic.config.load import parse
 from fedmosaic.config.yaml_text import read_yaml
 from fedmosaic.errors import CheckpointError, ConfigError
-from fedmosaic.federation.data_record import DataRecord
 from fedmosaic.files import atomic_folder, write_atomic
+
+if TYPE_CHECKING:
+    from fedmosaic.federation.data_record import DataRecord
 
 CHECKPOINTS = 2
 
@@ -39,11 +41,16 @@ class RunFolder:
     Args:
         path: the folder. Use :meth:`vacant` for a new run and :meth:`open` for an existing one.
         former: a setting of its ``config.yaml`` that was renamed or removed since; empty for none.
+
+    Attributes:
+        settled: whether :meth:`create` wrote settings with every automatic choice made.
     """
 
     def __init__(self, path: Path, former: str = "") -> None:
         self.path = path
         self.former = former
+        self.settled = False
+        self._made: list[Path] = []
         self.metrics = path / "metrics.jsonl"
         self.checkpoints = path / "checkpoints"
 
@@ -67,9 +74,12 @@ class RunFolder:
     def create(self, settings: RunSettings) -> None:
         """Write the settings; from now on the run can be resumed.
 
+        Called again when every automatic choice is made (``settings.settled``).
+
         Raises:
             ConfigError: the folder cannot be written.
         """
+        self._made = self._made or [p for p in (self.path, *self.path.parents) if not p.exists()]
         text = yaml.safe_dump(
             settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120
         )
@@ -79,6 +89,17 @@ class RunFolder:
             raise ConfigError(
                 f"the run folder {self.path} cannot be written: {error.strerror}"
             ) from error
+        self.settled = settings.settled
+
+    def withdraw(self) -> None:
+        """Remove the folder of a run that was refused: one whose settings are not settled."""
+        if self.settled:
+            return
+        for name in ("config.yaml", "data.safetensors"):
+            (self.path / name).unlink(missing_ok=True)
+        with suppress(OSError):  # something else is in the folder by now
+            for made in self._made:
+                made.rmdir()
 
     @classmethod
     def open(cls, path: Path) -> tuple[RunFolder, RunSettings]:
@@ -150,6 +171,8 @@ class RunFolder:
         Raises:
             CheckpointError: the file is damaged.
         """
+        from fedmosaic.federation.data_record import DataRecord  # imports PyTorch
+
         path = self.path / "data.safetensors"
         return DataRecord.read(path) if path.is_file() else None
 

@@ -71,17 +71,6 @@ def _data_changes(lines: Sequence[Line]) -> list[dict[str, Any]]:
     ]
 
 
-def data_notes(summary: Mapping[str, Any]) -> list[str]:
-    """Return a sentence for every change of the data that was accepted during a run."""
-    return [
-        f"data changed after round {found['round']}: {change['file']}: {change['first']}"
-        + (f" ({change['items']} items differ)" if change["items"] > 1 else "")
-        + (f"; {change['leaked']} tested items were trained on before" if change["leaked"] else "")
-        for found in summary.get("data_changes", ())
-        for change in found["changes"]
-    ]
-
-
 def _also(settings: RunSettings, scores: Sequence[Record], view: str) -> dict[str, Any]:
     """Return Self and Others of every other view and stage that was evaluated."""
     kinds = sorted({(record.view, record.stage) for record in scores} - {(view, "after")})

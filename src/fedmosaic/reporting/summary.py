@@ -8,7 +8,6 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from fedmosaic.federation.run_summary import data_notes
 from fedmosaic.reporting.measures import named
 from fedmosaic.reporting.terminal import Column, TextTable, print_parts
 from fedmosaic.reporting.units import amount, duration, operations, percent
@@ -90,3 +89,14 @@ def _notes(summary: Mapping[str, Any]) -> list[str]:
     if summary.get("refused"):
         notes.append(f"{summary['refused']} updates refused (see metrics.jsonl)")
     return notes + data_notes(summary)
+
+
+def data_notes(summary: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for every change of the data that was accepted during a run."""
+    return [
+        f"data changed after round {found['round']}: {change['file']}: {change['first']}"
+        + (f" ({change['items']} items differ)" if change["items"] > 1 else "")
+        + (f"; {change['leaked']} tested items were trained on before" if change["leaked"] else "")
+        for found in summary.get("data_changes", ())
+        for change in found["changes"]
+    ]

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedmosaic.errors import CheckpointError, FedMosaicError
-from fedmosaic.experiments.compare import PLAN, RESULT
+from fedmosaic.experiments.compare import PLAN
+from fedmosaic.experiments.stored import RESULT
 from fedmosaic.experiments.variants import slug
-from fedmosaic.federation.run_summary import data_notes
 from fedmosaic.reporting.html.run_data import RunData, read_run
+from fedmosaic.reporting.summary import data_notes
 
 
 @dataclass
