@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 export OMP_WAIT_POLICY ?= PASSIVE
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: quickstart test test-families lint docs test-peft flower browser check clean
+.PHONY: quickstart test test-families lint docs test-peft flower peers browser check clean
 
 quickstart: $(VENV)/.installed  ## watch four heterogeneous clients learn from one another
 	$(BIN)/fedmosaic run miniature/quickstart
@@ -29,6 +29,8 @@ test-peft: $(VENV)/.peft  ## PEFT's own test suite, run on Co-LoRA
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m tests.peft_suite
 
 flower: $(VENV)-flower/.installed  ## Flower, in an environment of its own, for the tests that compare with it
+
+peers: $(VENV)-flower/.peers  ## what benchmarks.peers compares fedmosaic with, in Flower's environment
 
 browser:  ## Chromium, for the tests that look at the report; they are skipped where it cannot be had
 	@for name in chromium chromium-browser google-chrome chrome; do command -v $$name >/dev/null && exit 0; done; \
@@ -70,4 +72,8 @@ $(VENV)/.peft: $(VENV)/.installed
 $(VENV)-flower/.installed:
 	$(PYTHON) -m venv $(VENV)-flower
 	$(VENV)-flower/bin/python -m pip install --quiet --disable-pip-version-check flwr==1.42.0 safetensors
+	touch $@
+
+$(VENV)-flower/.peers: $(VENV)-flower/.installed benchmarks/peers/requirements.txt
+	$(VENV)-flower/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers/requirements.txt
 	touch $@
