@@ -20,6 +20,7 @@ from fedmosaic.algorithms.state import StateKey
 from fedmosaic.alignment import Alignment
 from fedmosaic.data.example import Example
 from fedmosaic.models.backbone import Backbone
+from fedmosaic.models.host import to_device
 from fedmosaic.relevance.privacy import PrivacyMechanism
 from fedmosaic.relevance.signature import ema, signature_model
 from fedmosaic.relevance.signature_model import SignatureModel
@@ -98,16 +99,22 @@ class FedMosaic(Algorithm):
     # --- RELA, client half (section 4.1) ----------------------------------------------------------
     def train(self, client: Client) -> FitReport:
         settings, signatures = self.scenario.relevance, self._signature_model(client)
+        known = client.state.get("signature")
 
         def update_signature(step: int, examples: Sequence[Example]) -> None:
+            nonlocal known
             if step % settings.every == 0:
                 small = signatures.backbone
                 batch = small.collate([small.encode(example) for example in examples])
-                gradient = signatures.gradient(batch).cpu()
-                known = client.state.get("signature")
-                client.state["signature"] = ema(known, gradient, settings.ema)
+                gradient = signatures.gradient(batch)
+                # It stays on the device until the training ends, which so never waits for it.
+                before = None if known is None else to_device(known, gradient.device)
+                known = ema(before, gradient, settings.ema)
 
-        return client.fit(self.steps, each_step=update_signature)
+        report = client.fit(self.steps, each_step=update_signature)
+        if known is not None:
+            client.state["signature"] = known.cpu()
+        return report
 
     def upload(self, client: Client) -> Message:
         settings = self.scenario.relevance

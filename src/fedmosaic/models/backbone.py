@@ -23,6 +23,7 @@ from fedmosaic.models.chat import ChatFormat
 from fedmosaic.models.encoding import IGNORE, Encoded, Encoder, last_answer
 from fedmosaic.models.fingerprint import fingerprint
 from fedmosaic.models.generation_settings import clear_generation_settings, own_stops
+from fedmosaic.models.host import known
 from fedmosaic.models.limits import check_limits, context_length
 from fedmosaic.models.llava_images import find_image_features
 from fedmosaic.models.load_checks import check_offloaded
@@ -255,7 +256,7 @@ class Backbone:
         batch = pad_left(items, self.pad_token_id, self.device)
         units = [unit for item in items for unit in item.units]
         if self._needs_positions:
-            batch.others["position_ids"] = positions(batch.attention_mask)
+            batch.add("position_ids", positions(batch.host["attention_mask"]))
         if units:
             if self.images is None:
                 raise ModelError(
@@ -263,7 +264,7 @@ class Backbone:
                     "vision-language model"
                 )
             for name, value in images_of(items).items():
-                batch.others[name] = value.to(self.device, non_blocking=True)
+                batch.add(name, value)
             batch.others["mm_encoder_outputs"] = self.images.outputs(units, self.device)
         return batch
 
@@ -276,11 +277,11 @@ class Backbone:
             batch: Examples of :meth:`collate`.
             columns: Index of the columns, int64, or the number of last ones.
         """
-        if self._keeps_columns:
-            output = model(**batch.inputs, logits_to_keep=columns, use_cache=False)
-            found: Tensor = output.logits
+        keep = {"logits_to_keep": columns} if self._keeps_columns else {}
+        with known(batch):
+            found: Tensor = model(**batch.inputs, **keep, use_cache=False).logits
+        if keep:
             return found
-        found = model(**batch.inputs, use_cache=False).logits
         return found[:, -columns:] if isinstance(columns, int) else found[:, columns]
 
     @cached_property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fedmosaic.models.encoding import IGNORE, Encoded
+from fedmosaic.models.host import to_device
 
 
 @dataclass(frozen=True)
@@ -23,12 +25,35 @@ class Batch:
         labels: int64 [n, T], -100 where nothing is learned.
         others: What a model's forward pass takes beside ids and mask: positions, types of tokens,
             image grids, and ``mm_encoder_outputs`` with the features of the images.
+        host: The same tensors in main memory, by name, where nothing waits for a device to read
+            them. Empty: they are copied there when they are read.
     """
 
     input_ids: Tensor
     attention_mask: Tensor
     labels: Tensor
     others: dict[str, Any] = field(default_factory=dict)
+    host: dict[str, Tensor] = field(default_factory=dict)
+
+    def add(self, name: str, value: Tensor) -> None:
+        """Add what a forward pass takes, from main memory."""
+        self.host[name] = value
+        self.others[name] = to_device(value, self.input_ids.device)
+
+    def held(self) -> dict[int, Tensor]:
+        """Return the tensors in main memory by the ``id`` of the same one on the device."""
+        return {id(getattr(self, n, self.others.get(n))): value for n, value in self.host.items()}
+
+    @property
+    def host_labels(self) -> Tensor:
+        """Return the labels in main memory."""
+        return self.host["labels"] if "labels" in self.host else self.labels.cpu()
+
+    @cached_property
+    def padded(self) -> bool:
+        """Return whether any example is padded."""
+        mask = self.host.get("attention_mask", self.attention_mask)
+        return not bool(mask.all())
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -45,7 +70,7 @@ class Batch:
     @property
     def answer_width(self) -> int:
         """Return the number of trailing columns that hold every label (at least 1)."""
-        used = (self.labels != IGNORE).any(dim=0).nonzero()
+        used = (self.host_labels != IGNORE).any(dim=0).nonzero()
         return int(self.labels.shape[1] - used[0, 0]) if len(used) else 1
 
     def columns(self, start: int, end: int) -> Tensor:
@@ -81,8 +106,11 @@ def pad_left(items: Sequence[Encoded], pad: int, device: torch.device) -> Batch:
         for number, name in enumerate(names, start=3):
             if name in item.by_token:
                 table[number, row, start:] = item.by_token[name]
-    tensors = torch.from_numpy(table).to(device, non_blocking=True)
-    return Batch(tensors[0], tensors[1], tensors[2], dict(zip(names, tensors[3:], strict=True)))
+    every = ("input_ids", "attention_mask", "labels", *names)
+    host = torch.from_numpy(table)
+    tensors = dict(zip(every, to_device(host, device).unbind(), strict=True))
+    ids, mask, labels = (tensors.pop(name) for name in every[:3])
+    return Batch(ids, mask, labels, tensors, dict(zip(every, host.unbind(), strict=True)))
 
 
 def images_of(items: Sequence[Encoded]) -> dict[str, Tensor]:

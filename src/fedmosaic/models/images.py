@@ -24,6 +24,7 @@ from fedmosaic.models.digest import add_weights
 from fedmosaic.models.encoding import Tokens
 from fedmosaic.models.feature_cache import FeatureCache, StoredFeatures
 from fedmosaic.models.feature_database import FeatureDatabase
+from fedmosaic.models.host import to_device
 from fedmosaic.models.processors import LastImages
 
 Unit = tuple[Image, ...]
@@ -274,7 +275,7 @@ def _tensor(value: Any) -> Tensor:
 
 
 def _to(tree: Any, device: torch.device) -> Any:
-    return trees.tree_map(lambda leaf: leaf.to(device, non_blocking=True), tree)
+    return trees.tree_map(lambda leaf: to_device(leaf, device), tree)
 
 
 def _join(values: Sequence[Any], layers: bool) -> Any:

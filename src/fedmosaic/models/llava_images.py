@@ -15,6 +15,7 @@ from fedmosaic.errors import ModelError
 from fedmosaic.models.digest import add_weights
 from fedmosaic.models.encoding import Tokens, tokenize_text
 from fedmosaic.models.feature_cache import StoredFeatures
+from fedmosaic.models.host import to_device
 from fedmosaic.models.images import ImageFeatures, Unit
 
 # Sizes (width, height) whose number of tokens would differ if it depended on the size.
@@ -69,7 +70,7 @@ class LlavaImageFeatures(ImageFeatures):
         projector = self.inner.multi_modal_projector
         weight = next(p for p in projector.parameters() if p.is_floating_point())
         with torch.no_grad():
-            projected = projector(selected.to(device, weight.dtype, non_blocking=True))
+            projected = projector(to_device(selected, device).to(weight.dtype))
         from transformers.modeling_outputs import BaseModelOutputWithPooling
 
         return {"image": BaseModelOutputWithPooling(pooler_output=list(projected))}

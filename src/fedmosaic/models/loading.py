@@ -25,6 +25,7 @@ from fedmosaic.models.checkpoint import (
     check_weight_files,
     read_json,
 )
+from fedmosaic.models.host import answer_on_host
 from fedmosaic.models.kinds import check_kind, check_model_type, takes_images
 from fedmosaic.models.load_checks import check_processor, check_tokenizer, check_weights
 from fedmosaic.models.load_errors import explained
@@ -74,6 +75,8 @@ def load_pretrained(name: str, options: ModelOptions) -> tuple[Any, Any, Any | N
             processor = load_processor(source.place, config, tokenizer, _common(source, options))
         check_tokenizer(name, model, tokenizer)
         check_processor(name, config, processor)
+    if device.type != "cpu":
+        answer_on_host(model)
     return model.eval().requires_grad_(False), tokenizer, processor
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from fedmosaic.errors import DataError, ModelError
 from fedmosaic.models.backbone import Backbone, Batch
 from fedmosaic.models.encoding import IGNORE
+from fedmosaic.models.host import to_device
 from fedmosaic.models.linear import base_layer, widths
 from fedmosaic.models.roles import find_roles
 
@@ -96,18 +97,22 @@ class ForwardPass:
 
 
 def label_positions(batch: Batch) -> tuple[Tensor, Tensor]:
-    """Return where the next token has a label, bool [n, T - 1], and these labels, [positions].
+    """Return where the next token has a label, and these labels, on the batch's device.
+
+    Returns:
+        Rows and columns, int64 [2, positions]; labels, int64 [positions].
 
     Raises:
         DataError: the batch has no labelled token.
     """
-    mask = batch.labels[:, 1:] != IGNORE
-    targets = batch.labels[:, 1:][mask]
-    if targets.numel() == 0:
+    labels = batch.host_labels[:, 1:]
+    places = (labels != IGNORE).nonzero().T
+    if places.numel() == 0:
         raise DataError(
             "signature: the batch has no labelled token, but every example needs an answer"
         )
-    return mask, targets
+    device = batch.labels.device
+    return to_device(places, device), to_device(labels[tuple(places)], device)
 
 
 def record_forward(
@@ -127,7 +132,7 @@ def record_forward(
         NoClosedFormError: the last layer or the final norm runs on some tokens only.
     """
     refuse_active_adapters(backbone)
-    mask, targets = label_positions(batch)
+    places, targets = label_positions(batch)
     width = batch.labels.shape[1]
     recorded: dict[str, Tensor] = {}
 
@@ -136,7 +141,7 @@ def record_forward(
             if inputs[0].shape[:-1].numel() != batch.labels.numel():
                 raise NoClosedFormError("its last layers do not run on all tokens at once")
             value = inputs[0].reshape(*batch.labels.shape, -1)  # OPT flattens n and T
-            recorded[name] = value[:, :-1][mask.to(value.device)].to(device)
+            recorded[name] = value[tuple(places.to(value.device))].to(device)
 
         return hook
 

@@ -52,6 +52,10 @@ def schedule_factor(settings: TrainSettings, step: int, total: int) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * min(step / max(total, 1), 1.0)))
 
 
+FUSED = ("cpu", "cuda")
+"""Types of device whose AdamW steps are one kernel."""
+
+
 class Optimiser:
     """Run AdamW over parameter groups, with moments that can be saved and restored.
 
@@ -71,9 +75,7 @@ class Optimiser:
         self.objectives: dict[str, list[nn.Parameter]] = {}
         for group in self.groups:
             self.objectives.setdefault(group.objective, []).extend(group.parameters.values())
-        fused = all(
-            p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in self.parameters
-        )
+        fused = all(p.device.type in FUSED and p.is_floating_point() for p in self.parameters)
         # Parameters with one second moment for the whole tensor are stepped here, others by torch.
         by_tensor = settings.moment_shared == "tensor"
         self.by_tensor = [
@@ -82,6 +84,8 @@ class Optimiser:
             if by_tensor and group.role == "shared"
             for p in group.parameters.values()
         ]
+        # Their steps are counted here too: reading the counter would wait for the device.
+        self._steps = dict.fromkeys(self.by_tensor, 0)
         arguments: list[dict[str, Any]] = [
             {"params": list(group.parameters.values()), "lr": learning_rate(group.role, settings)}
             for group in self.groups
@@ -133,7 +137,8 @@ class Optimiser:
         beta1, beta2 = self.adamw.defaults["betas"]
         state = self.adamw.state[parameter]
         state["step"] += 1
-        count = float(state["step"])
+        self._steps[parameter] += 1
+        count = float(self._steps[parameter])
         state["exp_avg"].lerp_(parameter.grad, 1 - beta1)
         state["exp_avg_sq"].lerp_(parameter.grad.square().mean().expand_as(parameter), 1 - beta2)
         mean = state["exp_avg"] / (1 - beta1**count)
@@ -161,6 +166,8 @@ class Optimiser:
                 for parameter in group.parameters.values():
                     for value in self.adamw.state[parameter].values():
                         value.zero_()
+                    if parameter in self._steps:
+                        self._steps[parameter] = 0
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Replace all moments by ``state``, or by zeros if it is empty; weights do not change.
@@ -178,3 +185,7 @@ class Optimiser:
                 )
             else:
                 vector.copy_(state[name])
+        counts = state["step"].tolist() if state else [0] * len(self.parameters)
+        for parameter, count in zip(self.parameters, counts, strict=True):
+            if parameter in self._steps:
+                self._steps[parameter] = int(count)
