@@ -9,42 +9,66 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load, save, save_file
 from torch import Tensor
 
 CONTENT = "content"
+# The types of safetensors, in the order in which a file holds them.
+KINDS = {
+    "uint64": "U64",
+    "int64": "I64",
+    "float64": "F64",
+    "float32": "F32",
+    "uint32": "U32",
+    "int32": "I32",
+    "bfloat16": "BF16",
+    "float16": "F16",
+    "uint16": "U16",
+    "int16": "I16",
+    "int8": "I8",
+    "uint8": "U8",
+    "bool": "BOOL",
+}
 
 
 def pack(tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> bytes:
-    """Serialise tensors and plain values (any JSON) to bytes."""
-    vectors, metadata = _flatten(tensors, scalars)
-    return bytes(save(vectors, metadata=metadata))
+    """Serialise tensors and plain values (any JSON) to bytes; each value is copied once."""
+    return b"".join(_parts(tensors, scalars))
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
     """Write the bytes of :func:`pack` to a file without holding them in memory; not atomic."""
-    vectors, metadata = _flatten(tensors, scalars)
-    save_file(vectors, path, metadata=metadata)
+    with path.open("wb") as stream:
+        for part in _parts(tensors, scalars):
+            stream.write(part)
     path.chmod(0o644)
 
 
-def unpack(payload: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def unpack(payload: bytes, *, share: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read the tensors and plain values back from bytes of :func:`pack`.
+
+    Args:
+        payload: the bytes.
+        share: the tensors are views of the payload, which nobody may write to; else copies.
 
     Raises:
         ValueError: the bytes are not of :func:`pack`; the message has the reason.
     """
     try:
-        header = json.loads(payload[8 : 8 + int.from_bytes(payload[:8], "little")])
-        content = json.loads(header["__metadata__"][CONTENT])
-        return _split(load(payload), content["manifest"]), dict(content["scalars"])
-    except (SafetensorError, AttributeError, TypeError, KeyError, RuntimeError) as error:
+        length = int.from_bytes(payload[:8], "little")
+        if not 0 < length <= len(payload) - 8:
+            raise ValueError("it has no header")
+        header = json.loads(payload[8 : 8 + length])
+        content = json.loads(header.pop("__metadata__")[CONTENT])
+        body = memoryview(payload if share else bytearray(payload))[8 + length :]
+        return _split(_vectors(header, body), content["manifest"]), dict(content["scalars"])
+    except (AttributeError, TypeError, KeyError, RuntimeError, OverflowError) as error:
         raise ValueError(str(error)) from error
 
 
@@ -78,23 +102,72 @@ def read_some(path: Path, wanted: Callable[[str], bool]) -> tuple[list[str], dic
         raise ValueError(str(error)) from error
 
 
-def _flatten(
+def _parts(
     tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]
-) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return one flat vector for each dtype, and metadata with the manifest."""
+) -> Iterator[bytes | memoryview]:
+    """Yield the bytes in parts: length and header, then each tensor's values."""
     kinds: dict[str, list[str]] = {}
     for name, value in tensors.items():
         kinds.setdefault(str(value.dtype).removeprefix("torch."), []).append(name)
-    vectors = {
-        kind: torch.cat([tensors[name].detach().reshape(-1).cpu() for name in names])
-        for kind, names in kinds.items()
-    }
+    if unknown := kinds.keys() - KINDS.keys():
+        raise TypeError(f"tensors of {min(unknown)} cannot be stored")
     manifest = {
         kind: [[name, list(tensors[name].shape)] for name in names] for kind, names in kinds.items()
     }
     # One entry: safetensors has no fixed order of several, but equal messages must be equal bytes.
     content = json.dumps({"manifest": manifest, "scalars": dict(scalars)}, sort_keys=True)
-    return vectors, {CONTENT: content}
+    header: dict[str, Any] = {"__metadata__": {CONTENT: content}}
+    order, end = sorted(kinds, key=list(KINDS).index), 0
+    for kind in order:
+        start, count = end, sum(tensors[name].numel() for name in kinds[kind])
+        end += count * getattr(torch, kind).itemsize
+        header[kind] = {"dtype": KINDS[kind], "shape": [count], "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    yield len(text).to_bytes(8, "little") + text
+    for kind in order:
+        for name in kinds[kind]:
+            yield _bytes_of(tensors[name])
+
+
+def _bytes_of(tensor: Tensor) -> memoryview:
+    """Return the values of a tensor as bytes, without a copy where they lie in one piece."""
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy().data if len(flat) else memoryview(b"")
+
+
+def _vectors(header: Mapping[str, Any], body: memoryview) -> dict[str, Tensor]:
+    """Return the flat vectors of a safetensors file as views of its bytes.
+
+    Raises:
+        ValueError: the header and the bytes do not agree.
+    """
+    vectors: dict[str, Tensor] = {}
+    at = 0
+    for kind, entry in sorted(header.items(), key=lambda found: found[1]["data_offsets"][0]):
+        (count,), (start, end) = entry["shape"], entry["data_offsets"]
+        dtype = getattr(torch, kind) if kind in KINDS else torch.float32
+        if (
+            entry["dtype"] != KINDS.get(kind)
+            or start != at
+            or end != start + count * dtype.itemsize
+        ):
+            raise ValueError(f"its header describes {kind!r} wrongly")
+        vectors[kind] = _view(body, dtype, count, start)
+        at = end
+    if at != len(body):
+        raise ValueError(f"it has {len(body):,} bytes of values, its header says {at:,}")
+    return vectors
+
+
+def _view(body: memoryview, dtype: torch.dtype, count: int, start: int) -> Tensor:
+    if count == 0:
+        return torch.empty(0, dtype=dtype)
+    if start + count * dtype.itemsize > len(body):
+        raise ValueError("it is cut off")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given buffer is not writable")
+        return torch.frombuffer(body, dtype=dtype, count=count, offset=start)
 
 
 def _split(vectors: Mapping[str, Tensor], manifest: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load, save
 
+from fedmosaic import packing
 from fedmosaic.algorithms.message import Message
 from fedmosaic.errors import UpdateError
 from fedmosaic.federation.wire import check, pack, schema_of, unpack
@@ -33,6 +37,40 @@ def test_roundtrip_is_exact() -> None:
 )
 def test_types_survive(dtype: torch.dtype) -> None:
     assert unpack(pack(Message({"x": torch.ones(2, dtype=dtype)}))).tensors["x"].dtype == dtype
+
+
+def test_the_bytes_are_those_of_safetensors(tmp_path: Path) -> None:
+    kinds = [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int8, torch.uint8]
+    kinds += [torch.int16, torch.int32, torch.int64, torch.bool]
+    draw = {f"{i}ä": (9 * torch.randn(i, 3)).to(kind) for i, kind in enumerate(kinds)}
+    tensors = {**draw, "turned": torch.randn(3, 5).T, "one": torch.ones(()), "none": torch.ones(0)}
+    whole = packing.pack(tensors, MESSAGE.scalars)
+    header = json.loads(whole[8 : 8 + int.from_bytes(whole[:8], "little")])
+    assert save(load(whole), metadata=header["__metadata__"]) == whole
+    packing.write(tmp_path / "file", tensors, MESSAGE.scalars)
+    assert (tmp_path / "file").read_bytes() == whole
+    for share in (False, True):
+        back, _ = packing.unpack(packing.pack(tensors, {}), share=share)
+        assert all(torch.equal(back[name], value) for name, value in tensors.items())
+        assert not back["turned"].is_set_to(back["one"])
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"shape":[7]', b'"shape":[6]'),
+        (b'"shape":[7]', b'"shape":[-7]'),
+        (b'"dtype":"F32"', b'"dtype":"F64"'),
+        (b'"data_offsets":[0,28]', b'"data_offsets":[4,28]'),
+        (b'"data_offsets":[0,28]', b'"data_offsets":[0,29]'),
+        (b'{"__metadata__"', b'["__metadata__"'),
+    ],
+)
+def test_a_header_that_lies_is_refused(old: bytes, new: bytes) -> None:
+    whole = pack(MESSAGE)
+    assert whole.count(old) == 1
+    with pytest.raises(UpdateError, match="damaged"):
+        unpack(whole.replace(old, new.ljust(len(old))))
 
 
 @given(st.binary(max_size=64))

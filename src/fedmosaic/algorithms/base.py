@@ -261,13 +261,28 @@ class Algorithm(ABC):
         yield client.model
 
     # --- server half ------------------------------------------------------------------------------
+    def take(self, server: Server, member: Member, update: Message) -> Message:
+        """Take in an accepted update when it arrives; return what ``aggregate`` will need of it.
+
+        By default all of it. An algorithm whose server state keeps the tensors anyway puts them
+        there now and returns an empty message, so that no update is held twice. Downloads of the
+        round may still be made afterwards: they must not depend on what this changes.
+
+        Args:
+            server: its ``state`` keeps what is taken.
+            member: the client.
+            update: its tensors are to read only.
+        """
+        return update
+
     @abstractmethod
     def aggregate(self, server: Server, updates: Mapping[str, Message]) -> None:
         """Combine the round's accepted updates into what the next downloads need.
 
         Args:
             server: its ``state`` keeps the result.
-            updates: by client; clients without an accepted update are missing.
+            updates: by client; clients without an accepted update are missing. Each may be read
+                from a file when it is asked for.
         """
 
     @abstractmethod

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -14,7 +16,9 @@ from fedmosaic.adapters.keys import in_scope
 from fedmosaic.algorithms.base import Algorithm, Client, FitReport, Member, Server
 from fedmosaic.algorithms.common.colora import build_colora
 from fedmosaic.algorithms.common.lora import parameter_groups
+from fedmosaic.algorithms.common.many_clients import weights_in_blocks
 from fedmosaic.algorithms.common.peer_weights import peer_weights
+from fedmosaic.algorithms.common.weight_rows import LISTED, WeightRows, listed, mix_all, mix_rows
 from fedmosaic.algorithms.message import Message
 from fedmosaic.algorithms.state import StateKey
 from fedmosaic.alignment import Alignment
@@ -24,7 +28,7 @@ from fedmosaic.models.host import to_device
 from fedmosaic.relevance.privacy import PrivacyMechanism
 from fedmosaic.relevance.signature import ema, signature_model
 from fedmosaic.relevance.signature_model import SignatureModel
-from fedmosaic.relevance.weights import mix, restrict, same_label, similarity
+from fedmosaic.relevance.weights import restrict, same_label, similarity
 from fedmosaic.training.optimiser import ParameterGroup
 
 PAIR = ("local", "global")
@@ -135,38 +139,79 @@ class FedMosaic(Algorithm):
         return made
 
     # --- RELA, server half (section 4.1) ----------------------------------------------------------
+    def take(self, server: Server, member: Member, update: Message) -> Message:
+        if not update.tensors:
+            return update
+        state, name, layers = server.state, member.name, StateKey("layer", member.architecture)
+        state.put(BLOCKS, in_scope(update.tensors, "block"), name)
+        state.put(layers, in_scope(update.tensors, "layer"), name)
+        state.put(SIGNATURES, {"signature": update.tensors["signature"]}, name)
+        return Message()
+
     def aggregate(self, server: Server, updates: Mapping[str, Message]) -> None:
         state = server.state
         model_of = {member.name: member.architecture for member in server.members}
-        for name, update in updates.items():
-            state.put(BLOCKS, in_scope(update.tensors, "block"), name)
-            state.put(StateKey("layer", model_of[name]), in_scope(update.tensors, "layer"), name)
-            state.put(SIGNATURES, {"signature": update.tensors["signature"]}, name)
+        for member in server.members:
+            if member.name in updates:
+                self.take(server, member, updates[member.name])
         names = state.clients(BLOCKS)
+        if len(names) > self.scenario.server.dense_clients:
+            self._mix_in_blocks(server, sorted(names), model_of)
+            return
         similarities = similarity(state.matrix(SIGNATURES))
         weights = self.peer_weights(server, names, similarities)
         same_model = same_label([model_of[name] for name in names])
-        blocks = mix(self.block_weights(weights, same_model), state.matrix(BLOCKS))
-        state.put_matrix(MIXED_BLOCKS, BLOCKS, names, blocks)
+        mixing = self.block_weights(weights, same_model)
+        mix_all(state, BLOCKS, MIXED_BLOCKS, names, mixing)
         own = restrict(weights, same_model)
         for model in dict.fromkeys(model_of[name] for name in names):
             layers, mixed = StateKey("layer", model), StateKey("mixed layer", model)
             rows = [index for index, name in enumerate(names) if model_of[name] == model]
-            mixture = mix(own[rows][:, rows], state.matrix(layers))
-            state.put_matrix(mixed, layers, [names[row] for row in rows], mixture)
+            mix_all(state, layers, mixed, [names[row] for row in rows], own[rows][:, rows])
         found = {"clients": names, "weights": weights.tolist(), "similarity": similarities.tolist()}
         server.record("relevance", found)
+
+    def _mix_in_blocks(
+        self, server: Server, names: Sequence[str], model_of: Mapping[str, str]
+    ) -> None:
+        """Do the same for many clients, without matrices [n, n]."""
+        settings, state = self.scenario.relevance, server.state
+        models = list(dict.fromkeys(model_of[name] for name in names))
+        labels = torch.tensor([models.index(model_of[name]) for name in names])
+        whole = partial(self.peer_weights, server)
+        with weights_in_blocks(settings, server, SIGNATURES, names, whole) as blocks:
+
+            def of_blocks(found: WeightRows) -> WeightRows:
+                same, own = found.same(labels), found.own()
+                return replace(found, values=self.block_weights(found.values, same, own))
+
+            mix_rows(state, BLOCKS, MIXED_BLOCKS, names, map(of_blocks, blocks()))
+            for number, model in enumerate(models):
+                members = (labels == number).nonzero().flatten()
+
+                def of_layers(found: WeightRows, members: Tensor = members) -> WeightRows:
+                    own = restrict(found.values, found.same(labels), found.own())
+                    return replace(found, values=own).among(members, len(names))
+
+                layers, mixed = StateKey("layer", model), StateKey("mixed layer", model)
+                of_model = [names[place] for place in members.tolist()]
+                mix_rows(state, layers, mixed, of_model, map(of_layers, blocks()))
+            count = settings.top_k or LISTED
+            server.record("relevance", listed(names, blocks(), count))
 
     def peer_weights(self, server: Server, names: Sequence[str], similarities: Tensor) -> Tensor:
         """Return w, [n, n], from the similarity of the clients' signatures; rows sum to 1."""
         return peer_weights(self.scenario.relevance, server, names, similarities)
 
-    def block_weights(self, weights: Tensor, same_model: Tensor) -> Tensor:
+    def block_weights(
+        self, weights: Tensor, same_model: Tensor, own: Tensor | None = None
+    ) -> Tensor:
         """Return the weights that mix P and Q.
 
         Args:
-            weights: w, [n, n].
-            same_model: [n, n] bool, whether two clients have one architecture.
+            weights: w, [n, n], or some of its rows and columns.
+            same_model: bool, whether two clients have one architecture.
+            own: bool, whether two clients are the same one; None: on the diagonal.
         """
         return weights
 

@@ -92,10 +92,13 @@ class Additive(FedMosaic):
         cross_architecture_weight: float = Field(default=2.0, ge=0)
         """c, the weight of the other architectures' P and Q; 0 is fedmosaic-same-architecture."""
 
-    def block_weights(self, weights: Tensor, same_model: Tensor) -> Tensor:
+    def block_weights(
+        self, weights: Tensor, same_model: Tensor, own: Tensor | None = None
+    ) -> Tensor:
         c: float = self.options.cross_architecture_weight
-        own, others = restrict(weights, same_model), restrict(weights, ~same_model)
-        return own + c * others * ~same_model
+        like = restrict(weights, same_model, own)
+        unlike = restrict(weights, ~same_model, own)
+        return like + c * unlike * ~same_model
 
 
 # --- ablations ------------------------------------------------------------------------------------
@@ -109,8 +112,10 @@ class SameArchitecture(FedMosaic):
     summary: ClassVar[str] = "ablation: P, Q shared within an architecture only"
     options_of: ClassVar[str | None] = "fedmosaic"
 
-    def block_weights(self, weights: Tensor, same_model: Tensor) -> Tensor:
-        return restrict(weights, same_model)
+    def block_weights(
+        self, weights: Tensor, same_model: Tensor, own: Tensor | None = None
+    ) -> Tensor:
+        return restrict(weights, same_model, own)
 
 
 class _PartlyShared(FedMosaic):

@@ -9,11 +9,14 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from fedmosaic.algorithms.rows import DiskRows, MemoryRows, Rows
+from fedmosaic.algorithms.storage import FLOAT, Storage
 from fedmosaic.errors import UpdateError
 
 
@@ -56,15 +59,22 @@ class Layout:
         Raises:
             UpdateError: their names or shapes are not those of the layout.
         """
+        return torch.cat(self.parts(tensors, whose))
+
+    def parts(self, tensors: Mapping[str, Tensor], whose: str) -> list[Tensor]:
+        """Return the row of :meth:`flatten` in parts, which may be views of the tensors."""
         found = Layout.of(tensors)
         if found != self:
             pairs = zip(self.entries, found.entries, strict=False)
             differing = next((f"{a} / {b}" for a, b in pairs if a != b), "other names")
             raise UpdateError(f"{whose}: its tensors do not fit those of the others: {differing}")
-        if not self.entries:
-            return torch.empty(0)
-        parts = [tensors[name].detach().reshape(-1).float().cpu() for name, _ in self.entries]
-        return torch.cat(parts)
+        values = [tensors[name].detach().reshape(-1).float().cpu() for name, _ in self.entries]
+        return values or [torch.empty(0)]
+
+    @property
+    def values(self) -> int:
+        """Return the length of a row."""
+        return sum(math.prod(shape) for _, shape in self.entries)
 
     def split(self, row: Tensor) -> dict[str, Tensor]:
         """Return the named tensors of a row; the inverse of :meth:`flatten`."""
@@ -79,15 +89,26 @@ class ServerState:
     """Keep what the server remembers between rounds: a row of values for each key and client.
 
     A row may also belong to no client, such as an average; it is put and read without a client.
+    A matrix is held in memory as long as all fit into the storage's limit, else in files.
 
     Args:
         roster: names of all clients; matrices have their rows in this order.
+        storage: limit and files; None: everything is held in memory.
+        sizes: number of clients by architecture, to make room for; others: the whole roster.
     """
 
-    def __init__(self, roster: Sequence[str]) -> None:
+    def __init__(
+        self,
+        roster: Sequence[str],
+        storage: Storage | None = None,
+        sizes: Mapping[str, int] | None = None,
+    ) -> None:
         self.roster = list(roster)
-        self._rows: dict[StateKey, dict[str | None, Tensor]] = {}
+        self.storage = storage or Storage()
+        self._sizes = sizes or {}
+        self._rows: dict[StateKey, Rows] = {}
         self._layouts: dict[StateKey, Layout] = {}
+        self._reserved: dict[StateKey, int | None] = {}
 
     def put(self, key: StateKey, tensors: Mapping[str, Tensor], client: str | None = None) -> None:
         """Store the tensors of a client under a key in place of earlier ones.
@@ -102,7 +123,11 @@ class ServerState:
         """
         layout = self._layouts.setdefault(key, Layout.of(tensors))
         whose = f"{key.kind} of client {client!r}" if client else key.kind
-        self._rows.setdefault(key, {})[client] = layout.flatten(tensors, whose)
+        parts = layout.parts(tensors, whose)
+        if key not in self._rows:
+            count = self._sizes.get(key.architecture or "", len(self.roster))
+            self._rows[key] = self._room(key, 1 if client is None else count)
+        self._rows[key].put(client, parts)
 
     def put_matrix(
         self, key: StateKey, like: StateKey, clients: Sequence[str], matrix: Tensor
@@ -113,20 +138,81 @@ class ServerState:
             key: names the matrix.
             like: the key whose layout the columns have.
             clients: the clients of the rows, in order.
-            matrix: float32 [clients, values].
+            matrix: float32 [clients, values]; nobody may write to it afterwards.
         """
-        self._layouts[key] = self._layouts[like]
-        self._rows[key] = dict(zip(clients, matrix, strict=True))
+        layout = self._layouts[like]
+        self.drop(key)
+        self._layouts[key] = layout
+        rows = self._room(key, len(clients), matrix)
+        if isinstance(rows, DiskRows):
+            rows.write(clients, 0, matrix)
+        else:
+            rows = MemoryRows.of(clients, matrix, self.storage)
+        self._rows[key] = rows
+
+    def new_rows(self, key: StateKey, like: StateKey, count: int) -> Rows:
+        """Return room for rows, still empty, in place of all earlier rows of the key.
+
+        Args:
+            key: names the matrix.
+            like: the key whose layout the columns have.
+            count: number of rows that will be written.
+        """
+        layout = self._layouts[like]
+        self.drop(key)
+        self._layouts[key] = layout
+        self._rows[key] = self._room(key, count)
+        return self._rows[key]
+
+    def fits(self, key: StateKey, like: StateKey, count: int) -> bool:
+        """Return whether all rows of ``like`` and ``count`` new ones of ``key`` are in memory."""
+        size = count * self.values(like) * FLOAT - (self._reserved.get(key) or 0)
+        limit = self.storage.limit
+        return self.in_memory(like) and (limit is None or self.storage.used + size <= limit)
+
+    def drop(self, key: StateKey) -> None:
+        """Forget all rows of a key."""
+        rows = self._rows.pop(key, None)
+        if rows is not None:
+            rows.delete()
+        self.storage.release(self._reserved.pop(key, None) or 0)
+        self._layouts.pop(key, None)
+
+    def _room(self, key: StateKey, count: int, matrix: Tensor | None = None) -> Rows:
+        """Return a new place for rows: in memory if ``count`` of them fit, else in files."""
+        values = self._layouts[key].values
+        size = count * values * FLOAT
+        if not self.storage.reserve(size):
+            self._reserved[key] = None
+            return DiskRows(values, self.storage)
+        self._reserved[key] = size
+        return MemoryRows(values, self.storage, count if matrix is None else 0)
+
+    def in_memory(self, key: StateKey) -> bool:
+        """Return whether the rows of a key are held in memory."""
+        return isinstance(self._rows[key], MemoryRows)
 
     def clients(self, key: StateKey) -> list[str]:
         """Return the clients that have a row under the key, in roster order."""
-        rows = self._rows.get(key, {})
+        rows = set(self._rows[key].clients()) if key in self._rows else set()
         return [name for name in self.roster if name in rows]
 
+    def values(self, key: StateKey) -> int:
+        """Return the length of a row of the key."""
+        return self._layouts[key].values
+
     def matrix(self, key: StateKey) -> Tensor:
-        """Return the clients' rows in roster order, float32 [clients that have one, values]."""
-        rows = self._rows[key]
-        return torch.stack([rows[name] for name in self.clients(key)])
+        """Return the clients' rows in roster order, float32 [clients that have one, values].
+
+        It may be the stored matrix itself: nobody may write to it.
+        """
+        return self.read(key, self.clients(key))
+
+    def read(
+        self, key: StateKey, clients: Sequence[str], start: int = 0, stop: int | None = None
+    ) -> Tensor:
+        """Return columns ``start`` to ``stop`` of some clients' rows, [clients, columns]."""
+        return self._rows[key].read(clients, start, stop)
 
     def get(self, key: StateKey, client: str | None = None) -> dict[str, Tensor]:
         """Return a client's row as named tensors; empty if it has none.
@@ -135,33 +221,78 @@ class ServerState:
             key: names the matrix.
             client: whose row; None for the one that is no client's.
         """
-        row = self._rows.get(key, {}).get(client)
-        return {} if row is None else self._layouts[key].split(row)
+        rows = self._rows.get(key)
+        if rows is None or not rows.has(client):
+            return {}
+        return self._layouts[key].split(rows.row(client))
 
     def known_keys(self) -> list[StateKey]:
         """Return the keys under which something is stored, in the order of their first use."""
         return list(self._rows)
 
-    def state_dict(self) -> tuple[dict[str, Tensor], str]:
-        """Return tensors by name and a JSON text of keys and layouts, for a checkpoint."""
+    # --- checkpoints --------------------------------------------------------------------------
+    def state_dict(self, folder: Path | None = None) -> tuple[dict[str, Tensor], str]:
+        """Return tensors by name and a JSON text of keys and layouts, for a checkpoint.
+
+        Args:
+            folder: rows that have not changed since the last checkpoint, and those in files, are
+                linked into it. None: all rows are among the tensors.
+        """
         tensors = {}
         described = []
         for number, key in enumerate(sorted(self._rows, key=json.dumps)):
-            clients = sorted(self._rows[key], key=json.dumps)
-            layout = self._layouts[key].entries
-            described.append({"key": list(key), "clients": clients, "layout": layout})
-            for index, client in enumerate(clients):
-                tensors[f"{number}/{index}"] = self._rows[key][client]
+            rows = self._rows[key]
+            clients = sorted(rows.clients(), key=json.dumps)
+            entry: dict[str, Any] = {"key": list(key), "clients": clients}
+            entry |= {"layout": self._layouts[key].entries, "reserved": self._reserved[key]}
+            saved = rows.save(folder, f"rows-{number}") if folder else None
+            if saved is not None:
+                entry["saved"] = saved
+            else:
+                for index, client in enumerate(clients):
+                    tensors[f"{number}/{index}"] = rows.stored(client)
+            described.append(entry)
         return tensors, json.dumps(described)
 
-    def load_state_dict(self, tensors: Mapping[str, Tensor], layout: str) -> None:
-        """Restore what :meth:`state_dict` returned."""
-        self._rows, self._layouts = {}, {}
+    def load_state_dict(
+        self, tensors: Mapping[str, Tensor], layout: str, folder: Path | None = None
+    ) -> None:
+        """Restore what :meth:`state_dict` returned.
+
+        Raises:
+            CheckpointError: a file of rows is missing or was cut off.
+        """
+        for key in self.known_keys():
+            self.drop(key)
         for number, entry in enumerate(json.loads(layout)):
             key = StateKey(*entry["key"])
             entries = tuple((name, tuple(shape)) for name, shape in entry["layout"])
             self._layouts[key] = Layout(entries)
-            self._rows[key] = {
-                client: tensors[f"{number}/{index}"]
-                for index, client in enumerate(entry["clients"])
-            }
+            # What was in memory is in memory again, so that a resumed run computes the same way.
+            size = entry.get("reserved", 0)
+            self.storage.used += size or 0
+            self._reserved[key] = size
+            self._rows[key] = self._loaded(key, entry, tensors, number, folder)
+
+    def _loaded(
+        self,
+        key: StateKey,
+        entry: Mapping[str, Any],
+        tensors: Mapping[str, Tensor],
+        number: int,
+        folder: Path | None,
+    ) -> Rows:
+        """Return the rows of a key as a checkpoint's entry describes them."""
+        values, saved = self._layouts[key].values, entry.get("saved")
+        in_memory = self._reserved[key] is not None
+        if saved is not None:
+            assert folder is not None
+            found = DiskRows.load(values, self.storage, folder, saved)
+            return MemoryRows.loaded(found, self.storage) if in_memory else found
+        clients = entry["clients"]
+        room = MemoryRows(values, self.storage, len(clients) if in_memory else 0)
+        rows: Rows = room if in_memory else DiskRows(values, self.storage)
+        places = {name: place for place, name in enumerate(self.roster)}
+        for index in sorted(range(len(clients)), key=lambda at: places.get(clients[at], -1)):
+            rows.put(clients[index], [tensors[f"{number}/{index}"]])
+        return rows

@@ -11,6 +11,7 @@ from fedmosaic.config.models import ModelSettings
 from fedmosaic.config.relevance import RelevanceSettings
 from fedmosaic.config.run import Rehearsal, RunSettings, SignatureRecord
 from fedmosaic.config.scenario import Scenario
+from fedmosaic.config.server import ServerSettings
 from fedmosaic.config.training import BudgetSettings, MemorySettings, TrainSettings
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "RelevanceSettings",
     "RunSettings",
     "Scenario",
+    "ServerSettings",
     "Settings",
     "SignatureRecord",
     "TaskSpec",

@@ -73,3 +73,10 @@ class RelevanceSettings(Settings):
 
     top_k: int | None = Field(default=None, ge=1)
     """Number of most similar peers with a weight. None: all."""
+
+    candidates: int | None = Field(default=None, ge=0)
+    """Peers per client that are compared exactly, of more than ``server.dense_clients`` clients.
+
+    They are proposed by sketches of the signatures; used with ``top_k`` only. None: four times
+    ``top_k``, at least 64. 0: all pairs of clients are compared, as also with ``relative_tau``.
+    """

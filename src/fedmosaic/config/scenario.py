@@ -16,6 +16,7 @@ from fedmosaic.config.data import ClientSpec, DataSettings, TaskSpec, task_mappi
 from fedmosaic.config.evaluation import EvaluationSettings
 from fedmosaic.config.models import ModelSettings
 from fedmosaic.config.relevance import RelevanceSettings
+from fedmosaic.config.server import ServerSettings
 from fedmosaic.config.training import BudgetSettings, MemorySettings, TrainSettings
 from fedmosaic.errors import nearest
 
@@ -85,6 +86,9 @@ class Scenario(Settings):
 
     relevance: RelevanceSettings = RelevanceSettings()
     """Signatures and weights of RELA."""
+
+    server: ServerSettings = ServerSettings()
+    """Memory of the server."""
 
     evaluation: EvaluationSettings = EvaluationSettings()
     """Settings of the evaluation: measures, times and methods."""

@@ -23,7 +23,7 @@ class Callback:
         """Handle which modules carry adapters; see :func:`.placement.describe` for ``found``."""
 
     def round_started(self, round_number: int, clients: Sequence[str]) -> None:
-        """Handle the start of a round: the downloads of these clients are ready."""
+        """Handle the start of a round, in which these clients take part."""
 
     def client_finished(self, round_number: int, client: str, report: Mapping[str, Any]) -> None:
         """Handle a client's result; ``report`` is its line of the metrics file."""

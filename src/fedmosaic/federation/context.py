@@ -6,7 +6,9 @@ task families of other clients are refused unless the algorithm declares ``oracl
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +16,7 @@ from torch import Tensor
 
 from fedmosaic.algorithms.base import Member
 from fedmosaic.algorithms.state import ServerState
+from fedmosaic.algorithms.storage import Storage
 from fedmosaic.config import ClientSpec
 from fedmosaic.data import ClientStream
 from fedmosaic.data.example import Example
@@ -38,6 +41,11 @@ class ServerContext:
 
     Implements :class:`fedmosaic.algorithms.base.Server`.
 
+    Args:
+        runtime: settings, algorithm and models.
+        introductions: of the clients, by name.
+        folder: for files of what does not fit into ``server.memory``; None: a temporary one.
+
     Attributes:
         members: the clients, in roster order.
         state: the clients' tensors as matrices, part of every checkpoint.
@@ -45,13 +53,22 @@ class ServerContext:
         recorded: what the algorithm has recorded since the round began, by name.
     """
 
-    def __init__(self, runtime: Runtime, introductions: Mapping[str, Introduction]) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        introductions: Mapping[str, Introduction],
+        folder: Path | None = None,
+    ) -> None:
         self._runtime = runtime
         self.members: Sequence[Member] = [
             _member(client.name, introductions[client.name], runtime.algorithm.oracle)
             for client in runtime.scenario.clients
         ]
-        self.state = ServerState([member.name for member in self.members])
+        self.state = ServerState(
+            [member.name for member in self.members],
+            Storage(runtime.scenario.server.memory_bytes, folder),
+            Counter(member.architecture for member in self.members),
+        )
         self.round = 0
         self.recorded: dict[str, Any] = {}
 

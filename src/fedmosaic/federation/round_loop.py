@@ -6,24 +6,26 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fedmosaic.adapters.keys import in_scope
-from fedmosaic.algorithms import Message
 from fedmosaic.errors import CheckpointError, FedMosaicError, UpdateError
-from fedmosaic.evaluation import Record
 from fedmosaic.federation.callbacks import Callback
 from fedmosaic.federation.context import ServerContext
-from fedmosaic.federation.instructions import ClientResult, Instructions
+from fedmosaic.federation.exchange import Downloads, Results, Updates
+from fedmosaic.federation.instructions import Instructions
 from fedmosaic.federation.placement import describe
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.federation.runtime import Runtime
 from fedmosaic.federation.transport import Transport
-from fedmosaic.federation.wire import Schema, check, pack, read_tensors, unpack, write_tensors
+from fedmosaic.federation.wire import Schema, pack, read_tensors, write_tensors
 from fedmosaic.seeding import rng
 from fedmosaic.training.flops import FlopCounter
+
+ROWS = "server"
 
 
 @dataclass(frozen=True)
@@ -42,40 +44,6 @@ class Progress:
     checkpoint_seconds: float = 0.0
 
 
-@dataclass
-class Results:
-    """Collect what the clients of a round return.
-
-    Attributes:
-        updates: the accepted updates, by client.
-        refused: why a client has no accepted update, by client.
-        records: evaluation scores.
-        lines: one line of the metrics file for each client.
-    """
-
-    updates: dict[str, Message] = field(default_factory=dict)
-    refused: dict[str, str] = field(default_factory=dict)
-    records: list[Record] = field(default_factory=list)
-    lines: list[dict[str, Any]] = field(default_factory=list)
-
-    def add(self, name: str, result: ClientResult, schema: Schema) -> None:
-        """Accept a client's result, or note why its update is refused."""
-        self.records += result.records
-        if result.update is not None:
-            try:
-                message = unpack(result.update)
-                check(message, schema)
-                self.updates[name] = message
-            except UpdateError as error:
-                self.refused[name] = f"update of client {name!r} refused: {error}"
-        elif result.failure:
-            self.refused[name] = f"client {name!r} has no update: {result.failure}"
-
-    def traffic(self) -> dict[str, int]:
-        """Return the bytes that all clients sent and received."""
-        return {way: sum(line["bytes"][way] for line in self.lines) for way in ("up", "down")}
-
-
 class RoundLoop:
     """Run the rounds of a federation.
 
@@ -88,6 +56,7 @@ class RoundLoop:
 
     Attributes:
         server: what the algorithm sees of the server.
+        members: the clients by name.
         schemas: what an update of each client must contain, by client.
         progress: how far the run is.
         data: hash of the data that the run works on, which checkpoints name; empty if unknown.
@@ -106,7 +75,8 @@ class RoundLoop:
         self.folder = folder
         self.callback = callback
         introductions = transport.introduce()
-        self.server = ServerContext(runtime, introductions)
+        self.server = ServerContext(runtime, introductions, folder.server_rows)
+        self.members = {member.name: member for member in self.server.members}
         self.schemas = {name: found.schema for name, found in introductions.items()}
         _check_shared(self.schemas)
         self.progress = Progress()
@@ -123,8 +93,11 @@ class RoundLoop:
             found = describe(self.runtime)
             self.folder.write_placement(found)
             self.callback.adapters_placed(found)
-        while self.progress.rounds < self.settings.scenario.rounds:
-            self._round(self.progress.rounds)
+        try:
+            while self.progress.rounds < self.settings.scenario.rounds:
+                self._round(self.progress.rounds)
+        finally:
+            self.server.state.storage.close()
 
     def _round(self, number: int) -> None:
         started = time.perf_counter()
@@ -137,14 +110,14 @@ class RoundLoop:
         training = self.participants(number)
         instructions = self._instructions(number, training)
 
-        # 2. Make the downloads.
-        with counting:
-            downloads = self._downloads(instructions)
+        # 2. Downloads are made when their client's turn comes.
+        downloads = self._downloads(instructions, counting)
         server_seconds = time.perf_counter() - started
         self.callback.round_started(number, list(instructions))
 
-        # 3. Clients receive, train, evaluate and upload; their updates are checked.
+        # 3. Clients receive, train, evaluate and upload; their updates are checked and taken.
         results = self._exchange(number, instructions, downloads)
+        server_seconds += downloads.seconds + results.seconds
         if training and not results.updates:
             reasons = "; ".join(results.refused.values())
             raise FedMosaicError(f"round {number}: no usable update. {reasons}")
@@ -153,6 +126,7 @@ class RoundLoop:
         clock = time.perf_counter()
         with counting:
             self.algorithm.aggregate(self.server, results.updates)
+        results.updates.clear()
         server_seconds += time.perf_counter() - clock
 
         # 5. Write the metrics, then the checkpoint: it never counts lines that are not on disk.
@@ -206,27 +180,26 @@ class RoundLoop:
         """Return the round whose operations are counted: the first with downloads to receive."""
         return min(1, self.settings.scenario.rounds - 1)
 
-    def _downloads(self, instructions: Mapping[str, Instructions]) -> dict[str, bytes]:
-        return {
-            member.name: pack(self.algorithm.download(self.server, member))
-            for member in self.server.members
-            if member.name in instructions
-        }
+    def _downloads(
+        self, instructions: Mapping[str, Instructions], counting: AbstractContextManager[Any]
+    ) -> Downloads:
+        def make(name: str) -> bytes:
+            return pack(self.algorithm.download(self.server, self.members[name]))
+
+        return Downloads(make, instructions, counting)
 
     def _exchange(
-        self,
-        number: int,
-        instructions: Mapping[str, Instructions],
-        downloads: Mapping[str, bytes],
+        self, number: int, instructions: Mapping[str, Instructions], downloads: Downloads
     ) -> Results:
-        results = Results()
+        take = partial(self.algorithm.take, self.server)
+        results = Results(Updates(self.server.state.storage), take)
         for name, result in self.transport.exchange(instructions, downloads):
-            results.add(name, result, self.schemas[name])
+            results.add(self.members[name], result, self.schemas[name])
             line = {
                 "kind": "client",
                 "round": number,
                 "client": name,
-                "bytes": {"up": len(result.update or b""), "down": len(downloads[name])},
+                "bytes": {"up": len(result.update or b""), "down": downloads.sizes[name]},
                 **json.loads(json.dumps(result.figures())),
             }
             results.lines.append(line)
@@ -253,7 +226,7 @@ class RoundLoop:
         clock = time.perf_counter()
         with self.folder.checkpoint(rounds) as work:
             self.transport.save(work / "clients")
-            tensors, layout = self.server.state.state_dict()
+            tensors, layout = self.server.state.state_dict(work / ROWS)
             scalars = {"round": rounds, "lines": lines, "layout": layout, "data": self.data}
             write_tensors(work / "server.safetensors", tensors, scalars)
         return Progress(rounds, lines, time.perf_counter() - clock)
@@ -278,7 +251,7 @@ class RoundLoop:
 def restore_server(server: ServerContext, checkpoint: Path) -> tuple[int, int, str]:
     """Load the server's state from a checkpoint; return its rounds, metrics lines and data."""
     tensors, scalars = read_tensors(checkpoint / "server.safetensors")
-    server.state.load_state_dict(tensors, scalars["layout"])
+    server.state.load_state_dict(tensors, scalars["layout"], checkpoint / ROWS)
     server.round = int(scalars["round"])
     return server.round, int(scalars["lines"]), str(scalars.get("data", ""))
 

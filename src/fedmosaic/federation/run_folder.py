@@ -7,6 +7,7 @@
     placement.json         which modules carry adapters, which sites are shared
     metrics.jsonl          one line for each score, client turn and round
     checkpoints/round-k/   server and clients after k rounds (the two latest)
+    .server/               while the run goes on: what does not fit into ``server.memory``
     adapters/<client>/     adapters in the form that ``save_pretrained`` writes
     summary.json           the figures of a finished run
 """
@@ -53,6 +54,7 @@ class RunFolder:
         self._made: list[Path] = []
         self.metrics = path / "metrics.jsonl"
         self.checkpoints = path / "checkpoints"
+        self.server_rows = path / ".server"
 
     @classmethod
     def vacant(cls, path: Path) -> RunFolder:
@@ -145,6 +147,7 @@ class RunFolder:
         Only the process that continues the run may call this, since no other may be writing.
         """
         half = [*self.checkpoints.glob(".round-*"), *self.path.glob(".adapters.*")]
+        half += [self.server_rows] if self.server_rows.is_dir() else []
         for name in (
             "config.yaml",
             "data.safetensors",

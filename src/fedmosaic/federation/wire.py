@@ -40,8 +40,13 @@ def pack(message: Message) -> bytes:
     return packing.pack(message.tensors, message.scalars)
 
 
-def unpack(payload: bytes, limit: int = SIZE_LIMIT) -> Message:
+def unpack(payload: bytes, limit: int = SIZE_LIMIT, *, share: bool = False) -> Message:
     """Return the message in ``payload``.
+
+    Args:
+        payload: bytes of :func:`pack`.
+        limit: the most bytes that are accepted.
+        share: its tensors are views of the payload, to read only; else copies.
 
     Raises:
         UpdateError: more than ``limit`` bytes, or not a message.
@@ -49,7 +54,7 @@ def unpack(payload: bytes, limit: int = SIZE_LIMIT) -> Message:
     if len(payload) > limit:
         raise UpdateError(f"the message has {len(payload):,} bytes; at most {limit:,} are accepted")
     try:
-        return Message(*packing.unpack(payload))
+        return Message(*packing.unpack(payload, share=share))
     except ValueError as error:
         raise UpdateError(f"the message is damaged or not a fedmosaic message: {error}") from error
 

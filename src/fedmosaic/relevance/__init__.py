@@ -6,6 +6,7 @@ from fedmosaic.relevance.controls import (
     random_weights,
     uniform_weights,
 )
+from fedmosaic.relevance.peer_search import Peers, nearest_peers
 from fedmosaic.relevance.privacy import PrivacyMechanism, gaussian_delta, gaussian_epsilon
 from fedmosaic.relevance.signature import SignatureKind, ema, signature_kind, signature_model
 from fedmosaic.relevance.signature_model import SignatureModel
@@ -19,6 +20,7 @@ from fedmosaic.relevance.weights import (
 )
 
 __all__ = [
+    "Peers",
     "PrivacyMechanism",
     "SignatureKind",
     "SignatureModel",
@@ -26,6 +28,7 @@ __all__ = [
     "gaussian_delta",
     "gaussian_epsilon",
     "mix",
+    "nearest_peers",
     "overlap_weights",
     "permuted_weights",
     "random_weights",

@@ -75,17 +75,39 @@ def relevance_weights(
         raise ConfigError(f"relevance.tau is {tau}; it must be > 0")
     if top_k is not None and top_k < 1:
         raise ConfigError(f"relevance.top_k is {top_k}; it must be >= 1")
-    n = len(similarity)
     if missing is None:
         missing = similarity.diagonal() == 0
-    own = torch.eye(n, dtype=torch.bool, device=similarity.device)
-    allowed = ~own if exclude_self and n > 1 else torch.ones_like(own)
+    own = torch.eye(len(similarity), dtype=torch.bool, device=similarity.device)
+    if not exclude_self:
+        own = torch.zeros_like(own)
+    return weights_of_rows(similarity, own, missing, missing, tau, top_k)
 
+
+def weights_of_rows(
+    similarity: Tensor,
+    own: Tensor,
+    missing: Tensor,
+    without: Tensor,
+    tau: float,
+    top_k: int | None = None,
+) -> Tensor:
+    """Return some rows of :func:`relevance_weights`.
+
+    Args:
+        similarity: [b, n].
+        own: [b, n] bool, True where the column is the row's own client.
+        missing: [n] bool, clients without a signature.
+        without: [b] bool, whether the row's client has none.
+        tau: temperature.
+        top_k: number of most similar peers; None: all.
+    """
+    n = similarity.shape[1]
+    allowed = ~own if n > 1 else torch.ones_like(own)
     known = allowed & ~missing.unsqueeze(0)
     scores = similarity.double()
     average = scores.masked_fill(~known, 0.0).sum(1) / known.sum(1).clamp_min(1)
     scores = torch.where(known, scores, average.unsqueeze(1))
-    uniform_rows = missing.unsqueeze(1).expand(n, n)
+    uniform_rows = without.unsqueeze(1).expand_as(own)
     scores = scores.masked_fill(uniform_rows, 0.0).masked_fill(~allowed, -torch.inf)
     if top_k is not None and top_k < n:
         dropped = scores.sort(dim=1, descending=True, stable=True).indices[:, top_k:]
@@ -119,19 +141,22 @@ def similarity_std(similarity: Tensor) -> float:
     return deviation if deviation >= 1e-6 else 1.0
 
 
-def restrict(weights: Tensor, mask: Tensor) -> Tensor:
+def restrict(weights: Tensor, mask: Tensor, own: Tensor | None = None) -> Tensor:
     """Return the weights re-normalised among the allowed peers.
 
     Args:
-        weights: [n, n].
-        mask: [n, n] bool, True where row i may receive from column j.
+        weights: [b, m], a row for each receiving client.
+        mask: [b, m] bool, True where row i may receive from column j.
+        own: [b, m] bool, True where the column is the row's own client; None: the diagonal.
 
     Returns:
-        [n, n]; rows sum to 1. A row without any remaining weight has weight 1 for itself.
+        [b, m]; rows sum to 1. A row without any remaining weight has weight 1 for itself.
     """
     allowed = weights.double() * mask
     total = allowed.sum(dim=1, keepdim=True)
-    own = torch.eye(len(weights), dtype=allowed.dtype, device=allowed.device)
+    if own is None:
+        own = torch.eye(len(weights), dtype=torch.bool, device=allowed.device)
+    own = own.to(allowed.dtype)
     return torch.where(total > 0, allowed / total.where(total > 0, torch.ones_like(total)), own).to(
         weights.dtype
     )
