@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import warnings
@@ -16,11 +17,13 @@ from typing import Any
 import pytest
 import torch
 
+from fedmosaic.algorithms import PRESETS, algorithm_class, algorithm_names, describe
 from fedmosaic.cli import COMMANDS, build_parser, main
 from fedmosaic.cli.data import ACTIONS
 from fedmosaic.models import chat
 from fedmosaic.models.backbone import Backbone
 
+FINISHED = Path(__file__).parent / "federation" / "former_run"
 HEAVY = ("torch", "transformers", "peft", "numpy", "matplotlib", "pydantic", "rich", "jinja2")
 
 
@@ -40,6 +43,33 @@ print([name for name in {HEAVY} if name in sys.modules], time.process_time() - s
     )
     loaded, seconds = done.stdout.rsplit(maxsplit=1)
     assert loaded == "[]" and float(seconds) < 1
+
+
+def test_lists_and_tables_need_no_pytorch(tmp_path: Path) -> None:
+    """Cover what a user types between runs; a run's settings are written before, too."""
+    shutil.copytree(FINISHED, tmp_path / "run")
+    code = f"""
+import contextlib, io, sys
+import fedmosaic, fedmosaic.api.runs
+from fedmosaic.cli import main
+words = [["list", kind] for kind in ("algorithms", "scenarios", "models", "datasets")]
+words += [["show", {str(tmp_path / "run")!r}], ["show", "nowhere"], ["run", "nowhere"]]
+words += [["run", "--resume", "nowhere"], ["run"]]
+shown = io.StringIO()
+with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(shown):
+    status = [main(given) for given in words]
+heavy = ("torch", "transformers", "peft", "pandas", "pyarrow", "matplotlib", "tokenizers")
+print(status, [name for name in heavy if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[0, 0, 0, 0, 0, 2, 2, 2, 2] []\n", done.stderr
+
+
+def test_algorithms_are_listed_as_their_classes_say() -> None:
+    for name in algorithm_names():
+        kind = algorithm_class(name)
+        summary = PRESETS[name].summary if name in PRESETS else kind.summary
+        assert describe(name) == (name, summary, kind.paper)
 
 
 def test_every_command_and_option_has_a_help() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "fedmosaic"
 FLOORS = [
-    {"errors", "seeding", "files", "memory", "packing", "plain_warnings", "config"},
+    {"errors", "seeding", "files", "late_import", "memory", "packing", "plain_warnings", "config"},
     {"miniature.world"},
     {"models", "data"},
     {"miniature.benchmark"},

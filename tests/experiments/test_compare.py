@@ -161,11 +161,12 @@ def test_it_continues_after_kill_9(small: Path, tmp_path: Path) -> None:
     while not (cut / "checkpoints" / "round-0002").is_dir():
         assert parent.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
-    children = _children(parent.pid)
+    children = _children(parent.pid)  # the run itself, or what is forked for each run
+    runs = [child for server in children for child in _children(server)] or children
     os.kill(parent.pid, signal.SIGKILL)
     parent.wait()
-    assert len(children) == 1
-    while any(_alive(child) for child in children):
+    assert len(children) == len(runs) == 1
+    while any(_alive(child) for child in [*children, *runs]):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert (out / "sft" / "seed-0" / "summary.json").is_file() and not (

@@ -6,14 +6,16 @@ A new algorithm is a file beside this one and an entry in :data:`TABLE`.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from fedmosaic.algorithms.base import Algorithm
+from fedmosaic.algorithms.declared import declared
 from fedmosaic.algorithms.presets import PRESETS
 from fedmosaic.config import Scenario, renamed
 from fedmosaic.config.load import merge, parse
 from fedmosaic.errors import ConfigError, nearest
-from fedmosaic.models.architectures import architectures
+
+if TYPE_CHECKING:
+    from fedmosaic.algorithms.base import Algorithm
 
 TABLE = {
     "fedmosaic": "fedmosaic:FedMosaic",
@@ -76,23 +78,29 @@ def algorithm_class(name: str) -> type[Algorithm]:
     Raises:
         ConfigError: there is no algorithm of that name.
     """
-    _require_known(name)
-    if name in PRESETS:
-        name = PRESETS[name].algorithm
-    module, _, attribute = {**TABLE, **VARIANTS}[name].partition(":")
+    module, attribute = _home(name)
     found: type[Algorithm] = getattr(import_module(f"fedmosaic.algorithms.{module}"), attribute)
     return found
 
 
 def describe(name: str) -> AlgorithmInfo:
-    """Return name, summary and source of an algorithm or preset.
+    """Return name, summary and source of an algorithm or preset, without importing it.
 
     Raises:
         ConfigError: there is no algorithm of that name.
     """
-    kind = algorithm_class(name)
-    summary = PRESETS[name].summary if name in PRESETS else kind.summary
-    return AlgorithmInfo(name, summary, kind.paper)
+    module, attribute = _home(name)
+    summary = PRESETS[name].summary if name in PRESETS else declared(module, attribute, "summary")
+    return AlgorithmInfo(name, summary, declared(module, attribute, "paper"))
+
+
+def _home(name: str) -> tuple[str, str]:
+    """Return the module in this package and the class of an algorithm or preset."""
+    _require_known(name)
+    if name in PRESETS:
+        name = PRESETS[name].algorithm
+    module, _, attribute = {**TABLE, **VARIANTS}[name].partition(":")
+    return module, attribute
 
 
 def scenario_for(name: str, scenario: Scenario) -> Scenario:
@@ -166,6 +174,8 @@ def _require_known(name: str, where: str = "") -> None:
 
 
 def _require_one_rank(name: str, scenario: Scenario) -> None:
+    from fedmosaic.models.architectures import architectures  # imports PyTorch
+
     first: dict[str, tuple[str, int]] = {}
     architecture_of = architectures(scenario.models_used)
     for number, client in enumerate(scenario.clients):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +18,8 @@ from fedmosaic.config.load import parse
 from fedmosaic.errors import CheckpointError, ConfigError, nearest
 from fedmosaic.experiments.stored import read_comparison
 from fedmosaic.federation.beginning import begun
+from fedmosaic.federation.processes import ForkServer, fork_server
+from fedmosaic.federation.resources import expects_workers
 from fedmosaic.federation.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -63,12 +66,12 @@ def run(
     content = {"name": name, "algorithm": algorithm, "seed": seed, "scenario": chosen, **options}
     settings = parse(RunSettings, content, "run")
     path = Path(out) if out is not None else default_folder(settings)
-    with begun(settings, path) as (folder, recorded):
+    with begun(settings, path) as (folder, recorded), _server(recorded) as server:
         from fedmosaic.experiments.equal_compute import resolve_budget
         from fedmosaic.federation.run import start
 
         callback = _callback(recorded, path, progress, callbacks)
-        return start(folder, recorded, callback, resolve_budget)
+        return start(folder, recorded, callback, resolve_budget, server)
 
 
 def resume(
@@ -96,13 +99,17 @@ def resume(
     """
     path = Path(folder)
     _, settings = RunFolder.open(path)
-    from fedmosaic.experiments.equal_compute import resolve_budget
-    from fedmosaic.federation.run import resume as resume_run
+    with _server(settings) as server:
+        from fedmosaic.experiments.equal_compute import resolve_budget
+        from fedmosaic.federation.run import resume as resume_run
 
-    callback = _callback(settings, path, progress, callbacks)
-    return resume_run(
-        path, callback, accept_data_change=accept_data_change, resolve_budget=resolve_budget
-    )
+        return resume_run(
+            path,
+            _callback(settings, path, progress, callbacks),
+            accept_data_change=accept_data_change,
+            resolve_budget=resolve_budget,
+            server=server,
+        )
 
 
 def show(folder: str | Path) -> Mapping[str, Any]:
@@ -185,6 +192,11 @@ def default_folder(settings: RunSettings) -> Path:
         number += 1
         path = base.with_name(f"{base.name}-{number}")
     return path
+
+
+def _server(settings: RunSettings) -> AbstractContextManager[ForkServer | None]:
+    """Return the process that imports everything for the workers, while this one does the same."""
+    return fork_server("fedmosaic.federation.workers", expects_workers(settings))
 
 
 def _callback(

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import queue
 import subprocess
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from fedmosaic.config import RunSettings
+from fedmosaic.errors import CheckpointError
+from fedmosaic.experiments.job_server import JOB, job_server, job_variables
+from fedmosaic.federation.processes import ForkServer, start_process
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.memory import available_memory
 
@@ -148,6 +149,7 @@ class _Grid:
     ) -> None:
         self.waiting = list(waiting)
         self.features = features
+        self.server = job_server([job.settings for job in self.waiting])
         self.parallel = parallel
         self.listener = listener
         self.running: list[_Process] = []
@@ -159,7 +161,7 @@ class _Grid:
         while self.waiting or self.running:
             while self.waiting and self._has_room():
                 job = self.waiting.pop(0)
-                self.running.append(_Process(job, self.events, self.features))
+                self.running.append(_Process(job, self.events, self.features, self.server))
                 self.listener.job_started(job)
             self._handle(*self.events.get())
         return self.failures
@@ -206,6 +208,8 @@ class _Grid:
         self.listener.job_failed(job, reason)
 
     def close(self) -> None:
+        if self.server is not None:
+            self.server.close()  # first: processes that it has not started yet need no wait
         for process in self.running:
             process.close()
 
@@ -221,28 +225,20 @@ class _Process:
         job: Job,
         events: queue.Queue[tuple[_Process, dict[str, Any] | None]],
         features: Path | None,
+        server: ForkServer | None = None,
     ) -> None:
         self.job = job
         self.memory = 0
         self.of = job.settings.scenario.rounds
         self.failed = ""
         job.folder.parent.mkdir(parents=True, exist_ok=True)
-        threads = {"OMP_NUM_THREADS": str(job.settings.threads)} if job.settings.threads else {}
-        environment = {
-            "OMP_WAIT_POLICY": "PASSIVE",
-            "TOKENIZERS_PARALLELISM": "false",
-            **os.environ,
-            **threads,
-        }
         with job.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "fedmosaic.experiments.job"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
+            self.process = start_process(
+                JOB,
+                server,
+                environment=job_variables(job.settings.threads),
                 stderr=log,
-                env=environment,
-                text=True,
-                start_new_session=True,  # Ctrl-C reaches only this process, which closes the pipe
+                new_session=True,  # Ctrl-C reaches only this process, which closes the pipe
             )
         settings = with_known_rehearsal(job).model_dump(mode="json")
         assert self.process.stdin is not None
@@ -252,7 +248,7 @@ class _Process:
                 "settings": settings,
                 "features": features and str(features),
             }
-            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.write(json.dumps(request).encode() + b"\n")
             self.process.stdin.flush()
         except OSError:
             self.failed = "its process could not be started"
@@ -261,7 +257,7 @@ class _Process:
     def _listen(self, events: queue.Queue[tuple[_Process, dict[str, Any] | None]]) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            if line.endswith("\n"):  # a killed process may leave half a line
+            if line.endswith(b"\n"):  # a killed process may leave half a line
                 events.put((self, json.loads(line)))
         events.put((self, None))
 
@@ -283,7 +279,9 @@ def with_known_rehearsal(job: Job) -> RunSettings:
     A rehearsal does not depend on the seed.
     """
     for config in sorted(job.folder.parent.glob("seed-*/config.yaml")):
-        known = RunFolder.open(config.parent)[1].rehearsal
+        known = None
+        with contextlib.suppress(CheckpointError):  # a run that is refused now removes its folder
+            known = RunFolder.open(config.parent)[1].rehearsal
         if known is not None:
             return job.settings.model_copy(update={"rehearsal": known})
     return job.settings

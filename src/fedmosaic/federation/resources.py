@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import os
 
-import torch
-
 from fedmosaic.config import RunSettings, Scenario
-from fedmosaic.models.loading import resolve_device
 
 
 def only_miniatures(scenario: Scenario) -> bool:
@@ -24,8 +21,21 @@ def parallel_processes(scenario: Scenario) -> int:
     One for each core with miniatures on a CPU. One with real models, whose memory and device
     are better not divided.
     """
+    from fedmosaic.models.options import resolve_device  # imports PyTorch
+
     on_cpu = resolve_device(scenario.models.device).type == "cpu"
     return (os.cpu_count() or 1) if only_miniatures(scenario) and on_cpu else 1
+
+
+def expects_workers(settings: RunSettings) -> bool:
+    """Return whether the run will have worker processes, if the device is a CPU.
+
+    In contrast to :func:`choose_workers` it does not look for a device, which needs PyTorch.
+    """
+    scenario = settings.scenario
+    on_cpu = scenario.models.device in ("auto", "cpu")
+    chosen = (os.cpu_count() or 1) if only_miniatures(scenario) and on_cpu else 1
+    return min(settings.workers or chosen, len(scenario.clients)) > 1
 
 
 def choose_workers(settings: RunSettings) -> int:
@@ -40,6 +50,10 @@ def prepare_torch(settings: RunSettings) -> None:
     The thread count is as set; else 1 for miniatures and torch's own choice for other models.
     Deterministic kernels give the same numbers for the same seed on CUDA, too.
     """
+    import torch
+
+    from fedmosaic.models.options import resolve_device
+
     threads = settings.threads or (1 if only_miniatures(settings.scenario) else 0)
     if threads:
         torch.set_num_threads(threads)

@@ -20,6 +20,7 @@ from fedmosaic.federation.data_record import DataRecord
 from fedmosaic.federation.item_check import check_items, trained_tasks
 from fedmosaic.federation.measure import measured_tasks
 from fedmosaic.federation.placement import settle_sites
+from fedmosaic.federation.processes import ForkServer
 from fedmosaic.federation.resources import choose_workers, prepare_torch
 from fedmosaic.federation.round_loop import RoundLoop
 from fedmosaic.federation.run_folder import RunFolder
@@ -88,6 +89,7 @@ def start(
     settings: RunSettings,
     callback: Callback | None = None,
     resolve_budget: ResolveBudget = steps_only,
+    server: ForkServer | None = None,
 ) -> Run:
     """Check everything, make the automatic choices, write them and run.
 
@@ -97,6 +99,7 @@ def start(
         callback: is notified of every event.
         resolve_budget: returns the settings with the steps and rounds that the budget allows, see
             :func:`fedmosaic.experiments.equal_compute.resolve_budget`.
+        server: is forked for the worker processes; None for fresh interpreters.
 
     Raises:
         FedMosaicError: names what is wrong, before any training.
@@ -106,7 +109,7 @@ def start(
     _check_views(runtime)
     runtime = runtime.with_settings(resolve(runtime, resolve_budget))
     record = DataRecord.of(runtime)
-    with _running(runtime, callback) as (transport, listener):
+    with _running(runtime, callback, server) as (transport, listener):
         loop = RoundLoop(runtime, transport, folder, listener)
         loop.data = record.id
         folder.write_data_record(record)
@@ -120,6 +123,7 @@ def resume(
     *,
     accept_data_change: bool = False,
     resolve_budget: ResolveBudget = steps_only,
+    server: ForkServer | None = None,
 ) -> Run:
     """Continue a run from its last checkpoint, or from its start if there is none yet.
 
@@ -131,6 +135,7 @@ def resume(
         callback: is notified of every event.
         accept_data_change: continue even if the data has other content than at the start.
         resolve_budget: as for :func:`start`.
+        server: as for :func:`start`.
 
     Raises:
         CheckpointError: no run folder, or one that cannot be continued.
@@ -144,18 +149,22 @@ def resume(
     folder.clear_leftovers()
     with continuable(path):
         if settings.settled:
-            return _go_on(folder, settings, callback, accept_data_change)
-        return start(folder, settings, callback, resolve_budget)
+            return _go_on(folder, settings, callback, accept_data_change, server)
+        return start(folder, settings, callback, resolve_budget, server)
 
 
 def _go_on(
-    folder: RunFolder, settings: RunSettings, callback: Callback | None, accept_data_change: bool
+    folder: RunFolder,
+    settings: RunSettings,
+    callback: Callback | None,
+    accept_data_change: bool,
+    server: ForkServer | None,
 ) -> Run:
     """Continue a run whose settings are settled."""
     prepare_torch(settings)
     runtime = Runtime(settings)
     record = data_to_continue(folder, runtime, accept_data_change)
-    with _running(runtime, callback) as (transport, listener):
+    with _running(runtime, callback, server) as (transport, listener):
         loop = RoundLoop(runtime, transport, folder, listener)
         loop.data = record.id
         checkpoint = folder.latest()
@@ -201,11 +210,13 @@ def resolve(runtime: Runtime, resolve_budget: ResolveBudget = steps_only) -> Run
 
 
 @contextmanager
-def _running(runtime: Runtime, callback: Callback | None) -> Iterator[tuple[Transport, Callback]]:
+def _running(
+    runtime: Runtime, callback: Callback | None, server: ForkServer | None
+) -> Iterator[tuple[Transport, Callback]]:
     """Yield the run's transport, which is closed at the end in any case."""
     listener = callback or Callback()
     count = choose_workers(runtime.settings)
-    transport: Transport = Workers(runtime, count) if count > 1 else InProcess(runtime)
+    transport: Transport = Workers(runtime, count, server) if count > 1 else InProcess(runtime)
     try:
         yield transport, listener
     finally:

@@ -1,6 +1,6 @@
 """Run clients in several processes of one machine, with the numbers of a single process.
 
-Each worker is this module in a fresh interpreter (``python -m fedmosaic.federation.workers``). It
+Each worker is this module in a process of its own (``python -m fedmosaic.federation.workers``). It
 owns some of the clients and answers requests on its standard input. A request and an answer are
 each a JSON header and one block of bytes. A worker whose parent is gone ends itself.
 """
@@ -26,6 +26,7 @@ from fedmosaic.config import RunSettings
 from fedmosaic.config.base import RECORDED
 from fedmosaic.errors import FedMosaicError
 from fedmosaic.federation.instructions import ClientResult, Instructions, Introduction
+from fedmosaic.federation.processes import ForkServer, start_process
 from fedmosaic.federation.resources import prepare_torch
 from fedmosaic.federation.runtime import Runtime
 from fedmosaic.federation.transport import InProcess
@@ -41,13 +42,21 @@ class Workers:
     """Reach clients in ``count`` worker processes; client k runs in worker k mod count.
 
     A client's own seeds decide its numbers, so they do not depend on ``count``.
+
+    Args:
+        runtime: the run.
+        count: number of processes.
+        server: is forked for each of them; None for fresh interpreters.
     """
 
-    def __init__(self, runtime: Runtime, count: int) -> None:
+    def __init__(self, runtime: Runtime, count: int, server: ForkServer | None = None) -> None:
+        self.server = server
         self.roster = [client.name for client in runtime.scenario.clients]
         settings = runtime.settings.model_dump_json()
         self.workers = [
-            _Worker(settings, [name for k, name in enumerate(self.roster) if k % count == index])
+            _Worker(
+                settings, [name for k, name in enumerate(self.roster) if k % count == index], server
+            )
             for index in range(count)
         ]
 
@@ -88,6 +97,8 @@ class Workers:
         self._ask_all({"do": "save_adapters", "folder": str(folder)})
 
     def close(self) -> None:
+        if self.server is not None:
+            self.server.close()  # first: processes that it has not started yet need no wait
         for worker in self.workers:
             worker.close()
 
@@ -101,10 +112,11 @@ class Workers:
 class _Worker:
     """Hold one worker process and the pipes to it."""
 
-    def __init__(self, settings: str, clients: Sequence[str]) -> None:
+    def __init__(
+        self, settings: str, clients: Sequence[str], server: ForkServer | None = None
+    ) -> None:
         self.clients = list(clients)
-        command = [sys.executable, "-m", "fedmosaic.federation.workers"]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.process = start_process("fedmosaic.federation.workers", server)
         self.send({"settings": settings, "clients": self.clients})
 
     def work(

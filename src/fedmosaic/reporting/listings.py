@@ -97,7 +97,7 @@ def _scenarios() -> Listing:
 
 
 def _models() -> Listing:
-    from fedmosaic.models.loading import bundled_names, locate
+    from fedmosaic.models.names import bundled_names, locate
     from fedmosaic.models.packaged import PACKAGED_MODELS
 
     columns = {
