@@ -92,10 +92,10 @@ def measure(tree: Path, arguments: Sequence[str]) -> dict[str, Any]:
         tree: a checkout of fedmosaic.
         arguments: those of ``fedmosaic``, without ``--out``.
     """
-    program = Path(__file__).with_name("profile_samples.py")
+    program = f"{Path(__file__).with_name('profile_samples.py').read_text()}\nsys.exit(main())"
     with tempfile.TemporaryDirectory() as folder:
         result, out = Path(folder) / "samples.json", Path(folder) / "run"
-        command = [sys.executable, "-P", str(program), str(result), *arguments]
+        command = [sys.executable, "-P", "-c", program, str(result), *arguments]
         environment = {**os.environ, "PYTHONPATH": str(tree / "src")}
         clock, began = time.perf_counter(), time.time()
         subprocess.run(

@@ -1,10 +1,9 @@
-"""Run ``fedmosaic`` and sample where its main process is: called by :mod:`benchmarks.cost.profile`.
+"""Run ``fedmosaic`` and sample where its main process is, for :mod:`benchmarks.cost.profile`.
 
-  python -P benchmarks/cost/profile_samples.py RESULT.json run miniature/quickstart ...
-
-It imports nothing of this package, so that it measures whichever version of fedmosaic is on the
-path. A thread looks at the main thread's stack every ten milliseconds. The time since the last look
-counts for the first of the phases below that the stack is in.
+The text of this file is the program of a process. It imports nothing of this package, so that it
+measures whichever version of fedmosaic is on the path. A thread looks at the main thread's stack
+every ten milliseconds. The time since the last look counts for the first of the phases below that
+the stack is in.
 """
 
 from __future__ import annotations
@@ -98,7 +97,3 @@ def main() -> int:
     }
     Path(sys.argv[1]).write_text(json.dumps(found))
     return status
-
-
-if __name__ == "__main__":
-    sys.exit(main())
