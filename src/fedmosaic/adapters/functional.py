@@ -8,7 +8,8 @@ pass, added in place to the output of the frozen linear layer.
 
 Shapes: x ``[..., d_in]``, W ``[d_out, d_in]``, A ``[r, d_in]``, B ``[d_out, r]``, P ``[r, r]``,
 Q ``[r]`` (None: adapters without Q), beta ``[1]``; n is the number of tokens. Without W the passes
-return only the change of the output, for base layers that are not plain linear layers. They give
+return only the change of the output, for base layers that are not plain linear layers. With
+``frozen`` the products with W are computed by it, with the same bits. They give
 gradients for x, the local adapter and beta, never for W, the frozen A and B of Co-LoRA or the
 global adapter.
 """
@@ -23,6 +24,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
+
+from fedmosaic.adapters.frozen_products import FrozenProducts
 
 
 def colora_change(
@@ -74,6 +77,7 @@ class CoLoraPass(Function):
         q_global: Tensor | None,
         beta: Tensor | None,
         scale: float,
+        frozen: FrozenProducts | None = None,
     ) -> Tensor:
         """Compute the output; ``beta`` is None for a single adapter, then called the local one."""
         rows = x.reshape(-1, x.shape[-1])
@@ -85,9 +89,9 @@ class CoLoraPass(Function):
             p = torch.lerp(p_local, p_global, g)  # type: ignore[arg-type]
             q = None if q_local is None else torch.lerp(q_local, q_global, g)  # type: ignore[arg-type]
         u = torch.mm(z, p.t()) if q is None else torch.addmm(q, z, p.t())
-        y = _add_product(_frozen_output(rows, weight, bias), u, b.t(), scale)
+        y = _add_product(_frozen_output(rows, weight, bias, frozen), u, b.t(), scale)
         ctx.save_for_backward(z, weight, a, b, p, p_local, q_local, p_global, q_global, g)
-        ctx.scale, ctx.shape = scale, x.shape
+        ctx.scale, ctx.shape, ctx.frozen = scale, x.shape, frozen
         return y.view(*x.shape[:-1], y.shape[-1])
 
     @staticmethod
@@ -109,9 +113,9 @@ class CoLoraPass(Function):
                         dbeta, dq = dbeta + torch.dot(dq, q_global - q_local), dq.mul_(1 - g)
                     dbeta, dp = dbeta * g * (1 - g), dp.mul_(1 - g)
             if need_x:
-                through_base = None if weight is None else torch.mm(grad, weight)
+                through_base = _frozen_gradient(grad, weight, ctx.frozen)
                 dx = _add_product(through_base, torch.mm(v, p), a, ctx.scale).view(ctx.shape)
-        return dx, None, None, None, None, dp, dq, None, None, dbeta, None
+        return dx, None, None, None, None, dp, dq, None, None, dbeta, None, None
 
 
 class LoraPass(Function):
@@ -139,15 +143,17 @@ class LoraPass(Function):
         beta: Tensor | None,
         scale_local: float,
         scale_global: float,
+        frozen: FrozenProducts | None = None,
     ) -> Tensor:
         """Compute the output; ``beta`` is None for a single adapter, then called the local one."""
         rows = x.reshape(-1, x.shape[-1])
         ctx.scales, ctx.shape, ctx.rank = (scale_local, scale_global), x.shape, a_local.shape[0]
+        ctx.frozen = frozen
         a, b, factors = _stacked(a_local, b_local, a_global, b_global, beta, ctx.scales)
         z = torch.mm(rows, a.t())
         u = z if factors is None else z * factors
         alpha = scale_local if factors is None else 1.0
-        y = _add_product(_frozen_output(rows, weight, bias), u, b.t(), alpha)
+        y = _add_product(_frozen_output(rows, weight, bias, frozen), u, b.t(), alpha)
         saved_rows = rows if ctx.needs_input_grad[3] else None
         ctx.save_for_backward(saved_rows, z, weight, a_local, b_local, a_global, b_global, beta)
         return y.view(*x.shape[:-1], y.shape[-1])
@@ -179,9 +185,9 @@ class LoraPass(Function):
             if need_a:
                 da = torch.mm(v[:, :r].t(), rows).mul_(alpha)
             if need_x:
-                through_base = None if weight is None else torch.mm(grad, weight)
+                through_base = _frozen_gradient(grad, weight, ctx.frozen)
                 dx = _add_product(through_base, v, a, alpha).view(ctx.shape)
-        return dx, None, None, da, db, None, None, dbeta, None, None
+        return dx, None, None, da, db, None, None, dbeta, None, None, None
 
 
 def _stacked(
@@ -206,11 +212,24 @@ def _stacked(
     return torch.cat((a_local, a_global)), torch.cat((b_local, b_global), dim=1), torch.cat(factors)
 
 
-def _frozen_output(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor | None:
+def _frozen_output(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, frozen: FrozenProducts | None
+) -> Tensor | None:
     """Return ``W x + b``, or None without W."""
     if weight is None:
         return None
+    if frozen is not None:
+        return frozen.output(x)
     return torch.mm(x, weight.t()) if bias is None else torch.addmm(bias, x, weight.t())
+
+
+def _frozen_gradient(
+    grad: Tensor, weight: Tensor | None, frozen: FrozenProducts | None
+) -> Tensor | None:
+    """Return ``(dL/dy) W``, or None without W."""
+    if weight is None:
+        return None
+    return torch.mm(grad, weight) if frozen is None else frozen.gradient(grad)
 
 
 def _add_product(target: Tensor | None, left: Tensor, right: Tensor, scale: float) -> Tensor:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from fedmosaic.adapters.config import CoLoraConfig
+from fedmosaic.adapters.frozen_products import FrozenProducts
 from fedmosaic.adapters.functional import without_autocast
 from fedmosaic.adapters.merging import MergeableLinear
 from fedmosaic.adapters.placement import AdapterSite
@@ -80,6 +81,7 @@ class AdaptedLinear(MergeableLinear):
         self.colora_pair = (config.local_name, config.global_name)
         self.colora_gate = config.gate
         self.colora_gate_init = config.gate_init
+        self.frozen_products: FrozenProducts | None = None
         self._disable_adapters = False
         self._active_adapter = adapter_name
         self._make_parameters(config)

@@ -47,7 +47,10 @@ class CoLoraLinear(AdaptedLinear):
                 q_global = None if q_global is None else q_global * ratio
             beta = self.colora_beta[local].to(x.dtype)
         a, b = self._shared(x.dtype)
-        return CoLoraPass.apply(x, weight, bias, a, b, p, q, p_global, q_global, beta, scale)  # type: ignore[no-any-return]
+        frozen = None if linear is None else self.frozen_products
+        return CoLoraPass.apply(  # type: ignore[no-any-return]
+            x, weight, bias, a, b, p, q, p_global, q_global, beta, scale, frozen
+        )
 
     def _trained(self, name: str, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
         """Return P and Q of an adapter; None for an adapter without Q."""
@@ -155,7 +158,10 @@ class LoraLinear(AdaptedLinear):
             b_global = self.colora_B[received].to(x.dtype)
             beta = self.colora_beta[local].to(x.dtype)
             scales[1] = self.colora_scaling[received]
-        return LoraPass.apply(x, weight, bias, a, b, a_global, b_global, beta, *scales)  # type: ignore[no-any-return]
+        frozen = None if linear is None else self.frozen_products
+        return LoraPass.apply(  # type: ignore[no-any-return]
+            x, weight, bias, a, b, a_global, b_global, beta, *scales, frozen
+        )
 
     def _make_parameters(self, config: CoLoraConfig) -> None:
         self.colora_A = nn.ParameterDict()

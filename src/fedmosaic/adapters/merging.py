@@ -25,6 +25,7 @@ class MergeableLinear(nn.Module, BaseTunerLayer):
         get_base_layer: Callable[[], nn.Linear]
         get_base_weight: Callable[[], Tensor]
         set_base_weight: Callable[[Tensor], None]
+        frozen_products: object | None
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,6 +62,7 @@ class MergeableLinear(nn.Module, BaseTunerLayer):
         """
         names = [name for name in check_adapters_to_merge(self, adapter_names) if self.has(name)]
         factors = self.coefficients(names)
+        self.frozen_products = None  # made for the weight before merging
         for name in names:
             weight = self.get_base_weight().clone() if safe_merge else self.get_base_weight()
             weight = weight + self._change(name, factors[name]).to(weight.dtype)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fedmosaic.adapters import adapter_parameters
+from fedmosaic.adapters.frozen_products import pack_frozen_weights
 from fedmosaic.adapters.placement import Placement
 from fedmosaic.algorithms import Algorithm, make_algorithm, scenario_for
 from fedmosaic.alignment import Alignment, align
@@ -50,6 +51,8 @@ class AdaptedModel:
             config.base_model_name_or_path = backbone.name
         if checkpointing:
             recompute_activations(backbone.name, self.model.get_base_model())
+        if algorithm.scenario.train.packed_weights:
+            pack_frozen_weights(self.model)
         self.optimiser = Optimiser(algorithm.parameters(self.model), algorithm.scenario.train)
         self.parameters = {
             f"{name}/{key}": parameter

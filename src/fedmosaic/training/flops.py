@@ -33,6 +33,10 @@ def _dot(vector: Tensor, *_: Any, **__: Any) -> int:
     return 2 * prod(vector.shape)
 
 
+def _product(x: Tensor, *_: Any, out_val: Tensor, **__: Any) -> int:
+    return 2 * out_val.numel() * x.shape[-1]
+
+
 FORMULAS: dict[Any, Callable[..., int]] = {
     **flop_registry,
     aten.addmm_: flop_registry[aten.addmm],
@@ -42,6 +46,7 @@ FORMULAS: dict[Any, Callable[..., int]] = {
     aten.addmv: _added_matrix_vector,
     aten.addmv_: _added_matrix_vector,
     aten.dot: _dot,
+    torch.ops.mkldnn._linear_pointwise: _product,
     aten._scaled_dot_product_flash_attention_for_cpu: flop_registry[
         aten._scaled_dot_product_flash_attention
     ],
