@@ -172,22 +172,8 @@ class AdaptedLinear(MergeableLinear):
         return [name for name in self.active_adapters if self.has(name)]
 
     def _can_fuse(self, names: list[str], dtype: torch.dtype) -> bool:
-        """Return whether the base layer is a plain frozen linear layer that nothing hooks into."""
-        base = self.base_layer
-        if type(base) is not nn.Linear or base.weight.dtype != dtype or base.weight.requires_grad:
-            return False
-        if base.bias is not None and base.bias.requires_grad:
-            return False
-        if (
-            base._forward_hooks
-            or base._forward_pre_hooks
-            or base._backward_hooks
-            or base._backward_pre_hooks
-        ):
-            return False
-        if "forward" in base.__dict__:  # replaced by accelerate, which moves weights in and out
-            return False
-        return not (
+        """Return whether the base layer is plain, and no input feature is dropped."""
+        return is_plain_linear(self.base_layer, dtype) and not (
             self.training
             and any(isinstance(self.colora_dropout[name], nn.Dropout) for name in names)
         )
@@ -269,3 +255,20 @@ class AdaptedLinear(MergeableLinear):
 
     def __repr__(self) -> str:
         return "colora." + super().__repr__()
+
+
+def is_plain_linear(base: nn.Module, dtype: torch.dtype) -> bool:
+    """Return whether this is a plain frozen linear layer of that dtype that nothing hooks into."""
+    if type(base) is not nn.Linear or base.weight.dtype != dtype or base.weight.requires_grad:
+        return False
+    if base.bias is not None and base.bias.requires_grad:
+        return False
+    if (
+        base._forward_hooks
+        or base._forward_pre_hooks
+        or base._backward_hooks
+        or base._backward_pre_hooks
+    ):
+        return False
+    # Replaced by accelerate, which moves weights in and out.
+    return "forward" not in base.__dict__

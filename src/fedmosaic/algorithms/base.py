@@ -25,10 +25,10 @@ from fedmosaic.data import ClientStream
 from fedmosaic.data.example import Example
 from fedmosaic.errors import ConfigError
 from fedmosaic.models.backbone import Backbone
-from fedmosaic.training.loop import FitReport, Loss, StepHook, fit
+from fedmosaic.training.loop import FitReport, LocalTraining, Loss, StepHook, fit
 from fedmosaic.training.optimiser import ParameterGroup
 
-__all__ = ["Algorithm", "Client", "FitReport", "Loss", "Member", "Server", "fit"]
+__all__ = ["Algorithm", "Client", "FitReport", "LocalTraining", "Loss", "Member", "Server", "fit"]
 
 
 WITHIN_MODELS = "adapters between clients of one model, nothing between different models"
@@ -244,9 +244,17 @@ class Algorithm(ABC):
         """
         return
 
+    def local_training(self, client: Client) -> LocalTraining:
+        """Return what :meth:`train` does; by default ``steps`` steps."""
+        return LocalTraining(self.steps)
+
     def train(self, client: Client) -> FitReport:
-        """Train locally; by default ``steps`` steps on the client's stream."""
-        return client.fit(self.steps)
+        """Train as :meth:`local_training` says; if overridden, ``train.together`` is ignored."""
+        plan = self.local_training(client)
+        report = client.fit(plan.steps, each_step=plan.each_step)
+        if plan.at_end is not None:
+            plan.at_end()
+        return report
 
     @abstractmethod
     def upload(self, client: Client) -> Message:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fedmosaic.adapters import activate, read_state, write_state
 from fedmosaic.adapters.keys import in_scope
-from fedmosaic.algorithms.base import Algorithm, Client, FitReport, Member, Server
+from fedmosaic.algorithms.base import Algorithm, Client, LocalTraining, Member, Server
 from fedmosaic.algorithms.common.colora import build_colora
 from fedmosaic.algorithms.common.lora import parameter_groups
 from fedmosaic.algorithms.common.many_clients import weights_in_blocks
@@ -101,7 +101,7 @@ class FedMosaic(Algorithm):
             activate(client.model, *PAIR)
 
     # --- RELA, client half (section 4.1) ----------------------------------------------------------
-    def train(self, client: Client) -> FitReport:
+    def local_training(self, client: Client) -> LocalTraining:
         settings, signatures = self.scenario.relevance, self._signature_model(client)
         known = client.state.get("signature")
 
@@ -115,10 +115,11 @@ class FedMosaic(Algorithm):
                 before = None if known is None else to_device(known, gradient.device)
                 known = ema(before, gradient, settings.ema)
 
-        report = client.fit(self.steps, each_step=update_signature)
-        if known is not None:
-            client.state["signature"] = known.cpu()
-        return report
+        def keep_signature() -> None:
+            if known is not None:
+                client.state["signature"] = known.cpu()
+
+        return LocalTraining(self.steps, update_signature, keep_signature)
 
     def upload(self, client: Client) -> Message:
         settings = self.scenario.relevance

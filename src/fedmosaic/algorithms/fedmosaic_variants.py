@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fedmosaic.adapters import read_state, write_state
 from fedmosaic.adapters.keys import Scope, TensorKey, in_scope
-from fedmosaic.algorithms.base import Client, FitReport, Member, Server
+from fedmosaic.algorithms.base import Client, LocalTraining, Member, Server
 from fedmosaic.algorithms.fedmosaic import FedMosaic
 from fedmosaic.algorithms.message import Message
 from fedmosaic.alignment import Alignment
@@ -183,8 +183,8 @@ class NoCommunication(FedMosaic):
     def receive(self, client: Client, download: Message) -> None:
         write_state(client.model, "global", read_state(client.model, "local"))
 
-    def train(self, client: Client) -> FitReport:
-        return client.fit(self.steps)
+    def local_training(self, client: Client) -> LocalTraining:
+        return LocalTraining(self.steps)
 
     def upload(self, client: Client) -> Message:
         return Message()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
@@ -92,60 +92,79 @@ class LocalClient:
 
     def work(self, instructions: Instructions, download: bytes) -> ClientResult:
         """Take one turn: receive, evaluate, train, evaluate, and pack the update."""
-        result, laps = ClientResult(), Laps("receive", "train", "evaluate", "upload")
-        self.algorithm = self.runtime.algorithm_with(instructions.steps)
+        turn = self.begin(instructions)
         with self.turn():
-            self.context.round = instructions.round
             if instructions.train:
-                self._receive_and_train(instructions, download, result, laps)
-            if instructions.after:
-                result.records += self._evaluate(instructions, "after")
-                laps.end("evaluate")
-        laps.end("receive")
-        result.seconds, result.memory = laps.seconds, peak_memory()
-        return result
+                self.receive(turn, download)
+                self.train(turn, self.algorithm.train)
+            self.finish(turn)
+        return turn.result
 
-    def _receive_and_train(
-        self, instructions: Instructions, download: bytes, result: ClientResult, laps: Laps
-    ) -> None:
+    def begin(self, instructions: Instructions) -> ClientTurn:
+        """Begin a turn, in which :meth:`receive`, :meth:`train` and :meth:`finish` follow."""
+        self.algorithm = self.runtime.algorithm_with(instructions.steps)
+        self.context.round = instructions.round
         self.flops = FlopCounter(free=self.runtime.towers())
-        counting: AbstractContextManager[Any] = self.flops if instructions.count else nullcontext()
-        with counting:
+        return ClientTurn(instructions)
+
+    def receive(self, turn: ClientTurn, download: bytes) -> None:
+        """Take in what the server sent, and evaluate where that is asked for."""
+        with self.counting(turn.instructions):
             self.algorithm.receive(self.context, unpack(download))
         if self.algorithm.replaces_weights:
             self.adapted.optimiser.restart()
-        laps.end("receive")
-        if instructions.before:
-            result.records += self._evaluate(instructions, "before")
-            laps.end("evaluate")
-        self.stream.begin_round(instructions.round)
+        turn.laps.end("receive")
+        if turn.instructions.before:
+            turn.result.records += self._evaluate(turn.instructions, "before")
+            turn.laps.end("evaluate")
+        self.stream.begin_round(turn.instructions.round)
+
+    def train(self, turn: ClientTurn, training: Callable[[ClientContext], FitReport]) -> None:
+        """Train by a function and pack the update, or note why there is none."""
+        counting = self.counting(turn.instructions)
         try:
             with counting:
-                result.fit = self.trained()
-            laps.end("train")
+                turn.result.fit = self.trained(training)
+            turn.laps.end("train")
             with counting:
                 update = self.algorithm.upload(self.context)
-            result.update = pack(update)
-            laps.end("upload")
+            turn.result.update = pack(update)
+            turn.laps.end("upload")
         except TrainingError as error:
-            result.failure = str(error)
-        if instructions.count:
-            result.flops = {"total": self.flops.total, **self.flops.parts}
+            turn.result.failure = str(error)
+        if turn.instructions.count:
+            turn.result.flops = {"total": self.flops.total, **self.flops.parts}
+
+    def finish(self, turn: ClientTurn) -> None:
+        """Evaluate where that is asked for, and close the result."""
+        if turn.instructions.after:
+            turn.result.records += self._evaluate(turn.instructions, "after")
+            turn.laps.end("evaluate")
+        turn.laps.end("receive")
+        turn.result.seconds, turn.result.memory = turn.laps.seconds, peak_memory()
+
+    def counting(self, instructions: Instructions) -> AbstractContextManager[Any]:
+        """Count the operations inside the block where that is asked for."""
+        return self.flops if instructions.count else nullcontext()
 
     @contextmanager
     def turn(self) -> Iterator[ClientContext]:
         """Put this client's weights and moments into the adapted model, and back at the end."""
-        self._enter()
+        self.enter()
         yield self.context
         self._adapters = self.adapted.state()
         self._moments = self.adapted.optimiser.state()
 
-    def _enter(self) -> None:
+    def enter(self) -> None:
+        """Put this client's weights and moments into the adapted model."""
         self.adapted.load(self._adapters or self.adapted.fresh)
         self.adapted.optimiser.load(self._moments)
 
-    def trained(self) -> FitReport:
+    def trained(self, training: Callable[[ClientContext], FitReport] | None = None) -> FitReport:
         """Train locally, inside a turn.
+
+        Args:
+            training: trains the model; None: the algorithm's local training.
 
         Raises:
             TrainingError: training diverged. The client is then as it was before the turn, so that
@@ -153,7 +172,7 @@ class LocalClient:
         """
         before = dict(self.state)
         try:
-            fitted = self.algorithm.train(self.context)
+            fitted = (training or self.algorithm.train)(self.context)
             bad = not_finite(self.adapted.parameters)
             if bad is not None:
                 raise TrainingError(
@@ -162,7 +181,7 @@ class LocalClient:
                 )
         except TrainingError:
             self.state = before
-            self._enter()
+            self.enter()
             raise
         return fitted
 
@@ -242,6 +261,21 @@ class LocalClient:
             )
 
 
+class ClientTurn:
+    """Hold what a client's turn has led to so far.
+
+    Attributes:
+        instructions: what the server asked for.
+        result: what the server gets.
+        laps: wall time of the parts of the turn.
+    """
+
+    def __init__(self, instructions: Instructions) -> None:
+        self.instructions = instructions
+        self.result = ClientResult()
+        self.laps = Laps("receive", "train", "evaluate", "upload")
+
+
 class Laps:
     """Share out wall time among the named parts of a turn.
 
@@ -258,3 +292,7 @@ class Laps:
         now = time.perf_counter()
         self.seconds[part] += now - self._clock
         self._clock = now
+
+    def skip(self) -> None:
+        """Count the time since the last lap for no part."""
+        self._clock = time.perf_counter()

@@ -17,6 +17,7 @@ from fedmosaic.federation.beginning import begun, continuable
 from fedmosaic.federation.callbacks import Callback
 from fedmosaic.federation.data_change import data_to_continue
 from fedmosaic.federation.data_record import DataRecord
+from fedmosaic.federation.grouping import warn_of_obstacles
 from fedmosaic.federation.item_check import check_items, trained_tasks
 from fedmosaic.federation.measure import measured_tasks
 from fedmosaic.federation.placement import settle_sites
@@ -204,6 +205,7 @@ def resolve(runtime: Runtime, resolve_budget: ResolveBudget = steps_only) -> Run
     gc.freeze()  # examples stay for the whole run: collections need not visit them
     for note in runtime.tasks.notes():
         warnings.warn(note, stacklevel=2)
+    warn_of_obstacles(runtime)
     for model in scenario.models_used:
         runtime.alignment(model)
     return resolve_budget(runtime).model_copy(update={"settled": True})

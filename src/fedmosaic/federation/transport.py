@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Protocol
 
 from fedmosaic.federation.client import LocalClient
+from fedmosaic.federation.grouping import groups_of
 from fedmosaic.federation.instructions import ClientResult, Instructions, Introduction
 from fedmosaic.federation.runtime import Runtime
+from fedmosaic.federation.together import Together
 
 
 class Transport(Protocol):
@@ -52,6 +54,8 @@ class InProcess:
             for spec in runtime.scenario.clients
             if names is None or spec.name in names
         }
+        self.runtime = runtime
+        self._together = Together(runtime)
 
     def introduce(self) -> dict[str, Introduction]:
         return {name: client.introduce() for name, client in self.clients.items()}
@@ -59,9 +63,13 @@ class InProcess:
     def exchange(
         self, instructions: Mapping[str, Instructions], downloads: Mapping[str, bytes]
     ) -> Iterator[tuple[str, ClientResult]]:
-        for name, client in self.clients.items():
-            if name in instructions:
-                yield name, client.work(instructions[name], downloads[name])
+        roster = [name for name in self.clients if name in instructions]
+        ready: dict[str, ClientResult] = {}
+        for group in groups_of(self.runtime, roster, instructions):
+            members = [self.clients[name] for name in group]
+            ready |= self._together.work(members, instructions, downloads)
+            while roster and roster[0] in ready:
+                yield roster[0], ready.pop(roster.pop(0))
 
     def save(self, folder: Path) -> None:
         for name, client in self.clients.items():

@@ -8,6 +8,7 @@ each a JSON header and one block of bytes. A worker whose parent is gone ends it
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import queue
@@ -25,6 +26,7 @@ from fedmosaic import errors
 from fedmosaic.config import RunSettings
 from fedmosaic.config.base import RECORDED
 from fedmosaic.errors import FedMosaicError
+from fedmosaic.federation.grouping import groups_of
 from fedmosaic.federation.instructions import ClientResult, Instructions, Introduction
 from fedmosaic.federation.processes import ForkServer, start_process
 from fedmosaic.federation.resources import prepare_torch
@@ -55,7 +57,10 @@ class Workers:
         settings = runtime.settings.model_dump_json()
         self.workers = [
             _Worker(
-                settings, [name for k, name in enumerate(self.roster) if k % count == index], server
+                runtime,
+                settings,
+                [name for k, name in enumerate(self.roster) if k % count == index],
+                server,
             )
             for index in range(count)
         ]
@@ -113,8 +118,13 @@ class _Worker:
     """Hold one worker process and the pipes to it."""
 
     def __init__(
-        self, settings: str, clients: Sequence[str], server: ForkServer | None = None
+        self,
+        runtime: Runtime,
+        settings: str,
+        clients: Sequence[str],
+        server: ForkServer | None = None,
     ) -> None:
+        self.runtime = runtime
         self.clients = list(clients)
         self.process = start_process("fedmosaic.federation.workers", server)
         self.send({"settings": settings, "clients": self.clients})
@@ -123,17 +133,19 @@ class _Worker:
         self, instructions: Mapping[str, Instructions], downloads: Mapping[str, bytes], ready: Ready
     ) -> None:
         """Let the worker's clients take their turns; put each result or error into ``ready``."""
-        for name in self.clients:
-            if name not in instructions:
-                continue
-            request = {"do": "work", "client": name, "instructions": asdict(instructions[name])}
+        waiting = [name for name in self.clients if name in instructions]
+        for names in groups_of(self.runtime, waiting, instructions):
+            bodies = [downloads[name] for name in names]
+            asked = {name: asdict(instructions[name]) for name in names}
+            sizes = [len(body) for body in bodies]
             try:
-                self.send(request, downloads[name])
-                header, body = self.receive()
-                update = body if header["update"] else None
-                ready.put((name, ClientResult.from_json(header["result"], update)))
+                self.send({"do": "work", "instructions": asked, "sizes": sizes}, b"".join(bodies))
+                for name in names:
+                    header, body = self.receive()
+                    update = body if header["update"] else None
+                    ready.put((name, ClientResult.from_json(header["result"], update)))
             except BaseException as error:  # raised again in the thread that waits for it
-                ready.put((name, error))
+                ready.put((names[0], error))
                 return
 
     def send(self, header: Header, body: bytes = b"") -> None:
@@ -214,26 +226,32 @@ def _serve(requests: IO[bytes], results: IO[bytes]) -> None:
             if clients is None:
                 prepare_torch(settings)
                 clients = InProcess(Runtime(settings), set(first[0]["clients"]))
-            _write(results, *_answer(clients, header, body))
+            for answer in _answers(clients, header, body):
+                _write(results, *answer)
         except FedMosaicError as error:
             _write(results, {"error": type(error).__name__, "message": str(error)})
         except Exception:
             _write(results, {"error": "RuntimeError", "message": traceback.format_exc()})
 
 
-def _answer(clients: InProcess, header: Header, body: bytes) -> tuple[Header, bytes]:
+def _answers(clients: InProcess, header: Header, body: bytes) -> Iterator[tuple[Header, bytes]]:
     match header["do"]:
         case "introduce":
             found = {name: asdict(known) for name, known in clients.introduce().items()}
-            return {"introductions": found}, b""
+            yield {"introductions": found}, b""
         case "work":
-            instructions = Instructions(**header["instructions"])
-            result = clients.clients[header["client"]].work(instructions, body)
-            answer = {"update": result.update is not None, "result": result.to_json()}
-            return answer, result.update or b""
+            asked = {name: Instructions(**one) for name, one in header["instructions"].items()}
+            ends = list(itertools.accumulate(header["sizes"], initial=0))
+            downloads = {
+                name: body[start:end]
+                for name, (start, end) in zip(asked, itertools.pairwise(ends), strict=True)
+            }
+            for _, result in clients.exchange(asked, downloads):
+                answer = {"update": result.update is not None, "result": result.to_json()}
+                yield answer, result.update or b""
         case action:
             getattr(clients, action)(Path(header["folder"]))
-            return {}, b""
+            yield {}, b""
 
 
 def main() -> None:

@@ -106,6 +106,11 @@ class FlopCounter:
         finally:
             self._pause(-1)
 
+    def add(self, count: int, name: str) -> None:
+        """Add operations that were counted elsewhere, also to ``parts[name]``."""
+        self.total += count
+        self.parts[name] = self.parts.get(name, 0) + count
+
     def _pause(self, change: int) -> None:
         self._paused += change
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,6 +22,21 @@ Loss = Callable[[Any, Backbone, Batch], Tensor]
 
 StepHook = Callable[[int, Sequence[Example]], None]
 """Take the step number and the examples of a batch, before its optimiser step."""
+
+
+class LocalTraining(NamedTuple):
+    """State a plain local training: steps on the client's own stream, by the usual loss.
+
+    Attributes:
+        steps: number of optimiser steps.
+        each_step: called with the step number and its examples before each optimiser step. It may
+            use the client's state, but not its model, which may train for several clients at once.
+        at_end: called after the last step; the same holds.
+    """
+
+    steps: int
+    each_step: StepHook | None = None
+    at_end: Callable[[], None] | None = None
 
 
 @dataclass
@@ -100,7 +116,7 @@ def fit(
             report.seconds["hook"] += hooked - started
             report.seconds["compute"] += time.perf_counter() - hooked
     model.eval()
-    report.loss = _finite_mean(losses) if losses else 0.0
+    report.loss = mean_loss(losses) if losses else 0.0
     return report
 
 
@@ -108,10 +124,10 @@ def _next_batch(
     backbone: Backbone, next_examples: Callable[[], Sequence[Example]], report: FitReport
 ) -> tuple[Sequence[Example], Batch]:
     """Fetch, encode and batch the next examples, and add the work to the report."""
-    started, tower_before = time.perf_counter(), _tower_seconds(backbone)
+    started, tower_before = time.perf_counter(), tower_seconds(backbone)
     examples = next_examples()
     batch = backbone.collate([backbone.encode(example) for example in examples])
-    tower = _tower_seconds(backbone) - tower_before
+    tower = tower_seconds(backbone) - tower_before
     report.seconds["data"] += time.perf_counter() - started - tower
     report.seconds["tower"] += tower
     report.samples += len(examples)
@@ -123,19 +139,28 @@ def _optimise(
     model: Any, backbone: Backbone, optimiser: Optimiser, batch: Batch, loss: Loss, factor: float
 ) -> Tensor:
     """Take one optimiser step and return the loss before it."""
-    try:
+    with reporting_full_memory(backbone):
         value = loss(model, backbone, batch)
         value.backward()
         optimiser.step(factor)
-    except torch.OutOfMemoryError as error:
-        raise FedMosaicError(
-            f"the device is out of memory with {backbone.name}: use a smaller train.batch_size, "
-            "models.gradient_checkpointing=true, models.dtype=bfloat16 or models.quantise=4bit"
-        ) from error
     return value.detach()
 
 
-def _finite_mean(losses: Sequence[Tensor]) -> float:
+@contextmanager
+def reporting_full_memory(backbone: Backbone) -> Iterator[None]:
+    """Raise FedMosaicError with the ways out where the block fills the device's memory."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise FedMosaicError(
+            f"the device is out of memory with {backbone.name}: use a smaller train.batch_size or "
+            "train.together, models.gradient_checkpointing=true, models.dtype=bfloat16 or "
+            "models.quantise=4bit"
+        ) from error
+
+
+def mean_loss(losses: Sequence[Tensor]) -> float:
+    """Return the mean of the steps' losses; raise TrainingError unless all are finite."""
     stacked = torch.stack(list(losses))
     if not torch.isfinite(stacked).all():
         raise TrainingError(
@@ -145,7 +170,8 @@ def _finite_mean(losses: Sequence[Tensor]) -> float:
     return float(stacked.mean())
 
 
-def _tower_seconds(backbone: Backbone) -> float:
+def tower_seconds(backbone: Backbone) -> float:
+    """Return the seconds that the model's vision tower has computed so far."""
     return backbone.images.seconds if backbone.images else 0.0
 
 

@@ -1,0 +1,245 @@
+"""Measure training clients of one architecture as one batch against one by one.
+
+  python -m benchmarks.cost.batched_clients [--pairs 10] [--threads 1] [--only NAME]
+
+The same clients take the same rounds twice, with ``train.together`` 1 and with all in one batch, in
+alternating order. A round is receiving nothing, 5 local steps and packing the update; there is no
+evaluation. Ratios are of one by one to together, of processor time and of wall time, their medians
+over the pairs: 2 is twice the throughput. After the last round all clients are evaluated on their
+own tasks. Clients have the tasks of ``miniature/hetero``, whose prompts differ in length; the
+random Llama has the sizes of SmolLM2 135M and texts of 40 words. Writes
+results/batched_clients.json.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import transformers
+
+from benchmarks.common.arguments import benchmark_parser
+from benchmarks.common.paths import write_result
+from fedmosaic.algorithms import Message
+from fedmosaic.config import RunSettings, Scenario
+from fedmosaic.config.load import load_scenario, parse
+from fedmosaic.federation.instructions import ClientResult, Instructions
+from fedmosaic.federation.runtime import Runtime
+from fedmosaic.federation.transport import InProcess
+from fedmosaic.federation.wire import pack
+from fedmosaic.models.backbone import Backbone
+from fedmosaic.seeding import rng
+
+STEPS = 5
+LARGE = "random-llama-135m"
+SIZES: dict[str, Any] = {
+    "hidden_size": 576,
+    "intermediate_size": 1536,
+    "num_hidden_layers": 30,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "vocab_size": 49152,
+    "tie_word_embeddings": True,
+}
+
+
+class Case(NamedTuple):
+    """Describe clients that train.
+
+    Attributes:
+        model: their model.
+        algorithm: their algorithm.
+        clients: their number.
+        batch: examples of a client in a step.
+    """
+
+    model: str
+    algorithm: str
+    clients: int
+    batch: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.model.split('/')[-1]} {self.algorithm} {self.clients}x{self.batch}"
+
+
+CASES = [
+    *(
+        Case(f"miniature/{model}", algorithm, 4, 4)
+        for model in ("llama-8x96", "qwen2-10x112", "llama-12x128")
+        for algorithm in ("fedmosaic", "fedavg")
+    ),
+    Case("miniature/qwen2-10x112", "fedmosaic", 2, 4),
+    Case("miniature/qwen2-10x112", "fedmosaic", 8, 4),
+    Case("miniature/qwen2-10x112", "fedmosaic", 4, 8),
+    Case(LARGE, "fedmosaic", 4, 4),
+    Case(LARGE, "fedmosaic", 2, 4),
+]
+
+
+def measure(case: Case, pairs: int, folder: Path) -> dict[str, Any]:
+    """Return ratios and differences of one case."""
+    single = Runtime(settings_of(case, 1, pairs + 1, folder))
+    joint = single.with_settings(settings_of(case, case.clients, pairs + 1, folder))
+    sides = {"single": InProcess(single), "together": InProcess(joint)}
+    for side in sides.values():
+        side.introduce()
+    rows: list[dict[str, Any]] = []
+    for number in range(pairs + 1):
+        order = list(sides) if number % 2 else list(sides)[::-1]
+        found = {side: one_round(sides[side], number) for side in order}
+        losses = [found[side][0] for side in sides]
+        rows.append(
+            {
+                "processor": found["single"][1] / found["together"][1],
+                "wall": found["single"][2] / found["together"][2],
+                "loss": max(abs(losses[0][name] - losses[1][name]) for name in losses[0]),
+                "seconds": {side: found[side][1] for side in sides},
+            }
+        )
+    scores = [scores_of(side, pairs) for side in sides.values()]
+    measured = rows[1:]  # the first round builds models and encodes examples
+    return {
+        "clients": case.clients,
+        "batch_size": case.batch,
+        "algorithm": case.algorithm,
+        "processor_time_ratio": spread([row["processor"] for row in measured]),
+        "wall_time_ratio": spread([row["wall"] for row in measured]),
+        "processor_seconds_a_round": {
+            side: round(statistics.median(row["seconds"][side] for row in measured), 3)
+            for side in sides
+        },
+        "max_loss_difference": max(row["loss"] for row in rows),
+        "equal_scores": scores[0] == scores[1],
+    }
+
+
+def spread(values: list[float]) -> dict[str, Any]:
+    """Return median and quartiles."""
+    low, median, high = statistics.quantiles(values, n=4)
+    return {"median": round(median, 2), "quartiles": [round(low, 2), round(high, 2)]}
+
+
+def one_round(clients: InProcess, number: int) -> tuple[dict[str, float], float, float]:
+    """Return losses by client, processor seconds and wall seconds of a round."""
+    wall, processor = time.perf_counter(), time.process_time()
+    results = exchange(clients, Instructions(number))
+    processor, wall = time.process_time() - processor, time.perf_counter() - wall
+    losses = {name: result.fit.loss for name, result in results.items() if result.fit}
+    return losses, processor, wall
+
+
+def scores_of(clients: InProcess, number: int) -> list[float]:
+    """Return the scores of all clients on their own tasks."""
+    results = exchange(clients, Instructions(number, train=False, after=True, items=20))
+    return [record.value for result in results.values() for record in result.records]
+
+
+def exchange(clients: InProcess, asked: Instructions) -> Mapping[str, ClientResult]:
+    """Let all clients take a turn without a download."""
+    names = list(clients.clients)
+    nothing = pack(Message())
+    return dict(clients.exchange(dict.fromkeys(names, asked), dict.fromkeys(names, nothing)))
+
+
+def settings_of(case: Case, together: int, rounds: int, folder: Path) -> RunSettings:
+    """Return the settings of a run of the case's clients."""
+    hetero = load_scenario("miniature/hetero").model_dump(mode="json")
+    large = case.model == LARGE
+    clients = [
+        {
+            "name": f"client-{number}",
+            "model": str(folder / LARGE) if large else case.model,
+            "tasks": [f"texts-{number}.json"] if large else hetero["clients"][number]["tasks"],
+        }
+        for number in range(case.clients)
+    ]
+    content = {
+        **hetero,
+        "rounds": rounds,
+        "clients": clients,
+        "train": {
+            **hetero["train"],
+            "steps": STEPS,
+            "batch_size": case.batch,
+            "together": together,
+            **({"lr": 5e-4, "lr_shared": 1e-3, "lr_gate": 5e-4} if large else {}),
+        },
+        "relevance": {**hetero["relevance"], "model": "miniature/llama-8x96"},
+        "evaluation": {"every": 0, "others": False},
+        "algorithms": {},
+    }
+    if large:
+        write_large(folder)
+        content["data"] = {"root": str(folder), "public": "none", "train": 64, "test": 20}
+        content["relevance"]["model"] = str(folder / LARGE)
+    scenario = parse(Scenario, content, case.name)
+    return RunSettings(name=case.name, algorithm=case.algorithm, scenario=scenario)
+
+
+def write_large(folder: Path) -> None:
+    """Write the random Llama, with a miniature's tokenizer, and its tasks; once."""
+    if (folder / LARGE).exists():
+        return
+    tokenizer = Backbone.load("miniature/llama-8x96").tokenizer
+    torch.manual_seed(0)
+    special = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**SIZES, **special))
+    model.save_pretrained(folder / LARGE)
+    tokenizer.save_pretrained(folder / LARGE)
+    words = sorted(word for word in tokenizer.get_vocab() if word.isalpha())
+    for number in range(max(case.clients for case in CASES)):
+        draw = rng("batched clients", number)
+        items = [
+            {
+                "conversations": [
+                    {"from": "human", "value": " ".join(draw.choice(words, 40))},
+                    {"from": "gpt", "value": str(draw.choice(words))},
+                ]
+            }
+            for _ in range(100)
+        ]
+        (folder / f"texts-{number}.json").write_text(json.dumps(items))
+
+
+def main() -> None:
+    """Measure all cases and write the result."""
+    parser = benchmark_parser(__doc__)
+    parser.add_argument("--pairs", type=int, default=10, help="default: %(default)s")
+    parser.add_argument("--threads", type=int, default=1, help="default: %(default)s")
+    parser.add_argument("--only", default="", help="cases with this in their names; no result file")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    cases: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for case in CASES:
+            if options.only in case.name:
+                cases[case.name] = measure(case, options.pairs, Path(folder))
+                print(case.name, json.dumps(cases[case.name]), flush=True)
+    result = {
+        "command": "python -m benchmarks.cost.batched_clients"
+        f" --pairs {options.pairs} --threads {options.threads}",
+        "setting": f"rounds of {STEPS} local steps, LoRA of rank 16 on all projections, seed 0",
+        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+        "machine": {
+            "processor": platform.machine(),
+            "cores": os.cpu_count(),
+            "capability": torch.backends.cpu.get_cpu_capability(),
+            "load_average": round(os.getloadavg()[0], 1),
+        },
+        "cases": cases,
+    }
+    if not options.only:
+        write_result("batched_clients", result, indent=2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Choose the clients that train together (``train.together``), and say why others do not."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from fedmosaic.algorithms import Algorithm
+from fedmosaic.federation.instructions import Instructions
+from fedmosaic.federation.runtime import Runtime
+from fedmosaic.models.backbone import Backbone
+from fedmosaic.models.loading import resolve_device
+
+
+def groups_of(
+    runtime: Runtime, names: Sequence[str], instructions: Mapping[str, Instructions]
+) -> list[list[str]]:
+    """Divide clients into groups that train together, in the order of their first members.
+
+    Members of a group have one architecture and one rank, train in this round, and are at most
+    ``train.together``. Every other client is a group by itself.
+
+    Args:
+        runtime: what the clients share.
+        names: the clients, in roster order.
+        instructions: what each of them is asked for.
+    """
+    most = runtime.scenario.train.together
+    if most == 1:
+        return [[name] for name in names]
+    models = {client.name: client.model for client in runtime.scenario.clients}
+    found: list[list[str]] = []
+    unfilled: dict[Any, list[str]] = {}
+    for name in names:
+        asked = instructions[name]
+        if not asked.train or obstacle(runtime, models[name]):
+            found.append([name])
+            continue
+        key = (runtime.architecture(models[name]), runtime.scenario.rank_of(name), asked.steps)
+        if key not in unfilled or len(unfilled[key]) == most:
+            unfilled[key] = []
+            found.append(unfilled[key])
+        unfilled[key].append(name)
+    return found
+
+
+def warn_of_obstacles(runtime: Runtime) -> None:
+    """Say which clients train one by one although the settings ask for more."""
+    if runtime.scenario.train.together > 1:
+        reasons = [obstacle(runtime, model) for model in runtime.scenario.models_used]
+        for reason in dict.fromkeys(filter(None, reasons)):
+            warnings.warn(
+                f"train.together={runtime.scenario.train.together}: {reason}, so its clients train "
+                "one by one",
+                stacklevel=2,
+            )
+
+
+def obstacle(runtime: Runtime, model: str) -> str:
+    """Return why clients of a model cannot train together; empty if they can."""
+    algorithm, scenario = runtime.algorithm, runtime.scenario
+    if type(algorithm).train is not Algorithm.train:
+        return f"{algorithm.name} has a local training of its own"
+    if algorithm.shares_subspaces and scenario.adapter.gate == "input":
+        return f"adapter.gate=input mixes the adapters of {model} by the input"
+    if scenario.adapter.dropout and resolve_device(scenario.models.device).type != "cpu":
+        return f"only a CPU can drop the same units (adapter.dropout) of {model} as one by one"
+    if scenario.adapter.dropout and scenario.models.gradient_checkpointing:
+        return f"models.gradient_checkpointing would drop other units (adapter.dropout) of {model}"
+    drops: bool = runtime.cached(
+        f"dropout of {model}", lambda: _drops_units(runtime.backbone(model))
+    )
+    return f"{model} has dropout of its own" if drops else ""
+
+
+def _drops_units(backbone: Backbone) -> bool:
+    """Return whether a base model drops units in training, outside of its vision tower."""
+    towers = backbone.images.modules if backbone.images else []
+    frozen = {module for tower in towers for module in tower.modules()}
+    return any(
+        isinstance(value, float) and value > 0
+        for module in backbone.model.modules()
+        if module not in frozen
+        for name, value in vars(module).items()
+        if "drop" in name or (name == "p" and isinstance(module, nn.modules.dropout._DropoutNd))
+    )

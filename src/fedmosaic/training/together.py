@@ -1,0 +1,200 @@
+"""Train the adapters of several clients on one base model as one batch.
+
+Each client has examples, an optimiser and a learning rate schedule of its own. The loss of a step
+is the sum of the clients' own mean losses, so that every client's gradients are those of training
+by itself. A client whose loss is not finite disturbs no other.
+"""
+
+from __future__ import annotations
+
+import time
+from array import array
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fedmosaic.data.example import Example
+from fedmosaic.errors import TrainingError
+from fedmosaic.models.backbone import Backbone, Batch
+from fedmosaic.models.encoding import IGNORE, Encoded
+from fedmosaic.training.loop import (
+    FitReport,
+    StepHook,
+    mean_loss,
+    reporting_full_memory,
+    tower_seconds,
+)
+from fedmosaic.training.loss import answer_logits
+from fedmosaic.training.optimiser import Optimiser, schedule_factor
+
+
+class Stacked(Protocol):
+    """List what is needed of the clients' adapters (``adapters.stacked.StackedAdapters``)."""
+
+    def attached(self) -> AbstractContextManager[None]:
+        """Let the model compute with all clients' adapters inside the block."""
+
+    def describe_batch(
+        self,
+        rows: int,
+        columns: int,
+        own: Sequence[tuple[int, int]],
+        draws: Sequence[torch.Generator],
+    ) -> None:
+        """Say what the rows of the next forward pass are."""
+
+
+@dataclass
+class Trainee:
+    """Hold what one of the clients brings to a joint training.
+
+    Attributes:
+        optimiser: over its slices of the stacked parameters.
+        slices: these slices, by stacked parameter.
+        next_examples: returns the examples of its next batch.
+        dropout_seed: seeds the generator of what its adapters drop.
+        each_step: called before every optimiser step, inside ``counting``.
+        counting: counts the operations of ``each_step``.
+        losses: its loss at each step so far.
+        report: its work so far.
+    """
+
+    optimiser: Optimiser
+    slices: dict[nn.Parameter, nn.Parameter]
+    next_examples: Callable[[], Sequence[Example]]
+    dropout_seed: int
+    each_step: StepHook | None
+    counting: Callable[[], AbstractContextManager[Any]]
+    losses: list[Tensor] = field(default_factory=list)
+    report: FitReport = field(default_factory=FitReport)
+
+
+def fit_together(
+    model: Any,
+    backbone: Backbone,
+    adapters: Stacked,
+    trainees: Sequence[Trainee],
+    steps: int,
+    *,
+    first_step: int,
+    total_steps: int,
+    counting: Callable[[], AbstractContextManager[Any]],
+) -> list[FitReport | TrainingError]:
+    """Train all clients for ``steps`` optimiser steps each.
+
+    Args:
+        model: the model with its adapters.
+        backbone: encodes and batches the examples.
+        adapters: the clients' adapters, stacked in the order of the clients.
+        trainees: the clients.
+        steps: number of optimiser steps.
+        first_step: number of the first step in the whole run, for the learning-rate schedule.
+        total_steps: number of steps of the whole run, for the learning-rate schedule.
+        counting: counts the operations that the clients have in common.
+
+    Returns:
+        each client's report, with an equal share of the common time; or why its training failed.
+
+    Raises:
+        FedMosaicError: the memory of the device is full.
+    """
+    draws = [
+        torch.Generator(backbone.device).manual_seed(trainee.dropout_seed) for trainee in trainees
+    ]
+    model.train()
+    with adapters.attached():
+        for step in range(steps):
+            with counting():
+                taken = [trainee.next_examples() for trainee in trainees]
+                batch, own = _collate(backbone, taken, trainees)
+                adapters.describe_batch(len(batch) // len(own), batch.labels.shape[1], own, draws)
+            for trainee, examples in zip(trainees, taken, strict=True):
+                _call_hook(trainee, step, examples)
+            with counting(), reporting_full_memory(backbone):
+                _optimise(model, backbone, batch, trainees, first_step + step, total_steps)
+    model.eval()
+    return [_outcome(trainee, steps) for trainee in trainees]
+
+
+def _collate(
+    backbone: Backbone,
+    taken: Sequence[Sequence[Example]],
+    trainees: Sequence[Trainee],
+) -> tuple[Batch, list[tuple[int, int]]]:
+    """Return the batch of all clients, and each one's own number of rows and columns.
+
+    All have as many rows: a client with fewer examples repeats its last one without a label.
+    """
+    started, tower_before = time.perf_counter(), tower_seconds(backbone)
+    encoded = [[backbone.encode(example) for example in examples] for examples in taken]
+    most = max(len(own) for own in encoded)
+    filled = [one for own in encoded for one in (*own, *[_unlabelled(own[-1])] * (most - len(own)))]
+    batch = backbone.collate(filled)
+    tower = tower_seconds(backbone) - tower_before
+    data = time.perf_counter() - started - tower
+    for trainee, own in zip(trainees, encoded, strict=True):
+        trainee.report.seconds["data"] += data / len(trainees)
+        trainee.report.seconds["tower"] += tower / len(trainees)
+        trainee.report.samples += len(own)
+        trainee.report.tokens += len(own) * batch.labels.shape[1]
+    return batch, [(len(own), max(len(item.input_ids) for item in own)) for own in encoded]
+
+
+def _unlabelled(item: Encoded) -> Encoded:
+    return replace(item, labels=array("i", [IGNORE]) * len(item.labels))
+
+
+def _call_hook(trainee: Trainee, step: int, examples: Sequence[Example]) -> None:
+    if trainee.each_step is not None:
+        started = time.perf_counter()
+        with trainee.counting():
+            trainee.each_step(step, examples)
+        trainee.report.seconds["hook"] += time.perf_counter() - started
+
+
+def _optimise(
+    model: Any,
+    backbone: Backbone,
+    batch: Batch,
+    trainees: Sequence[Trainee],
+    step: int,
+    total_steps: int,
+) -> None:
+    """Take one optimiser step of each client."""
+    started = time.perf_counter()
+    losses = _own_losses(model, backbone, batch, len(trainees))
+    losses.sum().backward()  # type: ignore[no-untyped-call]
+    for stacked in trainees[0].slices:
+        if stacked.grad is not None:
+            for trainee, gradient in zip(trainees, stacked.grad.unbind(), strict=True):
+                trainee.slices[stacked].grad = gradient
+            stacked.grad = None
+    for trainee, loss in zip(trainees, losses.detach().unbind(), strict=True):
+        trainee.optimiser.step(schedule_factor(trainee.optimiser.settings, step, total_steps))
+        trainee.losses.append(loss)
+    seconds = (time.perf_counter() - started) / len(trainees)
+    for trainee in trainees:
+        trainee.report.seconds["compute"] += seconds
+
+
+def _own_losses(model: Any, backbone: Backbone, batch: Batch, clients: int) -> Tensor:
+    """Return each client's mean cross-entropy over its labelled tokens, float32 [clients]."""
+    logits, labels = answer_logits(model, backbone, batch)
+    each = functional.cross_entropy(
+        logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORE, reduction="none"
+    )
+    return each.view(clients, -1).sum(1) / (labels != IGNORE).view(clients, -1).sum(1)
+
+
+def _outcome(trainee: Trainee, steps: int) -> FitReport | TrainingError:
+    try:
+        trainee.report.loss = mean_loss(trainee.losses) if steps else 0.0
+    except TrainingError as error:
+        return error
+    trainee.report.steps = steps
+    return trainee.report

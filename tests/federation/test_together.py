@@ -1,0 +1,124 @@
+"""Test that clients that train as one batch get the numbers of training one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from fedmosaic.algorithms import Message
+from fedmosaic.config import RunSettings, Scenario
+from fedmosaic.config.load import parse
+from fedmosaic.federation.client import LocalClient
+from fedmosaic.federation.instructions import ClientResult, Instructions
+from fedmosaic.federation.runtime import Runtime
+from fedmosaic.federation.together import JointModel
+from fedmosaic.federation.transport import InProcess
+from fedmosaic.federation.wire import pack
+from tiny_scenario import TINY
+
+LLAMA, QWEN, LARGE = (
+    "miniature/llama-8x96",
+    "miniature/qwen2-10x112",
+    "miniature/llama-12x128",
+)
+TASKS = ("miniature/stages-0", "miniature/idiom-3", "miniature/stages-2")
+NOTHING = pack(Message())
+
+
+def federation(
+    algorithm: str, models: tuple[str, ...], together: int, **sections: Any
+) -> InProcess:
+    """Return the clients of a federation, named by letters, with the models in this order."""
+    content = {
+        key: dict(value) if isinstance(value, dict) else value for key, value in TINY.items()
+    }
+    content["clients"] = [
+        {"name": name, "model": model, "tasks": [task]}
+        for name, model, task in zip("abc", models, TASKS, strict=False)
+    ]
+    content["relevance"] = {"every": 2, "model": LLAMA}
+    content["evaluation"] = {"items": 3, "others": False}
+    content["train"] |= {"steps": 3, "together": together}
+    for section, values in sections.items():
+        if isinstance(values, dict):
+            content.setdefault(section, {}).update(values)
+        else:
+            content[section] = values
+    scenario = parse(Scenario, content, "together")
+    return InProcess(Runtime(RunSettings(name="t", algorithm=algorithm, scenario=scenario)))
+
+
+def play(clients: InProcess, rounds: range, absent: dict[int, str] | None = None) -> list[Any]:
+    """Let all clients take part in these rounds, but for the absent one of a round."""
+    found = []
+    for number in rounds:
+        asked = {
+            name: Instructions(number, after=True, items=3, count=number == 1)
+            for name in clients.clients
+            if name != (absent or {}).get(number)
+        }
+        found.append(dict(clients.exchange(asked, dict.fromkeys(asked, NOTHING))))
+    return found
+
+
+def require_same(
+    together: list[dict[str, ClientResult]], single: list[dict[str, ClientResult]]
+) -> None:
+    for jointly, one in zip(together, single, strict=True):
+        assert list(jointly) == list(one)
+        for name, result in jointly.items():
+            expected = one[name]
+            assert result.fit and expected.fit
+            assert result.fit.loss == pytest.approx(expected.fit.loss, abs=1e-5)
+            assert (result.fit.steps, result.fit.samples) == (
+                expected.fit.steps,
+                expected.fit.samples,
+            )
+            assert [record.value for record in result.records] == [
+                r.value for r in expected.records
+            ]
+
+
+def require_same_states(jointly: LocalClient, expected: LocalClient) -> None:
+    for kind in ("_adapters", "_moments", "state"):
+        found, wanted = getattr(jointly, kind), getattr(expected, kind)
+        assert list(found) == list(wanted)
+        for key, value in wanted.items():
+            torch.testing.assert_close(found[key], value, rtol=1e-2, atol=2e-4, msg=key)
+    assert str(jointly.stream.state_dict()) == str(expected.stream.state_dict())
+
+
+@pytest.fixture(autouse=True)
+def joint_sizes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """The sizes of the groups that trained together."""
+    sizes: list[int] = []
+    train = JointModel.train
+
+    def noted(self: JointModel, clients: Any, turns: Any) -> Any:
+        sizes.append(len(clients))
+        return train(self, clients, turns)
+
+    monkeypatch.setattr(JointModel, "train", noted)
+    yield sizes
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "model"),
+    [("fedmosaic", LLAMA), ("fedmosaic", QWEN), ("fedmosaic", LARGE), ("fedavg", QWEN)],
+)
+def test_losses_and_choices_are_those_of_one_by_one(
+    algorithm: str, model: str, joint_sizes: list[int]
+) -> None:
+    """With dropout, which draws the same units, and in a round that counts operations."""
+    jointly, single = (federation(algorithm, (model,) * 3, together) for together in (4, 1))
+    found, expected = play(jointly, range(2)), play(single, range(2))
+    assert joint_sizes == [3, 3]
+    require_same(found, expected)
+    for name, client in jointly.clients.items():
+        require_same_states(client, single.clients[name])
+        counted, wanted = found[1][name].flops, expected[1][name].flops
+        assert counted and wanted and 0.9 < counted["total"] / wanted["total"] < 2
+        assert counted["steps"] == counted["total"]
