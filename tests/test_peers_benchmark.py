@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 import fedmosaic
+from benchmarks.common.paths import RESULTS, read_result
 from benchmarks.peers import prepare as preparing
 from benchmarks.peers.compare_peers import difference, fedmosaic_results, peer_results, run_program
 from benchmarks.peers.process_tree import measure
 from benchmarks.peers.programs import APP, PROGRAMS, lines_of_code, missing, settings_for_peers
+from benchmarks.peers.tables import DOCUMENT, page, reading, table
 from tiny_config import SIZES
 
 CLIENTS, ROUNDS = 2, 2
@@ -52,7 +54,7 @@ def test_peft_by_hand_learns_what_fedmosaic_learns(
     mine, theirs = fedmosaic_results(ours), peer_results(out)
     assert mine["loss"] == pytest.approx(theirs["loss"], abs=1e-5)
     assert mine["accuracy"] == pytest.approx(theirs["accuracy"])
-    assert difference(mine["weights"], theirs["weights"]) < 1e-5
+    assert difference(mine["weights"], theirs["weights"]) < 1e-4
     # The same weights mean nothing if none was trained.
     trained = [value for key, value in theirs["weights"].items() if "lora_B" in key]
     assert all(float(value.abs().max()) > 1e-3 for value in trained)
@@ -63,7 +65,7 @@ def test_peft_by_hand_learns_what_fedmosaic_learns(
 )
 def test_flower_learns_what_fedmosaic_learns(prepared: preparing.Prepared, ours: Path) -> None:
     found = run_program(PROGRAMS["flower"], prepared, prepared.folder / "flower" / "out")
-    assert difference(fedmosaic_results(ours)["weights"], found["weights"]) < 1e-5
+    assert difference(fedmosaic_results(ours)["weights"], found["weights"]) < 1e-4
 
 
 def test_the_app_of_flower_has_the_settings_of_the_scenario(prepared: preparing.Prepared) -> None:
@@ -77,6 +79,14 @@ def test_the_app_of_flower_has_the_settings_of_the_scenario(prepared: preparing.
     committed = preparing.scenario_of(app["clients"], app["rounds"])
     text = (preparing.HERE / "scenario.yaml").read_text()
     assert committed == preparing.yaml.safe_load(text)
+
+
+def test_the_published_comparison_is_what_its_figures_give() -> None:
+    result = read_result("peers")
+    assert page(result) == (RESULTS / "peers.md").read_text()
+    shown = DOCUMENT.read_text()
+    assert f"<!-- peers -->\n{table(result)}\n<!-- end of peers -->" in shown
+    assert f"<!-- peers reading -->\n{reading(result)}\n<!-- end of peers reading -->" in shown
 
 
 def test_every_step_has_a_batch_of_training_items(prepared: preparing.Prepared) -> None:

@@ -65,10 +65,18 @@ class RunSettings(Settings):
     """Seed of every random draw of the run."""
 
     threads: int = Field(default=0, ge=0)
-    """Torch threads per process. 0: chosen by the machine."""
+    """Torch threads per process. 0: one if every client's model is a bundled miniature.
+
+    With other models 0 leaves the choice to torch, which takes all cores in each process; with
+    several ``workers``, set it to the cores divided by them.
+    """
 
     workers: int = Field(default=0, ge=0)
-    """Processes that train clients in parallel. 0: chosen by the machine."""
+    """Processes that train clients in parallel, each with models of its own in memory.
+
+    0: one for each core if every client's model is a bundled miniature and they run on a CPU, else
+    a single process, in which the clients take turns.
+    """
 
     trackers: tuple[str, ...] = ("tensorboard",)
     """Experiment trackers of the run: ``tensorboard``, ``wandb``, ``trackio`` or ``mlflow``."""
