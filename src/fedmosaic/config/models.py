@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from fedmosaic.config.base import Settings
 
 
@@ -41,6 +43,20 @@ class ModelSettings(Settings):
     """Run Python code that comes with a checkpoint, with your rights. Read it first.
 
     Needed for models that transformers does not know.
+    """
+
+    feature_memory: float = Field(default=1.0, ge=0)
+    """Most GiB of image features that are kept on a CUDA card.
+
+    The features that were unused for longest make room first. All are kept in a file too. On a CPU
+    it changes nothing.
+    """
+
+    tower_batch: int = Field(default=8, ge=1)
+    """Images that go through a vision tower together, on a CUDA card.
+
+    It applies to LLaVA models whose images all have one size. The tower of any other model, and
+    every tower on a CPU, takes the images of each example alone.
     """
 
     gradient_checkpointing: bool = False

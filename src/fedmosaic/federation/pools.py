@@ -44,6 +44,9 @@ class ModelPool:
             )
             backbone = Backbone.load(name, options)
             backbone.chat.time = self.time or backbone.chat.time
+            if backbone.images is not None and backbone.device.type == "cuda":
+                backbone.images.placed.limit = int(self.settings.feature_memory * 2**30)
+                backbone.images.run_together(self.settings.tower_batch)
             self._backbones[name] = backbone
         return self._backbones[name]
 

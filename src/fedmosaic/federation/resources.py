@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 
-from fedmosaic.config import RunSettings, Scenario
+from fedmosaic.config import ModelSettings, RunSettings, Scenario
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 def only_miniatures(scenario: Scenario) -> bool:
@@ -38,9 +40,28 @@ def expects_workers(settings: RunSettings) -> bool:
     return min(settings.workers or chosen, len(scenario.clients)) > 1
 
 
+def cards(models: ModelSettings) -> list[str]:
+    """Return the CUDA cards over which worker processes are spread, as CUDA names them.
+
+    There are none where the settings name one card or spread each model over all of them.
+    """
+    if models.device not in ("auto", "cuda") or models.device_map != "none":
+        return []
+    import torch
+
+    count = torch.cuda.device_count()
+    visible = os.environ.get(VISIBLE, "")
+    names = visible.split(",") if visible else [str(number) for number in range(count)]
+    return [name.strip() for name in names[:count]]
+
+
 def choose_workers(settings: RunSettings) -> int:
-    """Return the number of worker processes: as set, else chosen; at most one for each client."""
-    count = settings.workers or parallel_processes(settings.scenario)
+    """Return the number of worker processes: as set, else chosen; at most one for each client.
+
+    On a machine with several cards each gets one.
+    """
+    chosen = max(len(cards(settings.scenario.models)), parallel_processes(settings.scenario))
+    count = settings.workers or chosen
     return max(1, min(count, len(settings.scenario.clients)))
 
 
@@ -48,7 +69,8 @@ def prepare_torch(settings: RunSettings) -> None:
     """Set torch's thread count and, on CUDA, ask for deterministic kernels.
 
     The thread count is as set; else 1 for miniatures and torch's own choice for other models.
-    Deterministic kernels give the same numbers for the same seed on CUDA, too.
+    Deterministic kernels give the same numbers for the same seed on CUDA, too. Memory that they
+    write next need not be filled for that.
     """
     import torch
 
@@ -60,3 +82,4 @@ def prepare_torch(settings: RunSettings) -> None:
     if resolve_device(settings.scenario.models.device).type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -29,7 +29,7 @@ from fedmosaic.errors import FedMosaicError
 from fedmosaic.federation.grouping import groups_of
 from fedmosaic.federation.instructions import ClientResult, Instructions, Introduction
 from fedmosaic.federation.processes import ForkServer, start_process
-from fedmosaic.federation.resources import prepare_torch
+from fedmosaic.federation.resources import VISIBLE, cards, prepare_torch
 from fedmosaic.federation.runtime import Runtime
 from fedmosaic.federation.transport import InProcess
 from fedmosaic.federation.wire import Expected
@@ -43,7 +43,8 @@ STOP_SECONDS = 10
 class Workers:
     """Reach clients in ``count`` worker processes; client k runs in worker k mod count.
 
-    A client's own seeds decide its numbers, so they do not depend on ``count``.
+    A client's own seeds decide its numbers, so they do not depend on ``count``. Where there are
+    several cards (:func:`cards`), worker k sees card k mod their number and no other.
 
     Args:
         runtime: the run.
@@ -54,13 +55,14 @@ class Workers:
     def __init__(self, runtime: Runtime, count: int, server: ForkServer | None = None) -> None:
         self.server = server
         self.roster = [client.name for client in runtime.scenario.clients]
-        settings = runtime.settings.model_dump_json()
+        settings, found = runtime.settings.model_dump_json(), cards(runtime.scenario.models)
         self.workers = [
             _Worker(
                 runtime,
                 settings,
                 [name for k, name in enumerate(self.roster) if k % count == index],
                 server,
+                found[index % len(found)] if found else None,
             )
             for index in range(count)
         ]
@@ -123,10 +125,16 @@ class _Worker:
         settings: str,
         clients: Sequence[str],
         server: ForkServer | None = None,
+        card: str | None = None,
     ) -> None:
         self.runtime = runtime
         self.clients = list(clients)
-        self.process = start_process("fedmosaic.federation.workers", server)
+        # CUDA cannot be used in a fork of a process that has looked for cards.
+        self.process = start_process(
+            "fedmosaic.federation.workers",
+            server if card is None else None,
+            environment=None if card is None else {VISIBLE: card},
+        )
         self.send({"settings": settings, "clients": self.clients})
 
     def work(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 
 from fedmosaic.adapters.coverage import adapted
 from fedmosaic.config import AdapterSettings
@@ -60,9 +61,8 @@ def check_models(
 
 
 def _load(name: str, settings: CheckSettings) -> Backbone:
-    fields = settings.models.model_dump()
-    fields.pop("gradient_checkpointing")
-    return Backbone.load(name, ModelOptions(**fields))
+    chosen = {field.name: getattr(settings.models, field.name) for field in fields(ModelOptions)}
+    return Backbone.load(name, ModelOptions(**chosen))
 
 
 def _check_encoding(

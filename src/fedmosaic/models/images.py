@@ -15,16 +15,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils import _pytree as trees
 
 from fedmosaic.data.image import Image
 from fedmosaic.errors import ModelError
+from fedmosaic.models.device_features import DeviceFeatures
 from fedmosaic.models.digest import add_weights
 from fedmosaic.models.encoding import Tokens
 from fedmosaic.models.feature_cache import FeatureCache, StoredFeatures
 from fedmosaic.models.feature_database import FeatureDatabase
-from fedmosaic.models.host import to_device
+from fedmosaic.models.feature_trees import as_tensor, join, move
 from fedmosaic.models.processors import LastImages
 
 Unit = tuple[Image, ...]
@@ -59,6 +60,7 @@ class ImageFeatures:
 
     # All models of the process share these caches.
     _caches: dict[str, FeatureCache] = {}  # noqa: RUF012
+    placed = DeviceFeatures()
     database: FeatureDatabase | None = None
 
     def __init__(self, name: str, model: Any, processor: Any) -> None:
@@ -113,6 +115,9 @@ class ImageFeatures:
         )
         return next(found, torch.float32)
 
+    def run_together(self, size: int) -> None:
+        """Run the tower on so many images at once, where it can; here it cannot."""
+
     # --- tokens -------------------------------------------------------------------------------
     def tokenize(self, text: str, images: Unit, special: bool) -> Tokens:
         """Tokenize a text with one placeholder for each image, as the processor does.
@@ -141,7 +146,7 @@ class ImageFeatures:
                 if name in out and name in self.forward_names
             },
             by_image={
-                name: _tensor(value)
+                name: as_tensor(value)
                 for name, value in out.items()
                 if name in self.forward_names - set(OF_TEXT) and not name.startswith("pixel")
             },
@@ -210,14 +215,20 @@ class ImageFeatures:
     # --- features -----------------------------------------------------------------------------
     def outputs(self, units: Sequence[Unit], device: torch.device) -> dict[str, Any]:
         """Return ``mm_encoder_outputs`` of a forward pass, for the images of a batch in order."""
-        pieces = [self._find(unit) for unit in units]
+        pieces = [self._placed(unit, device) for unit in units]
         merged = {
-            name: _to(
-                _join([piece[name] for piece in pieces], layers=name.startswith("deep")), device
-            )
+            name: join([piece[name] for piece in pieces], layers=name.startswith("deep"))
             for name in pieces[0]
         }
         return {"image": SimpleNamespace(**{**dict.fromkeys(self.fields), **merged})}
+
+    def _placed(self, unit: Unit, device: torch.device) -> dict[str, Any]:
+        """Return the features of a unit on a device, by field."""
+        if device.type == "cpu":
+            return self._find(unit)
+        key = (self.fingerprint, unit_key(unit), device)
+        found: dict[str, Any] = self.placed.get(key, lambda: move(self._find(unit), device))
+        return found
 
     def _find(self, unit: Unit, processed: Callable[[], Any] | None = None) -> dict[str, Any]:
         """Return the features of a unit, by field."""
@@ -229,16 +240,25 @@ class ImageFeatures:
 
     def _stored(self, unit: Unit, processed: Callable[[], Any] | None = None) -> StoredFeatures:
         """Return the stored features of a unit, or compute them from the processor's output."""
-        key = "+".join(image.key for image in unit)
-        if key in self.cache:
-            return self.cache[key]
-        found = self.database.find(self.fingerprint, key) if self.database else None
-        if found is None:
-            found = self._compute(unit, processed)
-            if self.database:
-                self.database.add(self.fingerprint, key, found)
+        key = unit_key(unit)
+        if not self._is_known(unit):
+            self._keep(key, found := self._compute(unit, processed))
+            return found
+        return self.cache[key]
+
+    def _is_known(self, unit: Unit) -> bool:
+        """Return whether features are in the cache, or bring them there from the database."""
+        key = unit_key(unit)
+        if key not in self.cache and self.database:
+            found = self.database.find(self.fingerprint, key)
+            if found is not None:
+                self.cache[key] = found
+        return key in self.cache
+
+    def _keep(self, key: str, found: StoredFeatures) -> None:
+        if self.database:
+            self.database.add(self.fingerprint, key, found)
         self.cache[key] = found
-        return found
 
     def _compute(self, unit: Unit, processed: Callable[[], Any] | None) -> StoredFeatures:
         text = str(self.processor.image_token) * len(unit)
@@ -246,7 +266,7 @@ class ImageFeatures:
         first = next(self.modules[0].parameters())
         # All but the text: some towers take what get_image_features does not name (Pixtral).
         inputs = {
-            name: _tensor(value).to(first.device)
+            name: as_tensor(value).to(first.device)
             for name, value in out.items()
             if name not in OF_TEXT
         }
@@ -259,36 +279,14 @@ class ImageFeatures:
             output = self.inner.get_image_features(**inputs, return_dict=True)
         self.seconds += time.perf_counter() - started
         read = {name: output[name] for name in self.fields if output.get(name) is not None}
-        leaves, spec = trees.tree_flatten(_to(read, torch.device("cpu")))
+        leaves, spec = trees.tree_flatten(move(read, torch.device("cpu")))
         return StoredFeatures(tuple(leaves), trees.treespec_dumps(spec))
+
+
+def unit_key(unit: Unit) -> str:
+    """Return the name of a unit's features."""
+    return "+".join(image.key for image in unit)
 
 
 def _names(function: Any) -> set[str]:
     return set(inspect.signature(function).parameters)
-
-
-def _tensor(value: Any) -> Tensor:
-    from transformers import BatchFeature
-
-    tensor: Tensor = BatchFeature({"value": value}, tensor_type="pt")["value"]
-    return tensor
-
-
-def _to(tree: Any, device: torch.device) -> Any:
-    return trees.tree_map(lambda leaf: to_device(leaf, device), tree)
-
-
-def _join(values: Sequence[Any], layers: bool) -> Any:
-    """Join the features of several units.
-
-    Tensors are joined along their first dimension, lists of one tensor an image one after another.
-
-    Args:
-        values: The features of each unit.
-        layers: They are lists of one entry a layer, which are joined by layer.
-    """
-    if layers:
-        return [_join(entries, layers=False) for entries in zip(*values, strict=True)]
-    if isinstance(values[0], Tensor):
-        return torch.cat(list(values))
-    return [tensor for value in values for tensor in value]

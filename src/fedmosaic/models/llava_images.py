@@ -14,9 +14,10 @@ from torch import Tensor
 from fedmosaic.errors import ModelError
 from fedmosaic.models.digest import add_weights
 from fedmosaic.models.encoding import Tokens, tokenize_text
-from fedmosaic.models.feature_cache import StoredFeatures
+from fedmosaic.models.feature_cache import FeatureCache, StoredFeatures
 from fedmosaic.models.host import to_device
-from fedmosaic.models.images import ImageFeatures, Unit
+from fedmosaic.models.images import ImageFeatures, Unit, unit_key
+from fedmosaic.models.tower_batches import TowerBatches
 
 # Sizes (width, height) whose number of tokens would differ if it depended on the size.
 _SIZES = ((64, 64), (200, 40), (30, 300))
@@ -40,6 +41,7 @@ class LlavaImageFeatures(ImageFeatures):
     def __init__(self, name: str, model: Any, processor: Any, replacement: str) -> None:
         self.replacement = replacement
         super().__init__(name, model, processor)
+        self.tower = TowerBatches(name, self._selected, 1)
         self.tokens_per_image = replacement.count(processor.image_token)
 
     @property
@@ -66,47 +68,70 @@ class LlavaImageFeatures(ImageFeatures):
 
     def outputs(self, units: Sequence[Unit], device: torch.device) -> dict[str, Any]:
         """Return ``mm_encoder_outputs`` of a forward pass, for the images of a batch in order."""
-        selected = torch.stack([self._find(unit)["selected"] for unit in units])
+        self._compute_new(units)
+        selected = torch.stack([self._placed(unit, device)["selected"] for unit in units])
         projector = self.inner.multi_modal_projector
         weight = next(p for p in projector.parameters() if p.is_floating_point())
         with torch.no_grad():
-            projected = projector(to_device(selected, device).to(weight.dtype))
+            projected = projector(selected.to(weight.dtype))
         from transformers.modeling_outputs import BaseModelOutputWithPooling
 
         return {"image": BaseModelOutputWithPooling(pooler_output=list(projected))}
 
+    def run_together(self, size: int) -> None:
+        """Run the tower on so many images at once; see :class:`TowerBatches`."""
+        self.tower.size = size
+        if size > 1:  # other kernels, whose features are not stored with those of single images
+            self.fingerprint += f"@{size}"
+            self.cache = self._caches.setdefault(self.fingerprint, FeatureCache())
+
+    def _compute_new(self, units: Sequence[Unit]) -> None:
+        """Run the tower on images that are not known yet, where it takes several at once."""
+        if self.tower.size > 1:
+            new = {unit_key(unit): unit for unit in units if not self._is_known(unit)}
+            for key, features in zip(new, self._features(list(new.values())), strict=True):
+                self._keep(key, StoredFeatures((features,), ""))
+
     def _compute(self, unit: Unit, processed: Callable[[], Any] | None) -> StoredFeatures:
         """Run the tower on one image.
 
-        Each image goes through the tower alone. In a batch its last bits would depend on the other
-        images, and with them every number of a run on the order in which images first appear.
+        Each image goes through the tower alone, or in batches of one size. In a batch of any size
+        its last bits would depend on the other images, and with them every number of a run on the
+        order in which images first appear.
         """
-        config, tower = self.model.config, self.inner.vision_tower
-        pictures = [image.load() for image in unit]
+        return StoredFeatures((self._features([unit])[0],), "")
+
+    def _features(self, units: Sequence[Unit]) -> list[Tensor]:
+        """Run the tower on images and return their features in main memory."""
+        if not units:
+            return []
+        first = next(self.inner.vision_tower.parameters())
+        pictures = [image.load() for unit in units for image in unit]
         pixels = self.processor.image_processor(pictures, return_tensors="pt")["pixel_values"]
         started = time.perf_counter()
         with torch.no_grad():
-            first = next(tower.parameters())
-            output = tower(pixels.to(first.device, self.dtype), output_hidden_states=True)
-        states = _selected(output.hidden_states, config.vision_feature_layer)
-        if config.vision_feature_select_strategy == "default":
-            states = [state[:, 1:] for state in states]
-        features = torch.cat(states, dim=-1)[0].cpu()
+            found = self.tower(to_device(pixels.to(self.dtype), first.device)).cpu()
         self.seconds += time.perf_counter() - started
-        if len(features) != self.tokens_per_image:
+        if found.shape[1] != self.tokens_per_image:
             raise ModelError(
                 f"the processor of {self.name} writes {self.tokens_per_image} tokens for an image, "
-                f"but its vision tower gives {len(features)} features: give the folder the "
+                f"but its vision tower gives {found.shape[1]} features: give the folder the "
                 "processor of this model (preprocessor_config.json, processor_config.json)"
             )
-        return StoredFeatures((features,), "")
+        return list(found)
+
+    def _selected(self, pixels: Tensor) -> Tensor:
+        """Return what enters the projector, for the pixels of n images."""
+        config = self.model.config
+        states = self.inner.vision_tower(pixels, output_hidden_states=True).hidden_states
+        layer = config.vision_feature_layer
+        chosen = [states[index] for index in ([layer] if isinstance(layer, int) else layer)]
+        if config.vision_feature_select_strategy == "default":
+            chosen = [state[:, 1:] for state in chosen]
+        return torch.cat(chosen, dim=-1)
 
     def _find(self, unit: Unit, processed: Callable[[], Any] | None = None) -> dict[str, Any]:
         return {"selected": self._stored(unit, processed).tensors[0]}
-
-
-def _selected(states: Sequence[Tensor], layer: int | list[int]) -> list[Tensor]:
-    return [states[index] for index in ([layer] if isinstance(layer, int) else layer)]
 
 
 def find_image_features(name: str, model: Any, processor: Any) -> ImageFeatures:

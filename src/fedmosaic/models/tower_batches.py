@@ -1,0 +1,65 @@
+"""Run a vision tower on several images at once, with features that do not depend on the others."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from fedmosaic.seeding import generator
+
+Tower = Callable[[Tensor], Tensor]
+"""Function from the pixels of n images [n, …] to their features [n, …]."""
+
+
+class TowerBatches:
+    """Run a tower on batches of one size, filled up with copies of their last image.
+
+    Kernels are chosen by the size of a batch, so a size that changed would change the last bits of
+    features, and every number of a run would depend on the order in which images first appear. With
+    one size they could still depend on an image's place. This is tried once for each shape of
+    images, on random ones: where any bit differs, each image goes through the tower alone.
+
+    Args:
+        name: Name of the model, for the warning.
+        tower: The tower.
+        size: Images of a batch; 1: each goes alone.
+    """
+
+    def __init__(self, name: str, tower: Tower, size: int) -> None:
+        self.name = name
+        self.tower = tower
+        self.size = size
+        self._tried: set[tuple[int, ...]] = set()
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Return the features of n images."""
+        if self.size > 1 and tuple(pixels.shape[1:]) not in self._tried:
+            self._try(pixels)
+        parts = []
+        for part in pixels.split(self.size):
+            missing = self.size - len(part)
+            copies = part[-1:].expand(missing, *part.shape[1:])
+            filled = torch.cat([part, copies]) if missing else part
+            parts.append(self.tower(filled)[: len(part)])
+        return torch.cat(parts)
+
+    def _try(self, pixels: Tensor) -> None:
+        """Run random images at every place of a batch, and give batches up where bits differ."""
+        shape = tuple(pixels.shape[1:])
+        draw = generator("tower batches", *shape)
+        images = torch.randn(self.size, *shape, generator=draw).to(pixels)
+        expected = self.tower(images)
+        for shift in range(1, self.size):
+            if not torch.equal(self.tower(images.roll(shift, 0)), expected.roll(shift, 0)):
+                warnings.warn(
+                    f"model {self.name!r}: on this device the features of an image depend on its "
+                    "place in a batch, so each image goes through the vision tower alone "
+                    "(models.tower_batch: 1)",
+                    stacklevel=2,
+                )
+                self.size = 1
+                break
+        self._tried.add(shape)
