@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fedmosaic.config.base import Settings
 
@@ -61,3 +61,20 @@ class ModelSettings(Settings):
 
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
+
+    compile: bool = False
+    """Compile decoder layers with ``torch.compile``.
+
+    The first steps take longer. Numbers change in their last digits. It does not go with
+    ``quantise``, ``gradient_checkpointing`` and ``device_map: auto``, and needs a C++ compiler.
+    """
+
+    @model_validator(mode="after")
+    def _compiles(self) -> ModelSettings:
+        plain = {"quantise": "none", "gradient_checkpointing": False, "device_map": "none"}
+        for name, value in plain.items():
+            if self.compile and getattr(self, name) != value:
+                raise ValueError(
+                    f"compile: true does not go with {name}: {getattr(self, name)}; choose one"
+                )
+        return self

@@ -15,7 +15,7 @@ from fedmosaic.adapters.frozen_products import pack_frozen_weights
 from fedmosaic.adapters.placement import Placement
 from fedmosaic.algorithms import Algorithm, make_algorithm, scenario_for
 from fedmosaic.alignment import Alignment, align
-from fedmosaic.config import ClientSpec, RunSettings, TaskSpec
+from fedmosaic.config import ClientSpec, ModelSettings, RunSettings, TaskSpec
 from fedmosaic.data.check import location
 from fedmosaic.data.example import Example, Task
 from fedmosaic.errors import FedMosaicError
@@ -23,6 +23,7 @@ from fedmosaic.federation.pools import ModelPool, TaskPool
 from fedmosaic.models.architectures import architectures
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.models.checkpointing import recompute_activations
+from fedmosaic.models.compiling import compile_layers
 from fedmosaic.models.item_check import first_refusal
 from fedmosaic.training.optimiser import Optimiser
 
@@ -42,16 +43,19 @@ class AdaptedModel:
         backbone: Backbone,
         algorithm: Algorithm,
         public: Sequence[Example],
-        checkpointing: bool,
+        settings: ModelSettings,
         aligned: Alignment | None = None,
     ) -> None:
         self.backbone = backbone
         self.model = algorithm.build(backbone, public, aligned)
         for config in self.model.peft_config.values():
             config.base_model_name_or_path = backbone.name
-        if checkpointing:
-            recompute_activations(backbone.name, self.model.get_base_model())
-        if algorithm.scenario.train.packed_weights:
+        base = self.model.get_base_model()
+        if settings.gradient_checkpointing:
+            recompute_activations(backbone.name, base)
+        if settings.compile:
+            compile_layers(backbone.name, base.get_submodule(backbone.layers_prefix).children())
+        elif algorithm.scenario.train.packed_weights:
             pack_frozen_weights(self.model)
         self.optimiser = Optimiser(algorithm.parameters(self.model), algorithm.scenario.train)
         self.parameters = {
@@ -148,13 +152,13 @@ class Runtime:
         key = (architecture, rank or self.scenario.adapter.r)
         if key not in self._adapted:
             backbone, public = self.backbone(architecture), self.public()
-            checkpointing = self.scenario.models.gradient_checkpointing
             sized = make_algorithm(
                 self.settings.algorithm, self.scenario.at_rank(key[1]), self.settings.seed
             )
             with self.naming(self.field_of(architecture)):
+                aligned = self.alignment(architecture)
                 self._adapted[key] = AdaptedModel(
-                    backbone, sized, public, checkpointing, self.alignment(architecture)
+                    backbone, sized, public, self.scenario.models, aligned
                 )
         return self._adapted[key]
 

@@ -8,6 +8,7 @@ work (activations, norms, the optimiser) is not counted. Counting changes no res
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from math import prod
@@ -84,6 +85,8 @@ class FlopCounter:
             after = module.register_forward_hook(lambda *_: self._pause(-1), always_call=True)
             self._open.callback(before.remove)
             self._open.callback(after.remove)
+        if "torch._dynamo" in sys.modules:  # what is compiled runs kernels that cannot be counted
+            self._open.enter_context(torch.compiler.set_stance("force_eager"))
         self._open.enter_context(_CountingMode(self._add))
         return self
 
