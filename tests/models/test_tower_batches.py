@@ -52,17 +52,17 @@ def test_an_image_has_the_same_features_in_any_company() -> None:
 
 
 def test_features_unused_for_longest_leave_the_device_first() -> None:
-    kept, loaded = DeviceFeatures(limit=2 * 40), list[str]()
+    features, loaded = DeviceFeatures(limit=2 * 40), list[str]()
 
     def get(name: str) -> Tensor:
         def load() -> dict[str, Tensor]:
             loaded.append(name)
             return {"selected": torch.zeros(10)}
 
-        found: Tensor = kept.get(name, load)["selected"]
+        found: Tensor = features.get(name, load)["selected"]
         return found
 
     for name in ("a", "b", "a", "c", "a", "b"):
         get(name)
-    assert loaded == ["a", "b", "c", "b"] and kept.size == 80
-    assert kept.get("large", lambda: torch.zeros(100)).shape == (100,) and kept.size == 80
+    assert loaded == ["a", "b", "c", "b"] and features.size == 80
+    assert features.get("large", lambda: torch.zeros(100)).shape == (100,) and features.size == 80

@@ -23,20 +23,20 @@ class DeviceFeatures:
     def __init__(self, limit: int = LIMIT) -> None:
         self.limit = limit
         self.size = 0
-        self._kept: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+        self._entries: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
         self._lock = Lock()
 
     def get(self, key: Hashable, load: Callable[[], Any]) -> Any:
         """Return the features of that key, from the device or by ``load``."""
         with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key][0]
+            if key in self._entries:
+                self._entries.move_to_end(key)
+                return self._entries[key][0]
             found = load()
             size = sum(leaf.nbytes for leaf in trees.tree_leaves(found) if isinstance(leaf, Tensor))
             if size <= self.limit:
-                self._kept[key] = (found, size)
+                self._entries[key] = (found, size)
                 self.size += size
             while self.size > self.limit:
-                self.size -= self._kept.popitem(last=False)[1][1]
+                self.size -= self._entries.popitem(last=False)[1][1]
             return found
