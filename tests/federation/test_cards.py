@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from typing import Any
 
 import pytest
@@ -47,11 +46,11 @@ def test_only_visible_cards_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_worker_k_sees_one_card(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
 
-    class Started:
-        def __init__(self, *_: Any, env: dict[str, str], **__: Any) -> None:
-            seen.append(env["CUDA_VISIBLE_DEVICES"])
+    def start(module: str, server: Any, *, environment: dict[str, str]) -> None:
+        assert server is None  # a fork cannot use CUDA
+        seen.append(environment["CUDA_VISIBLE_DEVICES"])
 
-    monkeypatch.setattr(subprocess, "Popen", Started)
+    monkeypatch.setattr(workers, "start_process", start)
     monkeypatch.setattr(workers._Worker, "send", lambda *_: None)
     workers.Workers(Runtime(settings(device="cuda")), 4)
     assert seen == ["0", "1", "2", "0"]

@@ -41,12 +41,12 @@ def test_an_image_has_the_same_features_in_any_company() -> None:
     images = Backbone.load("miniature/llama-8x96").images
     assert isinstance(images, LlavaImageFeatures)
     units = [(picture(seed, 32, 32),) for seed in range(5)]
-    alone = images.outputs(units, torch.device("cpu"))["image"].pooler_output
+    single = images.outputs(units, torch.device("cpu"))["image"].pooler_output
     images.run_together(4)
     found = images.outputs(units, torch.device("cpu"))["image"].pooler_output
     images.cache = type(images.cache)()
-    again = [images.outputs([unit], torch.device("cpu"))["image"] for unit in reversed(units)]
-    for one, two, other in zip(alone, found, reversed(again), strict=True):
+    second = [images.outputs([unit], torch.device("cpu"))["image"] for unit in reversed(units)]
+    for one, two, other in zip(single, found, reversed(second), strict=True):
         assert torch.allclose(one, two, atol=1e-5)
         assert torch.equal(two, other.pooler_output[0])
 
