@@ -12,8 +12,9 @@ import pytest
 from fedmosaic.reporting.html.collect import collect
 from fedmosaic.reporting.html.matrices import MAX_CELLS, relevance_matrix
 from fedmosaic.reporting.html.peers import favoured_peers, own_group_share, relevance_controls
-from fedmosaic.reporting.html.run_data import RoundRelevance, RunData
+from fedmosaic.reporting.html.run_data import RoundRelevance, RunData, _relevance
 from fedmosaic.reporting.html.sections import Section, sections
+from fedmosaic.reporting.html.tables import relevance_table
 from fedmosaic.reporting.html.verdict import headline, verdict_on
 
 
@@ -162,6 +163,32 @@ def test_favoured_peers(like: Section) -> None:
     assert peers.sentence.endswith("Clients favour their own group: supported.")
     assert list(peers.pairs) == [("a", "b", 0.8), ("b", "a", 0.6), ("c", "d", 0.5), ("d", "c", 0.7)]
     assert favoured_peers(like, "sft") is None
+
+
+def test_the_largest_weights_of_many_clients_are_read(like: Section) -> None:
+    spec = like.scenario.clients[0]
+    names = ["a", "b", "c", "d"]
+    clients = [
+        spec.model_copy(update={"name": name, "group": group})
+        for name, group in zip(names, ["x", "x", "y", "y"], strict=True)
+    ]
+    relevance = {
+        "clients": names,
+        "peers": [[1, 2], [0, 2], [3], [2, 0]],
+        "weights": [[0.8, 0.2], [0.6, 0.4], [1.0], [0.7, 0.3]],
+        "similarity": [[0.9, 0.1], [0.9, 0.1], [0.5], [0.5, 0.0]],
+    }
+    (found,) = _relevance([{"kind": "round", "round": 3, "relevance": relevance}]).values()
+    assert own_group_share(found, clients) == (pytest.approx(0.775), pytest.approx(1 / 3))
+    run = replace(like.runs["fedmosaic"][0], relevance={0: found})
+    section = Section("s", {"fedmosaic": {0: run}})
+    peers = favoured_peers(section, "fedmosaic")
+    assert peers and peers.pairs[2] == ("c", "d", 1.0) and relevance_matrix(section) is None
+    rows = relevance_table(section).rows
+    assert ["fedmosaic", 0, 1, "a", "c", 0.2, 0.1] in rows and len(rows) == 7
+    for name, value in (("weights", [[1.0]] * 4), ("peers", [[4, 2], [0, 2], [3], [2, 0]])):
+        with pytest.raises(ValueError, match=r"metrics.jsonl"):
+            _relevance([{"kind": "round", "round": 3, "relevance": {**relevance, name: value}}])
 
 
 def test_controls_are_compared(like: Section) -> None:

@@ -142,7 +142,8 @@ def _sketched(signatures: Signatures, sketch: bool = True) -> tuple[Scaled, Tens
     for start in range(0, n, step):
         rows = slice(start, min(start + step, n))
         block = signatures.read(range(n)[rows], range(values))
-        peak[rows] = block.abs().amax(dim=1)
+        # Row by row: along a dimension it takes ten times the time.
+        peak[rows] = torch.stack([torch.stack(torch.aminmax(row)) for row in block]).abs().amax(1)
         if not torch.isfinite(peak[rows]).all():
             bad = (start + (~torch.isfinite(peak[rows])).nonzero().flatten()).tolist()
             raise UpdateError(f"signatures of clients in rows {bad} are not finite")

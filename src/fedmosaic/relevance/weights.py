@@ -15,6 +15,9 @@ from torch import Tensor
 
 from fedmosaic.errors import ConfigError, UpdateError
 
+# Bytes of signatures that are worked on at a time.
+CACHE = 1 << 22
+
 
 def similarity(signatures: Tensor) -> Tensor:
     """Return the cosine between all pairs of signatures.
@@ -28,21 +31,40 @@ def similarity(signatures: Tensor) -> Tensor:
     Raises:
         UpdateError: a signature is not finite.
     """
-    finite = torch.isfinite(signatures).all(dim=1)
-    if not finite.all():
-        rows = (~finite).nonzero().flatten().tolist()
-        raise UpdateError(f"signatures of clients in rows {rows} are not finite")
-    signatures = signatures.float()
-    # Divide by the largest entry first: squares of tiny or huge gradients must not under- or
-    # overflow.
-    peak = signatures.abs().amax(dim=1, keepdim=True)
-    present = peak.squeeze(1) > 0
-    unit = signatures / peak.where(peak > 0, torch.ones_like(peak))
-    unit = unit / torch.linalg.vector_norm(unit, dim=1, keepdim=True).clamp_min(1e-30)
+    unit, present = _normalised(signatures.float())
     result: Tensor = (unit @ unit.T).clamp_(-1.0, 1.0)
     result = (result + result.T) / 2
     result.diagonal().copy_(present.to(result.dtype))
     return result
+
+
+def _normalised(signatures: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the signatures at length 1, and which are present, [n] bool.
+
+    Raises:
+        UpdateError: a signature is not finite.
+    """
+    n = len(signatures)
+    if not n:
+        return signatures, torch.zeros(0, dtype=torch.bool)
+    unit, peak = torch.empty_like(signatures), signatures.new_empty(n, 1)
+    # A few rows at a time stay in a processor's cache. Never one: torch would sum it up otherwise.
+    step = max(2, CACHE // max(1, signatures[:1].nbytes))
+    starts = range(0, max(1, n - 1), step)
+    for start, stop in zip(starts, [*starts[1:], n], strict=True):
+        rows, scaled = signatures[start:stop], unit[start:stop]
+        # Row by row: along a dimension it takes ten times the time.
+        ends = torch.stack([torch.stack(torch.aminmax(row)) for row in rows]).abs()
+        largest = peak[start:stop].copy_(ends.amax(dim=1, keepdim=True))
+        # Divide by the largest entry first: squares of tiny or huge gradients must not under- or
+        # overflow.
+        torch.div(rows, largest.where(largest > 0, torch.ones_like(largest)), out=scaled)
+        scaled.div_(torch.linalg.vector_norm(scaled, dim=1, keepdim=True).clamp_min(1e-30))
+    finite = torch.isfinite(peak).squeeze(1)
+    if not finite.all():
+        places = (~finite).nonzero().flatten().tolist()
+        raise UpdateError(f"signatures of clients in rows {places} are not finite")
+    return unit, peak.squeeze(1) > 0
 
 
 def relevance_weights(

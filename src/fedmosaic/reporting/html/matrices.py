@@ -35,10 +35,12 @@ def relevance_matrix(section: Section) -> Matrix | None:
     """Show how much each client received from each other one, round by round.
 
     Returns:
-        The matrix; None if no run reports relevance.
+        The matrix; None if no run reports relevance, or only the largest weights of many clients.
     """
     labels = [
-        label for label, runs in section.runs.items() if any(run.relevance for run in runs.values())
+        label
+        for label, runs in section.runs.items()
+        if any(found.peers is None for run in runs.values() for found in run.relevance.values())
     ]
     if not labels:
         return None
@@ -120,7 +122,7 @@ def _mean_matrix(
     """
     found = []
     for run in runs:
-        if (report := run.relevance.get(number)) is not None:
+        if (report := run.relevance.get(number)) is not None and report.peers is None:
             found.append(({name: place for place, name in enumerate(report.clients)}, part(report)))
     return [
         None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -63,9 +64,10 @@ def favoured_peers(section: Section, label: str) -> FavouredPeers | None:
     shares = [share for found in last if (share := own_group_share(found, clients)) is not None]
     weights: dict[str, dict[str, list[float]]] = {}
     for found in last:
-        for client, row in zip(found.clients, found.weights, strict=True):
-            for peer, weight in zip(found.clients, row, strict=True):
-                if peer != client:
+        for index, client in enumerate(found.clients):
+            for place, weight, _ in found.row(index):
+                if place != index:
+                    peer = found.clients[place]
                     weights.setdefault(client, {}).setdefault(peer, []).append(weight)
     pairs = []
     for client, peers in weights.items():
@@ -89,15 +91,16 @@ def own_group_share(
         their own group and in others; None if there is no such client.
     """
     group: Mapping[str, str] = {client.name: client.group for client in clients}
+    groups = [group.get(name, "") for name in found.clients]
+    sizes, peers = Counter(groups), len(groups) - 1
     shares, chances = [], []
-    for index, name in enumerate(found.clients):
-        peers = [other for other in range(len(found.clients)) if other != index]
-        inside = [other for other in peers if group.get(found.clients[other]) == group.get(name)]
-        if 0 < len(inside) < len(peers):
-            total = sum(found.weights[index][other] for other in peers)
-            if total > 0:
-                shares.append(sum(found.weights[index][other] for other in inside) / total)
-                chances.append(len(inside) / len(peers))
+    for index, own in enumerate(groups):
+        inside = sizes[own] - 1
+        row = [(place, weight) for place, weight, _ in found.row(index) if place != index]
+        total = sum(weight for _, weight in row)
+        if 0 < inside < peers and total > 0:
+            shares.append(sum(weight for place, weight in row if groups[place] == own) / total)
+            chances.append(inside / peers)
     return (statistics.fmean(shares), statistics.fmean(chances)) if shares else None
 
 

@@ -31,11 +31,19 @@ class RoundRelevance:
         clients: names of the n clients, in the order of rows and columns.
         weights: [n][n]; row i holds the share of each client in what client i receives.
         similarity: [n][n]; cosine of the clients' signatures.
+        peers: [n][c]; the peers whose weights and similarities, then [n][c], row i holds, those
+            with the largest weights of many. None: all, in order.
     """
 
     clients: Sequence[str]
     weights: Sequence[Sequence[float]]
     similarity: Sequence[Sequence[float]]
+    peers: Sequence[Sequence[int]] | None = None
+
+    def row(self, index: int) -> Iterator[tuple[int, float, float]]:
+        """Yield place, weight and similarity of each client that row ``index`` holds."""
+        places = range(len(self.clients)) if self.peers is None else self.peers[index]
+        yield from zip(places, self.weights[index], self.similarity[index], strict=True)
 
 
 @dataclass(frozen=True)
@@ -173,17 +181,23 @@ def _relevance(lines: Sequence[Mapping[str, Any]]) -> dict[int, RoundRelevance]:
     found = {}
     for line in lines:
         if line["kind"] == "round" and "relevance" in line:
-            clients = [str(name) for name in line["relevance"]["clients"]]
-            weights = _square(line["relevance"]["weights"], len(clients))
-            similarity = _square(line["relevance"]["similarity"], len(clients))
-            found[int(line["round"])] = RoundRelevance(clients, weights, similarity)
+            relevance = line["relevance"]
+            clients = [str(name) for name in relevance["clients"]]
+            peers = relevance.get("peers")
+            widths = [len(row) for row in peers] if peers else [len(clients)] * len(clients)
+            if peers and not all(0 <= place < len(clients) for row in peers for place in row):
+                raise ValueError("a peer in its metrics.jsonl is none of its clients")
+            weights = _rows(relevance["weights"], widths)
+            similarity = _rows(relevance["similarity"], widths)
+            found[int(line["round"])] = RoundRelevance(clients, weights, similarity, peers)
     return found
 
 
-def _square(rows: Sequence[Sequence[Any]], size: int) -> list[list[float]]:
+def _rows(rows: Sequence[Sequence[Any]], widths: Sequence[int]) -> list[list[float]]:
     matrix = [[float(value) for value in row] for row in rows]
-    if len(matrix) != size or any(len(row) != size for row in matrix):
-        raise ValueError(f"a relevance matrix in its metrics.jsonl is not {size} × {size}")
+    if [len(row) for row in matrix] != list(widths):
+        size = len(widths)
+        raise ValueError(f"a relevance matrix in its metrics.jsonl does not fit {size} clients")
     if not all(math.isfinite(value) for row in matrix for value in row):
         raise ValueError("a relevance matrix in its metrics.jsonl is not finite")
     return matrix

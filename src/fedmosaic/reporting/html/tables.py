@@ -149,9 +149,8 @@ def relevance_table(section: Section) -> ReportTable:
 
 def _relevance_rows(found: RoundRelevance) -> Iterator[list[Any]]:
     for i, client in enumerate(found.clients):
-        for j, peer in enumerate(found.clients):
-            weight, similarity = found.weights[i][j], found.similarity[i][j]
-            yield [client, peer, round(weight, 6), round(similarity, 6)]
+        for place, weight, similarity in found.row(i):
+            yield [client, found.clients[place], round(weight, 6), round(similarity, 6)]
 
 
 def task_table(section: Section) -> ReportTable:
