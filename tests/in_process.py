@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-from pathlib import Path
 from typing import Any
 
 from fedmosaic.errors import FedMosaicError
@@ -14,7 +13,7 @@ from fedmosaic.experiments.job import Reporter, perform
 class Here:
     """Run a job in this process, in place of the process of its own."""
 
-    def __init__(self, job: Job, events: queue.Queue[Any], features: Path | None = None) -> None:
+    def __init__(self, job: Job, events: queue.Queue[Any], *_: Any) -> None:
         self.job, self.memory, self.of, self.failed = job, 0, job.settings.scenario.rounds, ""
         job.folder.parent.mkdir(parents=True, exist_ok=True)
         try:

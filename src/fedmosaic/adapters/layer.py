@@ -66,7 +66,11 @@ class AdaptedLinear(MergeableLinear):
         super().__init__()
         self.base_layer = base_layer
         linear = self.get_base_layer()
-        self.quantization_backend = resolve_quantization_backend(linear, **quantization)
+        # Of a plain layer PEFT says None, and imports bitsandbytes, which takes seconds, to say so.
+        plain = type(linear) in (nn.Linear, Conv1D) and type(linear.weight) is nn.Parameter
+        self.quantization_backend = (
+            None if plain else resolve_quantization_backend(linear, **quantization)
+        )
         if not isinstance(linear, (nn.Linear, Conv1D)) and self.quantization_backend is None:
             raise ModelError(
                 f"{site.module} is a {type(linear).__name__}; Co-LoRA adapts linear layers only. "

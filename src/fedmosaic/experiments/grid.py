@@ -19,8 +19,7 @@ from typing import Any
 
 from fedmosaic.config import RunSettings
 from fedmosaic.errors import CheckpointError
-from fedmosaic.experiments.job_server import JOB, job_server, job_variables
-from fedmosaic.federation.processes import ForkServer, start_process
+from fedmosaic.experiments.job_server import JobServer
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.memory import available_memory
 
@@ -149,7 +148,7 @@ class _Grid:
     ) -> None:
         self.waiting = list(waiting)
         self.features = features
-        self.server = job_server([job.settings for job in self.waiting])
+        self.server = JobServer([job.settings for job in self.waiting])
         self.parallel = parallel
         self.listener = listener
         self.running: list[_Process] = []
@@ -208,8 +207,7 @@ class _Grid:
         self.listener.job_failed(job, reason)
 
     def close(self) -> None:
-        if self.server is not None:
-            self.server.close()  # first: processes that it has not started yet need no wait
+        self.server.close()  # first: processes that it has not started yet need no wait
         for process in self.running:
             process.close()
 
@@ -225,7 +223,7 @@ class _Process:
         job: Job,
         events: queue.Queue[tuple[_Process, dict[str, Any] | None]],
         features: Path | None,
-        server: ForkServer | None = None,
+        server: JobServer,
     ) -> None:
         self.job = job
         self.memory = 0
@@ -233,13 +231,7 @@ class _Process:
         self.failed = ""
         job.folder.parent.mkdir(parents=True, exist_ok=True)
         with job.log.open("ab") as log:
-            self.process = start_process(
-                JOB,
-                server,
-                environment=job_variables(job.settings.threads),
-                stderr=log,
-                new_session=True,  # Ctrl-C reaches only this process, which closes the pipe
-            )
+            self.process = server.start(job.settings.threads, log)
         settings = with_known_rehearsal(job).model_dump(mode="json")
         assert self.process.stdin is not None
         try:

@@ -1,34 +1,58 @@
-"""Prepare the process that is forked for every run of a grid."""
+"""Start the processes of a grid's runs, forked where there are several."""
 
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Sequence
+from typing import IO, Any
 
 from fedmosaic.config import RunSettings
-from fedmosaic.federation.processes import ForkServer, may_fork
+from fedmosaic.federation.processes import ForkedProcess, ForkServer, may_fork, start_process
 
 JOB = "fedmosaic.experiments.job"
 
 
-def job_server(runs: Sequence[RunSettings]) -> ForkServer | None:
-    """Return a fork server for several runs; None where fresh interpreters are started.
+class JobServer:
+    """Start a process for each of some runs.
 
-    Threads are an environment variable that is read at import. So the server has the runs' number
-    if it is the same for all; each run sets its own when it starts.
-    """
-    if len(runs) < 2 or not may_fork():
-        return None
-    threads = {settings.threads for settings in runs}
-    return ForkServer(JOB, job_variables(threads.pop() if len(threads) == 1 else 0))
-
-
-def job_variables(threads: int) -> dict[str, str]:
-    """Return the variables of a run's environment.
+    The process that is forked for them begins with the first. The number of threads is a variable
+    that is read at import, so it has the runs' number if it is the same for all; each run sets its
+    own as well.
 
     Args:
-        threads: PyTorch threads of the run; 0 for PyTorch's own choice.
+        runs: their settings. A single run gets a fresh interpreter.
     """
+
+    def __init__(self, runs: Sequence[RunSettings]) -> None:
+        self._threads = [settings.threads for settings in runs]
+        self._server: ForkServer | None = None
+
+    def start(self, threads: int, log: IO[Any]) -> subprocess.Popen[bytes] | ForkedProcess:
+        """Start the process of one run.
+
+        Args:
+            threads: its PyTorch threads; 0 for PyTorch's own choice.
+            log: file for its standard error.
+        """
+        if self._server is None and len(self._threads) > 1 and may_fork():
+            common = threads if len(set(self._threads)) == 1 else 0
+            self._server = ForkServer(JOB, _variables(common))
+        return start_process(
+            JOB,
+            self._server,
+            environment=_variables(threads),
+            stderr=log,
+            new_session=True,  # Ctrl-C reaches only the command, which closes the pipes
+        )
+
+    def close(self) -> None:
+        """End what is forked; the runs end with their pipes."""
+        if self._server is not None:
+            self._server.close()
+
+
+def _variables(threads: int) -> dict[str, str]:
     variables = {"OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false"}
     found = {name: os.environ.get(name, value) for name, value in variables.items()}
     return found | ({"OMP_NUM_THREADS": str(threads)} if threads else {})

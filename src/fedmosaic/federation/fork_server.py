@@ -20,11 +20,19 @@ from typing import Any
 
 from fedmosaic.federation.processes import NUMBER
 
-# What Transformers imports when the first model is loaded.
+# What is imported when the first model is loaded and adapted, and the first task is read.
 PRELOADED = (
+    "fedmosaic.algorithms.fedmosaic",
+    "fedmosaic.miniature.benchmark.load",
     "transformers.models.auto.modeling_auto",
     "transformers.models.auto.tokenization_auto",
     "transformers.models.auto.processing_auto",
+    "transformers.models.llava.modeling_llava",
+    "transformers.models.llava.processing_llava",
+    "transformers.models.clip.modeling_clip",
+    "transformers.models.clip.image_processing_pil_clip",
+    "transformers.models.llama.modeling_llama",
+    "transformers.models.qwen2.modeling_qwen2",
 )
 
 
