@@ -1,6 +1,6 @@
 """Measure training clients of one architecture as one batch against one by one.
 
-  python -m benchmarks.cost.batched_clients [--pairs 10] [--threads 1] [--only NAME]
+  python -m benchmarks.cost.batched_clients [--pairs 10] [--threads 1] [--small]
 
 The same clients take the same rounds twice, with ``train.together`` 1 and with all in one batch, in
 alternating order. A round is receiving nothing, 5 local steps and packing the update; there is no
@@ -215,18 +215,19 @@ def main() -> None:
     parser = benchmark_parser(__doc__)
     parser.add_argument("--pairs", type=int, default=10, help="default: %(default)s")
     parser.add_argument("--threads", type=int, default=1, help="default: %(default)s")
+    parser.add_argument("--small", action="store_true", help="the miniatures, without the large")
     parser.add_argument("--only", default="", help="cases with this in their names; no result file")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     cases: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         for case in CASES:
-            if options.only in case.name:
+            if options.only in case.name and not (options.small and case.model == LARGE):
                 cases[case.name] = measure(case, options.pairs, Path(folder))
                 print(case.name, json.dumps(cases[case.name]), flush=True)
     result = {
         "command": "python -m benchmarks.cost.batched_clients"
-        f" --pairs {options.pairs} --threads {options.threads}",
+        f" --pairs {options.pairs} --threads {options.threads}{' --small' * options.small}",
         "setting": f"rounds of {STEPS} local steps, LoRA of rank 16 on all projections, seed 0",
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
         "machine": {

@@ -12,6 +12,7 @@ from fedmosaic.algorithms import Message
 from fedmosaic.config import RunSettings, Scenario
 from fedmosaic.config.load import parse
 from fedmosaic.federation.client import LocalClient
+from fedmosaic.federation.grouping import groups_of, obstacle, warn_of_obstacles
 from fedmosaic.federation.instructions import ClientResult, Instructions
 from fedmosaic.federation.runtime import Runtime
 from fedmosaic.federation.together import JointModel
@@ -29,15 +30,15 @@ NOTHING = pack(Message())
 
 
 def federation(
-    algorithm: str, models: tuple[str, ...], together: int, **sections: Any
+    algorithm: str, architectures: tuple[str, ...], together: int, **sections: Any
 ) -> InProcess:
-    """Return the clients of a federation, named by letters, with the models in this order."""
+    """Return the clients of a federation, named by letters, with models of these architectures."""
     content = {
         key: dict(value) if isinstance(value, dict) else value for key, value in TINY.items()
     }
     content["clients"] = [
         {"name": name, "model": model, "tasks": [task]}
-        for name, model, task in zip("abc", models, TASKS, strict=False)
+        for name, model, task in zip("abc", architectures, TASKS, strict=False)
     ]
     content["relevance"] = {"every": 2, "model": LLAMA}
     content["evaluation"] = {"items": 3, "others": False}
@@ -122,3 +123,81 @@ def test_losses_and_choices_are_those_of_one_by_one(
         counted, wanted = found[1][name].flops, expected[1][name].flops
         assert counted and wanted and 0.9 < counted["total"] / wanted["total"] < 2
         assert counted["steps"] == counted["total"]
+
+
+def test_a_run_goes_on_with_another_number(tmp_path: Any, joint_sizes: list[int]) -> None:
+    """A client misses round 1, so that its moments are younger than the others' in round 2."""
+    sections = {"train": {"moment_shared": "tensor"}, "models": {"gradient_checkpointing": True}}
+    sections |= {"adapter": {"dropout": 0.0}, "rounds": 3}
+    absent = {1: "b"}
+    plain = federation("fedmosaic", (LLAMA,) * 3, 1, **sections)
+    expected = play(plain, range(3), absent)
+    found: list[Any] = []
+    for number, together in enumerate((1, 2, 3)):
+        clients = federation("fedmosaic", (LLAMA,) * 3, together, **sections)
+        if number:
+            clients.load(tmp_path)
+        found += play(clients, range(number, number + 1), absent)
+        clients.save(tmp_path)
+    assert joint_sizes == [2, 3]
+    require_same(found, expected)
+    for name, client in clients.clients.items():
+        require_same_states(client, plain.clients[name])
+
+
+def test_a_client_that_diverges_fails_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    jointly, single = (federation("fedmosaic", (LLAMA,) * 3, together) for together in (3, 1))
+    play(jointly, range(1)), play(single, range(1))
+    for clients in (jointly, single):
+        broken = clients.clients["b"]
+        key = next(key for key in broken._adapters if key.startswith("global/layer."))
+        broken._adapters[key].fill_(float("nan"))
+    before = {key: value.clone() for key, value in jointly.clients["b"].state.items()}
+    moments = jointly.clients["b"]._moments["exp_avg"].clone()
+    (found,), (expected,) = play(jointly, range(1, 2)), play(single, range(1, 2))
+    assert found["b"].failure == expected["b"].failure and "not finite" in found["b"].failure
+    assert found["b"].update is None and found["b"].fit is None
+    torch.testing.assert_close(jointly.clients["b"].state, before, rtol=0, atol=0)
+    torch.testing.assert_close(jointly.clients["b"]._moments["exp_avg"], moments, rtol=0, atol=0)
+    require_same([{n: found[n] for n in "ac"}], [{n: expected[n] for n in "ac"}])
+
+
+def test_groups_have_one_architecture_rank_and_size() -> None:
+    clients = federation("fedavg", (LLAMA, QWEN, LLAMA), 2)
+    asked = {name: Instructions(0) for name in "abc"}
+    assert groups_of(clients.runtime, ["a", "b", "c"], asked) == [["a", "c"], ["b"]]
+    asked["c"] = Instructions(0, train=False)
+    assert groups_of(clients.runtime, ["a", "b", "c"], asked) == [["a"], ["b"], ["c"]]
+
+    content = clients.runtime.scenario.model_dump(mode="json")
+    for number, rank in enumerate((2, 4, 2)):
+        content["clients"][number].update(r=rank, model=LLAMA)
+    scenario = parse(Scenario, content, "ranks")
+    runtime = Runtime(RunSettings(name="t", algorithm="flora", scenario=scenario))
+    everybody = {name: Instructions(0) for name in "abc"}
+    assert groups_of(runtime, ["a", "b", "c"], everybody) == [["a", "c"], ["b"]]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "sections", "reason"),
+    [
+        ("ditto", {}, "ditto has a local training of its own"),
+        ("fedmosaic", {"adapter": {"gate": "input"}}, "adapter.gate=input"),
+        ("fedavg", {"models": {"gradient_checkpointing": True}}, "drop other units"),
+    ],
+)
+def test_what_trains_one_by_one_is_said(algorithm: str, sections: Any, reason: str) -> None:
+    runtime = federation(algorithm, (LLAMA,) * 3, 2, **sections).runtime
+    with pytest.warns(UserWarning, match=f"train.together=2: .*{reason}"):
+        warn_of_obstacles(runtime)
+    asked = {name: Instructions(0) for name in "ab"}
+    assert groups_of(runtime, ["a", "b"], asked) == [["a"], ["b"]]
+
+
+def test_a_model_with_dropout_of_its_own_trains_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = federation("sft", (LLAMA,) * 3, 2, adapter={"dropout": 0.0}).runtime
+    assert not obstacle(runtime, LLAMA)
+    runtime = federation("sft", (LLAMA,) * 3, 2, adapter={"dropout": 0.0}).runtime
+    layer = runtime.backbone(LLAMA).language_layers[0].self_attn
+    monkeypatch.setattr(layer, "attention_dropout", 0.1)
+    assert obstacle(runtime, LLAMA) == f"{LLAMA} has dropout of its own"
