@@ -111,6 +111,10 @@ def test_selected_columns_go_through_the_head_at_once(backbone: Backbone) -> Non
     assert torch.equal(labels, batch.labels[:, -width:])
 
 
+def test_attention_is_fused_by_default(backbone: Backbone) -> None:
+    assert backbone.model.config.get_text_config()._attn_implementation == "sdpa"
+
+
 def test_a_fork_shares_the_weights_and_leaves_the_base_bare(backbone: Backbone) -> None:
     from peft import LoraConfig, get_peft_model
 
