@@ -124,7 +124,7 @@ def test_forked_workers_have_the_numbers_of_fresh_ones(
 ) -> None:
     real, made = ForkServer.start, []
     monkeypatch.setattr(ForkServer, "start", lambda *a: made.append(real(*a)) or made[-1])
-    short = ["rounds=2", "train.steps=2"]
+    short = ["rounds=1", "train.steps=1", "evaluation.last_items=2"]
     forked = start(tiny, tmp_path / "forked", workers=2, overrides=short)
     assert len(made) == 2 and all(process.poll() is not None for process in made)
     monkeypatch.setenv(processes.FORK_VARIABLE, "no")

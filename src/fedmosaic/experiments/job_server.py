@@ -9,6 +9,7 @@ from typing import IO, Any
 
 from fedmosaic.config import RunSettings
 from fedmosaic.federation.processes import ForkedProcess, ForkServer, may_fork, start_process
+from fedmosaic.models.options import resolve_device
 
 JOB = "fedmosaic.experiments.job"
 
@@ -21,11 +22,13 @@ class JobServer:
     own as well.
 
     Args:
-        runs: their settings. A single run gets a fresh interpreter.
+        runs: their settings. A single run gets a fresh interpreter, and so do runs on a GPU.
     """
 
     def __init__(self, runs: Sequence[RunSettings]) -> None:
         self._threads = [settings.threads for settings in runs]
+        devices = {resolve_device(settings.scenario.models.device).type for settings in runs}
+        self._forks = len(runs) > 1 and devices == {"cpu"} and may_fork()
         self._server: ForkServer | None = None
 
     def start(self, threads: int, log: IO[Any]) -> subprocess.Popen[bytes] | ForkedProcess:
@@ -35,7 +38,7 @@ class JobServer:
             threads: its PyTorch threads; 0 for PyTorch's own choice.
             log: file for its standard error.
         """
-        if self._server is None and len(self._threads) > 1 and may_fork():
+        if self._server is None and self._forks:
             common = threads if len(set(self._threads)) == 1 else 0
             self._server = ForkServer(JOB, _variables(common))
         return start_process(

@@ -34,7 +34,7 @@ def may_fork() -> bool:
         sys.platform == "linux"
         and os.environ.get(FORK_VARIABLE, "").lower() not in ("no", "0", "false")
         and not any(Path("/dev").glob("nvidia[0-9]*"))
-        and not Path("/dev/kfd").exists()
+        and not any(Path(f"/dev/{name}").exists() for name in ("kfd", "dxg"))
     )
 
 

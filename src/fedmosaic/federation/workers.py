@@ -33,6 +33,7 @@ from fedmosaic.federation.resources import VISIBLE, cards, prepare_torch
 from fedmosaic.federation.runtime import Runtime
 from fedmosaic.federation.transport import InProcess
 from fedmosaic.federation.wire import Expected
+from fedmosaic.models.options import resolve_device
 from fedmosaic.plain_warnings import plain_warnings
 
 Header = dict[str, Any]
@@ -49,11 +50,12 @@ class Workers:
     Args:
         runtime: the run.
         count: number of processes.
-        server: is forked for each of them; None for fresh interpreters.
+        server: is forked for each of them, on a CPU; None for fresh interpreters.
     """
 
     def __init__(self, runtime: Runtime, count: int, server: ForkServer | None = None) -> None:
-        self.server = server
+        on_cpu = resolve_device(runtime.scenario.models.device).type == "cpu"
+        self.server = server if on_cpu else None  # a driver's state does not survive a fork
         self.roster = [client.name for client in runtime.scenario.clients]
         settings, found = runtime.settings.model_dump_json(), cards(runtime.scenario.models)
         self.workers = [
@@ -61,7 +63,7 @@ class Workers:
                 runtime,
                 settings,
                 [name for k, name in enumerate(self.roster) if k % count == index],
-                server,
+                self.server,
                 found[index % len(found)] if found else None,
             )
             for index in range(count)
