@@ -69,8 +69,20 @@ class EvaluationSettings(Settings):
     such adapters; a view that an algorithm does not have is skipped.
     """
 
-    batch_size: int = Field(default=64, ge=1)
-    """Sequences in a batch of evaluation."""
+    fast: bool = True
+    """Evaluate the faster way.
+
+    Adapters are merged into copies of the weights, and the items of all tasks share batches that
+    are bounded by their tokens. Log-likelihoods differ in their last digits. ``false``: the plain
+    way, one task after another with the layers as they are trained.
+    """
+
+    batch_size: int | None = Field(default=None, ge=1)
+    """Most sequences in a batch of evaluation.
+
+    None: 64; with ``fast``, batches of prompts whose options are one token each are bounded by
+    their tokens alone (1,024 on a CPU, 16,384 on another device).
+    """
 
     max_new_tokens: int = Field(default=16, ge=1)
     """Most tokens that are generated for an answer."""

@@ -1,15 +1,17 @@
 """Read answers, score them, and summarise the scores of a run."""
 
 from fedmosaic.evaluation.answers import read_choice
-from fedmosaic.evaluation.evaluator import Score, evaluate
+from fedmosaic.evaluation.evaluator import Evaluator, Score, TaskItems, evaluate
 from fedmosaic.evaluation.generation import generate
 from fedmosaic.evaluation.metrics import rouge_l, token_f1
 from fedmosaic.evaluation.records import Record
 from fedmosaic.evaluation.summary import summarise
 
 __all__ = [
+    "Evaluator",
     "Record",
     "Score",
+    "TaskItems",
     "evaluate",
     "generate",
     "read_choice",

@@ -35,7 +35,7 @@ class SortedBatches:
     Args:
         backbone: Collates the examples.
         items: The encoded examples.
-        size: Most sequences in a batch.
+        size: Most sequences in a batch; None: any number.
         tokens: Most tokens in a batch with padding; None: not limited. An example that is longer
             has a batch of its own.
         memory: Bytes of batches that are kept; the others are collated again each time.
@@ -45,7 +45,7 @@ class SortedBatches:
         self,
         backbone: Backbone,
         items: Sequence[Encoded],
-        size: int,
+        size: int | None,
         tokens: int | None = None,
         memory: int = 0,
     ) -> None:
@@ -79,7 +79,7 @@ def prompt_batches(
     yield from SortedBatches(backbone, encoded, size, tokens)
 
 
-def _parts(lengths: Sequence[int], size: int, tokens: int | None) -> list[list[int]]:
+def _parts(lengths: Sequence[int], size: int | None, tokens: int | None) -> list[list[int]]:
     """Return the indices of each batch, from the shortest to the longest examples."""
     parts: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lengths.__getitem__):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,12 +14,14 @@ from fedmosaic.data.example import Example
 from fedmosaic.errors import DataError
 from fedmosaic.evaluation.answers import READERS, Reader, is_same_option
 from fedmosaic.evaluation.generation import generate
-from fedmosaic.evaluation.likelihood import Length, choose_by_likelihood
+from fedmosaic.evaluation.likelihood import Length, Questions
 from fedmosaic.evaluation.metrics import rouge_l, token_f1
 from fedmosaic.models.backbone import Backbone
 
 Method = Literal["likelihood", "generation"]
 Metric = Literal["accuracy", "f1", "rouge_l"]
+BATCH_SIZE = 64
+"""Most sequences in a batch where nothing else is set."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,93 @@ class Score:
         return len(self.values)
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class TaskItems:
+    """Hold the test examples of one task and how they are scored; see :func:`evaluate`."""
+
+    examples: Sequence[Example]
+    method: Method = "likelihood"
+    metric: Metric = "accuracy"
+
+    @property
+    def ranked(self) -> bool:
+        """Return whether the options are ranked by likelihood; else answers are generated."""
+        return self.metric == "accuracy" and self.method == "likelihood"
+
+
+class Evaluator:
+    """Score models of one architecture on the test examples of tasks, all tasks in one pass.
+
+    Examples are encoded and batched once for all models.
+
+    Args:
+        backbone: Encodes the examples.
+        tasks: The test examples of each task.
+        batch_size: Most sequences in a batch. None: 64, or with ``batch_tokens`` any number of
+            prompts whose options are one token each.
+        batch_tokens: Most tokens in a batch of such prompts, padding included; None: not limited.
+        memory: Bytes of batches that are kept for the next model.
+        max_new_tokens: As of :func:`evaluate`, like ``length`` and ``reader``.
+        length: See there.
+        reader: See there.
+
+    Raises:
+        DataError: accuracy is asked for, but an example has no options.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        tasks: Sequence[TaskItems],
+        *,
+        batch_size: int | None = None,
+        batch_tokens: int | None = None,
+        memory: int = 0,
+        max_new_tokens: int = 16,
+        length: Length = "sum",
+        reader: Reader = "default",
+    ) -> None:
+        for task in tasks:
+            if task.metric == "accuracy":
+                _check_options(task.examples)
+        self.backbone = backbone
+        self.tasks = tasks
+        self.batch_size = batch_size or BATCH_SIZE
+        self.max_new_tokens = max_new_tokens
+        self.reader: Reader = reader
+        ranked = [example for task in tasks if task.ranked for example in task.examples]
+        size = batch_size if batch_tokens else self.batch_size
+        self._questions = Questions(backbone, ranked, size, length, batch_tokens, memory)
+        self._open = [example for task in tasks if not task.ranked for example in task.examples]
+
+    @torch.no_grad()
+    def evaluate(self, model: Any) -> list[Score]:
+        """Return the score of a model on each task."""
+        chosen = iter(self._questions.choose(model))
+        texts = iter(
+            generate(
+                self.backbone,
+                model,
+                self._open,
+                batch_size=self.batch_size,
+                max_new_tokens=self.max_new_tokens,
+            )
+        )
+        return [self._score(task, chosen if task.ranked else texts) for task in self.tasks]
+
+    def _score(self, task: TaskItems, answers: Iterator[Any]) -> Score:
+        """Score a task by the next answers: indices of options, or generated texts."""
+        examples = task.examples
+        found = list(itertools.islice(answers, len(examples)))
+        if task.ranked:
+            pairs = zip(examples, found, strict=True)
+            return _score([float(_is_answer(e, e.options[i])) for e, i in pairs])
+        if task.metric == "accuracy":
+            return _score_choices(examples, found, self.reader)
+        measure = token_f1 if task.metric == "f1" else rouge_l
+        return _score([measure(t, e.answer) for t, e in zip(found, examples, strict=True)])
+
+
 def evaluate(
     backbone: Backbone,
     model: Any,
@@ -49,7 +138,7 @@ def evaluate(
     *,
     method: Method = "likelihood",
     metric: Metric = "accuracy",
-    batch_size: int = 64,
+    batch_size: int = BATCH_SIZE,
     max_new_tokens: int = 16,
     length: Length = "sum",
     reader: Reader = "default",
@@ -77,21 +166,15 @@ def evaluate(
     Raises:
         DataError: accuracy is asked for, but an example has no options.
     """
-    if metric == "accuracy":
-        _check_options(examples)
-        if method == "likelihood":
-            chosen = choose_by_likelihood(backbone, model, examples, batch_size, length)
-            pairs = zip(examples, chosen, strict=True)
-            return _score([float(_is_answer(e, e.options[i])) for e, i in pairs])
-    texts = generate(
-        backbone, model, examples, batch_size=batch_size, max_new_tokens=max_new_tokens
+    evaluator = Evaluator(
+        backbone,
+        [TaskItems(examples, method, metric)],
+        batch_size=batch_size,
+        max_new_tokens=max_new_tokens,
+        length=length,
+        reader=reader,
     )
-    if metric == "accuracy":
-        return _score_choices(examples, texts, reader)
-    measure = token_f1 if metric == "f1" else rouge_l
-    return _score(
-        [measure(text, example.answer) for text, example in zip(texts, examples, strict=True)]
-    )
+    return evaluator.evaluate(model)[0]
 
 
 def _check_options(examples: Sequence[Example]) -> None:

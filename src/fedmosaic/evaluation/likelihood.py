@@ -22,7 +22,7 @@ class Questions:
     Args:
         backbone: Encodes the questions.
         examples: The questions.
-        batch_size: Most sequences in a batch.
+        batch_size: Most sequences in a batch; None: any number of prompts, 64 of options.
         length: As of :func:`.evaluate`.
         batch_tokens: Most tokens in a batch of prompts; None: not limited.
         memory: Bytes of batches that are kept for the next model.
@@ -32,14 +32,14 @@ class Questions:
         self,
         backbone: Backbone,
         examples: Sequence[Example],
-        batch_size: int,
+        batch_size: int | None,
         length: Length = "sum",
         batch_tokens: int | None = None,
         memory: int = 0,
     ) -> None:
         self.backbone = backbone
         self.examples = examples
-        self.batch_size = batch_size
+        self.batch_size = batch_size or 64
         self.length = length
         single = [i for i, example in enumerate(examples) if _one_token_each(backbone, example)]
         one_token = set(single)

@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
+from torch import nn
+
+from fedmosaic.adapters.inference import merged_weights
 from fedmosaic.config import ClientSpec, Scenario, TaskSpec
-from fedmosaic.evaluation import Record, Score, evaluate
+from fedmosaic.evaluation import Evaluator, Record, Score, TaskItems
+from fedmosaic.evaluation.batches import PreparedModel
 from fedmosaic.federation.instructions import Instructions
 from fedmosaic.federation.runtime import Runtime
 from fedmosaic.models.backbone import Backbone
+
+CPU_TOKENS, DEVICE_TOKENS = 1024, 16_384
+"""Most tokens in a batch on a CPU, whose caches hold no more activations, and on other devices."""
+
+BATCH_MEMORY = 256 << 20
+"""Bytes of batches that are kept for the other clients of an architecture."""
+
+Test = tuple[TaskSpec, int | None]
+"""A task, and the number of its test items; None for all."""
 
 
 def measure(
     runtime: Runtime, backbone: Backbone, model: Any, spec: TaskSpec, items: int | None
 ) -> Score:
     """Return the model's score on at most ``items`` test examples of a task (None: all)."""
-    settings = runtime.scenario.evaluation
-    task = runtime.task(spec)
-    return evaluate(
-        backbone,
-        model,
-        runtime.test_set(spec, items),
-        method="generation" if task.kind == "open" else settings.method,
-        metric=task.metric,
-        batch_size=settings.batch_size,
-        max_new_tokens=settings.max_new_tokens,
-        length=settings.length,
-        reader=settings.reader,
-    )
+    with _inference(runtime.scenario, model):
+        return _evaluator(runtime, backbone, [(spec, items)]).evaluate(model)[0]
 
 
 def measured_tasks(scenario: Scenario, client: ClientSpec) -> list[TaskSpec]:
@@ -50,26 +53,80 @@ def records_of(
     stage: Literal["before", "after"],
     view: str,
     model: Any,
-) -> Iterator[Record]:
-    """Yield the scores of one of a client's models on every task that it is evaluated on."""
-    backbone = runtime.backbone(client.model)
-    for spec in measured_tasks(runtime.scenario, client):
-        started = time.perf_counter()
-        score = measure(
-            runtime, backbone, model, spec, _items(runtime.scenario, client, spec, instructions)
-        )
-        yield Record(
-            round=instructions.round,
-            client=client.name,
-            task=spec.name,
-            metric=runtime.task(spec).metric,
-            value=score.score,
-            n=score.n,
-            unreadable=score.unreadable,
-            stage=stage,
-            view=view,
-            seconds=time.perf_counter() - started,
-        )
+) -> list[Record]:
+    """Return the scores of one of a client's models on every task that it is evaluated on."""
+    scenario, backbone = runtime.scenario, runtime.backbone(client.model)
+    tests = [
+        (spec, _items(scenario, client, spec, instructions))
+        for spec in measured_tasks(scenario, client)
+    ]
+    together = [tests] if scenario.evaluation.fast else [[test] for test in tests]
+    records: list[Record] = []
+    with _inference(scenario, model):
+        for part in together:
+            started = time.perf_counter()
+            scores = _evaluator(runtime, backbone, part).evaluate(model)
+            seconds = (time.perf_counter() - started) / max(sum(score.n for score in scores), 1)
+            records += [
+                Record(
+                    round=instructions.round,
+                    client=client.name,
+                    task=spec.name,
+                    metric=runtime.task(spec).metric,
+                    value=score.score,
+                    n=score.n,
+                    unreadable=score.unreadable,
+                    stage=stage,
+                    view=view,
+                    seconds=seconds * score.n,
+                )
+                for (spec, _), score in zip(part, scores, strict=True)
+            ]
+    return records
+
+
+def _inference(scenario: Scenario, model: Any) -> AbstractContextManager[None]:
+    """Merge the adapters of a model for its evaluation, unless it changes them by itself."""
+    fixed = isinstance(model, nn.Module) and not isinstance(model, PreparedModel)
+    return merged_weights(model) if scenario.evaluation.fast and fixed else nullcontext()
+
+
+def _evaluator(runtime: Runtime, backbone: Backbone, tests: Sequence[Test]) -> Evaluator:
+    """Return what evaluates the models of an architecture on these tests.
+
+    The last one of each architecture is kept, because clients are evaluated on the same tests.
+    """
+    if not runtime.scenario.evaluation.fast:
+        return _new_evaluator(runtime, backbone, tests)
+    latest: dict[str, Any] = runtime.cached("evaluators", dict)
+    key = [(spec.name, items) for spec, items in tests]
+    if latest.get(backbone.name, (None,))[0] != key:
+        latest.pop(backbone.name, None)
+        latest[backbone.name] = key, _new_evaluator(runtime, backbone, tests)
+    found: Evaluator = latest[backbone.name][1]
+    return found
+
+
+def _new_evaluator(runtime: Runtime, backbone: Backbone, tests: Sequence[Test]) -> Evaluator:
+    settings, tasks = runtime.scenario.evaluation, []
+    for spec, items in tests:
+        task = runtime.task(spec)
+        method = "generation" if task.kind == "open" else settings.method
+        tasks.append(TaskItems(runtime.test_set(spec, items), method, task.metric))
+    return Evaluator(
+        backbone,
+        tasks,
+        batch_size=settings.batch_size,
+        batch_tokens=_batch_tokens(backbone) if settings.fast else None,
+        memory=BATCH_MEMORY if settings.fast else 0,
+        max_new_tokens=settings.max_new_tokens,
+        length=settings.length,
+        reader=settings.reader,
+    )
+
+
+def _batch_tokens(backbone: Backbone) -> int:
+    return CPU_TOKENS if backbone.device.type == "cpu" else DEVICE_TOKENS
 
 
 def _items(

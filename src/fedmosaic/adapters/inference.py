@@ -1,0 +1,145 @@
+"""Answer with merged weights: one matrix product a layer while adapters do not change.
+
+Training computes ``W x`` and the change of each adapter. For evaluation the sum of both is one
+weight, ``W + sum c_i s_i B_i P_i A_i``, which is made once for all test items and multiplied
+through oneDNN where that pays (:mod:`fedmosaic.models.packed`). The merged weights are copies. The
+model itself, its numbers in training and its other adapters stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fedmosaic.adapters.layer import AdaptedLinear
+from fedmosaic.models.packed import FrozenProduct, pays
+
+MEMORY = 2 << 30
+"""Bytes of merged and packed weights that a model may have at a time; further layers stay plain."""
+
+Weights = tuple[Tensor, Tensor | None]
+
+
+@contextmanager
+def merged_weights(model: nn.Module, memory: int = MEMORY) -> Iterator[None]:
+    """Let the layers of a model compute with merged weights inside the block.
+
+    Weights are merged when a layer is first used, with the adapters that are active then. Nothing
+    may change them inside the block: no training, no other active adapters. A layer stays as it is
+    where its output is no fixed linear function in float32: with an input-dependent gate, a
+    quantised or bfloat16 base, dropout, or hooks on its base layer. Frozen linear layers without
+    an adapter of ours are only packed. Results differ from the plain ones in their last bits.
+
+    Args:
+        model: A model with or without adapters.
+        memory: Bytes that merged and packed weights may take.
+    """
+    room = _Room(memory)
+    replaced: list[nn.Module] = []
+    try:
+        for layer, weights in _layers(model):
+            if "forward" not in layer.__dict__:  # else accelerate moves its weights in and out
+                layer.forward = _MergedForward(layer.forward, weights, room)
+                replaced.append(layer)
+        yield
+    finally:
+        for layer in replaced:
+            del layer.forward
+
+
+class _Room:
+    """Count down the bytes that are left."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def take(self, size: int) -> bool:
+        """Take this many bytes; return False where they are not left."""
+        fits = size <= self.left
+        self.left -= size if fits else 0
+        return fits
+
+
+class _MergedForward:
+    """Replace the ``forward`` of one layer.
+
+    Args:
+        plain: The layer's own ``forward``, for inputs that merged weights cannot serve.
+        weights: Returns weight and bias; None where they are not fixed.
+        room: Memory that is left.
+    """
+
+    def __init__(
+        self, plain: Callable[..., Tensor], weights: Callable[[], Weights | None], room: _Room
+    ) -> None:
+        self.plain = plain
+        self._weights = weights
+        self._room = room
+        self.product: FrozenProduct | None = None
+        self._made = False
+
+    def __call__(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if (
+            args
+            or kwargs
+            or x.dtype != torch.float32
+            or torch.is_grad_enabled()
+            or torch.is_autocast_enabled(x.device.type)
+        ):
+            return self.plain(x, *args, **kwargs)
+        if not self._made:
+            self._made, self.product = True, self._make()
+        return self.plain(x) if self.product is None else self.product(x)
+
+    def _make(self) -> FrozenProduct | None:
+        found = self._weights()
+        if found is None or not self._room.take(found[0].nbytes):
+            return None
+        return FrozenProduct(*found)
+
+
+def _layers(model: nn.Module) -> Iterator[tuple[nn.Module, Callable[[], Weights | None]]]:
+    """Yield the layers that may compute with a fixed weight, and how to get it."""
+    adapted = [module for module in model.modules() if isinstance(module, AdaptedLinear)]
+    inside = {id(layer.base_layer) for layer in adapted}
+    for layer in adapted:
+        yield layer, partial(merged, layer)
+    for module in model.modules():
+        if type(module) is nn.Linear and id(module) not in inside:
+            yield module, partial(_frozen, module)
+
+
+def merged(layer: AdaptedLinear) -> Weights | None:
+    """Return weight and bias of a layer with its active adapters; None where they are not fixed."""
+    names = layer._adapters_in_use()
+    trained = [getattr(layer, layer.low_rank_names[0])[name].dtype for name in names]
+    if (
+        not layer._can_fuse(names, torch.float32)
+        or any(dtype != torch.float32 for dtype in trained)
+        or (layer.is_gated_pair(names) and layer.colora_gate == "input")
+    ):
+        return None
+    base = layer.get_base_layer()
+    weight, bias = base.weight.detach().clone(), _detached(base.bias)
+    for name, factor in layer.coefficients(names).items():
+        weight.add_(layer.get_delta_weight(name), alpha=factor)
+        change = layer.get_delta_bias(name)
+        if change is not None:
+            bias = factor * change if bias is None else bias + factor * change
+    return weight, bias
+
+
+def _frozen(layer: nn.Linear) -> Weights | None:
+    """Return the weights of a frozen layer where packing them pays; else None."""
+    if any(parameter.requires_grad for parameter in layer.parameters()) or not pays(layer.weight):
+        return None
+    return layer.weight, layer.bias
+
+
+def _detached(bias: Tensor | None) -> Tensor | None:
+    return None if bias is None else bias.detach()
