@@ -1,7 +1,7 @@
 """Read answers, score them, and summarise the scores of a run."""
 
 from fedmosaic.evaluation.answers import read_choice
-from fedmosaic.evaluation.evaluator import Evaluator, Score, TaskItems, evaluate
+from fedmosaic.evaluation.evaluator import Evaluator, Score, ScoredTask, evaluate
 from fedmosaic.evaluation.generation import generate
 from fedmosaic.evaluation.metrics import rouge_l, token_f1
 from fedmosaic.evaluation.records import Record
@@ -11,7 +11,7 @@ __all__ = [
     "Evaluator",
     "Record",
     "Score",
-    "TaskItems",
+    "ScoredTask",
     "evaluate",
     "generate",
     "read_choice",

@@ -45,7 +45,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class TaskItems:
+class ScoredTask:
     """Hold the test examples of one task and how they are scored; see :func:`evaluate`."""
 
     examples: Sequence[Example]
@@ -81,7 +81,7 @@ class Evaluator:
     def __init__(
         self,
         backbone: Backbone,
-        tasks: Sequence[TaskItems],
+        tasks: Sequence[ScoredTask],
         *,
         batch_size: int | None = None,
         batch_tokens: int | None = None,
@@ -118,7 +118,7 @@ class Evaluator:
         )
         return [self._score(task, chosen if task.ranked else texts) for task in self.tasks]
 
-    def _score(self, task: TaskItems, answers: Iterator[Any]) -> Score:
+    def _score(self, task: ScoredTask, answers: Iterator[Any]) -> Score:
         """Score a task by the next answers: indices of options, or generated texts."""
         examples = task.examples
         found = list(itertools.islice(answers, len(examples)))
@@ -168,7 +168,7 @@ def evaluate(
     """
     evaluator = Evaluator(
         backbone,
-        [TaskItems(examples, method, metric)],
+        [ScoredTask(examples, method, metric)],
         batch_size=batch_size,
         max_new_tokens=max_new_tokens,
         length=length,

@@ -11,7 +11,7 @@ from torch import nn
 
 from fedmosaic.adapters.inference import merged_weights
 from fedmosaic.config import ClientSpec, Scenario, TaskSpec
-from fedmosaic.evaluation import Evaluator, Record, Score, TaskItems
+from fedmosaic.evaluation import Evaluator, Record, Score, ScoredTask
 from fedmosaic.evaluation.batches import PreparedModel
 from fedmosaic.federation.instructions import Instructions
 from fedmosaic.federation.runtime import Runtime
@@ -112,7 +112,7 @@ def _new_evaluator(runtime: Runtime, backbone: Backbone, tests: Sequence[Test]) 
     for spec, items in tests:
         task = runtime.task(spec)
         method = "generation" if task.kind == "open" else settings.method
-        tasks.append(TaskItems(runtime.test_set(spec, items), method, task.metric))
+        tasks.append(ScoredTask(runtime.test_set(spec, items), method, task.metric))
     return Evaluator(
         backbone,
         tasks,
