@@ -11,6 +11,7 @@ same first weights, so that all programs end with the same weights. The comparis
   one_process   PEFT and transformers in a loop of one process
   flower        the same with Flower's simulation: `flwr run .`, on Ray
   fedmosaic_2, flower_2   two processes of one thread each; others use all cores in turn
+  fedmosaic_together      four clients as one batch (train.together)
 
 The programs alternate, as whole processes; the result holds medians, and medians of ratios to
 fedmosaic in the same turn. Processor time and memory are those of all processes together. Seconds

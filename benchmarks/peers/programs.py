@@ -102,6 +102,12 @@ PROGRAMS = {
     "fedmosaic_2": Program(
         "fedmosaic, 2 workers", (HERE / "scenario.yaml",), _fedmosaic(*TWO_WORKERS), _ROUND
     ),
+    "fedmosaic_together": Program(
+        "fedmosaic, train.together=4",
+        (HERE / "scenario.yaml",),
+        _fedmosaic("--set", "train.together=4"),
+        _ROUND,
+    ),
     "flower_2": Program(
         "Flower + PEFT, 1 CPU a client",
         _FLOWER_FILES,
