@@ -74,8 +74,8 @@ class RunSettings(Settings):
     workers: int = Field(default=0, ge=0)
     """Processes that train clients in parallel, each with models of its own in memory.
 
-    0: one for each core if every client's model is a bundled miniature and they run on a CPU, else
-    a single process, in which the clients take turns.
+    0: one for each CUDA card; on a CPU one for each core if every client's model is a bundled
+    miniature, else a single process, in which the clients take turns.
     """
 
     trackers: tuple[str, ...] = ("tensorboard",)
