@@ -14,7 +14,8 @@ A training step takes 4 x 512 tokens (Qwen2-VL: 4 images of 224 x 224 pixels wit
 forward pass, backward pass, clipping, fused AdamW. An evaluation is a forward pass on the same
 batch, with logits of the last column. On Qwen2-VL, features of images come from fedmosaic's cache;
 PEFT's LoRA gets pixels. Steps alternate (PEFT, ours, ours, PEFT, …), and the result is the median
-of the ratios of neighbours with its quartiles. Memory is the peak above the base model, in MiB.
+of the ratios of neighbours with its quartiles. Memory is the peak of a step above what is held
+between steps, in MiB.
 
 On CUDA, a training of a miniature model with images must also pass without the program waiting for
 the card in any step (``torch.cuda.set_sync_debug_mode("error")``). Writes results/gpu_CARD.json.
