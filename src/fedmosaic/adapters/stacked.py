@@ -91,6 +91,22 @@ class StackedAdapters:
             for parameter in stacked.own_parameters()
         }
 
+    def lay_out(self, parameters: Sequence[nn.Parameter]) -> Tensor:
+        """Move some of the stacked parameters into one tensor, [clients, all values], in order.
+
+        Args:
+            parameters: the model's.
+
+        Returns:
+            the tensor, of which they are views from now on.
+        """
+        rows = [self.parameters[parameter].data.flatten(1) for parameter in parameters]
+        whole = torch.cat(rows, dim=1)
+        parts = whole.split([row.shape[1] for row in rows], dim=1)
+        for parameter, part in zip(parameters, parts, strict=True):
+            self.parameters[parameter] = nn.Parameter(part.unflatten(1, parameter.shape))
+        return whole
+
     def describe_batch(
         self,
         rows: int,

@@ -22,6 +22,7 @@ from fedmosaic.federation.instructions import ClientResult, Instructions
 from fedmosaic.federation.runtime import AdaptedModel, Runtime
 from fedmosaic.seeding import seed_for
 from fedmosaic.training.flops import FlopCounter
+from fedmosaic.training.joint_optimiser import JointOptimiser
 from fedmosaic.training.loop import FitReport
 from fedmosaic.training.optimiser import Optimiser, ParameterGroup
 from fedmosaic.training.together import Trainee, fit_together
@@ -90,17 +91,14 @@ class JointModel:
     def __init__(self, adapted: AdaptedModel, clients: int) -> None:
         self.adapted = adapted
         self.adapters = StackedAdapters(adapted.model, clients)
-        stacked = self.adapters.parameters
-        trained = [p for group in adapted.optimiser.groups for p in group.parameters.values()]
+        trained, stacked = adapted.optimiser.parameters, self.adapters.parameters
+        weights = self.adapters.lay_out(trained)
         self._slices = [
             {parameter: nn.Parameter(whole.data[place]) for parameter, whole in stacked.items()}
             for place in range(clients)
         ]
-        self._trained = [
-            {stacked[parameter]: slices[parameter] for parameter in trained}
-            for slices in self._slices
-        ]
         self.optimisers = [self._optimiser(slices) for slices in self._slices]
+        self.joint = JointOptimiser(self.optimisers, [stacked[p] for p in trained], weights)
 
     def _optimiser(self, slices: Mapping[nn.Parameter, nn.Parameter]) -> Optimiser:
         own = self.adapted.optimiser
@@ -137,22 +135,19 @@ class JointModel:
         steps, now = plans[0].steps, turns[0].instructions.round
         trainees = [
             Trainee(
-                optimiser,
-                slices,
                 _batches(client),
                 seed_for(runtime.settings.seed, client.name, now, "dropout"),
                 plan.each_step,
                 _counting_steps(client, turn.instructions),
             )
-            for optimiser, slices, client, plan, turn in zip(
-                self.optimisers, self._trained, clients, plans, turns, strict=True
-            )
+            for client, plan, turn in zip(clients, plans, turns, strict=True)
         ]
         is_counted = any(turn.instructions.count for turn in turns)
         outcomes = fit_together(
             first.model,
             first.backbone,
             self.adapters,
+            self.joint,
             trainees,
             steps,
             first_step=now * steps,

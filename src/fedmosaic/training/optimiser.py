@@ -66,6 +66,10 @@ class Optimiser:
     Args:
         groups: Parameters by role; all of one dtype and on one device.
         settings: Learning rates, weight decay and clipping.
+
+    Attributes:
+        parameters: All parameters, group by group.
+        moments: The flat vectors ``exp_avg``, ``exp_avg_sq`` and ``step``.
     """
 
     def __init__(self, groups: Iterable[ParameterGroup], settings: TrainSettings) -> None:
@@ -93,13 +97,13 @@ class Optimiser:
         self.adamw = torch.optim.AdamW(arguments, weight_decay=settings.weight_decay, fused=fused)
         first = self.parameters[0]
         sizes = [p.numel() for p in self.parameters]
-        self._moments = {
+        self.moments = {
             "exp_avg": first.new_zeros(sum(sizes), requires_grad=False),
             "exp_avg_sq": first.new_zeros(sum(sizes), requires_grad=False),
             # The fused step needs its counter on the weights' device, the others in main memory.
             "step": torch.zeros(len(sizes), device=first.device if fused else "cpu"),
         }
-        for name, vector in self._moments.items():
+        for name, vector in self.moments.items():
             parts = vector.unbind() if name == "step" else vector.split(sizes)
             for parameter, part in zip(self.parameters, parts, strict=True):
                 self.adamw.state[parameter][name] = (
@@ -154,7 +158,7 @@ class Optimiser:
             ``exp_avg`` and ``exp_avg_sq`` [all values] in the parameters' dtype, and ``step``
             [parameters] in float32.
         """
-        return {name: vector.to("cpu", copy=True) for name, vector in self._moments.items()}
+        return {name: vector.to("cpu", copy=True) for name, vector in self.moments.items()}
 
     def restart(self) -> None:
         """Set the moments of all parameters to zero, except those of personal ones.
@@ -175,7 +179,7 @@ class Optimiser:
         Raises:
             CheckpointError: the state belongs to other parameters.
         """
-        for name, vector in self._moments.items():
+        for name, vector in self.moments.items():
             if not state:
                 vector.zero_()
             elif name not in state or state[name].shape != vector.shape:

@@ -15,13 +15,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from fedmosaic.data.example import Example
 from fedmosaic.errors import TrainingError
 from fedmosaic.models.backbone import Backbone, Batch
 from fedmosaic.models.encoding import IGNORE, Encoded
+from fedmosaic.training.joint_optimiser import JointOptimiser
 from fedmosaic.training.loop import (
     FitReport,
     StepHook,
@@ -30,7 +31,7 @@ from fedmosaic.training.loop import (
     tower_seconds,
 )
 from fedmosaic.training.loss import answer_logits
-from fedmosaic.training.optimiser import Optimiser, schedule_factor
+from fedmosaic.training.optimiser import schedule_factor
 
 
 class Stacked(Protocol):
@@ -54,8 +55,6 @@ class Trainee:
     """Hold what one of the clients brings to a joint training.
 
     Attributes:
-        optimiser: over its slices of the stacked parameters.
-        slices: these slices, by stacked parameter.
         next_examples: returns the examples of its next batch.
         dropout_seed: seeds the generator of what its adapters drop.
         each_step: called before every optimiser step, inside ``counting``.
@@ -64,8 +63,6 @@ class Trainee:
         report: its work so far.
     """
 
-    optimiser: Optimiser
-    slices: dict[nn.Parameter, nn.Parameter]
     next_examples: Callable[[], Sequence[Example]]
     dropout_seed: int
     each_step: StepHook | None
@@ -78,6 +75,7 @@ def fit_together(
     model: Any,
     backbone: Backbone,
     adapters: Stacked,
+    optimiser: JointOptimiser,
     trainees: Sequence[Trainee],
     steps: int,
     *,
@@ -91,6 +89,7 @@ def fit_together(
         model: the model with its adapters.
         backbone: encodes and batches the examples.
         adapters: the clients' adapters, stacked in the order of the clients.
+        optimiser: steps the stacked parameters.
         trainees: the clients.
         steps: number of optimiser steps.
         first_step: number of the first step in the whole run, for the learning-rate schedule.
@@ -106,6 +105,7 @@ def fit_together(
     draws = [
         torch.Generator(backbone.device).manual_seed(trainee.dropout_seed) for trainee in trainees
     ]
+    optimiser.prepare()
     model.train()
     with adapters.attached():
         for step in range(steps):
@@ -116,7 +116,8 @@ def fit_together(
             for trainee, examples in zip(trainees, taken, strict=True):
                 _call_hook(trainee, step, examples)
             with counting(), reporting_full_memory(backbone):
-                _optimise(model, backbone, batch, trainees, first_step + step, total_steps)
+                factor = schedule_factor(optimiser.settings, first_step + step, total_steps)
+                _optimise(model, backbone, optimiser, batch, trainees, factor)
     model.eval()
     return [_outcome(trainee, steps) for trainee in trainees]
 
@@ -160,22 +161,17 @@ def _call_hook(trainee: Trainee, step: int, examples: Sequence[Example]) -> None
 def _optimise(
     model: Any,
     backbone: Backbone,
+    optimiser: JointOptimiser,
     batch: Batch,
     trainees: Sequence[Trainee],
-    step: int,
-    total_steps: int,
+    factor: float,
 ) -> None:
     """Take one optimiser step of each client."""
     started = time.perf_counter()
     losses = _own_losses(model, backbone, batch, len(trainees))
     losses.sum().backward()  # type: ignore[no-untyped-call]
-    for stacked in trainees[0].slices:
-        if stacked.grad is not None:
-            for trainee, gradient in zip(trainees, stacked.grad.unbind(), strict=True):
-                trainee.slices[stacked].grad = gradient
-            stacked.grad = None
+    optimiser.step(factor)
     for trainee, loss in zip(trainees, losses.detach().unbind(), strict=True):
-        trainee.optimiser.step(schedule_factor(trainee.optimiser.settings, step, total_steps))
         trainee.losses.append(loss)
     seconds = (time.perf_counter() - started) / len(trainees)
     for trainee in trainees:
