@@ -49,6 +49,13 @@ class Interrupted(KeyboardInterrupt):
         self.resume_command = resume_command or f"fedmosaic run --resume {folder}"
 
 
+def listed(names: Iterable[str], most: int = 8) -> str:
+    """Return the first names of many, in their order: ``"a, b, c and 5 more"``."""
+    every = list(names)
+    rest = len(every) - most
+    return ", ".join(every[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
 def nearest(word: str, valid: Iterable[str]) -> str:
     """Return a hint with the valid names closest to ``word``: ``" Did you mean 'a' or 'b'?"``.
 

@@ -47,6 +47,13 @@ class Scenario(Settings):
     None: the share ``participation`` of them. Only one of the two can be set.
     """
 
+    clients_in_memory: int = Field(default=100, ge=1)
+    """Most clients that stay in the main memory of a process between their turns.
+
+    The state of all others is in the run folder, and their tasks are read again when their turn
+    comes. It changes no number. With ``evaluation.others`` all tasks stay in memory.
+    """
+
     clients: tuple[ClientSpec, ...] = Field(min_length=1)
     """Clients of the federation."""
 

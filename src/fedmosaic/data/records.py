@@ -88,11 +88,16 @@ class FileExamples(tuple[Example, ...]):
 
 
 def notes_of(*sets: Sequence[Example]) -> tuple[str, ...]:
-    """Return what the reader has to say about sets of examples, each sentence only one time.
+    """Return what the reader has to say about sets of examples, as :func:`merged` has it."""
+    return merged(note for examples in sets for note in getattr(examples, "notes", ()))
+
+
+def merged(notes: Iterable[str]) -> tuple[str, ...]:
+    """Return each note of readers only one time.
 
     Files of which the same fields are not used share a sentence, which names the first of them.
     """
-    found = dict.fromkeys(note for examples in sets for note in getattr(examples, "notes", ()))
+    found = dict.fromkeys(notes)
     alike: dict[tuple[str, ...], list[str]] = {}
     for note in found:
         path, infix, fields = note.partition(NOT_USED)
@@ -104,12 +109,12 @@ def notes_of(*sets: Sequence[Example]) -> tuple[str, ...]:
         for names, paths in alike.items()
         if len(paths) > 1
     }
-    merged = {path for paths in alike.values() if len(paths) > 1 for path in paths}
+    sharing = {path for paths in alike.values() if len(paths) > 1 for path in paths}
     return tuple(
         shared.get(path + infix, note)
         for note in found
         for path, infix, _ in [note.partition(NOT_USED)]
-        if not infix or path not in merged or path + infix in shared
+        if not infix or path not in sharing or path + infix in shared
     )
 
 

@@ -16,7 +16,7 @@ from fedmosaic.data.task_files import held_out
 from fedmosaic.data_check.items import HELD_OUT, TaskItems, needs_folder, task_items
 from fedmosaic.data_check.local_models import why_not_local
 from fedmosaic.data_check.plan import CheckPlan, PlannedTask
-from fedmosaic.errors import DataError, FedMosaicError
+from fedmosaic.errors import DataError, FedMosaicError, listed
 
 Parts = dict[str, tuple[str, np.ndarray]]
 
@@ -54,9 +54,8 @@ def _missing_text(plan: CheckPlan, names: Sequence[str]) -> str:
     way_out = how_to_get(names, root)
     if root.is_dir():
         return way_out
-    listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
     return (
-        f"{root} does not exist, which should hold the data of {listed};"
+        f"{root} does not exist, which should hold the data of {listed(names, 5)};"
         f" {way_out or 'set data.root (or --root) to where it is'}"
     )
 

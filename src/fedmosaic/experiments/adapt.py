@@ -13,7 +13,9 @@ from fedmosaic.data import ClientStream
 from fedmosaic.errors import CheckpointError, ConfigError, TrainingError
 from fedmosaic.experiments.adaptation import ADAPTED, FILE, FRESH, RECEIVED, Adaptation, begun
 from fedmosaic.federation.client import LocalClient
+from fedmosaic.federation.client_store import trained_clients
 from fedmosaic.federation.context import ServerContext
+from fedmosaic.federation.introduce import begin
 from fedmosaic.federation.item_check import check_items
 from fedmosaic.federation.measure import measure
 from fedmosaic.federation.resources import prepare_torch
@@ -133,8 +135,11 @@ def _client(
     client = LocalClient(runtime, spec)
     check_items(runtime, spec, [(spec, task)], [task])
     check_signature_items(runtime, [(spec, task)])
-    if checkpoint is not None:
+    trained = trained_clients(checkpoint / "clients") if checkpoint else set()
+    if checkpoint and (trained is None or spec.name in trained):
         client.load(checkpoint / "clients" / f"{spec.name}.safetensors")
+    else:
+        begin(client)
     return client
 
 

@@ -19,10 +19,17 @@ from fedmosaic.data import ClientStream
 from fedmosaic.errors import CheckpointError, TrainingError, UpdateError
 from fedmosaic.evaluation import Record
 from fedmosaic.federation.context import ClientContext, new_stream
-from fedmosaic.federation.instructions import ClientResult, Instructions, Introduction
+from fedmosaic.federation.instructions import ClientResult, Instructions
 from fedmosaic.federation.measure import records_of
 from fedmosaic.federation.runtime import AdaptedModel, Runtime
-from fedmosaic.federation.wire import check, pack, read_tensors, schema_of, unpack, write_tensors
+from fedmosaic.federation.wire import (
+    check,
+    pack,
+    read_tensors,
+    schema_of,
+    unpack,
+    write_tensors,
+)
 from fedmosaic.memory import peak_memory
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.training.flops import FlopCounter
@@ -36,6 +43,7 @@ class LocalClient:
     own tensors and the position of the stream.
 
     Attributes:
+        changed: whether the state differs from the file that was last written or read.
         context: what the algorithm sees of this client.
         algorithm: the algorithm of the current turn.
         stream: the training batches to come.
@@ -46,7 +54,8 @@ class LocalClient:
         self.runtime = runtime
         self.spec = spec
         self.name = spec.name
-        self.tasks = runtime.client_tasks(spec)
+        self.rank = spec.r or runtime.scenario.adapter.r
+        self.changed = False
         self.algorithm: Algorithm = runtime.algorithm
         self.flops = FlopCounter()
         self.stream = new_stream(runtime, spec)
@@ -66,7 +75,7 @@ class LocalClient:
     @property
     def adapted(self) -> AdaptedModel:
         """Return the base model with adapters that this client takes turns on."""
-        return self.runtime.adapted(self.spec.model, self.runtime.scenario.rank_of(self.name))
+        return self.runtime.adapted(self.spec.model, self.rank)
 
     @property
     def model(self) -> Any:
@@ -79,21 +88,10 @@ class LocalClient:
         return self.adapted.backbone
 
     # --- turns --------------------------------------------------------------------------------
-    def introduce(self) -> Introduction:
-        """Return what the server must know before the first round."""
-        with self.turn() as context:
-            schema = schema_of(self.algorithm.upload(context))
-        return Introduction(
-            architecture=self.runtime.architecture(self.spec.model),
-            samples=sum(len(task.train) for task in self.tasks),
-            families=[task.family or task.name for task in self.tasks],
-            schema=schema,
-        )
-
     def work(self, instructions: Instructions, download: bytes) -> ClientResult:
         """Take one turn: receive, evaluate, train, evaluate, and pack the update."""
         turn = self.begin(instructions)
-        with self.turn():
+        with self.turn(trains=instructions.train):
             if instructions.train:
                 self.receive(turn, download)
                 self.train(turn, self.algorithm.train)
@@ -148,17 +146,24 @@ class LocalClient:
         return self.flops if instructions.count else nullcontext()
 
     @contextmanager
-    def turn(self) -> Iterator[ClientContext]:
-        """Put this client's weights and moments into the adapted model, and back at the end."""
-        self.enter()
-        yield self.context
-        self._adapters = self.adapted.state()
-        self._moments = self.adapted.optimiser.state()
+    def turn(self, *, trains: bool = True) -> Iterator[ClientContext]:
+        """Put this client's weights and moments into the adapted model, and back at the end.
 
-    def enter(self) -> None:
-        """Put this client's weights and moments into the adapted model."""
+        Args:
+            trains: whether the turn may change them; an evaluation does not.
+        """
+        self.enter(trains)
+        yield self.context
+        if trains:
+            self._adapters = self.adapted.state()
+            self._moments = self.adapted.optimiser.state()
+            self.changed = True
+
+    def enter(self, moments: bool = True) -> None:
+        """Put this client's weights, and if wanted its moments, into the adapted model."""
         self.adapted.load(self._adapters or self.adapted.fresh)
-        self.adapted.optimiser.load(self._moments)
+        if moments:
+            self.adapted.optimiser.load(self._moments)
 
     def trained(self, training: Callable[[ClientContext], FitReport] | None = None) -> FitReport:
         """Train locally, inside a turn.
@@ -250,7 +255,7 @@ class LocalClient:
 
     def save_adapter(self, folder: Path) -> None:
         """Write the adapters as ``save_pretrained`` does, one sub-folder for each named adapter."""
-        with self.turn():
+        with self.turn(trains=False):
             for config in self.model.peft_config.values():
                 config.base_model_name_or_path = self.spec.model
             # Embeddings are frozen; saying so keeps PEFT from asking a hub whether they changed.

@@ -17,6 +17,7 @@ import torch
 from fedmosaic.config import ClientSpec
 from fedmosaic.data.digests import DataChange, Integers, moved
 from fedmosaic.errors import CheckpointError, DataError
+from fedmosaic.federation.client_store import note_trained, trained_clients
 from fedmosaic.federation.context import new_stream
 from fedmosaic.federation.data_record import PUBLIC, DataRecord, task_set
 from fedmosaic.federation.run_folder import RunFolder
@@ -116,11 +117,14 @@ def _carry_over(
     scalars = {**scalars, "data": now.id, "lines": int(scalars["lines"]) + 1}
     with folder.checkpoint(int(scalars["round"])) as work:
         write_tensors(work / "server.safetensors", tensors, scalars)
+        source, target = checkpoint / "clients", work / "clients"
+        trained = trained_clients(source)
         for client in runtime.scenario.clients:
-            name = f"{client.name}.safetensors"
-            _renumber(
-                checkpoint / "clients" / name, work / "clients" / name, runtime, client, records
-            )
+            if trained is None or client.name in trained:
+                name = f"{client.name}.safetensors"
+                _renumber(source / name, target / name, runtime, client, records)
+        if trained is not None:
+            note_trained(target)
 
 
 def _renumber(

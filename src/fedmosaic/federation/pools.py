@@ -11,7 +11,7 @@ from fedmosaic.config import DataSettings, ModelSettings, TaskSpec
 from fedmosaic.data import check, check_images, hold_out, load_task, public_examples
 from fedmosaic.data.background import before, task_before
 from fedmosaic.data.example import Example, Task
-from fedmosaic.data.records import notes_of
+from fedmosaic.data.records import merged, notes_of
 from fedmosaic.data.validation import select
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.models.loading import ModelOptions
@@ -61,39 +61,50 @@ class TaskPool:
 
     Args:
         settings: where the data is, and how many examples are used.
+        limit: the most tasks that stay in memory; those that were used least recently are dropped,
+            and read again when they are needed. None: all stay.
     """
 
-    def __init__(self, settings: DataSettings) -> None:
+    def __init__(self, settings: DataSettings, limit: int | None = None) -> None:
         self.settings = settings
+        self.limit = limit
         self._tasks: dict[str, Task] = {}
+        self._notes: dict[str, None] = {}
         self._test_sets: dict[tuple[str, int | None], Sequence[Example]] = {}
         self._public: Sequence[Example] | None = None
 
     def task(self, spec: TaskSpec) -> Task:
         """Return the task of that name, read and checked."""
-        if spec.name not in self._tasks:
-            settings = self.settings
-            task = load_task(
-                spec.name,
-                root=settings.root,
-                seed=settings.seed,
-                train_limit=settings.train,
-                test_limit=settings.test,
-                kind=spec.kind,
-                metric=spec.metric,
-            )
-            if settings.validation is not None:
-                task = hold_out(task, settings.validation)
-            task = task_before(task, settings.background)
-            check(task)
-            self._tasks[spec.name] = task
-        return self._tasks[spec.name]
+        task = self._tasks.pop(spec.name, None) or self._read(spec)
+        self._tasks[spec.name] = task
+        if self.limit is not None and len(self._tasks) > self.limit:
+            dropped = next(iter(self._tasks))
+            del self._tasks[dropped]
+            for key in [key for key in self._test_sets if key[0] == dropped]:
+                del self._test_sets[key]
+        return task
+
+    def _read(self, spec: TaskSpec) -> Task:
+        settings = self.settings
+        task = load_task(
+            spec.name,
+            root=settings.root,
+            seed=settings.seed,
+            train_limit=settings.train,
+            test_limit=settings.test,
+            kind=spec.kind,
+            metric=spec.metric,
+        )
+        if settings.validation is not None:
+            task = hold_out(task, settings.validation)
+        task = task_before(task, settings.background)
+        check(task)
+        self._notes |= dict.fromkeys(notes_of(task.train, task.test))
+        return task
 
     def notes(self) -> tuple[str, ...]:
         """Return what the readers have to say about the tasks that were read so far."""
-        return notes_of(
-            *(part for task in self._tasks.values() for part in (task.train, task.test))
-        )
+        return merged(self._notes)
 
     def test_set(self, spec: TaskSpec, items: int | None) -> Sequence[Example]:
         """Return at most ``items`` test examples of a task (None: all).

@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fedmosaic.adapters.keys import in_scope
 from fedmosaic.errors import CheckpointError, FedMosaicError, UpdateError
 from fedmosaic.federation.callbacks import Callback
+from fedmosaic.federation.client_store import note_trained
 from fedmosaic.federation.context import ServerContext
 from fedmosaic.federation.exchange import Downloads, Results, Updates
 from fedmosaic.federation.instructions import Instructions
@@ -21,7 +21,7 @@ from fedmosaic.federation.placement import describe
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.federation.runtime import Runtime
 from fedmosaic.federation.transport import Transport
-from fedmosaic.federation.wire import Schema, pack, read_tensors, write_tensors
+from fedmosaic.federation.wire import check_shared, pack, read_tensors, write_tensors
 from fedmosaic.seeding import rng
 from fedmosaic.training.flops import FlopCounter
 
@@ -78,7 +78,7 @@ class RoundLoop:
         self.server = ServerContext(runtime, introductions, folder.server_rows)
         self.members = {member.name: member for member in self.server.members}
         self.schemas = {name: found.schema for name, found in introductions.items()}
-        _check_shared(self.schemas)
+        check_shared(self.schemas)
         self.progress = Progress()
         self.data = ""
 
@@ -226,6 +226,7 @@ class RoundLoop:
         clock = time.perf_counter()
         with self.folder.checkpoint(rounds) as work:
             self.transport.save(work / "clients")
+            note_trained(work / "clients")
             tensors, layout = self.server.state.state_dict(work / ROWS)
             scalars = {"round": rounds, "lines": lines, "layout": layout, "data": self.data}
             write_tensors(work / "server.safetensors", tensors, scalars)
@@ -254,16 +255,3 @@ def restore_server(server: ServerContext, checkpoint: Path) -> tuple[int, int, s
     server.state.load_state_dict(tensors, scalars["layout"], checkpoint / ROWS)
     server.round = int(scalars["round"])
     return server.round, int(scalars["lines"]), str(scalars.get("data", ""))
-
-
-def _check_shared(schemas: Mapping[str, Schema]) -> None:
-    """Raise UpdateError, naming two clients, unless shared tensors have one shape everywhere."""
-    seen: dict[str, tuple[str, tuple[int, ...]]] = {}
-    for client, schema in schemas.items():
-        for name, (_, shape) in in_scope(schema, "block").items():
-            other, expected = seen.setdefault(name, (client, shape))
-            if shape != expected:
-                raise UpdateError(
-                    f"clients {other!r} and {client!r} cannot share {name!r}: {list(expected)} and "
-                    f"{list(shape)}; give both adapters the same rank"
-                )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from fedmosaic.federation.placement import settle_sites
 from fedmosaic.federation.processes import ForkServer
 from fedmosaic.federation.resources import choose_workers, prepare_torch
 from fedmosaic.federation.round_loop import RoundLoop
-from fedmosaic.federation.run_folder import RunFolder
+from fedmosaic.federation.run_folder import CLIENTS, RunFolder
 from fedmosaic.federation.run_summary import summary_of
 from fedmosaic.federation.runtime import Runtime
 from fedmosaic.federation.signature_choice import choose_signature_model
@@ -110,7 +111,7 @@ def start(
     _check_views(runtime)
     runtime = runtime.with_settings(resolve(runtime, resolve_budget))
     record = DataRecord.of(runtime)
-    with _running(runtime, callback, server) as (transport, listener):
+    with _running(runtime, folder.path, callback, server) as (transport, listener):
         loop = RoundLoop(runtime, transport, folder, listener)
         loop.data = record.id
         folder.write_data_record(record)
@@ -165,7 +166,7 @@ def _go_on(
     prepare_torch(settings)
     runtime = Runtime(settings)
     record = data_to_continue(folder, runtime, accept_data_change)
-    with _running(runtime, callback, server) as (transport, listener):
+    with _running(runtime, folder.path, callback, server) as (transport, listener):
         loop = RoundLoop(runtime, transport, folder, listener)
         loop.data = record.id
         checkpoint = folder.latest()
@@ -213,17 +214,21 @@ def resolve(runtime: Runtime, resolve_budget: ResolveBudget = steps_only) -> Run
 
 @contextmanager
 def _running(
-    runtime: Runtime, callback: Callback | None, server: ForkServer | None
+    runtime: Runtime, folder: Path, callback: Callback | None, server: ForkServer | None
 ) -> Iterator[tuple[Transport, Callback]]:
     """Yield the run's transport, which is closed at the end in any case."""
     listener = callback or Callback()
     count = choose_workers(runtime.settings)
-    transport: Transport = Workers(runtime, count, server) if count > 1 else InProcess(runtime)
+    states = folder / CLIENTS
+    transport: Transport = (
+        Workers(runtime, count, server, states) if count > 1 else InProcess(runtime, folder=states)
+    )
     try:
         yield transport, listener
     finally:
         listener.closed()
         transport.close()
+        shutil.rmtree(states, ignore_errors=True)
 
 
 def _finish(loop: RoundLoop) -> Run:

@@ -6,7 +6,9 @@
     data.safetensors       digests of all items that the run uses
     placement.json         which modules carry adapters, which sites are shared
     metrics.jsonl          one line for each score, client turn and round
-    checkpoints/round-k/   server and clients after k rounds (the two latest)
+    .clients/              while the run goes on: clients that are not in memory
+    checkpoints/round-k/   server and clients after k rounds (the two latest); a client that did
+                           not change is one file in both
     .server/               while the run goes on: what does not fit into ``server.memory``
     adapters/<client>/     adapters in the form that ``save_pretrained`` writes
     summary.json           the figures of a finished run
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from fedmosaic.federation.data_record import DataRecord
 
 CHECKPOINTS = 2
+CLIENTS = ".clients"
 
 
 class RunFolder:
@@ -148,6 +151,7 @@ class RunFolder:
         """
         half = [*self.checkpoints.glob(".round-*"), *self.path.glob(".adapters.*")]
         half += [self.server_rows] if self.server_rows.is_dir() else []
+        half += self.path.glob(CLIENTS)
         for name in (
             "config.yaml",
             "data.safetensors",

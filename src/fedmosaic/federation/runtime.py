@@ -15,7 +15,7 @@ from fedmosaic.adapters.frozen_products import pack_frozen_weights
 from fedmosaic.adapters.placement import Placement
 from fedmosaic.algorithms import Algorithm, make_algorithm, scenario_for
 from fedmosaic.alignment import Alignment, align
-from fedmosaic.config import ClientSpec, ModelSettings, RunSettings, TaskSpec
+from fedmosaic.config import ClientSpec, ModelSettings, RunSettings, Scenario, TaskSpec
 from fedmosaic.data.check import location
 from fedmosaic.data.example import Example, Task
 from fedmosaic.errors import FedMosaicError
@@ -80,6 +80,18 @@ class AdaptedModel:
             )
 
 
+def tasks_in_memory(scenario: Scenario) -> int | None:
+    """Return how many tasks stay in main memory; None for all.
+
+    They are those of as many clients as stay in memory. Where all clients are evaluated on all
+    tasks, each would be read again for every client, so all stay.
+    """
+    if scenario.evaluation.others or len(scenario.clients) <= scenario.clients_in_memory:
+        return None
+    most = max(len(client.tasks) for client in scenario.clients)
+    return scenario.clients_in_memory * most + len(scenario.unseen)
+
+
 class Runtime:
     """Load what clients need when it is first needed, once a process.
 
@@ -103,7 +115,7 @@ class Runtime:
         self.scenario = scenario_for(settings.algorithm, settings.scenario)
         self.settings = settings.model_copy(update={"scenario": self.scenario})
         self.models = models or ModelPool(self.scenario.models, settings.started)
-        self.tasks = tasks or TaskPool(self.scenario.data)
+        self.tasks = tasks or TaskPool(self.scenario.data, tasks_in_memory(self.scenario))
         self._adapted: dict[tuple[str, int], AdaptedModel] = {}
         self._cached: dict[str, Any] = {}
 
@@ -210,8 +222,11 @@ class Runtime:
     # --- tasks --------------------------------------------------------------------------------
     def task(self, spec: TaskSpec) -> Task:
         """Return the task of that name; an error names the scenario's field."""
-        with self.naming(self._field_of_task(spec.name)):
+        try:
             return self.tasks.task(spec)
+        except FedMosaicError:
+            with self.naming(self._field_of_task(spec.name)):
+                raise
 
     def _field_of_task(self, name: str) -> str:
         for number, client in enumerate(self.scenario.clients):

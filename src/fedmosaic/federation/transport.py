@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from fedmosaic.federation.client import LocalClient
+from fedmosaic.federation.client_store import ClientStore
 from fedmosaic.federation.grouping import groups_of
 from fedmosaic.federation.instructions import ClientResult, Instructions, Introduction
+from fedmosaic.federation.introduce import introduction
 from fedmosaic.federation.runtime import Runtime
 from fedmosaic.federation.together import Together
 
@@ -25,13 +26,13 @@ class Transport(Protocol):
         """Send instructions and downloads; yield each client's name and result in roster order."""
 
     def save(self, folder: Path) -> None:
-        """Write every client's state into a folder."""
+        """Write the state of every client that has trained into a folder."""
 
     def load(self, folder: Path) -> None:
         """Restore every client's state from a folder."""
 
     def save_adapters(self, folder: Path) -> None:
-        """Write every client's adapters into ``folder/<client>``."""
+        """Write the adapters of every client that has trained into ``folder/<client>``."""
 
     def close(self) -> None:
         """Release processes and connections."""
@@ -45,20 +46,21 @@ class InProcess:
     Args:
         runtime: what the clients share.
         names: the clients to run; None for all.
+        folder: where the state of clients that are not in memory is kept; None: in the system's
+            folder for temporary files.
     """
 
-    def __init__(self, runtime: Runtime, names: set[str] | None = None) -> None:
+    def __init__(
+        self, runtime: Runtime, names: set[str] | None = None, folder: Path | None = None
+    ) -> None:
         runtime.unseen()  # a wrong name is an error now, not at the first evaluation
-        self.clients = {
-            spec.name: LocalClient(runtime, spec)
-            for spec in runtime.scenario.clients
-            if names is None or spec.name in names
-        }
+        self.clients = ClientStore(runtime, names, folder, runtime.scenario.clients_in_memory)
         self.runtime = runtime
         self._together = Together(runtime)
 
     def introduce(self) -> dict[str, Introduction]:
-        return {name: client.introduce() for name, client in self.clients.items()}
+        specs = self.clients.specs
+        return {name: introduction(self.runtime, spec) for name, spec in specs.items()}
 
     def exchange(
         self, instructions: Mapping[str, Instructions], downloads: Mapping[str, bytes]
@@ -68,20 +70,20 @@ class InProcess:
         for group in groups_of(self.runtime, roster, instructions):
             members = [self.clients[name] for name in group]
             ready |= self._together.work(members, instructions, downloads)
+            self.clients.trim()
             while roster and roster[0] in ready:
                 yield roster[0], ready.pop(roster.pop(0))
 
     def save(self, folder: Path) -> None:
-        for name, client in self.clients.items():
-            client.save(folder / f"{name}.safetensors")
+        self.clients.save(folder)
 
     def load(self, folder: Path) -> None:
-        for name, client in self.clients.items():
-            client.load(folder / f"{name}.safetensors")
+        self.clients.load(folder)
 
     def save_adapters(self, folder: Path) -> None:
-        for name, client in self.clients.items():
-            client.save_adapter(folder / name)
+        for name in self.clients.trained:
+            self.clients[name].save_adapter(folder / name)
+            self.clients.trim()
 
     def close(self) -> None:
-        self.clients = {}
+        self.clients.clear()

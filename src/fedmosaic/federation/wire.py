@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fedmosaic import packing
 from fedmosaic.adapters import not_finite
+from fedmosaic.adapters.keys import in_scope
 from fedmosaic.algorithms.message import Message
 from fedmosaic.errors import CheckpointError, UpdateError
 
@@ -94,6 +95,22 @@ def check(message: Message, schema: Schema) -> None:
     )
     if bad is not None:
         raise UpdateError(f"{bad!r} holds NaN or Inf")
+
+
+def check_shared(schemas: Mapping[str, Schema]) -> None:
+    """Raise UpdateError, naming two clients, unless shared tensors have one shape everywhere."""
+    seen: dict[str, tuple[str, tuple[int, ...]]] = {}
+    different: dict[int, tuple[str, Schema]] = {}  # clients of one architecture share an object
+    for client, schema in schemas.items():
+        different.setdefault(id(schema), (client, schema))
+    for client, schema in different.values():
+        for name, (_, shape) in in_scope(schema, "block").items():
+            other, expected = seen.setdefault(name, (client, shape))
+            if shape != expected:
+                raise UpdateError(
+                    f"clients {other!r} and {client!r} cannot share {name!r}: {list(expected)} and "
+                    f"{list(shape)}; give both adapters the same rank"
+                )
 
 
 def _kind(name: str, value: Tensor) -> Literal["float", "integer"]:

@@ -25,7 +25,7 @@ from typing import IO, Any
 from fedmosaic import errors
 from fedmosaic.config import RunSettings
 from fedmosaic.config.base import RECORDED
-from fedmosaic.errors import FedMosaicError
+from fedmosaic.errors import FedMosaicError, listed
 from fedmosaic.federation.grouping import groups_of
 from fedmosaic.federation.instructions import ClientResult, Instructions, Introduction
 from fedmosaic.federation.processes import ForkServer, start_process
@@ -48,12 +48,20 @@ class Workers:
     several cards (:func:`cards`), worker k sees card k mod their number and no other.
 
     Args:
-        runtime: the run.
+        runtime: what the clients share; the workers load it again.
         count: number of processes.
         server: is forked for each of them, on a CPU; None for fresh interpreters.
+        folder: where the state of clients that are not in memory is kept; None: in the system's
+            folder for temporary files.
     """
 
-    def __init__(self, runtime: Runtime, count: int, server: ForkServer | None = None) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        count: int,
+        server: ForkServer | None = None,
+        folder: Path | None = None,
+    ) -> None:
         on_cpu = resolve_device(runtime.scenario.models.device).type == "cpu"
         self.server = server if on_cpu else None  # a driver's state does not survive a fork
         self.roster = [client.name for client in runtime.scenario.clients]
@@ -62,18 +70,19 @@ class Workers:
             _Worker(
                 runtime,
                 settings,
-                [name for k, name in enumerate(self.roster) if k % count == index],
+                self.roster[index::count],
                 self.server,
                 found[index % len(found)] if found else None,
+                folder,
             )
             for index in range(count)
         ]
 
     def introduce(self) -> dict[str, Introduction]:
-        found: dict[str, Any] = {}
+        found: dict[str, Introduction] = {}
         for header, _ in self._ask_all({"do": "introduce"}):
-            found |= header["introductions"]
-        return {name: _introduction(found[name]) for name in self.roster}
+            found |= _read_introductions(header)
+        return {name: found[name] for name in self.roster}
 
     def exchange(
         self, instructions: Mapping[str, Instructions], downloads: Mapping[str, bytes]
@@ -128,6 +137,7 @@ class _Worker:
         clients: Sequence[str],
         server: ForkServer | None = None,
         card: str | None = None,
+        folder: Path | None = None,
     ) -> None:
         self.runtime = runtime
         self.clients = list(clients)
@@ -137,7 +147,8 @@ class _Worker:
             server if card is None else None,
             environment=None if card is None else {VISIBLE: card},
         )
-        self.send({"settings": settings, "clients": self.clients})
+        states = None if folder is None else str(folder)
+        self.send({"settings": settings, "clients": self.clients, "folder": states})
 
     def work(
         self, instructions: Mapping[str, Instructions], downloads: Mapping[str, bytes], ready: Ready
@@ -193,17 +204,34 @@ class _Worker:
 
     def _died(self) -> FedMosaicError:
         return FedMosaicError(
-            f"the worker process of clients {', '.join(self.clients)} ended unexpectedly "
+            f"the worker process of clients {listed(self.clients)} ended unexpectedly "
             f"(exit {self.process.poll()}), perhaps for lack of memory; continue with "
             "`fedmosaic run --resume`, or with fewer --workers"
         )
 
 
-def _introduction(content: Mapping[str, Any]) -> Introduction:
-    schema = {
-        name: Expected(kind, tuple(shape)) for name, (kind, shape) in content["schema"].items()
+def _write_introductions(introductions: Mapping[str, Introduction]) -> Header:
+    """Return introductions as plain values; clients of one architecture and rank share a schema."""
+    schemas = {id(found.schema): found.schema for found in introductions.values()}
+    places = {key: place for place, key in enumerate(schemas)}
+    return {
+        "schemas": list(schemas.values()),
+        "introductions": {
+            name: {**vars(found), "schema": places[id(found.schema)]}
+            for name, found in introductions.items()
+        },
     }
-    return Introduction(**{**content, "schema": schema})
+
+
+def _read_introductions(header: Header) -> dict[str, Introduction]:
+    schemas = [
+        {name: Expected(kind, tuple(shape)) for name, (kind, shape) in schema.items()}
+        for schema in header["schemas"]
+    ]
+    return {
+        name: Introduction(**{**content, "schema": schemas[content["schema"]]})
+        for name, content in header["introductions"].items()
+    }
 
 
 def _write(stream: IO[bytes], header: Header, body: bytes = b"") -> None:
@@ -235,7 +263,8 @@ def _serve(requests: IO[bytes], results: IO[bytes]) -> None:
         try:
             if clients is None:
                 prepare_torch(settings)
-                clients = InProcess(Runtime(settings), set(first[0]["clients"]))
+                folder = Path(first[0]["folder"]) if first[0]["folder"] else None
+                clients = InProcess(Runtime(settings), set(first[0]["clients"]), folder)
             for answer in _answers(clients, header, body):
                 _write(results, *answer)
         except FedMosaicError as error:
@@ -247,8 +276,7 @@ def _serve(requests: IO[bytes], results: IO[bytes]) -> None:
 def _answers(clients: InProcess, header: Header, body: bytes) -> Iterator[tuple[Header, bytes]]:
     match header["do"]:
         case "introduce":
-            found = {name: asdict(known) for name, known in clients.introduce().items()}
-            yield {"introductions": found}, b""
+            yield _write_introductions(clients.introduce()), b""
         case "work":
             asked = {name: Instructions(**one) for name, one in header["instructions"].items()}
             ends = list(itertools.accumulate(header["sizes"], initial=0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fedmosaic.errors import listed
 from fedmosaic.reporting.terminal import Column, TextTable
 from fedmosaic.reporting.units import percent
 
@@ -68,7 +69,7 @@ def _exchanged(found: Mapping[str, Any]) -> list[str]:
         return []
     lines = [f"shared: {found['exchange']}"]
     if len(found["models"]) > 1:
-        named = ((name, ", ".join(one["clients"])) for name, one in found["models"].items())
+        named = ((name, listed(one["clients"])) for name, one in found["models"].items())
         parts = "; ".join(f"{clients} on {name}" for name, clients in named)
         lines.append(f"clients by model: {parts}")
     return lines
