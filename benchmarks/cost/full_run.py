@@ -37,8 +37,13 @@ class Memory(Callback):
         self, round_number: int, entry: Mapping[str, Any], records: Sequence[Any]
     ) -> None:
         """Add the memory after a round."""
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        self.megabytes.append(float(f"{pages * 4096 / 1e6:.1f}"))
+        self.megabytes.append(resident_memory())
+
+
+def resident_memory() -> float:
+    """Return the resident memory of this process in MB, with one digit after the point."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return round(pages * 4096 / 1e6, 1)
 
 
 def similarity_of_groups(
