@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fedmosaic.errors import CheckpointError, FedMosaicError, UpdateError
+from fedmosaic.errors import CheckpointError, FedMosaicError
 from fedmosaic.federation.callbacks import Callback
 from fedmosaic.federation.client_store import note_trained
 from fedmosaic.federation.context import ServerContext
