@@ -53,7 +53,11 @@ def summarise(
     for record in records:
         if record.view == view and record.stage == stage:
             scores[record.client][record.task][record.round] = record.value
-    per_client = {client.name: _client(client, clients, scores[client.name]) for client in clients}
+    groups: dict[str, set[str]] = defaultdict(set)
+    for client in clients:
+        for spec in client.tasks:
+            groups[spec.name].add(client.group)
+    per_client = {client.name: _client(client, groups, scores[client.name]) for client in clients}
     parts: dict[str, Any] = {}
     for part in ("self", "others", "in_group", "out_group", "unseen"):
         parts[part] = _overall([_part(per_client[client.name], part) for client in clients])
@@ -71,25 +75,12 @@ def summarise(
 
 
 def _client(
-    client: ClientSpec, clients: Sequence[ClientSpec], scores: Mapping[str, Rounds]
+    client: ClientSpec, groups: Mapping[str, set[str]], scores: Mapping[str, Rounds]
 ) -> dict[str, Any]:
     own = {spec.name for spec in client.tasks}
-    inside = {
-        s.name
-        for c in clients
-        if c.name != client.name and c.group == client.group
-        for s in c.tasks
-    } - own
-    outside = (
-        {
-            s.name
-            for c in clients
-            if c.name != client.name and c.group != client.group
-            for s in c.tasks
-        }
-        - own
-        - inside
-    )
+    others = {task for task in scores if task in groups} - own
+    inside = {task for task in others if client.group in groups[task]}
+    outside = others - inside
     unseen = set(scores) - own - inside - outside
     return {
         "model": client.model,
@@ -149,23 +140,25 @@ def _tasks(
     clients: Sequence[ClientSpec], scores: Mapping[str, Mapping[str, Rounds]]
 ) -> dict[str, Any]:
     """Return for every task the mean of the last values at its owners and at other clients."""
-    names = sorted({task for curves in scores.values() for task in curves})
-    owners = {
-        task: [c.name for c in clients if task in {spec.name for spec in c.tasks}] for task in names
-    }
+    measured: dict[str, list[str]] = defaultdict(list)
+    for client in clients:
+        for task in scores.get(client.name, {}):
+            measured[task].append(client.name)
+    owners: dict[str, list[str]] = defaultdict(list)
+    for client in clients:
+        for task in dict.fromkeys(spec.name for spec in client.tasks):
+            owners[task].append(client.name)
 
-    def mean(task: str, among: Sequence[str]) -> float | None:
-        values = [_last(scores[name][task]) for name in among if task in scores.get(name, {})]
-        return math.fsum(values) / len(values) if values else None
+    def mean(task: str, owned: bool) -> float | None:
+        own = set(owners[task])
+        among = [name for name in measured[task] if (name in own) == owned]
+        return (
+            math.fsum(_last(scores[name][task]) for name in among) / len(among) if among else None
+        )
 
-    every_name = [client.name for client in clients]
     return {
-        task: {
-            "owners": owners[task],
-            "self": mean(task, owners[task]),
-            "others": mean(task, [name for name in every_name if name not in owners[task]]),
-        }
-        for task in names
+        task: {"owners": owners[task], "self": mean(task, True), "others": mean(task, False)}
+        for task in sorted({task for curves in scores.values() for task in curves})
     }
 
 

@@ -105,7 +105,8 @@ class DataRecord:
 def _sets(runtime: Runtime) -> Iterator[tuple[str, ItemDigests | None]]:
     scenario, sizes = runtime.scenario, runtime.scenario.evaluation
     trained = {spec.name: spec for client in scenario.clients for spec in client.tasks}
-    measured = {s.name: s for client in scenario.clients for s in measured_tasks(scenario, client)}
+    measuring = scenario.clients[:1] if scenario.evaluation.others else scenario.clients
+    measured = {s.name: s for client in measuring for s in measured_tasks(scenario, client)}
     limits = (sizes.items, sizes.last_items)
     most = None if None in limits else max(limit for limit in limits if limit is not None)
     for name, spec in {**trained, **measured}.items():

@@ -199,8 +199,12 @@ def resolve(runtime: Runtime, resolve_budget: ResolveBudget = steps_only) -> Run
     found = {"scenario": changed, "signature": signature}
     runtime = runtime.with_settings(runtime.settings.model_copy(update=found))
     runtime = runtime.with_settings(settle_sites(runtime))
+    everything: set[str] = set()  # architectures that were measured on the tasks of all clients
     for client in scenario.clients:
-        measured = measured_tasks(scenario, client)
+        architecture = runtime.architecture(client.model)
+        measured = [] if architecture in everything else measured_tasks(scenario, client)
+        if scenario.evaluation.others:
+            everything.add(architecture)
         with no_collection():
             check_items(runtime, client, trained_tasks(runtime, client), measured)
     gc.freeze()  # examples stay for the whole run: collections need not visit them

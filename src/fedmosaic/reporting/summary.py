@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 from rich.console import Console
@@ -13,6 +14,7 @@ from fedmosaic.reporting.terminal import Column, TextTable, print_parts
 from fedmosaic.reporting.units import amount, duration, operations, percent
 
 GROUP_COLUMNS = ("in-group", "out-group")
+LONGEST = 60  # clients in the table
 
 
 def print_summary(summary: Mapping[str, Any], console: Console | None = None) -> None:
@@ -27,7 +29,10 @@ def print_summary(summary: Mapping[str, Any], console: Console | None = None) ->
 
 
 def summary_table(summary: Mapping[str, Any]) -> TextTable:
-    """Build a table with one row a client and one row for their mean; scores in percent."""
+    """Build a table with one row a client and one row for their mean; scores in percent.
+
+    Of many clients it shows the first :data:`LONGEST`, and says how many it leaves out.
+    """
     grouped = has_groups(summary)
     columns = [Column("client"), Column("model", style="dim")]
     columns += [Column("self", right=True), Column("others", right=True)]
@@ -37,8 +42,10 @@ def summary_table(summary: Mapping[str, Any]) -> TextTable:
     if rounds["done"] < rounds["of"]:
         title += f" · after {rounds['done']} of {rounds['of']} rounds"
     table = TextTable(columns, title=title)
-    for name, client in summary["clients"].items():
+    for name, client in islice(summary["clients"].items(), LONGEST):
         table.add(name, client.get("model", ""), *_scores(client, grouped))
+    if (more := len(summary["clients"]) - LONGEST) > 0:
+        table.add(f"and {more} more", "in summary.json")
     table.add("mean", "", *_scores(summary, grouped), style="bold", spaced=True)
     return table
 
