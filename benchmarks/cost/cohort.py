@@ -109,6 +109,7 @@ def scenario_of(arguments: argparse.Namespace, data: Path) -> dict[str, Any]:
         "rounds": arguments.rounds,
         "cohort": arguments.cohort,
         "clients_in_memory": arguments.in_memory,
+        "server": {"memory": arguments.server_memory},
         "clients": clients,
         "data": {"root": str(data), "public": "miniature/public", "public_size": 16},
         "adapter": {"r": 16, "alpha": 32, "num_blocks": 2},
@@ -166,6 +167,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4, help="local steps; default: %(default)s")
     parser.add_argument(
         "--in-memory", type=int, default=20, help="clients in memory; default: %(default)s"
+    )
+    parser.add_argument(
+        "--server-memory", default="20MB", help="server.memory; default: %(default)s"
     )
     parser.add_argument("--algorithm", default="fedmosaic", help="default: %(default)s")
     arguments = parser.parse_args()

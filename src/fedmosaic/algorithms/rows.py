@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedmosaic.algorithms.storage import FLOAT, Segment, Storage, link
+from fedmosaic.algorithms.storage import FLOAT, Segment, Storage
+from fedmosaic.files import link
 
 # Matrices with fewer bytes are always written as a whole: not worth files of their own.
 SMALL = 1 << 20

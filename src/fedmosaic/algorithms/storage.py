@@ -118,11 +118,3 @@ class Segment:
     def delete(self) -> None:
         """Remove the file; links to it in checkpoints stay."""
         self.path.unlink(missing_ok=True)
-
-
-def link(source: Path, target: Path) -> None:
-    """Give a file a second name, or copy it where the disk has no links."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -36,6 +37,9 @@ class TableCell:
     column: str
     row: int
     picture: int | None = None
+
+
+_last_drawn: tuple[Any, np.ndarray | None] = (None, None)
 
 
 @dataclass(frozen=True)
@@ -173,4 +177,12 @@ class Image:
 
     def _pixels(self) -> np.ndarray:
         assert not isinstance(self.source, Path | StoredImage)
-        return self.source if isinstance(self.source, np.ndarray) else self.source()
+        if isinstance(self.source, np.ndarray):
+            return self.source
+        # A new image is hashed and then loaded: it is drawn once for both.
+        global _last_drawn
+        source, pixels = _last_drawn
+        if source is not self.source or pixels is None:
+            pixels = self.source()
+            _last_drawn = self.source, pixels
+        return pixels

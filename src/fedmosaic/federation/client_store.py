@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,7 @@ from fedmosaic.errors import CheckpointError
 from fedmosaic.federation.client import LocalClient
 from fedmosaic.federation.introduce import begin
 from fedmosaic.federation.runtime import Runtime
+from fedmosaic.files import link
 
 TRAINED = "trained.json"
 
@@ -147,21 +147,6 @@ class ClientStore(Mapping[str, LocalClient]):
         if self._files is not None:
             shutil.rmtree(self._files, ignore_errors=True)
             self._files = None
-
-
-def link(source: Path, target: Path) -> None:
-    """Give a file another name, or copy it where the disk knows no links.
-
-    Raises:
-        CheckpointError: there is no such file, or no room for a copy.
-    """
-    try:
-        os.link(source, target)
-    except OSError:
-        try:
-            shutil.copyfile(source, target)
-        except OSError as error:
-            raise CheckpointError(f"{source} cannot be copied to {target}: {error}") from error
 
 
 def note_trained(folder: Path) -> None:

@@ -45,7 +45,7 @@ def summary_table(summary: Mapping[str, Any]) -> TextTable:
     for name, client in islice(summary["clients"].items(), LONGEST):
         table.add(name, client.get("model", ""), *_scores(client, grouped))
     if (more := len(summary["clients"]) - LONGEST) > 0:
-        table.add(f"and {more} more", "in summary.json")
+        table.add(f"and {more} more", "in summary.json", *[""] * (len(columns) - 2))
     table.add("mean", "", *_scores(summary, grouped), style="bold", spaced=True)
     return table
 
