@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -15,7 +16,7 @@ from fedmosaic.config import ClientSpec
 from fedmosaic.federation.client import LocalClient
 from fedmosaic.federation.instructions import Introduction
 from fedmosaic.federation.runtime import Runtime
-from fedmosaic.federation.wire import Schema, schema_of
+from fedmosaic.federation.wire import Expected, Schema, schema_of
 
 
 @dataclass(frozen=True)
@@ -62,3 +63,28 @@ def introduction(runtime: Runtime, spec: ClientSpec) -> Introduction:
         families=[task.family or task.name for task in tasks],
         schema=beginning(runtime, spec).schema,
     )
+
+
+def write_introductions(introductions: Mapping[str, Introduction]) -> dict[str, Any]:
+    """Return introductions as plain values; clients of one architecture and rank share a schema."""
+    schemas = {id(found.schema): found.schema for found in introductions.values()}
+    places = {key: place for place, key in enumerate(schemas)}
+    return {
+        "schemas": list(schemas.values()),
+        "introductions": {
+            name: {**vars(found), "schema": places[id(found.schema)]}
+            for name, found in introductions.items()
+        },
+    }
+
+
+def read_introductions(content: Mapping[str, Any]) -> dict[str, Introduction]:
+    """Return the introductions that :func:`write_introductions` wrote."""
+    schemas = [
+        {name: Expected(kind, tuple(shape)) for name, (kind, shape) in schema.items()}
+        for schema in content["schemas"]
+    ]
+    return {
+        name: Introduction(**{**found, "schema": schemas[found["schema"]]})
+        for name, found in content["introductions"].items()
+    }

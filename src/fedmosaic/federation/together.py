@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from fedmosaic.adapters.stacked import StackedAdapters
 from fedmosaic.errors import TrainingError
-from fedmosaic.federation.client import ClientTurn, LocalClient
+from fedmosaic.federation.client import LocalClient
+from fedmosaic.federation.client_turn import ClientTurn
 from fedmosaic.federation.context import STEPS, ClientContext
 from fedmosaic.federation.instructions import ClientResult, Instructions
 from fedmosaic.federation.runtime import AdaptedModel, Runtime

@@ -28,11 +28,11 @@ from fedmosaic.config.base import RECORDED
 from fedmosaic.errors import FedMosaicError, listed
 from fedmosaic.federation.grouping import groups_of
 from fedmosaic.federation.instructions import ClientResult, Instructions, Introduction
+from fedmosaic.federation.introduce import read_introductions, write_introductions
 from fedmosaic.federation.processes import ForkServer, start_process
 from fedmosaic.federation.resources import VISIBLE, cards, prepare_torch
 from fedmosaic.federation.runtime import Runtime
 from fedmosaic.federation.transport import InProcess
-from fedmosaic.federation.wire import Expected
 from fedmosaic.models.options import resolve_device
 from fedmosaic.plain_warnings import plain_warnings
 
@@ -81,7 +81,7 @@ class Workers:
     def introduce(self) -> dict[str, Introduction]:
         found: dict[str, Introduction] = {}
         for header, _ in self._ask_all({"do": "introduce"}):
-            found |= _read_introductions(header)
+            found |= read_introductions(header)
         return {name: found[name] for name in self.roster}
 
     def exchange(
@@ -210,30 +210,6 @@ class _Worker:
         )
 
 
-def _write_introductions(introductions: Mapping[str, Introduction]) -> Header:
-    """Return introductions as plain values; clients of one architecture and rank share a schema."""
-    schemas = {id(found.schema): found.schema for found in introductions.values()}
-    places = {key: place for place, key in enumerate(schemas)}
-    return {
-        "schemas": list(schemas.values()),
-        "introductions": {
-            name: {**vars(found), "schema": places[id(found.schema)]}
-            for name, found in introductions.items()
-        },
-    }
-
-
-def _read_introductions(header: Header) -> dict[str, Introduction]:
-    schemas = [
-        {name: Expected(kind, tuple(shape)) for name, (kind, shape) in schema.items()}
-        for schema in header["schemas"]
-    ]
-    return {
-        name: Introduction(**{**content, "schema": schemas[content["schema"]]})
-        for name, content in header["introductions"].items()
-    }
-
-
 def _write(stream: IO[bytes], header: Header, body: bytes = b"") -> None:
     text = json.dumps(header).encode()
     stream.write(struct.pack("<QQ", len(text), len(body)))
@@ -276,7 +252,7 @@ def _serve(requests: IO[bytes], results: IO[bytes]) -> None:
 def _answers(clients: InProcess, header: Header, body: bytes) -> Iterator[tuple[Header, bytes]]:
     match header["do"]:
         case "introduce":
-            yield _write_introductions(clients.introduce()), b""
+            yield write_introductions(clients.introduce()), b""
         case "work":
             asked = {name: Instructions(**one) for name, one in header["instructions"].items()}
             ends = list(itertools.accumulate(header["sizes"], initial=0))
