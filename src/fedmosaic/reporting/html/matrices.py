@@ -160,7 +160,8 @@ def task_matrix(section: Section) -> Matrix | None:
     """Show the score of each client on each task after the last round.
 
     Returns:
-        The matrix; None if nothing was measured.
+        The matrix; None if nothing was measured, or on more tasks of more clients than a page shows
+        (``MAX_CELLS``).
     """
     clients = by_group(section.scenario.clients)
     own = {client.name: [task.name for task in client.tasks] for client in clients}
@@ -171,7 +172,7 @@ def task_matrix(section: Section) -> Matrix | None:
         for found in run.summary["clients"].values()
         for task in found["tasks"]
     }
-    if not measured:
+    if not measured or len(measured) * len(clients) > MAX_CELLS:
         return None
     order = dict.fromkeys(task for tasks in own.values() for task in tasks if task in measured)
     tasks = [*order, *sorted(measured - order.keys())]
