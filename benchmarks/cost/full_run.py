@@ -84,6 +84,29 @@ def overhead_of(lines: Sequence[Mapping[str, Any]], seconds: Mapping[str, float]
     return seconds["total"] - computing - seconds["evaluate"]
 
 
+def overhead_parts(
+    lines: Sequence[Mapping[str, Any]], seconds: Mapping[str, float], overhead: float
+) -> dict[str, float]:
+    """Return the seconds of the overhead by what they were spent on.
+
+    Args:
+        lines: the run's metrics.
+        seconds: the run's seconds, as its summary has them.
+        overhead: the whole overhead in seconds.
+    """
+    turns = [line for line in lines if line["kind"] == "client"]
+    found = {
+        "data": sum(line["parts"].get("data", 0.0) for line in turns),
+        "messages of clients": sum(
+            line["seconds"]["receive"] + line["seconds"]["upload"] for line in turns
+        ),
+        "server": seconds["server"],
+        "checkpoints": seconds["checkpoint"],
+    }
+    found["checks, metrics and rest"] = overhead - sum(found.values())
+    return {name: round(value, 2) for name, value in found.items()}
+
+
 def main() -> None:
     """Run, measure and write the result."""
     parser = benchmark_parser(__doc__)
@@ -111,7 +134,11 @@ def main() -> None:
         "rounds": scenario.rounds,
         "clients": len(scenario.clients),
         "seconds": {key: round(value, 1) for key, value in seconds.items()},
-        "overhead": {"seconds": round(overhead, 1), "share": round(overhead / seconds["total"], 4)},
+        "overhead": {
+            "seconds": round(overhead, 1),
+            "share": round(overhead / seconds["total"], 4),
+            "parts": overhead_parts(lines, seconds, overhead),
+        },
         "memory_mb": memory.megabytes,
         "similarity": similarity_of_groups(
             lines, {client.name: client.group for client in scenario.clients}
