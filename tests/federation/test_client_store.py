@@ -83,6 +83,7 @@ def train(store: ClientStore, name: str) -> dict[str, torch.Tensor]:
 
 
 def test_only_clients_that_trained_have_files(store: ClientStore, tmp_path: Path) -> None:
+    store.introduce()
     learned = {name: train(store, name) for name in "ab"}
     store["c"], store["d"]
     store.trim()

@@ -83,7 +83,7 @@ def train(algorithm: str, **changes: Any) -> None:
     with client.turn():  # on the CPU: signature model and features of images
         client.stream.begin_round(0)
         client.trained()
-    for task in client.tasks:
+    for task in client.stream.tasks:
         backbone = client.backbone
         backbone.collate([backbone.encode(example) for example in task.train])
     torch.__future__.set_overwrite_module_params_on_conversion(True)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from fedmosaic.errors import CheckpointError
 from fedmosaic.federation.client import LocalClient
-from fedmosaic.federation.introduce import begin
+from fedmosaic.federation.instructions import Introduction
+from fedmosaic.federation.introduce import begin, introduction
 from fedmosaic.federation.runtime import Runtime
 from fedmosaic.files import link
 
@@ -53,6 +54,18 @@ class ClientStore(Mapping[str, LocalClient]):
         self._present: dict[str, LocalClient] = {}  # the least recently used first
         self._written: set[str] = set()
         self._files: Path | None = None
+        self._introduced = False
+
+    def introduce(self) -> dict[str, Introduction]:
+        """Introduce all clients; from now on each begins with what the algorithm keeps for it."""
+        self._introduced = True
+        for name, client in self._present.items():
+            self._begin(name, client)
+        return {name: introduction(self.runtime, spec) for name, spec in self.specs.items()}
+
+    def _begin(self, name: str, client: LocalClient) -> None:
+        if self._introduced and name not in self._written and not client.changed:
+            begin(client)
 
     def __getitem__(self, name: str) -> LocalClient:
         """Return a client with its state.
@@ -80,7 +93,7 @@ class ClientStore(Mapping[str, LocalClient]):
     def _make(self, name: str) -> LocalClient:
         client = LocalClient(self.runtime, self.specs[name])
         if name not in self._written:
-            begin(client)
+            self._begin(name, client)
             return client
         try:
             client.load(self._file(name))

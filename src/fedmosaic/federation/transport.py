@@ -9,7 +9,6 @@ from typing import Protocol
 from fedmosaic.federation.client_store import ClientStore
 from fedmosaic.federation.grouping import groups_of
 from fedmosaic.federation.instructions import ClientResult, Instructions, Introduction
-from fedmosaic.federation.introduce import introduction
 from fedmosaic.federation.runtime import Runtime
 from fedmosaic.federation.together import Together
 
@@ -59,8 +58,7 @@ class InProcess:
         self._together = Together(runtime)
 
     def introduce(self) -> dict[str, Introduction]:
-        specs = self.clients.specs
-        return {name: introduction(self.runtime, spec) for name, spec in specs.items()}
+        return self.clients.introduce()
 
     def exchange(
         self, instructions: Mapping[str, Instructions], downloads: Mapping[str, bytes]
