@@ -105,6 +105,19 @@ def test_rows_in_files_give_the_dense_weights_too(tmp_path: Path) -> None:
             assert torch.allclose(found[name].tensors[key], value, rtol=1e-5, atol=1e-6)
 
 
+def test_an_average_is_the_same_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Storage, "block", 700)
+    updates = {f"c{i}": update(i, name) for i, name in enumerate(ARCHITECTURES)}
+    means = []
+    for limit in (None, 500):
+        algorithm, server = federation("fedavg", ARCHITECTURES)
+        server.state = ServerState(server.state.roster, Storage(limit))
+        algorithm.aggregate(server, updates)
+        means.append([algorithm.download(server, member).tensors for member in server.members])
+    for one, other in zip(*means, strict=True):
+        assert one and all(torch.allclose(other[key], one[key], atol=1e-6) for key in one)
+
+
 def stored(signatures: Tensor) -> StoredSignatures:
     names = [f"{i:05}" for i in range(len(signatures))]
     state = ServerState(names)

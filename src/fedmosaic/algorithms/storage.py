@@ -47,6 +47,13 @@ class Storage:
         """Return how many bytes may be worked on at a time beside the rows."""
         return BLOCK if self.limit is None else max(1 << 16, min(BLOCK, self.limit // 4))
 
+    def rows_at_once(self, values: int, count: int) -> int:
+        """Return how many of ``count`` rows may be stacked: all that fit the limit, else a few."""
+        size = values * FLOAT
+        if self.limit is None or count * size <= self.limit:
+            return count
+        return max(1, self.block // max(1, size))
+
     def new_file(self, kind: str) -> Path:
         """Return the path of a new file."""
         if not self._made:

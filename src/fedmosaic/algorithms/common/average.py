@@ -50,11 +50,21 @@ def average(
         UpdateError: two clients of an architecture sent tensors of different names or shapes.
     """
     for architecture, members in taking_part(server, updates).items():
-        sent = {member.name: updates[member.name].select(prefix) for member in members}
-        layout = Layout.of(sent[members[0].name])
-        rows = [layout.flatten(own, f"client {name!r}") for name, own in sent.items()]
+        layout = Layout.of(updates[members[0].name].select(prefix))
         weights = torch.tensor([float(member.samples) if by_samples else 1.0 for member in members])
-        mean = (weights / weights.sum()) @ torch.stack(rows)
+        weights = weights / weights.sum()
+        # One product, as long as all updates fit into memory at once.
+        count = server.state.storage.rows_at_once(layout.values, len(members))
+        mean: Tensor | None = None
+        for start in range(0, len(members), count):
+            part = slice(start, start + count)
+            rows = [
+                layout.flatten(updates[member.name].select(prefix), f"client {member.name!r}")
+                for member in members[part]
+            ]
+            product = weights[part] @ torch.stack(rows)
+            mean = product if mean is None else mean + product
+        assert mean is not None
         server.state.put(StateKey(kind, architecture), layout.split(mean))
 
 
