@@ -47,7 +47,7 @@ class Storage:
         """Return how many bytes may be worked on at a time beside the rows."""
         return BLOCK if self.limit is None else max(1 << 16, min(BLOCK, self.limit // 4))
 
-    def rows_at_once(self, values: int, count: int) -> int:
+    def stack_size(self, values: int, count: int) -> int:
         """Return how many of ``count`` rows may be stacked: all that fit the limit, else a few."""
         size = values * FLOAT
         if self.limit is None or count * size <= self.limit:

@@ -54,7 +54,7 @@ def average(
         weights = torch.tensor([float(member.samples) if by_samples else 1.0 for member in members])
         weights = weights / weights.sum()
         # One product, as long as all updates fit into memory at once.
-        count = server.state.storage.rows_at_once(layout.values, len(members))
+        count = server.state.storage.stack_size(layout.values, len(members))
         mean: Tensor | None = None
         for start in range(0, len(members), count):
             part = slice(start, start + count)
