@@ -136,17 +136,17 @@ def test_clients_of_one_architecture_share_what_is_made_of_the_items(
 
 
 def test_a_model_that_prepares_itself_is_not_merged(tiny: Path) -> None:
-    class Prepared(torch.nn.Linear):
+    class Prepared(torch.nn.Sequential):
         def prepare(self, batch: Any) -> None: ...
 
-    scenario = runtime_of(tiny).scenario
+    scenario, layer = runtime_of(tiny).scenario, torch.nn.Linear(2, 2)
     for model, merges in (
-        (torch.nn.Linear(2, 2), True),
-        (Prepared(2, 2), False),
+        (torch.nn.Sequential(layer), True),
+        (Prepared(layer), False),
         (object(), False),
     ):
         with measure._inference(scenario, model):
-            assert ("forward" in getattr(model, "__dict__", {})) is merges
+            assert ("forward" in layer.__dict__) is merges
     with measure._inference(runtime_of(tiny, PLAIN).scenario, model := torch.nn.Linear(2, 2)):
         assert "forward" not in model.__dict__
 
