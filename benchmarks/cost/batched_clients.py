@@ -6,8 +6,9 @@ The same clients take the same rounds twice, with ``train.together`` 1 and with 
 alternating order. A round is receiving nothing, 5 local steps and packing the update; there is no
 evaluation. Ratios are of one by one to together, of processor time and of wall time, their medians
 over the pairs: 2 is twice the throughput. After the last round all clients are evaluated on their
-own tasks. Clients have the tasks of ``miniature/hetero``, whose prompts differ in length; the
-random Llama has the sizes of SmolLM2 135M and texts of 40 words. Writes
+own tasks. Clients have the tasks of ``miniature/hetero``, whose prompts differ in length, so that
+rows of one client are padded to another's; with *same tasks* all have those of the first client.
+The random Llama has the sizes of SmolLM2 135M and texts of 40 words. Writes
 results/batched_clients.json.
 """
 
@@ -59,27 +60,29 @@ class Case(NamedTuple):
         algorithm: their algorithm.
         clients: their number.
         batch: examples of a client in a step.
+        same_tasks: whether all have the first client's tasks, with prompts of the same lengths.
     """
 
     model: str
     algorithm: str
     clients: int
     batch: int
+    same_tasks: bool = False
 
     @property
     def name(self) -> str:
-        return f"{self.model.split('/')[-1]} {self.algorithm} {self.clients}x{self.batch}"
+        tasks = " same tasks" if self.same_tasks else ""
+        return f"{self.model.split('/')[-1]} {self.algorithm} {self.clients}x{self.batch}{tasks}"
 
 
+SMALL = ("miniature/llama-8x96", "miniature/qwen2-10x112", "miniature/llama-12x128")
 CASES = [
-    *(
-        Case(f"miniature/{model}", algorithm, 4, 4)
-        for model in ("llama-8x96", "qwen2-10x112", "llama-12x128")
-        for algorithm in ("fedmosaic", "fedavg")
-    ),
-    Case("miniature/qwen2-10x112", "fedmosaic", 2, 4),
-    Case("miniature/qwen2-10x112", "fedmosaic", 8, 4),
-    Case("miniature/qwen2-10x112", "fedmosaic", 4, 8),
+    *(Case(model, "fedmosaic", 4, 4, same_tasks=True) for model in SMALL),
+    *(Case(model, "fedmosaic", 4, 4) for model in SMALL),
+    *(Case(model, "fedavg", 4, 4) for model in SMALL),
+    Case(SMALL[1], "fedmosaic", 2, 4),
+    Case(SMALL[1], "fedmosaic", 4, 8),
+    Case(SMALL[1], "fedmosaic", 8, 4),
     Case(LARGE, "fedmosaic", 4, 4),
     Case(LARGE, "fedmosaic", 2, 4),
 ]
@@ -153,12 +156,15 @@ def exchange(clients: InProcess, asked: Instructions) -> Mapping[str, ClientResu
 def settings_of(case: Case, together: int, rounds: int, folder: Path) -> RunSettings:
     """Return the settings of a run of the case's clients."""
     hetero = load_scenario("miniature/hetero").model_dump(mode="json")
+    tasks = [client["tasks"] for client in hetero["clients"]]
     large = case.model == LARGE
     clients = [
         {
             "name": f"client-{number}",
             "model": str(folder / LARGE) if large else case.model,
-            "tasks": [f"texts-{number}.json"] if large else hetero["clients"][number]["tasks"],
+            "tasks": [f"texts-{number}.json"]
+            if large
+            else hetero["clients"][0 if case.same_tasks else number]["tasks"],
         }
         for number in range(case.clients)
     ]
