@@ -162,9 +162,7 @@ def settings_of(case: Case, together: int, rounds: int, folder: Path) -> RunSett
         {
             "name": f"client-{number}",
             "model": str(folder / LARGE) if large else case.model,
-            "tasks": [f"texts-{number}.json"]
-            if large
-            else hetero["clients"][0 if case.same_tasks else number]["tasks"],
+            "tasks": [f"texts-{number}.json"] if large else tasks[0 if case.same_tasks else number],
         }
         for number in range(case.clients)
     ]
