@@ -136,9 +136,9 @@ def test_a_run_goes_on_with_another_number(tmp_path: Any, joint_sizes: list[int]
     for number, together in enumerate((1, 2, 3)):
         clients = federation("fedmosaic", (LLAMA,) * 3, together, **sections)
         if number:
-            clients.load(tmp_path)
+            clients.load(tmp_path / str(number - 1))
         found += play(clients, range(number, number + 1), absent)
-        clients.save(tmp_path)
+        clients.save(tmp_path / str(number))
     assert joint_sizes == [2, 3]
     require_same(found, expected)
     for name, client in clients.clients.items():
