@@ -57,7 +57,7 @@ def test_options_of_one_token_take_one_forward_pass(
     example = replace(EXAMPLES["text"], options=options)
     tokens = [model.answer_ids(option) for option in options]
     assert all(len(found) == 1 for found in tokens)
-    monkeypatch.setattr("fedmosaic.evaluation.likelihood.log_likelihoods", None)
+    monkeypatch.setattr("fedmosaic.evaluation.plain_questions.log_likelihoods", None)
     (chosen,) = choose_by_likelihood(model, model.model, [example], 2, "sum")
     with torch.no_grad():
         batch = model.collate([model.encode(example, answer=False)])

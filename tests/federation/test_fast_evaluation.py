@@ -12,7 +12,7 @@ import torch
 from fedmosaic.algorithms.message import Message
 from fedmosaic.config import RunSettings
 from fedmosaic.config.load import load_scenario
-from fedmosaic.evaluation import Record, batches, likelihood
+from fedmosaic.evaluation import Record, batches, likelihood, plain_questions
 from fedmosaic.federation import measure
 from fedmosaic.federation.client import LocalClient
 from fedmosaic.federation.instructions import Instructions
@@ -53,8 +53,8 @@ def evaluated(client: LocalClient, items: int | None = None) -> list[Record]:
 def log_likelihoods(monkeypatch: pytest.MonkeyPatch) -> list[list[list[float]]]:
     """Collect the log-likelihoods of the options that every evaluation computes."""
     found: list[list[list[float]]] = []
-    next_logits, scores = likelihood._next_logits, likelihood.Questions.scores
-    monkeypatch.setattr(likelihood, "_next_logits", lambda *a: next_logits(*a).log_softmax(-1))
+    next_logits, scores = plain_questions._next_logits, likelihood.Questions.scores
+    monkeypatch.setattr(plain_questions, "_next_logits", lambda *a: next_logits(*a).log_softmax(-1))
 
     def collect(self: Any, model: Any) -> list[list[float]]:
         found.append(scores(self, model))

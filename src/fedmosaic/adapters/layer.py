@@ -93,6 +93,11 @@ class AdaptedLinear(MergeableLinear):
         self.frozen_peft_weight_names = {config.global_name: (*self.low_rank_names, "colora_beta")}
         self.update_layer(adapter_name, config)
 
+    @property
+    def mixes_tokens(self) -> bool:
+        """Return whether the output at a token depends on other tokens of its sequence."""
+        return self.colora_gate == "input"
+
     def _make_parameters(self, config: CoLoraConfig) -> None:
         """Create the empty dictionaries of the low-rank parameters."""
         raise NotImplementedError

@@ -73,8 +73,9 @@ class EvaluationSettings(Settings):
     """Evaluate the faster way.
 
     Adapters are merged into copies of the weights, and the items of all tasks share batches that
-    are bounded by their tokens. Log-likelihoods differ in their last digits. ``false``: the plain
-    way, one task after another with the layers as they are trained.
+    are bounded by their tokens. The beginning that prompts and options have in common is computed
+    once, where that saves much and the model can. Log-likelihoods differ in their last digits.
+    ``false``: the plain way, one task after another with the layers as they are trained.
     """
 
     batch_size: int | None = Field(default=None, ge=1)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor
 
@@ -24,6 +25,33 @@ def prepare(model: Any, batch: Batch) -> None:
     """Show a batch to the model, if it is a :class:`PreparedModel`."""
     if isinstance(model, PreparedModel):
         model.prepare(batch)
+
+
+T = TypeVar("T")
+
+
+class BatchStore:
+    """Keep batches by number while memory lasts.
+
+    Args:
+        memory: Bytes of tensors that are kept.
+    """
+
+    def __init__(self, memory: int) -> None:
+        self._room = memory
+        self._stored: dict[int, Any] = {}
+
+    def find(self, number: int, make: Callable[[], T]) -> T:
+        """Return the batch of that number, made anew where it was not kept."""
+        if number in self._stored:
+            stored: T = self._stored[number]
+            return stored
+        batch = make()
+        size = _bytes(vars(batch))
+        if size <= self._room:
+            self._room -= size
+            self._stored[number] = batch
+        return batch
 
 
 class SortedBatches:
@@ -52,20 +80,14 @@ class SortedBatches:
         self.backbone = backbone
         self.items = items
         self.parts = _parts([len(item.input_ids) for item in items], size, tokens)
-        self._room = memory
-        self._stored: dict[int, Batch] = {}
+        self._store = BatchStore(memory)
 
     def __iter__(self) -> Iterator[tuple[list[int], Batch]]:
         for number, part in enumerate(self.parts):
-            yield part, self._stored.get(number) or self._collated(number)
+            yield part, self._store.find(number, partial(self._collated, part))
 
-    def _collated(self, number: int) -> Batch:
-        batch = self.backbone.collate([self.items[index] for index in self.parts[number]])
-        size = _bytes([batch.input_ids, batch.attention_mask, batch.labels, batch.others])
-        if size <= self._room:
-            self._room -= size
-            self._stored[number] = batch
-        return batch
+    def _collated(self, part: Sequence[int]) -> Batch:
+        return self.backbone.collate([self.items[index] for index in part])
 
 
 def prompt_batches(

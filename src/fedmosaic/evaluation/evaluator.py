@@ -73,6 +73,7 @@ class Evaluator:
         max_new_tokens: As of :func:`evaluate`, like ``length`` and ``reader``.
         length: See there.
         reader: See there.
+        fast: Compute once what prompts and options have in common, where the model can.
 
     Raises:
         DataError: accuracy is asked for, but an example has no options.
@@ -89,6 +90,7 @@ class Evaluator:
         max_new_tokens: int = 16,
         length: Length = "sum",
         reader: Reader = "default",
+        fast: bool = True,
     ) -> None:
         for task in tasks:
             if task.metric == "accuracy":
@@ -100,7 +102,7 @@ class Evaluator:
         self.reader: Reader = reader
         ranked = [example for task in tasks if task.ranked for example in task.examples]
         size = batch_size if batch_tokens else self.batch_size
-        self._questions = Questions(backbone, ranked, size, length, batch_tokens, memory)
+        self._questions = Questions(backbone, ranked, size, length, batch_tokens, memory, fast)
         self._open = [example for task in tasks if not task.ranked for example in task.examples]
 
     @torch.no_grad()

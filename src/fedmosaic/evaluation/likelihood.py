@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
-
-import torch
-from torch import Tensor
+from functools import cached_property
+from typing import Any
 
 from fedmosaic.data.example import Example
-from fedmosaic.evaluation.batches import SortedBatches, prepare
-from fedmosaic.models.backbone import Backbone, Batch
-from fedmosaic.models.encoding import IGNORE, Encoded
+from fedmosaic.evaluation.plain_questions import Length, PlainQuestions, one_token_each
+from fedmosaic.evaluation.shared_check import may_share, takes_trees
+from fedmosaic.evaluation.shared_questions import SharedQuestions
+from fedmosaic.models.backbone import Backbone
 
-Length = Literal["sum", "mean"]
+__all__ = ["Length", "Questions", "choose_by_likelihood"]
+
+Part = tuple[Sequence[int], Any]
 
 
 class Questions:
@@ -26,6 +27,7 @@ class Questions:
         length: As of :func:`.evaluate`.
         batch_tokens: Most tokens in a batch of prompts; None: not limited.
         memory: Bytes of batches that are kept for the next model.
+        fast: Compute once what prompts and options have in common, where the model can.
     """
 
     def __init__(
@@ -36,99 +38,63 @@ class Questions:
         length: Length = "sum",
         batch_tokens: int | None = None,
         memory: int = 0,
+        fast: bool = True,
     ) -> None:
         self.backbone = backbone
         self.examples = examples
-        self.batch_size = batch_size or 64
-        self.length = length
-        single = [i for i, example in enumerate(examples) if _one_token_each(backbone, example)]
-        one_token = set(single)
-        self._several = [index for index in range(len(examples)) if index not in one_token]
-        self._single = single
-        self._options = [self._option_tokens(examples[index]) for index in single]
-        prompts = [backbone.encode(examples[index], answer=False) for index in single]
-        self._prompts = SortedBatches(backbone, prompts, batch_size, batch_tokens, memory)
-
-    def _option_tokens(self, example: Example) -> list[int]:
-        encoded = (self.backbone.encode_option(example, option) for option in example.spellings)
-        return [_labelled(item)[0] for item in encoded]
+        self.fast = fast
+        self._settings = (batch_size, length, batch_tokens, memory)
 
     def choose(self, model: Any) -> list[int]:
         """Return the index of the likeliest option of each question."""
         return [max(range(len(found)), key=found.__getitem__) for found in self.scores(model)]
 
-    @torch.no_grad()
     def scores(self, model: Any) -> list[list[float]]:
         """Return the score of each option of each question.
 
         It is the log-likelihood; where all options of a question are one token, up to a constant.
         """
         scores: list[list[float]] = [[] for _ in self.examples]
-        # The prompt's next-token distribution ranks options of one token each. The end of the turn
-        # has about the same likelihood after any of them.
-        for part, batch in self._prompts:
-            logits = _next_logits(self.backbone, model, batch)
-            options = [self._options[place] for place in part]
-            rows = [row for row, tokens in enumerate(options) for _ in tokens]
-            tokens = [token for tokens in options for token in tokens]
-            found = iter(logits[rows, tokens].tolist())
-            for place, own in zip(part, options, strict=True):
-                scores[self._single[place]] = [next(found) for _ in own]
-        self._score_several(model, scores)
+        parts = self._shared if self.fast and takes_trees(model) else self._plain
+        for indices, questions in parts:
+            for index, found in zip(indices, questions.scores(model), strict=True):
+                scores[index] = found
         return scores
 
-    def _score_several(self, model: Any, scores: list[list[float]]) -> None:
-        """Score the options of questions of which some option is several tokens."""
-        examples = self.examples
-        pairs = [(index, option) for index in self._several for option in examples[index].spellings]
-        for start in range(0, len(pairs), self.batch_size):
-            part = pairs[start : start + self.batch_size]
-            items = [self.backbone.encode_option(examples[i], option) for i, option in part]
-            values = log_likelihoods(self.backbone, model, items)
-            for (index, _), item, value in zip(part, items, values, strict=True):
-                scores[index].append(value / (len(_labelled(item)) if self.length == "mean" else 1))
+    @cached_property
+    def _plain(self) -> list[Part]:
+        """Return all questions, each sequence by itself."""
+        return [self._part(PlainQuestions, range(len(self.examples)))]
+
+    @cached_property
+    def _shared(self) -> list[Part]:
+        """Return the questions for which sharing pays, and the others."""
+        groups: dict[bool, list[int]] = {True: [], False: []}
+        others: list[int] = []
+        for index, example in enumerate(self.examples):
+            if may_share(self.backbone, example):
+                groups[one_token_each(self.backbone, example)].append(index)
+            else:
+                others.append(index)
+        parts = [self._part(SharedQuestions, group) for group in groups.values() if group]
+        others += [index for part in parts if not part[1].saves for index in part[0]]
+        return [
+            *(part for part in parts if part[1].saves),
+            *([self._part(PlainQuestions, sorted(others))] if others else []),
+        ]
+
+    def _part(self, kind: type[Any], indices: Sequence[int]) -> Part:
+        examples = [self.examples[index] for index in indices]
+        return indices, kind(self.backbone, examples, *self._settings)
 
 
 def choose_by_likelihood(
-    backbone: Backbone, model: Any, examples: Sequence[Example], batch_size: int, length: Length
+    backbone: Backbone,
+    model: Any,
+    examples: Sequence[Example],
+    batch_size: int,
+    length: Length,
+    fast: bool = True,
 ) -> list[int]:
     """Return the index of the likeliest option of each example; see :func:`.evaluate`."""
-    return Questions(backbone, examples, batch_size, length).choose(model)
-
-
-def _one_token_each(backbone: Backbone, example: Example) -> bool:
-    """Return whether each option is the prompt, one token and the end of the turn."""
-    prompt = backbone.encode(example, answer=False).input_ids
-    length = len(prompt)
-    for option in example.spellings:
-        item = backbone.encode_option(example, option)
-        labelled = _labelled(item)
-        # What the template writes after the end of the turn (a line end) follows the labels.
-        after = list(item.input_ids[length : length + 2])
-        if item.input_ids[:length] != prompt or len(labelled) != 2 or labelled != after:
-            return False
-    return True
-
-
-def _labelled(item: Encoded) -> list[int]:
-    """Return the tokens of an answer and the end of its turn."""
-    return [label for label in item.labels if label != IGNORE]
-
-
-def log_likelihoods(backbone: Backbone, model: Any, items: Sequence[Encoded]) -> list[float]:
-    """Return the sum of the log-probabilities of the labelled tokens of each item."""
-    batch = backbone.collate(items)
-    prepare(model, batch)
-    width, length = batch.answer_width, batch.labels.shape[1]
-    logits = backbone.logits(model, batch, batch.columns(length - width - 1, length - 1))
-    labels = batch.labels[:, -width:]
-    logs = logits.float().log_softmax(-1)
-    picked = logs.gather(-1, labels.clamp_min(0)[..., None])[..., 0]
-    sums: list[float] = picked.masked_fill(labels == IGNORE, 0.0).sum(dim=1).tolist()
-    return sums
-
-
-def _next_logits(backbone: Backbone, model: Any, batch: Batch) -> Tensor:
-    prepare(model, batch)
-    length = batch.input_ids.shape[1]
-    return backbone.logits(model, batch, batch.columns(length - 1, length))[:, -1].float()
+    return Questions(backbone, examples, batch_size, length, fast=fast).choose(model)

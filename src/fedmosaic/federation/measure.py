@@ -122,6 +122,7 @@ def _new_evaluator(runtime: Runtime, backbone: Backbone, tests: Sequence[Test]) 
         max_new_tokens=settings.max_new_tokens,
         length=settings.length,
         reader=settings.reader,
+        fast=settings.fast,
     )
 
 

@@ -16,7 +16,7 @@ from two_adapters import batch_of, randomise
 from fedmosaic.algorithms.common.activation import activate
 from fedmosaic.algorithms.feddpa import REFERENCES, InstanceWise, represent
 from fedmosaic.evaluation import evaluate, generate
-from fedmosaic.evaluation.likelihood import log_likelihoods
+from fedmosaic.evaluation.plain_questions import log_likelihoods
 from fedmosaic.models.backbone import Batch
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")

@@ -1,0 +1,126 @@
+"""Decide which models and questions may share the tokens of prompts that begin alike.
+
+A model may if it takes masks and positions, and gives the same numbers on a few fixed texts. These
+do not depend on a run's data, so that every process decides the same.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import warnings
+import weakref
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from fedmosaic.data.example import Example, Turn
+from fedmosaic.data.image import Image
+from fedmosaic.evaluation.batches import PreparedModel
+from fedmosaic.evaluation.plain_questions import log_likelihoods
+from fedmosaic.evaluation.shared_questions import Asked, SharedTokens
+from fedmosaic.models.backbone import Backbone
+from fedmosaic.models.encoding import Encoded
+from fedmosaic.models.prefix import PrefixEncoder
+
+TEXTS = (
+    ("What is the capital of France?", "Paris"),
+    ("What is the capital of France?", "the city of Lyon"),
+    ("What is the capital of a country that you know well?", "Rome"),
+)
+WINDOWS = ("sliding_window", "attention_chunk_size")
+"""Settings of models in which a token attends to the last tokens only."""
+
+_found: weakref.WeakKeyDictionary[Backbone, dict[bool, bool]] = weakref.WeakKeyDictionary()
+
+
+def may_share(backbone: Backbone, example: Example) -> bool:
+    """Return whether models of an architecture may share tokens of a question.
+
+    They may not where a sequence is longer than a window of the model's attention.
+    """
+    items = [backbone.encode_option(example, option) for option in example.spellings]
+    windows = [getattr(backbone.text_config, name, None) for name in WINDOWS]
+    longest = max(len(item.input_ids) for item in items)
+    if any(window and longest > window for window in windows):
+        return False
+    return _is_exact(backbone, bool(items[0].units))
+
+
+def takes_trees(model: Any) -> bool:
+    """Return whether a token's output depends on its own sequence alone, up to that token.
+
+    It does not where adapters are weighed anew for each batch or sequence.
+    """
+    if isinstance(model, PreparedModel) or not isinstance(model, nn.Module):
+        return False
+    return not any(getattr(module, "mixes_tokens", False) for module in model.modules())
+
+
+def _is_exact(backbone: Backbone, images: bool) -> bool:
+    """Return whether the base model gives the same numbers with shared tokens; say once if not."""
+    known = _found.setdefault(backbone, {})
+    if images not in known:
+        known[images] = _takes_trees(backbone) and _same_numbers(backbone, images)
+        if not known[images]:
+            warnings.warn(
+                f"model {backbone.name!r} cannot share what {'images and ' * images}prompts have "
+                "in common, so it evaluates each of them by itself, which is slower",
+                stacklevel=2,
+            )
+    return known[images]
+
+
+def _takes_trees(backbone: Backbone) -> bool:
+    """Return whether the model takes a mask of every pair of tokens, and positions."""
+    names = inspect.signature(type(backbone.model).forward).parameters
+    return (
+        {"position_ids", "attention_mask"} <= names.keys()
+        and backbone.text_config._attn_implementation in ("sdpa", "eager")
+        and not isinstance(backbone.encoder, PrefixEncoder)
+    )
+
+
+def _same_numbers(backbone: Backbone, images: bool) -> bool:
+    """Return whether log-likelihoods and logits of fixed texts are the same."""
+    picture = np.arange(64 * 64 * 3, dtype=np.uint32).reshape(64, 64, 3)
+    pictures = [Image((picture * factor % 251).astype(np.uint8)) for factor in (7, 13)]
+    examples = [
+        Example(
+            f"probe {number}",
+            (Turn("user", "<image>\n" * images + question), Turn("assistant", answer)),
+            (pictures[number // 2],) if images else (),
+        )
+        for number, (question, answer) in enumerate(TEXTS)
+    ]
+    items = [backbone.encode(example) for example in examples]
+    expected = log_likelihoods(backbone, backbone.model, items)
+    try:
+        found = _scored_as_trees(backbone, items)
+    except (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError):
+        return False
+    tolerance = max(1e-5, 8 * torch.finfo(backbone.dtype).eps)
+    return all(
+        math.isclose(a, b, rel_tol=tolerance, abs_tol=tolerance)
+        for a, b in zip(expected, found, strict=True)
+    )
+
+
+def _scored_as_trees(backbone: Backbone, items: Sequence[Encoded]) -> list[float]:
+    """Return log-likelihoods of which the first token's is computed by logits of a few tokens."""
+    every = [Asked.labelled(item) for item in items]
+    ends = [
+        replace(one, tokens=(one.tokens[0], (one.tokens[0][0], one.tokens[-1][1]))) for one in every
+    ]
+    logs, first, logits = (
+        SharedTokens(backbone, asked, normalised, tokens=256).scores(backbone.model)
+        for asked, normalised in ((every, True), (ends, True), (ends, False))
+    )
+    return [
+        sum(values) - (one - other) + (logit - other_logit)
+        for values, (one, other), (logit, other_logit) in zip(logs, first, logits, strict=True)
+    ]
