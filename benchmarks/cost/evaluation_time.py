@@ -10,7 +10,7 @@ features of their images, is not counted.
 The machine may be busy with other work. Evaluations therefore alternate (plain, fast, fast, plain,
 …), and the result is the median of the ratios of neighbours: of wall time, and of processor time,
 which waiting for a core does not change. The scores and choices of both kinds must be equal; the
-largest difference of the log-likelihood of an option is reported. A scenario whose models are not
+largest difference of an option's log-likelihood from that of the first option is reported. A scenario whose models are not
 installed is left out. Writes results/evaluation_time.json; the exit status is 1 if a target is
 missed or a choice differs.
 """
@@ -75,21 +75,20 @@ def evaluate(client: LocalClient) -> tuple[float, float, list[Record]]:
 
 
 def scores(client: LocalClient) -> list[list[float]]:
-    """Return the log-likelihoods of the options of each question, in the order of the tasks."""
+    """Return the log-likelihoods of each question's options, less that of its first option."""
     found: list[list[float]] = []
     questions: Any = likelihood.Questions
-    next_logits, choose = likelihood._next_logits, questions.choose
+    choose = questions.choose
 
     def collect(asked: Any, model: Any) -> Any:
-        found.extend(asked.scores(model))
+        found.extend([score - own[0] for score in own] for own in asked.scores(model))
         return choose(asked, model)
 
-    likelihood._next_logits = lambda *given: next_logits(*given).log_softmax(-1)
     questions.choose = collect
     try:
         evaluate(client)
     finally:
-        likelihood._next_logits, questions.choose = next_logits, choose
+        questions.choose = choose
     return found
 
 
