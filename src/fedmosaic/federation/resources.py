@@ -7,6 +7,10 @@ import os
 from fedmosaic.config import ModelSettings, RunSettings, Scenario
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+# oneDNN and PyTorch's layer over it each keep the code of matrix products by their shape, half a
+# megabyte each and 1024 by default, and every batch has other shapes. A step needs some dozens.
+PRODUCT_CACHES = ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY")
+PRODUCTS = "128"
 
 
 def only_miniatures(scenario: Scenario) -> bool:
@@ -66,7 +70,7 @@ def choose_workers(settings: RunSettings) -> int:
 
 
 def prepare_torch(settings: RunSettings) -> None:
-    """Set torch's thread count and, on CUDA, ask for deterministic kernels.
+    """Set torch's thread count and caches, and on CUDA ask for deterministic kernels.
 
     The thread count is as set; else 1 for miniatures and torch's own choice for other models.
     Deterministic kernels give the same numbers for the same seed on CUDA, too. Memory that they
@@ -76,6 +80,8 @@ def prepare_torch(settings: RunSettings) -> None:
 
     from fedmosaic.models.options import resolve_device
 
+    for variable in PRODUCT_CACHES:  # read when the first product is computed
+        os.environ.setdefault(variable, PRODUCTS)
     threads = settings.threads or (1 if only_miniatures(settings.scenario) else 0)
     if threads:
         torch.set_num_threads(threads)
