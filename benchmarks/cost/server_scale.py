@@ -227,6 +227,7 @@ def main() -> None:
     entry = {name: getattr(arguments, name) for name in known}
     machine: dict[str, Any] = {"threads": torch.get_num_threads(), "cores": os.cpu_count()}
     machine |= {"torch": str(torch.__version__), "processor": platform.machine()}
+    machine["load"] = round(os.getloadavg()[0], 1)
     found = {**entry, **_rounded(figures), "machine": machine}
     print(json.dumps(found, indent=None if arguments.json else 2))
     if not arguments.json:

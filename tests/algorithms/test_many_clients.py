@@ -58,7 +58,7 @@ def one_round(
         ("fedmosaic", {"relative_tau": 0.5}, (3,)),
         ("fedmosaic", {"top_k": 3}, ()),
         ("fedmosaic", {"top_k": 3, "candidates": 0}, (0, 9)),
-        ("fedmosaic", {"top_k": 3}, (0, 9, 29)),
+        ("fedmosaic", {"top_k": 8}, (0, 9, 29)),
         ("fedmosaic", {"top_k": 3}, tuple(range(30))),
         ("fedmosaic", {"top_k": 4, "relative_tau": 0.5}, ()),
         ("fedmosaic-additive", {"top_k": 3}, (0,)),
@@ -79,21 +79,22 @@ def test_blocks_and_files_change_no_number(
     expected, dense = one_round(algorithm, None, tmp_path, missing, relevance=relevance)
     monkeypatch.setattr(weight_rows, "ENTRIES", 70)
     monkeypatch.setattr(many_clients, "CANDIDATES", 12)
+    monkeypatch.setattr(Storage, "block", 2000)  # a few columns, or clients, at a time
     section = {"relevance": relevance, "server": {"dense_clients": 5}}
     found, sparse = one_round(algorithm, limit, tmp_path / "rows", missing, **section)
     for name, message in expected.items():
         assert set(message.tensors) == set(found[name].tensors)
         for key, value in message.tensors.items():
-            assert torch.allclose(found[name].tensors[key], value, rtol=1e-5, atol=1e-6), name
+            assert torch.allclose(found[name].tensors[key], value, rtol=1e-5, atol=5e-6), name
     places = {name: place for place, name in enumerate(dense["clients"])}
     for name, peers, weights, similarities in zip(*sparse.values(), strict=True):
         row = places[name]
         whole = torch.tensor(dense["weights"][row])
         at = torch.tensor([places[sparse["clients"][peer]] for peer in peers])
-        assert torch.allclose(whole[at], torch.tensor(weights), atol=1e-6)
-        assert torch.allclose(whole[at], whole.sort(descending=True).values[: len(at)], atol=1e-6)
+        assert torch.allclose(whole[at], torch.tensor(weights), atol=5e-6)
+        assert torch.allclose(whole[at], whole.sort(descending=True).values[: len(at)], atol=5e-6)
         listed = torch.tensor(dense["similarity"][row])[at]
-        assert torch.allclose(listed, torch.tensor(similarities), atol=1e-6)
+        assert torch.allclose(listed, torch.tensor(similarities), atol=5e-6)
 
 
 def test_rows_in_files_give_the_dense_weights_too(tmp_path: Path) -> None:
