@@ -10,9 +10,9 @@ features of their images, is not counted.
 The machine may be busy with other work. Evaluations therefore alternate (plain, fast, fast, plain,
 …), and the result is the median of the ratios of neighbours: of wall time, and of processor time,
 which waiting for a core does not change. The scores and choices of both kinds must be equal; the
-largest difference of an option's log-likelihood from that of the first option is reported. A scenario whose models are not
-installed is left out. Writes results/evaluation_time.json; the exit status is 1 if a target is
-missed or a choice differs.
+largest difference of an option's log-likelihood from that of the first option is reported. A
+scenario whose models are not installed is left out. Writes results/evaluation_time.json; the exit
+status is 1 if a target is missed or a choice differs.
 """
 
 from __future__ import annotations
