@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from fedmosaic.algorithms import Message
+from fedmosaic.algorithms.fedmosaic import FedMosaic
 from fedmosaic.config import RunSettings, Scenario
 from fedmosaic.config.load import parse
 from fedmosaic.federation.client import LocalClient
@@ -146,8 +147,18 @@ def test_a_run_goes_on_with_another_number(tmp_path: Any, joint_sizes: list[int]
 
 
 def test_a_client_that_diverges_fails_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a hook wrote into its state is gone too."""
     jointly, single = (federation("fedmosaic", (LLAMA,) * 3, together) for together in (3, 1))
     play(jointly, range(1)), play(single, range(1))
+    planned = FedMosaic.local_training
+
+    def marking(self: FedMosaic, client: Any) -> Any:
+        def mark(step: int, examples: Any) -> None:
+            client.state["mark"] = torch.tensor(float(step))
+
+        return planned(self, client)._replace(each_step=mark)
+
+    monkeypatch.setattr(FedMosaic, "local_training", marking)
     for clients in (jointly, single):
         broken = clients.clients["b"]
         key = next(key for key in broken._adapters if key.startswith("global/layer."))
@@ -159,6 +170,7 @@ def test_a_client_that_diverges_fails_by_itself(monkeypatch: pytest.MonkeyPatch)
     assert found["b"].update is None and found["b"].fit is None
     torch.testing.assert_close(jointly.clients["b"].state, before, rtol=0, atol=0)
     torch.testing.assert_close(jointly.clients["b"]._moments["exp_avg"], moments, rtol=0, atol=0)
+    assert jointly.clients["a"].state["mark"] == 2.0
     require_same([{n: found[n] for n in "ac"}], [{n: expected[n] for n in "ac"}])
 
 
