@@ -117,15 +117,13 @@ class JointModel:
     def take(self, place: int) -> None:
         """Copy the adapted model's adapters and moments to a client's place."""
         with torch.no_grad():
-            for parameter, own in self._slices[place].items():
-                own.data.copy_(parameter.data)
+            torch._foreach_copy_(list(self._slices[place].values()), list(self._slices[place]))
         self.optimisers[place].load(self.adapted.optimiser.state())
 
     def give(self, place: int) -> None:
         """Copy a client's adapters and moments to the adapted model."""
         with torch.no_grad():
-            for parameter, own in self._slices[place].items():
-                parameter.data.copy_(own.data)
+            torch._foreach_copy_(list(self._slices[place]), list(self._slices[place].values()))
         self.adapted.optimiser.load(self.optimisers[place].state())
 
     def train(self, clients: Sequence[LocalClient], turns: Sequence[ClientTurn]) -> list[Outcome]:
