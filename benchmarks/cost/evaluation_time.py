@@ -51,7 +51,9 @@ SIZE = 0.01
 
 def clients_of(scenario: str, fast: bool) -> dict[str, LocalClient]:
     """Return the first client of each architecture, by model, with random adapters."""
-    loaded = load_scenario(scenario, [f"evaluation.fast={str(fast).lower()}"])
+    # An alignment changes the values of A and B, not the time; it would take minutes.
+    overrides = [f"evaluation.fast={str(fast).lower()}", "alignment.method=none"]
+    loaded = load_scenario(scenario, overrides)
     runtime = Runtime(RunSettings(name=scenario, scenario=loaded))
     found: dict[str, LocalClient] = {}
     for spec in runtime.scenario.clients:
