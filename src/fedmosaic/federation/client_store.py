@@ -135,7 +135,9 @@ class ClientStore(Mapping[str, LocalClient]):
             self._write(name)
         folder.mkdir(parents=True, exist_ok=True)
         for name in self._written:
-            link(self._file(name), folder / f"{name}.safetensors")
+            target = folder / f"{name}.safetensors"
+            target.unlink(missing_ok=True)
+            link(self._file(name), target)
 
     def load(self, folder: Path) -> None:
         """Continue from a checkpoint; every file is read now, so that damage shows at once.
