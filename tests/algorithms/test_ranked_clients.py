@@ -163,7 +163,7 @@ def test_flora_goes_on_from_the_merged_sum_with_a_fresh_adapter(tiny: Path) -> N
         for k, s in shapes.items()
     }
     batch = client.backbone.collate(
-        [client.backbone.encode(example) for example in client.tasks[0].test[:2]]
+        [client.backbone.encode(example) for example in client.stream.tasks[0].test[:2]]
     )
     inputs = batch.inputs
     with client.turn():
@@ -221,7 +221,7 @@ def test_an_exported_client_of_flora_is_its_model(tiny: Path, tmp_path: Path) ->
     clients["d"].load(run.folder / "checkpoints" / "round-0002" / "clients" / "d.safetensors")
     client = clients["d"]
     batch = client.backbone.collate(
-        [client.backbone.encode(example) for example in client.tasks[0].test[:2]]
+        [client.backbone.encode(example) for example in client.stream.tasks[0].test[:2]]
     )
     inputs = batch.inputs
     backbone = Backbone.load(client.spec.model)

@@ -13,6 +13,7 @@ from fedmosaic.algorithms.message import Message
 from fedmosaic.config import RunSettings
 from fedmosaic.config.load import load_scenario
 from fedmosaic.evaluation import Record, batches, likelihood, plain_questions
+from fedmosaic.evaluation.shared_check import may_share
 from fedmosaic.federation import measure
 from fedmosaic.federation.client import LocalClient
 from fedmosaic.federation.instructions import Instructions
@@ -118,6 +119,7 @@ def test_clients_of_one_architecture_share_what_is_made_of_the_items(
         Backbone, "collate", lambda self, items: collated.append(len(items)) or collate(self, items)
     )
     one, other = client_of(runtime, "a"), client_of(runtime, "d")
+    may_share(one.backbone, one.stream.tasks[0].test[0])  # tries the model on texts of its own
     collated.clear()
     first = evaluated(one)
     assert sum(collated) == 24  # four tasks of six questions, in few batches

@@ -82,6 +82,8 @@ def _takes_trees(backbone: Backbone) -> bool:
         {"position_ids", "attention_mask"} <= names.keys()
         and backbone.text_config._attn_implementation in ("sdpa", "eager")
         and not isinstance(backbone.encoder, PrefixEncoder)
+        # GPT-Neo counts its window in columns of a batch, not in positions.
+        and getattr(backbone.text_config, "window_size", None) is None
     )
 
 

@@ -28,7 +28,7 @@ def test_a_prompt_is_represented_by_its_last_token(tmp_path: Path) -> None:
     model, backbone = client.model, client.backbone
     randomise(model, ("local", "received"))
     activate(model, {"local": 1.0})
-    examples = [federation.client(name).tasks[0].train[0] for name in ("a", "b", "c")]
+    examples = [federation.client(name).stream.tasks[0].train[0] for name in ("a", "b", "c")]
     prompts = backbone.collate([backbone.encode(example, answer=False) for example in examples])
     assert prompts.attention_mask.sum(1).unique().numel() > 1, (
         "prompts of different lengths are needed here"
@@ -94,7 +94,7 @@ def end_logits(model: Any, backbone: Any, batch: Batch) -> Tensor:
 def test_feddpa_scores_do_not_depend_on_the_company(tmp_path: Path, method: Any) -> None:
     federation = RecordedFederation("feddpa", tmp_path / "run", rounds=1).run()
     client = federation.client("a")
-    examples = client.tasks[0].train
+    examples = client.stream.tasks[0].train
     with client.turn():
         randomise(client.model, ("local", "received"))
         with federation.algorithm.view(client.context, "mixed") as model:
@@ -114,7 +114,7 @@ def test_feddpa_scores_do_not_depend_on_the_company(tmp_path: Path, method: Any)
 def test_feddpa_weighs_options_of_several_tokens_by_their_prompt(tmp_path: Path) -> None:
     federation = RecordedFederation("feddpa", tmp_path / "run", rounds=1).run()
     client = federation.client("a")
-    backbone, first = client.backbone, client.tasks[0].train[0]
+    backbone, first = client.backbone, client.stream.tasks[0].train[0]
     items = [
         backbone.encode_option(first, text) for text in ("dark red", "a dark red circle", "blue")
     ]
@@ -122,7 +122,7 @@ def test_feddpa_weighs_options_of_several_tokens_by_their_prompt(tmp_path: Path)
         randomise(client.model, ("local", "received"))
         with federation.algorithm.view(client.context, "mixed") as model:
             generate(
-                backbone, model, list(client.tasks[0].train[1:3]), max_new_tokens=1
+                backbone, model, list(client.stream.tasks[0].train[1:3]), max_new_tokens=1
             )  # weights of other prompts
             found = log_likelihoods(backbone, model, items)
             model.prepare(backbone.collate([backbone.encode(first, answer=False)] * 3))

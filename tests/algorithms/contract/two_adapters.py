@@ -51,7 +51,7 @@ def all_label_logits(model: Any, backbone: Any, batch: Batch) -> tuple[Tensor, T
 
 def batch_of(client: Any, start: int = 0, count: int = 2, answer: bool = True) -> Batch:
     backbone = client.backbone
-    examples = client.tasks[0].train[start : start + count]
+    examples = client.stream.tasks[0].train[start : start + count]
     found: Batch = backbone.collate([backbone.encode(example, answer) for example in examples])
     return found
 
