@@ -214,7 +214,9 @@ def assert_same_logits(folder: Path, exported: Path) -> None:
     clients.load(latest / "clients")
     local = clients.clients["b"]
     backbone = Backbone.load(client.model)
-    batch = backbone.collate([backbone.encode(example) for example in local.stream.tasks[0].test[:4]])
+    batch = backbone.collate(
+        [backbone.encode(example) for example in local.stream.tasks[0].test[:4]]
+    )
     inputs = batch.inputs
     with torch.no_grad():
         with local.turn():
