@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from fedmosaic.config import ModelSettings
+from fedmosaic.federation.pools import ModelPool
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.models.device_features import DeviceFeatures
 from fedmosaic.models.llava_images import LlavaImageFeatures
@@ -49,6 +51,41 @@ def test_an_image_has_the_same_features_in_any_company() -> None:
     for one, two, other in zip(single, found, reversed(second), strict=True):
         assert torch.allclose(one, two, atol=1e-5)
         assert torch.equal(two, other.pooler_output[0])
+
+
+def test_exact_batches_have_the_bits_of_images_that_go_alone() -> None:
+    sizes: list[int] = []
+
+    def tower(pixels: Tensor) -> Tensor:
+        sizes.append(len(pixels))
+        return pixels.square()
+
+    batches = TowerBatches("model", tower, 4, exact=True)
+    assert torch.equal(batches(PIXELS[:3]), PIXELS[:3].square()) and sizes == [1, 1, 1]
+    sizes.clear()
+    assert torch.equal(batches(PIXELS), PIXELS.square())
+    assert sizes == [4, 1, 1, 1, 1, 4, 1, 1]  # tried once: together and each alone
+
+    def depending(pixels: Tensor) -> Tensor:
+        return pixels + len(pixels)
+
+    batches = TowerBatches("model", depending, 4, exact=True)
+    assert torch.equal(batches(PIXELS), PIXELS + 1)
+    assert batches.size == 1
+
+
+def test_a_run_on_a_cpu_keeps_the_bits_of_every_image() -> None:
+    units = [(picture(seed, 32, 32),) for seed in range(11)]
+    single, together = (
+        ModelPool(ModelSettings(tower_batch=size)).backbone("miniature/llama-8x96").images
+        for size in (1, 8)
+    )
+    assert isinstance(single, LlavaImageFeatures) and isinstance(together, LlavaImageFeatures)
+    expected = single.outputs(units, torch.device("cpu"))["image"].pooler_output
+    together.cache = type(together.cache)()
+    found = together.outputs(units, torch.device("cpu"))["image"].pooler_output
+    assert together.fingerprint == single.fingerprint
+    assert all(torch.equal(one, two) for one, two in zip(expected, found, strict=True))
 
 
 def test_features_unused_for_longest_leave_the_device_first() -> None:

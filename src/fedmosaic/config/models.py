@@ -53,10 +53,11 @@ class ModelSettings(Settings):
     """
 
     tower_batch: int = Field(default=8, ge=1)
-    """Images that go through a vision tower together, on a CUDA card.
+    """Images that go through a vision tower together.
 
-    It applies to LLaVA models whose images all have one size. The tower of any other model, and
-    every tower on a CPU, takes the images of each example alone.
+    It applies to LLaVA models whose images all have one size; the tower of any other model takes
+    the images of each example alone. On a CPU, images go together only where their features have
+    the same bits as alone, which is tried first.
     """
 
     gradient_checkpointing: bool = False

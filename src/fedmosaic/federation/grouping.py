@@ -1,9 +1,10 @@
-"""Choose the clients that train together (``train.together``), and say why others do not."""
+"""Choose the clients of each process and those that train together; say why others do not."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from torch import nn
@@ -13,6 +14,28 @@ from fedmosaic.federation.instructions import Instructions
 from fedmosaic.federation.runtime import Runtime
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.models.loading import resolve_device
+
+
+def divide(runtime: Runtime, roster: Sequence[str], count: int) -> list[list[str]]:
+    """Divide the clients among worker processes, about as many for each.
+
+    Clients of one architecture stay together where they can: questions are encoded, and images
+    read, once for each architecture of a process. A worker's results wait for those of clients that
+    come before, so a large population, whose updates need much memory, is dealt out in turn.
+
+    Args:
+        runtime: knows their architectures.
+        roster: the clients.
+        count: number of workers.
+    """
+    if len(roster) > runtime.scenario.clients_in_memory:
+        return [list(roster[index::count]) for index in range(count)]
+    models = {c.name: runtime.architecture(c.model) for c in runtime.scenario.clients}
+    places = list(dict.fromkeys(models[name] for name in roster))
+    alike = sorted(roster, key=lambda name: places.index(models[name]))
+    bounds = [round(index * len(roster) / count) for index in range(count + 1)]
+    order = {name: place for place, name in enumerate(roster)}
+    return [sorted(alike[a:b], key=order.__getitem__) for a, b in pairwise(bounds)]
 
 
 def groups_of(

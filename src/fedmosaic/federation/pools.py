@@ -47,6 +47,8 @@ class ModelPool:
             if backbone.images is not None and backbone.device.type == "cuda":
                 backbone.images.placed.limit = int(self.settings.feature_memory * 2**30)
                 backbone.images.run_together(self.settings.tower_batch)
+            elif backbone.images is not None and backbone.device.type == "cpu":
+                backbone.images.run_together(self.settings.tower_batch, exact=True)
             self._backbones[name] = backbone
         return self._backbones[name]
 

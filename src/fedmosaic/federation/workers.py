@@ -26,7 +26,7 @@ from fedmosaic import errors
 from fedmosaic.config import RunSettings
 from fedmosaic.config.base import RECORDED
 from fedmosaic.errors import FedMosaicError, listed
-from fedmosaic.federation.grouping import groups_of
+from fedmosaic.federation.grouping import divide, groups_of
 from fedmosaic.federation.instructions import ClientResult, Instructions, Introduction
 from fedmosaic.federation.introduce import read_introductions, write_introductions
 from fedmosaic.federation.processes import ForkServer, start_process
@@ -42,7 +42,7 @@ STOP_SECONDS = 10
 
 
 class Workers:
-    """Reach clients in ``count`` worker processes; client k runs in worker k mod count.
+    """Reach clients in ``count`` worker processes, divided by :func:`.grouping.divide`.
 
     A client's own seeds decide its numbers, so they do not depend on ``count``. Where there are
     several cards (:func:`cards`), worker k sees card k mod their number and no other.
@@ -70,12 +70,12 @@ class Workers:
             _Worker(
                 runtime,
                 settings,
-                self.roster[index::count],
+                share,
                 self.server,
                 found[index % len(found)] if found else None,
                 folder,
             )
-            for index in range(count)
+            for index, share in enumerate(divide(runtime, self.roster, count))
         ]
 
     def introduce(self) -> dict[str, Introduction]:

@@ -115,7 +115,7 @@ class ImageFeatures:
         )
         return next(found, torch.float32)
 
-    def run_together(self, size: int) -> None:
+    def run_together(self, size: int, exact: bool = False) -> None:
         """Run the tower on so many images at once, where it can; here it cannot."""
 
     # --- tokens -------------------------------------------------------------------------------

@@ -78,10 +78,12 @@ class LlavaImageFeatures(ImageFeatures):
 
         return {"image": BaseModelOutputWithPooling(pooler_output=list(projected))}
 
-    def run_together(self, size: int) -> None:
+    def run_together(self, size: int, exact: bool = False) -> None:
         """Run the tower on so many images at once; see :class:`TowerBatches`."""
-        self.tower.size = size
-        if size > 1:  # other kernels, whose features are not stored with those of single images
+        self.tower.size, self.tower.exact = size, exact
+        if (
+            size > 1 and not exact
+        ):  # other kernels, whose features are not stored with those of single images
             self.fingerprint += f"@{size}"
             self.cache = self._caches.setdefault(self.fingerprint, FeatureCache())
 
@@ -106,8 +108,15 @@ class LlavaImageFeatures(ImageFeatures):
         if not units:
             return []
         first = next(self.inner.vision_tower.parameters())
-        pictures = [image.load() for unit in units for image in unit]
-        pixels = self.processor.image_processor(pictures, return_tensors="pt")["pixel_values"]
+        loaded = [image.load() for unit in units for image in unit]
+        # An image processor may treat images of one size together, with other bits than alone.
+        taken = [[picture] for picture in loaded] if self.tower.exact else [loaded]
+        pixels = torch.cat(
+            [
+                self.processor.image_processor(pictures, return_tensors="pt")["pixel_values"]
+                for pictures in taken
+            ]
+        )
         started = time.perf_counter()
         with torch.no_grad():
             found = self.tower(to_device(pixels.to(self.dtype), first.device)).cpu()
