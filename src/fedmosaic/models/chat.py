@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import jinja2
@@ -35,6 +35,8 @@ PLAIN_TEMPLATE = (
     "{% if add_generation_prompt %}ASSISTANT: {% endif %}"
 )
 _LISTED = ("'type'", '"type"')
+# The options of a question have one prompt, and all questions of one form have one probe.
+_RENDERED = 1024
 
 
 class ChatFormat:
@@ -72,6 +74,7 @@ class ChatFormat:
         self.time = current_time()
         self._warned: set[str] = set()
         self._plain_system = False
+        self._rendered = lru_cache(_RENDERED)(self._render)
 
     def render(self, turns: Sequence[Turn], generation: bool = False) -> str:
         """Return the text of a conversation.
@@ -197,7 +200,15 @@ class ChatFormat:
         return clock_arguments(getattr(self._writer, "chat_template", None), self.time)
 
     def _write(self, messages: Sequence[Message], generation: bool = False) -> str:
-        return self._apply(messages, generation, self._as_parts)
+        template = str(getattr(self._writer, "chat_template", None))
+        state = (template, self._plain_system, self.time)
+        return self._rendered(tuple(messages), generation, self._as_parts, state)
+
+    def _render(
+        self, messages: Sequence[Message], generation: bool, as_parts: bool, state: object
+    ) -> str:
+        """Return the text; ``state`` is what else it depends on."""
+        return self._apply(messages, generation, as_parts)
 
     def _apply(self, messages: Sequence[Message], generation: bool, as_parts: bool) -> str:
         try:
