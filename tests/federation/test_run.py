@@ -199,7 +199,7 @@ def test_a_worker_that_dies_is_told(
             made[1].process.kill()
 
     with pytest.raises(
-        FedMosaicError, match=r"worker process of clients b, c ended unexpectedly .*--resume"
+        FedMosaicError, match=r"worker process of clients a, b ended unexpectedly .*--resume"
     ):
         start(tiny, tmp_path / "run", workers=2, callbacks=[Murderer()])
 

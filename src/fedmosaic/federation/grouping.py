@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 from torch import nn
@@ -15,27 +14,38 @@ from fedmosaic.federation.runtime import Runtime
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.models.loading import resolve_device
 
+MORE_THAN_EVEN = 1.1
+"""Largest load of a worker, for the sake of one architecture, as a multiple of the mean."""
+
 
 def divide(runtime: Runtime, roster: Sequence[str], count: int) -> list[list[str]]:
-    """Divide the clients among worker processes, about as many for each.
+    """Divide the clients among worker processes, with about as much work for each.
 
     Clients of one architecture stay together where they can: questions are encoded, and images
-    read, once for each architecture of a process. A worker's results wait for those of clients that
-    come before, so a large population, whose updates need much memory, is dealt out in turn.
+    read, once for each architecture of a process. A client's work is taken to grow with the square
+    root of its model's parameters. A worker's results wait for those of clients that come before,
+    so a large population, whose updates need much memory, is dealt out in turn.
 
     Args:
-        runtime: knows their architectures.
+        runtime: knows their models.
         roster: the clients.
-        count: number of workers.
+        count: number of workers; small clients of one architecture may need fewer.
     """
     if len(roster) > runtime.scenario.clients_in_memory:
         return [list(roster[index::count]) for index in range(count)]
     models = {c.name: runtime.architecture(c.model) for c in runtime.scenario.clients}
-    places = list(dict.fromkeys(models[name] for name in roster))
-    alike = sorted(roster, key=lambda name: places.index(models[name]))
-    bounds = [round(index * len(roster) / count) for index in range(count + 1)]
-    order = {name: place for place, name in enumerate(roster)}
-    return [sorted(alike[a:b], key=order.__getitem__) for a, b in pairwise(bounds)]
+    work = {name: runtime.parameter_count(models[name]) ** 0.5 for name in roster}
+    most = MORE_THAN_EVEN * sum(work.values()) / count
+    parts: list[list[str]] = [[] for _ in range(count)]
+    loads = [0.0] * count
+    for name in sorted(roster, key=lambda name: -work[name]):  # the largest first
+        alike = {models[name]}
+        known = [k for k, part in enumerate(parts) if alike & {models[other] for other in part}]
+        fitting = [k for k in known if loads[k] + work[name] <= most]
+        chosen = min(fitting or range(count), key=loads.__getitem__)
+        parts[chosen].append(name)
+        loads[chosen] += work[name]
+    return [sorted(part, key=list(roster).index) for part in parts if part]
 
 
 def groups_of(
