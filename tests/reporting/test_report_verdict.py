@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from fedmosaic.reporting.html import matrices
 from fedmosaic.reporting.html.collect import collect
-from fedmosaic.reporting.html.matrices import MAX_CELLS, relevance_matrix
+from fedmosaic.reporting.html.matrices import MAX_CELLS, relevance_matrix, task_matrix
+from fedmosaic.reporting.html.page import left_out
 from fedmosaic.reporting.html.peers import favoured_peers, own_group_share, relevance_controls
 from fedmosaic.reporting.html.run_data import RoundRelevance, RunData, _relevance
 from fedmosaic.reporting.html.sections import Section, sections
@@ -165,7 +167,9 @@ def test_favoured_peers(like: Section) -> None:
     assert favoured_peers(like, "sft") is None
 
 
-def test_the_largest_weights_of_many_clients_are_read(like: Section) -> None:
+def test_the_largest_weights_of_many_clients_are_read(
+    like: Section, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spec = like.scenario.clients[0]
     names = ["a", "b", "c", "d"]
     clients = [
@@ -184,6 +188,12 @@ def test_the_largest_weights_of_many_clients_are_read(like: Section) -> None:
     section = Section("s", {"fedmosaic": {0: run}})
     peers = favoured_peers(section, "fedmosaic")
     assert peers and peers.pairs[2] == ("c", "d", 1.0) and relevance_matrix(section) is None
+    tasks = task_matrix(section)
+    assert tasks is not None
+    (sentence,) = left_out(section, {"tasks": tasks})
+    assert "largest weights" in sentence
+    monkeypatch.setattr(matrices, "MAX_CELLS", 1)
+    assert task_matrix(section) is None and len(left_out(section, {})) == 2
     rows = relevance_table(section).rows
     assert ["fedmosaic", 0, 1, "a", "c", 0.2, 0.1] in rows and len(rows) == 7
     for name, value in (("weights", [[1.0]] * 4), ("peers", [[4, 2], [0, 2], [3], [2, 0]])):

@@ -70,6 +70,7 @@ class PageSection:
         figures: all figures but that of the costs.
         cost_figure: the figure of the costs; None with a single label.
         matrices: by name.
+        left_out: a sentence for each matrix that is too large for a page.
         costs: the table of the costs.
         versions: versions by package, as the runs recorded them.
     """
@@ -84,6 +85,7 @@ class PageSection:
     figures: Sequence[PageFigure]
     cost_figure: PageFigure | None
     matrices: Mapping[str, Matrix]
+    left_out: Sequence[str]
     costs: ReportTable
     versions: Mapping[str, Sequence[str]]
 
@@ -138,7 +140,8 @@ def _page_section(section: Section, anchor: str) -> PageSection:
         )
         for spec in report_figures(section, styles)
     }
-    matrices = [relevance_matrix(section), task_matrix(section), gate_matrix(section)]
+    drawn = [relevance_matrix(section), task_matrix(section), gate_matrix(section)]
+    matrices = {matrix.name: matrix for matrix in drawn if matrix}
     return PageSection(
         anchor,
         section,
@@ -149,10 +152,35 @@ def _page_section(section: Section, anchor: str) -> PageSection:
         styles,
         [figure for name, figure in figures.items() if name != COSTS],
         figures.get(COSTS),
-        {matrix.name: matrix for matrix in matrices if matrix},
+        matrices,
+        left_out(section, matrices),
         cost_table(section),
         _versions(section),
     )
+
+
+def left_out(section: Section, shown: Mapping[str, Matrix]) -> list[str]:
+    """Say which matrices of a section are too large for a page, and where their figures are.
+
+    Args:
+        section: the runs.
+        shown: the matrices on the page, by name.
+    """
+    runs = [run for runs in section.runs.values() for run in runs.values()]
+    found = []
+    if "relevance" not in shown and any(run.relevance for run in runs):
+        found.append(
+            "There is no picture of the relevance weights: of so many clients, metrics.jsonl has "
+            "the largest weights of each."
+        )
+    if "tasks" not in shown and any(
+        client["tasks"] for run in runs for client in run.summary["clients"].values()
+    ):
+        found.append(
+            "There is no table of each client on each task: it would be too large for a page. The "
+            "scores are in summary.json."
+        )
+    return found
 
 
 def _versions(section: Section) -> dict[str, list[str]]:
