@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fedmosaic.config import ModelSettings, RunSettings, Scenario
-from fedmosaic.federation import workers
+from fedmosaic.federation import grouping, workers
 from fedmosaic.federation.resources import cards, choose_workers
 from fedmosaic.federation.runtime import Runtime
 from tiny_scenario import TINY
@@ -52,6 +52,6 @@ def test_worker_k_sees_one_card(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(workers, "start_process", start)
     monkeypatch.setattr(workers._Worker, "send", lambda *_: None)
-    monkeypatch.setattr(Runtime, "parameter_count", lambda *_: 1)
+    monkeypatch.setattr(grouping, "work_of", lambda *_: 1.0)
     workers.Workers(Runtime(settings(device="cuda")), 4)
     assert seen == ["0", "1", "2", "0"]

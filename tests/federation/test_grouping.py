@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from fedmosaic.config import RunSettings
 from fedmosaic.config.load import load_scenario
+from fedmosaic.errors import DataError
 from fedmosaic.federation.grouping import divide
 from fedmosaic.federation.runtime import Runtime
+from fedmosaic.models.backbone import Backbone
 
 
 def divided(scenario: str | Path, count: int, *overrides: str) -> list[list[str]]:
@@ -17,8 +20,8 @@ def divided(scenario: str | Path, count: int, *overrides: str) -> list[list[str]
 
 def test_clients_of_one_architecture_share_a_worker_where_they_can() -> None:
     assert divided("miniature/hetero", 2) == [
-        [f"client-{number}" for number in (1, 3, 4, 6, 9)],  # all with the largest model
-        [f"client-{number}" for number in (0, 2, 5, 7, 8)],  # all with Qwen 2
+        [f"client-{number}" for number in (3, 4, 6, 8, 9)],  # all with the largest model
+        [f"client-{number}" for number in (0, 1, 2, 5, 7)],  # all with Qwen 2
     ]
     parts = divided("miniature/hetero", 4)
     assert sorted(name for part in parts for name in part) == sorted(
@@ -29,9 +32,18 @@ def test_clients_of_one_architecture_share_a_worker_where_they_can() -> None:
 
 def test_work_is_even_before_architectures_are_together() -> None:
     assert divided("miniature/quickstart", 2) == [
-        ["client-2", "client-3"],
-        ["client-0", "client-1"],
+        ["client-0", "client-2"],  # the largest model, and the shortest texts
+        ["client-1", "client-3"],
     ]
+
+
+def test_examples_that_a_model_cannot_take_do_not_stop_the_division(monkeypatch: Any) -> None:
+    def refuse(*_: Any) -> None:
+        raise DataError("too long")
+
+    monkeypatch.setattr(Backbone, "encode", refuse)
+    parts = divided("miniature/quickstart", 2)
+    assert sorted(name for part in parts for name in part) == [f"client-{k}" for k in range(4)]
 
 
 def test_a_large_population_is_dealt_out_in_turn() -> None:

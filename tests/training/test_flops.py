@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import nn
@@ -9,7 +11,11 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from fedmosaic.adapters.functional import CoLoraPass, LoraPass
-from fedmosaic.training.flops import FlopCounter
+from fedmosaic.config import RunSettings
+from fedmosaic.config.load import load_scenario
+from fedmosaic.experiments.rehearsal import rehearse
+from fedmosaic.federation.runtime import Runtime
+from fedmosaic.training.flops import FlopCounter, RepeatedWork
 
 N, D, H, R = 6, 10, 14, 3
 
@@ -120,3 +126,33 @@ def test_counting_changes_no_bit() -> None:
         return list(layer.parameters())
 
     assert all(torch.equal(a, b) for a, b in zip(trained(True), trained(False), strict=True))
+
+
+def test_repeated_work_counts_each_time_and_is_looked_at_only_the_first_time() -> None:
+    layer, repeated = nn.Linear(D, H), RepeatedWork()
+    with repeated.of(N):  # no counter is entered
+        layer(torch.randn(N, D))
+    with FlopCounter() as counted:
+        for rows in (N, N, 2 * N, N):
+            with repeated.of(rows), counted.part("steps"):
+                layer(torch.randn(rows, D))
+        cost = 2 * N * D * H
+        assert counted.total == 5 * cost
+        with repeated.of(N):  # other work under the same key shows that nothing is looked at
+            layer(torch.randn(7 * N, D))
+        assert counted.total == 6 * cost
+        with repeated.of(None):
+            layer(torch.randn(7 * N, D))
+        layer(torch.randn(N, D))  # the counter works on
+    assert counted.total == 14 * cost
+
+
+def test_an_own_loss_is_counted_at_every_step() -> None:
+    """FedDistill's loss multiplies as many rows as a batch has different labels."""
+    runtime = Runtime(RunSettings(name="x", scenario=load_scenario("miniature/quickstart", [])))
+    costs = []
+    for of in (RepeatedWork.of, lambda self, shapes: nullcontext()):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(RepeatedWork, "of", of)
+            costs.append([rehearse(runtime, name, 2).flops for name in ("feddistill", "fedavg")])
+    assert costs[0] == costs[1]

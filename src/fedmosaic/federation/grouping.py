@@ -4,37 +4,47 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from itertools import islice
 from typing import Any
 
 from torch import nn
 
 from fedmosaic.algorithms import Algorithm
+from fedmosaic.config import ClientSpec
+from fedmosaic.errors import FedMosaicError
 from fedmosaic.federation.instructions import Instructions
 from fedmosaic.federation.runtime import Runtime
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.models.loading import resolve_device
 
-MORE_THAN_EVEN = 1.1
+MORE_THAN_EVEN = 1.05
 """Largest load of a worker, for the sake of one architecture, as a multiple of the mean."""
+
+LOOKED_AT = 4
+"""Training examples of each task from which the length of a client's texts is judged."""
+
+FIXED = 10
+"""Tokens of an example that cost as much as what a step needs whatever its examples."""
 
 
 def divide(runtime: Runtime, roster: Sequence[str], count: int) -> list[list[str]]:
     """Divide the clients among worker processes, with about as much work for each.
 
     Clients of one architecture stay together where they can: questions are encoded, and images
-    read, once for each architecture of a process. A client's work is taken to grow with the square
-    root of its model's parameters. A worker's results wait for those of clients that come before,
-    so a large population, whose updates need much memory, is dealt out in turn.
+    read, once for each architecture of a process. A worker's results wait for those of clients that
+    come before, so a large population, whose updates need much memory, is dealt out in turn.
 
     Args:
-        runtime: knows their models.
+        runtime: knows their models and tasks.
         roster: the clients.
         count: number of workers; small clients of one architecture may need fewer.
     """
     if len(roster) > runtime.scenario.clients_in_memory:
         return [list(roster[index::count]) for index in range(count)]
-    models = {c.name: runtime.architecture(c.model) for c in runtime.scenario.clients}
-    work = {name: runtime.parameter_count(models[name]) ** 0.5 for name in roster}
+    clients = {client.name: client for client in runtime.scenario.clients}
+    models = {name: runtime.architecture(clients[name].model) for name in roster}
+    work = {name: work_of(runtime, clients[name]) for name in roster}
     most = MORE_THAN_EVEN * sum(work.values()) / count
     parts: list[list[str]] = [[] for _ in range(count)]
     loads = [0.0] * count
@@ -46,6 +56,21 @@ def divide(runtime: Runtime, roster: Sequence[str], count: int) -> list[list[str
         parts[chosen].append(name)
         loads[chosen] += work[name]
     return [sorted(part, key=list(roster).index) for part in parts if part]
+
+
+def work_of(runtime: Runtime, client: ClientSpec) -> float:
+    """Return a client's work in a step, compared with that of other clients.
+
+    It grows with its model's parameters, and with the tokens of its examples. Those that its model
+    cannot take are reported by the client itself, so they are left out here.
+    """
+    backbone, lengths = runtime.backbone(client.model), []
+    for task in runtime.client_tasks(client):
+        for example in islice(task.train, LOOKED_AT):
+            with suppress(FedMosaicError):
+                lengths.append(len(backbone.encode(example).input_ids))
+    mean = sum(lengths) / len(lengths) if lengths else 0.0
+    return runtime.parameter_count(client.model) * (FIXED + mean)
 
 
 def groups_of(

@@ -203,9 +203,12 @@ class _Worker:
             self.process.stdout.close()
 
     def _died(self) -> FedMosaicError:
+        status: int | str = "unknown"
+        with contextlib.suppress(subprocess.TimeoutExpired):  # its pipes close before it has ended
+            status = self.process.wait(timeout=STOP_SECONDS)
         return FedMosaicError(
             f"the worker process of clients {listed(self.clients)} ended unexpectedly "
-            f"(exit {self.process.poll()}), perhaps for lack of memory; continue with "
+            f"(exit {status}), perhaps for lack of memory; continue with "
             "`fedmosaic run --resume`, or with fewer --workers"
         )
 

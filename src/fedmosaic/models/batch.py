@@ -73,6 +73,12 @@ class Batch:
         used = (self.host_labels != IGNORE).any(dim=0).nonzero()
         return int(self.labels.shape[1] - used[0, 0]) if len(used) else 1
 
+    @property
+    def shapes(self) -> tuple[Any, ...]:
+        """Return what decides how many operations a pass on this batch has."""
+        others = [(name, v.shape) for name, v in self.others.items() if isinstance(v, Tensor)]
+        return self.labels.shape, self.answer_width, self.padded, *sorted(others)
+
     def columns(self, start: int, end: int) -> Tensor:
         """Return the columns ``start`` to ``end`` as an index for ``logits_to_keep``.
 

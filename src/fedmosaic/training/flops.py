@@ -9,8 +9,9 @@ work (activations, norms, the optimiser) is not counted. Counting changes no res
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from math import prod
 from typing import Any
 
@@ -80,6 +81,8 @@ class FlopCounter:
 
     def __enter__(self) -> FlopCounter:
         self._open = ExitStack()
+        token = _current.set(self)
+        self._open.callback(lambda: _current.reset(token))
         for module in self._free:
             before = module.register_forward_pre_hook(lambda *_: self._pause(1))
             after = module.register_forward_hook(lambda *_: self._pause(-1), always_call=True)
@@ -87,7 +90,7 @@ class FlopCounter:
             self._open.callback(after.remove)
         if "torch._dynamo" in sys.modules:  # what is compiled runs kernels that cannot be counted
             self._open.enter_context(torch.compiler.set_stance("force_eager"))
-        self._open.enter_context(_CountingMode(self._add))
+        self._mode = self._open.enter_context(_CountingMode(self._add))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -114,12 +117,55 @@ class FlopCounter:
         self.total += count
         self.parts[name] = self.parts.get(name, 0) + count
 
+    @contextmanager
+    def switched_off(self) -> Iterator[None]:
+        """Let the operations of the block run at full speed, without looking at them."""
+        self._mode.__exit__(None, None, None)
+        try:
+            yield
+        finally:
+            self._mode.__enter__()
+
     def _pause(self, change: int) -> None:
         self._paused += change
 
     def _add(self, count: int) -> None:
         if not self._paused:
             self.total += count
+
+
+_current: ContextVar[FlopCounter | None] = ContextVar("counter", default=None)
+
+
+class RepeatedWork:
+    """Count work that comes up many times only the first time, as long as its shapes are equal.
+
+    Counting doubles the time of a small model's step, and how many operations a step has depends on
+    the shapes of its batch alone.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[Hashable, int] = {}
+
+    @contextmanager
+    def of(self, shapes: Hashable) -> Iterator[None]:
+        """Add the operations of the block to the counter that is entered, if any.
+
+        Args:
+            shapes: What decides their number; None: they are always counted.
+        """
+        counter = _current.get()
+        if counter is None:
+            yield
+        elif shapes in self._known:
+            with counter.switched_off():
+                yield
+            counter._add(self._known[shapes])
+        else:
+            before = counter.total
+            yield
+            if shapes is not None:
+                self._known[shapes] = counter.total - before
 
 
 class _CountingMode(TorchDispatchMode):

@@ -14,6 +14,7 @@ from torch import Tensor
 from fedmosaic.data.example import Example
 from fedmosaic.errors import FedMosaicError, TrainingError
 from fedmosaic.models.backbone import Backbone, Batch
+from fedmosaic.training.flops import RepeatedWork
 from fedmosaic.training.loss import answer_loss
 from fedmosaic.training.optimiser import Optimiser, schedule_factor
 
@@ -100,7 +101,7 @@ def fit(
         TrainingError: the loss is not finite (learning rate too high, or broken weights).
         FedMosaicError: the memory of the device is full.
     """
-    report = FitReport(steps=steps)
+    report, counted = FitReport(steps=steps), RepeatedWork()
     losses: list[Tensor] = []
     model.train()
     with torch.random.fork_rng(devices=_cuda_devices(backbone)):
@@ -112,7 +113,7 @@ def fit(
                 each_step(step, examples)
             hooked = time.perf_counter()
             factor = schedule_factor(optimiser.settings, first_step + step, total_steps)
-            losses.append(_optimise(model, backbone, optimiser, batch, loss, factor))
+            losses.append(_optimise(model, backbone, optimiser, batch, loss, factor, counted))
             report.seconds["hook"] += hooked - started
             report.seconds["compute"] += time.perf_counter() - hooked
     model.eval()
@@ -136,10 +137,18 @@ def _next_batch(
 
 
 def _optimise(
-    model: Any, backbone: Backbone, optimiser: Optimiser, batch: Batch, loss: Loss, factor: float
+    model: Any,
+    backbone: Backbone,
+    optimiser: Optimiser,
+    batch: Batch,
+    loss: Loss,
+    factor: float,
+    counted: RepeatedWork,
 ) -> Tensor:
     """Take one optimiser step and return the loss before it."""
-    with reporting_full_memory(backbone):
+    # An algorithm's own loss may have more or fewer operations, whatever the shapes.
+    shapes = batch.shapes if loss is answer_loss else None
+    with counted.of(shapes), reporting_full_memory(backbone):
         value = loss(model, backbone, batch)
         value.backward()
         optimiser.step(factor)

@@ -22,6 +22,7 @@ from fedmosaic.data.example import Example
 from fedmosaic.errors import TrainingError
 from fedmosaic.models.backbone import Backbone, Batch
 from fedmosaic.models.encoding import IGNORE, Encoded
+from fedmosaic.training.flops import RepeatedWork
 from fedmosaic.training.joint_optimiser import JointOptimiser
 from fedmosaic.training.loop import (
     FitReport,
@@ -106,6 +107,7 @@ def fit_together(
         torch.Generator(backbone.device).manual_seed(trainee.dropout_seed) for trainee in trainees
     ]
     optimiser.prepare()
+    counted = RepeatedWork()
     model.train()
     with adapters.attached():
         for step in range(steps):
@@ -115,7 +117,7 @@ def fit_together(
                 adapters.describe_batch(len(batch) // len(own), batch.labels.shape[1], own, draws)
             for trainee, examples in zip(trainees, taken, strict=True):
                 _call_hook(trainee, step, examples)
-            with counting(), reporting_full_memory(backbone):
+            with counting(), counted.of(batch.shapes), reporting_full_memory(backbone):
                 factor = schedule_factor(optimiser.settings, first_step + step, total_steps)
                 _optimise(model, backbone, optimiser, batch, trainees, factor)
     model.eval()
