@@ -1,17 +1,18 @@
 """Compute the change of a layer's output by the adapters of k clients in one pass.
 
-The batch holds the rows of all clients, grouped by client, and the adapters are stacked along a
-leading dimension. The product with the frozen weight is one for all rows; only the small products
-with what differs between clients are batched by client. The formulas and gradients are those of
-``functional.CoLoraPass`` and ``functional.LoraPass``, client by client.
+The batch holds the tokens of all clients, grouped by client, and the adapters are stacked along a
+leading dimension. The product with the frozen weight is one for all tokens; only the small products
+with what differs between clients are client by client. The formulas and gradients are those of
+``functional.CoLoraPass`` and ``functional.LoraPass``.
 
-Shapes: x ``[k, n, d_in]``, n tokens a client; P ``[k, r, r]``, Q ``[k, r]``, beta ``[k, 1]``;
+Shapes: x ``[n, d_in]``, n tokens of all clients; P ``[k, r, r]``, Q ``[k, r]``, beta ``[k, 1]``;
 LoRA's A ``[k, r, d_in]``, B ``[k, d_out, r]``. W ``[d_out, d_in]`` and Co-LoRA's A ``[r, d_in]``,
 B ``[d_out, r]`` belong to all clients.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -23,21 +24,70 @@ from torch.nn.functional import linear
 from fedmosaic.adapters.functional import without_autocast
 from fedmosaic.models.packed import pays
 
+Sizes = Sequence[int]
+"""Number of tokens of each client."""
 
-def frozen_product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return ``x W^T + b`` without a gradient, through oneDNN where that is faster.
+
+Product = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+"""Compute ``x W^T + b`` from x, W and b, without a gradient."""
+
+
+def product_with(weight: Tensor) -> Product:
+    """Return how to multiply with a frozen weight: through oneDNN where that is faster.
 
     The weight stays in torch's layout, which costs oneDNN a few percent and no memory.
-
-    Args:
-        x: ``[n, d_in]``.
-        weight: W, ``[d_out, d_in]``; it may be a transposed view.
-        bias: b, ``[d_out]``.
     """
-    if not pays(weight):
-        return linear(x, weight, bias)
+    return _onednn if pays(weight) else linear
+
+
+def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     found: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return found
+
+
+def add_products(y: Tensor, x: Tensor, right: Tensor, sizes: Sizes, scale: float = 1.0) -> Tensor:
+    """Add each client's ``scale * x right`` to its part of ``y``, [n, d_out], in place.
+
+    Args:
+        y: where to add.
+        x: [n, d].
+        right: [k, d, d_out].
+        sizes: tokens of each client.
+        scale: factor.
+    """
+    if len(set(sizes)) == 1:
+        shape = (len(sizes), sizes[0], -1)
+        y.view(shape).baddbmm_(x.view(shape), right, alpha=scale)
+        return y
+    for target, part, one in zip(y.split(sizes), x.split(sizes), right.unbind(), strict=True):
+        target.addmm_(part, one, alpha=scale)
+    return y
+
+
+def products(x: Tensor, right: Tensor, sizes: Sizes) -> Tensor:
+    """Return each client's ``x right``, [n, d_out]; arguments as of :func:`add_products`."""
+    if len(set(sizes)) == 1:
+        return torch.bmm(x.view(len(sizes), sizes[0], -1), right).flatten(0, 1)
+    found = x.new_empty(x.shape[0], right.shape[2])
+    for target, part, one in zip(found.split(sizes), x.split(sizes), right.unbind(), strict=True):
+        torch.mm(part, one, out=target)
+    return found
+
+
+def sums_of_products(left: Tensor, right: Tensor, sizes: Sizes) -> Tensor:
+    """Return each client's ``left^T right``, [k, d, d_out], for [n, d] and [n, d_out]."""
+    found = left.new_empty(len(sizes), left.shape[1], right.shape[1])
+    parts = zip(found.unbind(), left.split(sizes), right.split(sizes), strict=True)
+    for target, one, other in parts:
+        torch.mm(one.t(), other, out=target)
+    return found
+
+
+def sums(x: Tensor, sizes: Sizes) -> Tensor:
+    """Return the sum of each client's tokens, [k, d]."""
+    if len(set(sizes)) == 1:
+        return x.view(len(sizes), sizes[0], -1).sum(1)
+    return torch.stack([part.sum(0) for part in x.split(sizes)])
 
 
 class StackedCoLoraPass(Function):
@@ -57,25 +107,27 @@ class StackedCoLoraPass(Function):
         q_global: Tensor | None,
         beta: Tensor | None,
         scale: float,
+        sizes: Sizes,
+        product: Product,
     ) -> Tensor:
-        """Compute the output [k, n, d_out]; ``beta`` is None for a single adapter."""
-        k, n, _ = x.shape
-        rows = x.reshape(k * n, -1)
-        z = frozen_product(rows, a).view(k, n, -1)
+        """Compute the output [n, d_out]; ``beta`` is None for a single adapter."""
+        z = product(x, a, None)
         p, q, g = p_local, q_local, None
         if beta is not None:
             g = torch.sigmoid(beta)
             p = torch.lerp(p_local, p_global, g[..., None])  # type: ignore[arg-type]
             q = None if q_local is None else torch.lerp(q_local, q_global, g)  # type: ignore[arg-type]
-        u = torch.bmm(z, p.mT) if q is None else torch.baddbmm(q[:, None], z, p.mT)
-        u = u.view(k * n, -1)
+        u = products(z, p.mT, sizes)
+        if q is not None:
+            for part, own in zip(u.split(sizes), q.unbind(), strict=True):
+                part.add_(own)
         if weight is None:
-            y = frozen_product(u, b).mul_(scale)
+            y = product(u, b, None).mul_(scale)
         else:
-            y = frozen_product(rows, weight, bias).addmm_(u, b.t(), alpha=scale)
+            y = product(x, weight, bias).addmm_(u, b.t(), alpha=scale)
         ctx.save_for_backward(z, weight, a, b, p, p_local, q_local, p_global, q_global, g)
-        ctx.scale = scale
-        return y.view(k, n, -1)
+        ctx.scale, ctx.sizes, ctx.product = scale, sizes, product
+        return y
 
     @staticmethod
     @once_differentiable
@@ -84,13 +136,12 @@ class StackedCoLoraPass(Function):
         z, weight, a, b, p, p_local, q_local, p_global, q_global, g = ctx.saved_tensors
         need_x, need_p, need_q, need_beta = (ctx.needs_input_grad[i] for i in (0, 5, 6, 9))
         dx = dp = dq = dbeta = None
-        k, n, _ = grad.shape
         with without_autocast(grad.device.type):
-            rows = grad.reshape(k * n, -1)
-            v = frozen_product(rows, b.t()).view(k, n, -1)
+            grad = grad.contiguous()
+            v = ctx.product(grad, b.t(), None)
             if need_p or need_q or need_beta:
-                dp = torch.bmm(v.mT, z).mul_(ctx.scale)
-                dq = None if q_local is None else v.sum(1).mul_(ctx.scale)
+                dp = sums_of_products(v, z, ctx.sizes).mul_(ctx.scale)
+                dq = None if q_local is None else sums(v, ctx.sizes).mul_(ctx.scale)
                 if g is not None:
                     dbeta = (dp * (p_global - p_local)).sum((1, 2), keepdim=True)[..., 0]
                     if dq is not None:
@@ -98,20 +149,22 @@ class StackedCoLoraPass(Function):
                         dq = dq.mul_(1 - g)
                     dbeta, dp = dbeta * g * (1 - g), dp.mul_((1 - g)[..., None])
             if need_x:
-                w = torch.bmm(v, p).view(k * n, -1)
+                w = products(v, p, ctx.sizes)
                 if weight is None:
                     dx = torch.mm(w, a).mul_(ctx.scale)
                 else:
-                    dx = frozen_product(rows, weight.t()).addmm_(w, a, alpha=ctx.scale)
-                dx = dx.view(k, n, -1)
-        return dx, None, None, None, None, dp, dq, None, None, dbeta, None
+                    dx = ctx.product(grad, weight.t(), None).addmm_(w, a, alpha=ctx.scale)
+        return dx, None, None, None, None, dp, dq, None, None, dbeta, None, None, None
 
 
 class StackedLoraPass(Function):
-    """Compute ``y = W x + b + sum of f_i B_i A_i x`` of k clients, each with its own A, B and gate.
+    """Compute ``y = W x + b + s B A x`` of k clients, each with its own A, B and gate.
 
-    The sum is over the local and the global adapter, with ``f_l = (1 - g) s_l`` and
-    ``f_g = g s_g``. Without a global adapter this is ordinary LoRA with ``f_l = s_l``.
+    For the pair A is ``[A_l; A_g]``, B is ``[(1 - g) s_l B_l, g s_g B_g]`` and s is 1. With
+    ``V = (dL/dy) B`` and ``z = A x``::
+
+        dA_l = V_l^T x    dB_l = (1 - g) s_l (dL/dy)^T z_l
+        dbeta = (1 - g) <V_g, z_g> - g <V_l, z_l>
     """
 
     @staticmethod
@@ -120,86 +173,67 @@ class StackedLoraPass(Function):
         x: Tensor,
         weight: Tensor | None,
         bias: Tensor | None,
+        a: Tensor,
+        b: Tensor,
         a_local: Tensor,
         b_local: Tensor,
-        a_global: Tensor | None,
-        b_global: Tensor | None,
         beta: Tensor | None,
-        scale_local: float,
-        scale_global: float,
+        g: Tensor | None,
+        scale: float,
+        sizes: Sizes,
+        product: Product,
     ) -> Tensor:
-        """Compute the output [k, n, d_out]; ``beta`` is None for a single adapter."""
-        k, n, _ = x.shape
-        ctx.scales, ctx.rank = (scale_local, scale_global), a_local.shape[1]
-        a, b, factors = _pairs(a_local, b_local, a_global, b_global, beta, ctx.scales)
-        z = torch.bmm(x, a.mT)
-        u = z if factors is None else z * factors
-        alpha = scale_local if factors is None else 1.0
+        """Compute the output [n, d_out].
+
+        Args:
+            ctx: autograd's.
+            x: input.
+            weight: W; None: return the change of the output alone.
+            bias: b.
+            a: A, of the pair or the single adapter; the gradient goes to ``a_local``.
+            b: B; the gradient goes to ``b_local``.
+            a_local: A_l.
+            b_local: B_l.
+            beta: the gate's parameter; None for a single adapter.
+            g: the gate, [k, 1].
+            scale: s_l, also for the pair.
+            sizes: tokens of each client.
+            product: computes products with W.
+        """
+        z = products(x, a.mT, sizes)
+        alpha = scale if g is None else 1.0
         if weight is None:
-            y = torch.bmm(u, b.mT).mul_(alpha)
+            y = products(z, b.mT, sizes).mul_(alpha)
         else:
-            y = frozen_product(x.reshape(k * n, -1), weight, bias).view(k, n, -1)
-            y.baddbmm_(u, b.mT, alpha=alpha)
-        saved_x = x if ctx.needs_input_grad[3] else None
-        ctx.save_for_backward(saved_x, z, weight, a, b, beta, factors)
+            y = add_products(product(x, weight, bias), z, b.mT, sizes, alpha)
+        ctx.save_for_backward(x if ctx.needs_input_grad[5] else None, z, weight, a, b, g)
+        ctx.scale, ctx.sizes, ctx.product = scale, sizes, product
+        ctx.rank = a_local.shape[1]
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
         """Compute the gradients of x, A_l, B_l and beta."""
-        x, z, weight, a, b, beta, factors = ctx.saved_tensors
-        need_x, need_a, need_b, need_beta = (ctx.needs_input_grad[i] for i in (0, 3, 4, 7))
-        r, (scale_local, scale_global) = ctx.rank, ctx.scales
+        x, z, weight, a, b, g = ctx.saved_tensors
+        need_x, need_a, need_b, need_beta = (ctx.needs_input_grad[i] for i in (0, 5, 6, 7))
+        r, sizes, alpha = ctx.rank, ctx.sizes, ctx.scale if g is None else 1.0
         dx = da = db = dbeta = None
-        k, n, _ = grad.shape
         with without_autocast(grad.device.type):
             grad = grad.contiguous()
-            v = torch.bmm(grad, b)
+            v = products(grad, b, sizes)
             if need_b:
-                db = torch.bmm(grad.mT, z[..., :r])
-                db = db.mul_(scale_local if factors is None else factors[..., :1])
+                db = sums_of_products(grad, z[:, :r], sizes)
+                db.mul_(ctx.scale if g is None else ((1 - g) * ctx.scale)[..., None])
             if need_beta:
-                g = torch.sigmoid(beta)
-                parts = (v * z).sum(1)
-                change = parts[:, r:].sum(1, keepdim=True) * scale_global
-                change = change - parts[:, :r].sum(1, keepdim=True) * scale_local
-                dbeta = change * g * (1 - g)
-            alpha = scale_local if factors is None else 1.0
-            if factors is not None:
-                v.mul_(factors)
+                found = sums(v * z, sizes)
+                local, received = found[:, :r], found[:, r:]
+                dbeta = received.sum(1, keepdim=True) * (1 - g) - local.sum(1, keepdim=True) * g
             if need_a:
-                da = torch.bmm(v[..., :r].mT, x).mul_(alpha)
+                da = sums_of_products(v[:, :r], x, sizes).mul_(alpha)
             if need_x:
                 if weight is None:
-                    dx = torch.bmm(v, a).mul_(alpha)
+                    dx = products(v, a, sizes).mul_(alpha)
                 else:
-                    dx = frozen_product(grad.view(k * n, -1), weight.t()).view(k, n, -1)
-                    dx.baddbmm_(v, a, alpha=alpha)
-        return dx, None, None, da, db, None, None, dbeta, None, None
-
-
-def _pairs(
-    a_local: Tensor,
-    b_local: Tensor,
-    a_global: Tensor | None,
-    b_global: Tensor | None,
-    beta: Tensor | None,
-    scales: tuple[float, float],
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return ``[A_l; A_g]``, ``[B_l, B_g]`` and their directions' factors, [k, 1, r_l + r_g].
-
-    For a single adapter these are its own A and B, and None.
-    """
-    if a_global is None or b_global is None or beta is None:
-        return a_local, b_local, None
-    g = torch.sigmoid(beta)[:, None]
-    factors = (
-        ((1 - g) * scales[0]).expand(-1, 1, a_local.shape[1]),
-        (g * scales[1]).expand(-1, 1, a_global.shape[1]),
-    )
-    return (
-        torch.cat((a_local, a_global), 1),
-        torch.cat((b_local, b_global), 2),
-        torch.cat(factors, 2),
-    )
+                    dx = add_products(ctx.product(grad, weight.t(), None), v, a, sizes, alpha)
+        return dx, None, None, None, None, da, db, dbeta, None, None, None, None

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -21,7 +21,9 @@ from torch.nn import functional
 from fedmosaic.data.example import Example
 from fedmosaic.errors import TrainingError
 from fedmosaic.models.backbone import Backbone, Batch
+from fedmosaic.models.client_rows import ClientRows
 from fedmosaic.models.encoding import IGNORE, Encoded
+from fedmosaic.models.unpadded import fits_windows, row_attention, takes_unpadded, unpadded
 from fedmosaic.training.flops import RepeatedWork
 from fedmosaic.training.joint_optimiser import JointOptimiser
 from fedmosaic.training.loop import (
@@ -41,14 +43,8 @@ class Stacked(Protocol):
     def attached(self) -> AbstractContextManager[None]:
         """Let the model compute with all clients' adapters inside the block."""
 
-    def describe_batch(
-        self,
-        rows: int,
-        columns: int,
-        own: Sequence[tuple[int, int]],
-        draws: Sequence[torch.Generator],
-    ) -> None:
-        """Say what the rows of the next forward pass are."""
+    def describe_batch(self, rows: ClientRows) -> None:
+        """Say whose the tokens of the next forward pass are."""
 
 
 @dataclass
@@ -60,6 +56,7 @@ class Trainee:
         dropout_seed: seeds the generator of what its adapters drop.
         each_step: called before every optimiser step, inside ``counting``.
         counting: counts the operations of ``each_step``.
+        draw: that generator, while it trains.
         losses: its loss at each step so far.
         report: its work so far.
     """
@@ -68,6 +65,7 @@ class Trainee:
     dropout_seed: int
     each_step: StepHook | None
     counting: Callable[[], AbstractContextManager[Any]]
+    draw: torch.Generator = field(init=False)
     losses: list[Tensor] = field(default_factory=list)
     report: FitReport = field(default_factory=FitReport)
 
@@ -103,9 +101,8 @@ def fit_together(
     Raises:
         FedMosaicError: the memory of the device is full.
     """
-    draws = [
-        torch.Generator(backbone.device).manual_seed(trainee.dropout_seed) for trainee in trainees
-    ]
+    for trainee in trainees:
+        trainee.draw = torch.Generator(backbone.device).manual_seed(trainee.dropout_seed)
     optimiser.prepare()
     counted = RepeatedWork()
     model.train()
@@ -113,8 +110,8 @@ def fit_together(
         for step in range(steps):
             with counting():
                 taken = [trainee.next_examples() for trainee in trainees]
-                batch, own = _collate(backbone, taken, trainees)
-                adapters.describe_batch(len(batch) // len(own), batch.labels.shape[1], own, draws)
+                batch = _collate(backbone, taken, trainees)
+                adapters.describe_batch(batch.rows)
             for trainee, examples in zip(trainees, taken, strict=True):
                 _call_hook(trainee, step, examples)
             with counting(), counted.of(batch.shapes), reporting_full_memory(backbone):
@@ -124,28 +121,89 @@ def fit_together(
     return [_outcome(trainee, steps) for trainee in trainees]
 
 
-def _collate(
-    backbone: Backbone,
-    taken: Sequence[Sequence[Example]],
-    trainees: Sequence[Trainee],
-) -> tuple[Batch, list[tuple[int, int]]]:
-    """Return the batch of all clients, and each one's own number of rows and columns.
+class JointBatch(NamedTuple):
+    """Hold the examples of all clients.
 
-    All have as many rows: a client with fewer examples repeats its last one without a label.
+    Attributes:
+        batch: padded on the left, with equally many rows of each client; or one row without
+            padding, where the model takes it.
+        rows: whose its tokens are.
+        columns: of its labels, where it is one row.
     """
+
+    batch: Batch
+    rows: ClientRows
+    columns: Tensor | None = None
+
+    @property
+    def shapes(self) -> Hashable:
+        """Return what decides the number of a step's operations."""
+        lengths = self.batch.others["examples"].lengths if self.columns is not None else ()
+        return self.batch.shapes, self.rows.sizes, tuple(lengths)
+
+    def attention(self, model: Any) -> AbstractContextManager[None]:
+        """Let the model take this batch inside the block."""
+        if self.columns is None:
+            return nullcontext()
+        return row_attention(model.get_base_model() if hasattr(model, "get_base_model") else model)
+
+    def losses(self, model: Any, backbone: Backbone) -> Tensor:
+        """Return each client's mean cross-entropy over its labelled tokens, float32 [clients]."""
+        clients = len(self.rows.sizes)
+        if self.columns is None:
+            logits, labels = answer_logits(model, backbone, self.batch)
+            counts = [labels.numel() // clients] * clients
+        else:
+            logits = backbone.logits(model, self.batch, self.columns - 1)
+            labels = self.batch.labels[0, self.columns]
+            ends = torch.tensor(self.rows.sizes).cumsum(0)
+            places = self.columns.cpu()
+            counts = torch.searchsorted(places, ends).diff(prepend=ends.new_zeros(1)).tolist()
+        parts = logits.flatten(0, 1).float().split(counts), labels.flatten().split(counts)
+        return torch.stack(
+            [
+                functional.cross_entropy(own, wanted, ignore_index=IGNORE)
+                for own, wanted in zip(*parts, strict=True)
+            ]
+        )
+
+
+def _collate(
+    backbone: Backbone, taken: Sequence[Sequence[Example]], trainees: Sequence[Trainee]
+) -> JointBatch:
+    """Return the batch of all clients, and add the work to their reports."""
     started, tower_before = time.perf_counter(), tower_seconds(backbone)
     encoded = [[backbone.encode(example) for example in examples] for examples in taken]
-    most = max(len(own) for own in encoded)
-    filled = [one for own in encoded for one in (*own, *[_unlabelled(own[-1])] * (most - len(own)))]
-    batch = backbone.collate(filled)
+    draws = [trainee.draw for trainee in trainees]
+    every = [item for own in encoded for item in own]
+    if takes_unpadded(backbone) and fits_windows(backbone, every):
+        batch, columns = unpadded(backbone.collate(every), every)
+        lengths = [[len(item.input_ids) for item in own] for own in encoded]
+        found = JointBatch(batch, ClientRows.unpadded(lengths, draws), columns)
+    else:
+        found = _padded(backbone, encoded, draws)
     tower = tower_seconds(backbone) - tower_before
     data = time.perf_counter() - started - tower
-    for trainee, own in zip(trainees, encoded, strict=True):
+    for trainee, own, size in zip(trainees, encoded, found.rows.sizes, strict=True):
         trainee.report.seconds["data"] += data / len(trainees)
         trainee.report.seconds["tower"] += tower / len(trainees)
         trainee.report.samples += len(own)
-        trainee.report.tokens += len(own) * batch.labels.shape[1]
-    return batch, [(len(own), max(len(item.input_ids) for item in own)) for own in encoded]
+        trainee.report.tokens += size
+    return found
+
+
+def _padded(
+    backbone: Backbone, encoded: Sequence[Sequence[Encoded]], draws: Sequence[torch.Generator]
+) -> JointBatch:
+    """Return a padded batch, in which all clients have as many rows.
+
+    A client with fewer examples repeats its last one without a label.
+    """
+    most = max(len(own) for own in encoded)
+    filled = [one for own in encoded for one in (*own, *[_unlabelled(own[-1])] * (most - len(own)))]
+    batch = backbone.collate(filled)
+    own = [(len(some), max(len(item.input_ids) for item in some)) for some in encoded]
+    return JointBatch(batch, ClientRows.padded(most, batch.labels.shape[1], own, draws))
 
 
 def _unlabelled(item: Encoded) -> Encoded:
@@ -164,29 +222,21 @@ def _optimise(
     model: Any,
     backbone: Backbone,
     optimiser: JointOptimiser,
-    batch: Batch,
+    batch: JointBatch,
     trainees: Sequence[Trainee],
     factor: float,
 ) -> None:
     """Take one optimiser step of each client."""
     started = time.perf_counter()
-    losses = _own_losses(model, backbone, batch, len(trainees))
-    losses.sum().backward()  # type: ignore[no-untyped-call]
+    with batch.attention(model):
+        losses = batch.losses(model, backbone)
+        losses.sum().backward()  # type: ignore[no-untyped-call]
     optimiser.step(factor)
     for trainee, loss in zip(trainees, losses.detach().unbind(), strict=True):
         trainee.losses.append(loss)
     seconds = (time.perf_counter() - started) / len(trainees)
     for trainee in trainees:
         trainee.report.seconds["compute"] += seconds
-
-
-def _own_losses(model: Any, backbone: Backbone, batch: Batch, clients: int) -> Tensor:
-    """Return each client's mean cross-entropy over its labelled tokens, float32 [clients]."""
-    logits, labels = answer_logits(model, backbone, batch)
-    each = functional.cross_entropy(
-        logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORE, reduction="none"
-    )
-    return each.view(clients, -1).sum(1) / (labels != IGNORE).view(clients, -1).sum(1)
 
 
 def _outcome(trainee: Trainee, steps: int) -> FitReport | TrainingError:
