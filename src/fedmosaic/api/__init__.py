@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from fedmosaic.late_import import quick_imports
+
 if TYPE_CHECKING:
     from fedmosaic.api.adaptation import adapt
     from fedmosaic.api.alignment import align
@@ -51,5 +53,7 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        with quick_imports():
+            home = import_module(f"{__name__}.{_HOMES[name]}")
+        return getattr(home, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

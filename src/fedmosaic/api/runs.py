@@ -21,6 +21,7 @@ from fedmosaic.federation.beginning import begun
 from fedmosaic.federation.processes import ForkServer, fork_server
 from fedmosaic.federation.resources import expects_workers
 from fedmosaic.federation.run_folder import RunFolder
+from fedmosaic.late_import import quick_imports
 
 if TYPE_CHECKING:
     from fedmosaic.federation.callbacks import Callback
@@ -67,8 +68,9 @@ def run(
     settings = parse(RunSettings, content, "run")
     path = Path(out) if out is not None else default_folder(settings)
     with begun(settings, path) as (folder, recorded), _server(recorded) as server:
-        from fedmosaic.experiments.equal_compute import resolve_budget
-        from fedmosaic.federation.run import start
+        with quick_imports():
+            from fedmosaic.experiments.equal_compute import resolve_budget
+            from fedmosaic.federation.run import start
 
         callback = _callback(recorded, path, progress, callbacks)
         return start(folder, recorded, callback, resolve_budget, server)
@@ -100,8 +102,9 @@ def resume(
     path = Path(folder)
     _, settings = RunFolder.open(path)
     with _server(settings) as server:
-        from fedmosaic.experiments.equal_compute import resolve_budget
-        from fedmosaic.federation.run import resume as resume_run
+        with quick_imports():
+            from fedmosaic.experiments.equal_compute import resolve_budget
+            from fedmosaic.federation.run import resume as resume_run
 
         return resume_run(
             path,

@@ -7,6 +7,7 @@ open socket. The process computes no tensor, so that a fork is as good as a fres
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import selectors
@@ -19,6 +20,7 @@ from importlib import import_module
 from typing import Any
 
 from fedmosaic.federation.processes import NUMBER
+from fedmosaic.late_import import quick_imports
 
 # What is imported when the first model is loaded and adapted, and the first task is read.
 PRELOADED = (
@@ -124,8 +126,10 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C the parent closes the socket
     requests = socket.socket(fileno=int(sys.argv[1]))
     os.set_inheritable(requests.fileno(), False)
-    for module in (sys.argv[2], *PRELOADED):
-        import_module(module)
+    with quick_imports():
+        for module in (sys.argv[2], *PRELOADED):
+            import_module(module)
+    gc.freeze()  # no fork ever searches these objects for garbage, which would copy their memory
     serve(requests)
 
 
