@@ -8,6 +8,7 @@ model itself, its numbers in training and its other adapters stay as they are.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -17,6 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from fedmosaic.adapters.layer import AdaptedLinear
+from fedmosaic.models.fused_inputs import SharedInputs
+from fedmosaic.models.fused_layer import FusedLayer, fusable
 from fedmosaic.models.packed import FrozenProduct, pays
 
 MEMORY = 2 << 30
@@ -26,7 +29,7 @@ Weights = tuple[Tensor, Tensor | None]
 
 
 @contextmanager
-def merged_weights(model: nn.Module, memory: int = MEMORY) -> Iterator[None]:
+def merged_weights(model: nn.Module, memory: int = MEMORY, fuse: bool = False) -> Iterator[None]:
     """Let the layers of a model compute with merged weights inside the block.
 
     Weights are merged when a layer is first used, with the adapters that are active then. Nothing
@@ -38,10 +41,15 @@ def merged_weights(model: nn.Module, memory: int = MEMORY) -> Iterator[None]:
     Args:
         model: A model with or without adapters.
         memory: Bytes that merged and packed weights may take.
+        fuse: Compute whole decoder layers with them, where their kind is known
+            (:mod:`fedmosaic.models.fused_layer`).
     """
     room = _Room(memory)
     replaced: list[nn.Module] = []
     try:
+        for whole, forward in _fused(model, room) if fuse else ():
+            whole.forward = forward
+            replaced.append(whole)
         for layer, weights in _layers(model):
             if "forward" not in layer.__dict__:  # else accelerate moves its weights in and out
                 layer.forward = _MergedForward(layer.forward, weights, room)
@@ -103,13 +111,33 @@ class _MergedForward:
         return FrozenProduct(*found)
 
 
+_valid: weakref.WeakKeyDictionary[nn.Module, SharedInputs] = weakref.WeakKeyDictionary()
+"""What layers of each model share; it is known there whether fused layers give their numbers."""
+
+
+def _fused(model: nn.Module, room: _Room) -> list[tuple[nn.Module, FusedLayer]]:
+    """Return the decoder layers that may be fused, each with its new ``forward``."""
+
+    def weights(module: nn.Module) -> Weights | None:
+        if isinstance(module, AdaptedLinear):
+            return merged(module)
+        return (module.weight, module.bias) if type(module) is nn.Linear else None
+
+    found = [module for module in model.modules() if fusable(module)]
+    if not found:
+        return []
+    shared = _valid.setdefault(found[0], SharedInputs())
+    return [(layer, FusedLayer(layer, weights, room.take, shared)) for layer in found]
+
+
 def _layers(model: nn.Module) -> Iterator[tuple[nn.Module, Callable[[], Weights | None]]]:
     """Yield the layers that may compute with a fixed weight, and how to get it."""
-    adapted = [module for module in model.modules() if isinstance(module, AdaptedLinear)]
+    modules = list(model.modules())
+    adapted = [module for module in modules if isinstance(module, AdaptedLinear)]
     inside = {id(layer.base_layer) for layer in adapted}
     for layer in adapted:
         yield layer, partial(merged, layer)
-    for module in model.modules():
+    for module in modules:
         if type(module) is nn.Linear and id(module) not in inside:
             yield module, partial(_frozen, module)
 

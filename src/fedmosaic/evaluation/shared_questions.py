@@ -14,6 +14,7 @@ from fedmosaic.evaluation.plain_questions import Length, first_tokens, one_token
 from fedmosaic.evaluation.tree_batches import TreeBatch, TreeBatches, logits_at
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.models.encoding import IGNORE, Encoded
+from fedmosaic.models.fused_inputs import asked_at
 
 WORTHWHILE = 0.8
 """Share of the tokens that trees may have to be used: a token of a tree costs a little more."""
@@ -93,7 +94,8 @@ class SharedTokens:
         flat = [pair for own in pairs for pair in own]
         places, rows = torch.tensor([place for place, _ in flat]).unique(return_inverse=True)
         tokens = None if self.normalised else self._tensor(list(self._columns))
-        with logits_at(model.get_output_embeddings(), places.to(self._device), tokens):
+        places = places.to(self._device)
+        with logits_at(model.get_output_embeddings(), places, tokens), asked_at(flat=places):
             logits = model(**batch.batch.inputs, use_cache=False).logits[0].float()
         columns = [token if tokens is None else self._columns[token] for _, token in flat]
         rows = rows.to(self._device)

@@ -88,7 +88,7 @@ def records_of(
 def _inference(scenario: Scenario, model: Any) -> AbstractContextManager[None]:
     """Merge the adapters of a model for its evaluation, unless it changes them by itself."""
     fixed = isinstance(model, nn.Module) and not isinstance(model, PreparedModel)
-    return merged_weights(model) if scenario.evaluation.fast and fixed else nullcontext()
+    return merged_weights(model, fuse=True) if scenario.evaluation.fast and fixed else nullcontext()
 
 
 def _evaluator(runtime: Runtime, backbone: Backbone, tests: Sequence[Test]) -> Evaluator:

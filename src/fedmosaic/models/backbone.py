@@ -22,6 +22,7 @@ from fedmosaic.models.batch import Batch, images_of, pad_left
 from fedmosaic.models.chat import ChatFormat
 from fedmosaic.models.encoding import IGNORE, Encoded, Encoder, last_answer
 from fedmosaic.models.fingerprint import fingerprint
+from fedmosaic.models.fused_inputs import asked_at
 from fedmosaic.models.generation_settings import clear_generation_settings, own_stops
 from fedmosaic.models.host import known
 from fedmosaic.models.limits import check_limits, context_length
@@ -278,11 +279,10 @@ class Backbone:
             columns: Index of the columns, int64, or the number of last ones.
         """
         keep = {"logits_to_keep": columns} if self._keeps_columns else {}
-        with known(batch):
+        with known(batch), asked_at(columns if isinstance(columns, Tensor) and keep else None):
             found: Tensor = model(**batch.inputs, **keep, use_cache=False).logits
-        if keep:
-            return found
-        return found[:, -columns:] if isinstance(columns, int) else found[:, columns]
+        last = slice(-columns, None) if isinstance(columns, int) else columns
+        return found if keep else found[:, last]
 
     @cached_property
     def _keeps_columns(self) -> bool:

@@ -43,10 +43,21 @@ class FrozenProduct:
         if self.packed:
             self._weight = torch.ops.mkldnn._reorder_linear_weight(self._weight)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """Return ``[..., d_out]`` for x ``[..., d_in]`` of the weight's dtype."""
+    def __call__(self, x: Tensor, plus: Tensor | None = None) -> Tensor:
+        """Return ``[..., d_out]`` for x ``[..., d_in]`` of the weight's dtype.
+
+        Args:
+            x: The input.
+            plus: Added to the output, ``[..., d_out]``.
+        """
         if not self.packed:
-            return linear(x, self._weight, self._bias)
+            plain = linear(x, self._weight, self._bias)
+            return plain if plus is None else plain.add_(plus)
+        if plus is not None:
+            sums: Tensor = torch.ops.mkldnn._linear_pointwise.binary(
+                x, plus, self._weight, self._bias, "add"
+            )
+            return sums
         product: Tensor = torch.ops.mkldnn._linear_pointwise(
             x, self._weight, self._bias, "none", [], ""
         )
