@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -94,6 +95,17 @@ def test_only_clients_that_trained_have_files(store: ClientStore, tmp_path: Path
         assert all(torch.equal(second._adapters[key], value) for key, value in adapters.items())
     # d begins with what the algorithm keeps for every untrained client of its architecture.
     assert torch.equal(store["d"].state["losses"], store["a"].state["losses"])
+
+
+def test_a_store_that_nobody_clears_leaves_no_files(tiny: Path, tmp_path: Path) -> None:
+    scenario = load_scenario(tiny, [*ON_DISK, "relevance.model=miniature/llama-8x96"])
+    runtime = Runtime(RunSettings(name="store", scenario=scenario))
+    store = ClientStore(runtime, folder=tmp_path, limit=0)
+    train(store, "a")
+    assert list(tmp_path.rglob("*.safetensors"))
+    del store
+    gc.collect()
+    assert not list(tmp_path.rglob("clients-*"))
 
 
 def test_a_damaged_file_is_refused_by_name(store: ClientStore, tmp_path: Path) -> None:

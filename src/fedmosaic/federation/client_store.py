@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -117,6 +118,8 @@ class ClientStore(Mapping[str, LocalClient]):
             if self.folder is not None:
                 self.folder.mkdir(parents=True, exist_ok=True)
             self._files = Path(tempfile.mkdtemp(dir=self.folder, prefix="clients-"))
+            # A store that nobody clears, as of a rehearsal, leaves no files behind either.
+            self._remove = weakref.finalize(self, shutil.rmtree, self._files, ignore_errors=True)
         return self._files / f"{name}.safetensors"
 
     def _write(self, name: str) -> None:
@@ -160,7 +163,7 @@ class ClientStore(Mapping[str, LocalClient]):
         """Return all clients to their beginning, and remove the files."""
         self._present, self._written = {}, set()
         if self._files is not None:
-            shutil.rmtree(self._files, ignore_errors=True)
+            self._remove()
             self._files = None
 
 
