@@ -11,6 +11,7 @@ backward pass, fused AdamW.
   fedmosaic   Co-LoRA on 4 block ends, LoRA on the other layers; local and global adapter, scalar
               gate
   colora      the same with Co-LoRA on every layer
+  packed      fedmosaic with `train.packed_weights`, which has no effect but on AMD with AVX-512
 
 With --vision, the models are vision-language models:
 
@@ -50,7 +51,7 @@ from benchmarks.common.arguments import benchmark_parser
 from benchmarks.common.paths import write_result
 from benchmarks.cost.training_steps import language_step, vision_step
 
-LANGUAGE = {"fedmosaic": 1.10, "colora": 0.95}
+LANGUAGE = {"fedmosaic": 1.10, "colora": 0.95, "packed": 1.10}
 VISION = {"vision_lora": 0.8, "vision_fedmosaic": 0.8}
 TARGETS = LANGUAGE | VISION
 SETTING = (

@@ -20,6 +20,7 @@ import transformers
 from torch import Tensor
 
 from fedmosaic.adapters import CoLoraConfig, build_pair
+from fedmosaic.adapters.frozen_products import pack_frozen_weights
 from fedmosaic.data import Image
 from fedmosaic.models.images import ImageFeatures
 from fedmosaic.models.roles import PROJECTIONS
@@ -64,7 +65,12 @@ class TrainingStep:
 
 
 def language_step(kind: str) -> TrainingStep:
-    """Return the step of the language model with ``lora``, ``fedmosaic`` or ``colora``."""
+    """Return the step of the language model.
+
+    Args:
+        kind: the adapter: ``lora``, ``fedmosaic``, ``colora``, or ``packed``, which is
+            ``fedmosaic`` with packed weights.
+    """
     torch.manual_seed(0)
     base = transformers.LlamaForCausalLM(transformers.LlamaConfig(**SIZES))
     ids = random_ids(TOKENS)
@@ -162,6 +168,8 @@ def _step(base: Any, kind: str, inputs: Callable[[], dict[str, Any]]) -> Trainin
         block_layers = "all" if kind == "colora" else None
         colora = CoLoraConfig(r=RANK, lora_alpha=2 * RANK, num_blocks=4, block_layers=block_layers)
         model = build_pair(base, colora)
+        if kind == "packed":
+            pack_frozen_weights(model)
     model.train()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     return TrainingStep(model, torch.optim.AdamW(trained, lr=1e-4, fused=True), inputs)
