@@ -17,6 +17,7 @@ from fedmosaic.models.encoding import Tokens, tokenize_text
 from fedmosaic.models.feature_cache import FeatureCache, StoredFeatures
 from fedmosaic.models.host import to_device
 from fedmosaic.models.images import ImageFeatures, Unit, unit_key
+from fedmosaic.models.pixel_table import PixelTable
 from fedmosaic.models.tower_batches import TowerBatches
 
 # Sizes (width, height) whose number of tokens would differ if it depended on the size.
@@ -42,6 +43,7 @@ class LlavaImageFeatures(ImageFeatures):
         self.replacement = replacement
         super().__init__(name, model, processor)
         self.tower = TowerBatches(name, self._selected, 1)
+        self.pixels = PixelTable(lambda picture: self._processed([picture]))
         self.tokens_per_image = replacement.count(processor.image_token)
 
     @property
@@ -110,13 +112,10 @@ class LlavaImageFeatures(ImageFeatures):
         first = next(self.inner.vision_tower.parameters())
         loaded = [image.load() for unit in units for image in unit]
         # An image processor may treat images of one size together, with other bits than alone.
-        taken = [[picture] for picture in loaded] if self.tower.exact else [loaded]
-        pixels = torch.cat(
-            [
-                self.processor.image_processor(pictures, return_tensors="pt")["pixel_values"]
-                for pictures in taken
-            ]
-        )
+        if self.tower.exact or len(loaded) == 1:
+            pixels = torch.cat([self.pixels(picture) for picture in loaded])
+        else:
+            pixels = self._processed(loaded)
         started = time.perf_counter()
         with torch.no_grad():
             found = self.tower(to_device(pixels.to(self.dtype), first.device)).cpu()
@@ -128,6 +127,13 @@ class LlavaImageFeatures(ImageFeatures):
                 "processor of this model (preprocessor_config.json, processor_config.json)"
             )
         return list(found)
+
+    def _processed(self, pictures: Sequence[PIL.Image.Image]) -> Tensor:
+        """Return the pixels of pictures as the tower takes them."""
+        found: Tensor = self.processor.image_processor(pictures, return_tensors="pt")[
+            "pixel_values"
+        ]
+        return found
 
     def _selected(self, pixels: Tensor) -> Tensor:
         """Return what enters the projector, for the pixels of n images."""
