@@ -13,7 +13,7 @@ from fedmosaic.data import Example, Image, Turn, load_task
 from fedmosaic.evaluation import shared_check
 from fedmosaic.evaluation.likelihood import Questions, choose_by_likelihood
 from fedmosaic.evaluation.shared_questions import SharedQuestions
-from fedmosaic.evaluation.token_tree import make_rows
+from fedmosaic.evaluation.token_tree import plan_rows
 from fedmosaic.models.backbone import Backbone
 
 LONG = "something that nobody would call a short answer, not even on a good day"
@@ -111,10 +111,12 @@ def test_models_whose_adapters_see_a_whole_sequence_share_nothing(backbone: Back
 def test_rows_are_even_and_compute_each_token_once() -> None:
     draw = np.random.default_rng(0)
     keys = [np.concatenate([[7, 8, 9], draw.integers(0, 3, size)]) for size in range(1, 30)]
-    (whole,) = make_rows(keys, 10**6)
+    (whole,) = (plan.make() for plan in plan_rows(keys, 10**6))
     prefixes = {tuple(key[: i + 1]) for key in keys for i in range(len(key))}
     assert len(whole) == len(prefixes)
-    rows = make_rows(keys, 60)
+    plans = plan_rows(keys, 60)
+    rows = [plan.make() for plan in plans]
+    assert [*map(len, rows)] == [*map(len, plans)]
     assert sorted(index for row in rows for index in row.paths) == list(range(len(keys)))
     assert len(rows) > 2 and min(map(len, rows)) * 2 > max(map(len, rows))
     for row in rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -14,6 +15,10 @@ from fedmosaic.models.backbone import Backbone, Batch
 from fedmosaic.models.encoding import IGNORE, Encoded
 
 Length = Literal["sum", "mean"]
+
+_first_tokens: weakref.WeakKeyDictionary[
+    Backbone, weakref.WeakKeyDictionary[Example, list[int] | None]
+] = weakref.WeakKeyDictionary()
 
 
 class PlainQuestions:
@@ -41,11 +46,11 @@ class PlainQuestions:
         self.examples = examples
         self.batch_size = batch_size or 64
         self.length = length
-        single = [i for i, example in enumerate(examples) if one_token_each(backbone, example)]
-        one_token = set(single)
-        self._several = [index for index in range(len(examples)) if index not in one_token]
-        self._single = single
-        self._options = [first_tokens(backbone, examples[index]) for index in single]
+        found = {index: first_tokens(backbone, example) for index, example in enumerate(examples)}
+        options = {index: tokens for index, tokens in found.items() if tokens is not None}
+        self._several = [index for index in found if index not in options]
+        self._single = single = list(options)
+        self._options = list(options.values())
         prompts = [backbone.encode(examples[index], answer=False) for index in single]
         self._prompts = SortedBatches(backbone, prompts, batch_size, batch_tokens, memory)
 
@@ -80,21 +85,30 @@ class PlainQuestions:
 
 def one_token_each(backbone: Backbone, example: Example) -> bool:
     """Return whether each option is the prompt, one token and the end of the turn."""
+    return first_tokens(backbone, example) is not None
+
+
+def first_tokens(backbone: Backbone, example: Example) -> list[int] | None:
+    """Return the token of each option, found once; None unless each is :func:`one_token_each`."""
+    known = _first_tokens.setdefault(backbone, weakref.WeakKeyDictionary())
+    if example not in known:
+        known[example] = _single_tokens(backbone, example)
+    return known[example]
+
+
+def _single_tokens(backbone: Backbone, example: Example) -> list[int] | None:
     prompt = backbone.encode(example, answer=False).input_ids
     length = len(prompt)
+    found = []
     for option in example.spellings:
         item = backbone.encode_option(example, option)
         tokens = labelled(item)
         # What the template writes after the end of the turn (a line end) follows the labels.
-        after = list(item.input_ids[length : length + 2])
-        if item.input_ids[:length] != prompt or len(tokens) != 2 or tokens != after:
-            return False
-    return True
-
-
-def first_tokens(backbone: Backbone, example: Example) -> list[int]:
-    """Return the first token of each option."""
-    return [labelled(backbone.encode_option(example, o))[0] for o in example.spellings]
+        after = item.input_ids[length : length + 2].tolist()
+        if len(tokens) != 2 or tokens != after or item.input_ids[:length] != prompt:
+            return None
+        found.append(tokens[0])
+    return found
 
 
 def labelled(item: Encoded) -> list[int]:

@@ -153,8 +153,8 @@ class SharedQuestions:
             options = (backbone.encode_option(example, option) for option in example.spellings)
             return [Asked.labelled(item) for item in options]
         prompt = backbone.encode(example, answer=False)
-        last = len(prompt.input_ids) - 1
-        return [Asked(prompt, tuple((last, token) for token in first_tokens(backbone, example)))]
+        last, tokens = len(prompt.input_ids) - 1, first_tokens(backbone, example) or ()
+        return [Asked(prompt, tuple((last, token) for token in tokens))]
 
     def scores(self, model: Any) -> list[list[float]]:
         """Return the score of each option of each question; see :class:`.Questions`."""

@@ -36,8 +36,28 @@ class TreeRow:
         return len(self.tokens)
 
 
-def make_rows(keys: Sequence[Numbers], width: int) -> list[TreeRow]:
-    """Return rows with the trees of all sequences.
+@dataclass(frozen=True)
+class RowPlan:
+    """State which sequences a row holds, before it is made.
+
+    Attributes:
+        sequences: Index of each sequence, and how many tokens it shares with the one before it.
+        lengths: Tokens of each of these sequences.
+    """
+
+    sequences: tuple[tuple[int, int], ...]
+    lengths: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return sum(self.lengths) - sum(count for _, count in self.sequences)
+
+    def make(self) -> TreeRow:
+        """Return the row."""
+        return _row(self.sequences, self.lengths, len(self))
+
+
+def plan_rows(keys: Sequence[Numbers], width: int) -> list[RowPlan]:
+    """Return plans of rows with the trees of all sequences.
 
     Attention takes the square of a row's tokens, so that a row must end somewhere; the next one
     computes again what its sequences share with those before.
@@ -59,7 +79,7 @@ def make_rows(keys: Sequence[Numbers], width: int) -> list[TreeRow]:
             size, count = 0, 0
         rows[-1].append((index, count))
         size += len(keys[index]) - count
-    return [_row(row, [len(key) for key in keys]) for row in rows]
+    return [RowPlan(tuple(row), tuple(len(keys[index]) for index, _ in row)) for row in rows]
 
 
 def _common(one: Numbers, other: Numbers) -> int:
@@ -69,15 +89,14 @@ def _common(one: Numbers, other: Numbers) -> int:
     return int(different[0]) if len(different) else length
 
 
-def _row(sequences: Sequence[tuple[int, int]], lengths: Sequence[int]) -> TreeRow:
+def _row(sequences: Sequence[tuple[int, int]], lengths: Sequence[int], size: int) -> TreeRow:
     """Return the row of sequences, each given with the number of tokens shared with the last."""
-    size = sum(lengths[index] - count for index, count in sequences)
     tokens, seen = np.zeros((size, 2), np.int64), np.zeros((size, size), np.bool_)
     paths: dict[int, Numbers] = {}
     path, used = np.zeros(0, np.int64), 0
-    for index, count in sequences:
-        new = np.arange(used, used + lengths[index] - count)
-        tokens[new, 0], tokens[new, 1] = index, np.arange(count, lengths[index])
+    for (index, count), length in zip(sequences, lengths, strict=True):
+        new = np.arange(used, used + length - count)
+        tokens[new, 0], tokens[new, 1] = index, np.arange(count, length)
         path = path[:count]
         seen[new[:, None], path] = True
         used += len(new)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from fedmosaic.evaluation.batches import BatchStore
-from fedmosaic.evaluation.token_tree import Numbers, TreeRow, make_rows
+from fedmosaic.evaluation.token_tree import Numbers, RowPlan, TreeRow, plan_rows
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.models.batch import Batch, images_of
 from fedmosaic.models.encoding import IGNORE, Encoded
@@ -61,8 +61,8 @@ class TreeBatches:
         width = max(1, min(tokens, backbone.hidden_size // 2))
         heads: dict[Any, int] = {}
         keys = [_key(item, backbone.image_token_id, heads) for item in items]
-        self._rows: list[list[TreeRow]] = []
-        for row in sorted(make_rows(keys, width), key=len):
+        self._rows: list[list[RowPlan]] = []
+        for row in sorted(plan_rows(keys, width), key=len):
             if not self._rows or (len(self._rows[-1]) + 1) * len(row) > tokens:
                 self._rows.append([])
             self._rows[-1].append(row)
@@ -73,7 +73,8 @@ class TreeBatches:
         for number, rows in enumerate(self._rows):
             yield self._store.find(number, partial(self._batch, rows))
 
-    def _batch(self, rows: Sequence[TreeRow]) -> TreeBatch:
+    def _batch(self, plans: Sequence[RowPlan]) -> TreeBatch:
+        rows = [plan.make() for plan in plans]
         batch = self.backbone.collate([self._joined(row) for row in rows])
         count, width = batch.input_ids.shape
         seen = np.zeros((count, 1, width, width), np.bool_)
