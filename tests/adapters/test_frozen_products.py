@@ -63,6 +63,31 @@ def test_products_have_the_bits_of_torch(d_in: int, bias: bool) -> None:
 
 
 @needs_gain
+@pytest.mark.parametrize("d_in,d_out", [(96, 96), (112, 224), (224, 112), (128, 256), (256, 96)])
+def test_products_of_small_models_have_the_bits_of_torch(d_in: int, d_out: int) -> None:
+    torch.manual_seed(d_in)
+    weight = torch.randn(d_out, d_in)
+    product = ExactProduct.of(weight)
+    assert product is not None
+    for rows in range(exact_product.FEWEST_ROWS, 300):
+        x = torch.randn(rows, d_in)
+        assert torch.equal(product.by_pieces(x), x @ weight.t())
+        assert torch.equal(product(x), x @ weight.t())
+
+
+@needs_gain
+def test_little_work_is_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    product = ExactProduct.of(torch.randn(96, 96))
+    assert product is not None
+    rows: list[int] = []
+    monkeypatch.setattr(product, "by_pieces", lambda x: rows.append(len(x)))
+    least = exact_product.LEAST_WORK // 96**2
+    product(torch.randn(least - 1, 96))
+    product(torch.randn(least, 96))
+    assert rows == [least]
+
+
+@needs_gain
 def test_a_shape_with_other_bits_is_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ExactProduct.of(torch.randn(40, 383)) is None  # MKL cuts odd rows elsewhere
     monkeypatch.setattr(exact_product, "PIECE", 100)
@@ -103,7 +128,7 @@ def test_merging_drops_the_products_with_the_former_weight() -> None:
 
 
 def test_small_weights_and_models_above_the_limit_stay_as_they_are() -> None:
-    assert FrozenProducts.of(torch.nn.Linear(96, 96)) is None
+    assert FrozenProducts.of(torch.nn.Linear(64, 64)) is None
     model = adapted()
     assert pack_frozen_weights(model, limit=1 << 10) == 0
     assert all(getattr(layer, "frozen_products", None) is None for layer in model.modules())

@@ -52,9 +52,9 @@ class TrainSettings(Settings):
     packed_weights: bool = True
     """Multiply with frozen weights through oneDNN where that is faster, with the same bits.
 
-    It is faster on AMD processors with AVX-512, for float32 and models from about 100 million
-    parameters. It needs two more copies of the adapted weights. A model whose copies would take
-    more than 1 GiB does without.
+    It is faster on AMD processors with AVX-512, for float32. Products of few rows with a small
+    weight stay in torch. It needs two more copies of the adapted weights. A model whose copies
+    would take more than 1 GiB does without.
     """
 
     together: int = Field(default=1, ge=1)

@@ -18,6 +18,8 @@ from fedmosaic.models.packed import pays
 
 PIECE = 192
 FEWEST_ROWS = 4
+LEAST_WORK = 3 << 20
+"""Multiplications of a piece below which it saves less time than it takes to call oneDNN."""
 _CHECKED_ROWS = (4, 23, 256)
 
 
@@ -34,6 +36,8 @@ class ExactProduct:
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         self._plain, self._bias = weight, bias
         self._cuts = _cuts(weight.shape[1])
+        # MKL has other sums for a few rows.
+        self._fewest = max(FEWEST_ROWS, LEAST_WORK * len(self._cuts) // weight.numel())
         self._pieces = [
             torch.ops.mkldnn._reorder_linear_weight(weight[:, start:end].contiguous())
             for start, end in self._cuts
@@ -49,8 +53,12 @@ class ExactProduct:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return ``[n, d_out]`` for x ``[n, d_in]``; it has no gradient."""
-        if len(x) < FEWEST_ROWS:  # MKL has other sums for a few rows
+        if len(x) < self._fewest:
             return _torch(x, self._plain, self._bias)
+        return self.by_pieces(x)
+
+    def by_pieces(self, x: Tensor) -> Tensor:
+        """Return the product through oneDNN, however small it is."""
         product: Tensor | None = None
         for (start, end), piece in zip(self._cuts, self._pieces, strict=True):
             part = x if len(self._cuts) == 1 else x[:, start:end]
@@ -82,4 +90,4 @@ def _equals_torch(d_out: int, d_in: int, has_bias: bool) -> bool:
     bias = torch.randn(d_out, generator=draw) if has_bias else None
     product = ExactProduct(weight, bias)
     tried = (torch.randn(rows, d_in, generator=draw) for rows in _CHECKED_ROWS)
-    return all(torch.equal(product(x), _torch(x, weight, bias)) for x in tried)
+    return all(torch.equal(product.by_pieces(x), _torch(x, weight, bias)) for x in tried)
