@@ -82,15 +82,15 @@ class CoLoraPass(Function):
         """Compute the output; ``beta`` is None for a single adapter, then called the local one."""
         rows = x.reshape(-1, x.shape[-1])
         z = torch.mm(rows, a.t())
-        if beta is None:
-            p, q, g = p_local, q_local, None
-        else:
+        p, q, g, rest = p_local, q_local, None, None
+        if beta is not None:
             g = torch.sigmoid(beta)
+            rest = 1 - g
             p = torch.lerp(p_local, p_global, g)  # type: ignore[arg-type]
             q = None if q_local is None else torch.lerp(q_local, q_global, g)  # type: ignore[arg-type]
         u = torch.mm(z, p.t()) if q is None else torch.addmm(q, z, p.t())
         y = _add_product(_frozen_output(rows, weight, bias, frozen), u, b.t(), scale)
-        ctx.save_for_backward(z, weight, a, b, p, p_local, q_local, p_global, q_global, g)
+        ctx.save_for_backward(z, weight, a, b, p, p_local, q_local, p_global, q_global, g, rest)
         ctx.scale, ctx.shape, ctx.frozen = scale, x.shape, frozen
         return y.view(*x.shape[:-1], y.shape[-1])
 
@@ -98,7 +98,7 @@ class CoLoraPass(Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
         """Compute the gradients of x, P_l, Q_l and beta."""
-        z, weight, a, b, p, p_local, q_local, p_global, q_global, g = ctx.saved_tensors
+        z, weight, a, b, p, p_local, q_local, p_global, q_global, g, rest = ctx.saved_tensors
         need_x, need_p, need_q, need_beta = (ctx.needs_input_grad[i] for i in (0, 5, 6, 9))
         dx = dp = dq = dbeta = None
         with without_autocast(grad.device.type):
@@ -110,8 +110,8 @@ class CoLoraPass(Function):
                 if g is not None:
                     dbeta = torch.dot(dp.view(-1), (p_global - p_local).view(-1))
                     if dq is not None:
-                        dbeta, dq = dbeta + torch.dot(dq, q_global - q_local), dq.mul_(1 - g)
-                    dbeta, dp = dbeta * g * (1 - g), dp.mul_(1 - g)
+                        dbeta, dq = dbeta + torch.dot(dq, q_global - q_local), dq.mul_(rest)
+                    dbeta, dp = dbeta * g * rest, dp.mul_(rest)
             if need_x:
                 through_base = _frozen_gradient(grad, weight, ctx.frozen)
                 dx = _add_product(through_base, torch.mm(v, p), a, ctx.scale).view(ctx.shape)
@@ -127,7 +127,8 @@ class LoraPass(Function):
         dB_l = (1 - g) s_l (dL/dy)^T z_l    dA_l = (1 - g) s_l V_l^T x
         dbeta = g (1 - g) (s_g <V_g, z_g> - s_l <V_l, z_l>)
 
-    Without a global adapter this is ordinary LoRA.
+    Without a global adapter this is ordinary LoRA. What the pair is stacked to is saved for the
+    backward pass: r_l + r_g rows of d_in and of d_out values.
     """
 
     @staticmethod
@@ -149,41 +150,38 @@ class LoraPass(Function):
         rows = x.reshape(-1, x.shape[-1])
         ctx.scales, ctx.shape, ctx.rank = (scale_local, scale_global), x.shape, a_local.shape[0]
         ctx.frozen = frozen
-        a, b, factors = _stacked(a_local, b_local, a_global, b_global, beta, ctx.scales)
+        a, b, factors, *gates = _stacked(a_local, b_local, a_global, b_global, beta, ctx.scales)
         z = torch.mm(rows, a.t())
         u = z if factors is None else z * factors
         alpha = scale_local if factors is None else 1.0
         y = _add_product(_frozen_output(rows, weight, bias, frozen), u, b.t(), alpha)
         saved_rows = rows if ctx.needs_input_grad[3] else None
-        ctx.save_for_backward(saved_rows, z, weight, a_local, b_local, a_global, b_global, beta)
+        ctx.save_for_backward(saved_rows, z, weight, a, b, factors, *gates)
         return y.view(*x.shape[:-1], y.shape[-1])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
         """Compute the gradients of x, A_l, B_l and beta."""
-        rows, z, weight, a_local, b_local, a_global, b_global, beta = ctx.saved_tensors
+        rows, z, weight, a, b, factors, g, rest = ctx.saved_tensors
         need_x, need_a, need_b, need_beta = (ctx.needs_input_grad[i] for i in (0, 3, 4, 7))
         r, (scale_local, scale_global) = ctx.rank, ctx.scales
         dx = da = db = dbeta = None
         with without_autocast(grad.device.type):
             grad = grad.reshape(-1, grad.shape[-1])
-            a, b, factors = _stacked(a_local, b_local, a_global, b_global, beta, ctx.scales)
             v = torch.mm(grad, b)
             if need_b:
                 db = torch.mm(grad.t(), z[:, :r])
                 db = db.mul_(scale_local if factors is None else factors[0])
             if need_beta:
-                g = torch.sigmoid(beta)
                 parts = (v * z).sum(0)
-                dbeta = (
-                    (parts[r:].sum() * scale_global - parts[:r].sum() * scale_local) * g * (1 - g)
-                )
+                change = parts[r:].sum() * scale_global - parts[:r].sum() * scale_local
+                dbeta = change * g * rest
             alpha = scale_local if factors is None else 1.0
             if factors is not None:
                 v.mul_(factors)
             if need_a:
-                da = torch.mm(v[:, :r].t(), rows).mul_(alpha)
+                da = _scaled(torch.mm(v[:, :r].t(), rows), alpha)
             if need_x:
                 through_base = _frozen_gradient(grad, weight, ctx.frozen)
                 dx = _add_product(through_base, v, a, alpha).view(ctx.shape)
@@ -197,19 +195,19 @@ def _stacked(
     b_global: Tensor | None,
     beta: Tensor | None,
     scales: tuple[float, float],
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return ``[A_l; A_g]``, ``[B_l, B_g]`` and the factor of each of their r_l + r_g directions.
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    """Return ``[A_l; A_g]``, ``[B_l, B_g]``, their r_l + r_g directions' factors, g and 1 - g.
 
     For a single adapter these are its own A and B, and None.
     """
     if a_global is None or b_global is None or beta is None:
-        return a_local, b_local, None
-    g = torch.sigmoid(beta).reshape(1)
-    factors = (
-        ((1 - g) * scales[0]).expand(a_local.shape[0]),
-        (g * scales[1]).expand(a_global.shape[0]),
+        return a_local, b_local, None, None, None
+    g = torch.sigmoid(beta)
+    rest = 1 - g
+    factors = torch.cat(
+        ((rest * scales[0]).expand(a_local.shape[0]), (g * scales[1]).expand(a_global.shape[0]))
     )
-    return torch.cat((a_local, a_global)), torch.cat((b_local, b_global), dim=1), torch.cat(factors)
+    return torch.cat((a_local, a_global)), torch.cat((b_local, b_global), dim=1), factors, g, rest
 
 
 def _frozen_output(
@@ -235,7 +233,12 @@ def _frozen_gradient(
 def _add_product(target: Tensor | None, left: Tensor, right: Tensor, scale: float) -> Tensor:
     """Add ``scale * left @ right`` to ``target`` in place, or return the product alone."""
     return (
-        torch.mm(left, right).mul_(scale)
+        _scaled(torch.mm(left, right), scale)
         if target is None
         else target.addmm_(left, right, alpha=scale)
     )
+
+
+def _scaled(product: Tensor, scale: float) -> Tensor:
+    """Multiply in place."""
+    return product if scale == 1.0 else product.mul_(scale)

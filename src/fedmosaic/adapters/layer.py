@@ -132,7 +132,6 @@ class AdaptedLinear(MergeableLinear):
         if not names:
             unchanged: Tensor = self.base_layer(x, *args, **kwargs)
             return unchanged
-        gated = self.is_gated_pair(names)
         autocast = torch.is_autocast_enabled(x.device.type)
         own = getattr(self, self.low_rank_names[0])[names[0]].dtype
         dtype = torch.get_autocast_dtype(x.device.type) if autocast else own
@@ -141,6 +140,7 @@ class AdaptedLinear(MergeableLinear):
 
         if path == "fused":
             return self.one_pass(x, names, self.base_layer)
+        gated = self.is_gated_pair(names)
         result: Tensor = self.base_layer(x, *args, **kwargs)
         if self.quantization_backend is not None:
             result = self.quantization_backend.maybe_clone_base_result(result)
@@ -182,24 +182,31 @@ class AdaptedLinear(MergeableLinear):
 
     def _can_fuse(self, names: list[str], dtype: torch.dtype) -> bool:
         """Return whether the base layer is plain, and no input feature is dropped."""
-        return is_plain_linear(self.base_layer, dtype) and not (
-            self.training
-            and any(isinstance(self.colora_dropout[name], nn.Dropout) for name in names)
-        )
+        if self.training:
+            dropout = self.colora_dropout
+            for name in names:
+                if isinstance(dropout[name], nn.Dropout):
+                    return False
+        return is_plain_linear(self.base_layer, dtype)
 
     def _global_trains(self) -> bool:
         """Return whether someone made the global adapter trainable; no pass has its gradients."""
-        return any(
-            getattr(self, attr)[self.colora_pair[1]].requires_grad for attr in self.low_rank_names
-        )
+        received = self.colora_pair[1]
+        for attribute in self.low_rank_names:
+            if getattr(self, attribute)[received].requires_grad:
+                return True
+        return False
 
     def is_gated_pair(self, names: list[str]) -> bool:
         """Return whether these are exactly the local and the global adapter, with a gate."""
+        local, received = self.colora_pair
         return (
             len(names) == 2
             and self.colora_gate != "none"
-            and set(names) == set(self.colora_pair)
-            and all(self.has(name) for name in names)
+            and local in names
+            and received in names
+            and self.has(local)
+            and self.has(received)
         )
 
     def gate(self, x: Tensor) -> Tensor:
@@ -268,9 +275,10 @@ class AdaptedLinear(MergeableLinear):
 
 def is_plain_linear(base: nn.Module, dtype: torch.dtype) -> bool:
     """Return whether this is a plain frozen linear layer of that dtype that nothing hooks into."""
-    if type(base) is not nn.Linear or base.weight.dtype != dtype or base.weight.requires_grad:
+    if type(base) is not nn.Linear:
         return False
-    if base.bias is not None and base.bias.requires_grad:
+    weight, bias = base.weight, base.bias
+    if weight.dtype != dtype or weight.requires_grad or (bias is not None and bias.requires_grad):
         return False
     if (
         base._forward_hooks
