@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -125,6 +128,16 @@ def test_merging_drops_the_products_with_the_former_weight() -> None:
         changed = model(input_ids=tokens).logits
         assert layer.frozen_products is None
     assert not torch.allclose(changed, adapted()(input_ids=tokens).logits)
+
+
+@needs_gain
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_copy_of_the_model_has_the_same_gradients(copied: Callable[[Any], Any]) -> None:
+    model = adapted()
+    assert pack_frozen_weights(model) > 0
+    other = copied(model)
+    assert not any(getattr(layer, "frozen_products", None) for layer in other.modules())
+    assert torch.equal(gradients(other), gradients(model))
 
 
 def test_small_weights_and_models_above_the_limit_stay_as_they_are() -> None:

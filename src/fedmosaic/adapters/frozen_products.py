@@ -26,6 +26,13 @@ class FrozenProducts:
     output: ExactProduct
     gradient: ExactProduct
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Become None in a copy or pickle of the model, whose layers then multiply in torch.
+
+        oneDNN's tensors cannot be copied, and a copied layer may change its weight.
+        """
+        return type(None), ()
+
     @classmethod
     def of(cls, linear: nn.Linear) -> FrozenProducts | None:
         """Return the products with a layer's weight; None where torch's are as fast."""
