@@ -55,6 +55,7 @@ def fused(model: Any) -> Iterator[list[FusedLayer]]:
         yield layers
         assert all(isinstance(layer, FusedLayer) and layer.products for layer in layers)
     assert not any("forward" in vars(module) for module in model.modules())
+    assert not any(layer.shared._stored for layer in layers)
 
 
 @torch.no_grad()

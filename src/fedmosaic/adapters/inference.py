@@ -57,6 +57,8 @@ def merged_weights(model: nn.Module, memory: int = MEMORY, fuse: bool = False) -
         yield
     finally:
         for layer in replaced:
+            if isinstance(layer.forward, FusedLayer):
+                layer.forward.shared.clear()
             del layer.forward
 
 

@@ -55,6 +55,10 @@ class SharedInputs:
         self.valid = valid
         self._stored: dict[str, tuple[tuple[Any, ...], Tensor]] = {}
 
+    def clear(self) -> None:
+        """Drop the tensors of the last batch."""
+        self._stored.clear()
+
     def rotation(self, cos: Tensor, sin: Tensor) -> Tensor:
         """Return rotary embeddings as complex numbers, [n or 1, T, head size / 2]."""
         half = cos.shape[-1] // 2

@@ -78,7 +78,7 @@ class FusedLayer:
         self.plain = layer.forward
         self._weights = weights
         self._take = take
-        self._shared = shared
+        self.shared = shared
         attention = layer.self_attn
         self._size = int(attention.head_dim)
         self._key_heads = int(attention.config.num_key_value_heads)
@@ -92,11 +92,11 @@ class FusedLayer:
         """Return the hidden states after the layer."""
         if args or not self._takes(hidden_states, given):
             return self.plain(hidden_states, *args, **given)
-        if self._shared.valid is None:
+        if self.shared.valid is None:
             if not self.first or given.get("past_key_values") is not None:
                 return self.plain(hidden_states, **given)
-            self._shared.valid = self._same_numbers(hidden_states, given)
-        if not self._shared.valid or not self._make():
+            self.shared.valid = self._same_numbers(hidden_states, given)
+        if not self.shared.valid or not self._make():
             return self.plain(hidden_states, **given)
         return self._forward(hidden_states, given)
 
@@ -211,7 +211,7 @@ class FusedLayer:
         heads, n, group, queries, size = q.shape
         keys, given_mask = k.shape[2], given.get("attention_mask")
         if keys <= SHORT:
-            mask = self._shared.mask(given_mask, columns, (heads, n, group, queries, keys))
+            mask = self.shared.mask(given_mask, columns, (heads, n, group, queries, keys))
             scores = torch.baddbmm(
                 mask.view(heads * n, group * queries, keys),
                 q.view(heads * n, group * queries, size),
@@ -219,7 +219,7 @@ class FusedLayer:
             )
             found = torch.bmm(scores.softmax(-1), v.reshape(heads * n, keys, size)).view(q.shape)
         else:
-            mask = self._shared.mask(given_mask, columns, (1, n, 1, queries, keys))
+            mask = self.shared.mask(given_mask, columns, (1, n, 1, queries, keys))
             k, v = (each[:, :, None].expand(heads, n, group, keys, size) for each in (k, v))
             found = scaled_dot_product_attention(q, k, v, mask, scale=1.0)
         return found.permute(1, 3, 0, 2, 4).flatten(2)
@@ -229,7 +229,7 @@ class FusedLayer:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries [heads, n, group, T, size], keys and values [heads, n, T, size]."""
         products, heads, size = self._products(), self._key_heads, self._size
-        turning = self._shared.rotation(cos, sin)
+        turning = self.shared.rotation(cos, sin)
         epsilon = self.layer.input_layernorm.variance_epsilon
         normed, width = _normed(x, epsilon), heads * size
         if "qkv" in products:
