@@ -8,9 +8,14 @@ evaluation. Its examples are encoded before, since that is done a single time fo
 of one by one to together, of processor time and of wall time, their medians over the pairs: 2 is
 twice the throughput. After the last round all clients are evaluated on their own tasks. Clients
 have the tasks of ``miniature/hetero``, whose prompts differ in length; with *same tasks* all have
-those of the first client.
-The random Llama has the sizes of SmolLM2 135M and texts of 40 words. Writes
-results/batched_clients.json.
+those of the first client. The random Llama has the sizes of SmolLM2 135M and texts of 40 words.
+
+Sums of a joint batch differ in their last bits, and Adam makes more of that with every step. To
+compare, the clients also train one by one at learning rates 1 + 2e-7 times as high:
+``max_loss_difference_of_learning_rate`` is how far that moves the losses of a round. It is a smaller
+change than other sums in every product, which move them up to twice as far under FedAvg.
+
+Writes results/batched_clients.json.
 """
 
 from __future__ import annotations
@@ -41,6 +46,8 @@ from fedmosaic.models.backbone import Backbone
 from fedmosaic.seeding import rng
 
 STEPS = 5
+NEARLY = 1 + 2e-7
+"""Factor on the learning rates that shows how losses drift apart after the least change."""
 LARGE = "random-llama-135m"
 SIZES: dict[str, Any] = {
     "hidden_size": 576,
@@ -93,8 +100,10 @@ def measure(case: Case, pairs: int, folder: Path) -> dict[str, Any]:
     """Return ratios and differences of one case."""
     single = Runtime(settings_of(case, 1, pairs + 1, folder))
     joint = single.with_settings(settings_of(case, case.clients, pairs + 1, folder))
+    nearly = single.with_settings(settings_of(case, 1, pairs + 1, folder, NEARLY))
     sides = {"single": InProcess(single), "together": InProcess(joint)}
-    for side in sides.values():
+    perturbed = InProcess(nearly)
+    for side in (*sides.values(), perturbed):
         side.introduce()
     rows: list[dict[str, Any]] = []
     for number in range(pairs + 1):
@@ -102,11 +111,13 @@ def measure(case: Case, pairs: int, folder: Path) -> dict[str, Any]:
         order = list(sides) if number % 2 else list(sides)[::-1]
         found = {side: one_round(sides[side], number) for side in order}
         losses = [found[side][0] for side in sides]
+        drifted, *_ = one_round(perturbed, number)
         rows.append(
             {
                 "processor": found["single"][1] / found["together"][1],
                 "wall": found["single"][2] / found["together"][2],
-                "loss": max(abs(losses[0][name] - losses[1][name]) for name in losses[0]),
+                "loss": max_difference(*losses),
+                "drift": max_difference(losses[0], drifted),
                 "seconds": {side: found[side][1] for side in sides},
             }
         )
@@ -122,9 +133,16 @@ def measure(case: Case, pairs: int, folder: Path) -> dict[str, Any]:
             side: round(statistics.median(row["seconds"][side] for row in measured), 3)
             for side in sides
         },
+        "loss_difference_of_first_round": rows[0]["loss"],
         "max_loss_difference": max(row["loss"] for row in rows),
+        "max_loss_difference_of_learning_rate": max(row["drift"] for row in rows),
         "equal_scores": scores[0] == scores[1],
     }
+
+
+def max_difference(losses: dict[str, float], others: dict[str, float]) -> float:
+    """Return the largest difference between losses of a client."""
+    return max(abs(loss - others[name]) for name, loss in losses.items())
 
 
 def spread(values: list[float]) -> dict[str, Any]:
@@ -166,8 +184,10 @@ def exchange(clients: InProcess, asked: Instructions) -> Mapping[str, ClientResu
     return dict(clients.exchange(dict.fromkeys(names, asked), dict.fromkeys(names, nothing)))
 
 
-def settings_of(case: Case, together: int, rounds: int, folder: Path) -> RunSettings:
-    """Return the settings of a run of the case's clients."""
+def settings_of(
+    case: Case, together: int, rounds: int, folder: Path, factor: float = 1.0
+) -> RunSettings:
+    """Return the settings of a run of the case's clients, with ``factor`` on the learning rates."""
     hetero = load_scenario("miniature/hetero").model_dump(mode="json")
     tasks = [client["tasks"] for client in hetero["clients"]]
     large = case.model == LARGE
@@ -179,16 +199,18 @@ def settings_of(case: Case, together: int, rounds: int, folder: Path) -> RunSett
         }
         for number in range(case.clients)
     ]
+    rates = {"lr": 5e-4, "lr_shared": 1e-3, "lr_gate": 5e-4} if large else {}
+    train = hetero["train"] | rates
+    train |= {name: train[name] * factor for name in ("lr", "lr_shared", "lr_gate")}
     content = {
         **hetero,
         "rounds": rounds,
         "clients": clients,
         "train": {
-            **hetero["train"],
+            **train,
             "steps": STEPS,
             "batch_size": case.batch,
             "together": together,
-            **({"lr": 5e-4, "lr_shared": 1e-3, "lr_gate": 5e-4} if large else {}),
         },
         "relevance": {**hetero["relevance"], "model": "miniature/llama-8x96"},
         "evaluation": {"every": 0, "others": False},
