@@ -10,6 +10,7 @@ import torch
 from stub_federation import federation, update
 from torch import Tensor
 
+from fedmosaic.algorithms import fedmosaic
 from fedmosaic.algorithms.common import many_clients, weight_rows
 from fedmosaic.algorithms.common.many_clients import StoredSignatures
 from fedmosaic.algorithms.message import Message
@@ -95,6 +96,23 @@ def test_blocks_and_files_change_no_number(
         assert torch.allclose(whole[at], whole.sort(descending=True).values[: len(at)], atol=5e-6)
         listed = torch.tensor(dense["similarity"][row])[at]
         assert torch.allclose(listed, torch.tensor(similarities), atol=5e-6)
+
+
+def test_a_record_of_many_clients_lists_the_largest_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected, dense = one_round("fedmosaic", None, tmp_path)
+    monkeypatch.setattr(weight_rows, "RECORDED", len(dense["clients"]) - 1)
+    monkeypatch.setattr(fedmosaic, "LISTED", 3)
+    found, sparse = one_round("fedmosaic", None, tmp_path)
+    assert all(
+        torch.equal(value, found[name].tensors[key])
+        for name, message in expected.items()
+        for key, value in message.tensors.items()
+    )
+    for row, peers in enumerate(sparse["peers"]):
+        largest = sorted(dense["weights"][row], reverse=True)[:3]
+        assert sparse["weights"][row] == largest == [dense["weights"][row][k] for k in peers]
 
 
 def test_rows_in_files_give_the_dense_weights_too(tmp_path: Path) -> None:

@@ -18,7 +18,14 @@ from fedmosaic.algorithms.common.colora import build_colora
 from fedmosaic.algorithms.common.lora import parameter_groups
 from fedmosaic.algorithms.common.many_clients import weights_in_blocks
 from fedmosaic.algorithms.common.peer_weights import peer_weights
-from fedmosaic.algorithms.common.weight_rows import LISTED, WeightRows, listed, mix_all, mix_rows
+from fedmosaic.algorithms.common.weight_rows import (
+    LISTED,
+    WeightRows,
+    listed,
+    mix_all,
+    mix_rows,
+    recorded,
+)
 from fedmosaic.algorithms.message import Message
 from fedmosaic.algorithms.state import StateKey
 from fedmosaic.alignment import Alignment
@@ -173,8 +180,8 @@ class FedMosaic(Algorithm):
             layers, mixed = StateKey("layer", model), StateKey("mixed layer", model)
             rows = [index for index, name in enumerate(names) if model_of[name] == model]
             mix_all(state, layers, mixed, [names[row] for row in rows], own[rows][:, rows])
-        found = {"clients": names, "weights": weights.tolist(), "similarity": similarities.tolist()}
-        server.record("relevance", found)
+        count = self.scenario.relevance.top_k or LISTED
+        server.record("relevance", recorded(names, weights, similarities, count))
 
     def _mix_in_blocks(
         self, server: Server, names: Sequence[str], model_of: Mapping[str, str]

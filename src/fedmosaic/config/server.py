@@ -25,7 +25,8 @@ class ServerSettings(Settings):
     dense_clients: int = Field(default=1000, ge=1)
     """Most clients whose similarities and relevance weights are whole matrices [clients, clients].
 
-    With more, they are computed in blocks, and ``metrics.jsonl`` has the largest weights only.
+    With more, they are computed in blocks. Of more than 200 clients, ``metrics.jsonl`` has the
+    largest weights only.
     """
 
     @field_validator("memory")

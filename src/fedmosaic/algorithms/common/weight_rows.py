@@ -19,6 +19,9 @@ from fedmosaic.relevance.weights import mix
 
 # Peers of each client that a round's record lists where ``top_k`` is not set.
 LISTED = 16
+# Most clients whose whole matrices a round's record holds: nobody can read larger ones, and each
+# takes megabytes in every round.
+RECORDED = 200
 # Weights of whole rows that are computed at a time.
 ENTRIES = 1 << 23
 
@@ -171,9 +174,25 @@ def top_k_rows(found: Peers, k: int, tau: float) -> list[WeightRows]:
     return [block for block in rows if len(block.rows)]
 
 
-def listed(
-    names: Sequence[str], blocks: Iterable[WeightRows], count: int = LISTED
+def recorded(
+    names: Sequence[str], weights: Tensor, similarities: Tensor, count: int
 ) -> dict[str, Any]:
+    """Return weights and similarities, [n, n], for the round's record; the largest of many clients.
+
+    Args:
+        names: the clients in the order of rows.
+        weights: w.
+        similarities: those of their signatures.
+        count: number of peers where they are listed.
+    """
+    if len(names) <= RECORDED:
+        whole = {"weights": weights.tolist(), "similarity": similarities.tolist()}
+        return {"clients": list(names), **whole}
+    rows = WeightRows(torch.arange(len(names)), None, weights, similarities)
+    return listed(names, [rows], count)
+
+
+def listed(names: Sequence[str], blocks: Iterable[WeightRows], count: int) -> dict[str, Any]:
     """Return the largest weights of each client, for the round's record.
 
     Args:
