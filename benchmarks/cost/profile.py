@@ -10,7 +10,8 @@ settings of both, ``--set-here`` only of this version. llama-1b is a language mo
 Llama 3.2 1B with random weights in bfloat16: two clients, three steps, 3 GB of disk.
 
 The seconds of clients are those of the processes that wait for them, divided in proportion to what
-their lines of metrics.jsonl record. Writes results/profile.json and results/profile.md.
+their lines of metrics.jsonl record. Writes results/profile.json and results/profile.md; cases that
+were not run now stay there as they were.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from typing import Any
 import torch
 
 from benchmarks.common.arguments import benchmark_parser
-from benchmarks.common.paths import ROOT, write_result
+from benchmarks.common.paths import RESULTS, ROOT, write_result
 from benchmarks.common.tables import table_head, table_row
 from benchmarks.cost.profile_model import SCENARIO, random_llama
 
@@ -142,7 +143,14 @@ def compared(
             print(f"{case} {number}: before {there[-1]['total']:.1f} s", flush=True)
         here.append(measure(ROOT, [*arguments, *own]))
         print(f"{case} {number}: after {here[-1]['total']:.1f} s", flush=True)
-    result = {"command": " ".join(["fedmosaic", *arguments, *own]), "after": medians(here)}
+    result = {
+        "measured_by": " ".join(["python -m benchmarks.cost.profile", *sys.argv[1:]]),
+        "command": " ".join(["fedmosaic run", case, *arguments[2:], *own]),
+        "pairs": pairs,
+        "cores": os.cpu_count(),
+        "torch": torch.__version__,
+        "after": medians(here),
+    }
     if there:
         ratios = {
             name: round(
@@ -189,17 +197,17 @@ def main() -> None:
                 random_llama(Path(folder))
                 scenario = str(Path(folder) / SCENARIO)
             arguments = ["run", scenario, "--seed", str(given.seed), *common]
-            cases[case] = compared(case, arguments, own, against, given.pairs)
-    result = {
-        "command": " ".join(["python -m benchmarks.cost.profile", *sys.argv[1:]]),
-        "pairs": given.pairs,
-        "cores": os.cpu_count(),
-        "torch": torch.__version__,
-        "cases": cases,
+            name = " ".join([case, *given.set_here])
+            cases[name] = compared(case, arguments, own, against, given.pairs)
+    stored = RESULTS / "profile.json"
+    before = json.loads(stored.read_text())["cases"] if stored.exists() else {}
+    found = before | cases
+    merged = {
+        name: found[name] for case in CASES for name in sorted(found) if name.split()[0] == case
     }
-    text = page(cases)
+    text = page(merged)
     print(text)
-    write_result("profile", result, text)
+    write_result("profile", {"cases": merged}, text)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ class BenchServer:
 
     def __init__(self, members: list[Member], storage: Storage) -> None:
         self.members, self.round = members, 0
+        self.receivers: list[str] | None = None
         names = [member.name for member in members]
         sizes = {model: len(names) // 3 + 1 for model in ARCHITECTURES}
         self.state = ServerState(names, storage, sizes)

@@ -35,6 +35,7 @@ class StubServer:
         self.members = members
         self.state = ServerState([member.name for member in members])
         self.round = 0
+        self.receivers: Sequence[str] | None = None
         self.report: dict[str, Any] = {}
         self.generator = generator
         self._backbones = backbones or {}

@@ -35,7 +35,12 @@ def grouped(n: int, length: int = 400) -> Tensor:
 
 
 def one_round(
-    algorithm: str, limit: int | None, folder: Path, missing: tuple[int, ...] = (), **sections: Any
+    algorithm: str,
+    limit: int | None,
+    folder: Path,
+    missing: tuple[int, ...] = (),
+    receivers: list[str] | None = None,
+    **sections: Any,
 ) -> tuple[dict[str, Message], dict[str, Any]]:
     """Return what each client receives after a round, and what was recorded."""
     algorithm_made, server = federation(algorithm, ARCHITECTURES, **sections)
@@ -46,6 +51,7 @@ def one_round(
     for i, member in reversed(list(enumerate(server.members))):
         tensors = {**update(i, member.architecture).tensors, "signature": signatures[i]}
         algorithm_made.take(server, member, Message(tensors))
+    server.receivers = receivers
     algorithm_made.aggregate(server, {})
     sent = {member.name: algorithm_made.download(server, member) for member in server.members}
     return sent, server.report["relevance"]
@@ -96,6 +102,28 @@ def test_blocks_and_files_change_no_number(
         assert torch.allclose(whole[at], whole.sort(descending=True).values[: len(at)], atol=5e-6)
         listed = torch.tensor(dense["similarity"][row])[at]
         assert torch.allclose(listed, torch.tensor(similarities), atol=5e-6)
+
+
+@pytest.mark.parametrize(
+    "relevance",
+    [{}, {"top_k": 3, "candidates": 0}, {"top_k": 3}, {"relative_tau": 0.5}, {"kind": "uniform"}],
+)
+def test_few_receivers_get_what_they_get_among_all(
+    relevance: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected, _ = one_round("fedmosaic", None, tmp_path, (0, 9), relevance=relevance)
+    monkeypatch.setattr(weight_rows, "ENTRIES", 70)
+    due = ["c3", "c0", "c29", "c12"]
+    sections: dict[str, Any] = {"relevance": relevance}
+    if "candidates" not in relevance and "top_k" in relevance:
+        sections["server"] = {"dense_clients": 5}
+    found, record = one_round("fedmosaic", None, tmp_path, (0, 9), receivers=due, **sections)
+    for name in due:
+        for key, value in expected[name].tensors.items():
+            assert torch.allclose(found[name].tensors[key], value, rtol=1e-5, atol=5e-6), name
+    listed = {name for name, peers in zip(record["clients"], record["peers"], strict=True) if peers}
+    assert listed == set(due)
+    assert all(not message.tensors for name, message in found.items() if name not in due)
 
 
 def test_a_record_of_many_clients_lists_the_largest_weights(

@@ -1,8 +1,7 @@
 """Define a federated algorithm: one class with a client half and a server half, side by side.
 
 To add one, write a file with a subclass of :class:`Algorithm` and enter it in the table of
-``algorithms/registry.py``. The round loop, the trainer, checkpoints, evaluation, the wire format
-and the command line need no change.
+``algorithms/registry.py``. Nothing else needs a change.
 
     download(server, c) → [receive → train → upload] on client c → aggregate(server, updates)
 """
@@ -29,7 +28,6 @@ from fedmosaic.training.loop import FitReport, LocalTraining, Loss, StepHook, fi
 from fedmosaic.training.optimiser import ParameterGroup
 
 __all__ = ["Algorithm", "Client", "FitReport", "LocalTraining", "Loss", "Member", "Server", "fit"]
-
 
 WITHIN_MODELS = "adapters between clients of one model, nothing between different models"
 
@@ -115,6 +113,7 @@ class Server(Protocol):
         members: the clients, in roster order.
         state: tensors that the server keeps between rounds; in checkpoints.
         round: the current round, from 0.
+        receivers: the clients that may get a download after this round; None: all.
     """
 
     @property
@@ -125,6 +124,9 @@ class Server(Protocol):
 
     @property
     def round(self) -> int: ...
+
+    @property
+    def receivers(self) -> Sequence[str] | None: ...
 
     def record(self, name: str, value: Any) -> None:
         """Write a number, matrix or mapping of this round into the run folder."""

@@ -167,7 +167,7 @@ class FedMosaic(Algorithm):
             if member.name in updates:
                 self.take(server, member, updates[member.name])
         names = state.clients(BLOCKS)
-        if len(names) > self.scenario.server.dense_clients:
+        if len(names) > self.scenario.server.dense_clients or server.receivers is not None:
             self._mix_in_blocks(server, sorted(names), model_of)
             return
         similarities = similarity(state.matrix(SIGNATURES))
@@ -186,18 +186,19 @@ class FedMosaic(Algorithm):
     def _mix_in_blocks(
         self, server: Server, names: Sequence[str], model_of: Mapping[str, str]
     ) -> None:
-        """Do the same for many clients, without matrices [n, n]."""
+        """Do the same for many clients or for few receivers, without matrices [n, n]."""
         settings, state = self.scenario.relevance, server.state
         models = list(dict.fromkeys(model_of[name] for name in names))
         labels = torch.tensor([models.index(model_of[name]) for name in names])
         whole = partial(self.peer_weights, server)
+        most = None if server.receivers is None else len(server.receivers)
         with weights_in_blocks(settings, server, SIGNATURES, names, whole) as blocks:
 
             def of_blocks(found: WeightRows) -> WeightRows:
                 same, own = found.same(labels), found.own()
                 return replace(found, values=self.block_weights(found.values, same, own))
 
-            mix_rows(state, BLOCKS, MIXED_BLOCKS, names, map(of_blocks, blocks()))
+            mix_rows(state, BLOCKS, MIXED_BLOCKS, names, map(of_blocks, blocks()), most)
             for number, model in enumerate(models):
                 members = (labels == number).nonzero().flatten()
 
@@ -207,7 +208,7 @@ class FedMosaic(Algorithm):
 
                 layers, mixed = StateKey("layer", model), StateKey("mixed layer", model)
                 of_model = [names[place] for place in members.tolist()]
-                mix_rows(state, layers, mixed, of_model, map(of_layers, blocks()))
+                mix_rows(state, layers, mixed, of_model, map(of_layers, blocks()), most)
             count = settings.top_k or LISTED
             server.record("relevance", listed(names, blocks(), count))
 

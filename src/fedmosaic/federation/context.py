@@ -50,6 +50,7 @@ class ServerContext:
         members: the clients, in roster order.
         state: the clients' tensors as matrices, part of every checkpoint.
         round: number of the current round, from 0.
+        receivers: the clients that may get a download after this round; None: all.
         recorded: what the algorithm has recorded since the round began, by name.
     """
 
@@ -70,6 +71,7 @@ class ServerContext:
             Counter(member.architecture for member in self.members),
         )
         self.round = 0
+        self.receivers: Sequence[str] | None = None
         self.recorded: dict[str, Any] = {}
 
     def record(self, name: str, value: Any) -> None:

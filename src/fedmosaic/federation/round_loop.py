@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fedmosaic.algorithms import Message
 from fedmosaic.errors import CheckpointError, FedMosaicError
 from fedmosaic.federation.callbacks import Callback
 from fedmosaic.federation.client_store import note_trained
@@ -105,6 +106,8 @@ class RoundLoop:
         is_counted = number == self._counted_round
         counting: AbstractContextManager[Any] = counter if is_counted else nullcontext()
         self.server.round, self.server.recorded = number, {}
+        if self.settings.scenario.cohort is not None:
+            self.server.receivers = self.participants(number + 1)
 
         # 1. Choose who trains and who evaluates.
         training = self.participants(number)
@@ -183,8 +186,12 @@ class RoundLoop:
     def _downloads(
         self, instructions: Mapping[str, Instructions], counting: AbstractContextManager[Any]
     ) -> Downloads:
+        received = self.settings.scenario.cohort is None
+
         def make(name: str) -> bytes:
-            return pack(self.algorithm.download(self.server, self.members[name]))
+            if received or instructions[name].train:
+                return pack(self.algorithm.download(self.server, self.members[name]))
+            return pack(Message())  # the algorithm has mixed for those alone that train
 
         return Downloads(make, instructions, counting)
 

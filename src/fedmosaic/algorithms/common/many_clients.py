@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -61,12 +61,16 @@ def weights_in_blocks(
         whole: returns all weights at once; for the controls of ``relevance.kind``.
     """
     signatures, n = StoredSignatures(server.state, key, names), len(names)
+    if server.receivers is not None and settings.kind == "rela" and settings.relative_tau is None:
+        rows = [_rows_of_receivers(settings, signatures, names, server.receivers)]
+        yield lambda: iter(rows)
+        return
     if _by_sketches(settings, n):
         assert settings.top_k is not None
         count = settings.candidates or max(CANDIDATES, 4 * settings.top_k)
         found = nearest_peers(signatures, settings.top_k, max(count, settings.top_k))
-        rows = top_k_rows(found, settings.top_k, settings.tau)
-        yield lambda: iter(rows)
+        largest = top_k_rows(found, settings.top_k, settings.tau)
+        yield lambda: _received(largest, names, server)
         return
     with _similarities(signatures, server.state) as (similar, present):
         if settings.kind == "rela":
@@ -86,7 +90,39 @@ def weights_in_blocks(
             def weights(part: range) -> tuple[Tensor, Tensor]:
                 return all_weights[part.start : part.stop], similar(part)
 
-        yield lambda: in_blocks(n, weights)
+        yield lambda: _received(in_blocks(n, weights), names, server)
+
+
+def _received(
+    blocks: Iterable[WeightRows], names: Sequence[str], server: Server
+) -> Iterator[WeightRows]:
+    """Yield the rows of the clients that receive next."""
+    if server.receivers is None:
+        yield from blocks
+        return
+    due = torch.tensor([name in set(server.receivers) for name in names])
+    for block in blocks:
+        yield block.of(due[block.rows])
+
+
+def _rows_of_receivers(
+    settings: RelevanceSettings,
+    signatures: StoredSignatures,
+    names: Sequence[str],
+    receivers: Sequence[str],
+) -> WeightRows:
+    """Return the weights of a few clients for all others."""
+    place = {name: number for number, name in enumerate(names)}
+    rows = torch.tensor([place[name] for name in sorted(receivers) if name in place])
+    scaled, n = scaled_signatures(signatures), signatures.count
+    similar, own = torch.zeros(len(rows), n), rows[:, None] == torch.arange(n)
+    for unit in scaled.columns():
+        similar.addmm_(unit[rows], unit.T)
+    similar.clamp_(-1.0, 1.0)
+    similar[own] = scaled.present[rows].float()
+    missing = ~scaled.present
+    weights = weights_of_rows(similar, own, missing, missing[rows], settings.tau, settings.top_k)
+    return WeightRows(rows, None, weights, similar)
 
 
 def _by_sketches(settings: RelevanceSettings, n: int) -> bool:

@@ -53,6 +53,11 @@ class WeightRows:
         theirs = labels if self.peers is None else labels[self.peers]
         return labels[self.rows].unsqueeze(1) == theirs
 
+    def of(self, chosen: Tensor) -> WeightRows:
+        """Return some of the rows; ``chosen`` is [b] bool."""
+        peers = None if self.peers is None else self.peers[chosen]
+        return WeightRows(self.rows[chosen], peers, self.values[chosen], self.similarity[chosen])
+
     def among(self, members: Tensor, count: int) -> WeightRows:
         """Return the rows and peers of some clients only, by their places among these.
 
@@ -62,15 +67,11 @@ class WeightRows:
         """
         place = torch.full((count,), -1)
         place[members] = torch.arange(len(members))
-        chosen = place[self.rows] >= 0
-        rows, values, similarity = (
-            place[self.rows[chosen]],
-            self.values[chosen],
-            self.similarity[chosen],
-        )
-        if self.peers is None:
+        own = self.of(place[self.rows] >= 0)
+        rows, values, similarity = place[own.rows], own.values, own.similarity
+        if own.peers is None:
             return WeightRows(rows, None, values[:, members], similarity[:, members])
-        return WeightRows(rows, place[self.peers[chosen]].clamp_min(0), values, similarity)
+        return WeightRows(rows, place[own.peers].clamp_min(0), values, similarity)
 
     def product(self, values: Tensor) -> Tensor:
         """Return the weighted sums of the peers' values [n, c]: [b, c]."""
@@ -90,6 +91,7 @@ def mix_rows(
     target: StateKey,
     names: Sequence[str],
     blocks: Iterable[WeightRows],
+    count: int | None = None,
 ) -> None:
     """Store the weighted sums of the clients' rows, computed in blocks of columns.
 
@@ -99,8 +101,9 @@ def mix_rows(
         target: the key of the sums, one row for each client; earlier ones are replaced.
         names: the clients in the order of places.
         blocks: the weights.
+        count: most clients that have weights; None: all.
     """
-    rows = state.new_rows(target, source, len(names))
+    rows = state.new_rows(target, source, len(names) if count is None else min(count, len(names)))
     values = state.values(source)
     for block in blocks:
         receivers = [names[place] for place in block.rows.tolist()]
