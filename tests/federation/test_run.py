@@ -219,8 +219,18 @@ def test_partial_participation_is_seeded(tiny: Path, tmp_path: Path) -> None:
     rounds = [line["clients"] for line in numbers(run.folder) if line["kind"] == "round"]
     assert all(len(clients) == 2 for clients in rounds)
     assert len({tuple(clients) for clients in rounds}) > 1
-    repeated = start(tiny, tmp_path / "again", overrides=["cohort=2"])
+    repeated = start(tiny, tmp_path / "again", overrides=["participation=0.5"])
     assert files(repeated.folder) == files(run.folder)
+
+
+def test_a_cohort_learns_what_the_same_share_of_clients_does(tiny: Path, tmp_path: Path) -> None:
+    found: list[list[Any]] = []
+    for name, setting in (("share", "participation=0.5"), ("cohort", "cohort=2")):
+        run = start(tiny, tmp_path / name, overrides=[setting])
+        lines = [line for line in numbers(run.folder) if line["kind"] == "client"]
+        found.append([(line["round"], line["client"], line.get("steps")) for line in lines])
+        found.append([line["loss"] for line in lines if line.get("steps")])
+    assert found[0] == found[2] and found[1] == pytest.approx(found[3], abs=1e-5)
 
 
 def test_only_participants_are_evaluated(tiny: Path, tmp_path: Path) -> None:
