@@ -1,6 +1,7 @@
 """Compare the fast evaluation of a scenario's clients with the plain one: time and choices.
 
   python -m benchmarks.cost.evaluation_time [--pairs 5] [--threads 1] [--scenario reference/hetero]
+  python -m benchmarks.cost.evaluation_time --against ../before
 
 One client of each architecture is evaluated on the tasks of all clients, as in a round of the
 scenario: ``evaluation.fast`` on against off. The adapters and gates of the clients are random, as
@@ -11,8 +12,9 @@ The machine may be busy with other work. Evaluations therefore alternate (plain,
 …), and the result is the median of the ratios of neighbours: of wall time, and of processor time,
 which waiting for a core does not change. The scores and choices of both kinds must be equal; the
 largest difference of an option's log-likelihood from that of the first option is reported. A
-scenario whose models are not installed is left out. Writes results/evaluation_time.json; the exit
-status is 1 if a target is missed or a choice differs.
+scenario whose models are not installed is left out. With ``--against``, the evaluation by another
+version in that folder is measured in the same turns, and the targets are those of the ratio to it.
+Writes results/evaluation_time.json; the exit status is 1 if a target is missed or a choice differs.
 """
 
 from __future__ import annotations
@@ -21,8 +23,11 @@ import json
 import os
 import platform
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -39,6 +44,7 @@ from fedmosaic.errors import FedMosaicError
 from fedmosaic.evaluation import Record, likelihood
 from fedmosaic.federation.client import LocalClient
 from fedmosaic.federation.instructions import Instructions
+from fedmosaic.federation.resources import hold_freed_memory
 from fedmosaic.federation.runtime import Runtime
 from fedmosaic.seeding import generator
 
@@ -106,47 +112,94 @@ def compare_scores(plain: LocalClient, fast: LocalClient) -> dict[str, Any]:
     }
 
 
+class Before:
+    """Evaluate with another version, in a process of its own.
+
+    Args:
+        tree: a checkout of that version.
+        scenario: the scenario.
+    """
+
+    def __init__(self, tree: Path, scenario: str) -> None:
+        program = Path(__file__).with_name("evaluation_before.py").read_text()
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-c", program],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(tree / "src")},
+            text=True,
+        )
+        self._write(scenario)
+        self._write(str(torch.get_num_threads()))
+
+    def evaluate(self, model: str) -> tuple[float, float]:
+        """Return wall time and processor time of one evaluation in seconds."""
+        self._write(model)
+        assert self.process.stdout is not None
+        wall, processor = json.loads(self.process.stdout.readline())
+        return wall, processor
+
+    def _write(self, line: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{line}\n")
+        self.process.stdin.flush()
+
+
 def same_values(one: Sequence[Record], other: Sequence[Record]) -> bool:
     """Return whether two evaluations have the same scores."""
     return [(r.task, r.value, r.n) for r in one] == [(r.task, r.value, r.n) for r in other]
 
 
-def compare(scenario: str, pairs: int) -> dict[str, Any]:
-    """Alternate plain and fast evaluations of one client of each architecture."""
+def compare(scenario: str, pairs: int, tree: Path | None) -> dict[str, Any]:
+    """Alternate evaluations of one client of each architecture: plain, fast and those of a tree."""
     plain, fast = clients_of(scenario, False), clients_of(scenario, True)
+    other = Before(tree, scenario) if tree else None
+    against = "before" if other else "plain"
     rows: dict[str, Any] = {}
     for model in plain:
         likelihoods = compare_scores(plain[model], fast[model])
-        times: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
+        times: dict[str, list[tuple[float, float]]] = {"plain": [], "fast": [], "before": []}
         equal = True
+        if other:
+            other.evaluate(model)  # reads the items
         for pair in range(pairs):
             found = {}
-            for kind in (False, True) if pair % 2 else (True, False):
-                *seconds, found[kind] = evaluate((fast if kind else plain)[model])
+            for kind in ("plain", "fast") if pair % 2 else ("fast", "plain"):
+                *seconds, found[kind] = evaluate((fast if kind == "fast" else plain)[model])
                 times[kind].append((seconds[0], seconds[1]))
-            equal = equal and same_values(found[False], found[True])
+            if other:
+                times["before"].append(other.evaluate(model))
+            equal = equal and same_values(found["plain"], found["fast"])
         rows[model] = {
             name: {
-                "times_as_fast": round(
-                    statistics.median(
-                        a[which] / b[which] for a, b in zip(times[False], times[True], strict=True)
-                    ),
-                    2,
-                ),
-                "seconds_plain": round(statistics.median(t[which] for t in times[False]), 3),
-                "seconds_fast": round(statistics.median(t[which] for t in times[True]), 3),
+                "times_as_fast": median_ratio(times, against, which),
+                "times_as_fast_as_plain": median_ratio(times, "plain", which),
+                **{
+                    f"seconds_{kind}": round(statistics.median(t[which] for t in values), 3)
+                    for kind, values in times.items()
+                    if values
+                },
             }
             for which, name in enumerate(("wall", "processor"))
         } | {"same_scores": equal, "likelihoods": likelihoods}
         print(scenario, model, json.dumps(rows[model]), flush=True)
-    return {"target": TARGETS.get(scenario), "overall": overall(rows), "models": rows}
+    target = {"target": TARGETS.get(scenario), "against": against}
+    return {**target, "overall": overall(rows, against), "models": rows}
 
 
-def overall(rows: dict[str, Any]) -> dict[str, float]:
+def median_ratio(
+    times: Mapping[str, Sequence[tuple[float, float]]], against: str, which: int
+) -> float:
+    """Return the median over the turns of how many times as fast as another kind ``fast`` is."""
+    turns = zip(times[against], times["fast"], strict=True)
+    return round(statistics.median(a[which] / b[which] for a, b in turns), 2)
+
+
+def overall(rows: dict[str, Any], against: str) -> dict[str, float]:
     """Return how many times as fast a client of each architecture is, taken together."""
     return {
         name: round(
-            sum(row[name]["seconds_plain"] for row in rows.values())
+            sum(row[name][f"seconds_{against}"] for row in rows.values())
             / sum(row[name]["seconds_fast"] for row in rows.values()),
             2,
         )
@@ -168,17 +221,20 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=5, help="default: %(default)s")
     parser.add_argument("--threads", type=int, default=1, help="default: %(default)s")
     parser.add_argument("--scenario", nargs="+", default=list(TARGETS), help="default: %(default)s")
+    parser.add_argument("--against", type=Path, help="folder with another version's checkout")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    hold_freed_memory()  # as a run does
     rows: dict[str, Any] = {}
     for scenario in options.scenario:
         try:
-            rows[scenario] = compare(scenario, options.pairs)
+            rows[scenario] = compare(scenario, options.pairs, options.against)
         except FedMosaicError as error:
             print(f"{scenario} is left out: {error}")
     result = {
         "command": f"python -m benchmarks.cost.evaluation_time --pairs {options.pairs} "
-        f"--threads {options.threads} --scenario {' '.join(rows)}",
+        f"--threads {options.threads} --scenario {' '.join(rows)}"
+        + (" --against FOLDER" if options.against else ""),
         "seeds": [0],
         "versions": {
             "python": platform.python_version(),

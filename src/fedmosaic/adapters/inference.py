@@ -9,7 +9,7 @@ model itself, its numbers in training and its other adapters stay as they are.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -46,11 +46,12 @@ def merged_weights(model: nn.Module, memory: int = MEMORY, fuse: bool = False) -
     """
     room = _Room(memory)
     replaced: list[nn.Module] = []
+    modules = list(model.modules())
     try:
-        for whole, forward in _fused(model, room) if fuse else ():
+        for whole, forward in _fused(modules, room) if fuse else ():
             whole.forward = forward
             replaced.append(whole)
-        for layer, weights in _layers(model):
+        for layer, weights in _layers(modules):
             if "forward" not in layer.__dict__:  # else accelerate moves its weights in and out
                 layer.forward = _MergedForward(layer.forward, weights, room)
                 replaced.append(layer)
@@ -117,7 +118,7 @@ _valid: weakref.WeakKeyDictionary[nn.Module, SharedInputs] = weakref.WeakKeyDict
 """What layers of each model share; it is known there whether fused layers give their numbers."""
 
 
-def _fused(model: nn.Module, room: _Room) -> list[tuple[nn.Module, FusedLayer]]:
+def _fused(modules: Sequence[nn.Module], room: _Room) -> list[tuple[nn.Module, FusedLayer]]:
     """Return the decoder layers that may be fused, each with its new ``forward``."""
 
     def weights(module: nn.Module) -> Weights | None:
@@ -125,16 +126,17 @@ def _fused(model: nn.Module, room: _Room) -> list[tuple[nn.Module, FusedLayer]]:
             return merged(module)
         return (module.weight, module.bias) if type(module) is nn.Linear else None
 
-    found = [module for module in model.modules() if fusable(module)]
+    found = [module for module in modules if fusable(module)]
     if not found:
         return []
     shared = _valid.setdefault(found[0], SharedInputs())
     return [(layer, FusedLayer(layer, weights, room.take, shared)) for layer in found]
 
 
-def _layers(model: nn.Module) -> Iterator[tuple[nn.Module, Callable[[], Weights | None]]]:
+def _layers(
+    modules: Sequence[nn.Module],
+) -> Iterator[tuple[nn.Module, Callable[[], Weights | None]]]:
     """Yield the layers that may compute with a fixed weight, and how to get it."""
-    modules = list(model.modules())
     adapted = [module for module in modules if isinstance(module, AdaptedLinear)]
     inside = {id(layer.base_layer) for layer in adapted}
     for layer in adapted:
@@ -155,9 +157,10 @@ def merged(layer: AdaptedLinear) -> Weights | None:
     ):
         return None
     base = layer.get_base_layer()
-    weight, bias = base.weight.detach().clone(), _detached(base.bias)
-    for name, factor in layer.coefficients(names).items():
-        weight.add_(layer.get_delta_weight(name), alpha=factor)
+    weight, bias = base.weight.detach(), _detached(base.bias)
+    factors = layer.coefficients(names)
+    weight = weight + layer.weighted_delta(factors) if factors else weight.clone()
+    for name, factor in factors.items():
         change = layer.get_delta_bias(name)
         if change is not None:
             bias = factor * change if bias is None else bias + factor * change

@@ -11,7 +11,7 @@ layer, Co-LoRA and ordinary LoRA.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -108,6 +108,10 @@ class AdaptedLinear(MergeableLinear):
 
     def delta(self, x: Tensor, name: str) -> Tensor:
         """Compute the change of output by one adapter in plain operations (the reference)."""
+        raise NotImplementedError
+
+    def weighted_delta(self, factors: Mapping[str, float]) -> Tensor:
+        """Return the sum of the adapters' changes of the weight, each times its factor."""
         raise NotImplementedError
 
     def one_pass(self, x: Tensor, names: list[str], linear: nn.Module | None = None) -> Tensor:

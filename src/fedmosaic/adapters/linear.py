@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from peft.tuners._buffer_dict import BufferDict
 from torch import Tensor, nn
@@ -121,6 +123,16 @@ class CoLoraLinear(AdaptedLinear):
         delta: Tensor = self.colora_scaling[adapter] * (b @ p.to(a.dtype) @ a)
         return delta
 
+    def weighted_delta(self, factors: Mapping[str, float]) -> Tensor:
+        """Return the sum of ``f s B P A`` over adapters with their factors f: B (sum f s P) A."""
+        each = (
+            self.colora_P[name].detach() * (f * self.colora_scaling[name])
+            for name, f in factors.items()
+        )
+        a, b = self._shared(self.colora_P[next(iter(factors))].dtype)
+        delta: Tensor = b @ sum(each) @ a
+        return delta
+
     def get_delta_bias(self, adapter: str) -> Tensor | None:
         """Return ``s B Q``; None for an adapter without Q."""
         if adapter not in self.colora_Q:
@@ -183,3 +195,12 @@ class LoraLinear(AdaptedLinear):
         dtype = merge_dtype(a.dtype)
         delta: Tensor = self.colora_scaling[adapter] * (b.to(dtype) @ a.to(dtype))
         return delta
+
+    def weighted_delta(self, factors: Mapping[str, float]) -> Tensor:
+        """Return the sum of ``f s B A`` over adapters with their factors f, as one product."""
+        a = [self.colora_A[name].detach() for name in factors]
+        b = [
+            self.colora_B[name].detach() * (factor * self.colora_scaling[name])
+            for name, factor in factors.items()
+        ]
+        return torch.cat(b, dim=1) @ torch.cat(a)
