@@ -126,6 +126,17 @@ def test_few_receivers_get_what_they_get_among_all(
     assert all(not message.tensors for name, message in found.items() if name not in due)
 
 
+@pytest.mark.parametrize("relevance", [{}, {"relative_tau": 0.5}])
+def test_receivers_of_whom_nothing_is_known_yet_get_nothing(
+    relevance: dict[str, Any], tmp_path: Path
+) -> None:
+    found, record = one_round(
+        "fedmosaic", None, tmp_path, receivers=["newcomer"], relevance=relevance
+    )
+    assert not any(message.tensors for message in found.values())
+    assert not any(record["peers"])
+
+
 def test_a_record_of_many_clients_lists_the_largest_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -113,7 +113,8 @@ def _rows_of_receivers(
 ) -> WeightRows:
     """Return the weights of a few clients for all others."""
     place = {name: number for number, name in enumerate(names)}
-    rows = torch.tensor([place[name] for name in sorted(receivers) if name in place])
+    found = [place[name] for name in sorted(receivers) if name in place]
+    rows = torch.tensor(found, dtype=torch.long)
     scaled, n = scaled_signatures(signatures), signatures.count
     similar, own = torch.zeros(len(rows), n), rows[:, None] == torch.arange(n)
     for unit in scaled.columns():
