@@ -47,10 +47,9 @@ from benchmarks.common.paths import read_result, write_result
 from benchmarks.peers.prepare import MODELS, Prepared, prepare
 from benchmarks.peers.process_tree import measure
 from benchmarks.peers.programs import PROGRAMS, Program, environment, lines_of_code, missing
-from benchmarks.peers.tables import page, write_tables
+from benchmarks.peers.tables import LARGEST_DIFFERENCE, page, write_tables
 
 FIGURES = ("wall", "processor", "rss", "pss", "round", "rest")
-LARGEST_DIFFERENCE = 1e-2  # of weights, relative; rounding grows over the steps of AdamW
 
 
 def run_program(program: Program, prepared: Prepared, out: Path) -> dict[str, Any]:
