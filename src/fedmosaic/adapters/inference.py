@@ -115,7 +115,7 @@ class _MergedForward:
 
 
 _valid: weakref.WeakKeyDictionary[nn.Module, SharedInputs] = weakref.WeakKeyDictionary()
-"""What layers of each model share; it is known there whether fused layers give their numbers."""
+"""For each model what its fused layers share, and whether they give the numbers of its own."""
 
 
 def _fused(modules: Sequence[nn.Module], room: _Room) -> list[tuple[nn.Module, FusedLayer]]:
