@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def seed_for(*parts: int | str) -> int:
     """Return a 63-bit seed that depends on every part and on their order, on any machine."""
-    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
+    text = "\x1f".join([f"{type(part).__name__}:{part}" for part in parts])
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 

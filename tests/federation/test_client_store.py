@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,6 +96,17 @@ def test_only_clients_that_trained_have_files(store: ClientStore, tmp_path: Path
         assert all(torch.equal(second._adapters[key], value) for key, value in adapters.items())
     # d begins with what the algorithm keeps for every untrained client of its architecture.
     assert torch.equal(store["d"].state["losses"], store["a"].state["losses"])
+
+
+def test_a_client_that_leaves_memory_takes_its_tensors_along(store: ClientStore) -> None:
+    train(store, "a")
+    left, adapters = store["a"], weakref.ref(next(iter(store["a"]._adapters.values())))
+    gc.disable()  # the client itself stays until Python searches for garbage
+    try:
+        train(store, "b")
+        assert left not in store._present.values() and adapters() is None
+    finally:
+        gc.enable()
 
 
 def test_a_store_that_nobody_clears_leaves_no_files(tiny: Path, tmp_path: Path) -> None:

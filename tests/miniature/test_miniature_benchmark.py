@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import time
+import zlib
 from collections import Counter, defaultdict
 from dataclasses import astuple
 
@@ -15,7 +16,7 @@ import pytest
 
 from fedmosaic.errors import DataError
 from fedmosaic.miniature.benchmark import public
-from fedmosaic.miniature.benchmark.families import Draw, TaskItem, split_of
+from fedmosaic.miniature.benchmark.families import SPLITS, Draw, TaskItem, split_of
 from fedmosaic.miniature.benchmark.load import (
     find_recipe,
     load_task,
@@ -169,6 +170,13 @@ def test_examples_are_those_of_the_published_runs() -> None:
         for item in items(name, split, 5, seed=1)
     ]
     assert hashlib.sha256(repr(content).encode()).hexdigest()[:16] == "258da13a6717cf6e"
+
+
+def test_a_picture_is_in_the_split_that_the_words_of_its_things_give() -> None:
+    for item in items("wardrobe-0", "train", 20) + items("outfit-0", "train", 20):
+        for scene in item.scenes:
+            digits = zlib.crc32(repr(scene.things).encode())
+            assert split_of(scene.things) == SPLITS[digits % len(SPLITS)] == "train"
 
 
 def test_seed_draws_other_examples_of_the_same_knowledge() -> None:

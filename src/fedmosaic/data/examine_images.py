@@ -31,6 +31,8 @@ def find_faults(
         for image in images:
             if isinstance(image.source, Path | StoredImage):
                 by_source.setdefault(image.source, []).append(image)
+    if not by_source:
+        return {}
     faults = {}
     done = 0
     with ExaminedFiles() as cache, ThreadPoolExecutor(os.cpu_count() or 1) as threads:

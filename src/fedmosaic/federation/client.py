@@ -194,6 +194,13 @@ class LocalClient:
         """Train on another stream from now on, with Adam's moments from zero."""
         self.stream, self._moments = stream, {}
 
+    def release(self) -> None:
+        """Let go of all tensors; the client is used no more.
+
+        It and its context refer to each other, so they stay until Python searches for garbage.
+        """
+        self._adapters, self._moments, self.state = {}, {}, {}
+
     def _evaluate(
         self, instructions: Instructions, stage: Literal["before", "after"]
     ) -> list[Record]:

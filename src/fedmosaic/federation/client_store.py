@@ -110,7 +110,7 @@ class ClientStore(Mapping[str, LocalClient]):
         while self.limit is not None and len(self._present) > self.limit:
             name = next(iter(self._present))
             self._write(name)
-            del self._present[name]
+            self._present.pop(name).release()
 
     # --- files --------------------------------------------------------------------------------
     def _file(self, name: str) -> Path:

@@ -25,7 +25,7 @@ from fedmosaic.data.digests import (
 )
 from fedmosaic.data.example import Example
 from fedmosaic.errors import CheckpointError
-from fedmosaic.federation.measure import measured_tasks
+from fedmosaic.federation.measure import measured_tasks, most_items
 from fedmosaic.federation.runtime import Runtime
 from fedmosaic.packing import pack, unpack
 
@@ -103,12 +103,11 @@ class DataRecord:
 
 
 def _sets(runtime: Runtime) -> Iterator[tuple[str, ItemDigests | None]]:
-    scenario, sizes = runtime.scenario, runtime.scenario.evaluation
+    scenario = runtime.scenario
     trained = {spec.name: spec for client in scenario.clients for spec in client.tasks}
     measuring = scenario.clients[:1] if scenario.evaluation.others else scenario.clients
     measured = {s.name: s for client in measuring for s in measured_tasks(scenario, client)}
-    limits = (sizes.items, sizes.last_items)
-    most = None if None in limits else max(limit for limit in limits if limit is not None)
+    most = most_items(scenario)
     for name, spec in {**trained, **measured}.items():
         train: Sequence[Example] = runtime.task(spec).train if name in trained else ()
         test: Sequence[Example] = runtime.test_set(spec, most) if name in measured else ()

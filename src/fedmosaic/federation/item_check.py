@@ -6,7 +6,9 @@ from collections.abc import Iterable, Sequence
 
 from fedmosaic.config import ClientSpec, TaskSpec
 from fedmosaic.data.check import location
+from fedmosaic.data.example import Example
 from fedmosaic.errors import FedMosaicError
+from fedmosaic.federation.measure import most_items
 from fedmosaic.federation.runtime import Runtime
 from fedmosaic.models.item_check import first_refusal
 
@@ -52,8 +54,7 @@ def check_items(
 
 def refusal(runtime: Runtime, model: str, task: TaskSpec, split: str) -> FedMosaicError | None:
     """Return why a model cannot take a task's ``train`` or ``test`` items; None if it can."""
-    found = runtime.task(task)
-    examples = found.train if split == "train" else found.test
+    examples = _examples(runtime, task, split)
 
     def search() -> FedMosaicError | None:
         refused = first_refusal(runtime.backbone(model), examples)
@@ -65,6 +66,19 @@ def refusal(runtime: Runtime, model: str, task: TaskSpec, split: str) -> FedMosa
     key = f"refusal {runtime.architecture(model)} {task.name} {split}"
     error: FedMosaicError | None = runtime.cached(key, search)
     return error
+
+
+def _examples(runtime: Runtime, task: TaskSpec, split: str) -> Sequence[Example]:
+    """Return the items of a task to check: those of its files, and of others those that are used.
+
+    Items that are made on access take longer to make than to check.
+    """
+    found = runtime.task(task)
+    if split == "train":
+        return found.train
+    if isinstance(found.test, list | tuple):
+        return found.test
+    return runtime.test_set(task, most_items(runtime.scenario))
 
 
 def _check_public(runtime: Runtime, client: ClientSpec) -> None:

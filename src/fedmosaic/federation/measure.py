@@ -130,6 +130,12 @@ def _batch_tokens(backbone: Backbone) -> int:
     return CPU_TOKENS if backbone.device.type == "cpu" else DEVICE_TOKENS
 
 
+def most_items(scenario: Scenario) -> int | None:
+    """Return the most test items of a task that any round uses; None for all."""
+    items, last = scenario.evaluation.items, scenario.evaluation.last_items
+    return None if items is None or last is None else max(items, last)
+
+
 def _items(
     scenario: Scenario, client: ClientSpec, spec: TaskSpec, instructions: Instructions
 ) -> int | None:

@@ -21,6 +21,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal, TypeVar
 
 from fedmosaic.miniature.world.scene import SHAPES, Scene, Thing
@@ -36,6 +37,9 @@ They are chosen so that local training neither fails nor solves a task.
 
 MIDDLE = 4
 """The cell in the middle of a picture, for things that are to be compared."""
+
+Shift = tuple[int, int]
+"""Pixels to the right and down."""
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
@@ -109,7 +113,7 @@ class Draw:
 
     def sample(self, values: Sequence[T], count: int) -> list[T]:
         """Return ``count`` different ones of ``values`` in random order."""
-        return [values[int(k)] for k in self._rng.permutation(len(values))[:count]]
+        return [values[k] for k in self._rng.permutation(len(values)).tolist()[:count]]
 
     def other(self, values: Sequence[T], *excluded: T) -> T:
         """Return one of ``values`` that is none of ``excluded``."""
@@ -127,10 +131,8 @@ class Draw:
                 differ.
         """
         passes, position = divmod(self.index, len(values))
-        order = rng("miniature-order", self.task, self.split, self.seed, key, passes).permutation(
-            len(values)
-        )
-        return values[int(order[position])]
+        place = _pass_order(self.task, self.split, self.seed, key, passes, len(values))[position]
+        return values[place]
 
     def options(self, answer: str, values: Sequence[str], count: int = 3) -> tuple[str, ...]:
         """Return ``answer`` and ``count - 1`` others of ``values``, in random order.
@@ -146,18 +148,16 @@ class Draw:
 
         ``make`` is called until the content belongs to this draw's split.
         """
+        # Most drawn pictures belong to other splits, so only those that are used are built.
         for _ in range(500):
-            things = tuple(
-                thing
-                if thing.cell is None or thing.kind == "texture"
-                else replace(
-                    thing, shift=(int(self._rng.integers(-2, 3)), int(self._rng.integers(-2, 3)))
-                )
-                for thing in make()
-            )
-            if split_of(things) == self.split:
-                return Scene(things, seed=int(self._rng.integers(2**31)))
+            things = make()
+            shifts = [None if stays(thing) else self._shift() for thing in things]
+            if split_of(things, shifts) == self.split:
+                return Scene(shifted(things, shifts), seed=int(self._rng.integers(2**31)))
         raise AssertionError(f"{self.task}: too few different pictures to keep the splits apart")
+
+    def _shift(self) -> Shift:
+        return int(self._rng.integers(-2, 3)), int(self._rng.integers(-2, 3))
 
     def one_shape(
         self, shape: str | None = None, color: str | None = None, cell: int | None = None
@@ -193,14 +193,47 @@ class Draw:
         return self.scene(make)
 
 
-def split_of(things: tuple[Thing, ...]) -> Split:
+@lru_cache(maxsize=256)
+def _pass_order(
+    task: str, split: Split, seed: int, key: str, number: int, count: int
+) -> tuple[int, ...]:
+    """Return the order of ``count`` values in one pass of :meth:`Draw.balanced`."""
+    drawn = rng("miniature-order", task, split, seed, key, number).permutation(count)
+    return tuple(drawn.tolist())
+
+
+def stays(thing: Thing) -> bool:
+    """Return whether a thing is never shifted: a texture, or one that covers the picture."""
+    return thing.cell is None or thing.kind == "texture"
+
+
+def shifted(things: Sequence[Thing], shifts: Sequence[Shift | None]) -> tuple[Thing, ...]:
+    """Return the things, each with its shift; None leaves it as it is."""
+    return tuple(
+        thing if shift is None else replace(thing, shift=shift)
+        for thing, shift in zip(things, shifts, strict=True)
+    )
+
+
+def split_of(things: Sequence[Thing], shifts: Sequence[Shift | None] = ()) -> Split:
     """Return the only split in which a picture of exactly these things may appear.
 
     The cells and shifts of the things count, too.
+
+    Args:
+        things: the things.
+        shifts: the shift of each; None: that of the thing. Default: those of the things.
     """
-    # The repr has the names of the class and its fields: renaming one moves pictures between
-    # splits, and published runs depend on where they are.
-    return SPLITS[zlib.crc32(repr(things).encode()) % len(SPLITS)]
+    # These are the words of a tuple of things, as Python writes it. The names of the class and its
+    # fields count: other words move pictures between splits, and published runs depend on where
+    # they are.
+    texts = [
+        f"Thing(kind={t.kind!r}, value={t.value!r}, color={t.color!r}, size={t.size!r}, "
+        f"cell={t.cell!r}, fill={t.fill!r}, shift={t.shift if shift is None else shift!r})"
+        for t, shift in zip(things, shifts or [None] * len(things), strict=True)
+    ]
+    words = f"({texts[0]},)" if len(texts) == 1 else f"({', '.join(texts)})"
+    return SPLITS[zlib.crc32(words.encode()) % len(SPLITS)]
 
 
 def style_on(base: str, background: tuple[int, int, int]) -> RenderStyle:
