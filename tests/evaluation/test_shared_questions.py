@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from fedmosaic.adapters.inference import merged_weights
 from fedmosaic.data import Example, Image, Turn, load_task
 from fedmosaic.evaluation import shared_check
 from fedmosaic.evaluation.likelihood import Questions, choose_by_likelihood
 from fedmosaic.evaluation.shared_questions import SharedQuestions
 from fedmosaic.evaluation.token_tree import plan_rows
+from fedmosaic.models import packed
 from fedmosaic.models.backbone import Backbone
 
 LONG = "something that nobody would call a short answer, not even on a good day"
@@ -131,4 +133,19 @@ def test_rows_are_even_and_compute_each_token_once() -> None:
 def test_the_head_of_an_adapted_model_is_given_back(backbone: Backbone, always: None) -> None:
     head = backbone.lm_head
     choose_by_likelihood(backbone, backbone.model, questions()[2:3], 4, "sum")
+    assert "forward" not in vars(head) and not head._forward_pre_hooks
+
+
+def test_of_a_packed_head_only_the_options_are_computed(
+    backbone: Backbone, always: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packed, "_suitable_processor", lambda: packed.HAS_OPS)
+    head, single = backbone.lm_head, [questions()[2]]
+    choose_by_likelihood(backbone, backbone.model, single, 4, "sum")  # tries the model on texts
+    with merged_weights(backbone.model):
+        product = vars(head)["forward"]
+        assert choose_by_likelihood(backbone, backbone.model, single, 4, "sum")
+        assert vars(head)["forward"] is product and product.product is None
+        choose_by_likelihood(backbone, backbone.model, questions()[:1], 4, "sum")
+        assert vars(head)["forward"] is product and (product.product is not None) == packed.HAS_OPS
     assert "forward" not in vars(head) and not head._forward_pre_hooks

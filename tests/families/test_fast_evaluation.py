@@ -79,7 +79,7 @@ def test_a_family_whose_numbers_differ_says_so_and_shares_nothing(
     monkeypatch.setattr(shared_check, "_found", {})
     scored: Any = shared_check._scored_as_trees
     monkeypatch.setattr(
-        shared_check, "_scored_as_trees", lambda *given: [x + 1e-3 for x in scored(*given)]
+        shared_check, "_scored_as_trees", lambda *given: [x + 1e-2 for x in scored(*given)]
     )
     backbone = load("llava_llama")
     examples = [one for one in questions(backbone) if bool(one.images) == images]

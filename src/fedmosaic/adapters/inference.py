@@ -12,7 +12,6 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,11 +20,17 @@ from fedmosaic.adapters.layer import AdaptedLinear
 from fedmosaic.models.fused_inputs import SharedInputs
 from fedmosaic.models.fused_layer import FusedLayer, fusable
 from fedmosaic.models.packed import FrozenProduct, pays
+from fedmosaic.models.product_forward import ProductForward
+from fedmosaic.models.stored_products import stored_product
 
 MEMORY = 2 << 30
 """Bytes of merged and packed weights that a model may have at a time; further layers stay plain."""
 
 Weights = tuple[Tensor, Tensor | None]
+Take = Callable[[int], bool]
+"""Function that takes so many bytes of memory; False where they are not left."""
+Make = Callable[[Take], FrozenProduct | None]
+"""Function that makes the product of a layer; None where it has no fixed weights."""
 
 
 @contextmanager
@@ -36,7 +41,9 @@ def merged_weights(model: nn.Module, memory: int = MEMORY, fuse: bool = False) -
     may change them inside the block: no training, no other active adapters. A layer stays as it is
     where its output is no fixed linear function in float32: with an input-dependent gate, a
     quantised or bfloat16 base, dropout, or hooks on its base layer. Frozen linear layers without
-    an adapter of ours are only packed. Results differ from the plain ones in their last bits.
+    an adapter of ours are only packed, and stay so for the next block
+    (:mod:`fedmosaic.models.stored_products`). Results differ from the plain ones in their last
+    bits.
 
     Args:
         model: A model with or without adapters.
@@ -51,9 +58,10 @@ def merged_weights(model: nn.Module, memory: int = MEMORY, fuse: bool = False) -
         for whole, forward in _fused(modules, room) if fuse else ():
             whole.forward = forward
             replaced.append(whole)
-        for layer, weights in _layers(modules):
+        for layer, make in _layers(modules):
             if "forward" not in layer.__dict__:  # else accelerate moves its weights in and out
-                layer.forward = _MergedForward(layer.forward, weights, room)
+                frozen = not isinstance(layer, AdaptedLinear)
+                layer.forward = ProductForward(layer.forward, partial(make, room.take), frozen)
                 replaced.append(layer)
         yield
     finally:
@@ -76,44 +84,6 @@ class _Room:
         return fits
 
 
-class _MergedForward:
-    """Replace the ``forward`` of one layer.
-
-    Args:
-        plain: The layer's own ``forward``, for inputs that merged weights cannot serve.
-        weights: Returns weight and bias; None where they are not fixed.
-        room: Memory that is left.
-    """
-
-    def __init__(
-        self, plain: Callable[..., Tensor], weights: Callable[[], Weights | None], room: _Room
-    ) -> None:
-        self.plain = plain
-        self._weights = weights
-        self._room = room
-        self.product: FrozenProduct | None = None
-        self._made = False
-
-    def __call__(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        if (
-            args
-            or kwargs
-            or x.dtype != torch.float32
-            or torch.is_grad_enabled()
-            or torch.is_autocast_enabled(x.device.type)
-        ):
-            return self.plain(x, *args, **kwargs)
-        if not self._made:
-            self._made, self.product = True, self._make()
-        return self.plain(x) if self.product is None else self.product(x)
-
-    def _make(self) -> FrozenProduct | None:
-        found = self._weights()
-        if found is None or not self._room.take(found[0].nbytes):
-            return None
-        return FrozenProduct(*found)
-
-
 _valid: weakref.WeakKeyDictionary[nn.Module, SharedInputs] = weakref.WeakKeyDictionary()
 """For each model what its fused layers share, and whether they give the numbers of its own."""
 
@@ -133,17 +103,28 @@ def _fused(modules: Sequence[nn.Module], room: _Room) -> list[tuple[nn.Module, F
     return [(layer, FusedLayer(layer, weights, room.take, shared)) for layer in found]
 
 
-def _layers(
-    modules: Sequence[nn.Module],
-) -> Iterator[tuple[nn.Module, Callable[[], Weights | None]]]:
-    """Yield the layers that may compute with a fixed weight, and how to get it."""
+def _layers(modules: Sequence[nn.Module]) -> Iterator[tuple[nn.Module, Make]]:
+    """Yield the layers that may compute with a fixed weight, and what makes their products."""
     adapted = [module for module in modules if isinstance(module, AdaptedLinear)]
     inside = {id(layer.base_layer) for layer in adapted}
     for layer in adapted:
-        yield layer, partial(merged, layer)
+        yield layer, partial(_merged_product, layer)
     for module in modules:
         if type(module) is nn.Linear and id(module) not in inside:
-            yield module, partial(_frozen, module)
+            yield module, partial(_frozen_product, module)
+
+
+def _merged_product(layer: AdaptedLinear, take: Take) -> FrozenProduct | None:
+    """Return the product of a layer with its active adapters; None where they are not fixed."""
+    found = merged(layer)
+    return FrozenProduct(*found) if found is not None and take(found[0].nbytes) else None
+
+
+def _frozen_product(layer: nn.Linear, take: Take) -> FrozenProduct | None:
+    """Return the product of a frozen layer where packing its weight pays; else None."""
+    if any(parameter.requires_grad for parameter in layer.parameters()) or not pays(layer.weight):
+        return None
+    return stored_product(layer) if take(layer.weight.nbytes) else None
 
 
 def merged(layer: AdaptedLinear) -> Weights | None:
@@ -165,13 +146,6 @@ def merged(layer: AdaptedLinear) -> Weights | None:
         if change is not None:
             bias = factor * change if bias is None else bias + factor * change
     return weight, bias
-
-
-def _frozen(layer: nn.Linear) -> Weights | None:
-    """Return the weights of a frozen layer where packing them pays; else None."""
-    if any(parameter.requires_grad for parameter in layer.parameters()) or not pays(layer.weight):
-        return None
-    return layer.weight, layer.bias
 
 
 def _detached(bias: Tensor | None) -> Tensor | None:

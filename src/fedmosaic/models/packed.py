@@ -9,6 +9,7 @@ machine always gives the same numbers.
 from __future__ import annotations
 
 import platform
+from copy import copy
 from functools import cache
 from pathlib import Path
 
@@ -42,6 +43,12 @@ class FrozenProduct:
         self._weight = weight.detach()
         if self.packed:
             self._weight = torch.ops.mkldnn._reorder_linear_weight(self._weight)
+
+    def with_bias(self, bias: Tensor | None) -> FrozenProduct:
+        """Return the product with the same weight and another bias."""
+        other = copy(self)
+        other._bias = bias.detach() if bias is not None else None
+        return other
 
     def __call__(self, x: Tensor, plus: Tensor | None = None) -> Tensor:
         """Return ``[..., d_out]`` for x ``[..., d_in]`` of the weight's dtype.
