@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fedmosaic.config import TrainSettings
-from fedmosaic.training.joint_optimiser import JointOptimiser
+from fedmosaic.training.joint_optimiser import PART, JointOptimiser, row_norms
 from fedmosaic.training.optimiser import Optimiser, ParameterGroup
 
 SHAPES = {"A": (2, 3), "B": (4, 2), "P": (2, 2)}
@@ -66,6 +66,14 @@ def test_one_vector_steps_as_each_optimiser(clip: float) -> None:
     for found, expected in zip(states(flat), states(single), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
     assert [own.moments["step"].tolist() for own in flat.optimisers] == [[3] * 3, [5] * 3, [3] * 3]
+
+
+@pytest.mark.parametrize("values", [1, PART, PART + 1, 2_500_000])
+def test_long_gradients_are_clipped_as_precisely_as_short_ones(values: int) -> None:
+    """One sum of squares over the last of these would be off by 5e-5, which Adam amplifies."""
+    rows = torch.randn(2, values, generator=torch.Generator().manual_seed(0))
+    expected = rows.double().norm(dim=1, keepdim=True)
+    torch.testing.assert_close(row_norms(rows).double(), expected, rtol=5e-7, atol=0)
 
 
 def test_a_parameter_without_a_gradient_stays() -> None:

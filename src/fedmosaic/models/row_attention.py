@@ -74,7 +74,7 @@ class Examples:
         self.lengths = lengths
         self.device = device
         self._tables: dict[tuple[int, int], Tables] = {}
-        self._masks: dict[int, Tensor] = {}
+        self._masks: dict[tuple[int, torch.dtype], Tensor] = {}
 
     @cached_property
     def groups(self) -> list[Group]:
@@ -113,13 +113,13 @@ class Examples:
             self._tables[heads, key_heads] = Tables(every, torch.cat(keys), padding, back)
         return self._tables[heads, key_heads]
 
-    def mask(self, width: int) -> Tensor:
+    def mask(self, width: int, dtype: torch.dtype) -> Tensor:
         """Return what is added to the products of queries and keys, [width, width]."""
-        if width not in self._masks:
+        if (width, dtype) not in self._masks:
             later = torch.ones(width, width, dtype=torch.bool, device=self.device).triu(1)
-            zeros = torch.zeros(width, width, device=self.device)
-            self._masks[width] = zeros.masked_fill_(later, float("-inf"))
-        return self._masks[width]
+            zeros = torch.zeros(width, width, dtype=dtype, device=self.device)
+            self._masks[width, dtype] = zeros.masked_fill_(later, float("-inf"))
+        return self._masks[width, dtype]
 
     def by_group(self, x: Tensor, heads: int) -> list[Tensor]:
         """Return heads of padded tokens as [rows * heads, width, d] of each group."""
@@ -153,8 +153,8 @@ def attend(
         scaling: factor on the products of queries and keys.
         others: what the model's usual attention takes.
     """
-    plain = query.device.type == "cpu" and query.dtype == key.dtype == torch.float32
-    if plain and not dropout and max(examples.lengths) <= WIDEST:
+    exact = query.dtype == key.dtype and query.dtype in (torch.float32, torch.float64)
+    if query.device.type == "cpu" and exact and not dropout and max(examples.lengths) <= WIDEST:
         factor = query.shape[-1] ** -0.5 if scaling is None else scaling
         return RowAttention.apply(query, key, value, examples, factor), None  # type: ignore[no-untyped-call]
     usual = ALL_ATTENTION_FUNCTIONS["sdpa"]
@@ -187,7 +187,7 @@ class RowAttention(Function):
         weights = []
         parts = (examples.by_group(x, heads) for x in (q, k, v, out))
         for q_part, k_part, v_part, o_part in zip(*parts, strict=True):
-            mask = examples.mask(q_part.shape[1])
+            mask = examples.mask(q_part.shape[1], q.dtype)
             weights.append(torch.baddbmm(mask, q_part, k_part.mT).softmax(-1))
             torch.bmm(weights[-1], v_part, out=o_part)
         ctx.save_for_backward(q, k, v, *weights)

@@ -10,6 +10,22 @@ from torch import Tensor, nn
 
 from fedmosaic.training.optimiser import FUSED, Optimiser, learning_rate
 
+PART = 4096
+"""Values whose squares are summed at a time."""
+
+
+def row_norms(rows: Tensor) -> Tensor:
+    """Return the norm of each row, [k, 1], in parts: torch sums squares without compensation.
+
+    The norm of two million float32 values at a time is off by 5e-5, that of parts by 1e-7.
+    """
+    whole = rows.shape[1] // PART
+    parts = rows[:, : whole * PART].unflatten(1, (whole, PART))
+    norms = torch.linalg.vector_norm(parts, dim=2)
+    rest = torch.linalg.vector_norm(rows[:, whole * PART :], dim=1, keepdim=True)
+    found: Tensor = torch.linalg.vector_norm(torch.cat([norms, rest], dim=1), dim=1, keepdim=True)
+    return found
+
 
 class JointOptimiser:
     """Take the steps of one optimiser for each of k clients.
@@ -70,8 +86,7 @@ class JointOptimiser:
         settings, clients = self.settings, len(self.optimisers)
         flat = torch.cat([gradient.reshape(clients, -1) for gradient in gradients], dim=1)
         if settings.clip > 0:
-            norms = torch.linalg.vector_norm(flat, dim=1, keepdim=True)
-            flat.mul_((settings.clip / (norms + 1e-6)).clamp(max=1.0))
+            flat.mul_((settings.clip / (row_norms(flat) + 1e-6)).clamp(max=1.0))
         defaults: dict[str, Any] = self.optimisers[0].adamw.defaults
         moments = [optimiser.moments for optimiser in self.optimisers]
         weights, parts = self.weights.split(self._sizes, dim=1), flat.split(self._sizes, dim=1)
