@@ -140,7 +140,7 @@ def test_of_a_packed_head_only_the_options_are_computed(
     backbone: Backbone, always: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(packed, "_suitable_processor", lambda: packed.HAS_OPS)
-    head, single = backbone.lm_head, [questions()[2]]
+    head, single = backbone.lm_head, [asked("What?", ("red", "blue"))]
     choose_by_likelihood(backbone, backbone.model, single, 4, "sum")  # tries the model on texts
     with merged_weights(backbone.model):
         product = vars(head)["forward"]
