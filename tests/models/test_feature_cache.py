@@ -67,6 +67,19 @@ def test_the_oldest_entries_make_room() -> None:
     assert "large" not in cache and len(cache) == len(stored_keys)
 
 
+def test_small_features_used_last_are_in_main_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = FeatureCache(recent=6400)
+    for number in range(80):
+        cache[str(number)] = stored(torch.full((25,), float(number)))  # 100 bytes
+        assert (cache[str(number)].tensors[0] == number).all()
+    assert list(cache._held) == [str(number) for number in range(16, 80)]
+    assert cache._held_bytes == 6400
+    cache["large"] = stored(torch.ones(26))
+    assert torch.equal(cache["large"].tensors[0], torch.ones(26)) and "large" not in cache._held
+    monkeypatch.setattr(cache, "_read", None)  # the file is not needed for
+    assert (cache["16"].tensors[0] == 16).all()
+
+
 def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     cache = FeatureCache()
 

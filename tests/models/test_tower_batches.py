@@ -61,10 +61,12 @@ def test_exact_batches_have_the_bits_of_images_that_go_alone() -> None:
         return pixels.square()
 
     batches = TowerBatches("model", tower, 4, exact=True)
-    assert torch.equal(batches(PIXELS[:3]), PIXELS[:3].square()) and sizes == [1, 1, 1]
+    assert torch.equal(batches(PIXELS[:2]), PIXELS[:2].square()) and sizes == [1, 1]
     sizes.clear()
     assert torch.equal(batches(PIXELS), PIXELS.square())
     assert sizes == [4, 1, 1, 1, 1, 4, 1, 1]  # tried once: together and each alone
+    sizes.clear()
+    assert torch.equal(batches(PIXELS[:3]), PIXELS[:3].square()) and sizes == [4]  # filled up
 
     def depending(pixels: Tensor) -> Tensor:
         return pixels + len(pixels)

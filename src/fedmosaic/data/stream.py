@@ -131,6 +131,10 @@ class ClientStream:
         """Return the training examples of a batch from :meth:`next_batch`."""
         return [self.tasks[task].train[index] for task, index in batch]
 
+    def next_examples(self) -> list[Example]:
+        """Return the training examples of the round's next batch."""
+        return self.examples(self.next_batch())
+
     def state_dict(self) -> State:
         """Return all that changes: the memory's arrays and the position in the stream.
 

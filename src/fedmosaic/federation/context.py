@@ -27,6 +27,7 @@ from fedmosaic.models.backbone import Backbone
 from fedmosaic.seeding import generator, seed_for
 from fedmosaic.training.loop import FitReport, Loss, StepHook, fit
 from fedmosaic.training.loss import answer_loss
+from fedmosaic.training.upcoming import UpcomingBatches
 
 if TYPE_CHECKING:
     from fedmosaic.federation.client import LocalClient
@@ -150,7 +151,7 @@ class ClientContext:
                 self.model,
                 self.backbone,
                 client.adapted.optimiser,
-                examples or (lambda: stream.examples(stream.next_batch())),
+                examples or UpcomingBatches(self.backbone, stream.next_examples, steps),
                 steps,
                 dropout_seed=seed_for(
                     self._runtime.settings.seed,

@@ -16,6 +16,7 @@ from torch import Tensor
 from fedmosaic.errors import FedMosaicError
 
 LIMIT = 4 << 30  # bytes
+RECENT = 8 << 20  # bytes; small features are read from main memory
 
 
 @dataclass(frozen=True)
@@ -46,16 +47,21 @@ class FeatureCache:
     tokens of a CLIP tower take 2 MB). In a file they take none of it, and the operating system
     caches what is used again. The file has no name and disappears with the process. It is written
     from its beginning to its limit and then again from its beginning; what a new entry overwrites
-    is forgotten.
+    is forgotten. Small features that were used last are in main memory as well, because a client
+    uses the same ones in many steps.
 
     Args:
         limit: Largest size of the file in bytes.
+        recent: Most bytes in main memory.
     """
 
-    def __init__(self, limit: int = LIMIT) -> None:
+    def __init__(self, limit: int = LIMIT, recent: int = RECENT) -> None:
         self.limit = limit
+        self.recent = recent
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
         self._end = 0
+        self._held: OrderedDict[str, StoredFeatures] = OrderedDict()
+        self._held_bytes = 0
 
     def __contains__(self, key: str) -> bool:
         return key in self._entries
@@ -74,6 +80,27 @@ class FeatureCache:
 
     def __getitem__(self, key: str) -> StoredFeatures:
         entry = self._entries[key]
+        if key in self._held:
+            self._held.move_to_end(key)
+        else:
+            found = self._read(entry)
+            if not self._hold(key, found):
+                return found
+        held = self._held[key]
+        return StoredFeatures(tuple(tensor.clone() for tensor in held.tensors), held.layout)
+
+    def _hold(self, key: str, value: StoredFeatures) -> bool:
+        """Hold small features in place of those used least recently; return whether it is done."""
+        size = _size(value)
+        if size > self.recent // 64:
+            return False
+        self._held[key] = value
+        self._held_bytes += size
+        while self._held_bytes > self.recent:
+            self._held_bytes -= _size(self._held.popitem(last=False)[1])
+        return True
+
+    def _read(self, entry: _Entry) -> StoredFeatures:
         self._file.seek(entry.place)
         tensors = []
         for shape, dtype in entry.shapes:
@@ -88,7 +115,7 @@ class FeatureCache:
         Raises:
             FedMosaicError: the disk is full.
         """
-        size = sum(tensor.nbytes for tensor in value.tensors)
+        size = _size(value)
         if key in self._entries or size > self.limit:
             return
         start = self._end if self._end + size <= self.limit else 0
@@ -120,6 +147,10 @@ class FeatureCache:
             if not behind and not (entry.place < stop and entry.place + entry.size > start):
                 return
             del self._entries[key]
+
+
+def _size(value: StoredFeatures) -> int:
+    return sum(tensor.nbytes for tensor in value.tensors)
 
 
 def _bytes(tensor: Tensor) -> memoryview:

@@ -118,6 +118,9 @@ class ImageFeatures:
     def run_together(self, size: int, exact: bool = False) -> None:
         """Run the tower on so many images at once, where it can; here it cannot."""
 
+    def compute_ahead(self, units: Sequence[Unit]) -> None:
+        """Compute what is not known of coming images together, where it can; here it cannot."""
+
     # --- tokens -------------------------------------------------------------------------------
     def tokenize(self, text: str, images: Unit, special: bool) -> Tokens:
         """Tokenize a text with one placeholder for each image, as the processor does.
@@ -241,14 +244,13 @@ class ImageFeatures:
     def _stored(self, unit: Unit, processed: Callable[[], Any] | None = None) -> StoredFeatures:
         """Return the stored features of a unit, or compute them from the processor's output."""
         key = unit_key(unit)
-        if not self._is_known(unit):
+        if not self._is_known(key):
             self._keep(key, found := self._compute(unit, processed))
             return found
         return self.cache[key]
 
-    def _is_known(self, unit: Unit) -> bool:
+    def _is_known(self, key: str) -> bool:
         """Return whether features are in the cache, or bring them there from the database."""
-        key = unit_key(unit)
         if key not in self.cache and self.database:
             found = self.database.find(self.fingerprint, key)
             if found is not None:
@@ -285,7 +287,7 @@ class ImageFeatures:
 
 def unit_key(unit: Unit) -> str:
     """Return the name of a unit's features."""
-    return "+".join(image.key for image in unit)
+    return unit[0].key if len(unit) == 1 else "+".join([image.key for image in unit])
 
 
 def _names(function: Any) -> set[str]:

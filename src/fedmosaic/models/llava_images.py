@@ -70,7 +70,7 @@ class LlavaImageFeatures(ImageFeatures):
 
     def outputs(self, units: Sequence[Unit], device: torch.device) -> dict[str, Any]:
         """Return ``mm_encoder_outputs`` of a forward pass, for the images of a batch in order."""
-        self._compute_new(units)
+        self.compute_ahead(units)
         selected = torch.stack([self._placed(unit, device)["selected"] for unit in units])
         projector = self.inner.multi_modal_projector
         weight = next(p for p in projector.parameters() if p.is_floating_point())
@@ -89,12 +89,16 @@ class LlavaImageFeatures(ImageFeatures):
             self.fingerprint += f"@{size}"
             self.cache = self._caches.setdefault(self.fingerprint, FeatureCache())
 
-    def _compute_new(self, units: Sequence[Unit]) -> None:
+    def compute_ahead(self, units: Sequence[Unit]) -> None:
         """Run the tower on images that are not known yet, where it takes several at once."""
         if self.tower.size > 1:
-            new = {unit_key(unit): unit for unit in units if not self._is_known(unit)}
-            for key, features in zip(new, self._features(list(new.values())), strict=True):
-                self._keep(key, StoredFeatures((features,), ""))
+            found = {unit_key(unit): unit for unit in units}
+            new = [item for item in found.items() if not self._is_known(item[0])]
+            size = self.tower.size
+            for part in (new[start : start + size] for start in range(0, len(new), size)):
+                features = self._features([unit for _, unit in part])
+                for (key, _), value in zip(part, features, strict=True):
+                    self._keep(key, StoredFeatures((value,), ""))
 
     def _compute(self, unit: Unit, processed: Callable[[], Any] | None) -> StoredFeatures:
         """Run the tower on one image.

@@ -13,6 +13,9 @@ from fedmosaic.seeding import generator
 Tower = Callable[[Tensor], Tensor]
 """Function from the pixels of n images [n, …] to their features [n, …]."""
 
+FEW = 2
+"""Most images that go through a tower one by one sooner than in a full batch of eight."""
+
 
 class TowerBatches:
     """Run a tower on batches of one size, filled up with copies of their last image.
@@ -22,9 +25,9 @@ class TowerBatches:
     one size they could still depend on an image's place. This is tried once for each shape of
     images, on random ones: where any bit differs, each image goes through the tower alone.
 
-    With ``exact``, features have the bits of images that go alone: batches are not filled up, the
-    images that are left over go alone, and it is tried on random images whether the bits are those.
-    They are on a CPU whose matrix products treat each row alike.
+    With ``exact``, features have the bits of images that go alone. It is tried on random images
+    whether those of a batch do. They do on a CPU whose matrix products treat each row alike. One or
+    two images that are left over go alone, which is quicker than a full batch.
 
     Args:
         name: Name of the model, for the warning.
@@ -42,29 +45,19 @@ class TowerBatches:
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Return the features of n images."""
-        needed = len(pixels) >= self.size > 1 or (self.size > 1 and not self.exact)
+        needed = self.size > 1 and (not self.exact or len(pixels) > FEW)
         if needed and tuple(pixels.shape[1:]) not in self._tried:
             self._try(pixels)
-        if self.exact:
-            return self._exactly(pixels)
         parts = []
         for part in pixels.split(self.size):
+            if self.exact and len(part) <= FEW:
+                parts += [self.tower(image) for image in part.split(1)]
+                continue
             missing = self.size - len(part)
             copies = part[-1:].expand(missing, *part.shape[1:])
             filled = torch.cat([part, copies]) if missing else part
             parts.append(self.tower(filled)[: len(part)])
         return torch.cat(parts)
-
-    def _exactly(self, pixels: Tensor) -> Tensor:
-        """Return the features of n images: full batches, and the others alone."""
-        whole = len(pixels) // self.size * self.size
-        return torch.cat(
-            [
-                self.tower(part)
-                for part in (*pixels[:whole].split(self.size), *pixels[whole:].split(1))
-                if len(part)
-            ]
-        )
 
     def _try(self, pixels: Tensor) -> None:
         """Run random images at every place of a batch, and give batches up where bits differ."""

@@ -254,7 +254,7 @@ def _apply_stroke_and_blur(
         draw = np.random.default_rng([5, edge, variant])
         # Pairs of rows are shifted by at most one pixel, like lines of an unsteady hand.
         slips = draw.integers(0, 2, edge // 2).repeat(2)
-        mask = np.stack([np.roll(row, slip) for row, slip in zip(mask, slips, strict=True)])
+        mask = np.where(slips[:, None] > 0, np.roll(mask, 1, axis=1), mask)
         mask = mask * (0.75 + 0.25 * draw.random((edge, edge), np.float32))
     if style.blur:
         padded = np.pad(mask, style.blur)

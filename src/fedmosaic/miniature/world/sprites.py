@@ -267,8 +267,10 @@ def erode(mask: Mask, steps: int) -> Mask:
     """Shrink a mask by ``steps`` pixels (minimum over the four neighbours, repeated)."""
     out = np.pad(mask, steps)
     for _ in range(steps):
-        low = out.copy()
-        for shift, axis in ((1, 0), (-1, 0), (1, 1), (-1, 1)):
-            np.minimum(low, np.roll(out, shift, axis), out=low)
+        low = out.copy()  # its outermost pixels are 0 and stay so
+        for here, there in ((low[1:], out[:-1]), (low[:-1], out[1:])):
+            np.minimum(here, there, out=here)
+        for here, there in ((low[:, 1:], out[:, :-1]), (low[:, :-1], out[:, 1:])):
+            np.minimum(here, there, out=here)
         out = low
     return out[steps:-steps, steps:-steps]
