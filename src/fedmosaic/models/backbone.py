@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import inspect
 import weakref
-from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,12 +19,13 @@ from fedmosaic.data.example import Example, Turn
 from fedmosaic.errors import ModelError
 from fedmosaic.models.batch import Batch, images_of, pad_left
 from fedmosaic.models.chat import ChatFormat
-from fedmosaic.models.encoding import IGNORE, Encoded, Encoder, last_answer
+from fedmosaic.models.encoding import Encoded, Encoder
+from fedmosaic.models.equal_texts import EqualTexts, Limits, last_labelled
 from fedmosaic.models.fingerprint import fingerprint
 from fedmosaic.models.fused_inputs import asked_at
 from fedmosaic.models.generation_settings import clear_generation_settings, own_stops
 from fedmosaic.models.host import known
-from fedmosaic.models.limits import check_limits, context_length
+from fedmosaic.models.limits import context_length
 from fedmosaic.models.llava_images import find_image_features
 from fedmosaic.models.load_checks import check_offloaded
 from fedmosaic.models.loading import ModelOptions, load_pretrained
@@ -74,6 +74,7 @@ class Backbone:
         self.chat = ChatFormat(name, tokenizer, processor, image_marks(model.config, tokenizer))
         kind = PrefixEncoder if takes_suffix(self.chat, processor) else Encoder
         self.encoder = kind(self.chat, tokenizer, self.images, own_stops(model))
+        self._texts = EqualTexts(name, self.encoder)
         self.text_config = model.config.get_text_config()
         clear_generation_settings(model)
         self._needs_positions = needs_positions(model)
@@ -199,7 +200,7 @@ class Backbone:
         """
         known = self._encoded.setdefault(example, {})
         if answer not in known:
-            known[answer] = self._checked(example, self.encoder.encode(example, answer))
+            known[answer] = self._texts.encode(example, answer, self._limits)
         return known[answer]
 
     def encode_option(self, example: Example, option: str) -> Encoded:
@@ -208,17 +209,14 @@ class Backbone:
         key = ("option", option)
         if key not in known:
             turns = (*example.turns[:-1], Turn("assistant", option))
-            encoded = self.encode(replace(example, turns=turns))
-            first = last_answer(encoded.labels)
-            labels = array("i", [IGNORE]) * first + encoded.labels[first:]
-            known[key] = replace(encoded, labels=labels)
+            encoded = self._texts.encode(replace(example, turns=turns), True, self._limits)
+            known[key] = last_labelled(encoded)
         return known[key]
 
-    def _checked(self, example: Example, encoded: Encoded) -> Encoded:
-        longest = context_length(self.text_config)
-        rows = self.model.get_input_embeddings().weight.shape[0]
-        check_limits(example, encoded, self.name, longest, rows, self.image_token_id)
-        return encoded
+    @cached_property
+    def _limits(self) -> Limits:
+        longest, embedding = context_length(self.text_config), self.model.get_input_embeddings()
+        return Limits(longest, embedding.weight.shape[0], self.image_token_id)
 
     def token_origins(self, example: Example) -> Tensor:
         """Return the origin of each token of ``encode(example)``, int64 [tokens, 4]; not cached.

@@ -37,7 +37,12 @@ class LlavaImageFeatures(ImageFeatures):
         model: As of :class:`ImageFeatures`.
         processor: As of :class:`ImageFeatures`.
         replacement: What the processor writes for any image.
+
+    Attributes:
+        alike: The tokens of a text do not depend on its images.
     """
+
+    alike = True
 
     def __init__(self, name: str, model: Any, processor: Any, replacement: str) -> None:
         self.replacement = replacement
