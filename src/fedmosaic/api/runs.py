@@ -6,6 +6,7 @@ figures of a finished run are shown without.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -72,7 +73,8 @@ def run(
             from fedmosaic.experiments.equal_compute import resolve_budget
             from fedmosaic.federation.run import start
 
-        callback = _callback(recorded, path, progress, callbacks)
+            callback = _callback(recorded, path, progress, callbacks)
+            gc.freeze()  # what was imported stays: no search for garbage need visit it
         return start(folder, recorded, callback, resolve_budget, server)
 
 
@@ -106,9 +108,11 @@ def resume(
             from fedmosaic.experiments.equal_compute import resolve_budget
             from fedmosaic.federation.run import resume as resume_run
 
+            callback = _callback(settings, path, progress, callbacks)
+            gc.freeze()
         return resume_run(
             path,
-            _callback(settings, path, progress, callbacks),
+            callback,
             accept_data_change=accept_data_change,
             resolve_budget=resolve_budget,
             server=server,
