@@ -129,7 +129,7 @@ def main() -> None:
     with quick_imports():
         for module in (sys.argv[2], *PRELOADED):
             import_module(module)
-        gc.freeze()  # no fork ever searches these objects for garbage, which would copy their memory
+        gc.freeze()  # no fork ever searches these objects, which would copy their memory
     serve(requests)
 
 
