@@ -74,3 +74,24 @@ def test_what_is_recorded_stands_under_its_name(tiny: Path) -> None:
     server.record("relevance", [[1.0]])
     server.record("relevance", [[0.5]])
     assert server.recorded == {"relevance": [[0.5]]}
+
+
+@pytest.mark.parametrize("algorithm", ["fedmosaic", "fedavg"])
+def test_layers_train_in_few_operations_with_the_same_bits(tiny: Path, algorithm: str) -> None:
+    states = []
+    for fused in (True, False):
+        scenario = load_scenario(tiny, [f"train.fused_layers={fused}"])
+        runtime = Runtime(RunSettings(name="tiny", algorithm=algorithm, scenario=scenario))
+        client = LocalClient(runtime, runtime.scenario.clients[0])
+        with client.turn():
+            client.stream.begin_round(0)
+            used = [len(client.adapted.fused_layers)]
+            report = client.context.fit(3)
+            states.append((report.loss, client.adapted.state()))
+        layers = client.adapted.backbone.model.config.get_text_config().num_hidden_layers
+        assert used == [layers if fused else 0]
+    assert states[0][0] == states[1][0]
+    assert all(bool((states[1][1][key] == value).all()) for key, value in states[0][1].items())
+    assert any(
+        value.abs().sum() > 0 for key, value in states[0][1].items() if "P" in key or "B" in key
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from fedmosaic.models.exact_product import ExactProduct
@@ -66,6 +67,24 @@ def pack_frozen_weights(model: nn.Module, limit: int = LIMIT) -> int:
         layer.frozen_products = FrozenProducts.of(layer.base_layer)
         packed += 2 * _bytes(layer.base_layer.weight) if layer.frozen_products else 0
     return packed
+
+
+def is_plain_linear(base: nn.Module, dtype: torch.dtype) -> bool:
+    """Return whether this is a plain frozen linear layer of that dtype that nothing hooks into."""
+    if type(base) is not nn.Linear:
+        return False
+    weight, bias = base.weight, base.bias
+    if weight.dtype != dtype or weight.requires_grad or (bias is not None and bias.requires_grad):
+        return False
+    if (
+        base._forward_hooks
+        or base._forward_pre_hooks
+        or base._backward_hooks
+        or base._backward_pre_hooks
+    ):
+        return False
+    # Replaced by accelerate, which moves weights in and out.
+    return "forward" not in base.__dict__
 
 
 def _bytes(weight: Tensor) -> int:

@@ -18,10 +18,11 @@ import torch
 from peft.tuners.tuners_utils import _get_in_out_features
 from peft.utils.quantization_utils import resolve_quantization_backend
 from torch import Tensor, nn
+from torch.autograd import Function
 from transformers.pytorch_utils import Conv1D
 
 from fedmosaic.adapters.config import CoLoraConfig
-from fedmosaic.adapters.frozen_products import FrozenProducts
+from fedmosaic.adapters.frozen_products import FrozenProducts, is_plain_linear
 from fedmosaic.adapters.functional import without_autocast
 from fedmosaic.adapters.merging import MergeableLinear
 from fedmosaic.adapters.placement import AdapterSite
@@ -54,6 +55,8 @@ class AdaptedLinear(MergeableLinear):
     adapter_layer_names: tuple[str, ...] = ("colora_beta",)
     other_param_names: tuple[str, ...] = ("colora_r", "colora_scaling", "colora_dropout")
     low_rank_names: tuple[str, ...] = ()
+    pass_kind: type[Function]
+    """Autograd function that computes the change of one adapter or of the pair."""
 
     def __init__(
         self,
@@ -114,6 +117,10 @@ class AdaptedLinear(MergeableLinear):
         """Return the sum of the adapters' changes of the weight, each times its factor."""
         raise NotImplementedError
 
+    def operands(self, names: list[str], dtype: torch.dtype) -> tuple[Any, ...]:
+        """Return what ``pass_kind`` takes of one adapter or the scalar-gated pair, in a dtype."""
+        raise NotImplementedError
+
     def one_pass(self, x: Tensor, names: list[str], linear: nn.Module | None = None) -> Tensor:
         """Compute the change by one adapter or the scalar-gated pair as one autograd function.
 
@@ -122,7 +129,23 @@ class AdaptedLinear(MergeableLinear):
             names: One adapter, or the pair in any order.
             linear: The frozen layer, to return its output with the change added; None: the change.
         """
-        raise NotImplementedError
+        arguments = self.pass_arguments(names, x.dtype, linear)
+        return self.pass_kind.apply(x, *arguments)  # type: ignore[no-any-return]
+
+    def pass_arguments(
+        self, names: list[str], dtype: torch.dtype, linear: nn.Module | None
+    ) -> tuple[Any, ...]:
+        """Return what :meth:`one_pass` gives ``pass_kind`` after x."""
+        weight, bias = (None, None) if linear is None else (linear.weight, linear.bias)
+        frozen = None if linear is None else self.frozen_products
+        return weight, bias, *self.operands(names, dtype), frozen
+
+    def fused_arguments(self, dtype: torch.dtype) -> tuple[Any, ...] | None:
+        """Return what ``pass_kind`` takes after an x of this dtype; None: forward is not fused."""
+        names = self._adapters_in_use()
+        fits = names and getattr(self, self.low_rank_names[0])[names[0]].dtype == dtype
+        fused = fits and self.select_path(names, dtype) == "fused"
+        return self.pass_arguments(names, dtype, self.base_layer) if fused else None
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Map ``[..., d_in]`` to ``[..., d_out]`` in the dtype of the base layer.
@@ -275,21 +298,3 @@ class AdaptedLinear(MergeableLinear):
 
     def __repr__(self) -> str:
         return "colora." + super().__repr__()
-
-
-def is_plain_linear(base: nn.Module, dtype: torch.dtype) -> bool:
-    """Return whether this is a plain frozen linear layer of that dtype that nothing hooks into."""
-    if type(base) is not nn.Linear:
-        return False
-    weight, bias = base.weight, base.bias
-    if weight.dtype != dtype or weight.requires_grad or (bias is not None and bias.requires_grad):
-        return False
-    if (
-        base._forward_hooks
-        or base._forward_pre_hooks
-        or base._backward_hooks
-        or base._backward_pre_hooks
-    ):
-        return False
-    # Replaced by accelerate, which moves weights in and out.
-    return "forward" not in base.__dict__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from peft.tuners._buffer_dict import BufferDict
@@ -28,31 +29,28 @@ class CoLoraLinear(AdaptedLinear):
 
     adapter_layer_names = ("colora_P", "colora_Q", "colora_beta")
     low_rank_names: tuple[str, ...] = ("colora_P", "colora_Q")
+    pass_kind = CoLoraPass
 
     def delta(self, x: Tensor, name: str) -> Tensor:
         """Compute ``s B (P A x + Q)`` in plain operations."""
         p, q = self._trained(name, x.dtype)
         return colora_change(x, *self._shared(x.dtype), p, q, self.colora_scaling[name])
 
-    def one_pass(self, x: Tensor, names: list[str], linear: nn.Module | None = None) -> Tensor:
-        """Compute the change by one adapter or the pair through :class:`CoLoraPass`."""
+    def operands(self, names: list[str], dtype: torch.dtype) -> tuple[Any, ...]:
+        """Return A, B, P and Q of the local and the received adapter, beta, and the scale."""
         local, received = (names[0], None) if len(names) == 1 else self.colora_pair
-        weight, bias = (None, None) if linear is None else (linear.weight, linear.bias)
         scale = self.colora_scaling[local]
-        p, q = self._trained(local, x.dtype)
+        p, q = self._trained(local, dtype)
         p_global = q_global = beta = None
         if received is not None:
-            p_global, q_global = self._trained(received, x.dtype)
+            p_global, q_global = self._trained(received, dtype)
             ratio = self.colora_scaling[received] / scale
             if ratio != 1.0:  # the pass has one scale, the local adapter's
                 p_global = p_global * ratio
                 q_global = None if q_global is None else q_global * ratio
-            beta = self.colora_beta[local].to(x.dtype)
-        a, b = self._shared(x.dtype)
-        frozen = None if linear is None else self.frozen_products
-        return CoLoraPass.apply(  # type: ignore[no-any-return]
-            x, weight, bias, a, b, p, q, p_global, q_global, beta, scale, frozen
-        )
+            beta = self.colora_beta[local].to(dtype)
+        a, b = self._shared(dtype)
+        return a, b, p, q, p_global, q_global, beta, scale
 
     def _trained(self, name: str, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
         """Return P and Q of an adapter; None for an adapter without Q."""
@@ -152,28 +150,25 @@ class LoraLinear(AdaptedLinear):
 
     adapter_layer_names = ("colora_A", "colora_B", "colora_beta")
     low_rank_names = ("colora_A", "colora_B")
+    pass_kind = LoraPass
 
     def delta(self, x: Tensor, name: str) -> Tensor:
         """Compute ``s B A x`` in plain operations."""
         a, b = self.colora_A[name].to(x.dtype), self.colora_B[name].to(x.dtype)
         return lora_change(x, a, b, self.colora_scaling[name])
 
-    def one_pass(self, x: Tensor, names: list[str], linear: nn.Module | None = None) -> Tensor:
-        """Compute the change by one adapter or the pair through :class:`LoraPass`."""
+    def operands(self, names: list[str], dtype: torch.dtype) -> tuple[Any, ...]:
+        """Return A and B of the local and the received adapter, beta, and both scales."""
         local, received = (names[0], None) if len(names) == 1 else self.colora_pair
-        weight, bias = (None, None) if linear is None else (linear.weight, linear.bias)
-        a, b = self.colora_A[local].to(x.dtype), self.colora_B[local].to(x.dtype)
+        a, b = self.colora_A[local].to(dtype), self.colora_B[local].to(dtype)
         a_global = b_global = beta = None
         scales = [self.colora_scaling[local], 0.0]
         if received is not None:
-            a_global = self.colora_A[received].to(x.dtype)
-            b_global = self.colora_B[received].to(x.dtype)
-            beta = self.colora_beta[local].to(x.dtype)
+            a_global = self.colora_A[received].to(dtype)
+            b_global = self.colora_B[received].to(dtype)
+            beta = self.colora_beta[local].to(dtype)
             scales[1] = self.colora_scaling[received]
-        frozen = None if linear is None else self.frozen_products
-        return LoraPass.apply(  # type: ignore[no-any-return]
-            x, weight, bias, a, b, a_global, b_global, beta, *scales, frozen
-        )
+        return a, b, a_global, b_global, beta, *scales
 
     def _make_parameters(self, config: CoLoraConfig) -> None:
         self.colora_A = nn.ParameterDict()

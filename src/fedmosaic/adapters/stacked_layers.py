@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from fedmosaic.adapters.frozen_products import is_plain_linear
 from fedmosaic.adapters.functional import without_autocast
-from fedmosaic.adapters.layer import is_plain_linear
 from fedmosaic.adapters.stacked_passes import (
     Product,
     StackedCoLoraPass,

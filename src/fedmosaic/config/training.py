@@ -57,6 +57,13 @@ class TrainSettings(Settings):
     would take more than 1 GiB does without.
     """
 
+    fused_layers: bool = True
+    """Compute decoder layers of Llama and Qwen2 in fewer operations, with the same bits.
+
+    It is for float32 on a CPU. Layers of other families, with dropout, gradient checkpointing or
+    ``models.compile`` train as they are.
+    """
+
     together: int = Field(default=1, ge=1)
     """Most clients of one architecture and rank that train as one batch, on one base model.
 

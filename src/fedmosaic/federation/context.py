@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from fedmosaic.adapters.fused_layers import in_few_operations
 from fedmosaic.algorithms.base import Member
 from fedmosaic.algorithms.state import ServerState
 from fedmosaic.algorithms.storage import Storage
@@ -146,7 +147,8 @@ class ClientContext:
             examples: returns the next batch; default: batches of the client's own stream.
         """
         client, stream = self._client, self._client.stream
-        with client.flops.part(OTHER_STEPS if examples else STEPS):
+        fused = in_few_operations(client.adapted.fused_layers)
+        with client.flops.part(OTHER_STEPS if examples else STEPS), fused:
             return fit(
                 self.model,
                 self.backbone,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fedmosaic.adapters import adapter_parameters
 from fedmosaic.adapters.frozen_products import pack_frozen_weights
+from fedmosaic.adapters.fused_layers import fused_layers
 from fedmosaic.adapters.placement import Placement
 from fedmosaic.algorithms import Algorithm, make_algorithm, scenario_for
 from fedmosaic.alignment import Alignment, align
@@ -36,6 +37,7 @@ class AdaptedModel:
     Attributes:
         fresh: the adapters as built, with which every client starts (see :meth:`state`).
         parameters: the adapters' parameters, gates included, by ``<adapter>/<canonical name>``.
+        fused_layers: the decoder layers that can train with fewer operations.
     """
 
     def __init__(
@@ -57,6 +59,8 @@ class AdaptedModel:
             compile_layers(backbone.name, base.get_submodule(backbone.layers_prefix).children())
         elif algorithm.scenario.train.packed_weights:
             pack_frozen_weights(self.model)
+        fuse = algorithm.scenario.train.fused_layers
+        self.fused_layers = fused_layers(self.model) if fuse else []
         self.optimiser = Optimiser(algorithm.parameters(self.model), algorithm.scenario.train)
         self.parameters = {
             f"{name}/{key}": parameter
