@@ -11,7 +11,7 @@ from fedmosaic.federation.pools import ModelPool
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.models.device_features import DeviceFeatures
 from fedmosaic.models.llava_images import LlavaImageFeatures
-from fedmosaic.models.tower_batches import TowerBatches
+from fedmosaic.models.tower_batches import MANY, SMALL, TowerBatches
 from tests.families.examples import picture
 
 PIXELS = torch.arange(24.0).reshape(6, 4)
@@ -74,6 +74,26 @@ def test_exact_batches_have_the_bits_of_images_that_go_alone() -> None:
     batches = TowerBatches("model", depending, 4, exact=True)
     assert torch.equal(batches(PIXELS), PIXELS + 1)
     assert batches.size == 1
+
+
+@pytest.mark.parametrize(("wrong", "most"), [(0, MANY), (MANY, 4)], ids=["equal", "other bits"])
+def test_many_small_images_go_in_larger_batches_of_the_same_bits(wrong: int, most: int) -> None:
+    sizes: list[int] = []
+
+    def tower(pixels: Tensor) -> Tensor:
+        sizes.append(len(pixels))
+        return pixels.square() + (len(pixels) == wrong)
+
+    batches, pixels = TowerBatches("model", tower, 4, exact=True), torch.randn(MANY + 9, 4)
+    assert batches.most == MANY
+    for _ in range(2):
+        sizes.clear()
+        assert torch.equal(batches(pixels), pixels.square())
+    assert max(sizes) == most and sum(sizes) == MANY + 9
+    sizes.clear()
+    large = torch.randn(MANY, SMALL + 1)
+    assert torch.equal(TowerBatches("model", tower, 4, exact=True)(large)[0], large[0].square())
+    assert MANY not in sizes
 
 
 def test_a_run_on_a_cpu_keeps_the_bits_of_every_image() -> None:

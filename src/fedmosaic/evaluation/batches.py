@@ -11,6 +11,7 @@ from torch import Tensor
 from fedmosaic.data.example import Example
 from fedmosaic.models.backbone import Backbone, Batch
 from fedmosaic.models.encoding import Encoded
+from fedmosaic.models.images import Unit
 
 
 @runtime_checkable
@@ -29,6 +30,9 @@ def prepare(model: Any, batch: Batch) -> None:
 
 T = TypeVar("T")
 
+AHEAD = 256
+"""Images whose features are computed together, before the batches that they are in."""
+
 
 class BatchStore:
     """Keep batches by number while memory lasts.
@@ -40,6 +44,9 @@ class BatchStore:
     def __init__(self, memory: int) -> None:
         self._room = memory
         self._stored: dict[int, Any] = {}
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._stored
 
     def find(self, number: int, make: Callable[[], T]) -> T:
         """Return the batch of that number, made anew where it was not kept."""
@@ -83,8 +90,22 @@ class SortedBatches:
         self._store = BatchStore(memory)
 
     def __iter__(self) -> Iterator[tuple[list[int], Batch]]:
+        ready = 0
         for number, part in enumerate(self.parts):
+            if number >= ready:
+                ready = self._compute_ahead(number)
             yield part, self._store.find(number, partial(self._collated, part))
+
+    def _compute_ahead(self, number: int) -> int:
+        """Compute images of the next batches together; return the first batch after them."""
+        units: list[Unit] = []
+        while number < len(self.parts) and len(units) < AHEAD:
+            if number not in self._store:
+                units += [u for index in self.parts[number] for u in self.items[index].units]
+            number += 1
+        if units and self.backbone.images is not None:
+            self.backbone.images.compute_ahead(units)
+        return number
 
     def _collated(self, part: Sequence[int]) -> Batch:
         return self.backbone.collate([self.items[index] for index in part])

@@ -99,7 +99,7 @@ class LlavaImageFeatures(ImageFeatures):
         if self.tower.size > 1:
             found = {unit_key(unit): unit for unit in units}
             new = [item for item in found.items() if not self._is_known(item[0])]
-            size = self.tower.size
+            size = self.tower.most
             for part in (new[start : start + size] for start in range(0, len(new), size)):
                 features = self._features([unit for _, unit in part])
                 for (key, _), value in zip(part, features, strict=True):

@@ -16,6 +16,12 @@ Tower = Callable[[Tensor], Tensor]
 FEW = 2
 """Most images that go through a tower one by one sooner than in a full batch of eight."""
 
+MANY = 64
+"""Images that go through a small tower together: in eight batches they take 1.7 times as long."""
+
+SMALL = 1 << 14
+"""Most values of an image of which so many go together; larger ones keep a processor busy."""
+
 
 class TowerBatches:
     """Run a tower on batches of one size, filled up with copies of their last image.
@@ -27,7 +33,8 @@ class TowerBatches:
 
     With ``exact``, features have the bits of images that go alone. It is tried on random images
     whether those of a batch do. They do on a CPU whose matrix products treat each row alike. One or
-    two images that are left over go alone, which is quicker than a full batch.
+    two images that are left over go alone, which is quicker than a full batch. Many small images go
+    in larger batches, of the same bits.
 
     Args:
         name: Name of the model, for the warning.
@@ -42,14 +49,21 @@ class TowerBatches:
         self.size = size
         self.exact = exact
         self._tried: set[tuple[int, ...]] = set()
+        self._many: dict[tuple[int, ...], bool] = {}
+
+    @property
+    def most(self) -> int:
+        """Return the number of images that are worth collecting for one call."""
+        return max(self.size, MANY) if self.exact and self.size > 1 else self.size
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Return the features of n images."""
         needed = self.size > 1 and (not self.exact or len(pixels) > FEW)
         if needed and tuple(pixels.shape[1:]) not in self._tried:
             self._try(pixels)
-        parts = []
-        for part in pixels.split(self.size):
+        whole = len(pixels) // MANY * MANY if self._takes_many(pixels) else 0
+        parts = [self.tower(part) for part in pixels[:whole].split(MANY) if len(part)]
+        for part in pixels[whole:].split(self.size) if len(pixels) > whole else ():
             if self.exact and len(part) <= FEW:
                 parts += [self.tower(image) for image in part.split(1)]
                 continue
@@ -58,6 +72,18 @@ class TowerBatches:
             filled = torch.cat([part, copies]) if missing else part
             parts.append(self.tower(filled)[: len(part)])
         return torch.cat(parts)
+
+    def _takes_many(self, pixels: Tensor) -> bool:
+        """Return whether larger batches have the bits of those of the usual size."""
+        if not self.exact or not 1 < self.size < MANY <= len(pixels) or pixels[0].numel() > SMALL:
+            return False
+        shape = tuple(pixels.shape[1:])
+        if shape not in self._many:
+            images = torch.randn(MANY, *shape, generator=generator("many images", *shape))
+            images = images.to(pixels)
+            usual = torch.cat([self.tower(part) for part in images.split(self.size)])
+            self._many[shape] = torch.equal(self.tower(images), usual)
+        return self._many[shape]
 
     def _try(self, pixels: Tensor) -> None:
         """Run random images at every place of a batch, and give batches up where bits differ."""
