@@ -53,7 +53,7 @@ class ExactProduct:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return ``[n, d_out]`` for x ``[n, d_in]``; it has no gradient."""
-        if len(x) < self._fewest:
+        if x.shape[0] < self._fewest:
             return _torch(x, self._plain, self._bias)
         return self.by_pieces(x)
 
