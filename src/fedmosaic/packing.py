@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 CONTENT = "content"
+BUFFER = 1 << 20  # bytes; adapters are hundreds of small tensors, which are written together
 # The types of safetensors, in the order in which a file holds them.
 KINDS = {
     "uint64": "U64",
@@ -44,7 +45,7 @@ def pack(tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> bytes:
 
 def write(path: Path, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
     """Write the bytes of :func:`pack` to a file without holding them in memory; not atomic."""
-    with path.open("wb") as stream:
+    with path.open("wb", buffering=BUFFER) as stream:
         for part in _parts(tensors, scalars):
             stream.write(part)
     path.chmod(0o644)

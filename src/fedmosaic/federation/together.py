@@ -27,6 +27,7 @@ from fedmosaic.training.joint_optimiser import JointOptimiser
 from fedmosaic.training.loop import FitReport
 from fedmosaic.training.optimiser import Optimiser, ParameterGroup
 from fedmosaic.training.together import Trainee, fit_together
+from fedmosaic.training.upcoming import UpcomingBatches
 
 Outcome = FitReport | TrainingError
 
@@ -134,7 +135,7 @@ class JointModel:
         steps, now = plans[0].steps, turns[0].instructions.round
         trainees = [
             Trainee(
-                _batches(client),
+                UpcomingBatches(client.backbone, client.stream.next_examples, steps),
                 seed_for(runtime.settings.seed, client.name, now, "dropout"),
                 plan.each_step,
                 _counting_steps(client, turn.instructions),
@@ -199,10 +200,6 @@ def _undecided(clients: Sequence[LocalClient]) -> Iterator[list[dict[str, Tensor
     finally:
         for client, state in zip(clients, before, strict=True):
             client.state = state
-
-
-def _batches(client: LocalClient) -> Callable[[], Any]:
-    return lambda: client.stream.examples(client.stream.next_batch())
 
 
 def _counting_steps(

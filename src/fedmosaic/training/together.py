@@ -109,8 +109,7 @@ def fit_together(
     with adapters.attached():
         for step in range(steps):
             with counting():
-                taken = [trainee.next_examples() for trainee in trainees]
-                batch = _collate(backbone, taken, trainees)
+                taken, batch = _next_batch(backbone, trainees)
                 adapters.describe_batch(batch.rows)
             for trainee, examples in zip(trainees, taken, strict=True):
                 _call_hook(trainee, step, examples)
@@ -168,11 +167,12 @@ class JointBatch(NamedTuple):
         )
 
 
-def _collate(
-    backbone: Backbone, taken: Sequence[Sequence[Example]], trainees: Sequence[Trainee]
-) -> JointBatch:
-    """Return the batch of all clients, and add the work to their reports."""
+def _next_batch(
+    backbone: Backbone, trainees: Sequence[Trainee]
+) -> tuple[list[Sequence[Example]], JointBatch]:
+    """Return the next examples of each client and their batch; add the work to the reports."""
     started, tower_before = time.perf_counter(), tower_seconds(backbone)
+    taken = [trainee.next_examples() for trainee in trainees]
     encoded = [[backbone.encode(example) for example in examples] for examples in taken]
     draws = [trainee.draw for trainee in trainees]
     every = [item for own in encoded for item in own]
@@ -189,7 +189,7 @@ def _collate(
         trainee.report.seconds["tower"] += tower / len(trainees)
         trainee.report.samples += len(own)
         trainee.report.tokens += size
-    return found
+    return taken, found
 
 
 def _padded(
