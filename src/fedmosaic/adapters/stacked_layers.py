@@ -11,12 +11,14 @@ from torch import Tensor, nn
 from fedmosaic.adapters.frozen_products import is_plain_linear
 from fedmosaic.adapters.functional import without_autocast
 from fedmosaic.adapters.stacked_passes import (
+    LoraStacks,
     Product,
     StackedCoLoraPass,
     StackedLoraPass,
     product_with,
 )
 from fedmosaic.errors import ModelError
+from fedmosaic.models.client_rows import ClientRows
 
 if TYPE_CHECKING:
     from fedmosaic.adapters.stacked import StackedAdapters
@@ -64,10 +66,10 @@ class StackedLayer:
         raise NotImplementedError
 
     @property
-    def common(self) -> tuple[tuple[int, ...], Product]:
-        """Return the number of each client's tokens, and how to multiply with frozen weights."""
+    def common(self) -> tuple[ClientRows, Product]:
+        """Return whose the tokens are, and how to multiply with frozen weights."""
         assert self.adapters.rows is not None
-        return self.adapters.rows.sizes, self._product
+        return self.adapters.rows, self._product
 
     def stacked(self, parameter: nn.Parameter) -> Tensor:
         """Return all clients' tensors for a parameter of the layer."""
@@ -184,6 +186,12 @@ class StackedLora(StackedOwn):
             self._received = self.b[:, :, rank:], other[1]
             self._beta = self.stacked(layer.colora_beta[local])
             self._scales = [layer.colora_scaling[name] for name in (local, received)]
+        self._stacks = {
+            part[0]: LoraStacks(self.a, self.b)
+            if len(part) > 1
+            else LoraStacks(*(self.stacked(h[part[0]]) for h in (layer.colora_A, layer.colora_B)))
+            for part in self.parts_in_use
+        }
 
     def prepare(self) -> None:
         """Put the local adapter of this step into the pair."""
@@ -200,10 +208,10 @@ class StackedLora(StackedOwn):
         weight, bias = (None, None) if linear is None else (linear.weight, linear.bias)
         own = tuple(self.stacked(held[local]) for held in (layer.colora_A, layer.colora_B))
         scale = layer.colora_scaling[local]
-        arguments = (*own, *own, None, None)
-        if len(names) > 1:
-            arguments = (self.a, self.b, *own, self._beta, self.g)
-        found: Tensor = StackedLoraPass.apply(x, weight, bias, *arguments, scale, *self.common)
+        gate = (self._beta, self.g) if len(names) > 1 else (None, None)
+        found: Tensor = StackedLoraPass.apply(
+            x, weight, bias, self._stacks[names[0]], *own, *gate, scale, *self.common
+        )
         return found
 
 
@@ -214,6 +222,15 @@ class StackedPeft(StackedLayer):
         for name in self.layer.lora_A:
             yield self.layer.lora_A[name].weight
             yield self.layer.lora_B[name].weight
+
+    def start(self) -> None:
+        """Find the views of what trains."""
+        super().start()
+        pairs = self.layer.lora_A, self.layer.lora_B
+        self._stacks = {
+            name: LoraStacks(*(self.stacked(held[name].weight) for held in pairs))
+            for (name,) in self.parts_in_use
+        }
 
     def parts(self) -> list[list[str]]:
         if self.layer.disable_adapters or self.layer.merged:
@@ -229,4 +246,7 @@ class StackedPeft(StackedLayer):
         a = self.stacked(self.layer.lora_A[names[0]].weight)
         b = self.stacked(self.layer.lora_B[names[0]].weight)
         scale = self.layer.scaling[names[0]]
-        return StackedLoraPass.apply(x, weight, bias, a, b, a, b, None, None, scale, *self.common)  # type: ignore[no-any-return]
+        found: Tensor = StackedLoraPass.apply(
+            x, weight, bias, self._stacks[names[0]], a, b, None, None, scale, *self.common
+        )
+        return found

@@ -12,8 +12,8 @@ B ``[d_out, r]`` belong to all clients.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,11 +22,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
 from fedmosaic.adapters.functional import without_autocast
+from fedmosaic.models.client_rows import ClientRows
 from fedmosaic.models.packed import pays
-
-Sizes = Sequence[int]
-"""Number of tokens of each client."""
-
 
 Product = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """Compute ``x W^T + b`` from x, W and b, without a gradient."""
@@ -45,49 +42,88 @@ def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return found
 
 
-def add_products(y: Tensor, x: Tensor, right: Tensor, sizes: Sizes, scale: float = 1.0) -> Tensor:
+class Stack(NamedTuple):
+    """Hold a matrix of each client.
+
+    Attributes:
+        whole: [k, d, d_out].
+        parts: of each client, [d, d_out].
+    """
+
+    whole: Tensor
+    parts: tuple[Tensor, ...]
+
+    @classmethod
+    def of(cls, whole: Tensor) -> Stack:
+        """Return the matrices [k, d, d_out], without their gradient."""
+        whole = whole.detach()
+        return cls(whole, whole.unbind())
+
+
+class LoraStacks:
+    """Hold views of stacked LoRA matrices, for all steps in which they stay in place.
+
+    Args:
+        a: A, [k, r, d_in].
+        b: B, [k, d_out, r].
+
+    Attributes:
+        a_t: A^T of each client; b_t likewise.
+    """
+
+    def __init__(self, a: Tensor, b: Tensor) -> None:
+        self.a, self.a_t = Stack.of(a), Stack.of(a.mT)
+        self.b, self.b_t = Stack.of(b), Stack.of(b.mT)
+
+
+def add_products(
+    y: Tensor, x: Tensor, right: Stack, rows: ClientRows, scale: float = 1.0
+) -> Tensor:
     """Add each client's ``scale * x right`` to its part of ``y``, [n, d_out], in place.
 
     Args:
         y: where to add.
         x: [n, d].
         right: [k, d, d_out].
-        sizes: tokens of each client.
+        rows: whose the tokens are.
         scale: factor.
     """
-    if len(set(sizes)) == 1:
-        shape = (len(sizes), sizes[0], -1)
-        y.view(shape).baddbmm_(x.view(shape), right, alpha=scale)
+    if rows.is_even:
+        shape = (len(rows.sizes), rows.sizes[0], -1)
+        y.view(shape).baddbmm_(x.view(shape), right.whole, alpha=scale)
         return y
-    for target, part, one in zip(y.split(sizes), x.split(sizes), right.unbind(), strict=True):
+    parts = y.split_with_sizes(rows.sizes), x.split_with_sizes(rows.sizes), right.parts
+    for target, part, one in zip(*parts, strict=True):
         target.addmm_(part, one, alpha=scale)
     return y
 
 
-def products(x: Tensor, right: Tensor, sizes: Sizes) -> Tensor:
+def products(x: Tensor, right: Stack, rows: ClientRows) -> Tensor:
     """Return each client's ``x right``, [n, d_out]; arguments as of :func:`add_products`."""
-    if len(set(sizes)) == 1:
-        return torch.bmm(x.view(len(sizes), sizes[0], -1), right).flatten(0, 1)
-    found = x.new_empty(x.shape[0], right.shape[2])
-    for target, part, one in zip(found.split(sizes), x.split(sizes), right.unbind(), strict=True):
+    if rows.is_even:
+        return torch.bmm(x.view(len(rows.sizes), rows.sizes[0], -1), right.whole).flatten(0, 1)
+    found = x.new_empty(x.shape[0], right.whole.shape[2])
+    parts = found.split_with_sizes(rows.sizes), x.split_with_sizes(rows.sizes), right.parts
+    for target, part, one in zip(*parts, strict=True):
         torch.mm(part, one, out=target)
     return found
 
 
-def sums_of_products(left: Tensor, right: Tensor, sizes: Sizes) -> Tensor:
+def sums_of_products(left: Tensor, right: Tensor, rows: ClientRows) -> Tensor:
     """Return each client's ``left^T right``, [k, d, d_out], for [n, d] and [n, d_out]."""
-    found = left.new_empty(len(sizes), left.shape[1], right.shape[1])
-    parts = zip(found.unbind(), left.split(sizes), right.split(sizes), strict=True)
-    for target, one, other in parts:
-        torch.mm(one.t(), other, out=target)
+    found = left.new_empty(len(rows.sizes), left.shape[1], right.shape[1])
+    # Parts of the transposed matrix are its columns.
+    parts = left.t().split_with_sizes(rows.sizes, 1), right.split_with_sizes(rows.sizes)
+    for target, one, other in zip(found.unbind(), *parts, strict=True):
+        torch.mm(one, other, out=target)
     return found
 
 
-def sums(x: Tensor, sizes: Sizes) -> Tensor:
+def sums(x: Tensor, rows: ClientRows) -> Tensor:
     """Return the sum of each client's tokens, [k, d]."""
-    if len(set(sizes)) == 1:
-        return x.view(len(sizes), sizes[0], -1).sum(1)
-    return torch.stack([part.sum(0) for part in x.split(sizes)])
+    if rows.is_even:
+        return x.view(len(rows.sizes), rows.sizes[0], -1).sum(1)
+    return torch.stack([part.sum(0) for part in x.split_with_sizes(rows.sizes)])
 
 
 class StackedCoLoraPass(Function):
@@ -107,7 +143,7 @@ class StackedCoLoraPass(Function):
         q_global: Tensor | None,
         beta: Tensor | None,
         scale: float,
-        sizes: Sizes,
+        rows: ClientRows,
         product: Product,
     ) -> Tensor:
         """Compute the output [n, d_out]; ``beta`` is None for a single adapter."""
@@ -117,16 +153,16 @@ class StackedCoLoraPass(Function):
             g = torch.sigmoid(beta)
             p = torch.lerp(p_local, p_global, g[..., None])  # type: ignore[arg-type]
             q = None if q_local is None else torch.lerp(q_local, q_global, g)  # type: ignore[arg-type]
-        u = products(z, p.mT, sizes)
+        u = products(z, Stack.of(p.mT), rows)
         if q is not None:
-            for part, own in zip(u.split(sizes), q.unbind(), strict=True):
+            for part, own in zip(u.split_with_sizes(rows.sizes), q.unbind(), strict=True):
                 part.add_(own)
         if weight is None:
             y = product(u, b, None).mul_(scale)
         else:
             y = product(x, weight, bias).addmm_(u, b.t(), alpha=scale)
         ctx.save_for_backward(z, weight, a, b, p, p_local, q_local, p_global, q_global, g)
-        ctx.scale, ctx.sizes, ctx.product = scale, sizes, product
+        ctx.scale, ctx.rows, ctx.product = scale, rows, product
         return y
 
     @staticmethod
@@ -140,8 +176,8 @@ class StackedCoLoraPass(Function):
             grad = grad.contiguous()
             v = ctx.product(grad, b.t(), None)
             if need_p or need_q or need_beta:
-                dp = sums_of_products(v, z, ctx.sizes).mul_(ctx.scale)
-                dq = None if q_local is None else sums(v, ctx.sizes).mul_(ctx.scale)
+                dp = sums_of_products(v, z, ctx.rows).mul_(ctx.scale)
+                dq = None if q_local is None else sums(v, ctx.rows).mul_(ctx.scale)
                 if g is not None:
                     dbeta = (dp * (p_global - p_local)).sum((1, 2), keepdim=True)[..., 0]
                     if dq is not None:
@@ -149,7 +185,7 @@ class StackedCoLoraPass(Function):
                         dq = dq.mul_(1 - g)
                     dbeta, dp = dbeta * g * (1 - g), dp.mul_((1 - g)[..., None])
             if need_x:
-                w = products(v, p, ctx.sizes)
+                w = products(v, Stack.of(p), ctx.rows)
                 if weight is None:
                     dx = torch.mm(w, a).mul_(ctx.scale)
                 else:
@@ -173,14 +209,13 @@ class StackedLoraPass(Function):
         x: Tensor,
         weight: Tensor | None,
         bias: Tensor | None,
-        a: Tensor,
-        b: Tensor,
+        stacks: LoraStacks,
         a_local: Tensor,
         b_local: Tensor,
         beta: Tensor | None,
         g: Tensor | None,
         scale: float,
-        sizes: Sizes,
+        rows: ClientRows,
         product: Product,
     ) -> Tensor:
         """Compute the output [n, d_out].
@@ -190,50 +225,50 @@ class StackedLoraPass(Function):
             x: input.
             weight: W; None: return the change of the output alone.
             bias: b.
-            a: A, of the pair or the single adapter; the gradient goes to ``a_local``.
-            b: B; the gradient goes to ``b_local``.
-            a_local: A_l.
-            b_local: B_l.
+            stacks: A and B, of the pair or the single adapter.
+            a_local: A_l, for its gradient.
+            b_local: B_l, likewise.
             beta: the gate's parameter; None for a single adapter.
             g: the gate, [k, 1].
             scale: s_l, also for the pair.
-            sizes: tokens of each client.
+            rows: whose the tokens are.
             product: computes products with W.
         """
-        z = products(x, a.mT, sizes)
+        z = products(x, stacks.a_t, rows)
         alpha = scale if g is None else 1.0
         if weight is None:
-            y = products(z, b.mT, sizes).mul_(alpha)
+            y = products(z, stacks.b_t, rows).mul_(alpha)
         else:
-            y = add_products(product(x, weight, bias), z, b.mT, sizes, alpha)
-        ctx.save_for_backward(x if ctx.needs_input_grad[5] else None, z, weight, a, b, g)
-        ctx.scale, ctx.sizes, ctx.product = scale, sizes, product
-        ctx.rank = a_local.shape[1]
+            y = add_products(product(x, weight, bias), z, stacks.b_t, rows, alpha)
+        ctx.save_for_backward(x if ctx.needs_input_grad[4] else None, z, weight, g)
+        ctx.scale, ctx.rows, ctx.product = scale, rows, product
+        ctx.rank, ctx.stacks = a_local.shape[1], stacks
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
         """Compute the gradients of x, A_l, B_l and beta."""
-        x, z, weight, a, b, g = ctx.saved_tensors
-        need_x, need_a, need_b, need_beta = (ctx.needs_input_grad[i] for i in (0, 5, 6, 7))
-        r, sizes, alpha = ctx.rank, ctx.sizes, ctx.scale if g is None else 1.0
+        x, z, weight, g = ctx.saved_tensors
+        need_x, need_a, need_b, need_beta = (ctx.needs_input_grad[i] for i in (0, 4, 5, 6))
+        r, rows, alpha = ctx.rank, ctx.rows, ctx.scale if g is None else 1.0
         dx = da = db = dbeta = None
         with without_autocast(grad.device.type):
             grad = grad.contiguous()
-            v = products(grad, b, sizes)
+            v = products(grad, ctx.stacks.b, rows)
             if need_b:
-                db = sums_of_products(grad, z[:, :r], sizes)
+                db = sums_of_products(grad, z[:, :r], rows)
                 db.mul_(ctx.scale if g is None else ((1 - g) * ctx.scale)[..., None])
             if need_beta:
-                found = sums(v * z, sizes)
+                found = sums(v * z, rows)
                 local, received = found[:, :r], found[:, r:]
                 dbeta = received.sum(1, keepdim=True) * (1 - g) - local.sum(1, keepdim=True) * g
             if need_a:
-                da = sums_of_products(v[:, :r], x, sizes).mul_(alpha)
+                da = sums_of_products(v[:, :r], x, rows).mul_(alpha)
             if need_x:
                 if weight is None:
-                    dx = products(v, a, sizes).mul_(alpha)
+                    dx = products(v, ctx.stacks.a, rows).mul_(alpha)
                 else:
-                    dx = add_products(ctx.product(grad, weight.t(), None), v, a, sizes, alpha)
-        return dx, None, None, None, None, da, db, dbeta, None, None, None, None
+                    dx = ctx.product(grad, weight.t(), None)
+                    dx = add_products(dx, v, ctx.stacks.a, rows, alpha)
+        return dx, None, None, None, da, db, dbeta, None, None, None, None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -69,10 +70,15 @@ class ClientRows:
             places.append((torch.arange(sum(some)), real.flatten().nonzero()[:, 0]))
         return cls(tuple(sum(some) for some in lengths), 1, own, places, draws)
 
-    @property
+    @cached_property
     def tokens(self) -> int:
         """Return the number of all clients' tokens."""
         return sum(self.sizes)
+
+    @cached_property
+    def is_even(self) -> bool:
+        """Return whether all clients have as many tokens."""
+        return len(set(self.sizes)) == 1
 
     def dropout(self, x: Tensor, share: float) -> Tensor:
         """Return [tokens, d] with the units dropped that each client drops by itself."""

@@ -153,8 +153,7 @@ def attend(
         scaling: factor on the products of queries and keys.
         others: what the model's usual attention takes.
     """
-    exact = query.dtype == key.dtype and query.dtype in (torch.float32, torch.float64)
-    if query.device.type == "cpu" and exact and not dropout and max(examples.lengths) <= WIDEST:
+    if query.dtype == key.dtype and not dropout and is_short(query, examples):
         factor = query.shape[-1] ** -0.5 if scaling is None else scaling
         return RowAttention.apply(query, key, value, examples, factor), None  # type: ignore[no-untyped-call]
     usual = ALL_ATTENTION_FUNCTIONS["sdpa"]
@@ -171,16 +170,35 @@ def attend(
     return torch.empty_like(found).index_copy(0, places, found)[None], None
 
 
+def is_short(x: Tensor, examples: Examples) -> bool:
+    """Return whether plain products are the fastest way for examples, in the dtype of x."""
+    exact = x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
+    return exact and max(examples.lengths) <= WIDEST
+
+
 class RowAttention(Function):
-    """Compute causal attention by plain products, which for short examples is the fastest way."""
+    """Compute causal attention by plain products, which for short examples is the fastest way.
+
+    With ``rotary``, the cosines and sines of rotary embeddings [1, tokens, d], queries and keys are
+    rotated before.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, examples: Examples, scaling: float
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        examples: Examples,
+        scaling: float,
+        rotary: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """Compute the output, [1, tokens, heads, d]."""
         heads, key_heads, tokens = query.shape[1], key.shape[1], query.shape[2]
         tables = examples.tables(heads, key_heads)
+        if rotary is not None:
+            query, key = (_rotated(x, *rotary) for x in (query, key))
+        ctx.rotary = rotary
         q = _heads(query).index_select(0, tables.queries).mul_(scaling)
         k, v = (_heads(x).index_select(0, tables.keys) for x in (key, value))
         out = v.new_empty(v.shape)
@@ -216,7 +234,21 @@ class RowAttention(Function):
         found[0].mul_(ctx.scaling)
         if heads != key_heads:
             found[1:] = [x.unflatten(1, (key_heads, -1)).sum(2) for x in found[1:]]
-        return *(x.transpose(0, 1)[None] for x in found), None, None
+        found = [x.transpose(0, 1)[None] for x in found]
+        if ctx.rotary is not None:
+            cos, sin = ctx.rotary
+            found[:2] = [_rotated(x, cos, -sin) for x in found[:2]]
+        return *found, None, None, None
+
+
+def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Return [1, heads, tokens, d] rotated by cosines and sines [1, tokens, d]."""
+    half = x.shape[-1] // 2
+    cos, sin = cos[:, None], sin[:, None]
+    found = x * cos
+    found[..., :half].addcmul_(x[..., half:], sin[..., :half], value=-1)
+    found[..., half:].addcmul_(x[..., :half], sin[..., half:])
+    return found
 
 
 def _heads(x: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from fedmosaic.models.encoding import IGNORE, Encoded
 from fedmosaic.models.positions import positions
 from fedmosaic.models.prefix import PrefixEncoder
 from fedmosaic.models.row_attention import NAME, Examples
+from fedmosaic.models.row_layers import row_layers
 
 TEXTS = (
     ("Name the capital of France.", "Paris"),
@@ -72,7 +73,8 @@ def row_attention(model: Any) -> Iterator[None]:
     before = config._attn_implementation
     config._attn_implementation = NAME
     try:
-        yield
+        with row_layers(model):
+            yield
     finally:
         config._attn_implementation = before
 
