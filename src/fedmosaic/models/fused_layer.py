@@ -25,7 +25,8 @@ from fedmosaic.models.fused_inputs import SharedInputs, current_places, used_tok
 from fedmosaic.models.packed import FrozenProduct
 
 KINDS = ("LlamaDecoderLayer", "Qwen2DecoderLayer")
-"""Classes of Transformers whose forward pass is the one below."""
+"""Classes of Transformers with the forward pass below. To add one, name it here and in the test of
+the layers; the first input of a model is computed both ways, so a wrong one is found."""
 
 SHORT = 160
 """Most keys for which plain matrix products are as fast as torch's attention."""
