@@ -131,7 +131,7 @@ def test_losses_and_choices_are_those_of_one_by_one(
 def test_a_model_that_needs_padding_gets_it(
     monkeypatch: pytest.MonkeyPatch, joint_sizes: list[int]
 ) -> None:
-    monkeypatch.setattr(training, "takes_unpadded", lambda _: False)
+    monkeypatch.setattr(training, "takes_unpadded", lambda *_: False)
     jointly, single = (federation("fedmosaic", (LLAMA,) * 3, together) for together in (3, 1))
     require_same(play(jointly, range(2)), play(single, range(2)))
     assert joint_sizes == [3, 3]

@@ -126,8 +126,8 @@ def test_rounds_of_unequal_clients_are_those_of_one_by_one(
     rows: list[bool] = []
     takes_unpadded = training.takes_unpadded
 
-    def takes(backbone: Backbone) -> bool:
-        rows.append(takes_unpadded(backbone) and not is_padded)
+    def takes(backbone: Backbone, items: Any) -> bool:
+        rows.append(takes_unpadded(backbone, items) and not is_padded)
         return rows[-1]
 
     monkeypatch.setattr(training, "takes_unpadded", takes)

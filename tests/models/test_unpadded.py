@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import pytest
@@ -12,7 +13,8 @@ from fedmosaic.data.example import Example, Turn
 from fedmosaic.models import row_attention as attention
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.models.row_attention import Examples, attend
-from fedmosaic.models.unpadded import fits_windows, row_attention, takes_unpadded, unpadded
+from fedmosaic.models.trial import trial_items
+from fedmosaic.models.unpadded import row_attention, takes_unpadded, unpadded
 
 LENGTHS = (5, 2, 9, 4)
 
@@ -48,7 +50,8 @@ def test_attention_is_that_of_each_example(
 
 def test_a_model_that_reads_other_examples_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     backbone = Backbone.load("miniature/llama-8x96")
-    assert takes_unpadded(backbone)
+    items = trial_items(backbone, images=False)
+    assert takes_unpadded(backbone, items)
 
     def mixing(module: Any, query: Any, key: Any, value: Any, *_: Any, **__: Any) -> Any:
         found = scaled_dot_product_attention(query, key, value, is_causal=True)
@@ -58,7 +61,12 @@ def test_a_model_that_reads_other_examples_is_found(monkeypatch: pytest.MonkeyPa
     before = attention.ALL_ATTENTION_FUNCTIONS[attention.NAME]
     attention.ALL_ATTENTION_FUNCTIONS.register(attention.NAME, mixing)
     try:
-        assert not takes_unpadded(Backbone.load("miniature/llama-8x96"))
+        backbone = Backbone.load("miniature/llama-8x96")
+        with pytest.warns(UserWarning, match="'miniature/llama-8x96' cannot take .* more time"):
+            assert not takes_unpadded(backbone, items)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert not takes_unpadded(backbone, items)
     finally:
         attention.ALL_ATTENTION_FUNCTIONS.register(attention.NAME, before)
 
@@ -85,9 +93,10 @@ def test_a_batch_without_padding_has_the_columns_that_are_learned() -> None:
 
 def test_examples_longer_than_a_window_are_padded(monkeypatch: pytest.MonkeyPatch) -> None:
     backbone = Backbone.load("miniature/llama-8x96")
-    example = Example("e", (Turn("user", "one two three"), Turn("assistant", "yes")), ())
-    items = [backbone.encode(example)]
+    items = trial_items(backbone, images=False)
+    assert takes_unpadded(backbone, items)
     monkeypatch.setattr(backbone.text_config, "sliding_window", 4, raising=False)
-    assert not fits_windows(backbone, items)
+    with pytest.warns(UserWarning, match="attends to fewer tokens than some examples have"):
+        assert not takes_unpadded(backbone, items)
     monkeypatch.setattr(backbone.text_config, "sliding_window", 4000)
-    assert fits_windows(backbone, items)
+    assert takes_unpadded(backbone, items)

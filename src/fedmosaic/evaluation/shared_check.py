@@ -1,7 +1,7 @@
 """Decide which models and questions may share the tokens of prompts that begin alike.
 
-A model may if it takes masks and positions, and gives the same numbers on a few fixed texts. These
-do not depend on a run's data, so that every process decides the same.
+A model may if it takes masks and positions, and gives the same numbers on a few fixed texts
+(:mod:`fedmosaic.models.trial`).
 """
 
 from __future__ import annotations
@@ -14,29 +14,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-import torch
 from torch import nn
 
-from fedmosaic.data.example import Example, Turn
-from fedmosaic.data.image import Image
+from fedmosaic.data.example import Example
 from fedmosaic.evaluation.batches import PreparedModel
 from fedmosaic.evaluation.plain_questions import log_likelihoods
 from fedmosaic.evaluation.shared_questions import Asked, SharedTokens
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.models.encoding import Encoded
 from fedmosaic.models.prefix import PrefixEncoder
-
-TEXTS = (
-    ("What is the capital of France?", "Paris"),
-    ("What is the capital of France?", "the city of Lyon"),
-    ("What is the capital of a country that you know well?", "Rome"),
-)
-WINDOWS = ("sliding_window", "attention_chunk_size")
-"""Settings of models in which a token attends to the last tokens only."""
-
-ROUNDING = 5e-5
-"""Relative difference that float32 sums in another order may make; Gemma 3 of 270M has 1.2e-5."""
+from fedmosaic.models.trial import ERRORS, fits_windows, tolerance, trial_items
 
 _found: weakref.WeakKeyDictionary[Backbone, dict[bool, bool]] = weakref.WeakKeyDictionary()
 
@@ -47,11 +34,7 @@ def may_share(backbone: Backbone, example: Example) -> bool:
     They may not where a sequence is longer than a window of the model's attention.
     """
     items = [backbone.encode_option(example, option) for option in example.spellings]
-    windows = [getattr(backbone.text_config, name, None) for name in WINDOWS]
-    longest = max(len(item.input_ids) for item in items)
-    if any(window and longest > window for window in windows):
-        return False
-    return _is_exact(backbone, bool(items[0].units))
+    return fits_windows(backbone, items) and _is_exact(backbone, bool(items[0].units))
 
 
 def takes_trees(model: Any) -> bool:
@@ -92,26 +75,15 @@ def _takes_trees(backbone: Backbone) -> bool:
 
 def _same_numbers(backbone: Backbone, images: bool) -> bool:
     """Return whether log-likelihoods and logits of fixed texts are the same."""
-    picture = np.arange(64 * 64 * 3, dtype=np.uint32).reshape(64, 64, 3)
-    pictures = [Image((picture * factor % 251).astype(np.uint8)) for factor in (7, 13)]
-    examples = [
-        Example(
-            f"probe {number}",
-            (Turn("user", "<image>\n" * images + question), Turn("assistant", answer)),
-            (pictures[number // 2],) if images else (),
-        )
-        for number, (question, answer) in enumerate(TEXTS)
-    ]
-    items = [backbone.encode(example) for example in examples]
+    items = trial_items(backbone, images)
     expected = log_likelihoods(backbone, backbone.model, items)
     try:
         found = _scored_as_trees(backbone, items)
-    except (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError):
+    except ERRORS:
         return False
-    tolerance = max(ROUNDING, 8 * torch.finfo(backbone.dtype).eps)
+    most = tolerance(backbone)
     return all(
-        math.isclose(a, b, rel_tol=tolerance, abs_tol=tolerance)
-        for a, b in zip(expected, found, strict=True)
+        math.isclose(a, b, rel_tol=most, abs_tol=most) for a, b in zip(expected, found, strict=True)
     )
 
 

@@ -73,18 +73,18 @@ def _forward(layer: Any, plain: Callable[..., Any], hidden_states: Tensor, **giv
         return plain(hidden_states, **given)
     attention, mlp, x = layer.self_attn, layer.mlp, hidden_states
     before, after = layer.input_layernorm, layer.post_attention_layernorm
-    normed = Norm.apply(x, before.weight, before.variance_epsilon)  # type: ignore[no-untyped-call]
+    normed = RowNorm.apply(x, before.weight, before.variance_epsilon)  # type: ignore[no-untyped-call]
     q, k, v = (
         product(normed).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
         for product in (attention.q_proj, attention.k_proj, attention.v_proj)
     )
     heads = RowAttention.apply(q, k, v, examples, attention.scaling, rotary)  # type: ignore[no-untyped-call]
     x = x + attention.o_proj(heads.flatten(2))
-    normed = Norm.apply(x, after.weight, after.variance_epsilon)  # type: ignore[no-untyped-call]
+    normed = RowNorm.apply(x, after.weight, after.variance_epsilon)  # type: ignore[no-untyped-call]
     return x + mlp.down_proj(silu(mlp.gate_proj(normed)) * mlp.up_proj(normed))
 
 
-class Norm(Function):
+class RowNorm(Function):
     """Compute ``w x / rms(x)`` for a frozen weight, [..., d].
 
     With ``f = 1 / rms(x)`` and ``h = w dL/dy`` the gradient is ``f h - f^3 x <h, x> / d``.

@@ -2,23 +2,21 @@
 
 A third of a batch may be padding. Here all tokens of the examples are one row, in which attention
 takes each example by itself. A model may have such batches if it gives the same numbers on a few
-fixed texts.
+fixed texts (:mod:`fedmosaic.models.trial`).
 """
 
 from __future__ import annotations
 
 import inspect
+import warnings
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from fedmosaic.data.example import Example, Turn
-from fedmosaic.data.image import Image
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.models.batch import Batch
 from fedmosaic.models.encoding import IGNORE, Encoded
@@ -26,16 +24,10 @@ from fedmosaic.models.positions import positions
 from fedmosaic.models.prefix import PrefixEncoder
 from fedmosaic.models.row_attention import NAME, Examples
 from fedmosaic.models.row_layers import row_layers
-
-TEXTS = (
-    ("Name the capital of France.", "Paris"),
-    ("What is the capital of a country that you know well? Answer in one word.", "Rome"),
-    ("Is it raining?", "no"),
-)
-WINDOWS = ("sliding_window", "attention_chunk_size", "window_size")
-"""Settings of models in which a token attends to the last tokens only."""
+from fedmosaic.models.trial import ERRORS, fits_windows, tolerance, trial_items
 
 _found: weakref.WeakKeyDictionary[Backbone, bool] = weakref.WeakKeyDictionary()
+_too_long: weakref.WeakSet[Backbone] = weakref.WeakSet()
 
 
 def unpadded(batch: Batch, items: Sequence[Encoded]) -> tuple[Batch, Tensor]:
@@ -79,18 +71,27 @@ def row_attention(model: Any) -> Iterator[None]:
         config._attn_implementation = before
 
 
-def takes_unpadded(backbone: Backbone) -> bool:
-    """Return whether models of an architecture give the same numbers without padding."""
+def takes_unpadded(backbone: Backbone, items: Sequence[Encoded]) -> bool:
+    """Return whether a model gives the same numbers for items without padding; say once if not."""
     if backbone not in _found:
         _found[backbone] = _takes_positions(backbone) and _same_numbers(backbone)
-    return _found[backbone]
+        if not _found[backbone]:
+            _warn_of_padding(backbone, "cannot take examples as one row without padding")
+    if not _found[backbone]:
+        return False
+    fits = fits_windows(backbone, items)
+    if not fits and backbone not in _too_long:
+        _too_long.add(backbone)
+        _warn_of_padding(backbone, "attends to fewer tokens than some examples have")
+    return fits
 
 
-def fits_windows(backbone: Backbone, items: Sequence[Encoded]) -> bool:
-    """Return whether examples are no longer than any window of the model's attention."""
-    windows = [getattr(backbone.text_config, name, None) for name in WINDOWS]
-    longest = max(len(item.input_ids) for item in items)
-    return all(not isinstance(window, int) or longest <= window for window in windows)
+def _warn_of_padding(backbone: Backbone, reason: str) -> None:
+    warnings.warn(
+        f"model {backbone.name!r} {reason}, so train.together pads its batches: that takes more "
+        "time, and the results are the same",
+        stacklevel=3,
+    )
 
 
 def _takes_positions(backbone: Backbone) -> bool:
@@ -104,16 +105,7 @@ def _takes_positions(backbone: Backbone) -> bool:
 
 def _same_numbers(backbone: Backbone) -> bool:
     """Return whether logits of fixed texts are the same."""
-    picture = np.arange(64 * 64 * 3, dtype=np.uint32).reshape(64, 64, 3)
-    examples = [
-        Example(
-            f"row {number}",
-            (Turn("user", "<image>\n" * backbone.vision + question), Turn("assistant", answer)),
-            (Image((picture * (7 + number) % 251).astype(np.uint8)),) * backbone.vision,
-        )
-        for number, (question, answer) in enumerate(TEXTS)
-    ]
-    items = [backbone.encode(example) for example in examples]
+    items = trial_items(backbone, backbone.vision)
     batch = backbone.collate(items)
     row, _ = unpadded(batch, items)
     ends = torch.tensor([len(item.input_ids) for item in items]).cumsum(0) - 1
@@ -122,8 +114,7 @@ def _same_numbers(backbone: Backbone) -> bool:
             expected = backbone.logits(backbone.model, batch, batch.columns(-1, 0))[:, 0]
             with row_attention(backbone.model):
                 found = backbone.logits(backbone.model, row, ends.to(backbone.device))[0]
-    except (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError):
+    except ERRORS:
         return False
-    tolerance = max(1e-5, 8 * torch.finfo(backbone.dtype).eps)
-    scale = float(expected.abs().max())
-    return torch.allclose(found, expected, rtol=tolerance, atol=tolerance * scale)
+    most, scale = tolerance(backbone), float(expected.abs().max())
+    return torch.allclose(found, expected, rtol=most, atol=most * scale)

@@ -23,7 +23,7 @@ from fedmosaic.errors import TrainingError
 from fedmosaic.models.backbone import Backbone, Batch
 from fedmosaic.models.client_rows import ClientRows
 from fedmosaic.models.encoding import IGNORE, Encoded
-from fedmosaic.models.unpadded import fits_windows, row_attention, takes_unpadded, unpadded
+from fedmosaic.models.unpadded import row_attention, takes_unpadded, unpadded
 from fedmosaic.training.flops import RepeatedWork
 from fedmosaic.training.joint_optimiser import JointOptimiser
 from fedmosaic.training.loop import (
@@ -176,7 +176,7 @@ def _next_batch(
     encoded = [[backbone.encode(example) for example in examples] for examples in taken]
     draws = [trainee.draw for trainee in trainees]
     every = [item for own in encoded for item in own]
-    if takes_unpadded(backbone) and fits_windows(backbone, every):
+    if takes_unpadded(backbone, every):
         batch, columns = unpadded(backbone.collate(every), every)
         lengths = [[len(item.input_ids) for item in own] for own in encoded]
         found = JointBatch(batch, ClientRows.unpadded(lengths, draws), columns)
