@@ -57,7 +57,8 @@ class ModelSettings(Settings):
 
     It applies to LLaVA models whose images all have one size; the tower of any other model takes
     the images of each example alone. On a CPU, images go together only where their features have
-    the same bits as alone, which is tried first.
+    the same bits as alone, which is tried first. Training looks for new images in all coming steps
+    of the round.
     """
 
     gradient_checkpointing: bool = False

@@ -13,6 +13,7 @@ from fedmosaic.errors import CheckpointError
 from fedmosaic.federation.client import LocalClient
 from fedmosaic.federation.instructions import Introduction
 from fedmosaic.federation.introduce import begin, introduction
+from fedmosaic.federation.resources import give_back_freed_memory
 from fedmosaic.federation.runtime import Runtime
 from fedmosaic.files import link
 
@@ -141,6 +142,9 @@ class ClientStore(Mapping[str, LocalClient]):
             target = folder / f"{name}.safetensors"
             target.unlink(missing_ok=True)
             link(self._file(name), target)
+        if self.limit is not None and len(self.specs) > self.limit:
+            # Clients that came and went leave gaps, which would grow over hundreds of rounds.
+            give_back_freed_memory()
 
     def load(self, folder: Path) -> None:
         """Continue from a checkpoint; every file is read now, so that damage shows at once.
