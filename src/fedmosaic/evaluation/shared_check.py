@@ -89,15 +89,19 @@ def _same_numbers(backbone: Backbone, images: bool) -> bool:
 
 def _scored_as_trees(backbone: Backbone, items: Sequence[Encoded]) -> list[float]:
     """Return log-likelihoods of which the first token's is computed by logits of a few tokens."""
-    every = [Asked.labelled(item) for item in items]
-    ends = [
-        replace(one, tokens=(one.tokens[0], (one.tokens[0][0], one.tokens[-1][1]))) for one in every
-    ]
-    logs, first, logits = (
+    every = [_also_last(Asked.labelled(item)) for item in items]
+    ends = [replace(one, tokens=one.tokens[:2]) for one in every]
+    logs, logits = (
         SharedTokens(backbone, asked, normalised, tokens=256).scores(backbone.model)
-        for asked, normalised in ((every, True), (ends, True), (ends, False))
+        for asked, normalised in ((every, True), (ends, False))
     )
     return [
-        sum(values) - (one - other) + (logit - other_logit)
-        for values, (one, other), (logit, other_logit) in zip(logs, first, logits, strict=True)
+        other + logit - other_logit + sum(following)
+        for (_, other, *following), (logit, other_logit) in zip(logs, logits, strict=True)
     ]
+
+
+def _also_last(asked: Asked) -> Asked:
+    """Ask for the last token at the place of the first one, too."""
+    first, *following = asked.tokens
+    return replace(asked, tokens=(first, (first[0], asked.tokens[-1][1]), *following))
