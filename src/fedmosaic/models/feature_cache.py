@@ -32,12 +32,15 @@ class StoredFeatures:
     layout: str = ""
 
 
-@dataclass(frozen=True)
+Form = tuple[tuple[tuple[tuple[int, ...], torch.dtype], ...], str]
+"""Hold shape and dtype of each tensor, and how the tensors are arranged."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Entry:
     place: int
     size: int
-    shapes: tuple[tuple[tuple[int, ...], torch.dtype], ...]
-    layout: str
+    form: Form
 
 
 class FeatureCache:
@@ -59,6 +62,7 @@ class FeatureCache:
         self.limit = limit
         self.recent = recent
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        self._forms: dict[Form, Form] = {}  # entries of one form share it
         self._end = 0
         self._held: OrderedDict[str, StoredFeatures] = OrderedDict()
         self._held_bytes = 0
@@ -103,11 +107,12 @@ class FeatureCache:
     def _read(self, entry: _Entry) -> StoredFeatures:
         self._file.seek(entry.place)
         tensors = []
-        for shape, dtype in entry.shapes:
+        shapes, layout = entry.form
+        for shape, dtype in shapes:
             value = torch.empty(shape, dtype=dtype)
             self._file.readinto(_bytes(value))
             tensors.append(value)
-        return StoredFeatures(tuple(tensors), entry.layout)
+        return StoredFeatures(tuple(tensors), layout)
 
     def __setitem__(self, key: str, value: StoredFeatures) -> None:
         """Store features, unless they are there already or larger than the limit.
@@ -131,7 +136,8 @@ class FeatureCache:
                 "set the variable TMPDIR to a folder with more room"
             ) from error
         shapes = tuple((tuple(tensor.shape), tensor.dtype) for tensor in value.tensors)
-        self._entries[key] = _Entry(start, size, shapes, value.layout)
+        form = self._forms.setdefault((shapes, value.layout), (shapes, value.layout))
+        self._entries[key] = _Entry(start, size, form)
         self._end = start + size
 
     def _drop(self, start: int, stop: int) -> None:
