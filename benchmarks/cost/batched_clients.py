@@ -12,8 +12,7 @@ those of the first client. The random Llama has the sizes of SmolLM2 135M and te
 
 Sums of a joint batch differ in their last bits, and Adam makes more of that with every step. To
 compare, the clients also train one by one at learning rates 1 + 2e-7 times as high:
-``max_loss_difference_of_learning_rate`` is how far that moves the losses of a round. Other sums in
-every product are a larger change: under FedAvg they move losses about twice as far.
+``max_loss_difference_of_learning_rate`` is how far that moves the losses of a round.
 
 Writes results/batched_clients.json.
 """
