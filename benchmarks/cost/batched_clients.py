@@ -2,10 +2,12 @@
 
   python -m benchmarks.cost.batched_clients [--pairs 10] [--threads 1] [--small]
 
-The same clients take the same rounds twice, with ``train.together`` 1 and with all in one batch, in
-alternating order. A round is receiving nothing, 5 local steps and packing the update; there is no
-evaluation. Its examples are encoded before, since that is done a single time for both. Ratios are
-of one by one to together, of processor time and of wall time, their medians over the pairs: 2 is
+The same clients take the same rounds three times, in alternating order: one by one, with all in one
+batch (``train.together``), and one by one without fast training (``train.fused_layers`` and
+``train.packed_weights`` off), whose losses are those of one by one. A round is receiving nothing, 5
+local steps and packing the update; there is no evaluation. Its examples are encoded before. Ratios
+are of one by one (``single``; ``plain`` without fast training) to together, of the whole round and
+of its forward passes, backward passes and optimiser steps alone, their medians over the pairs: 2 is
 twice the throughput. After the last round all clients are evaluated on their own tasks. Clients
 have the tasks of ``miniature/hetero``, whose prompts differ in length; with *same tasks* all have
 those of the first client. The random Llama has the sizes of SmolLM2 135M and texts of 40 words.
@@ -45,6 +47,7 @@ from fedmosaic.models.backbone import Backbone
 from fedmosaic.seeding import rng
 
 STEPS = 5
+KINDS = ("processor time", "wall time", "wall time of the steps")
 NEARLY = 1 + 2e-7
 """Factor on the learning rates that shows how losses drift apart after the least change."""
 LARGE = "random-llama-135m"
@@ -100,42 +103,52 @@ def measure(case: Case, pairs: int, folder: Path) -> dict[str, Any]:
     single = Runtime(settings_of(case, 1, pairs + 1, folder))
     joint = single.with_settings(settings_of(case, case.clients, pairs + 1, folder))
     nearly = single.with_settings(settings_of(case, 1, pairs + 1, folder, NEARLY))
-    sides = {"single": InProcess(single), "together": InProcess(joint)}
+    plain = Runtime(settings_of(case, 1, pairs + 1, folder, fast=False))
+    sides = {
+        "single": InProcess(single),
+        "together": InProcess(joint),
+        "plain": InProcess(plain),
+    }
     perturbed = InProcess(nearly)
     for side in (*sides.values(), perturbed):
         side.introduce()
     rows: list[dict[str, Any]] = []
     for number in range(pairs + 1):
         encode_ahead(sides["single"], number)
-        order = list(sides) if number % 2 else list(sides)[::-1]
+        encode_ahead(sides["plain"], number)
+        order = list(sides)[number % 3 :] + list(sides)[: number % 3]
         found = {side: one_round(sides[side], number) for side in order}
         losses = [found[side][0] for side in sides]
+        assert losses[0] == losses[2], "fast training has other numbers"
         drifted, *_ = one_round(perturbed, number)
         rows.append(
             {
-                "processor": found["single"][1] / found["together"][1],
-                "wall": found["single"][2] / found["together"][2],
-                "loss": max_difference(*losses),
+                "loss": max_difference(*losses[:2]),
                 "drift": max_difference(losses[0], drifted),
-                "seconds": {side: found[side][1] for side in sides},
+                **{side: measured[1:] for side, measured in found.items()},
             }
         )
     scores = [scores_of(side, pairs) for side in sides.values()]
     measured = rows[1:]  # the first round builds models
+    ratios = {
+        f"{kind} of {side} to together": spread(
+            [row[side][number] / row["together"][number] for row in measured]
+        )
+        for number, kind in enumerate(KINDS)
+        for side in ("single", "plain")
+    }
     return {
         "clients": case.clients,
         "batch_size": case.batch,
         "algorithm": case.algorithm,
-        "processor_time_ratio": spread([row["processor"] for row in measured]),
-        "wall_time_ratio": spread([row["wall"] for row in measured]),
+        "ratios": ratios,
         "processor_seconds_a_round": {
-            side: round(statistics.median(row["seconds"][side] for row in measured), 3)
-            for side in sides
+            side: round(statistics.median(row[side][0] for row in measured), 3) for side in sides
         },
         "loss_difference_of_first_round": rows[0]["loss"],
         "max_loss_difference": max(row["loss"] for row in rows),
         "max_loss_difference_of_learning_rate": max(row["drift"] for row in rows),
-        "equal_scores": scores[0] == scores[1],
+        "equal_scores": scores[0] == scores[1] == scores[2],
     }
 
 
@@ -161,13 +174,14 @@ def encode_ahead(clients: InProcess, number: int) -> None:
         client.stream.load_state_dict(before)
 
 
-def one_round(clients: InProcess, number: int) -> tuple[dict[str, float], float, float]:
-    """Return losses by client, processor seconds and wall seconds of a round."""
+def one_round(clients: InProcess, number: int) -> tuple[dict[str, float], float, float, float]:
+    """Return losses by client and the seconds of a round, one of each of ``KINDS``."""
     wall, processor = time.perf_counter(), time.process_time()
     results = exchange(clients, Instructions(number))
     processor, wall = time.process_time() - processor, time.perf_counter() - wall
-    losses = {name: result.fit.loss for name, result in results.items() if result.fit}
-    return losses, processor, wall
+    fits = {name: result.fit for name, result in results.items() if result.fit}
+    steps = sum(fit.seconds["compute"] for fit in fits.values())
+    return {name: fit.loss for name, fit in fits.items()}, processor, wall, steps
 
 
 def scores_of(clients: InProcess, number: int) -> list[float]:
@@ -184,7 +198,7 @@ def exchange(clients: InProcess, asked: Instructions) -> Mapping[str, ClientResu
 
 
 def settings_of(
-    case: Case, together: int, rounds: int, folder: Path, factor: float = 1.0
+    case: Case, together: int, rounds: int, folder: Path, factor: float = 1.0, fast: bool = True
 ) -> RunSettings:
     """Return the settings of a run of the case's clients, with ``factor`` on the learning rates."""
     hetero = load_scenario("miniature/hetero").model_dump(mode="json")
@@ -210,6 +224,8 @@ def settings_of(
             "steps": STEPS,
             "batch_size": case.batch,
             "together": together,
+            "fused_layers": fast,
+            "packed_weights": fast,
         },
         "relevance": {**hetero["relevance"], "model": "miniature/llama-8x96"},
         "evaluation": {"every": 0, "others": False},

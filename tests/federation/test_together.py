@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from fedmosaic.adapters.fused_layers import TrainedLayer
 from fedmosaic.algorithms import Message
 from fedmosaic.algorithms.fedmosaic import FedMosaic
 from fedmosaic.config import RunSettings, Scenario
@@ -126,6 +127,29 @@ def test_losses_and_choices_are_those_of_one_by_one(
     assert all(flops["steps"] == flops["total"] for flops in counted[0])
     together, apart = (sum(flops["total"] for flops in side) for side in counted)
     assert 0.6 < together / apart < 1.05  # without padding
+
+
+@pytest.mark.parametrize("algorithm", ["fedmosaic", "fedavg"])
+@pytest.mark.parametrize("fused", [True, False])
+def test_joint_layers_in_few_operations_and_as_they_are_learn_the_same(
+    algorithm: str, fused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[int] = []
+    forward = TrainedLayer._forward
+
+    def noted(self: TrainedLayer, x: torch.Tensor, *others: Any) -> torch.Tensor:
+        used.append(self.layer.self_attn.layer_idx)
+        return forward(self, x, *others)
+
+    adapter = {"dropout": 0.0}
+    single = federation(algorithm, (QWEN, QWEN), together=1, adapter=adapter)
+    expected = play(single, range(1))
+    train = {"fused_layers": fused}
+    joint = federation(algorithm, (QWEN, QWEN), together=2, adapter=adapter, train=train)
+    monkeypatch.setattr(TrainedLayer, "_forward", noted)
+    require_same(play(joint, range(1)), expected)
+    layers = len(joint.clients["a"].backbone.language_layers)
+    assert used == (list(range(layers)) * 3 if fused else [])
 
 
 def test_a_model_that_needs_padding_gets_it(

@@ -9,9 +9,9 @@ inputs of other kinds, stay as they are.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -75,18 +75,38 @@ def trainable(layer: Any) -> bool:
     )
 
 
-class TrainedLayer:
-    """Replace the ``forward`` of a decoder layer."""
+class Passes(Protocol):
+    """Find the pass of a linear module for each forward pass."""
 
-    def __init__(self, layer: Any, shared: _LastRotation) -> None:
+    def projection(self) -> Projection | None:
+        """Return it; None where the module has none."""
+
+
+class TrainedLayer:
+    """Replace the ``forward`` of a decoder layer.
+
+    Args:
+        layer: the layer.
+        shared: one for all layers of the model.
+        passes: passes of linear modules in the place of their own.
+    """
+
+    def __init__(
+        self, layer: Any, shared: _LastRotation, passes: Mapping[Any, Passes] | None = None
+    ) -> None:
         self.layer = layer
         self.plain = layer.forward
         self.shared = shared
         attention, mlp = layer.self_attn, layer.mlp
         modules = [getattr(attention, name) for name in ATTENTION]
         modules += [getattr(mlp, name) for name in MLP]
-        self.modules = [_Linear(module) for module in modules]
+        passes = passes or {}
+        self.modules = [passes.get(module) or _Linear(module) for module in modules]
         self.norms = Norm.of(layer.input_layernorm), Norm.of(layer.post_attention_layernorm)
+
+    def with_passes(self, passes: Mapping[Any, Passes]) -> TrainedLayer:
+        """Return the same for a layer whose linear modules compute in another way."""
+        return TrainedLayer(self.layer, self.shared, passes)
 
     def __call__(
         self,

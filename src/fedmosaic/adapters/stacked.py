@@ -15,6 +15,7 @@ import torch
 from peft.tuners.lora.layer import LoraLayer
 from torch import Tensor, nn
 
+from fedmosaic.adapters.fused_layers import TrainedLayer, in_few_operations
 from fedmosaic.adapters.layer import AdaptedLinear
 from fedmosaic.adapters.linear import CoLoraLinear
 from fedmosaic.adapters.stacked_layers import StackedCoLora, StackedLora, StackedPeft
@@ -27,12 +28,13 @@ class StackedAdapters:
     Args:
         model: a PeftModel with Co-LoRA layers or PEFT's own LoRA layers.
         clients: k, the number of clients.
+        fused: decoder layers of the model to compute in few operations.
 
     Attributes:
         parameters: the stacked parameter ``[k, ...]`` for each adapter parameter of the model.
     """
 
-    def __init__(self, model: nn.Module, clients: int) -> None:
+    def __init__(self, model: nn.Module, clients: int, fused: Sequence[TrainedLayer] = ()) -> None:
         self.rows: ClientRows | None = None
         self._layers = [
             StackedCoLora(self, layer) if isinstance(layer, CoLoraLinear) else
@@ -41,6 +43,8 @@ class StackedAdapters:
             for layer in model.modules()
             if isinstance(layer, (AdaptedLinear, LoraLayer))
         ]  # fmt: skip
+        found = {stacked.layer: stacked for stacked in self._layers}
+        self._fused = [layer.with_passes(found) for layer in fused]
         self.parameters = {
             parameter: nn.Parameter(parameter.detach().expand(clients, *parameter.shape).clone())
             for stacked in self._layers
@@ -82,7 +86,8 @@ class StackedAdapters:
             stacked_layer.start()
             stacked_layer.layer.forward = stacked_layer.forward
         try:
-            yield
+            with in_few_operations(self._fused):
+                yield
         finally:
             for stacked_layer in self._layers:
                 del stacked_layer.layer.forward

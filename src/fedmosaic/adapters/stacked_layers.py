@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fedmosaic.adapters.frozen_products import is_plain_linear
 from fedmosaic.adapters.functional import without_autocast
+from fedmosaic.adapters.fused_passes import PassPlan, Projection
 from fedmosaic.adapters.stacked_passes import (
     LoraStacks,
     Product,
@@ -55,15 +56,26 @@ class StackedLayer:
     def prepare(self) -> None:
         """Find what stays the same in a step."""
 
-    def change(self, x: Tensor, names: list[str], linear: Any = None) -> Tensor:
-        """Return the change of output by one part.
+    def plan(self, names: list[str], dtype: torch.dtype, linear: Any = None) -> PassPlan:
+        """Return how to compute the change of output by one part in this step.
 
         Args:
-            x: [tokens, d_in].
             names: the part's adapters.
+            dtype: of the input.
             linear: the frozen layer, to return its output with the change added.
         """
         raise NotImplementedError
+
+    def change(self, x: Tensor, names: list[str], linear: Any = None) -> Tensor:
+        """Return the change of output by one part, for x [tokens, d_in]; see :meth:`plan`."""
+        plan = self.plan(names, x.dtype, linear)
+        return plan.kind.apply(x, *plan.arguments)  # type: ignore[no-any-return]
+
+    def projection(self) -> Projection | None:
+        """Return the pass of this step for a larger function; None where it has none."""
+        if not self.is_plain or len(self.parts_in_use) != 1 or self.dtype != torch.float32:
+            return None
+        return Projection(self.plan(self.parts_in_use[0], self.dtype, self.layer.base_layer))
 
     @property
     def common(self) -> tuple[ClientRows, Product]:
@@ -137,7 +149,7 @@ class StackedOwn(StackedLayer):
 class StackedCoLora(StackedOwn):
     """Treat a Co-LoRA layer."""
 
-    def change(self, x: Tensor, names: list[str], linear: Any = None) -> Tensor:
+    def plan(self, names: list[str], dtype: torch.dtype, linear: Any = None) -> PassPlan:
         layer, local = self.layer, names[0]
         received = names[1] if len(names) > 1 else None
         weight, bias = (None, None) if linear is None else (linear.weight, linear.bias)
@@ -151,9 +163,9 @@ class StackedCoLora(StackedOwn):
                 p_global = p_global * ratio
                 q_global = None if q_global is None else q_global * ratio
             beta = self.stacked(layer.colora_beta[local])
-        a, b = layer._shared(x.dtype)
         mixed = (p, q, p_global, q_global, beta)
-        return StackedCoLoraPass.apply(x, weight, bias, a, b, *mixed, scale, *self.common)  # type: ignore[no-any-return]
+        arguments = weight, bias, *layer._shared(dtype), *mixed, scale, *self.common
+        return PassPlan(StackedCoLoraPass, arguments)
 
     def _trained(self, name: str) -> tuple[Tensor, Tensor | None]:
         held = self.layer.colora_Q
@@ -203,16 +215,14 @@ class StackedLora(StackedOwn):
             b_received, received = self._received
             torch.mul(received, (g * self._scales[1])[..., None], out=b_received)
 
-    def change(self, x: Tensor, names: list[str], linear: Any = None) -> Tensor:
+    def plan(self, names: list[str], dtype: torch.dtype, linear: Any = None) -> PassPlan:
         layer, local = self.layer, names[0]
         weight, bias = (None, None) if linear is None else (linear.weight, linear.bias)
         own = tuple(self.stacked(held[local]) for held in (layer.colora_A, layer.colora_B))
         scale = layer.colora_scaling[local]
         gate = (self._beta, self.g) if len(names) > 1 else (None, None)
-        found: Tensor = StackedLoraPass.apply(
-            x, weight, bias, self._stacks[names[0]], *own, *gate, scale, *self.common
-        )
-        return found
+        arguments = weight, bias, self._stacks[local], *own, *gate, scale, *self.common
+        return PassPlan(StackedLoraPass, arguments)
 
 
 class StackedPeft(StackedLayer):
@@ -241,12 +251,10 @@ class StackedPeft(StackedLayer):
         found: nn.Module = self.layer.lora_dropout[name]
         return found
 
-    def change(self, x: Tensor, names: list[str], linear: Any = None) -> Tensor:
+    def plan(self, names: list[str], dtype: torch.dtype, linear: Any = None) -> PassPlan:
         weight, bias = (None, None) if linear is None else (linear.weight, linear.bias)
         a = self.stacked(self.layer.lora_A[names[0]].weight)
         b = self.stacked(self.layer.lora_B[names[0]].weight)
-        scale = self.layer.scaling[names[0]]
-        found: Tensor = StackedLoraPass.apply(
-            x, weight, bias, self._stacks[names[0]], a, b, None, None, scale, *self.common
-        )
-        return found
+        scaling = None, None, self.layer.scaling[names[0]]
+        arguments = weight, bias, self._stacks[names[0]], a, b, *scaling, *self.common
+        return PassPlan(StackedLoraPass, arguments)

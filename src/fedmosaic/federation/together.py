@@ -92,7 +92,7 @@ class JointModel:
 
     def __init__(self, adapted: AdaptedModel, clients: int) -> None:
         self.adapted = adapted
-        self.adapters = StackedAdapters(adapted.model, clients)
+        self.adapters = StackedAdapters(adapted.model, clients, adapted.fused_layers)
         trained, stacked = adapted.optimiser.parameters, self.adapters.parameters
         weights = self.adapters.lay_out(trained)
         self._slices = [

@@ -23,7 +23,6 @@ from fedmosaic.models.encoding import IGNORE, Encoded
 from fedmosaic.models.positions import positions
 from fedmosaic.models.prefix import PrefixEncoder
 from fedmosaic.models.row_attention import NAME, Examples
-from fedmosaic.models.row_layers import row_layers
 from fedmosaic.models.trial import ERRORS, fits_windows, tolerance, trial_items
 
 _found: weakref.WeakKeyDictionary[Backbone, bool] = weakref.WeakKeyDictionary()
@@ -65,8 +64,7 @@ def row_attention(model: Any) -> Iterator[None]:
     before = config._attn_implementation
     config._attn_implementation = NAME
     try:
-        with row_layers(model):
-            yield
+        yield
     finally:
         config._attn_implementation = before
 
