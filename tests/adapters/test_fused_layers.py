@@ -22,6 +22,7 @@ from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRMS
 
 from fedmosaic.adapters import CoLoraConfig
 from fedmosaic.adapters import fused_layers as fused_module
+from fedmosaic.adapters.frozen_products import pack_frozen_weights
 from fedmosaic.adapters.fused_layers import TrainedLayer, fused_layers, in_few_operations, trainable
 from fedmosaic.adapters.model import build_pair
 from fedmosaic.training.flops import FlopCounter
@@ -121,6 +122,25 @@ def test_every_bit_is_that_of_the_layers(
     assert_same(found, expected)
 
 
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+@pytest.mark.parametrize("gate", ["scalar", "none"])
+@pytest.mark.parametrize("embeddings", [False, True])
+def test_the_same_inputs_are_dropped(
+    family: str, gate: str, embeddings: bool, passes: list[TrainedLayer]
+) -> None:
+    model, found = adapted(family, lora_dropout=0.3, gate=gate), []
+    if gate == "none":
+        model.set_adapter("local")
+    pack_frozen_weights(model)
+    for fused in (False, True):
+        torch.manual_seed(3)
+        found.append(step(model, fused, embeddings))
+    assert len(passes) == SIZES["num_hidden_layers"]
+    assert_same(found[1], found[0])
+    torch.manual_seed(4)
+    assert not torch.equal(step(model, True, embeddings)["loss"], found[1]["loss"])
+
+
 @pytest.mark.parametrize("targets", [["q_proj", "v_proj"], ["down_proj"], ["o_proj", "gate_proj"]])
 def test_linear_layers_without_adapters_are_fused_too(
     targets: list[str], passes: list[TrainedLayer]
@@ -149,10 +169,6 @@ def test_layers_are_themselves_after_the_block() -> None:
     assert not any("forward" in vars(layer) for layer in layers)
 
 
-def drop(model: Any) -> Any:
-    return adapted(lora_dropout=0.5)
-
-
 def recompute(model: Any) -> Any:
     model.get_base_model().gradient_checkpointing_enable({"use_reentrant": False})
     return model
@@ -179,18 +195,10 @@ def train_weights(model: Any) -> Any:
     return model
 
 
-def gate_by_input(model: Any) -> Any:
-    return adapted(gate="input")
-
-
 def drop_attention(model: Any) -> Any:
     for layer in model.get_base_model().model.layers:
         layer.self_attn.attention_dropout = 0.5
     return model
-
-
-def other_family(model: Any) -> Any:
-    return adapted("qwen3")
 
 
 def other_activation(model: Any) -> Any:
@@ -201,8 +209,8 @@ def other_activation(model: Any) -> Any:
 
 @pytest.mark.parametrize(
     "change",
-    [drop, recompute, hook, train_norms, train_weights, gate_by_input, drop_attention,
-     other_family, other_activation],
+    [recompute, hook, train_norms, train_weights, lambda _: adapted(gate="input"), drop_attention,
+     lambda _: adapted("qwen3"), other_activation],
 )  # fmt: skip
 def test_other_layers_stay_as_they_are(
     change: Callable[[Any], Any], passes: list[TrainedLayer]
@@ -231,10 +239,6 @@ def test_inputs_of_other_kinds_use_the_layers(passes: list[TrainedLayer]) -> Non
     assert passes == []
 
 
-def use_local(model: Any) -> None:
-    model.set_adapter("local")
-
-
 def freeze(model: Any) -> None:
     for name, parameter in model.named_parameters():
         if "local" in name and "layers.1" in name:
@@ -247,10 +251,6 @@ def change_received(model: Any) -> None:
             parameter.data.mul_(2)
 
 
-def disable(model: Any) -> None:
-    model.base_model.disable_adapter_layers()
-
-
 def changing(fused: bool) -> list[dict[str, Tensor]]:
     """Return the steps of a model whose adapters change between them."""
     model, found = adapted(), []
@@ -258,11 +258,15 @@ def changing(fused: bool) -> list[dict[str, Tensor]]:
         if hasattr(layer, "colora_scaling"):
             layer.colora_scaling["global"] *= 3
     with fused_during(model) if fused else nullcontext():
-        for change in (None, change_received, use_local, freeze):
-            if change is not None:
-                change(model)
+        for change in (
+            lambda _: None,
+            change_received,
+            lambda model: model.set_adapter("local"),
+            freeze,
+        ):
+            change(model)
             found.append(step(model, fused=False))
-        disable(model)
+        model.base_model.disable_adapter_layers()
         found.append({"logits": model(input_ids=TOKENS, use_cache=False).logits})
     return found
 

@@ -130,9 +130,9 @@ def test_losses_and_choices_are_those_of_one_by_one(
 
 
 @pytest.mark.parametrize("algorithm", ["fedmosaic", "fedavg"])
-@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize(("fused", "dropout"), [(True, 0.0), (True, 0.2), (False, 0.2)])
 def test_joint_layers_in_few_operations_and_as_they_are_learn_the_same(
-    algorithm: str, fused: bool, monkeypatch: pytest.MonkeyPatch
+    algorithm: str, fused: bool, dropout: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     used: list[int] = []
     forward = TrainedLayer._forward
@@ -141,7 +141,7 @@ def test_joint_layers_in_few_operations_and_as_they_are_learn_the_same(
         used.append(self.layer.self_attn.layer_idx)
         return forward(self, x, *others)
 
-    adapter = {"dropout": 0.0}
+    adapter = {"dropout": dropout}
     single = federation(algorithm, (QWEN, QWEN), together=1, adapter=adapter)
     expected = play(single, range(1))
     train = {"fused_layers": fused}

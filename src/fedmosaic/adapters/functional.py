@@ -89,7 +89,7 @@ class CoLoraPass(Function):
             p = torch.lerp(p_local, p_global, g)  # type: ignore[arg-type]
             q = None if q_local is None else torch.lerp(q_local, q_global, g)  # type: ignore[arg-type]
         u = torch.mm(z, p.t()) if q is None else torch.addmm(q, z, p.t())
-        y = _add_product(_frozen_output(rows, weight, bias, frozen), u, b.t(), scale)
+        y = _add_product(frozen_output(rows, weight, bias, frozen), u, b.t(), scale)
         ctx.save_for_backward(z, weight, a, b, p, p_local, q_local, p_global, q_global, g, rest)
         ctx.scale, ctx.shape, ctx.frozen = scale, x.shape, frozen
         return y.view(*x.shape[:-1], y.shape[-1])
@@ -113,7 +113,7 @@ class CoLoraPass(Function):
                         dbeta, dq = dbeta + torch.dot(dq, q_global - q_local), dq.mul_(rest)
                     dbeta, dp = dbeta * g * rest, dp.mul_(rest)
             if need_x:
-                through_base = _frozen_gradient(grad, weight, ctx.frozen)
+                through_base = frozen_gradient(grad, weight, ctx.frozen)
                 dx = _add_product(through_base, torch.mm(v, p), a, ctx.scale).view(ctx.shape)
         return dx, None, None, None, None, dp, dq, None, None, dbeta, None, None
 
@@ -154,7 +154,7 @@ class LoraPass(Function):
         z = torch.mm(rows, a.t())
         u = z if factors is None else z * factors
         alpha = scale_local if factors is None else 1.0
-        y = _add_product(_frozen_output(rows, weight, bias, frozen), u, b.t(), alpha)
+        y = _add_product(frozen_output(rows, weight, bias, frozen), u, b.t(), alpha)
         saved_rows = rows if ctx.needs_input_grad[3] else None
         ctx.save_for_backward(saved_rows, z, weight, a, b, factors, *gates)
         return y.view(*x.shape[:-1], y.shape[-1])
@@ -183,7 +183,7 @@ class LoraPass(Function):
             if need_a:
                 da = _scaled(torch.mm(v[:, :r].t(), rows), alpha)
             if need_x:
-                through_base = _frozen_gradient(grad, weight, ctx.frozen)
+                through_base = frozen_gradient(grad, weight, ctx.frozen)
                 dx = _add_product(through_base, v, a, alpha).view(ctx.shape)
         return dx, None, None, da, db, None, None, dbeta, None, None, None
 
@@ -210,7 +210,7 @@ def _stacked(
     return torch.cat((a_local, a_global)), torch.cat((b_local, b_global), dim=1), factors, g, rest
 
 
-def _frozen_output(
+def frozen_output(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, frozen: FrozenProducts | None
 ) -> Tensor | None:
     """Return ``W x + b``, or None without W."""
@@ -221,7 +221,7 @@ def _frozen_output(
     return torch.mm(x, weight.t()) if bias is None else torch.addmm(bias, x, weight.t())
 
 
-def _frozen_gradient(
+def frozen_gradient(
     grad: Tensor, weight: Tensor | None, frozen: FrozenProducts | None
 ) -> Tensor | None:
     """Return ``(dL/dy) W``, or None without W."""

@@ -22,13 +22,11 @@ from fedmosaic.adapters.frozen_products import is_plain_linear
 from fedmosaic.adapters.fused_passes import (
     AfterAttention,
     BeforeAttention,
-    FrozenPass,
     Norm,
-    PassPlan,
-    Projection,
     Rotation,
 )
 from fedmosaic.adapters.layer import AdaptedLinear
+from fedmosaic.adapters.projections import DroppedProjection, FrozenPass, PassPlan, Projection
 from fedmosaic.models.fused_layer import fusable
 
 ATTENTION, MLP = ("q_proj", "k_proj", "v_proj", "o_proj"), ("gate_proj", "up_proj", "down_proj")
@@ -202,6 +200,7 @@ class _Linear:
         self.module = module
         self._use: tuple[Any, ...] | None = None
         self._plan: PassPlan | None = None
+        self._drop: Callable[[Tensor], Tensor] | None = None
 
     def projection(self) -> Projection | None:
         """Return a projection for one forward pass; None where the module has no pass."""
@@ -209,7 +208,12 @@ class _Linear:
         if use != self._use or (self._plan is not None and self._plan.changed()):
             self._plan = self._new_plan()
             self._use = use if self._may_store() else None
-        return None if self._plan is None else Projection(self._plan)
+        if self._plan is None:
+            return None
+        if self._drop is None:
+            return Projection(self._plan)
+        module = self.module
+        return DroppedProjection(self._plan, self._drop, module.base_layer, module.frozen_products)
 
     def _current_use(self) -> tuple[Any, ...]:
         """Return what decides which adapters are used, and how."""
@@ -220,13 +224,26 @@ class _Linear:
         return active, module.disable_adapters, module.merged, module.training, scales
 
     def _new_plan(self) -> PassPlan | None:
-        module = self.module
-        if isinstance(module, AdaptedLinear):
-            arguments = module.fused_arguments(torch.float32)
-            return None if arguments is None else PassPlan(module.pass_kind, arguments)
-        if not is_plain_linear(module, torch.float32):
+        module, self._drop = self.module, None
+        if not isinstance(module, AdaptedLinear):
+            fits = is_plain_linear(module, torch.float32)
+            return PassPlan(FrozenPass, (module.weight, module.bias)) if fits else None
+        names = module.adapters_in_use()
+        gated, plain = (
+            module.is_gated_pair(names),
+            is_plain_linear(module.base_layer, torch.float32),
+        )
+        if not plain or not (gated or len(names) == 1):
             return None
-        return PassPlan(FrozenPass, (module.weight, module.bias))
+        own = getattr(module, module.low_rank_names[0])[names[0]]
+        path = module.select_path(names, torch.float32)
+        if own.dtype != torch.float32 or path == "reference":
+            return None
+        linear = module.base_layer if path == "fused" else None
+        if path != "fused":
+            name = module.colora_pair[0] if gated else names[0]
+            self._drop = module.colora_dropout[name]
+        return PassPlan(module.pass_kind, module.pass_arguments(names, torch.float32, linear))
 
     def _may_store(self) -> bool:
         """Return whether the plan has only tensors of the module, and none computed from them."""
@@ -264,8 +281,9 @@ def _computes_alike(layer: Any) -> bool:
     }
     trained = [parameter for parameter in layer.parameters() if parameter.requires_grad]
     found = []
-    with torch.enable_grad():
+    with torch.enable_grad(), torch.random.fork_rng(devices=[]):
         for forward in (layer.forward, TrainedLayer(layer, _LastRotation())):
+            torch.manual_seed(0)
             inputs = [x.clone().requires_grad_(), *trained]
             out = forward(inputs[0], **given)
             weights = torch.randn(out.shape, generator=draw.manual_seed(1))

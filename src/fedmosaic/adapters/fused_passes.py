@@ -18,73 +18,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import silu
 
-
-class FrozenPass:
-    """Compute ``W x + b`` of a linear layer without adapters, in the manner of a Function."""
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Compute the output."""
-        ctx.save_for_backward(weight)
-        return torch.mm(rows, weight.t()) if bias is None else torch.addmm(bias, rows, weight.t())
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None]:
-        """Compute the gradient of x."""
-        (weight,) = ctx.saved_tensors
-        return torch.mm(grad, weight) if ctx.needs_input_grad[0] else None, None, None
-
-
-class PassPlan:
-    """State how a linear layer computes, for as long as nothing about it changes.
-
-    Args:
-        kind: The pass.
-        arguments: What it takes after x.
-
-    Attributes:
-        tensors: Those of the arguments that are tensors.
-        trains: Whether each argument gets a gradient.
-        trained: Those of the tensors that do.
-    """
-
-    def __init__(self, kind: Any, arguments: tuple[Any, ...]) -> None:
-        self.kind = kind
-        self.arguments = arguments
-        self.tensors = [value for value in arguments if isinstance(value, Tensor)]
-        self._gradients = [tensor.requires_grad for tensor in self.tensors]
-        self.trains = [isinstance(a, Tensor) and a.requires_grad for a in arguments]
-        self.trained = [tensor for tensor in self.tensors if tensor.requires_grad]
-
-    def changed(self) -> bool:
-        """Return whether other tensors get gradients than before."""
-        return [tensor.requires_grad for tensor in self.tensors] != self._gradients
-
-
-class Projection:
-    """Run the pass of one linear layer inside a larger function, in the place of its context."""
-
-    saved_tensors: tuple[Tensor | None, ...]
-    needs_input_grad: tuple[bool, ...]
-
-    def __init__(self, plan: PassPlan) -> None:
-        self.plan = plan
-
-    def output(self, rows: Tensor, need_x: bool) -> Tensor:
-        """Return ``[n T, d_out]`` for rows ``[n T, d_in]``."""
-        self.needs_input_grad = (need_x, *self.plan.trains)
-        found: Tensor = self.plan.kind.forward(self, rows, *self.plan.arguments)
-        return found
-
-    def gradients(self, grad: Tensor) -> tuple[Any, list[Tensor | None]]:
-        """Return the gradient of the rows, and those of the trained arguments."""
-        of_rows, *others = self.plan.kind.backward(self, grad)
-        trains = self.plan.trains
-        return of_rows, [found for found, train in zip(others, trains, strict=True) if train]
-
-    def save_for_backward(self, *tensors: Tensor | None) -> None:
-        """Hold tensors for the backward pass."""
-        self.saved_tensors = tensors
+from fedmosaic.adapters.projections import Projection
 
 
 class Norm(NamedTuple):
@@ -189,9 +123,8 @@ class BeforeAttention(Function):
         q, k = ctx.rotation.rotated_back(q), ctx.rotation.rotated_back(k)
         total, trained = None, []
         for part, grad in zip(reversed(ctx.parts), (v, k, q), strict=True):
-            of_rows, others = part.gradients(grad.reshape(x.shape[0] * x.shape[1], -1))
+            total, others = part.gradients(grad.reshape(x.shape[0] * x.shape[1], -1), total)
             trained.append(others)
-            total = of_rows if total is None else total.add_(of_rows)
         if total is not None:
             rows = x.reshape(-1, x.shape[-1])
             residual = grads[3].reshape(-1, x.shape[-1])
@@ -240,10 +173,10 @@ class AfterAttention(Function):
         project, gate, up, down = ctx.parts
         grad = grad.reshape(middle.shape)
         of_inner, of_down = down.gradients(grad)
-        total, of_up = up.gradients(of_inner * active)
+        of_rows, of_up = up.gradients(of_inner * active)
         of_gated = torch.ops.aten.silu_backward(of_inner.mul_(raised), gated)
-        of_rows, of_gate = gate.gradients(of_gated)
-        total = ctx.norm.add_gradient(grad, total.add_(of_rows), middle, factor)
+        of_rows, of_gate = gate.gradients(of_gated, of_rows)
+        total = ctx.norm.add_gradient(grad, of_rows, middle, factor)
         of_attended, of_project = project.gradients(total)
         attended_shape, x_shape = ctx.shapes
         of_x = total.view(x_shape) if ctx.needs_input_grad[1] else None

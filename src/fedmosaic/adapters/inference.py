@@ -129,7 +129,7 @@ def _frozen_product(layer: nn.Linear, take: Take) -> FrozenProduct | None:
 
 def merged(layer: AdaptedLinear) -> Weights | None:
     """Return weight and bias of a layer with its active adapters; None where they are not fixed."""
-    names = layer._adapters_in_use()
+    names = layer.adapters_in_use()
     trained = [getattr(layer, layer.low_rank_names[0])[name].dtype for name in names]
     if (
         not layer._can_fuse(names, torch.float32)

@@ -140,13 +140,6 @@ class AdaptedLinear(MergeableLinear):
         frozen = None if linear is None else self.frozen_products
         return weight, bias, *self.operands(names, dtype), frozen
 
-    def fused_arguments(self, dtype: torch.dtype) -> tuple[Any, ...] | None:
-        """Return what ``pass_kind`` takes after an x of this dtype; None: forward is not fused."""
-        names = self._adapters_in_use()
-        fits = names and getattr(self, self.low_rank_names[0])[names[0]].dtype == dtype
-        fused = fits and self.select_path(names, dtype) == "fused"
-        return self.pass_arguments(names, dtype, self.base_layer) if fused else None
-
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Map ``[..., d_in]`` to ``[..., d_out]`` in the dtype of the base layer.
 
@@ -155,7 +148,7 @@ class AdaptedLinear(MergeableLinear):
         ``closed form`` computes the change of each adapter, or of the scalar-gated pair, with
         closed-form gradients. ``fused`` also multiplies with the frozen weight inside that pass.
         """
-        names = self._adapters_in_use()
+        names = self.adapters_in_use()
         if not names:
             unchanged: Tensor = self.base_layer(x, *args, **kwargs)
             return unchanged
@@ -199,7 +192,7 @@ class AdaptedLinear(MergeableLinear):
             return "fused"
         return "closed form"
 
-    def _adapters_in_use(self) -> list[str]:
+    def adapters_in_use(self) -> list[str]:
         """Return the active adapters of this layer; none while they are disabled or merged."""
         if self._disable_adapters and self.merged:
             self.unmerge()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from fedmosaic.adapters.frozen_products import is_plain_linear
 from fedmosaic.adapters.functional import without_autocast
-from fedmosaic.adapters.fused_passes import PassPlan, Projection
+from fedmosaic.adapters.projections import DroppedProjection, PassPlan, Projection
 from fedmosaic.adapters.stacked_passes import (
     LoraStacks,
     Product,
@@ -50,7 +51,7 @@ class StackedLayer:
         self.dtype = next(self.own_parameters()).dtype
         training = self.layer.training and parts
         self.share = getattr(self.dropout(parts[0][0]), "p", 0.0) if training else 0.0
-        self.is_plain = is_plain_linear(self.layer.base_layer, self.dtype) and not self.share
+        self.has_plain_base = is_plain_linear(self.layer.base_layer, self.dtype)
         self._product = product_with(next(self.own_parameters()))
 
     def prepare(self) -> None:
@@ -73,9 +74,14 @@ class StackedLayer:
 
     def projection(self) -> Projection | None:
         """Return the pass of this step for a larger function; None where it has none."""
-        if not self.is_plain or len(self.parts_in_use) != 1 or self.dtype != torch.float32:
+        parts, base = self.parts_in_use, self.layer.base_layer
+        if not self.has_plain_base or len(parts) != 1 or self.dtype != torch.float32:
             return None
-        return Projection(self.plan(self.parts_in_use[0], self.dtype, self.layer.base_layer))
+        if not self.share:
+            return Projection(self.plan(parts[0], self.dtype, base))
+        assert self.adapters.rows is not None
+        drop = partial(self.adapters.rows.dropout, share=self.share)
+        return DroppedProjection(self.plan(parts[0], self.dtype), drop, base)
 
     @property
     def common(self) -> tuple[ClientRows, Product]:
@@ -96,7 +102,12 @@ class StackedLayer:
         assert rows is not None
         with without_autocast(x.device.type):
             inner = self._tokens(x)
-            if self.is_plain and x.dtype == self.dtype and not (args or kwargs):
+            if (
+                self.has_plain_base
+                and not self.share
+                and x.dtype == self.dtype
+                and not (args or kwargs)
+            ):
                 y = self.change(inner, parts[0], base)
                 for part in parts[1:]:
                     y = y + self.change(inner, part)
@@ -134,7 +145,7 @@ class StackedOwn(StackedLayer):
             yield from getattr(self.layer, attribute).values()
 
     def parts(self) -> list[list[str]]:
-        names: list[str] = self.layer._adapters_in_use()
+        names: list[str] = self.layer.adapters_in_use()
         if not names or not self.layer.is_gated_pair(names):
             return [[name] for name in names]
         if self.layer.select_path(names, None) == "reference":

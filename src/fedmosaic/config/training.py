@@ -60,8 +60,8 @@ class TrainSettings(Settings):
     fused_layers: bool = True
     """Compute decoder layers of Llama and Qwen2 in fewer operations, with the same bits.
 
-    It is for float32 on a CPU. Layers of other families, with dropout, gradient checkpointing or
-    ``models.compile`` train as they are.
+    It is for float32 on a CPU. Layers of other families, and with gradient checkpointing or
+    ``models.compile``, train as they are.
     """
 
     together: int = Field(default=1, ge=1)
