@@ -18,21 +18,20 @@ from torch import Tensor, nn
 from transformers.activations import SiLUActivation
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from fedmosaic.adapters.frozen_products import is_plain_linear
 from fedmosaic.adapters.fused_passes import (
     AfterAttention,
     BeforeAttention,
     Norm,
     Rotation,
 )
-from fedmosaic.adapters.layer import AdaptedLinear
-from fedmosaic.adapters.projections import DroppedProjection, FrozenPass, PassPlan, Projection
+from fedmosaic.adapters.linear_passes import LinearPasses
+from fedmosaic.adapters.projections import Projection
 from fedmosaic.models.fused_layer import fusable
 
 ATTENTION, MLP = ("q_proj", "k_proj", "v_proj", "o_proj"), ("gate_proj", "up_proj", "down_proj")
 
-_known: dict[type, bool] = {}
-"""Whether the layers of a class were found to give their own numbers."""
+_known: dict[tuple[type, ...], bool] = {}
+"""Whether layers of these classes, with linear modules of these, gave their own numbers."""
 
 
 def fused_layers(model: nn.Module) -> list[TrainedLayer]:
@@ -98,9 +97,8 @@ class TrainedLayer:
         attention, mlp = layer.self_attn, layer.mlp
         modules = [getattr(attention, name) for name in ATTENTION]
         modules += [getattr(mlp, name) for name in MLP]
-        passes = passes or {}
-        self.modules = [passes.get(module) or _Linear(module) for module in modules]
-        self.norms = Norm.of(layer.input_layernorm), Norm.of(layer.post_attention_layernorm)
+        self.own_passes = [LinearPasses(module) for module in modules]
+        self.modules = [(passes or {}).get(each.module) or each for each in self.own_passes]
 
     def with_passes(self, passes: Mapping[Any, Passes]) -> TrainedLayer:
         """Return the same for a layer whose linear modules compute in another way."""
@@ -133,8 +131,9 @@ class TrainedLayer:
         """Return the passes of the seven linear modules; None where one of them has none."""
         if (
             x.dtype != torch.float32
+            or x.device.type != "cpu"
             or not torch.is_grad_enabled()
-            or torch.is_autocast_enabled(x.device.type)
+            or torch.is_autocast_enabled("cpu")
         ):
             return None
         found = []
@@ -156,7 +155,12 @@ class TrainedLayer:
         attention = self.layer.self_attn
         before, after = tuple(projections[:3]), tuple(projections[3:])
         q, k, v, *residual = BeforeAttention.apply(
-            x, self.norms[0], rotation, before, attention.head_dim, *_trained(before)
+            x,
+            Norm.of(self.layer.input_layernorm),
+            rotation,
+            before,
+            attention.head_dim,
+            *_trained(before),
         )
         attend: Callable[..., Any] = ALL_ATTENTION_FUNCTIONS[attention.config._attn_implementation]
         attended, _ = attend(
@@ -173,7 +177,7 @@ class TrainedLayer:
         found: Tensor = AfterAttention.apply(
             attended.reshape(*x.shape[:2], -1),
             residual[0] if residual else x,
-            self.norms[1],
+            Norm.of(self.layer.post_attention_layernorm),
             after,
             *_trained(after),
         )
@@ -193,64 +197,6 @@ class _LastRotation:
         return self._made
 
 
-class _Linear:
-    """Find the pass of a linear module, anew only when its adapters are used in another way."""
-
-    def __init__(self, module: Any) -> None:
-        self.module = module
-        self._use: tuple[Any, ...] | None = None
-        self._plan: PassPlan | None = None
-        self._drop: Callable[[Tensor], Tensor] | None = None
-
-    def projection(self) -> Projection | None:
-        """Return a projection for one forward pass; None where the module has no pass."""
-        use = self._current_use()
-        if use != self._use or (self._plan is not None and self._plan.changed()):
-            self._plan = self._new_plan()
-            self._use = use if self._may_store() else None
-        if self._plan is None:
-            return None
-        if self._drop is None:
-            return Projection(self._plan)
-        module = self.module
-        return DroppedProjection(self._plan, self._drop, module.base_layer, module.frozen_products)
-
-    def _current_use(self) -> tuple[Any, ...]:
-        """Return what decides which adapters are used, and how."""
-        module = self.module
-        if not isinstance(module, AdaptedLinear):
-            return ()
-        active, scales = tuple(module.active_adapters), tuple(module.colora_scaling.values())
-        return active, module.disable_adapters, module.merged, module.training, scales
-
-    def _new_plan(self) -> PassPlan | None:
-        module, self._drop = self.module, None
-        if not isinstance(module, AdaptedLinear):
-            fits = is_plain_linear(module, torch.float32)
-            return PassPlan(FrozenPass, (module.weight, module.bias)) if fits else None
-        names = module.adapters_in_use()
-        gated, plain = (
-            module.is_gated_pair(names),
-            is_plain_linear(module.base_layer, torch.float32),
-        )
-        if not plain or not (gated or len(names) == 1):
-            return None
-        own = getattr(module, module.low_rank_names[0])[names[0]]
-        path = module.select_path(names, torch.float32)
-        if own.dtype != torch.float32 or path == "reference":
-            return None
-        linear = module.base_layer if path == "fused" else None
-        if path != "fused":
-            name = module.colora_pair[0] if gated else names[0]
-            self._drop = module.colora_dropout[name]
-        return PassPlan(module.pass_kind, module.pass_arguments(names, torch.float32, linear))
-
-    def _may_store(self) -> bool:
-        """Return whether the plan has only tensors of the module, and none computed from them."""
-        own = {id(tensor) for tensor in (*self.module.parameters(), *self.module.buffers())}
-        return self._plan is None or all(id(tensor) in own for tensor in self._plan.tensors)
-
-
 def _trained(projections: tuple[Projection, ...]) -> list[Tensor]:
     return [tensor for projection in projections for tensor in projection.plan.trained]
 
@@ -258,15 +204,16 @@ def _trained(projections: tuple[Projection, ...]) -> list[Tensor]:
 def _same_numbers(layer: Any) -> bool:
     """Return whether layers of that class give their own numbers, tried on the first one."""
     kind = type(layer)
-    if kind not in _known:
-        _known[kind] = _computes_alike(layer)
-        if not _known[kind]:
+    key = kind, *(type(each.module) for each in TrainedLayer(layer, _LastRotation()).own_passes)
+    if key not in _known:
+        _known[key] = _computes_alike(layer)
+        if not _known[key]:
             warnings.warn(
                 f"layers of the class {kind.__name__} of this version of Transformers are not "
                 "computed as in earlier ones, so training runs them as they are, which is slower",
                 stacklevel=2,
             )
-    return _known[kind]
+    return _known[key]
 
 
 def _computes_alike(layer: Any) -> bool:

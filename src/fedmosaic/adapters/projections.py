@@ -31,6 +31,32 @@ class FrozenPass:
         return torch.mm(grad, weight) if ctx.needs_input_grad[0] else None, None, None
 
 
+class PeftPass:
+    """Compute ``s B A x`` of a LoRA layer of PEFT, in the manner of a Function.
+
+    It has the operations of PEFT, so that every bit is the same.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, a: Tensor, b: Tensor, scale: float) -> Tensor:
+        """Compute the change of output."""
+        z = torch.mm(rows, a.t())
+        ctx.save_for_backward(rows, z, a, b)
+        ctx.scale = scale
+        return torch.mm(z, b.t()).mul_(scale)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Compute the gradients of x, A and B."""
+        rows, z, a, b = ctx.saved_tensors
+        need_x, need_a, need_b, _ = ctx.needs_input_grad
+        grad = grad * ctx.scale
+        v = torch.mm(grad, b)
+        db = torch.mm(grad.t(), z) if need_b else None
+        da = torch.mm(v.t(), rows) if need_a else None
+        return torch.mm(v, a) if need_x else None, da, db, None
+
+
 class PassPlan:
     """State how a linear layer computes, for as long as nothing about it changes.
 
@@ -91,45 +117,48 @@ class Projection:
         self.saved_tensors = tensors
 
 
-class DroppedProjection(Projection):
-    """Run the pass of a layer whose adapters get an input with dropout; W gets the whole input.
+class AddedProjection(Projection):
+    """Add what the adapters change to the product with W, as an operation of its own.
 
     Args:
-        plan: The change of output by the adapters alone.
-        drop: Returns an input with dropout.
+        plan: The change by the adapters alone.
         linear: The frozen layer.
-        frozen: Its products.
+        drop: Returns the input of the adapters with dropout; None: they get all of it.
+        frozen: Products with W.
     """
 
     def __init__(
         self,
         plan: PassPlan,
-        drop: Callable[[Tensor], Tensor],
         linear: Any,
+        drop: Callable[[Tensor], Tensor] | None = None,
         frozen: FrozenProducts | None = None,
     ) -> None:
         super().__init__(plan)
         self.drop = drop
         self.linear = linear
         self.frozen = frozen
+        self.factors: Tensor | None = None
 
     def output(self, rows: Tensor, need_x: bool) -> Tensor:
         """Return ``[n T, d_out]`` for rows ``[n T, d_in]``."""
-        self.need_x = need_x
-        self.factors = self.drop(torch.ones_like(rows))
         found = frozen_output(rows, self.linear.weight, self.linear.bias, self.frozen)
         assert found is not None
-        return found.add_(super().output(rows * self.factors, need_x))
+        if self.drop is not None:
+            self.factors = self.drop(torch.ones_like(rows))
+            rows = rows * self.factors
+        return found.add_(super().output(rows, need_x))
 
     def gradients(
         self, grad: Tensor, total: Tensor | None = None
     ) -> tuple[Tensor | None, list[Tensor | None]]:
         """Return the gradient of the rows, and those of the trained arguments."""
-        of_dropped, trained = super().gradients(grad)
-        if of_dropped is None or not self.need_x:
+        of_adapters, trained = super().gradients(grad)
+        if of_adapters is None:
             return None, trained
-        of_dropped.mul_(self.factors)
-        found = of_dropped if total is None else total.add_(of_dropped)
+        if self.factors is not None:
+            of_adapters.mul_(self.factors)
+        found = of_adapters if total is None else total.add_(of_adapters)
         through_base = frozen_gradient(grad, self.linear.weight, self.frozen)
         assert through_base is not None
         return found.add_(through_base), trained

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fedmosaic.adapters.frozen_products import is_plain_linear
 from fedmosaic.adapters.functional import without_autocast
-from fedmosaic.adapters.projections import DroppedProjection, PassPlan, Projection
+from fedmosaic.adapters.projections import AddedProjection, PassPlan, Projection
 from fedmosaic.adapters.stacked_passes import (
     LoraStacks,
     Product,
@@ -81,7 +81,7 @@ class StackedLayer:
             return Projection(self.plan(parts[0], self.dtype, base))
         assert self.adapters.rows is not None
         drop = partial(self.adapters.rows.dropout, share=self.share)
-        return DroppedProjection(self.plan(parts[0], self.dtype), drop, base)
+        return AddedProjection(self.plan(parts[0], self.dtype), base, drop)
 
     @property
     def common(self) -> tuple[ClientRows, Product]:
