@@ -97,6 +97,8 @@ class TrainedLayer:
         attention, mlp = layer.self_attn, layer.mlp
         modules = [getattr(attention, name) for name in ATTENTION]
         modules += [getattr(mlp, name) for name in MLP]
+        self._parts = [attention, mlp, layer.input_layernorm, layer.post_attention_layernorm]
+        self._parts += modules
         self.own_passes = [LinearPasses(module) for module in modules]
         self.modules = [(passes or {}).get(each.module) or each for each in self.own_passes]
 
@@ -134,6 +136,7 @@ class TrainedLayer:
             or x.device.type != "cpu"
             or not torch.is_grad_enabled()
             or torch.is_autocast_enabled("cpu")
+            or any(part._forward_hooks or part._forward_pre_hooks for part in self._parts)
         ):
             return None
         found = []
