@@ -100,7 +100,7 @@ class TrainedLayer:
         self._parts = [attention, mlp, layer.input_layernorm, layer.post_attention_layernorm]
         self._parts += modules
         self.own_passes = [LinearPasses(module) for module in modules]
-        self.modules = [(passes or {}).get(each.module) or each for each in self.own_passes]
+        self.modules = [(passes or {}).get(each.module, each) for each in self.own_passes]
 
     def with_passes(self, passes: Mapping[Any, Passes]) -> TrainedLayer:
         """Return the same for a layer whose linear modules compute in another way."""

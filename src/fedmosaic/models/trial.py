@@ -30,7 +30,7 @@ ROUNDING = 5e-5
 """Relative difference that float32 sums in another order may make; Gemma 3 of 270M has 1.2e-5."""
 
 ERRORS = (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError)
-"""What a model raises that cannot take such a batch."""
+"""Errors of a model that cannot take such a batch."""
 
 
 def trial_items(backbone: Backbone, images: bool) -> list[Encoded]:
