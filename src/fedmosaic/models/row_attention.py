@@ -177,11 +177,7 @@ def is_short(x: Tensor, examples: Examples) -> bool:
 
 
 class RowAttention(Function):
-    """Compute causal attention by plain products, which for short examples is the fastest way.
-
-    With ``rotary``, the cosines and sines of rotary embeddings [1, tokens, d], queries and keys are
-    rotated before.
-    """
+    """Compute causal attention by plain products, which for short examples is the fastest way."""
 
     @staticmethod
     def forward(
@@ -191,14 +187,10 @@ class RowAttention(Function):
         value: Tensor,
         examples: Examples,
         scaling: float,
-        rotary: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """Compute the output, [1, tokens, heads, d]."""
         heads, key_heads, tokens = query.shape[1], key.shape[1], query.shape[2]
         tables = examples.tables(heads, key_heads)
-        if rotary is not None:
-            query, key = (_rotated(x, *rotary) for x in (query, key))
-        ctx.rotary = rotary
         q = _heads(query).index_select(0, tables.queries).mul_(scaling)
         k, v = (_heads(x).index_select(0, tables.keys) for x in (key, value))
         out = v.new_empty(v.shape)
@@ -234,21 +226,7 @@ class RowAttention(Function):
         found[0].mul_(ctx.scaling)
         if heads != key_heads:
             found[1:] = [x.unflatten(1, (key_heads, -1)).sum(2) for x in found[1:]]
-        found = [x.transpose(0, 1)[None] for x in found]
-        if ctx.rotary is not None:
-            cos, sin = ctx.rotary
-            found[:2] = [_rotated(x, cos, -sin) for x in found[:2]]
-        return *found, None, None, None
-
-
-def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Return [1, heads, tokens, d] rotated by cosines and sines [1, tokens, d]."""
-    half = x.shape[-1] // 2
-    cos, sin = cos[:, None], sin[:, None]
-    found = x * cos
-    found[..., :half].addcmul_(x[..., half:], sin[..., :half], value=-1)
-    found[..., half:].addcmul_(x[..., :half], sin[..., half:])
-    return found
+        return *(x.transpose(0, 1)[None] for x in found), None, None
 
 
 def _heads(x: Tensor) -> Tensor:
