@@ -18,6 +18,7 @@ FLOORS = [
     {"alignment"},
     {"algorithms", "miniature", "miniature.pretraining"},
     {"federation"},
+    {"distributed"},
     {"engines", "experiments", "model_check", "data_check", "own_data"},
     {"reporting"},
     {"api"},

@@ -31,6 +31,14 @@ class TrainingError(FedMosaicError):
     """Report that the local training of a client diverged."""
 
 
+class LinkError(FedMosaicError):
+    """A request cannot be sent to a site: its node is gone, or the link is down."""
+
+
+class SiteError(FedMosaicError):
+    """A site is refused, has lost its state, or is missing."""
+
+
 class CheckpointError(FedMosaicError):
     """Report a missing, damaged or unsuitable run folder, checkpoint or stored alignment."""
 

@@ -1,0 +1,1 @@
+"""Run federations on the frameworks of others."""

@@ -1,0 +1,1 @@
+"""Run federations on Flower; the only package that imports it, and only when it is used."""
