@@ -1,1 +1,1 @@
-"""Run federations on the frameworks of others."""
+"""Run the parts of a federation with other programs than this one."""

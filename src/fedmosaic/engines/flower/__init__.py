@@ -1,1 +1,1 @@
-"""Run federations on Flower; the only package that imports it, and only when it is used."""
+"""Run a federation with Flower. Only this package imports ``flwr``, and not before it is used."""
