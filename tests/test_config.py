@@ -43,8 +43,11 @@ def test_shipped_scenarios_load(name: str) -> None:
         ),
         ({"clients": [CLIENT, CLIENT]}, r"clients: two clients are named 'a'"),
         ({"clients": []}, r"clients = \[\]"),
-        ({"clients": [{**CLIENT, "tasks": []}]}, r"clients.0.tasks = \[\]"),
-        ({"clients": [{"name": "a", "tasks": ["x"]}]}, r"clients.0.model is missing"),
+        ({"clients": [{"model": "m", "tasks": ["x"]}]}, r"clients.0.name is missing"),
+        (
+            {"clients": [CLIENT], "deployment": {"min_updates": 1.5}},
+            r"deployment.min_updates = 1.5: write a whole number of updates",
+        ),
         ({"clients": [CLIENT], "train": {"lr": -1}}, r"train.lr = -1"),
         ({"clients": [CLIENT], "participation": 0}, r"participation = 0"),
         ({"clients": [CLIENT], "participation": 20}, r"participation = 20: .* set cohort to 20"),

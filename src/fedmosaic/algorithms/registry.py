@@ -179,6 +179,8 @@ def _require_one_rank(name: str, scenario: Scenario) -> None:
     first: dict[str, tuple[str, int]] = {}
     architecture_of = architectures(scenario.models_used)
     for number, client in enumerate(scenario.clients):
+        if not client.model:  # its site names it
+            continue
         rank = client.r or scenario.adapter.r
         other, expected = first.setdefault(architecture_of[client.model], (client.name, rank))
         if rank != expected:

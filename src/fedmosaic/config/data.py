@@ -11,8 +11,8 @@ from fedmosaic.config import client_names
 from fedmosaic.config.base import Settings, is_recorded
 
 
-def task_mappings(value: Any) -> Any:
-    """Write each bare task name of a list as ``{"name": name}``."""
+def name_mappings(value: Any) -> Any:
+    """Write each bare name of a list of tasks or clients as ``{"name": name}``."""
     if not isinstance(value, list):
         return value
     return [{"name": item} if isinstance(item, str) else item for item in value]
@@ -36,7 +36,10 @@ class TaskSpec(Settings):
 
 
 class ClientSpec(Settings):
-    """Describe one client: its model and its private tasks."""
+    """Describe one client: its model and its private tasks.
+
+    A bare name is short for ``{name: …}``: the client's site knows the rest.
+    """
 
     name: str
     """Name of the client, unique in the federation.
@@ -45,14 +48,20 @@ class ClientSpec(Settings):
     of the run are named after it, so two names must differ in more than capitals.
     """
 
-    model: str
-    """Name of a bundled model or of one on the Hugging Face hub, or a path."""
+    model: str = ""
+    """Name of a bundled model or of one on the Hugging Face hub, or a path.
+
+    Empty: the client's site names it, in a federation across machines.
+    """
 
     r: int | None = Field(default=None, ge=1)
     """Rank of the client's adapters. None: ``adapter.r``."""
 
-    tasks: tuple[TaskSpec, ...] = Field(min_length=1)
-    """Private tasks of the client, in the order of its stream."""
+    tasks: tuple[TaskSpec, ...] = ()
+    """Private tasks of the client, in the order of its stream.
+
+    Empty: the client's site names them, in a federation across machines.
+    """
 
     group: str = ""
     """Name shared by the clients with the same kind of tasks. Empty: no group.
@@ -61,7 +70,7 @@ class ClientSpec(Settings):
     ``fedmosaic-oracle`` does.
     """
 
-    _task_names = field_validator("tasks", mode="before")(task_mappings)
+    _task_names = field_validator("tasks", mode="before")(name_mappings)
 
     @field_validator("name")
     @classmethod

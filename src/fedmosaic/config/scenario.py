@@ -12,13 +12,14 @@ from fedmosaic.config import client_names
 from fedmosaic.config.adapter import AdapterSettings
 from fedmosaic.config.alignment import AlignmentSettings
 from fedmosaic.config.base import Settings, is_recorded
-from fedmosaic.config.data import ClientSpec, DataSettings, TaskSpec, task_mappings
+from fedmosaic.config.data import ClientSpec, DataSettings, TaskSpec, name_mappings
+from fedmosaic.config.deployment import DeploymentSettings
 from fedmosaic.config.evaluation import EvaluationSettings
 from fedmosaic.config.models import ModelSettings
 from fedmosaic.config.relevance import RelevanceSettings
 from fedmosaic.config.server import ServerSettings
 from fedmosaic.config.training import BudgetSettings, MemorySettings, TrainSettings
-from fedmosaic.errors import nearest
+from fedmosaic.errors import ConfigError, nearest
 
 S = TypeVar("S", bound=Settings)
 
@@ -55,7 +56,7 @@ class Scenario(Settings):
     """
 
     clients: tuple[ClientSpec, ...] = Field(min_length=1)
-    """Clients of the federation."""
+    """Clients of the federation: sections, or bare names of those whose sites know the rest."""
 
     task_kind: Literal["choice", "open"] | None = None
     """Kind of every task that does not state its own. None: as its data says."""
@@ -100,10 +101,13 @@ class Scenario(Settings):
     evaluation: EvaluationSettings = EvaluationSettings()
     """Settings of the evaluation: measures, times and methods."""
 
+    deployment: DeploymentSettings = DeploymentSettings()
+    """Deadlines and limits of a federation across machines; a run on one machine has none."""
+
     algorithms: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Options of algorithms, by the algorithm's name."""
 
-    _unseen_names = field_validator("unseen", mode="before")(task_mappings)
+    _bare_names = field_validator("clients", "unseen", mode="before")(name_mappings)
 
     @model_validator(mode="after")
     def _replaced_models(self) -> Scenario:
@@ -191,8 +195,26 @@ class Scenario(Settings):
 
     @property
     def models_used(self) -> list[str]:
-        """Return the model names of the clients, each once, in order of first use."""
-        return list(dict.fromkeys(client.model for client in self.clients))
+        """Return the model names of the clients, each once, in order of first use.
+
+        Clients whose sites name their models count for none.
+        """
+        return list(dict.fromkeys(client.model for client in self.clients if client.model))
+
+    def require_models_and_tasks(self, origin: str) -> None:
+        """Require that all is known that a simulation needs of every client.
+
+        Raises:
+            ConfigError: a client has no model or no tasks; the message begins with ``origin``.
+        """
+        for number, client in enumerate(self.clients):
+            for field, value in (("model", client.model), ("tasks", client.tasks)):
+                if not value:
+                    raise ConfigError(
+                        f"{origin}: clients.{number}.{field}: client {client.name!r} has none, so "
+                        "it cannot be simulated. If its site names them, serve the federation with "
+                        f"`fedmosaic server {origin}`; else name them here"
+                    )
 
     def rank_of(self, name: str) -> int:
         """Return the rank of a client's adapters: its own, or ``adapter.r``."""

@@ -61,12 +61,13 @@ def plan_checks(source: str, root: Path | None, models: Sequence[str]) -> CheckP
         models: models to check the items for; empty: a scenario's clients'.
 
     Raises:
-        ConfigError: the scenario is wrong.
+        ConfigError: the scenario is wrong, or names no models and tasks.
     """
     if not is_scenario(source):
         task = PlannedTask(TaskSpec(name=source), list(models), list(models))
         return CheckPlan(source, [task], DataSettings(root=root), models)
     scenario = load_scenario(source, [] if root is None else [f"data.root={root.absolute()}"])
+    scenario.require_models_and_tasks(source)
     tasks: dict[str, PlannedTask] = {}
     for client in scenario.clients:
         for spec in client.tasks:

@@ -35,7 +35,8 @@ class Plan:
         sweep: what each variant chooses on a validation split; None for nothing.
 
     Raises:
-        ConfigError: no seeds, two variants of one name, or a seed that is also the sweep's.
+        ConfigError: no seeds, two variants of one name, a seed that is also the sweep's, or a
+            client without a model or tasks.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         distinct(self.variants)
+        self.scenario.require_models_and_tasks(self.name)
         if not self.seeds:
             raise ConfigError("a comparison needs at least one seed")
         if self.sweep and (shared := sorted(set(self.seeds) & set(self.sweep.seeds))):

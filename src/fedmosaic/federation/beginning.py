@@ -33,10 +33,12 @@ def begun(settings: RunSettings, out: Path) -> Iterator[tuple[RunFolder, RunSett
         the folder; the settings as it records them: with versions, the time, and paths in full.
 
     Raises:
-        ConfigError: the folder holds something, or cannot be written.
+        ConfigError: the folder holds something, or cannot be written; a client has no model or no
+            tasks.
         DataError: data sets of a benchmark are missing.
         Interrupted: Ctrl-C. The run can be resumed.
     """
+    settings.scenario.require_models_and_tasks(settings.name)
     folder = RunFolder.vacant(out)
     began = {
         "versions": versions(),
