@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 export OMP_WAIT_POLICY ?= PASSIVE
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: quickstart test test-families lint docs test-peft flower peers browser check clean
+.PHONY: quickstart test test-families lint docs test-peft peers browser check clean
 
 quickstart: $(VENV)/.installed  ## watch four heterogeneous clients learn from one another
 	$(BIN)/fedmosaic run miniature/quickstart
@@ -28,9 +28,7 @@ docs: $(VENV)/.docs  ## the documentation, into build/docs; a warning is an erro
 test-peft: $(VENV)/.peft  ## PEFT's own test suite, run on Co-LoRA
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m tests.peft_suite
 
-flower: $(VENV)-flower/.installed  ## Flower, in an environment of its own, for the tests that compare with it
-
-peers: $(VENV)-flower/.peers  ## what benchmarks.peers compares fedmosaic with, in Flower's environment
+peers: $(VENV)/.flower  ## what benchmarks.peers compares fedmosaic with: Flower
 
 browser:  ## Chromium, for the tests that look at the report; they are skipped where it cannot be had
 	@for name in chromium chromium-browser google-chrome chrome; do command -v $$name >/dev/null && exit 0; done; \
@@ -38,10 +36,10 @@ browser:  ## Chromium, for the tests that look at the report; they are skipped w
 	timeout 600 sh -c "apt-get update && apt-get install -y --no-install-recommends $$packages" >/dev/null 2>&1 || \
 	echo "no Chromium, and no way to install it here: the tests that look at the report are skipped"
 
-check: lint docs flower browser test test-peft  ## everything CI runs
+check: lint docs browser test test-peft  ## everything CI runs
 
 clean:
-	rm -rf $(VENV) $(VENV)-flower build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
 
 $(VENV)/.created: constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -68,12 +66,6 @@ $(VENV)/.peft: $(VENV)/.installed
 	$(PIP) -e '.[peft-suite]'
 	touch $@
 
-# Its pins (protobuf, rich, typer) do not agree with ours.
-$(VENV)-flower/.installed:
-	$(PYTHON) -m venv $(VENV)-flower
-	$(VENV)-flower/bin/python -m pip install --quiet --disable-pip-version-check flwr==1.42.0 safetensors
-	touch $@
-
-$(VENV)-flower/.peers: $(VENV)-flower/.installed benchmarks/peers/requirements.txt
-	$(VENV)-flower/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers/requirements.txt
+$(VENV)/.flower: $(VENV)/.installed
+	$(PIP) -e '.[flower]'
 	touch $@

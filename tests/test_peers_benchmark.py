@@ -60,9 +60,7 @@ def test_peft_by_hand_learns_what_fedmosaic_learns(
     assert all(float(value.abs().max()) > 1e-3 for value in trained)
 
 
-@pytest.mark.skipif(
-    bool(missing(PROGRAMS["flower"])), reason="Flower, Ray and PEFT are not in .venv-flower"
-)
+@pytest.mark.skipif(bool(missing(PROGRAMS["flower"])), reason="Flower is not installed")
 def test_flower_learns_what_fedmosaic_learns(prepared: preparing.Prepared, ours: Path) -> None:
     found = run_program(PROGRAMS["flower"], prepared, prepared.folder / "flower" / "out")
     assert difference(fedmosaic_results(ours)["weights"], found["weights"]) < 1e-4

@@ -10,16 +10,17 @@ import sys
 import tokenize
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from benchmarks.common.paths import ROOT
 from benchmarks.peers.prepare import HERE, RUN_SEED, Prepared
+from fedmosaic.engines.flower.environment import flower_variables
 
 APP = HERE / "flower_peft"
-FLOWER = ROOT / ".venv-flower" / "bin"
+FLOWER = Path(sys.executable).parent
 # Two processes of one thread each, where the others take all cores in turn.
 TWO_WORKERS = ["--workers", "2", "--threads", "1"]
 ONE_CPU_EACH = " client-resources-num-cpus=1"
@@ -34,7 +35,7 @@ class Program:
         files: what a user writes for it.
         command: its command line, from the prepared folder and the folder of its results.
         mark: regular expression of the lines that it prints at the end of a round.
-        flower: it needs Flower's environment.
+        flower: it needs Flower.
     """
 
     title: str
@@ -136,12 +137,7 @@ def environment(program: Program, home: Path) -> dict[str, str]:
         variables.pop("PYTHONPATH", None)
         variables |= {
             "PATH": f"{FLOWER}{os.pathsep}{variables['PATH']}",
-            "FLWR_HOME": str(home / "flwr"),
-            "FLWR_TELEMETRY_ENABLED": "0",
-            "FLWR_DISABLE_UPDATE_CHECK": "1",
-            # Everything is installed; by default, Flower makes an environment for every run.
-            "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-            "RAY_USAGE_STATS_ENABLED": "0",
+            **flower_variables(home / "flwr"),
         }
     return variables
 
@@ -150,10 +146,9 @@ def missing(program: Program) -> str:
     """Return why a program cannot run here; empty if it can."""
     if not program.flower:
         return ""
-    packages = FLOWER.parent / "lib"
-    for name in ("flwr", "ray", "torch", "transformers", "peft"):
-        if not list(packages.glob(f"python*/site-packages/{name}")):
-            return f"{name} is not in .venv-flower: make peers"
+    for name in ("flwr", "ray"):
+        if find_spec(name) is None:
+            return f"{name} is not installed: make peers"
     return ""
 
 

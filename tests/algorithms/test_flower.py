@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +17,13 @@ from safetensors.torch import save_file
 from stub_federation import ARCHITECTURES, federation, updates_of
 from torch import Tensor
 
+from fedmosaic.engines.flower.environment import flower_variables
+
 ROOT = Path(__file__).parents[2]
-FLOWER = ROOT / ".venv-flower/bin/python"
 MU = 0.1
 
 
-@pytest.mark.skipif(not FLOWER.is_file(), reason="Flower is not installed beside this: make flower")
+@pytest.mark.skipif(find_spec("flwr") is None, reason="Flower is not installed")
 @pytest.mark.parametrize(("ours", "theirs"), [("fedavg", "FedAvg"), ("fedprox", "FedProx")])
 def test_the_average_is_flowers(ours: str, theirs: str, tmp_path: Path) -> None:
     algorithm, server = federation(ours, ARCHITECTURES)
@@ -54,14 +58,15 @@ def flower(
     source, target = folder / "updates.safetensors", folder / "aggregated.safetensors"
     save_file(tensors, source, {"samples": json.dumps(samples)})
     command = [
-        FLOWER,
+        sys.executable,
         ROOT / "tests/flower/aggregate.py",
         strategy,
         json.dumps(options),
         source,
         target,
     ]
-    subprocess.run(command, check=True, capture_output=True)
+    variables = os.environ | flower_variables(folder / "flwr")
+    subprocess.run(command, check=True, capture_output=True, env=variables)
     with safe_open(target, "pt") as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         return tensors, json.loads(file.metadata()["config"])

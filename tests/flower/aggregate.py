@@ -1,4 +1,4 @@
-"""Run Flower's own aggregation in an environment that has Flower, whose pins conflict with ours.
+"""Run Flower's own aggregation in a process of its own; the caller sets Flower's variables.
 
     python tests/flower/aggregate.py FedProx '{"proximal_mu": 0.1}' updates.safetensors
     out.safetensors
@@ -10,10 +10,7 @@ samples. No network is used: the strategy receives the clients' replies directly
 from __future__ import annotations
 
 import json
-import os
 import sys
-
-os.environ |= {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
