@@ -10,7 +10,17 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "fedmosaic"
 FLOORS = [
-    {"errors", "seeding", "files", "late_import", "memory", "packing", "plain_warnings", "config"},
+    {
+        "errors",
+        "seeding",
+        "files",
+        "frames",
+        "late_import",
+        "memory",
+        "packing",
+        "plain_warnings",
+        "config",
+    },
     {"miniature.world"},
     {"models", "data"},
     {"miniature.benchmark"},

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import os
 import queue
-import struct
 import subprocess
 import sys
 import threading
@@ -20,7 +18,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from fedmosaic import errors
 from fedmosaic.config import RunSettings
@@ -33,10 +31,10 @@ from fedmosaic.federation.processes import ForkServer, start_process
 from fedmosaic.federation.resources import VISIBLE, cards, prepare_torch
 from fedmosaic.federation.runtime import Runtime
 from fedmosaic.federation.transport import InProcess
+from fedmosaic.frames import Header, read_frame, write_frame
 from fedmosaic.models.options import resolve_device
 from fedmosaic.plain_warnings import plain_warnings
 
-Header = dict[str, Any]
 Ready = queue.Queue[tuple[str, ClientResult | BaseException]]
 STOP_SECONDS = 10
 
@@ -173,14 +171,14 @@ class _Worker:
         """Send a request. Raises FedMosaicError if the process is gone."""
         assert self.process.stdin is not None
         try:
-            _write(self.process.stdin, header, body)
+            write_frame(self.process.stdin, header, body)
         except OSError as error:
             raise self._died() from error
 
     def receive(self) -> tuple[Header, bytes]:
         """Wait for an answer; raise the worker's error if that is its answer."""
         assert self.process.stdout is not None
-        found = _read(self.process.stdout)
+        found = read_frame(self.process.stdout)
         if found is None:
             raise self._died()
         header, body = found
@@ -213,31 +211,13 @@ class _Worker:
         )
 
 
-def _write(stream: IO[bytes], header: Header, body: bytes = b"") -> None:
-    text = json.dumps(header).encode()
-    stream.write(struct.pack("<QQ", len(text), len(body)))
-    stream.write(text)
-    stream.write(body)
-    stream.flush()
-
-
-def _read(stream: IO[bytes]) -> tuple[Header, bytes] | None:
-    lengths = stream.read(16)
-    if len(lengths) < 16:
-        return None
-    text, body = struct.unpack("<QQ", lengths)
-    header = stream.read(text)
-    content = stream.read(body)
-    return (json.loads(header), content) if len(content) == body and len(header) == text else None
-
-
 def _serve(requests: IO[bytes], results: IO[bytes]) -> None:
-    first = _read(requests)
+    first = read_frame(requests)
     if first is None:
         return
     settings = RunSettings.model_validate_json(first[0]["settings"], context=RECORDED)
     clients: InProcess | None = None
-    while (request := _read(requests)) is not None:
+    while (request := read_frame(requests)) is not None:
         header, body = request
         try:
             if clients is None:
@@ -245,11 +225,11 @@ def _serve(requests: IO[bytes], results: IO[bytes]) -> None:
                 folder = Path(first[0]["folder"]) if first[0]["folder"] else None
                 clients = InProcess(Runtime(settings), set(first[0]["clients"]), folder)
             for answer in _answers(clients, header, body):
-                _write(results, *answer)
+                write_frame(results, *answer)
         except FedMosaicError as error:
-            _write(results, {"error": type(error).__name__, "message": str(error)})
+            write_frame(results, {"error": type(error).__name__, "message": str(error)})
         except Exception:
-            _write(results, {"error": "RuntimeError", "message": traceback.format_exc()})
+            write_frame(results, {"error": "RuntimeError", "message": traceback.format_exc()})
 
 
 def _answers(clients: InProcess, header: Header, body: bytes) -> Iterator[tuple[Header, bytes]]:
