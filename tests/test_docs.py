@@ -18,7 +18,7 @@ from PIL import Image
 
 from fedmosaic.algorithms import algorithm_class, algorithm_names
 from fedmosaic.cli import build_parser, main
-from fedmosaic.config import Scenario, load
+from fedmosaic.config import Scenario, SiteSettings, load
 from fedmosaic.config.load import load_scenario, parse
 from fedmosaic.data import read_examples
 from fedmosaic.experiments.statistics import interval
@@ -149,8 +149,9 @@ def test_commands_are_commands(block: Block) -> None:
 
 
 @pytest.mark.parametrize("block", [b for b in BLOCKS if b.language == "yaml"], ids=str)
-def test_scenarios_are_scenarios(block: Block) -> None:
-    parse(Scenario, yaml.safe_load(block.text), str(block))
+def test_scenarios_and_files_of_clients_are_right(block: Block) -> None:
+    content = yaml.safe_load(block.text)
+    parse(SiteSettings if "model" in content else Scenario, content, str(block))
 
 
 def test_data_files_are_data_files(tmp_path: Path) -> None:

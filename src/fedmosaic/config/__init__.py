@@ -10,9 +10,10 @@ from fedmosaic.config.deployment import DeploymentSettings
 from fedmosaic.config.evaluation import EvaluationSettings
 from fedmosaic.config.models import ModelSettings
 from fedmosaic.config.relevance import RelevanceSettings
-from fedmosaic.config.run import Rehearsal, RunSettings, SignatureRecord
+from fedmosaic.config.run import DeploymentRecord, Rehearsal, RunSettings, SignatureRecord
 from fedmosaic.config.scenario import Scenario
 from fedmosaic.config.server import ServerSettings
+from fedmosaic.config.site import ShareSettings, SiteDataSettings, SiteSettings
 from fedmosaic.config.training import BudgetSettings, MemorySettings, TrainSettings
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "BudgetSettings",
     "ClientSpec",
     "DataSettings",
+    "DeploymentRecord",
     "DeploymentSettings",
     "EvaluationSettings",
     "MemorySettings",
@@ -32,7 +34,10 @@ __all__ = [
     "Scenario",
     "ServerSettings",
     "Settings",
+    "ShareSettings",
     "SignatureRecord",
+    "SiteDataSettings",
+    "SiteSettings",
     "TaskSpec",
     "TrainSettings",
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +53,13 @@ def expand(text: str) -> str:
         ) from error
 
 
-def expand_paths(content: Any, origin: str) -> None:
+def expand_paths(content: Any, origin: str, paths: Sequence[str] = PATHS) -> None:
     """Expand every path in the content of a scenario, in place.
+
+    Args:
+        content: as of :func:`change_paths`.
+        origin: begins messages, e.g. the name of the file.
+        paths: as of :func:`change_paths`.
 
     Raises:
         ConfigError: as :func:`expand`; names ``origin`` and the field.
@@ -66,17 +71,20 @@ def expand_paths(content: Any, origin: str) -> None:
         except ConfigError as error:
             raise ConfigError(f"{origin}: {field} = {text!r}: {error}") from error
 
-    change_paths(content, expanded)
+    change_paths(content, expanded, paths)
 
 
-def change_paths(content: Any, change: Callable[[str, str], str]) -> None:
+def change_paths(
+    content: Any, change: Callable[[str, str], str], paths: Sequence[str] = PATHS
+) -> None:
     """Replace every path in the content of a scenario, in place.
 
     Args:
         content: nested mappings and lists; what does not look like a scenario is left as it is.
         change: takes a field's dotted name and its text, and returns the new text.
+        paths: dotted names of the settings that are paths; ``*`` stands for every item.
     """
-    for pattern in PATHS:
+    for pattern in paths:
         for holder, key, field in _places(content, pattern.split("."), ()):
             if isinstance(holder[key], str):
                 holder[key] = change(field, holder[key])

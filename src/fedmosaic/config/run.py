@@ -52,6 +52,13 @@ class SignatureRecord(Settings):
     """Smaller models that ``relevance.model: smallest`` passed over, with the reasons."""
 
 
+class DeploymentRecord(Settings):
+    """Record what is known of the sites of a run across machines."""
+
+    architectures: dict[str, str]
+    """Fingerprint of the weights of each architecture, by the name it has in the federation."""
+
+
 class RunSettings(Settings):
     """Set a whole run: a scenario, an algorithm and a seed."""
 
@@ -89,6 +96,9 @@ class RunSettings(Settings):
 
     signature: SignatureRecord | None = None
     """How signatures are computed, recorded when the run starts. None: the algorithm needs none."""
+
+    deployed: DeploymentRecord | None = None
+    """What is known of the clients' sites. None: the run simulates all clients on one machine."""
 
     versions: dict[str, str] = Field(default_factory=dict)
     """Versions of the library and its dependencies, recorded when the run starts."""

@@ -38,12 +38,14 @@ def measure(
 def measured_tasks(scenario: Scenario, client: ClientSpec) -> list[TaskSpec]:
     """Return the tasks that a client is evaluated on, each once.
 
-    With ``evaluation.others``: the tasks of all clients and the unseen ones; else its own.
+    With ``evaluation.others``: the tasks of all clients and the unseen ones; else its own. A task
+    that is among both has its place among the unseen ones, whose order a client's site sets.
     """
     if not scenario.evaluation.others:
         return list(client.tasks)
-    every = [spec for other in scenario.clients for spec in other.tasks] + list(scenario.unseen)
-    return list({spec.name: spec for spec in every}.values())
+    last = {spec.name for spec in scenario.unseen}
+    every = [spec for other in scenario.clients for spec in other.tasks if spec.name not in last]
+    return list({spec.name: spec for spec in (*every, *scenario.unseen)}.values())
 
 
 def records_of(

@@ -52,6 +52,15 @@ class ModelPool:
             self._backbones[name] = backbone
         return self._backbones[name]
 
+    def show_time(self, time: datetime | None) -> None:
+        """Let chat templates that read the clock be shown this time, also of models loaded so far.
+
+        None: leave it.
+        """
+        self.time = time or self.time
+        for backbone in self._backbones.values():
+            backbone.chat.time = self.time or backbone.chat.time
+
     def towers(self) -> list[nn.Module]:
         """Return the vision towers of the base models loaded so far."""
         loaded = (backbone.images for backbone in self._backbones.values())
