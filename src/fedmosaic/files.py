@@ -43,6 +43,13 @@ def write_atomic(path: Path, data: bytes | str) -> None:
         raise
 
 
+def write_new(path: Path, data: bytes, private: bool = False) -> None:
+    """Write a file that must not exist; only the user may read a private one."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o644)
+    with os.fdopen(handle, "wb") as stream:
+        stream.write(data)
+
+
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder that is renamed to ``path`` when the block succeeds.

@@ -28,6 +28,7 @@ COMMANDS = {
     "export": "Write a client's adapter as a standard PEFT LoRA adapter.",
     "data": "Get data, show what a run would learn from it, and check it.",
     "model": "Check whether models can be trained here.",
+    "keys": "Make the keys of a federation across machines.",
     "align": "Align the frozen A and B matrices of several models.",
     "miniature": "Rebuild the small models that come with the library.",
 }

@@ -1,0 +1,279 @@
+"""Speak to a SuperLink as a SuperNode does; the only file that uses private parts of Flower.
+
+Flower's SuperNode starts a new process for every message, which then loads its model anew. A site
+keeps its model, so it speaks to the Fleet API itself. That takes Flower's HTTP client, its forms of
+messages and the cutting of large ones, none of which Flower promises to leave as they are:
+:func:`.environment.require_flower` checks the version.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import datetime
+import ssl
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from flwr.app import Error, Message
+from flwr.app.message import remove_content_from_message
+from flwr.common.serde import message_from_proto, message_to_proto
+from flwr.proto.fleet_pb2 import (
+    ActivateNodeRequest,
+    DeactivateNodeRequest,
+    PullMessagesRequest,
+    PullMessagesResponse,
+    PushMessagesRequest,
+    RegisterNodeFleetRequest,
+)
+from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
+from flwr.proto.message_pb2 import (
+    ConfirmMessageReceivedRequest,
+    PullObjectRequest,
+    PushObjectRequest,
+)
+from flwr.proto.node_pb2 import Node
+from flwr.supercore.inflatable.inflatable_object import (
+    get_all_nested_objects,
+    get_object_tree,
+    iterate_object_tree,
+    no_object_id_recompute,
+)
+from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
+from flwr.supernode.fleet_http_client import FleetHttpClient
+
+from fedmosaic.engines.flower.records import from_record, to_record
+from fedmosaic.errors import UpdateError
+
+# The SuperLink counts a node as gone after two intervals without a sign of life. Requests that it
+# has then are lost, so a shorter break must not count.
+HEARTBEAT_SECONDS = 30.0
+# Of one operation; Flower cuts what is long into pieces, each of which is one.
+TIME_LIMIT = 15.0
+PIECES_AT_A_TIME = 4
+PIECE_WAIT_SECONDS = 180.0
+ERROR_CODE = 1
+
+
+class _Signature:
+    """Sign each request with the time of the server, whatever this machine's clock says."""
+
+    def __init__(self, key: ec.EllipticCurvePrivateKey, clock: float) -> None:
+        self.key = key
+        self.clock = clock
+        self.public = base64.b64encode(public_bytes(key)).decode()
+
+    def intercept(self, context: Any, call_next: Any) -> httpx.Response:
+        """Add the headers that the SuperLink checks."""
+        when = datetime.datetime.fromtimestamp(time.time() + self.clock, datetime.UTC).isoformat()
+        signature = self.key.sign(when.encode(), ec.ECDSA(hashes.SHA256()))
+        context.request.headers["flwr-public-key"] = self.public
+        context.request.headers["flwr-timestamp"] = when
+        context.request.headers["flwr-signature"] = base64.b64encode(signature).decode()
+        return call_next(context)  # type: ignore[no-any-return]
+
+
+def public_bytes(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """Return the public half of a key as the SuperLink knows it (PEM)."""
+    pem = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    return bytes(key.public_key().public_bytes(*pem))
+
+
+@dataclass(frozen=True)
+class Request:
+    """Hold a request: where it stands, without its content.
+
+    Attributes:
+        raw: what the SuperLink sent for it, from which it can be read again.
+    """
+
+    raw: bytes
+    message: Message
+    tree: Any
+
+    @classmethod
+    def read(cls, raw: bytes) -> Request | None:
+        """Read what the SuperLink sent; None if it holds no request."""
+        found = PullMessagesResponse.FromString(raw)
+        if not found.messages_list:
+            return None
+        message = message_from_proto(found.messages_list[0])
+        return cls(raw, message, found.message_object_trees[0])
+
+    @property
+    def id(self) -> str:
+        """Its id at the SuperLink."""
+        return str(self.message.metadata.message_id)
+
+
+class Fleet:
+    """Hold a connection to a SuperLink; several threads may use it.
+
+    Args:
+        server: ``HOST:PORT``.
+        context: how to recognise it; None for plain text.
+        key: this node's private key.
+        clock: seconds that the server's clock is ahead.
+
+    Attributes:
+        node: the node's id, after :meth:`resume` or :meth:`activate`.
+    """
+
+    def __init__(
+        self,
+        server: str,
+        context: ssl.SSLContext | None,
+        key: ec.EllipticCurvePrivateKey,
+        clock: float,
+    ) -> None:
+        self.key = key
+        self.clock = clock
+        self.node = 0
+        scheme = "http" if context is None else "https"
+        self.client = FleetHttpClient(
+            f"{scheme}://{server}",
+            interceptors=[_Signature(key, clock)],
+            verify=False if context is None else context,
+            timeout=TIME_LIMIT,
+        )
+
+    def resume(self, node: int) -> bool:
+        """Return whether the SuperLink still knows this node, which is then connected."""
+        self.node = node
+        try:
+            return self.beat()
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code == httpx.codes.UNAUTHORIZED:
+                return False
+            raise
+
+    def activate(self, register: bool) -> None:
+        """Connect as a node that the SuperLink has registered, or registers now."""
+        public = public_bytes(self.key)
+        if register:
+            with contextlib.suppress(httpx.HTTPStatusError):  # it was registered before
+                self.client.RegisterNode(RegisterNodeFleetRequest(public_key=public))
+        request = ActivateNodeRequest(public_key=public, heartbeat_interval=HEARTBEAT_SECONDS)
+        self.node = self.client.ActivateNode(request).node_id
+
+    def beat(self) -> bool:
+        """Give a sign of life; return whether the SuperLink knows this node."""
+        request = SendNodeHeartbeatRequest(
+            node=Node(node_id=self.node), heartbeat_interval=HEARTBEAT_SECONDS
+        )
+        return bool(self.client.SendNodeHeartbeat(request).success)
+
+    def poll(self) -> Request | None:
+        """Return a request that waits for this node."""
+        found = self.client.PullMessages(PullMessagesRequest(node=Node(node_id=self.node)))
+        return Request.read(found.SerializeToString())
+
+    def fetch(self, request: Request, max_bytes: int) -> bytes:
+        """Return the content of a request, in pieces until it is too long.
+
+        Raises:
+            UpdateError: it is too long, no longer there, or something else than bytes.
+        """
+        pieces: dict[str, bytes] = {}
+        names = list(dict.fromkeys(tree.object_id for tree in iterate_object_tree(request.tree)))
+        taken = 0
+        with ThreadPoolExecutor(PIECES_AT_A_TIME) as pool:
+            for start in range(0, len(names), PIECES_AT_A_TIME):
+                part = names[start : start + PIECES_AT_A_TIME]
+                found = pool.map(lambda name: self._piece(request, name), part)
+                pieces.update(zip(part, found, strict=True))
+                taken += sum(len(pieces[name]) for name in part)
+                if taken > max_bytes + 2**20:
+                    raise UpdateError(f"a request of over {max_bytes} bytes")
+        message = inflate_object_from_contents(request.id, pieces)
+        assert isinstance(message, Message)
+        return from_record(message.content)
+
+    def confirm(self, request: Request) -> None:
+        """Let the SuperLink drop the content of a request."""
+        self.client.ConfirmMessageReceived(
+            ConfirmMessageReceivedRequest(
+                node=Node(node_id=self.node),
+                run_id=request.message.metadata.run_id,
+                message_object_id=request.id,
+            )
+        )
+
+    def reply(self, request: Request, payload: bytes, error: str) -> Message:
+        """Make the reply to a request, in the server's time."""
+        content = Error(ERROR_CODE, error) if error else to_record(payload)
+        found = Message(content, reply_to=request.message)
+        metadata, asked = found.metadata, request.message.metadata
+        now = time.time() + self.clock
+        metadata.__dict__["_created_at"] = now
+        metadata.__dict__["_ttl"] = asked.created_at + asked.ttl - now
+        metadata.__dict__["_message_id"] = found.object_id
+        return found
+
+    def push(self, reply: Message) -> None:
+        """Send a reply; what the SuperLink has of it already is not sent a second time.
+
+        Raises:
+            UpdateError: the server no longer waits for it.
+        """
+        with no_object_id_recompute():  # each would hash all the content
+            objects, tree = get_all_nested_objects(reply), get_object_tree(reply)
+        bare = remove_content_from_message(reply) if reply.has_content() else reply
+        request = PushMessagesRequest(
+            node=Node(node_id=self.node),
+            messages_list=[message_to_proto(bare)],
+            message_object_trees=[tree],
+            clientapp_runtime_list=[0.0],
+        )
+        taken = self.client.PushMessages(request)
+        missing = set(taken.objects_to_push)
+        names = [name for name in objects if name in missing]
+        with ThreadPoolExecutor(PIECES_AT_A_TIME) as pool:
+            for start in range(0, len(names), PIECES_AT_A_TIME):
+                part = names[start : start + PIECES_AT_A_TIME]
+                contents = [objects[name].deflate() for name in part]
+                push = self._push_piece(reply, taken.session_id)
+                if not all(pool.map(push, part, contents)):
+                    raise UpdateError("the server no longer waits for this answer")
+
+    def close(self) -> None:
+        """Tell the SuperLink that this node leaves."""
+        with contextlib.suppress(httpx.HTTPError):  # else it notices by itself
+            self.client.DeactivateNode(DeactivateNodeRequest(node_id=self.node))
+        self.client.close()
+
+    def _piece(self, request: Request, name: str) -> bytes:
+        """Fetch a piece, which the server may still be sending to the SuperLink."""
+        end = time.monotonic() + PIECE_WAIT_SECONDS
+        while True:
+            found = self.client.PullObject(
+                PullObjectRequest(
+                    node=Node(node_id=self.node),
+                    run_id=request.message.metadata.run_id,
+                    object_id=name,
+                )
+            )
+            if found.object_available:
+                return bytes(found.object_content)
+            if not found.object_found or time.monotonic() > end:
+                raise UpdateError("the content of a request is no longer at the server")
+            time.sleep(0.1)
+
+    def _push_piece(self, reply: Message, session: str) -> Callable[[str, bytes], bool]:
+        def push(name: str, content: bytes) -> bool:
+            request = PushObjectRequest(
+                node=Node(node_id=self.node),
+                run_id=reply.metadata.run_id,
+                session_id=session,
+                object_id=name,
+                object_content=content,
+            )
+            return bool(self.client.PushObject(request).stored)
+
+        return push
