@@ -226,4 +226,15 @@ def test_translation_renames_and_leaves_out() -> None:
         "algorithms": {"fedmosaic-additive": {"cross_architecture_weight": 2.0}, "fedmosaic": {}},
     }
     assert json.dumps(former) == before
-    assert not renamed.former_keys(renamed.translate_scenario(former))
+    assert not renamed.former_settings(renamed.translate_scenario(former))
+
+
+def test_a_value_that_is_gone_is_explained() -> None:
+    """A run that was made with it is not continued with another value in its place."""
+    assert renamed.former_settings({"relevance": {"noise": "laplace"}}) == [
+        "relevance.noise = 'laplace' is gone: with a clip of the L2 norm it guarantees nothing; "
+        "use gaussian, or none"
+    ]
+    assert renamed.former_settings({"relevance": {"noise": "gaussian"}}) == []
+    with pytest.raises(ConfigError, match=r"'laplace' is gone: .* guarantees nothing; use gauss"):
+        load_scenario("miniature/quickstart", ["relevance.noise=laplace"])

@@ -38,7 +38,7 @@ def test_settings_are_read_in_todays_names() -> None:
     assert settings.algorithm == "fedmosaic-interpolation" in algorithm_names()
     algorithm = make_algorithm(settings.algorithm, settings.scenario, settings.seed)
     assert algorithm.options.interpolation == 0.2
-    assert folder.former == "clients.0.rank"
+    assert folder.former == "'clients.0.rank' is now 'clients.0.r'"
 
 
 def test_a_finished_run_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,13 +89,16 @@ def test_both_are_reported_whole(tmp_path: Path) -> None:
         assert name in page, name
 
 
-def test_a_run_with_a_value_that_is_gone_is_shown(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "now,former", [("fit: ridge", "fit: descent"), ("noise: gaussian", "noise: laplace")]
+)
+def test_a_run_with_a_value_that_is_gone_is_shown(tmp_path: Path, now: str, former: str) -> None:
     folder = tmp_path / "run"
     shutil.copytree(RUN, folder)
     config = folder / "config.yaml"
     text = config.read_text()
-    assert text.count("    fit: ridge\n") == 1
-    config.write_text(text.replace("    fit: ridge\n", "    fit: descent\n"))
+    assert text.count(f"    {now}\n") == 1
+    config.write_text(text.replace(f"    {now}\n", f"    {former}\n"))
     assert fedmosaic.show(folder) == fedmosaic.show(RUN)
     assert "left out" not in fedmosaic.report([folder], out=tmp_path / "report.html").read_text()
 

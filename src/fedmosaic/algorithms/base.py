@@ -96,6 +96,9 @@ class Client(Protocol):
     def generator(self, purpose: str) -> torch.Generator:
         """Return a generator of random numbers for one purpose in this round of this client."""
 
+    def signature_noise(self, signature: Tensor) -> Tensor:
+        """Return standard normal numbers that hide a signature, in its shape, on the CPU."""
+
     def all_streams(self) -> dict[str, ClientStream]:
         """Return the streams of all clients as before the first round, by name.
 
@@ -208,10 +211,7 @@ class Algorithm(ABC):
     # --- client half ------------------------------------------------------------------------------
     @abstractmethod
     def build(
-        self,
-        backbone: Backbone,
-        public: Sequence[Example],
-        alignment: Alignment | None = None,
+        self, backbone: Backbone, public: Sequence[Example], alignment: Alignment | None = None
     ) -> Any:
         """Put the adapters on a fork of the backbone.
 

@@ -138,7 +138,7 @@ class FedMosaic(Algorithm):
         if signature is None:
             signature = torch.zeros(self._signature_model(client).size)
         privatise = PrivacyMechanism(settings.noise, settings.noise_std, settings.clip)
-        sent = privatise(signature, client.generator("signature noise"))
+        sent = privatise(signature, client.signature_noise)
         return Message({**read_state(client.model, "local"), "signature": sent})
 
     def _signature_model(self, client: Client) -> SignatureModel:

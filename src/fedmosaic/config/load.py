@@ -218,6 +218,8 @@ def _explain(kind: type[BaseModel], problem: Any, origin: str) -> str:
         parent = _model_at(kind, problem["loc"][:-1])
         known = list(parent.model_fields) if parent else []
         return f"unknown key {where!r}.{nearest(str(problem['loc'][-1]), known)}"
+    if former := renamed.explain_value(where.removeprefix("scenario."), problem.get("input")):
+        return former
     message = str(problem["msg"]).removeprefix("Value error, ")
     if problem["type"] == "missing":
         return f"{where} is missing"

@@ -45,17 +45,23 @@ class RelevanceSettings(Settings):
     accuracy as 40 %.
     """
 
-    noise: Literal["gaussian", "laplace", "none"] = "gaussian"
+    noise: Literal["gaussian", "none"] = "gaussian"
     """Distribution of the noise that is added to a signature before it leaves the client."""
 
     noise_std: float = Field(default=1e-4, ge=0)
     """Standard deviation of the noise in each coordinate, in units of ``clip`` if that is set.
 
-    Without ``clip`` the noise gives no privacy guarantee.
+    1e-4 without ``clip`` is the paper's noise. Without ``clip`` no noise gives a privacy guarantee.
     """
 
     clip: float | None = Field(default=None, gt=0)
     """L2 norm to which longer signatures are scaled down. None: no limit."""
+
+    delta: float = Field(default=1e-5, gt=0, le=1e-3)
+    """δ of the (ε, δ) guarantee that ``clip`` and ``noise_std`` give for signatures.
+
+    It changes the printed ε only. Take much less than one divided by the number of clients.
+    """
 
     tau: float = Field(default=0.5, gt=0)
     """τ: temperature of the softmax over similarities, w_ij ∝ exp(S_ij / τ).

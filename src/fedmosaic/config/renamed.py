@@ -70,7 +70,12 @@ REMOVED = {
     "algorithms.fedmosaic-partial.share_layers": "the algorithm needs no option",
 }
 
-REMOVED_VALUES = {"alignment.fit": ("descent",)}
+REMOVED_VALUES = {
+    "alignment.fit": {"descent": "A and B are fitted in closed form"},
+    "relevance.noise": {
+        "laplace": "with a clip of the L2 norm it guarantees nothing; use gaussian, or none"
+    },
+}
 
 ALGORITHMS = {
     "fedsa_lora": "fedsa-lora",
@@ -94,14 +99,27 @@ def explain(key: str) -> str:
     return ""
 
 
+def explain_value(key: str, value: Any) -> str:
+    """Return why a value of a setting is gone; empty if it is not a former one."""
+    if isinstance(value, str) and (reason := REMOVED_VALUES.get(key, {}).get(value)):
+        return f"{key} = {value!r} is gone: {reason}"
+    return ""
+
+
 def explain_algorithm(name: str) -> str:
     """Return the new name of an algorithm as a sentence; empty if it is not a former name."""
     return f"algorithm {name!r} is now {ALGORITHMS[name]!r}" if name in ALGORITHMS else ""
 
 
-def former_keys(scenario: Mapping[str, Any]) -> list[str]:
-    """Return the dotted keys of a scenario's content that were renamed or removed."""
-    return [key for key in _keys(_with_new_algorithms(scenario)) if explain(key)]
+def former_settings(scenario: Mapping[str, Any]) -> list[str]:
+    """Explain each key and value of a scenario's content that was renamed or removed."""
+    content = _with_new_algorithms(scenario)
+    found = [explained for key in _keys(content) if (explained := explain(key))]
+    for key in REMOVED_VALUES:
+        section, name = key.split(".")
+        if isinstance(settings := content.get(section), dict):
+            found += filter(None, [explain_value(key, settings.get(name))])
+    return found
 
 
 def rename(
@@ -141,9 +159,9 @@ def translate_scenario(scenario: Mapping[str, Any]) -> dict[str, Any]:
             _put(content, _like(key, RENAMED[pattern]).split("."), _take(content, key.split(".")))
         elif pattern in REMOVED:
             _take(content, key.split("."))
-    for key, values in REMOVED_VALUES.items():
+    for key in REMOVED_VALUES:
         section, name = key.split(".")
-        if content.get(section, {}).get(name) in values:
+        if explain_value(key, content.get(section, {}).get(name)):
             del content[section][name]
     return content
 

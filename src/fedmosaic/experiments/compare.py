@@ -178,10 +178,10 @@ def _check_folder(folder: Path, content: Mapping[str, Any]) -> None:
 def _require_current(folder: Path, variants: Mapping[str, Any]) -> None:
     """Raise ConfigError if an earlier version of fedmosaic made the comparison."""
     for variant in variants.values():
-        if former := renamed.former_keys(variant["scenario"]):
+        if former := renamed.former_settings(variant["scenario"]):
             raise ConfigError(
                 f"{folder} holds a comparison of an earlier version of fedmosaic: in its {PLAN} "
-                f"{renamed.explain(former[0])}. This version can show and report it, but cannot "
+                f"{former[0]}. This version can show and report it, but cannot "
                 "continue it; choose another --out"
             )
 

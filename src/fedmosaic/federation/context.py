@@ -25,6 +25,7 @@ from fedmosaic.errors import ConfigError
 from fedmosaic.federation.instructions import Introduction
 from fedmosaic.federation.runtime import Runtime
 from fedmosaic.models.backbone import Backbone
+from fedmosaic.relevance.privacy import secret_noise, seeded_noise
 from fedmosaic.seeding import generator, seed_for
 from fedmosaic.training.loop import FitReport, Loss, StepHook, fit
 from fedmosaic.training.loss import answer_loss
@@ -178,6 +179,17 @@ class ClientContext:
     def generator(self, purpose: str) -> torch.Generator:
         """Return a random generator for one purpose in this round of this client."""
         return generator(self._runtime.settings.seed, self.name, self.round, purpose)
+
+    def signature_noise(self, signature: Tensor) -> Tensor:
+        """Return standard normal numbers that hide a signature, in its shape, on the CPU.
+
+        Where the client has a secret, they come from it; else from the run's seed. Without
+        ``relevance.clip`` no noise guarantees anything, and the run can be repeated.
+        """
+        purpose = "signature noise"
+        if self._client.secret and self._runtime.scenario.relevance.clip is not None:
+            return secret_noise(self._client.secret, self.name, self.round, purpose)(signature)
+        return seeded_noise(self.generator(purpose))(signature)
 
     def cached(self, key: str, make: Callable[[], Any]) -> Any:
         """Return an object that is costly to make and the same for all clients of the process."""

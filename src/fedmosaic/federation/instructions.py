@@ -63,6 +63,7 @@ class ClientResult:
         flops: counted operations, ``total`` and by part of the round; None unless asked for.
         seconds: wall time of receiving, training, evaluating and uploading.
         memory: peak memory of the client's process in bytes.
+        secret_noise: whether the noise of its signature comes from a secret that only it has.
     """
 
     update: bytes | None = None
@@ -72,6 +73,7 @@ class ClientResult:
     flops: dict[str, int] | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     memory: int = 0
+    secret_noise: bool = False
 
     def figures(self) -> dict[str, Any]:
         """Return what the metrics file records of this result, apart from its scores."""
@@ -79,6 +81,8 @@ class ClientResult:
         parts = figures.pop("seconds", {})
         if self.flops is not None:
             figures["flops"] = self.flops
+        if self.secret_noise:
+            figures["secret_noise"] = True
         return {**figures, "parts": parts, "seconds": self.seconds, "memory": self.memory}
 
     def to_json(self) -> dict[str, Any]:

@@ -44,7 +44,8 @@ class RunFolder:
 
     Args:
         path: the folder. Use :meth:`vacant` for a new run and :meth:`open` for an existing one.
-        former: a setting of its ``config.yaml`` that was renamed or removed since; empty for none.
+        former: what became of a setting of its ``config.yaml`` that was renamed or removed since;
+            empty for none.
 
     Attributes:
         settled: whether :meth:`create` wrote settings with every automatic choice made.
@@ -125,7 +126,7 @@ class RunFolder:
             raise CheckpointError(f"the run {path} cannot be read: {error}") from error
         former = ""
         if isinstance(content, dict) and isinstance(scenario := content.get("scenario"), dict):
-            former = next(iter(renamed.former_keys(scenario)), "")
+            former = next(iter(renamed.former_settings(scenario)), "")
             content["scenario"] = renamed.translate_scenario(scenario)
             content["algorithm"] = renamed.translate_algorithm(str(content.get("algorithm")))
         return cls(path, former), parse(RunSettings, content, str(config), recorded=True)
@@ -139,7 +140,7 @@ class RunFolder:
         if self.former:
             raise CheckpointError(
                 f"{self.path} was made by an earlier version of fedmosaic: in its config.yaml "
-                f"{renamed.explain(self.former)}. This version can show and report it, but cannot "
+                f"{self.former}. This version can show and report it, but cannot "
                 "continue, adapt or export it; run its scenario again in a new folder, or use the "
                 f"version that {self.path / 'config.yaml'} names"
             )

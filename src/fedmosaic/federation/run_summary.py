@@ -9,6 +9,11 @@ from typing import Any
 from fedmosaic.algorithms import algorithm_class, make_algorithm
 from fedmosaic.config import RunSettings
 from fedmosaic.evaluation import Record, summarise
+from fedmosaic.federation.privacy_statement import (
+    noise_is_secret,
+    privacy_statement,
+    signatures_sent,
+)
 
 Line = Mapping[str, Any]
 
@@ -26,7 +31,8 @@ def summary_of(settings: RunSettings, lines: Sequence[Line]) -> dict[str, Any]:
         clients, empty if the scenario has none. ``also`` holds Self and Others of other views and
         of evaluations before local training. ``memory`` is the most that a process with clients
         held, in bytes. ``data_changes`` is there if the data changed during the run: after how
-        many rounds, and which files.
+        many rounds, and which files. ``privacy`` is there if ``relevance.clip`` and noise are set
+        (:func:`fedmosaic.federation.privacy_statement.privacy_statement`).
     """
     scores = [Record.from_json(line) for line in lines if line["kind"] == "score"]
     rounds = [line for line in lines if line["kind"] == "round"]
@@ -59,9 +65,19 @@ def summary_of(settings: RunSettings, lines: Sequence[Line]) -> dict[str, Any]:
             "server": _seconds(rounds, "server"),
             "checkpoint": _seconds(rounds, "checkpoint"),
         },
-        **({"data_changes": changes} if (changes := _data_changes(lines)) else {}),
+        **_special(settings, lines, turns),
         "memory": max((line["memory"] for line in turns if "memory" in line), default=0),
     }
+
+
+def _special(settings: RunSettings, lines: Sequence[Line], turns: Sequence[Line]) -> dict[str, Any]:
+    """Return the parts of the summary that only some runs have."""
+    sent, secret = signatures_sent(turns), noise_is_secret(turns)
+    parts = {
+        "data_changes": _data_changes(lines),
+        "privacy": privacy_statement(settings, sent, secret=secret),
+    }
+    return {name: part for name, part in parts.items() if part}
 
 
 def _data_changes(lines: Sequence[Line]) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from fedmosaic.relevance.controls import (
     uniform_weights,
 )
 from fedmosaic.relevance.peer_search import Peers, nearest_peers
-from fedmosaic.relevance.privacy import PrivacyMechanism, gaussian_delta, gaussian_epsilon
+from fedmosaic.relevance.privacy import PrivacyMechanism, signature_epsilon
 from fedmosaic.relevance.signature import SignatureKind, ema, signature_kind, signature_model
 from fedmosaic.relevance.signature_model import SignatureModel
 from fedmosaic.relevance.weights import (
@@ -25,8 +25,6 @@ __all__ = [
     "SignatureKind",
     "SignatureModel",
     "ema",
-    "gaussian_delta",
-    "gaussian_epsilon",
     "mix",
     "nearest_peers",
     "overlap_weights",
@@ -35,6 +33,7 @@ __all__ = [
     "relevance_weights",
     "restrict",
     "same_label",
+    "signature_epsilon",
     "signature_kind",
     "signature_model",
     "similarity",

@@ -1,21 +1,36 @@
-"""Clip signatures, add noise to them, and account for the differential privacy this gives.
+"""Clip signatures and add noise to them, and say what differential privacy this gives.
+
+What is protected is a client's whole data: two worlds are compared in which one client has any
+other data, and everything else is the same. A signature clipped to L2 norm C then changes by at
+most 2 C, whatever was averaged before it was clipped. The moving average of gradients over steps
+and rounds needs no account of its own, since it happens before the clipping.
 
 Noise without clipping (the paper's standard deviation of 1e-4) hides details but guarantees
-nothing: epsilon is infinite then.
+nothing, because nothing limits how far a signature can move.
 """
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from fedmosaic.errors import ConfigError
 
-Noise = Literal["none", "gaussian", "laplace"]
+Noise = Literal["none", "gaussian"]
+Draw = Callable[[Tensor], Tensor]
+
+# The largest distance of two vectors in the ball of radius 1. Distance 1 would protect less: only
+# against replacing the client's data by a signature of zeros.
+SENSITIVITY = 2.0
+INSTALL = "pip install 'fedmosaic[privacy]'"
 
 
 @dataclass(frozen=True)
@@ -23,7 +38,7 @@ class PrivacyMechanism:
     """Clip a signature and add noise, before it leaves the client.
 
     Args:
-        noise: Distribution of the noise, "gaussian", "laplace" or "none".
+        noise: Distribution of the noise, "gaussian" or "none".
         std: Standard deviation of the noise in every coordinate. With ``clip`` it is in units of
             ``clip`` (the noise multiplier sigma), otherwise absolute.
         clip: L2 norm C to which longer signatures are shortened; None leaves them.
@@ -34,114 +49,111 @@ class PrivacyMechanism:
     clip: float | None = None
 
     def __post_init__(self) -> None:
-        if self.noise not in ("none", "gaussian", "laplace"):
-            raise ConfigError(
-                f"relevance.noise is {self.noise!r}; it must be none, gaussian or laplace"
-            )
+        if self.noise not in ("none", "gaussian"):
+            raise ConfigError(f"relevance.noise is {self.noise!r}; it must be none or gaussian")
         if not (self.std >= 0 and math.isfinite(self.std)):
             raise ConfigError(f"relevance.noise_std is {self.std}; it must be a number >= 0")
         if self.clip is not None and not (self.clip > 0 and math.isfinite(self.clip)):
             raise ConfigError(f"relevance.clip is {self.clip}; it must be a norm > 0")
 
-    def __call__(self, signature: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(self, signature: Tensor, draw: Draw) -> Tensor:
         """Return a clipped and noisy copy of a signature.
 
         Args:
             signature: [k], any device.
-            generator: Draws the noise; on the CPU, so that every device gets the same noise.
+            draw: Returns standard normal numbers, fp32 on the CPU, in the shape of the clipped
+                signature that it is given.
         """
         result = signature.clone() if self.clip is None else clip(signature, self.clip)
         if self.noise == "none":
             return result
         std = self.std * (1.0 if self.clip is None else self.clip)
-        draw = gaussian_noise if self.noise == "gaussian" else laplace_noise
-        return result.add_(draw(signature.shape, std, generator).to(result))
+        return result.add_(draw(result).mul_(std).to(result))
 
-    def epsilon(self, releases: int, delta: float = 1e-5) -> float:
-        """Return the epsilon that ``releases`` signatures of one client spend at ``delta``.
-
-        It is infinite where nothing is guaranteed. Laplace noise guarantees nothing here, because
-        it would need a clipped L1 norm.
-        """
-        if self.noise != "gaussian" or self.clip is None:
-            return math.inf
-        return gaussian_epsilon(self.std, releases, delta)
+    @property
+    def guarantees(self) -> bool:
+        """Return whether clip and noise give any finite epsilon."""
+        return self.noise == "gaussian" and self.clip is not None and self.std > 0
 
 
 def clip(signature: Tensor, norm: float) -> Tensor:
-    """Return a copy, scaled down to L2 norm ``norm`` if it is longer."""
+    """Return a copy, scaled down to L2 norm ``norm`` if it is longer.
+
+    A signature whose norm is not finite becomes zeros: as NaN it would carry no noise.
+    """
     length = torch.linalg.vector_norm(signature)
+    if not torch.isfinite(length):
+        return torch.zeros_like(signature)
     scale: Tensor = norm / length.clamp_min(norm)
     return signature * scale
 
 
-def gaussian_noise(shape: torch.Size, std: float, generator: torch.Generator) -> Tensor:
-    """Draw independent normal noise of standard deviation ``std``, fp32."""
-    return torch.randn(shape, generator=generator).mul_(std)
+def seeded_noise(generator: torch.Generator) -> Draw:
+    """Return a draw from a generator, for simulations: who knows the seed can remove the noise."""
+    return lambda signature: torch.randn(signature.shape, generator=generator)
 
 
-def laplace_noise(shape: torch.Size, std: float, generator: torch.Generator) -> Tensor:
-    """Draw independent Laplace noise of standard deviation ``std``, fp32.
+def secret_noise(secret: bytes, *purpose: int | str) -> Draw:
+    """Return a draw that only the owner of a secret can repeat.
 
-    Its scale is std / sqrt 2. It is drawn as an exponential with a random sign.
-    """
-    size = torch.empty(shape).exponential_(generator=generator)
-    sign = torch.randint(0, 2, shape, generator=generator).mul_(2).sub_(1)
-    return size.mul_(sign).mul_(std / math.sqrt(2.0))
-
-
-def gaussian_epsilon(
-    sigma: float, releases: int, delta: float = 1e-5, sensitivity: float = 2.0
-) -> float:
-    """Bound the epsilon of Gaussian releases with noise ``sigma * C`` of vectors clipped to norm C.
-
-    Renyi differential privacy composes by addition: at order a each release costs
-    a s^2 / (2 sigma^2) (Mironov 2017, arXiv 1702.07476, proposition 7). With
-    rho = releases * s^2 / (2 sigma^2), the conversion eps = a rho + log(1/delta) / (a - 1)
-    (proposition 3) is least at a = 1 + sqrt(log(1/delta) / rho), which gives
-
-        eps = rho + 2 sqrt(rho log(1/delta)).
-
-    The bound also holds for releases that depend on earlier ones. :func:`gaussian_delta` is exact.
+    The numbers come from SHAKE-256 of the secret, the purpose and the clipped signature. So a
+    request that is answered a second time gets equal bytes, which tell nothing new. A server that
+    asks for the same round with other downloads gets other noise, which it cannot subtract.
 
     Args:
-        sigma: Noise multiplier; 0 gives infinity.
-        releases: Number of signatures that left the client; 0 gives 0.
-        delta: In (0, 1).
-        sensitivity: s, the largest change of a clipped vector in units of C. The default 2 protects
-            against exchanging the client's whole data for any other; 1 protects only against
-            replacing them by a zero signature.
+        secret: at least 32 random bytes that never leave the client.
+        purpose: names the draw, such as client and round.
 
     Raises:
-        ConfigError: an argument is out of range.
+        ConfigError: the secret is too short.
     """
-    if not 0 < delta < 1:
-        raise ConfigError(f"delta is {delta}; it must lie in (0, 1)")
-    if sigma < 0 or releases < 0 or sensitivity < 0:
-        raise ConfigError("sigma, releases and sensitivity must not be negative")
-    if releases == 0 or sensitivity == 0:
+    if len(secret) < 32:
+        raise ConfigError(f"a secret for noise has {len(secret)} bytes; it needs at least 32")
+
+    def draw(signature: Tensor) -> Tensor:
+        content = signature.detach().to("cpu", torch.float32).contiguous().numpy().tobytes()
+        name = "\x1f".join(f"{type(part).__name__}:{part}" for part in purpose).encode()
+        parts = (hashlib.sha3_256(part).digest() for part in (secret, name, content))
+        stream = hashlib.shake_256(b"".join(parts)).digest(8 * signature.numel())
+        whole = np.frombuffer(stream, dtype="<u8") >> np.uint64(11)  # 53 bits: exact in float64
+        uniform = torch.from_numpy((whole.astype(np.float64) + 0.5) * 2.0**-53)
+        normal: Tensor = torch.special.ndtri(uniform)
+        return normal.float().reshape(signature.shape)
+
+    return draw
+
+
+def can_account() -> bool:
+    """Return whether the package that computes epsilon is installed."""
+    return importlib.util.find_spec("dp_accounting") is not None
+
+
+def signature_epsilon(sigma: float, releases: int, delta: float) -> float:
+    """Return the epsilon of Gaussian releases of signatures at ``delta``, by dp-accounting.
+
+    Each release is a vector clipped to norm C with noise of standard deviation ``sigma`` C. It may
+    depend on everything before it. Such releases together are one whose noise is smaller by
+    sqrt(releases) (Dong, Roth and Su 2019, arXiv 1905.02383, section 3), for which the accountant
+    is exact (Balle and Wang 2018, arXiv 1805.06530).
+
+    Args:
+        sigma: Noise multiplier, > 0.
+        releases: Number of signatures that left the client; 0 gives 0.
+        delta: In (0, 1).
+
+    Raises:
+        ConfigError: an argument is out of range, or the package is not installed.
+    """
+    if not (sigma > 0 and releases >= 0 and 0 < delta < 1):
+        raise ConfigError(
+            f"sigma = {sigma}, releases = {releases}, delta = {delta}: sigma must be > 0, releases "
+            ">= 0 and delta between 0 and 1"
+        )
+    if not can_account():
+        raise ConfigError(f"computing epsilon needs the package dp-accounting: {INSTALL}")
+    if releases == 0:
         return 0.0
-    if sigma == 0:
-        return math.inf
-    rho = releases * sensitivity**2 / (2 * sigma**2)
-    return rho + 2 * math.sqrt(rho * math.log(1 / delta))
+    from dp_accounting import get_epsilon_gaussian  # imports SciPy
 
-
-def gaussian_delta(
-    epsilon: float, sigma: float, releases: int = 1, sensitivity: float = 2.0
-) -> float:
-    """Return the exact delta at ``epsilon`` (Balle and Wang 2018, arXiv 1805.06530, theorem 8).
-
-        delta = Phi(m/2 - eps/m) - e^eps Phi(-m/2 - eps/m),    m = s sqrt(releases) / sigma
-
-    Gaussian releases compose to one with sqrt(releases) times the sensitivity (Dong, Roth and Su
-    2019, arXiv 1905.02383, section 3). The arguments are those of :func:`gaussian_epsilon`.
-    """
-    m = sensitivity * math.sqrt(releases) / sigma
-    below = _log_phi(-m / 2 - epsilon / m) + epsilon
-    return max(0.0, math.exp(_log_phi(m / 2 - epsilon / m)) - math.exp(min(below, 0.0)))
-
-
-def _log_phi(x: float) -> float:
-    """Return the log of the standard normal distribution function, accurate in the lower tail."""
-    return float(torch.special.log_ndtr(torch.tensor(x, dtype=torch.float64)))
+    with np.errstate(divide="ignore"):  # in its search for an upper bound
+        return float(get_epsilon_gaussian(sigma / (SENSITIVITY * math.sqrt(releases)), delta))

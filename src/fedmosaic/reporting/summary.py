@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from fedmosaic.reporting.measures import named
+from fedmosaic.reporting.privacy import privacy_lines
 from fedmosaic.reporting.terminal import Column, TextTable, print_parts
 from fedmosaic.reporting.units import amount, duration, operations, percent
 
@@ -95,7 +96,7 @@ def _notes(summary: Mapping[str, Any]) -> list[str]:
     ]
     if summary.get("refused"):
         notes.append(f"{summary['refused']} updates refused (see metrics.jsonl)")
-    return notes + data_notes(summary)
+    return notes + privacy_lines(summary.get("privacy")) + data_notes(summary)
 
 
 def data_notes(summary: Mapping[str, Any]) -> list[str]:

@@ -15,6 +15,7 @@ from fedmosaic.experiments.compare import PLAN
 from fedmosaic.experiments.stored import RESULT
 from fedmosaic.experiments.variants import slug
 from fedmosaic.reporting.html.run_data import RunData, read_run
+from fedmosaic.reporting.privacy import privacy_lines
 from fedmosaic.reporting.summary import data_notes
 
 
@@ -104,7 +105,8 @@ def _add_run(folder: Path, label: str | None, name: str, collected: Collected) -
         )
     else:
         collected.runs.append(run)
-        collected.notes += [f"{name}: {note}" for note in data_notes(run.summary)]
+        found = privacy_lines(run.summary.get("privacy")) + data_notes(run.summary)
+        collected.notes += [f"{name}: {note}" for note in found]
 
 
 def _reason(error: Exception) -> str:
