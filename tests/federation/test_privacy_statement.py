@@ -27,9 +27,10 @@ from fedmosaic.federation.privacy_statement import (
 )
 from fedmosaic.federation.runtime import Runtime
 from fedmosaic.federation.wire import pack, unpack
+from fedmosaic.relevance.privacy import can_account
 from fedmosaic.reporting.privacy import privacy_lines, rounded_up
 
-dp_accounting = pytest.importorskip("dp_accounting")
+NEEDS_ACCOUNTANT = pytest.mark.skipif(not can_account(), reason="dp-accounting is not installed")
 PRIVATE = ("relevance.clip=1", "relevance.noise_std=8")
 
 
@@ -51,9 +52,12 @@ SETTINGS = [
 ]
 
 
+@NEEDS_ACCOUNTANT
 @pytest.mark.parametrize("clip,noise,number,delta", SETTINGS)
 def test_epsilon_is_the_accountants(clip: float, noise: float, number: int, delta: float) -> None:
     """Its accountant for any sequence of mechanisms composes step by step, on a grid."""
+    import dp_accounting
+
     accountant = dp_accounting.pld.PLDAccountant(dp_accounting.NeighboringRelation.REPLACE_ONE)
     accountant.compose(dp_accounting.GaussianDpEvent(noise), number)
     expected = accountant.get_epsilon(delta)
@@ -91,6 +95,7 @@ def test_nothing_is_claimed_where_no_signature_is_sent() -> None:
     assert privacy_statement(settings_of(clip=1.0, noise_std=8.0), {"a": 0}) is None
 
 
+@NEEDS_ACCOUNTANT
 def test_noise_that_is_too_weak_gives_a_sentence_and_no_figure() -> None:
     statement = privacy_statement(settings_of(clip=1.0), {"a": 3})
     assert statement is not None and set(statement) == {"none"}
@@ -106,6 +111,7 @@ def test_without_the_accountant_a_line_says_what_to_install(
     assert "pip install 'fedmosaic[privacy]'" in text and "ε" not in text
 
 
+@NEEDS_ACCOUNTANT
 def test_noise_is_secret_only_if_all_of_it_is() -> None:
     secret, seeded, silent = line("a", secret_noise=True), line("b"), line("c", up=0)
     assert noise_is_secret([secret, silent]) and not noise_is_secret([secret, seeded])
@@ -117,6 +123,7 @@ def test_noise_is_secret_only_if_all_of_it_is() -> None:
     assert signatures_sent([secret, seeded, silent, secret]) == {"a": 2, "b": 1}
 
 
+@NEEDS_ACCOUNTANT
 def test_the_table_of_the_documentation_is_the_accountants() -> None:
     page = (Path(__file__).parents[2] / "docs" / "privacy.md").read_text()
     rows = re.findall(r"^\| (\d+) \| (.+) \|$", page, re.M)
@@ -138,6 +145,7 @@ def test_an_epsilon_is_rounded_up() -> None:
     ]
 
 
+@NEEDS_ACCOUNTANT
 def test_a_run_counts_the_signatures_that_left(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
