@@ -187,8 +187,8 @@ def test_a_client_with_a_secret_sends_other_noise(tiny: Path) -> None:
             str(tiny), [*overrides, "train.steps=1", "relevance.model=miniature/llama-8x96"]
         )
         runtime = Runtime(RunSettings(name="tiny", scenario=scenario))
-        client = LocalClient(runtime, scenario.clients[0])
-        client.secret = secret
+        runtime.secret = secret
+        client = LocalClient(runtime.with_settings(runtime.settings), scenario.clients[0])
         result = client.work(Instructions(0), pack(Message()))
         assert result.update is not None and result.secret_noise is bool(secret)
         return unpack(result.update).tensors["signature"]

@@ -44,8 +44,6 @@ class LocalClient:
 
     Attributes:
         changed: whether the state differs from the file that was last written or read.
-        secret: from which the noise of a clipped signature is drawn; empty in a simulation, where
-            it is drawn from the run's seed.
         context: what the algorithm sees of this client.
         algorithm: the algorithm of the current turn.
         stream: the training batches to come.
@@ -58,7 +56,6 @@ class LocalClient:
         self.name = spec.name
         self.rank = spec.r or runtime.scenario.adapter.r
         self.changed = False
-        self.secret = b""
         self.algorithm: Algorithm = runtime.algorithm
         self.flops = FlopCounter()
         self.stream = new_stream(runtime, spec)
@@ -130,7 +127,7 @@ class LocalClient:
             with counting:
                 update = self.algorithm.upload(self.context)
             turn.result.update = pack(update)
-            turn.result.secret_noise = bool(self.secret)
+            turn.result.secret_noise = bool(self.runtime.secret)
             turn.laps.end("upload")
         except TrainingError as error:
             turn.result.failure = str(error)

@@ -187,8 +187,9 @@ class ClientContext:
         ``relevance.clip`` no noise guarantees anything, and the run can be repeated.
         """
         purpose = "signature noise"
-        if self._client.secret and self._runtime.scenario.relevance.clip is not None:
-            return secret_noise(self._client.secret, self.name, self.round, purpose)(signature)
+        secret = self._runtime.secret
+        if secret and self._runtime.scenario.relevance.clip is not None:
+            return secret_noise(secret, self.name, self.round, purpose)(signature)
         return seeded_noise(self.generator(purpose))(signature)
 
     def cached(self, key: str, make: Callable[[], Any]) -> Any:

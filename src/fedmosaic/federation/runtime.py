@@ -110,7 +110,11 @@ class Runtime:
         algorithm: the run's algorithm with its options.
         scenario: the scenario with the algorithm's own settings applied.
         settings: the run's settings with that scenario.
+        secret: from which the noise of a clipped signature is drawn; empty in a simulation, where
+            it is drawn from the run's seed.
     """
+
+    secret = b""
 
     def __init__(
         self, settings: RunSettings, models: ModelPool | None = None, tasks: TaskPool | None = None
@@ -129,11 +133,13 @@ class Runtime:
         It shares base models and tasks with this one where their settings are the same.
         """
         scenario = settings.scenario
-        return Runtime(
+        runtime = Runtime(
             settings,
             self.models if scenario.models == self.models.settings else None,
             self.tasks if scenario.data == self.tasks.settings else None,
         )
+        runtime.secret = self.secret
+        return runtime
 
     # --- base models and adapters -------------------------------------------------------------
     def backbone(self, name: str) -> Backbone:
