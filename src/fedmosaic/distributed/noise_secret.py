@@ -35,7 +35,7 @@ def noise_secret(folder: Path) -> bytes:
     found = path.read_bytes()
     if len(found) != SIZE:
         raise ConfigError(
-            f"{path} is damaged: it has {len(found)} bytes, not {SIZE}. Remove it for a new secret; "
-            "the noise of signatures that were sent before came from the old one"
+            f"{path} is damaged: it has {len(found)} bytes, not {SIZE}. Remove it for a new "
+            "secret; the noise of signatures that were sent before came from the old one"
         )
     return found
