@@ -1,0 +1,177 @@
+"""Declare, check and log what leaves a site: the one way out.
+
+Every reply passes :meth:`Outgoing.release`. It may hold nothing but what is declared here: the
+values of :data:`VALUES`, and the tensors of the update that the site announced when it was
+prepared, in the groups that its settings allow. Everything that leaves is in the site's log before
+it leaves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedmosaic.distributed.messages import Reply, encode
+from fedmosaic.errors import SiteError, UpdateError
+from fedmosaic.federation.wire import Schema, check, unpack
+
+# What the header of each reply may hold.
+VALUES: Mapping[str, frozenset[str]] = {
+    "hello": frozenset({"name", "facts", "proof", "newest", "prepared"}),
+    "publish": frozenset({"name"}),
+    "prepare": frozenset({"name", "introduction"}),
+    "turn": frozenset({"name", "round", "key", "update", "result"}),
+    "inquire": frozenset({"name", "round", "key", "state"}),
+    "finish": frozenset({"name"}),
+}
+RESULT = frozenset({"failure", "records", "fit", "flops", "seconds", "memory"})
+FIT = frozenset({"steps", "loss", "samples", "tokens", "seconds"})
+RECORD = frozenset(
+    {"round", "client", "task", "metric", "value", "n", "unreadable", "stage", "view", "seconds"}
+)
+
+# Groups of tensors, by the first part of their names.
+GROUPS = {"block": "colora", "layer": "lora", "signature": "signature"}
+OTHER = "predictions"
+
+
+def group_of(name: str) -> str:
+    """Return the group of a tensor: ``colora``, ``lora``, ``signature`` or ``predictions``."""
+    return GROUPS.get(name.split(".", 1)[0], OTHER)
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """Say what a site sends of its own accord.
+
+    Attributes:
+        colora: P and Q, which all models share.
+        lora: LoRA tensors, which clients of one architecture share.
+        signature: the signature, clipped and with noise as the federation sets.
+        predictions: predictions on public examples, and whatever else an algorithm uploads.
+        metrics: scores, losses and times.
+    """
+
+    colora: bool = True
+    lora: bool = True
+    signature: bool = True
+    predictions: bool = True
+    metrics: bool = True
+
+    def refuse(self, schema: Schema) -> None:
+        """Raise SiteError if an update would hold tensors of a group that is not allowed."""
+        for name in schema:
+            group = group_of(name)
+            if not getattr(self, group):
+                raise SiteError(
+                    f"the federation's algorithm sends {name!r}, and this site's settings say "
+                    f"share.{group}: false; allow it, or leave the federation"
+                )
+
+
+class Outgoing:
+    """Let replies out of a site, and keep a log of them.
+
+    Args:
+        log: file of the log, one JSON line for each reply.
+        allowed: what the site sends.
+    """
+
+    def __init__(self, log: Path, allowed: Allowed | None = None) -> None:
+        self.log = log
+        self.allowed = allowed or Allowed()
+
+    def release(self, reply: Reply, schema: Schema | None = None) -> bytes:
+        """Check a reply, log it and return its bytes; see :meth:`check`."""
+        payload = self.check(reply, schema)
+        self.note(reply, payload)
+        return payload
+
+    def check(self, reply: Reply, schema: Schema | None = None) -> bytes:
+        """Return the bytes of a reply that may leave; it is logged by :meth:`note`.
+
+        Args:
+            reply: what is to leave.
+            schema: names, kinds and shapes of the tensors of an update.
+
+        Raises:
+            SiteError: it holds something that is not declared. Nothing leaves then.
+        """
+        self._check_values(reply)
+        if reply.body and reply.kind != "publish":
+            self._check_update(reply, schema)
+        return encode(reply)
+
+    def _check_values(self, reply: Reply) -> None:
+        _only(reply.header, VALUES[reply.kind], f"a reply to {reply.kind!r}")
+        result = reply.header.get("result")
+        if result is not None:
+            _only(result, RESULT, "a result")
+            _only(result.get("fit") or {}, FIT, "a training report")
+            for record in result.get("records") or ():
+                _only(record, RECORD, "a score")
+            if not self.allowed.metrics and (result.get("records") or result.get("fit")):
+                raise SiteError("scores would leave although share.metrics is false")
+
+    def _check_update(self, reply: Reply, schema: Schema | None) -> None:
+        if reply.kind != "turn" or schema is None:
+            raise SiteError(f"a reply to {reply.kind!r} would carry {len(reply.body):,} bytes")
+        message = unpack(reply.body, share=True)
+        try:
+            check(message, schema)
+        except UpdateError as error:
+            raise SiteError(f"an update would leave that was not announced: {error}") from error
+        if message.scalars:
+            raise SiteError(f"values would leave with the update: {', '.join(message.scalars)}")
+        self.allowed.refuse(schema)
+
+    def note(self, reply: Reply, payload: bytes) -> None:
+        """Write into the log that a reply leaves now, also where it leaves once more."""
+        update = reply.kind == "turn" and reply.body
+        tensors = unpack(reply.body, share=True).tensors if update else {}
+        line = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "session": reply.session,
+            "kind": reply.kind,
+            "round": reply.header.get("round"),
+            "bytes": len(payload),
+            "sha256": hashlib.sha256(payload).hexdigest(),
+            "values": sorted(reply.header),
+            "error": reply.error,
+            "scores": len((reply.header.get("result") or {}).get("records") or ()),
+            "tensors": [_described(name, value) for name, value in sorted(tensors.items())],
+        }
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+
+
+def _only(values: Mapping[str, Any], known: frozenset[str], what: str) -> None:
+    """Raise SiteError if there is a value that is not declared."""
+    if unknown := sorted(set(values) - known):
+        raise SiteError(f"{what} would carry {unknown[0]!r}, which no site sends")
+
+
+def _described(name: str, value: Tensor) -> dict[str, Any]:
+    plain = value.detach().contiguous().cpu()
+    raw = plain.view(torch.uint8) if plain.dim() else plain.reshape(1).view(torch.uint8)
+    return {
+        "name": name,
+        "group": group_of(name),
+        "shape": list(value.shape),
+        "dtype": str(value.dtype).removeprefix("torch."),
+        "bytes": value.numel() * value.element_size(),
+        "norm": float(torch.linalg.vector_norm(plain.double())) if value.numel() else 0.0,
+        "sha256": hashlib.sha256(raw.numpy().tobytes()).hexdigest(),
+    }
