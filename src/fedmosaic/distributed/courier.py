@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fedmosaic.distributed.limits import Limits
+from fedmosaic.config import DeploymentSettings
 from fedmosaic.distributed.link import Delivery, Link
 from fedmosaic.distributed.membership import Membership
 from fedmosaic.distributed.messages import Reply, Request, decode_reply, encode
@@ -22,6 +22,12 @@ from fedmosaic.errors import LinkError, UpdateError
 TICK = 0.25
 """Longest time in seconds that the courier waits for an answer before it looks around."""
 
+QUIET = 15.0
+"""Seconds of silence after which a site is asked what became of a turn."""
+
+ATTEMPTS = 5
+"""How many times a site may fail at one request before it is given up."""
+
 
 @dataclass
 class Errand:
@@ -30,6 +36,7 @@ class Errand:
     Attributes:
         site: the client's name.
         request: makes the request, each time that it is sent.
+        seconds: in which the site must answer.
         inquiry: makes the question what became of it; None: it is sent once more instead.
         check: raises UpdateError for an answer that is not one to this request.
         remedy: returns an errand to be done before this one is tried again, for the reason of a
@@ -38,6 +45,7 @@ class Errand:
 
     site: str
     request: Callable[[], Request]
+    seconds: float
     inquiry: Callable[[], Request] | None = None
     check: Callable[[Reply], None] = lambda reply: None
     remedy: Callable[[str], Errand | None] = lambda reason: None
@@ -62,21 +70,27 @@ class Courier:
     Args:
         link: reaches the nodes.
         members: knows where the clients are.
-        limits: times and sizes.
+        limits: the federation's deadlines and sizes.
         board: shows what happens.
         each_tick: called about four times a second; may raise to end everything.
+        quiet: seconds of silence after which a site is asked what became of a turn.
+
+    Attributes:
+        late: answers to turns that were given up before, with their errands.
     """
 
     def __init__(
         self,
         link: Link,
         members: Membership,
-        limits: Limits,
+        limits: DeploymentSettings,
         board: StatusBoard,
         each_tick: Callable[[], None] = lambda: None,
+        quiet: float = QUIET,
     ) -> None:
         self.link, self.members, self.limits, self.board = link, members, limits, board
         self.each_tick = each_tick
+        self.quiet = quiet
         self.late: list[tuple[Errand, Reply]] = []
         self._flight: dict[str, tuple[Errand, Errand]] = {}  # request: its errand, the main one
 
@@ -132,11 +146,9 @@ class Courier:
             elif now >= errand._not_before:
                 self._send(errand, main, node, errand.request())
         elif errand.inquiry is None:
-            if now - errand._sent > self.limits.request:
+            if now - errand._sent > errand.seconds:
                 errand._node, errand._sent = "", 0.0
-        elif now - max(errand._sent, errand._asked) > self.limits.quiet * (
-            4 if errand._asked else 1
-        ):
+        elif now - max(errand._sent, errand._asked) > self.quiet * (4 if errand._asked else 1):
             self._send(errand, main, node, errand.inquiry(), asks=True)
 
     def _send(
@@ -144,7 +156,7 @@ class Courier:
     ) -> None:
         payload = encode(request)
         try:
-            number = self.link.send(node, payload, self.limits.round + self.limits.request)
+            number = self.link.send(node, payload, errand.seconds)
         except LinkError as error:
             self._failed(errand, str(error), counts=False)
             return
@@ -168,7 +180,7 @@ class Courier:
             return
         self.board.site(errand.site).bytes_up += len(delivery.payload)
         try:
-            reply = decode_reply(delivery.payload, self.limits.message)
+            reply = decode_reply(delivery.payload, int(self.limits.max_message_gib * (1 << 30)))
             if reply.kind == "inquire":
                 if not main.over:
                     self._answered_inquiry(errand, reply)
@@ -214,7 +226,7 @@ class Courier:
                 main._first.append(remedy)
             return
         self._failed(errand, text)
-        if errand.failures >= self.limits.attempts and not main.over:
+        if errand.failures >= ATTEMPTS and not main.over:
             main.error = text
             yield main, None
 
@@ -226,16 +238,14 @@ class Courier:
         errand.error = text
 
 
-def gather(
-    courier: Courier, errands: Sequence[Errand], seconds: float
-) -> tuple[dict[str, Reply], dict[str, str]]:
+def gather(courier: Courier, errands: Sequence[Errand]) -> tuple[dict[str, Reply], dict[str, str]]:
     """Carry out errands; return the answers, and why there is none, by site.
 
     Args:
         courier: carries them out.
-        errands: one for each site.
-        seconds: after which those that are open are given up.
+        errands: one for each site; the longest of their times is the limit of all.
     """
+    seconds = max((errand.seconds for errand in errands), default=0.0)
     end = time.monotonic() + seconds
     found: dict[str, Reply] = {}
     for errand, reply in courier.answers(errands, lambda _: time.monotonic() > end):

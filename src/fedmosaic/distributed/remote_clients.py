@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,13 @@ class _Turn:
         name: the client.
         instructions: what it has to do.
         key: hash that identifies the turn; empty before its request is made.
+        is_done: whether there is an update of it.
     """
 
     name: str
     instructions: Instructions
     key: str = ""
-    size: int = field(default=0)
+    is_done: bool = False
 
 
 class RemoteClients:
@@ -66,6 +67,9 @@ class RemoteClients:
     def introduce(self) -> dict[str, Introduction]:
         return self.introductions
 
+    def placement(self) -> dict[str, Any] | None:
+        return None
+
     def exchange(
         self, instructions: Mapping[str, Instructions], downloads: Mapping[str, bytes]
     ) -> Iterator[tuple[str, ClientResult]]:
@@ -89,9 +93,11 @@ class RemoteClients:
                 ready[name] = self._failure(name, errand.error)
             else:
                 ready[name] = self._result(turns[name], reply)
-                deadline.updates += ready[name].update is not None
+                turns[name].is_done = ready[name].update is not None
+                deadline.updates += turns[name].is_done
             yield from _in_turn(waiting, ready)
-        for name in list(waiting):
+        deadline.require([name for name in names if not turns[name].is_done])
+        for name in waiting:
             if name not in ready:
                 self._absent.add(name)
                 ready[name] = self._failure(name, deadline.reason(name))
@@ -122,11 +128,14 @@ class RemoteClients:
             if found.get("round") != number or found.get("key") != turn.key:
                 raise UpdateError(f"it is not the answer to round {number + 1}, perhaps a replay")
 
-        errand = Errand(name, request, inquiry, check)
+        limits = self.courier.limits
+        # A request that nobody has pulled must outlive the round's repetitions.
+        seconds = limits.round_seconds * (1 + limits.repeats)
+        errand = Errand(name, request, seconds, inquiry, check)
 
         def remedy(reason: str) -> Errand | None:
             if reason == UNPREPARED:
-                return Errand(name, lambda: self.prepare(name))
+                return Errand(name, lambda: self.prepare(name), limits.prepare_seconds)
             if reason == LOST:
                 self.courier.board.error(
                     name, "has lost its state; it goes on from the untrained adapter"
@@ -159,7 +168,7 @@ class RemoteClients:
         board.site(name).missed += 1
         for errand, reply in self.courier.late:
             number = reply.header.get("round", -1)
-            kept = self.courier.limits.keep_late and reply.header.get("update")
+            kept = self.courier.limits.late == "keep" and reply.header.get("update")
             what = "it counts in this round" if kept else "it is dropped"
             board.event(f"{errand.site}: the update of round {number + 1} came late; {what}")
             if kept:
@@ -204,11 +213,12 @@ class RemoteClients:
     def finish(self, message: str) -> None:
         """Tell all sites that the run is finished; each writes its adapter."""
         header = {"message": message, "save": True}
+        seconds = self.courier.limits.request_seconds
         errands = [
-            Errand(name, lambda: Request("finish", self.session, header))
+            Errand(name, lambda: Request("finish", self.session, header), seconds)
             for name in self.courier.members.connected()
         ]
-        _, missing = gather(self.courier, errands, self.courier.limits.request)
+        _, missing = gather(self.courier, errands)
         for name, reason in missing.items():
             self.courier.board.error(name, f"did not finish: {reason}")
 
@@ -217,41 +227,45 @@ class RemoteClients:
 
 
 class _Deadline:
-    """Say when a round is over, with extensions while too few updates have come."""
+    """Say when a round is over: in time, or later where too few updates have come."""
 
     def __init__(self, courier: Courier, training: Sequence[str]) -> None:
         self.courier, self.limits = courier, courier.limits
-        self.needed = min(self.limits.min_updates, len(training))
-        self.training = training
+        self.needed = self.limits.updates_needed(len(training)) if training else 0
         self.updates = 0
-        self.extensions = 0
-        self.end = time.monotonic() + self.limits.round
+        self.repeats = 0
+        self.end = time.monotonic() + self.limits.round_seconds
 
     def __call__(self, errands: Sequence[Errand]) -> bool:
         if time.monotonic() < self.end:
             return False
-        missing = [errand.site for errand in errands]
         if self.updates >= self.needed:
             return True
-        self.extensions += 1
-        if self.extensions > self.limits.extensions:
+        missing = [errand.site for errand in errands]
+        if self.limits.short_round == "stop" or self.repeats == self.limits.repeats:
+            self.require(missing)
+        self.repeats += 1
+        self.courier.board.event(
+            f"{self.updates} of at least {self.needed} updates are here; waiting "
+            f"{self.limits.round_seconds:g} s more for {listed(missing)}"
+        )
+        self.end = time.monotonic() + self.limits.round_seconds
+        return False
+
+    def require(self, missing: Sequence[str]) -> None:
+        """Raise SiteError if there are too few updates."""
+        if self.updates < self.needed:
             raise SiteError(
-                f"the round has {self.updates} updates and needs {self.needed}; no answer from "
+                f"the round has {self.updates} updates and needs {self.needed}; none from "
                 f"{listed(missing)}. Start the missing sites, then continue the run with the same "
                 "command"
             )
-        self.courier.board.event(
-            f"{self.updates} of at least {self.needed} updates are here; waiting "
-            f"{self.limits.round:g} s more for {listed(missing)}"
-        )
-        self.end = time.monotonic() + self.limits.round
-        return False
 
     def reason(self, name: str) -> str:
         """Return why a client has no update."""
         connected = self.courier.members.node(name) is not None
         where = "" if connected else "; it is not connected"
-        return f"no answer within {self.limits.round * (1 + self.extensions):g} s{where}"
+        return f"no answer within {self.limits.round_seconds * (1 + self.repeats):g} s{where}"
 
 
 def _in_turn(

@@ -220,9 +220,10 @@ class Site:
 
     def _finish(self, request: Request) -> bytes:
         place = self.folder.session(request.session)
-        if request.header.get("save") and place.newest() is not None:
-            run = self._current(request)
-            run.client_before(place.newest() + 1, None).save_adapter(self.folder.adapter)
+        newest = place.newest()
+        if request.header.get("save") and newest is not None:
+            client = self._current(request).client_before(newest + 1, None)
+            client.save_adapter(self.folder.adapter)
         self.finished = True
         self.notice(str(request.header.get("message", "")))
         return self.gate.release(self._reply(request))

@@ -18,7 +18,6 @@ from fedmosaic.federation.client_store import note_trained
 from fedmosaic.federation.context import ServerContext
 from fedmosaic.federation.exchange import Downloads, Results, Updates
 from fedmosaic.federation.instructions import Instructions
-from fedmosaic.federation.placement import describe
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.federation.runtime import Runtime
 from fedmosaic.federation.transport import Transport
@@ -91,9 +90,10 @@ class RoundLoop:
         """
         self.callback.run_started(self.settings, self.progress.rounds)
         if not self.progress.rounds:
-            found = describe(self.runtime)
-            self.folder.write_placement(found)
-            self.callback.adapters_placed(found)
+            found = self.transport.placement()
+            if found is not None:
+                self.folder.write_placement(found)
+                self.callback.adapters_placed(found)
         try:
             while self.progress.rounds < self.settings.scenario.rounds:
                 self._round(self.progress.rounds)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from fedmosaic.federation.client_store import ClientStore
 from fedmosaic.federation.grouping import groups_of
 from fedmosaic.federation.instructions import ClientResult, Instructions, Introduction
+from fedmosaic.federation.placement import describe
 from fedmosaic.federation.runtime import Runtime
 from fedmosaic.federation.together import Together
 
@@ -23,6 +24,9 @@ class Transport(Protocol):
         self, instructions: Mapping[str, Instructions], downloads: Mapping[str, bytes]
     ) -> Iterator[tuple[str, ClientResult]]:
         """Send instructions and downloads; yield each client's name and result in roster order."""
+
+    def placement(self) -> dict[str, Any] | None:
+        """Return what carries adapters in each model; None where the models are elsewhere."""
 
     def save(self, folder: Path) -> None:
         """Write the state of every client that has trained into a folder."""
@@ -71,6 +75,9 @@ class InProcess:
             self.clients.trim()
             while roster and roster[0] in ready:
                 yield roster[0], ready.pop(roster.pop(0))
+
+    def placement(self) -> dict[str, Any] | None:
+        return describe(self.runtime)
 
     def save(self, folder: Path) -> None:
         self.clients.save(folder)

@@ -27,6 +27,7 @@ from fedmosaic.errors import FedMosaicError, listed
 from fedmosaic.federation.grouping import divide, groups_of
 from fedmosaic.federation.instructions import ClientResult, Instructions, Introduction
 from fedmosaic.federation.introduce import read_introductions, write_introductions
+from fedmosaic.federation.placement import describe
 from fedmosaic.federation.processes import ForkServer, start_process
 from fedmosaic.federation.resources import VISIBLE, cards, prepare_torch
 from fedmosaic.federation.runtime import Runtime
@@ -60,6 +61,7 @@ class Workers:
         server: ForkServer | None = None,
         folder: Path | None = None,
     ) -> None:
+        self.runtime = runtime
         on_cpu = resolve_device(runtime.scenario.models.device).type == "cpu"
         self.server = server if on_cpu else None  # a driver's state does not survive a fork
         self.roster = [client.name for client in runtime.scenario.clients]
@@ -102,6 +104,9 @@ class Workers:
             yield name, waiting.pop(name)
         for thread in threads:
             thread.join()
+
+    def placement(self) -> dict[str, Any] | None:
+        return describe(self.runtime)
 
     def save(self, folder: Path) -> None:
         self._ask_all({"do": "save", "folder": str(folder)})

@@ -1,0 +1,233 @@
+"""Test that clients at sites of their own give the numbers of one process, whatever goes wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from federation_of_sites import SESSION, Server, limits, new_site
+from local_link import LocalLink
+
+import fedmosaic
+from fedmosaic.config import RunSettings, Scenario
+from fedmosaic.distributed.messages import Request
+from fedmosaic.errors import SiteError
+from fedmosaic.federation.run_folder import RunFolder
+from tiny_scenario import TINY
+
+NAMES = ["a", "b", "c", "d"]
+TIMES = ("seconds", "parts", "memory")
+
+
+def numbers(folder: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in TIMES} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunSettings, Path]:
+    """Return the settings of an undisturbed run in one process, and its folder."""
+    folder = tmp_path_factory.mktemp("reference") / "run"
+    scenario = {**TINY, "evaluation": {"every": 1, "items": 2}}
+    fedmosaic.run(
+        Scenario.model_validate(scenario), out=folder, progress=False, trackers=(), workers=1
+    )
+    return RunFolder.open(folder)[1], folder
+
+
+def with_limits(settings: RunSettings, **values: Any) -> RunSettings:
+    content = settings.model_dump()
+    content["scenario"]["deployment"] = limits(**{"round_seconds": 60, **values})
+    return RunSettings.model_validate(content)
+
+
+def sites(folder: Path, names: list[str] = NAMES) -> dict[str, Any]:
+    return {f"node-{name}": new_site(name, folder / "sites") for name in names}
+
+
+def adapters(settings: RunSettings, folder: Path) -> dict[str, bytes]:
+    """Return the files of states after the last round, by client."""
+    return {
+        name: (
+            folder / "sites" / name / "sessions" / SESSION / "rounds/round-000002/state.safetensors"
+        ).read_bytes()
+        for name in NAMES
+    }
+
+
+def expected_states(reference: Path) -> dict[str, bytes]:
+    clients = reference / "checkpoints/round-0003/clients"
+    return {name: (clients / f"{name}.safetensors").read_bytes() for name in NAMES}
+
+
+def test_sites_give_the_numbers_of_one_process(
+    reference: tuple[RunSettings, Path], tmp_path: Path
+) -> None:
+    settings, folder = reference
+    link = LocalLink(sites(tmp_path))
+    server = Server(with_limits(settings), tmp_path / "server", link)
+    server.loop().run()
+    server.clients.finish("done")
+    assert numbers(tmp_path / "server") == numbers(folder)
+    assert adapters(settings, tmp_path) == expected_states(folder)
+    for name in NAMES:
+        made, plain = tmp_path / "sites" / name / "adapter", folder / "adapters" / name
+        for file in plain.rglob("*.safetensors"):
+            assert (made / file.relative_to(plain)).read_bytes() == file.read_bytes()
+
+
+def count(kind: str, link: LocalLink) -> int:
+    return sum(request.kind == kind for _, request in link.sent)
+
+
+FAULTS: dict[str, Callable[[int, str, Request], str]] = {
+    "lost requests": lambda at, node, request: (
+        "lose request" if request.kind == "turn" and at == 1 else ""
+    ),
+    "lost answers": lambda at, node, request: (
+        "lose answer" if request.kind == "turn" and at == 1 else ""
+    ),
+    "answers that come twice": lambda at, node, request: "twice",
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_lost_and_repeated_messages_change_nothing(
+    reference: tuple[RunSettings, Path], tmp_path: Path, fault: str
+) -> None:
+    settings, folder = reference
+    seen: dict[tuple[str, str, Any], int] = {}
+
+    def wrong(link: LocalLink, node: str, request: Request) -> str:
+        key = (node, request.kind, request.header.get("round"))
+        seen[key] = seen.get(key, 0) + 1
+        return FAULTS[fault](seen[key], node, request)
+
+    link = LocalLink(sites(tmp_path), wrong)
+    Server(with_limits(settings), tmp_path / "server", link).loop().run()
+    assert numbers(tmp_path / "server") == numbers(folder)
+    assert adapters(settings, tmp_path) == expected_states(folder)
+    if fault != "answers that come twice":
+        assert count("turn", link) == 2 * 12 and count("inquire", link) >= 12
+
+
+@pytest.mark.parametrize("moment", ["before it trains", "in training", "after it trained"])
+def test_a_site_that_was_killed_goes_on(
+    reference: tuple[RunSettings, Path],
+    tmp_path: Path,
+    moment: str,
+) -> None:
+    settings, folder = reference
+    made = sites(tmp_path)
+    killed: list[str] = []
+
+    def kill(link: LocalLink, node: str, request: Request) -> str:
+        if request.kind != "turn" or request.header["round"] != 1 or node in killed:
+            return ""
+        if node != "node-b":
+            return ""
+        killed.append(node)
+        site = made[node]
+        if moment == "in training":
+            site._run.client_before(1, 0)  # half a turn: its state is gone from memory
+        if moment == "after it trained":
+            site(link_payload(request))
+        link.disconnect(node)
+        link.connect(node, new_site("b", tmp_path / "sites"))
+        return "lose request"
+
+    link = LocalLink(made, kill)
+    Server(with_limits(settings), tmp_path / "server", link).loop().run()
+    assert killed == ["node-b"]
+    assert numbers(tmp_path / "server") == numbers(folder)
+    assert adapters(settings, tmp_path) == expected_states(folder)
+
+
+@pytest.mark.parametrize("moment", ["while waiting", "in aggregation", "in a checkpoint"])
+def test_a_server_that_was_killed_goes_on_without_training_twice(
+    reference: tuple[RunSettings, Path], tmp_path: Path, moment: str
+) -> None:
+    settings, folder = reference
+    link = LocalLink(sites(tmp_path))
+    server = Server(with_limits(settings), tmp_path / "server", link)
+    loop = server.loop()
+
+    class Killed(BaseException):
+        pass
+
+    def die(*_: Any) -> Any:
+        raise Killed
+
+    def dying_fault(link: LocalLink, node: str, request: Request) -> str:
+        return "lose answer" if request.kind == "turn" and request.header["round"] == 1 else ""
+
+    if moment == "while waiting":
+        link.fault = dying_fault
+        loop._round(0)
+        server.courier.each_tick = lambda: (
+            die()
+            if sum(r.kind == "turn" for _, r in link.sent) == 8 and len(link.passed) > 15
+            else None
+        )
+    elif moment == "in aggregation":
+        loop._round(0)
+        loop.algorithm.aggregate = die  # type: ignore[method-assign]
+    else:
+        loop._round(0)
+        loop.transport.save = die  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        loop.run()
+    link.fault = None
+    again = Server(with_limits(settings), tmp_path / "server", link)
+    before = {node: trained(tmp_path, node) for node in NAMES}
+    again.loop().run()
+    assert numbers(tmp_path / "server") == numbers(folder)
+    assert adapters(settings, tmp_path) == expected_states(folder)
+    assert before == dict.fromkeys(NAMES, 2)  # round 1 had been trained, and was not trained again
+
+
+def trained(folder: Path, name: str) -> int:
+    """Return how many turns a site has on disk."""
+    return len(list((folder / "sites" / name).rglob("turn.json")))
+
+
+def test_a_site_that_hangs_does_not_stop_the_others(
+    reference: tuple[RunSettings, Path], tmp_path: Path
+) -> None:
+    settings, _ = reference
+
+    def hang(link: LocalLink, node: str, request: Request) -> str:
+        return "lose request" if node == "node-c" and request.header.get("round", 0) >= 1 else ""
+
+    link = LocalLink(sites(tmp_path), hang)
+    server = Server(
+        with_limits(settings, round_seconds=6, min_updates=3), tmp_path / "server", link
+    )
+    server.loop().run()
+    rounds = [line for line in numbers(tmp_path / "server") if line["kind"] == "round"]
+    assert "c" not in rounds[0]["refused"]
+    assert "no answer within 6 s" in rounds[1]["refused"]["c"]
+    status = json.loads((tmp_path / "server/status.json").read_text())
+    assert status["sites"]["c"]["missed"] == 2
+
+
+def test_too_few_updates_stop_the_run_and_it_can_be_continued(
+    reference: tuple[RunSettings, Path], tmp_path: Path
+) -> None:
+    settings, folder = reference
+
+    def hang(link: LocalLink, node: str, request: Request) -> str:
+        return "lose request" if request.header.get("round") == 1 and node > "node-b" else ""
+
+    link = LocalLink(sites(tmp_path), hang)
+    short = with_limits(settings, round_seconds=3, min_updates=4, repeats=1)
+    server = Server(short, tmp_path / "server", link)
+    with pytest.raises(SiteError, match=r"has 2 updates and needs 4; none from c, d"):
+        server.loop().run()
+    assert any("waiting 3 s more for c, d" in line for line in server.lines)
+    link.fault = None
+    Server(with_limits(settings), tmp_path / "server", link).loop().run()
+    assert numbers(tmp_path / "server") == numbers(folder)
