@@ -13,7 +13,7 @@ from local_link import LocalLink
 
 import fedmosaic
 from fedmosaic.config import RunSettings, Scenario
-from fedmosaic.distributed.messages import Request
+from fedmosaic.distributed.messages import Request, encode
 from fedmosaic.errors import SiteError
 from fedmosaic.federation.run_folder import RunFolder
 from tiny_scenario import TINY
@@ -134,7 +134,8 @@ def test_a_site_that_was_killed_goes_on(
         if moment == "in training":
             site._run.client_before(1, 0)  # half a turn: its state is gone from memory
         if moment == "after it trained":
-            site(link_payload(request))
+            with link.lock:
+                site(encode(request))
         link.disconnect(node)
         link.connect(node, new_site("b", tmp_path / "sites"))
         return "lose request"
@@ -164,14 +165,14 @@ def test_a_server_that_was_killed_goes_on_without_training_twice(
     def dying_fault(link: LocalLink, node: str, request: Request) -> str:
         return "lose answer" if request.kind == "turn" and request.header["round"] == 1 else ""
 
+    def waits() -> None:
+        if trained(tmp_path, "d") == 2:
+            raise Killed
+
     if moment == "while waiting":
         link.fault = dying_fault
         loop._round(0)
-        server.courier.each_tick = lambda: (
-            die()
-            if sum(r.kind == "turn" for _, r in link.sent) == 8 and len(link.passed) > 15
-            else None
-        )
+        server.courier.each_tick = waits
     elif moment == "in aggregation":
         loop._round(0)
         loop.algorithm.aggregate = die  # type: ignore[method-assign]

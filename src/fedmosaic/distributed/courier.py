@@ -115,13 +115,25 @@ class Courier:
         for errand in open_errands:
             errand.over = True
 
-    def wait(self, ready: Callable[[], bool], seconds: float) -> bool:
-        """Wait until something is so, or the time is over; return whether it is."""
+    def wait(
+        self,
+        ready: Callable[[], bool],
+        seconds: float,
+        missing: Callable[[], Sequence[str]] = lambda: (),
+    ) -> bool:
+        """Wait until something is so, or the time is over; return whether it is.
+
+        Args:
+            ready: returns whether it is so.
+            seconds: the longest time.
+            missing: returns for whom it is waited, which is shown.
+        """
         end = time.monotonic() + seconds
         while not ready():
             if time.monotonic() > end:
                 return False
             self.tick([])
+            self.board.set(waiting_for=list(missing()))
             for delivery in self.link.receive(TICK):
                 list(self._take(delivery))
         return True

@@ -21,7 +21,7 @@ from fedmosaic.errors import LinkError, UpdateError
 Verify = Callable[[str, bytes, bytes], bool]
 """From a name, the challenge and the proof to whether the proof is the named client's."""
 
-FIXED = ("fingerprint", "rank")
+FIXED = ("weights", "r")
 """Facts in which a client may not differ when it returns."""
 
 AGAIN = 10.0
@@ -38,6 +38,7 @@ class Membership:
         board: shows what happens.
         verify: checks a client's proof; None: names are believed.
         known: facts of the clients that have joined the run before.
+        read: raises UpdateError for facts that are damaged; takes them and whose they are.
         limit: most bytes of an answer.
 
     Attributes:
@@ -53,11 +54,13 @@ class Membership:
         board: StatusBoard,
         verify: Verify | None = None,
         known: Mapping[str, Mapping[str, Any]] | None = None,
+        read: Callable[[Any, str], object] = lambda facts, origin: None,
         limit: int = 1 << 24,
     ) -> None:
         self.link, self.session, self.board = link, session, board
         self.expected = list(expected)
         self.verify = verify
+        self.read = read
         self.limit = limit
         self.facts: dict[str, Mapping[str, Any]] = dict(known or {})
         self.ejected: set[str] = set()
@@ -144,6 +147,7 @@ class Membership:
         name, facts = str(reply.header.get("name")), reply.header.get("facts")
         if reply.kind != "hello" or reply.session != self.session or not isinstance(facts, dict):
             raise UpdateError("its answer is not that of a site of this run")
+        self.read(facts, f"client {name[:80]}")
         if (refusal := self._refusal(name, node, facts, nonce, reply)) is not None:
             if name in self.expected:
                 self.board.error(name, refusal)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -82,8 +82,11 @@ class RoundLoop:
         self.progress = Progress()
         self.data = ""
 
-    def run(self) -> None:
+    def run(self, pause: Callable[[], bool] = lambda: False) -> None:
         """Run all rounds from the present one on.
+
+        Args:
+            pause: asked before each round whether to stop there.
 
         Raises:
             FedMosaicError: a round has no usable update.
@@ -95,7 +98,7 @@ class RoundLoop:
                 self.folder.write_placement(found)
                 self.callback.adapters_placed(found)
         try:
-            while self.progress.rounds < self.settings.scenario.rounds:
+            while self.progress.rounds < self.settings.scenario.rounds and not pause():
                 self._round(self.progress.rounds)
         finally:
             self.server.state.storage.close()
