@@ -12,10 +12,10 @@ from fedmosaic.config import ClientSpec, DeploymentSettings, RunSettings
 from fedmosaic.config.base import RECORDED
 from fedmosaic.distributed.courier import Courier, Errand, gather
 from fedmosaic.distributed.membership import Membership
-from fedmosaic.distributed.messages import Request
+from fedmosaic.distributed.messages import SiteRequest
 from fedmosaic.distributed.outgoing import Outgoing
 from fedmosaic.distributed.remote_clients import RemoteClients
-from fedmosaic.distributed.site import Identity, Site
+from fedmosaic.distributed.site import ClientSite, SiteIdentity
 from fedmosaic.distributed.site_folder import SiteFolder
 from fedmosaic.distributed.status import FederationStatus, StatusBoard
 from fedmosaic.federation.callbacks import Callback
@@ -38,11 +38,11 @@ def runtime_for(name: str) -> Any:
     return make
 
 
-def new_site(name: str, folder: Path, lines: list[str] | None = None) -> Site:
+def new_site(name: str, folder: Path, lines: list[str] | None = None) -> ClientSite:
     taken = [] if lines is None else lines
     place = SiteFolder(folder / name)
-    return Site(
-        Identity(name, lambda: {"fingerprint": "f", "rank": 4}),
+    return ClientSite(
+        SiteIdentity(name, lambda: {"fingerprint": "f", "rank": 4}),
         place,
         runtime_for(name),
         Outgoing(place.audit),
@@ -69,8 +69,8 @@ class Server:
         if not (folder / "config.yaml").exists():
             self.folder.create(settings)
 
-    def prepare(self, name: str) -> Request:
-        return Request("prepare", SESSION, {"shared": self.settings.model_dump(mode="json")})
+    def prepare(self, name: str) -> SiteRequest:
+        return SiteRequest("prepare", SESSION, {"shared": self.settings.model_dump(mode="json")})
 
     def loop(self) -> RoundLoop:
         """Prepare the sites and return the round loop, restored where there is a checkpoint."""

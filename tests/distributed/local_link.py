@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from fedmosaic.distributed.link import Answer, Delivery
-from fedmosaic.distributed.messages import Request, decode_request
+from fedmosaic.distributed.messages import SiteRequest, decode_request
 from fedmosaic.errors import LinkError
 
-Fault = Callable[["LocalLink", str, Request], str]
+Fault = Callable[["LocalLink", str, SiteRequest], str]
 """From a node and a request to ``""``, ``lose request``, ``lose answer`` or ``twice``."""
 
 
@@ -36,7 +36,7 @@ class LocalLink:
         self.fault = fault
         self.present: dict[str, LocalNode] = {}
         self.answers: queue.Queue[Delivery] = queue.Queue()
-        self.sent: list[tuple[str, Request]] = []
+        self.sent: list[tuple[str, SiteRequest]] = []
         self.passed: list[tuple[str, bytes]] = []  # every answer that left a node
         self._numbers = itertools.count()
         self.lock = threading.Lock()  # the sites of one process share torch's settings

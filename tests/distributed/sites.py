@@ -42,6 +42,9 @@ class Sites:
             if name in instructions:
                 yield from site.exchange({name: instructions[name]}, {name: downloads[name]})
 
+    def placement(self) -> None:
+        return None
+
     def save(self, folder: Path) -> None:
         for site in self.sites.values():
             site.save(folder)

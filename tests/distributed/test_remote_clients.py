@@ -13,7 +13,7 @@ from local_link import LocalLink
 
 import fedmosaic
 from fedmosaic.config import RunSettings, Scenario
-from fedmosaic.distributed.messages import Request, encode
+from fedmosaic.distributed.messages import SiteRequest, encode
 from fedmosaic.errors import SiteError
 from fedmosaic.federation.run_folder import RunFolder
 from tiny_scenario import TINY
@@ -83,7 +83,7 @@ def count(kind: str, link: LocalLink) -> int:
     return sum(request.kind == kind for _, request in link.sent)
 
 
-FAULTS: dict[str, Callable[[int, str, Request], str]] = {
+FAULTS: dict[str, Callable[[int, str, SiteRequest], str]] = {
     "lost requests": lambda at, node, request: (
         "lose request" if request.kind == "turn" and at == 1 else ""
     ),
@@ -101,7 +101,7 @@ def test_lost_and_repeated_messages_change_nothing(
     settings, folder = reference
     seen: dict[tuple[str, str, Any], int] = {}
 
-    def wrong(link: LocalLink, node: str, request: Request) -> str:
+    def wrong(link: LocalLink, node: str, request: SiteRequest) -> str:
         key = (node, request.kind, request.header.get("round"))
         seen[key] = seen.get(key, 0) + 1
         return FAULTS[fault](seen[key], node, request)
@@ -124,7 +124,7 @@ def test_a_site_that_was_killed_goes_on(
     made = sites(tmp_path)
     killed: list[str] = []
 
-    def kill(link: LocalLink, node: str, request: Request) -> str:
+    def kill(link: LocalLink, node: str, request: SiteRequest) -> str:
         if request.kind != "turn" or request.header["round"] != 1 or node in killed:
             return ""
         if node != "node-b":
@@ -162,7 +162,7 @@ def test_a_server_that_was_killed_goes_on_without_training_twice(
     def die(*_: Any) -> Any:
         raise Killed
 
-    def dying_fault(link: LocalLink, node: str, request: Request) -> str:
+    def dying_fault(link: LocalLink, node: str, request: SiteRequest) -> str:
         return "lose answer" if request.kind == "turn" and request.header["round"] == 1 else ""
 
     def waits() -> None:
@@ -182,9 +182,9 @@ def test_a_server_that_was_killed_goes_on_without_training_twice(
     with pytest.raises(Killed):
         loop.run()
     link.fault = None
-    again = Server(with_limits(settings), tmp_path / "server", link)
+    second = Server(with_limits(settings), tmp_path / "server", link)
     before = {node: trained(tmp_path, node) for node in NAMES}
-    again.loop().run()
+    second.loop().run()
     assert numbers(tmp_path / "server") == numbers(folder)
     assert adapters(settings, tmp_path) == expected_states(folder)
     assert before == dict.fromkeys(NAMES, 2)  # round 1 had been trained, and was not trained again
@@ -200,7 +200,7 @@ def test_a_site_that_hangs_does_not_stop_the_others(
 ) -> None:
     settings, _ = reference
 
-    def hang(link: LocalLink, node: str, request: Request) -> str:
+    def hang(link: LocalLink, node: str, request: SiteRequest) -> str:
         return "lose request" if node == "node-c" and request.header.get("round", 0) >= 1 else ""
 
     link = LocalLink(sites(tmp_path), hang)
@@ -220,7 +220,7 @@ def test_too_few_updates_stop_the_run_and_it_can_be_continued(
 ) -> None:
     settings, folder = reference
 
-    def hang(link: LocalLink, node: str, request: Request) -> str:
+    def hang(link: LocalLink, node: str, request: SiteRequest) -> str:
         return "lose request" if request.header.get("round") == 1 and node > "node-b" else ""
 
     link = LocalLink(sites(tmp_path), hang)

@@ -15,7 +15,7 @@ from typing import Any
 from fedmosaic.config import DeploymentSettings
 from fedmosaic.distributed.link import Delivery, Link
 from fedmosaic.distributed.membership import Membership
-from fedmosaic.distributed.messages import Reply, Request, decode_reply, encode
+from fedmosaic.distributed.messages import SiteRequest, SiteResponse, decode_response, encode
 from fedmosaic.distributed.status import StatusBoard
 from fedmosaic.errors import LinkError, UpdateError
 
@@ -44,10 +44,10 @@ class Errand:
     """
 
     site: str
-    request: Callable[[], Request]
+    request: Callable[[], SiteRequest]
     seconds: float
-    inquiry: Callable[[], Request] | None = None
-    check: Callable[[Reply], None] = lambda reply: None
+    inquiry: Callable[[], SiteRequest] | None = None
+    check: Callable[[SiteResponse], None] = lambda reply: None
     remedy: Callable[[str], Errand | None] = lambda reason: None
     failures: int = 0
     error: str = ""
@@ -91,12 +91,12 @@ class Courier:
         self.link, self.members, self.limits, self.board = link, members, limits, board
         self.each_tick = each_tick
         self.quiet = quiet
-        self.late: list[tuple[Errand, Reply]] = []
+        self.late: list[tuple[Errand, SiteResponse]] = []
         self._flight: dict[str, tuple[Errand, Errand]] = {}  # request: its errand, the main one
 
     def answers(
         self, errands: Sequence[Errand], is_over: Callable[[Sequence[Errand]], bool]
-    ) -> Iterator[tuple[Errand, Reply | None]]:
+    ) -> Iterator[tuple[Errand, SiteResponse | None]]:
         """Carry out errands; yield each with its answer, or None where it failed for good.
 
         Args:
@@ -164,7 +164,7 @@ class Courier:
             self._send(errand, main, node, errand.inquiry(), asks=True)
 
     def _send(
-        self, errand: Errand, main: Errand, node: str, request: Request, asks: bool = False
+        self, errand: Errand, main: Errand, node: str, request: SiteRequest, asks: bool = False
     ) -> None:
         payload = encode(request)
         try:
@@ -182,7 +182,7 @@ class Courier:
             self.board.state_of(errand.site, "working")
 
     # --- answers ------------------------------------------------------------------------------
-    def _take(self, delivery: Delivery) -> Iterator[tuple[Errand, Reply | None]]:
+    def _take(self, delivery: Delivery) -> Iterator[tuple[Errand, SiteResponse | None]]:
         if self.members.take(delivery) or delivery.request not in self._flight:
             return
         errand, main = self._flight.pop(delivery.request)
@@ -192,7 +192,7 @@ class Courier:
             return
         self.board.site(errand.site).bytes_up += len(delivery.payload)
         try:
-            reply = decode_reply(delivery.payload, int(self.limits.max_message_gib * (1 << 30)))
+            reply = decode_response(delivery.payload, int(self.limits.max_message_gib * (1 << 30)))
             if reply.kind == "inquire":
                 if not main.over:
                     self._answered_inquiry(errand, reply)
@@ -213,7 +213,7 @@ class Courier:
             else:
                 main._first.remove(errand)
 
-    def _answered_inquiry(self, errand: Errand, reply: Reply) -> None:
+    def _answered_inquiry(self, errand: Errand, reply: SiteResponse) -> None:
         """Send the request once more where it was lost, or where its answer was.
 
         The answer to a turn may come just after the site has said that it is done, so that is
@@ -229,7 +229,7 @@ class Courier:
 
     def _refused(
         self, errand: Errand, main: Errand, text: str, reason: str = ""
-    ) -> Iterator[tuple[Errand, Reply | None]]:
+    ) -> Iterator[tuple[Errand, SiteResponse | None]]:
         """Try an errand again after its remedy, or after a while; yield it if that is in vain."""
         remedy = errand.remedy(reason) if reason else None
         errand._node, errand._sent = "", 0.0
@@ -250,7 +250,9 @@ class Courier:
         errand.error = text
 
 
-def gather(courier: Courier, errands: Sequence[Errand]) -> tuple[dict[str, Reply], dict[str, str]]:
+def gather(
+    courier: Courier, errands: Sequence[Errand]
+) -> tuple[dict[str, SiteResponse], dict[str, str]]:
     """Carry out errands; return the answers, and why there is none, by site.
 
     Args:
@@ -259,7 +261,7 @@ def gather(courier: Courier, errands: Sequence[Errand]) -> tuple[dict[str, Reply
     """
     seconds = max((errand.seconds for errand in errands), default=0.0)
     end = time.monotonic() + seconds
-    found: dict[str, Reply] = {}
+    found: dict[str, SiteResponse] = {}
     for errand, reply in courier.answers(errands, lambda _: time.monotonic() > end):
         if reply is not None:
             found[errand.site] = reply

@@ -13,8 +13,13 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from fedmosaic.distributed.link import Delivery, Link
-from fedmosaic.distributed.messages import Reply, Request, decode_reply, encode
-from fedmosaic.distributed.site import challenge_of
+from fedmosaic.distributed.messages import (
+    SiteRequest,
+    SiteResponse,
+    challenge_of,
+    decode_response,
+    encode,
+)
 from fedmosaic.distributed.status import StatusBoard
 from fedmosaic.errors import LinkError, UpdateError
 
@@ -106,7 +111,7 @@ class Membership:
             self.board.event(f"a node does not say who it is: {delivery.error}", error=True)
             return True
         try:
-            self._identify(node, nonce, decode_reply(delivery.payload, self.limit))
+            self._identify(node, nonce, decode_response(delivery.payload, self.limit))
         except UpdateError as error:
             self._refuse(node, str(error))
         return True
@@ -125,7 +130,7 @@ class Membership:
         nonce = secrets.token_hex(16)
         try:
             request = self.link.send(
-                node, encode(Request("hello", self.session, {"nonce": nonce})), AGAIN * 6
+                node, encode(SiteRequest("hello", self.session, {"nonce": nonce})), AGAIN * 6
             )
             self._asked[request] = node, nonce
         except LinkError:
@@ -140,7 +145,7 @@ class Membership:
             self.board.state_of(name, "away")
             self.board.event(f"{name}: the connection is lost", site=name)
 
-    def _identify(self, node: str, nonce: str, reply: Reply) -> None:
+    def _identify(self, node: str, nonce: str, reply: SiteResponse) -> None:
         if reply.error:
             self.board.event(f"a node cannot say who it is: {reply.error}", error=True)
             return
@@ -160,7 +165,7 @@ class Membership:
         self.board.event(f"{name}: {'is back' if back else 'has joined'}", site=name)
 
     def _refusal(
-        self, name: str, node: str, facts: Mapping[str, Any], nonce: str, reply: Reply
+        self, name: str, node: str, facts: Mapping[str, Any], nonce: str, reply: SiteResponse
     ) -> str | None:
         """Return why a node is refused; None if it is welcome."""
         if name not in self.expected:
@@ -195,6 +200,6 @@ class Membership:
         self._wait[node] = time.monotonic() + AGAIN
         header = {"message": f"the server refuses this site: {text}", "refused": True}
         try:
-            self.link.send(node, encode(Request("finish", self.session, header)), AGAIN)
+            self.link.send(node, encode(SiteRequest("finish", self.session, header)), AGAIN)
         except LinkError as error:
-            self.board.event(f"a refused node cannot be told: {error}", error=True)
+            self.board.event(f"a refused node did not learn of it: {error}", error=True)

@@ -29,7 +29,7 @@ Kind = Literal["hello", "publish", "prepare", "turn", "inquire", "finish"]
 
 
 @dataclass(frozen=True)
-class Request:
+class SiteRequest:
     """Ask a site for something.
 
     Attributes:
@@ -47,7 +47,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Reply:
+class SiteResponse:
     """Answer a request.
 
     Attributes:
@@ -67,21 +67,21 @@ class Reply:
     reason: str = ""
 
 
-def encode(message: Request | Reply) -> bytes:
+def encode(message: SiteRequest | SiteResponse) -> bytes:
     """Return a message as bytes."""
     plain = {name: value for name, value in vars(message).items() if name != "body"}
     header = json.dumps(plain, sort_keys=True).encode()
     return b"".join((FRAME.pack(MAGIC, VERSION, len(header)), header, message.body))
 
 
-def decode_request(payload: bytes, limit: int = SIZE_LIMIT) -> Request:
-    """Return the request in ``payload``. Raises UpdateError as :func:`decode_reply`."""
+def decode_request(payload: bytes, limit: int = SIZE_LIMIT) -> SiteRequest:
+    """Return the request in ``payload``. Raises UpdateError as :func:`decode_response`."""
     header, body = _decode(payload, limit)
     with _complete():
-        return Request(_kind(header), str(header["session"]), _values(header), body)
+        return SiteRequest(_kind(header), str(header["session"]), _values(header), body)
 
 
-def decode_reply(payload: bytes, limit: int = SIZE_LIMIT) -> Reply:
+def decode_response(payload: bytes, limit: int = SIZE_LIMIT) -> SiteResponse:
     """Return the reply in ``payload``.
 
     Args:
@@ -93,7 +93,7 @@ def decode_reply(payload: bytes, limit: int = SIZE_LIMIT) -> Reply:
     """
     header, body = _decode(payload, limit)
     with _complete():
-        return Reply(
+        return SiteResponse(
             _kind(header),
             str(header["session"]),
             _values(header),
@@ -160,3 +160,14 @@ def _values(header: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise TypeError("its values are no mapping")
     return values
+
+
+def turn_key(request: SiteRequest) -> str:
+    """Return the hash that identifies a turn: run, round, instructions and download."""
+    instructions = json.dumps(request.header["instructions"], sort_keys=True)
+    return digest(request.session, str(request.header["round"]), instructions, request.body)
+
+
+def challenge_of(session: str, nonce: str, name: str) -> bytes:
+    """Return what a site signs to prove its name: run, the server's random number and name."""
+    return digest("fedmosaic hello", session, nonce, name).encode()

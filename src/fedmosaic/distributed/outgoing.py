@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedmosaic.distributed.messages import Reply, encode
+from fedmosaic.distributed.messages import SiteResponse, encode
 from fedmosaic.errors import SiteError, UpdateError
 from fedmosaic.federation.wire import Schema, check, unpack
 
@@ -90,13 +90,13 @@ class Outgoing:
         self.log = log
         self.allowed = allowed or Allowed()
 
-    def release(self, reply: Reply, schema: Schema | None = None) -> bytes:
+    def release(self, reply: SiteResponse, schema: Schema | None = None) -> bytes:
         """Check a reply, log it and return its bytes; see :meth:`check`."""
         payload = self.check(reply, schema)
         self.note(reply, payload)
         return payload
 
-    def check(self, reply: Reply, schema: Schema | None = None) -> bytes:
+    def check(self, reply: SiteResponse, schema: Schema | None = None) -> bytes:
         """Return the bytes of a reply that may leave; it is logged by :meth:`note`.
 
         Args:
@@ -111,7 +111,7 @@ class Outgoing:
             self._check_update(reply, schema)
         return encode(reply)
 
-    def _check_values(self, reply: Reply) -> None:
+    def _check_values(self, reply: SiteResponse) -> None:
         _only(reply.header, VALUES[reply.kind], f"a reply to {reply.kind!r}")
         result = reply.header.get("result")
         if result is not None:
@@ -122,7 +122,7 @@ class Outgoing:
             if not self.allowed.metrics and (result.get("records") or result.get("fit")):
                 raise SiteError("scores would leave although share.metrics is false")
 
-    def _check_update(self, reply: Reply, schema: Schema | None) -> None:
+    def _check_update(self, reply: SiteResponse, schema: Schema | None) -> None:
         if reply.kind != "turn" or schema is None:
             raise SiteError(f"a reply to {reply.kind!r} would carry {len(reply.body):,} bytes")
         message = unpack(reply.body, share=True)
@@ -134,7 +134,7 @@ class Outgoing:
             raise SiteError(f"values would leave with the update: {', '.join(message.scalars)}")
         self.allowed.refuse(schema)
 
-    def note(self, reply: Reply, payload: bytes) -> None:
+    def note(self, reply: SiteResponse, payload: bytes) -> None:
         """Write into the log that a reply leaves now, also where it leaves once more."""
         update = reply.kind == "turn" and reply.body
         tensors = unpack(reply.body, share=True).tensors if update else {}

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from fedmosaic.distributed.courier import Courier, Errand, gather
-from fedmosaic.distributed.messages import Reply, Request
-from fedmosaic.distributed.site import LOST, UNPREPARED, turn_key
+from fedmosaic.distributed.messages import SiteRequest, SiteResponse, turn_key
+from fedmosaic.distributed.site_run import LOST, UNPREPARED
 from fedmosaic.errors import CheckpointError, SiteError, UpdateError, listed
 from fedmosaic.federation.instructions import ClientResult, Instructions, Introduction
 from fedmosaic.files import write_atomic
 
 SITES = "sites.json"
 
-Prepare = Callable[[str], Request]
+Prepare = Callable[[str], SiteRequest]
 """Makes the request that prepares a client's site for the run."""
 
 
@@ -61,7 +61,7 @@ class RemoteClients:
         self.courier, self.session, self.prepare = courier, session, prepare
         self.introductions = dict(introductions)
         self.trained: dict[str, int] = {}
-        self._late: dict[str, Reply] = {}
+        self._late: dict[str, SiteResponse] = {}
         self._absent: set[str] = set()
 
     def introduce(self) -> dict[str, Introduction]:
@@ -108,20 +108,20 @@ class RemoteClients:
     def _errand(self, turn: _Turn, downloads: Mapping[str, bytes]) -> Errand:
         name, number = turn.name, turn.instructions.round
 
-        def request() -> Request:
+        def request() -> SiteRequest:
             header = {
                 "round": number,
                 "instructions": asdict(turn.instructions),
                 "after": self.trained.get(name),
             }
-            made = Request("turn", self.session, header, downloads[name])
+            made = SiteRequest("turn", self.session, header, downloads[name])
             turn.key = turn_key(made)
             return made
 
-        def inquiry() -> Request:
-            return Request("inquire", self.session, {"round": number, "key": turn.key})
+        def inquiry() -> SiteRequest:
+            return SiteRequest("inquire", self.session, {"round": number, "key": turn.key})
 
-        def check(reply: Reply) -> None:
+        def check(reply: SiteResponse) -> None:
             found = reply.header
             if reply.kind != "turn" or reply.session != self.session or found.get("name") != name:
                 raise UpdateError("it is not this client's answer in this run")
@@ -147,7 +147,7 @@ class RemoteClients:
         errand.remedy = remedy
         return errand
 
-    def _result(self, turn: _Turn, reply: Reply) -> ClientResult:
+    def _result(self, turn: _Turn, reply: SiteResponse) -> ClientResult:
         try:
             update = reply.body if reply.header["update"] else None
             result = ClientResult.from_json(reply.header["result"], update)
@@ -168,10 +168,10 @@ class RemoteClients:
         board.site(name).missed += 1
         for errand, reply in self.courier.late:
             number = reply.header.get("round", -1)
-            kept = self.courier.limits.late == "keep" and reply.header.get("update")
-            what = "it counts in this round" if kept else "it is dropped"
+            counts = self.courier.limits.late == "keep" and reply.header.get("update")
+            what = "it counts in this round" if counts else "it is dropped"
             board.event(f"{errand.site}: the update of round {number + 1} came late; {what}")
-            if kept:
+            if counts:
                 self._late[errand.site] = reply
         self.courier.late.clear()
         late = self._late.pop(name, None)
@@ -215,7 +215,7 @@ class RemoteClients:
         header = {"message": message, "save": True}
         seconds = self.courier.limits.request_seconds
         errands = [
-            Errand(name, lambda: Request("finish", self.session, header), seconds)
+            Errand(name, lambda: SiteRequest("finish", self.session, header), seconds)
             for name in self.courier.members.connected()
         ]
         _, missing = gather(self.courier, errands)

@@ -1,0 +1,74 @@
+"""Hold what a site has in memory of the run that it takes part in."""
+
+from __future__ import annotations
+
+from fedmosaic.config import ClientSpec
+from fedmosaic.distributed.site_folder import SessionFolder
+from fedmosaic.errors import SiteError
+from fedmosaic.federation.client import LocalClient
+from fedmosaic.federation.introduce import begin, introduction
+from fedmosaic.federation.runtime import Runtime
+
+UNPREPARED = "unprepared"
+LOST = "lost"
+FAILED = "failed"
+"""Reasons of errors, which the server knows: prepare first; its state is gone; anything else."""
+
+
+class SiteRefusal(SiteError):
+    """Tell the server why a request cannot be done, by a reason that it knows."""
+
+    def __init__(self, text: str, reason: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+class SiteRun:
+    """Hold runtime and client of one run.
+
+    Attributes:
+        place: the run's folder at the site.
+        schema: what an update must contain.
+    """
+
+    def __init__(self, place: SessionFolder, runtime: Runtime, spec: ClientSpec) -> None:
+        self.place, self.runtime, self.spec = place, runtime, spec
+        self.schema = introduction(runtime, spec).schema
+        self._client: LocalClient | None = None
+        self._working: LocalClient | None = None
+        self._at: int | None = None
+
+    def client_before(self, number: int, after: int | None) -> LocalClient:
+        """Return the client with its state before a round.
+
+        Args:
+            number: the round.
+            after: the last round whose update the server has; None: none.
+
+        Raises:
+            SiteRefusal: the site has lost the state of that round.
+        """
+        found = self.place.state_before(number)
+        at = found.round if found else None
+        if after is not None and (at is None or at < after):
+            raise SiteRefusal(
+                f"client {self.spec.name!r} took part in round {after + 1}, and its folder "
+                f"{self.place.path.parent} has no state of it",
+                LOST,
+            )
+        if self._client is None or at != self._at:
+            self._client = LocalClient(self.runtime, self.spec)
+            if found is None:
+                begin(self._client)
+            else:
+                self._client.load(found.path)
+            self._at = at
+        # Until the turn is on disk no client is held: an error in it leaves no half state.
+        self._working, self._client = self._client, None
+        return self._working
+
+    def taken(self, number: int, trained: bool) -> None:
+        """Note that the turn of a round is on disk."""
+        self._client, self._working = self._working, None
+        if trained:
+            self._at = number
