@@ -21,6 +21,7 @@ from fedmosaic.distributed.messages import (
     challenge_of,
     decode_request,
     decode_response,
+    turn_key,
 )
 from fedmosaic.distributed.outgoing import Outgoing
 from fedmosaic.distributed.site_folder import SessionFolder, SiteFolder
