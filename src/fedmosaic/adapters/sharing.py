@@ -9,19 +9,20 @@ from fedmosaic.adapters.placement import Placement
 from fedmosaic.adapters.targets import targets, unknown_name
 from fedmosaic.config import AdapterSettings
 from fedmosaic.errors import ModelError
-from fedmosaic.models.backbone import Backbone
+from fedmosaic.models.role_names import HasRoles, RoleName
 from fedmosaic.models.roles import FUSED, PROJECTIONS
 
 Roles = tuple[str, ...]
+Model = HasRoles[RoleName]
 
 
-def shared_sites(backbones: Sequence[Backbone], settings: AdapterSettings) -> tuple[Roles, ...]:
+def shared_sites(backbones: Sequence[Model], settings: AdapterSettings) -> tuple[Roles, ...]:
     """Return the roles that carry Co-LoRA at the end of each block, in every model.
 
     A role that only some of the models have at a block end carries ordinary LoRA there.
 
     Args:
-        backbones: all models of the federation.
+        backbones: all models of the federation, or their roles.
         settings: its ``adapter`` section.
 
     Returns:
@@ -51,7 +52,7 @@ def shared_sites(backbones: Sequence[Backbone], settings: AdapterSettings) -> tu
     return common
 
 
-def with_shared_sites(backbones: Sequence[Backbone], settings: AdapterSettings) -> AdapterSettings:
+def with_shared_sites(backbones: Sequence[Model], settings: AdapterSettings) -> AdapterSettings:
     """Return the settings with the shared sites written out, unchanged where they say so already.
 
     Raises:
@@ -66,7 +67,7 @@ def with_shared_sites(backbones: Sequence[Backbone], settings: AdapterSettings) 
 
 
 def unshared_roles(
-    backbone: Backbone, settings: AdapterSettings, shared: Sequence[Roles]
+    backbone: Model, settings: AdapterSettings, shared: Sequence[Roles]
 ) -> list[str]:
     """Return the roles that a model adapts at a block end without sharing them.
 
@@ -88,7 +89,7 @@ def unshared_roles(
     return list(dict.fromkeys(roles))
 
 
-def _check_names(backbones: Sequence[Backbone], settings: AdapterSettings) -> None:
+def _check_names(backbones: Sequence[Model], settings: AdapterSettings) -> None:
     """Raise ModelError for a model without adapters, or a name that no model has."""
     chosen = [
         module
@@ -102,7 +103,7 @@ def _check_names(backbones: Sequence[Backbone], settings: AdapterSettings) -> No
             raise unknown_name(name, backbones)
 
 
-def _roles_at_ends(backbone: Backbone, settings: AdapterSettings) -> list[dict[str, Roles]]:
+def _roles_at_ends(backbone: Model, settings: AdapterSettings) -> list[dict[str, Roles]]:
     """Return, for the end of each block, the spellings of its adapted modules and their roles.
 
     With ``block_rule: cka`` the ends are not known yet, so only what every layer has counts.
@@ -141,7 +142,7 @@ def _order(role: str) -> tuple[int, str]:
 
 
 def _chosen(
-    backbones: Sequence[Backbone],
+    backbones: Sequence[Model],
     at_ends: Mapping[str, Sequence[Mapping[str, Roles]]],
     wanted: Sequence[Roles],
 ) -> tuple[Roles, ...]:
@@ -166,7 +167,7 @@ def _chosen(
 
 
 def _lacking(
-    backbone: Backbone,
+    backbone: Model,
     name: str,
     block: int,
     at_ends: Mapping[str, Sequence[Mapping[str, Roles]]],

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from fedmosaic.errors import ModelError, nearest
 from fedmosaic.models.backbone import Backbone
-from fedmosaic.models.roles import RoleModule
+from fedmosaic.models.role_names import HasRoles, RoleName
+
+R = TypeVar("R", bound=RoleName)
 
 
-def targets(backbone: Backbone, names: Sequence[str] | None = None) -> list[list[RoleModule]]:
+def targets(backbone: HasRoles[R], names: Sequence[str] | None = None) -> list[list[R]]:
     """Return the modules of each decoder layer that carry adapters.
 
     Args:
-        backbone: the base model.
+        backbone: the base model, or the roles of one that is elsewhere.
         names: roles, or the model's own names; None: all linear modules of attention, MLP and what
             replaces attention (:attr:`~fedmosaic.models.roles.RoleModule.by_default`).
 
@@ -39,7 +42,7 @@ def targets(backbone: Backbone, names: Sequence[str] | None = None) -> list[list
 
 
 def unknown_name(
-    name: str, backbones: Iterable[Backbone], field: str = "target_modules"
+    name: str, backbones: Iterable[HasRoles[RoleName]], field: str = "target_modules"
 ) -> ModelError:
     """Return the error for a name that no module of these models has."""
     models = list(backbones)
@@ -75,6 +78,6 @@ def pattern(backbone: Backbone, names: Sequence[str] | None = None) -> str:
     return rf"{prefix}\.\d+\.({'|'.join(map(re.escape, paths))})"
 
 
-def _reasons(layers: Sequence[Sequence[RoleModule]]) -> str:
+def _reasons(layers: Sequence[Sequence[RoleName]]) -> str:
     found = {one.role: REASONS[one.excluded] for layer in layers for one in layer if one.excluded}
     return f" ({'; '.join(f'{role}: {why}' for role, why in found.items())})" if found else ""

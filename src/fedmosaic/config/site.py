@@ -23,9 +23,10 @@ class SiteDataSettings(Settings):
     """Colour behind the transparent parts of image files. None: the federation's."""
 
     public: str | None = None
-    """This site's copy of the federation's public set. None: under the server's name of it.
+    """This site's copy of the federation's public set, where that is a file.
 
-    The content must be the same at all sites.
+    The content must be the same at all sites. What is computed from it may leave the site, so the
+    server cannot name a file here. Not needed for sets that come with the package.
     """
 
 

@@ -15,6 +15,8 @@ from typing import Any
 from fedmosaic.alignment.identity import plain_name
 from fedmosaic.config import ClientSpec, RunSettings, SiteSettings
 from fedmosaic.config.load import parse
+from fedmosaic.data.registry import PUBLIC_SOURCES
+from fedmosaic.distributed.published import aligner_for
 from fedmosaic.errors import ConfigError, UpdateError, nearest
 from fedmosaic.federation.pools import ModelPool
 from fedmosaic.federation.runtime import Runtime
@@ -61,7 +63,10 @@ def fingerprint(settings: Mapping[str, Any]) -> str:
 
 
 def site_runtime(
-    shared: Mapping[str, Any], site: SiteSettings, models: ModelPool | None = None
+    shared: Mapping[str, Any],
+    site: SiteSettings,
+    models: ModelPool | None = None,
+    published: bytes = b"",
 ) -> tuple[Runtime, ClientSpec]:
     """Return what a site's client trains with, and the client.
 
@@ -72,46 +77,75 @@ def site_runtime(
         shared: what :func:`shared_settings` returned at the server.
         site: what the site says of itself.
         models: models that are loaded already, by the settings ``site.models``.
+        published: what the pivot of the alignment published; empty where the server sent nothing.
 
     Raises:
-        ConfigError: the server's settings are not those that the site requires.
+        ConfigError: the server's settings are not those that the site requires, or the site does
+            not name its copy of the public set.
         UpdateError: what came from the server is incomplete, damaged or of another version.
     """
+    models = models or ModelPool(site.models)
     content = _checked(shared)
     _require(site, content)
-    origin = f"client {site.name}"
     label = own_label(shared, site, models)
+    pivot = content["scenario"]["alignment"]["pivot"]
+    content |= {
+        "scenario": _scenario(shared, content["scenario"], site, label),
+        "threads": site.threads,
+        "workers": 1,
+        "trackers": [],
+    }
+    settings = parse(RunSettings, content, f"client {site.name}", recorded=True)
+    models.show_time(settings.started)
+    aligner = aligner_for(settings, shared["architectures"], pivot, label, published)
+    runtime = Runtime(settings, models, aligner=aligner)
+    return runtime, next(c for c in runtime.scenario.clients if c.name == site.name)
+
+
+def _scenario(
+    shared: Mapping[str, Any], content: Mapping[str, Any], site: SiteSettings, label: str
+) -> dict[str, Any]:
+    """Return the federation's scenario with what is the site's own."""
     names = {**site.replace_models, label: site.model}
-    scenario = content["scenario"]
-    data, evaluation = scenario["data"], scenario["evaluation"]
-    data["root"] = None if site.data.root is None else str(site.data.root)
-    data["public"] = site.data.public or data["public"]
-    data["background"] = site.data.background or data["background"]
-    evaluation["batch_size"] = site.evaluation_batch_size or evaluation["batch_size"]
-    for section, field in (("relevance", "model"), ("alignment", "pivot")):
-        scenario[section][field] = names.get(scenario[section][field], scenario[section][field])
     clients = _clients(shared, site, label, names)
-    scenario |= {
+    found = {
+        **content,
         "clients": clients,
         "clients_in_memory": len(clients),
         "unseen": [spec.model_dump() for spec in site.others],
         "models": site.models.model_dump(),
     }
-    settings = parse(
-        RunSettings,
-        {**content, "threads": site.threads, "workers": 1, "trackers": []},
-        origin,
-        recorded=True,
-    )
-    if models is not None:
-        models.show_time(settings.started)
-    runtime = Runtime(settings, models)
-    return runtime, next(c for c in runtime.scenario.clients if c.name == site.name)
+    root = None if site.data.root is None else str(site.data.root)
+    own = {"root": root, "public": _public(content["data"]["public"], site)}
+    found["data"] = {**content["data"], **own}
+    if site.data.background is not None:
+        found["data"]["background"] = site.data.background
+    if site.evaluation_batch_size is not None:
+        found["evaluation"] = {**content["evaluation"], "batch_size": site.evaluation_batch_size}
+    for section, field in (("relevance", "model"), ("alignment", "pivot")):
+        name = content[section][field]
+        found[section] = {**content[section], field: names.get(name, name)}
+    return found
 
 
-def own_label(
-    shared: Mapping[str, Any], site: SiteSettings, models: ModelPool | None = None
-) -> str:
+def _public(name: str, site: SiteSettings) -> str:
+    """Return where the site has the federation's public set.
+
+    Raises:
+        ConfigError: it is a file, and the site does not say which. What is computed from public
+            data leaves the site, so that the server cannot choose a file there.
+    """
+    if name in ("none", *PUBLIC_SOURCES):
+        return name
+    if site.data.public is None:
+        raise ConfigError(
+            f"client {site.name}: the federation's public set is the file {name!r}: name this "
+            "site's copy under data.public"
+        )
+    return site.data.public
+
+
+def own_label(shared: Mapping[str, Any], site: SiteSettings, models: ModelPool) -> str:
     """Return the name of the site's architecture in the federation.
 
     It is found by the fingerprint of the weights, because two sites may name one model differently.
@@ -122,7 +156,7 @@ def own_label(
     known: Mapping[str, str] = shared["architectures"]
     if not known:
         return plain_name(site.model)
-    own = (models or ModelPool(site.models)).backbone(site.model).fingerprint
+    own = models.backbone(site.model).fingerprint
     found = next((label for label, weights in known.items() if weights == own), None)
     if found is None:
         raise ConfigError(
@@ -142,6 +176,11 @@ def _checked(shared: Mapping[str, Any]) -> dict[str, Any]:
     content = shared.get("settings")
     if not isinstance(content, Mapping) or fingerprint(content) != shared.get("fingerprint"):
         raise UpdateError("the server's settings are damaged: they do not fit their fingerprint")
+    scenario = content.get("scenario")
+    sections = ("data", "evaluation", "relevance", "alignment", "adapter")
+    parts = [scenario.get(name) for name in sections] if isinstance(scenario, Mapping) else [None]
+    if not all(isinstance(part, Mapping) for part in (*parts, shared.get("architectures"))):
+        raise UpdateError("the server's settings are incomplete")
     copied: dict[str, Any] = json.loads(json.dumps(content))
     return copied
 

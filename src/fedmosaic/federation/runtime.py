@@ -16,6 +16,7 @@ from fedmosaic.adapters.fused_layers import fused_layers
 from fedmosaic.adapters.placement import Placement
 from fedmosaic.algorithms import Algorithm, make_algorithm, scenario_for
 from fedmosaic.alignment import Alignment, align
+from fedmosaic.alignment.deployment.remote import Aligner
 from fedmosaic.config import ClientSpec, ModelSettings, RunSettings, Scenario, TaskSpec
 from fedmosaic.data.check import location
 from fedmosaic.data.example import Example, Task
@@ -105,6 +106,7 @@ class Runtime:
         settings: the run; its scenario names models and tasks.
         models: base models that are loaded already; None for an empty pool.
         tasks: tasks that are loaded already; None for an empty pool.
+        aligner: aligns a model whose pivot is elsewhere; None: the pivot is loaded here.
 
     Attributes:
         algorithm: the run's algorithm with its options.
@@ -117,13 +119,18 @@ class Runtime:
     secret = b""
 
     def __init__(
-        self, settings: RunSettings, models: ModelPool | None = None, tasks: TaskPool | None = None
+        self,
+        settings: RunSettings,
+        models: ModelPool | None = None,
+        tasks: TaskPool | None = None,
+        aligner: Aligner | None = None,
     ) -> None:
         self.algorithm = make_algorithm(settings.algorithm, settings.scenario, settings.seed)
         self.scenario = scenario_for(settings.algorithm, settings.scenario)
         self.settings = settings.model_copy(update={"scenario": self.scenario})
         self.models = models or ModelPool(self.scenario.models, settings.started)
         self.tasks = tasks or TaskPool(self.scenario.data, tasks_in_memory(self.scenario))
+        self.aligner = aligner
         self._adapted: dict[tuple[str, int], AdaptedModel] = {}
         self._cached: dict[str, Any] = {}
 
@@ -137,6 +144,7 @@ class Runtime:
             settings,
             self.models if scenario.models == self.models.settings else None,
             self.tasks if scenario.data == self.tasks.settings else None,
+            self.aligner,
         )
         runtime.secret = self.secret
         return runtime
@@ -197,6 +205,11 @@ class Runtime:
             or not placement.num_blocks
         ):
             return None
+        if self.aligner is not None:
+            model, examples = self.backbone(architecture), self.alignment_data()
+            self._require_public(model, examples)
+            with self.naming("alignment"):
+                return self.aligner(model, examples, chosen, placement)
         # Models are refined jointly, so all models of the federation are needed at once.
         architecture, used = self.architecture(architecture), self.scenario.models_used
         together = list(dict.fromkeys(self.architecture(name) for name in used))

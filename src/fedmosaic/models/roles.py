@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -20,10 +20,8 @@ from transformers import PreTrainedModel
 from fedmosaic.errors import ModelError
 from fedmosaic.models.expert_names import names_of_experts
 from fedmosaic.models.linear import widths
+from fedmosaic.models.role_names import Excluded, Place, RoleName
 from fedmosaic.models.structure import find_layers
-
-Place = Literal["attention", "mlp", "mixer", "other"]
-Excluded = Literal["", "router", "expert", "taken for expert", "read directly"]
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """Roles of the linear modules of a decoder layer of the Llama and Qwen families."""
@@ -52,37 +50,14 @@ _MIXER = re.compile(r"lstm|rnn|recurrent|temporal|retention|ssm|mixer")
 
 
 @dataclass(frozen=True)
-class RoleModule:
+class RoleModule(RoleName):
     """Hold one linear module of a decoder layer.
 
     Attributes:
-        layer: 0-based decoder layer.
-        path: its path inside the layer, e.g. ``self_attn.q_proj``.
-        role: its name in all families, unique in its layer.
-        place: the part of the layer that it belongs to; ``mixer`` is what replaces attention in
-            state-space, convolution and linear-attention layers.
-        excluded: why it can carry no adapter; empty where it can. ``taken for expert``: PEFT takes
-            its name for that of an expert (:mod:`.expert_names`). ``read directly``: the model's
-            code takes the weight without calling the module, past an adapter.
         module: the module itself.
     """
 
-    layer: int
-    path: str
-    role: str
-    place: Place
-    excluded: Excluded
     module: nn.Module
-
-    @property
-    def leaf(self) -> str:
-        """Return the last part of its path, the model's own name for it."""
-        return self.path.rpartition(".")[2]
-
-    @property
-    def by_default(self) -> bool:
-        """Return whether it carries an adapter where no modules are named."""
-        return not self.excluded and self.place != "other"
 
 
 def find_roles(

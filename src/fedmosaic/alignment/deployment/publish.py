@@ -97,7 +97,7 @@ def publish(
         weights=pivot.fingerprint,
         layers=placement.block_ends(pivot.num_layers),
         words=tuple(chosen.words),
-        settings=settings,
+        settings=settings.model_copy(update={"pivot": plain_name(pivot.name)}),
         placement=placement,
     )
     return PublishedPivot(sites, origins, ids, fingerprint(examples), about.model_dump(mode="json"))
@@ -177,16 +177,43 @@ def published_batches(
         )
 
 
+def require_agreement(
+    published: PublishedPivot, weights: str, settings: AlignmentSettings, placement: Placement
+) -> None:
+    """Require that published numbers are those of a pivot, made as it was agreed on.
+
+    Args:
+        published: the numbers.
+        weights: fingerprint of the pivot.
+        settings: settings that were agreed on.
+        placement: placement that was agreed on.
+
+    Raises:
+        UpdateError: they are another model's, or do not fit their own settings.
+        ConfigError: other settings or another placement.
+    """
+    about = _description(published)
+    if about.weights != weights:
+        raise UpdateError(
+            f"the published numbers are those of a model with fingerprint {about.weights}, but the "
+            f"pivot's is {weights}"
+        )
+    _check_agreement(about, settings, placement)
+
+
 def _check_agreement(
     about: PivotDescription, settings: AlignmentSettings, placement: Placement
 ) -> None:
-    """Raise ConfigError unless settings and placement are those of the pivot."""
+    """Raise ConfigError unless settings and placement are those of the pivot.
+
+    The pivot's name does not count: it may differ between machines.
+    """
     own = {**settings.model_dump(), **asdict(placement)}
     published = {**about.settings.model_dump(), **asdict(about.placement)}
     changed = [
         f"{name} is {published[name]!r}, here {own[name]!r}"
         for name in own
-        if own[name] != published[name]
+        if name != "pivot" and own[name] != published[name]
     ]
     if changed:
         raise ConfigError(
