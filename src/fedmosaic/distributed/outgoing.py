@@ -33,7 +33,7 @@ VALUES: Mapping[str, frozenset[str]] = {
     "inquire": frozenset({"name", "round", "key", "state"}),
     "finish": frozenset({"name"}),
 }
-RESULT = frozenset({"failure", "records", "fit", "flops", "seconds", "memory"})
+RESULT = frozenset({"failure", "records", "fit", "flops", "seconds", "memory", "secret_noise"})
 FIT = frozenset({"steps", "loss", "samples", "tokens", "seconds"})
 RECORD = frozenset(
     {"round", "client", "task", "metric", "value", "n", "unreadable", "stage", "view", "seconds"}
