@@ -66,7 +66,7 @@ REPLACED = {
     "visit": "client_turn",
 }
 # Names of other libraries that contain such a word.
-LIBRARY_NAMES = {"once_differentiable", "pull_messages", "shake_256"}
+LIBRARY_NAMES = {"once_differentiable", "pull_messages", "pull_objects", "shake_256"}
 # Words that only a setting, an option, an algorithm's name or a heading must not have.
 ALSO_REPLACED = {"within": "same architecture"}
 # Adapter and alignment settings whose names became PEFT's, or which are gone.

@@ -13,6 +13,7 @@ from pathlib import Path
 
 STOP_SECONDS = 5.0
 TAIL_BYTES = 1500
+PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
 
 class Child:
@@ -60,6 +61,10 @@ class Child:
 
 
 def child_environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return this process's variables with others; Flower finds its commands by ``PATH``."""
+    """Return this process's variables with others; Flower finds its commands by ``PATH``.
+
+    Proxies are left out, through which Flower would also connect to this machine itself.
+    """
     path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
-    return {**os.environ, **variables, "PATH": path}
+    own = {name: value for name, value in os.environ.items() if name.lower() not in PROXIES}
+    return {**own, **variables, "PATH": path}

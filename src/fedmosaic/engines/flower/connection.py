@@ -25,6 +25,7 @@ from fedmosaic.frames import Header, read_frame, write_frame
 SHORTEST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 CLOCK_SECONDS = 60.0
 STOP_SECONDS = 60.0
+LEAVE_SECONDS = 2.0
 TICK = 0.2
 
 
@@ -135,6 +136,8 @@ class _Connection:
         while not self.over.is_set():
             started = time.monotonic()
             child = self._start()
+            if self.over.is_set():
+                child.kill()
             assert child.stdout is not None
             while (frame := read_frame(child.stdout)) is not None:
                 self._take(*frame)
@@ -233,11 +236,15 @@ class _Connection:
         watch.join(timeout=STOP_SECONDS if self.failed is None and self.lost_since is None else 0)
 
     def _kill(self) -> None:
+        """End the child; it leaves by itself if it is connected and has nothing more to send."""
+        self._send({"stop": True})
         with self.lock:
-            if self.child is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    self.child.kill()
-                self.child.wait()
-                if self.child.stdin is not None:
-                    with contextlib.suppress(OSError):
-                        self.child.stdin.close()
+            if self.child is None:
+                return
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.child.wait(timeout=LEAVE_SECONDS if self.lost_since is None else 0)
+            self.child.kill()
+            self.child.wait()
+            if self.child.stdin is not None:
+                with contextlib.suppress(OSError):
+                    self.child.stdin.close()

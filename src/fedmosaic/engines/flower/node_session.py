@@ -231,13 +231,14 @@ class Node:
 
 def _reason(error: httpx.HTTPError) -> str:
     """Return what went wrong, in the server's words if it has some."""
-    if isinstance(error, httpx.HTTPStatusError):
-        try:
-            found = error.response.json()
-        except ValueError:
-            found = {}
-        words = found.get("refused") or found.get("message") if isinstance(found, dict) else None
-        return str(words or f"status {error.response.status_code}")
     if isinstance(error, httpx.TimeoutException):
         return "no answer in time"
-    return str(error) or type(error).__name__
+    if not isinstance(error, httpx.HTTPStatusError):
+        return str(error) or type(error).__name__
+    if error.response.status_code == httpx.codes.PRECONDITION_FAILED:
+        return "it is starting, or still counts this client as connected"
+    try:
+        words = error.response.json()["refused"]
+    except (ValueError, KeyError, TypeError):
+        words = f"status {error.response.status_code}"
+    return str(words)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import threading
 import time
 from typing import IO
 
@@ -27,6 +28,10 @@ class FlowerProcesses:
         listen: host and port where sites connect; port 0 for any that is free.
         max_bytes: largest answer of a site.
         waiting: where the relay connects.
+        stop: gives the start up when it is set.
+
+    Raises:
+        LinkError: they do not start.
     """
 
     def __init__(
@@ -35,8 +40,10 @@ class FlowerProcesses:
         listen: tuple[str, int],
         max_bytes: int,
         waiting: socket.socket,
+        stop: threading.Event,
     ) -> None:
         self.files = files
+        self.stop = stop
         self.children: list[Child] = []
         self.connection: socket.socket | None = None
         self._end = time.monotonic() + START_SECONDS
@@ -144,5 +151,7 @@ class FlowerProcesses:
         """Check that a process still runs, and that the start has not taken too long."""
         if child.ended():
             raise LinkError(f"{child.name} did not start: {child.tail()} (log: {child.log})")
+        if self.stop.is_set():
+            raise LinkError("the link was closed")
         if time.monotonic() > self._end:
             raise LinkError(f"Flower did not start within {START_SECONDS:.0f} s (log: {child.log})")

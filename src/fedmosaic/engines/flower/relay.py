@@ -17,6 +17,7 @@ from typing import IO
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from fedmosaic.engines.flower.fleet import ask_for_pieces_sooner
 from fedmosaic.engines.flower.grid_link import GridLink
 from fedmosaic.errors import LinkError
 from fedmosaic.frames import Header, read_frame, write_frame
@@ -31,6 +32,7 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Carry requests and answers until the server's process closes the socket."""
+    ask_for_pieces_sooner()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.connect(os.environ[SOCKET_VARIABLE])
         with connection.makefile("rb") as requests, connection.makefile("wb") as answers:

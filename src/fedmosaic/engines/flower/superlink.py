@@ -65,6 +65,7 @@ class FlowerLink:
         self._closed = threading.Event()
         self.address = listen
         self._processes: FlowerProcesses | None = None
+        self._supervisor: threading.Thread | None = None
         try:
             self._start()
         except BaseException:
@@ -100,6 +101,8 @@ class FlowerLink:
 
     def close(self) -> None:
         self._closed.set()
+        if self._supervisor is not None:
+            self._supervisor.join()  # it may be starting processes
         with self._lock:
             processes, self._processes = self._processes, None
         if processes is not None:
@@ -110,7 +113,9 @@ class FlowerLink:
             shutil.rmtree(self.files.socket.parent, ignore_errors=True)
 
     def _start(self) -> None:
-        processes = FlowerProcesses(self.files, self.address, self.max_bytes, self._socket)
+        processes = FlowerProcesses(
+            self.files, self.address, self.max_bytes, self._socket, self._closed
+        )
         self.address = (self.address[0], processes.port)
         with self._lock:
             self._processes = processes
@@ -155,8 +160,7 @@ class FlowerLink:
                 self._start()
                 pause = 1.0
             except LinkError as error:
-                self.on_event(f"{error}; trying again in {pause:.0f} s")
+                if not self._closed.is_set():
+                    self.on_event(f"{error}; trying again in {pause:.0f} s")
                 self._closed.wait(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
-            if self._closed.is_set():
-                self.close()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-import struct
 from pathlib import Path
 
 from fedmosaic.files import write_atomic
-
-LENGTH = struct.Struct("<Q")
+from fedmosaic.frames import read_frame, write_frame
 
 
 class Unanswered:
@@ -47,18 +46,27 @@ class Unanswered:
             payload: its content; None if that is still at the server.
         """
         content = b"" if payload is None else payload
-        header = LENGTH.pack(len(raw)) + bytes([payload is not None])
-        write_atomic(self._path(request), header + raw + content)
+        digest = hashlib.sha256(content).hexdigest()
+        header = {"raw": raw.hex(), "content": payload is not None, "digest": digest}
+        path = self._path(request)
+        part = path.with_suffix(".part")
+        # A process that is killed leaves what is here. Waiting for the disk would help only after
+        # a loss of power, when the server has given the request up before this machine is back.
+        with part.open("wb") as stream:
+            write_frame(stream, header, content)
+        os.replace(part, path)
 
     def all(self) -> list[tuple[bytes, bytes | None]]:
         """Return all requests, the earliest first, as they were added."""
         found: list[tuple[bytes, bytes | None]] = []
         for path in sorted(self.folder.glob("*.request"), key=os.path.getmtime):
-            data = memoryview(path.read_bytes())
-            start = LENGTH.size + 1
-            (length,) = LENGTH.unpack(data[: LENGTH.size])
-            raw, content = bytes(data[start : start + length]), bytes(data[start + length :])
-            found.append((raw, content if data[LENGTH.size] else None))
+            with path.open("rb") as stream:
+                frame = read_frame(stream)
+            if frame is None or hashlib.sha256(frame[1]).hexdigest() != frame[0]["digest"]:
+                path.unlink()
+                continue
+            header, content = frame
+            found.append((bytes.fromhex(header["raw"]), content if header["content"] else None))
         return found
 
     def remove(self, request: str) -> None:
