@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from federation_of_sites import SESSION, Server, limits, new_site
+from federation_of_sites import NAMES, Server, new_site, new_sites, with_limits
 from local_link import LocalLink
 
 import fedmosaic
@@ -18,7 +18,6 @@ from fedmosaic.errors import SiteError
 from fedmosaic.federation.run_folder import RunFolder
 from tiny_scenario import TINY
 
-NAMES = ["a", "b", "c", "d"]
 TIMES = ("seconds", "parts", "memory")
 
 
@@ -38,24 +37,13 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunSettings, Pa
     return RunFolder.open(folder)[1], folder
 
 
-def with_limits(settings: RunSettings, **values: Any) -> RunSettings:
-    content = settings.model_dump()
-    content["scenario"]["deployment"] = limits(**{"round_seconds": 60, **values})
-    return RunSettings.model_validate(content)
-
-
-def sites(folder: Path, names: list[str] = NAMES) -> dict[str, Any]:
-    return {f"node-{name}": new_site(name, folder / "sites") for name in names}
-
-
-def adapters(settings: RunSettings, folder: Path) -> dict[str, bytes]:
+def states(folder: Path) -> dict[str, bytes]:
     """Return the files of states after the last round, by client."""
-    return {
-        name: (
-            folder / "sites" / name / "sessions" / SESSION / "rounds/round-000002/state.safetensors"
-        ).read_bytes()
-        for name in NAMES
-    }
+    found = {}
+    for name in NAMES:
+        [path] = (folder / "sites" / name).glob("sessions/*/rounds/round-000002/state.safetensors")
+        found[name] = path.read_bytes()
+    return found
 
 
 def expected_states(reference: Path) -> dict[str, bytes]:
@@ -67,12 +55,11 @@ def test_sites_give_the_numbers_of_one_process(
     reference: tuple[RunSettings, Path], tmp_path: Path
 ) -> None:
     settings, folder = reference
-    link = LocalLink(sites(tmp_path))
+    link = LocalLink(new_sites(settings, tmp_path / "sites"))
     server = Server(with_limits(settings), tmp_path / "server", link)
-    server.loop().run()
-    server.clients.finish("done")
+    server.run()
     assert numbers(tmp_path / "server") == numbers(folder)
-    assert adapters(settings, tmp_path) == expected_states(folder)
+    assert states(tmp_path) == expected_states(folder)
     for name in NAMES:
         made, plain = tmp_path / "sites" / name / "adapter", folder / "adapters" / name
         for file in plain.rglob("*.safetensors"):
@@ -106,10 +93,10 @@ def test_lost_and_repeated_messages_change_nothing(
         seen[key] = seen.get(key, 0) + 1
         return FAULTS[fault](seen[key], node, request)
 
-    link = LocalLink(sites(tmp_path), wrong)
-    Server(with_limits(settings), tmp_path / "server", link).loop().run()
+    link = LocalLink(new_sites(settings, tmp_path / "sites"), wrong)
+    Server(with_limits(settings), tmp_path / "server", link).run()
     assert numbers(tmp_path / "server") == numbers(folder)
-    assert adapters(settings, tmp_path) == expected_states(folder)
+    assert states(tmp_path) == expected_states(folder)
     if fault != "answers that come twice":
         assert count("turn", link) == 2 * 12 and count("inquire", link) >= 12
 
@@ -121,7 +108,7 @@ def test_a_site_that_was_killed_goes_on(
     moment: str,
 ) -> None:
     settings, folder = reference
-    made = sites(tmp_path)
+    made = new_sites(settings, tmp_path / "sites")
     killed: list[str] = []
 
     def kill(link: LocalLink, node: str, request: SiteRequest) -> str:
@@ -137,14 +124,14 @@ def test_a_site_that_was_killed_goes_on(
             with link.lock:
                 site(encode(request))
         link.disconnect(node)
-        link.connect(node, new_site("b", tmp_path / "sites"))
+        link.connect(node, new_site(settings, "b", tmp_path / "sites"))
         return "lose request"
 
     link = LocalLink(made, kill)
-    Server(with_limits(settings), tmp_path / "server", link).loop().run()
+    Server(with_limits(settings), tmp_path / "server", link).run()
     assert killed == ["node-b"]
     assert numbers(tmp_path / "server") == numbers(folder)
-    assert adapters(settings, tmp_path) == expected_states(folder)
+    assert states(tmp_path) == expected_states(folder)
 
 
 @pytest.mark.parametrize("moment", ["while waiting", "in aggregation", "in a checkpoint"])
@@ -152,7 +139,7 @@ def test_a_server_that_was_killed_goes_on_without_training_twice(
     reference: tuple[RunSettings, Path], tmp_path: Path, moment: str
 ) -> None:
     settings, folder = reference
-    link = LocalLink(sites(tmp_path))
+    link = LocalLink(new_sites(settings, tmp_path / "sites"))
     server = Server(with_limits(settings), tmp_path / "server", link)
     loop = server.loop()
 
@@ -166,7 +153,7 @@ def test_a_server_that_was_killed_goes_on_without_training_twice(
         return "lose answer" if request.kind == "turn" and request.header["round"] == 1 else ""
 
     def waits() -> None:
-        if trained(tmp_path, "d") == 2:
+        if all(trained(tmp_path, name) == 2 for name in NAMES):
             raise Killed
 
     if moment == "while waiting":
@@ -184,9 +171,9 @@ def test_a_server_that_was_killed_goes_on_without_training_twice(
     link.fault = None
     second = Server(with_limits(settings), tmp_path / "server", link)
     before = {node: trained(tmp_path, node) for node in NAMES}
-    second.loop().run()
+    second.run()
     assert numbers(tmp_path / "server") == numbers(folder)
-    assert adapters(settings, tmp_path) == expected_states(folder)
+    assert states(tmp_path) == expected_states(folder)
     assert before == dict.fromkeys(NAMES, 2)  # round 1 had been trained, and was not trained again
 
 
@@ -203,11 +190,11 @@ def test_a_site_that_hangs_does_not_stop_the_others(
     def hang(link: LocalLink, node: str, request: SiteRequest) -> str:
         return "lose request" if node == "node-c" and request.header.get("round", 0) >= 1 else ""
 
-    link = LocalLink(sites(tmp_path), hang)
+    link = LocalLink(new_sites(settings, tmp_path / "sites"), hang)
     server = Server(
         with_limits(settings, round_seconds=6, min_updates=3), tmp_path / "server", link
     )
-    server.loop().run()
+    server.run()
     rounds = [line for line in numbers(tmp_path / "server") if line["kind"] == "round"]
     assert "c" not in rounds[0]["refused"]
     assert "no answer within 6 s" in rounds[1]["refused"]["c"]
@@ -223,12 +210,12 @@ def test_too_few_updates_stop_the_run_and_it_can_be_continued(
     def hang(link: LocalLink, node: str, request: SiteRequest) -> str:
         return "lose request" if request.header.get("round") == 1 and node > "node-b" else ""
 
-    link = LocalLink(sites(tmp_path), hang)
+    link = LocalLink(new_sites(settings, tmp_path / "sites"), hang)
     short = with_limits(settings, round_seconds=3, min_updates=4, repeats=1)
     server = Server(short, tmp_path / "server", link)
     with pytest.raises(SiteError, match=r"has 2 updates and needs 4; none from c, d"):
-        server.loop().run()
+        server.run()
     assert any("waiting 3 s more for c, d" in line for line in server.lines)
     link.fault = None
-    Server(with_limits(settings), tmp_path / "server", link).loop().run()
+    Server(with_limits(settings), tmp_path / "server", link).run()
     assert numbers(tmp_path / "server") == numbers(folder)

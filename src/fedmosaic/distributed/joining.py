@@ -143,8 +143,8 @@ def _check_site(settings: RunSettings, algorithm: Algorithm, one: SiteFacts) -> 
     joined = settings.deployed.architectures.get(spec.model) if settings.deployed else None
     if joined not in (None, one.weights):
         raise SiteError(
-            f"client {one.name!r} comes back with another model (fingerprint {one.weights}) than it "
-            f"joined with, {spec.model} ({joined}); start its site with that model"
+            f"client {one.name!r} comes back with another model (fingerprint {one.weights}) than "
+            f"it joined with, {spec.model} ({joined}); start its site with that model"
         )
     default = settings.scenario.adapter.r
     expected, found = settings.scenario.rank_of(one.name), one.r or default

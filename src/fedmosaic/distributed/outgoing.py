@@ -13,13 +13,13 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from fedmosaic.config import ShareSettings
 from fedmosaic.distributed.messages import SiteResponse, encode
 from fedmosaic.errors import SiteError, UpdateError
 from fedmosaic.federation.wire import Schema, check, unpack
@@ -28,7 +28,7 @@ from fedmosaic.federation.wire import Schema, check, unpack
 VALUES: Mapping[str, frozenset[str]] = {
     "hello": frozenset({"name", "facts", "proof", "newest", "prepared"}),
     "publish": frozenset({"name"}),
-    "prepare": frozenset({"name", "introduction"}),
+    "prepare": frozenset({"name", "prepared"}),
     "turn": frozenset({"name", "round", "key", "update", "result"}),
     "inquire": frozenset({"name", "round", "key", "state"}),
     "finish": frozenset({"name"}),
@@ -49,46 +49,17 @@ def group_of(name: str) -> str:
     return GROUPS.get(name.split(".", 1)[0], OTHER)
 
 
-@dataclass(frozen=True)
-class Allowed:
-    """Say what a site sends of its own accord.
-
-    Attributes:
-        colora: P and Q, which all models share.
-        lora: LoRA tensors, which clients of one architecture share.
-        signature: the signature, clipped and with noise as the federation sets.
-        predictions: predictions on public examples, and whatever else an algorithm uploads.
-        metrics: scores, losses and times.
-    """
-
-    colora: bool = True
-    lora: bool = True
-    signature: bool = True
-    predictions: bool = True
-    metrics: bool = True
-
-    def refuse(self, schema: Schema) -> None:
-        """Raise SiteError if an update would hold tensors of a group that is not allowed."""
-        for name in schema:
-            group = group_of(name)
-            if not getattr(self, group):
-                raise SiteError(
-                    f"the federation's algorithm sends {name!r}, and this site's settings say "
-                    f"share.{group}: false; allow it, or leave the federation"
-                )
-
-
 class Outgoing:
     """Let replies out of a site, and keep a log of them.
 
     Args:
         log: file of the log, one JSON line for each reply.
-        allowed: what the site sends.
+        share: what the site sends of its own accord.
     """
 
-    def __init__(self, log: Path, allowed: Allowed | None = None) -> None:
+    def __init__(self, log: Path, share: ShareSettings) -> None:
         self.log = log
-        self.allowed = allowed or Allowed()
+        self.share = share
 
     def release(self, reply: SiteResponse, schema: Schema | None = None) -> bytes:
         """Check a reply, log it and return its bytes; see :meth:`check`."""
@@ -119,7 +90,7 @@ class Outgoing:
             _only(result.get("fit") or {}, FIT, "a training report")
             for record in result.get("records") or ():
                 _only(record, RECORD, "a score")
-            if not self.allowed.metrics and (result.get("records") or result.get("fit")):
+            if not self.share.metrics and (result.get("records") or result.get("fit")):
                 raise SiteError("scores would leave although share.metrics is false")
 
     def _check_update(self, reply: SiteResponse, schema: Schema | None) -> None:
@@ -132,7 +103,8 @@ class Outgoing:
             raise SiteError(f"an update would leave that was not announced: {error}") from error
         if message.scalars:
             raise SiteError(f"values would leave with the update: {', '.join(message.scalars)}")
-        self.allowed.refuse(schema)
+        if not self.share.lora and (lora := [n for n in schema if group_of(n) == "lora"]):
+            raise SiteError(f"{lora[0]!r} would leave although share.lora is false")
 
     def note(self, reply: SiteResponse, payload: bytes) -> None:
         """Write into the log that a reply leaves now, also where it leaves once more."""

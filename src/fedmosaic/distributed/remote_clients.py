@@ -49,6 +49,7 @@ class RemoteClients:
         session: id of the run.
         introductions: of the clients, by name, in roster order.
         prepare: makes the request that prepares a site, also one that has lost its folder.
+        placed: what carries adapters in each model; None: not known.
     """
 
     def __init__(
@@ -57,9 +58,11 @@ class RemoteClients:
         session: str,
         introductions: Mapping[str, Introduction],
         prepare: Prepare,
+        placed: dict[str, Any] | None = None,
     ) -> None:
         self.courier, self.session, self.prepare = courier, session, prepare
         self.introductions = dict(introductions)
+        self.placed = placed
         self.trained: dict[str, int] = {}
         self._late: dict[str, SiteResponse] = {}
         self._absent: set[str] = set()
@@ -68,7 +71,7 @@ class RemoteClients:
         return self.introductions
 
     def placement(self) -> dict[str, Any] | None:
-        return None
+        return self.placed
 
     def exchange(
         self, instructions: Mapping[str, Instructions], downloads: Mapping[str, bytes]

@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fedmosaic.errors import CheckpointError
-from fedmosaic.federation.instructions import Introduction
-from fedmosaic.federation.introduce import read_introductions, write_introductions
+from fedmosaic.distributed.status import read_status
+from fedmosaic.errors import CheckpointError, nearest
 from fedmosaic.files import write_atomic
 
 FILE, PIVOT, CONTROL = "sites.json", "pivot.bin", "control.json"
@@ -26,7 +25,7 @@ class ServerRecord:
     Attributes:
         session: id of the run, 32 hexadecimal digits.
         facts: what each client said of itself, by name.
-        introductions: of the clients that have been prepared, by name.
+        prepared: what each client that is ready answered, by name.
 
     Raises:
         CheckpointError: the folder holds a run with other settings, or a damaged file.
@@ -37,7 +36,7 @@ class ServerRecord:
         self.given = given
         self.session = secrets.token_hex(16)
         self.facts: dict[str, Mapping[str, Any]] = {}
-        self.introductions: dict[str, Introduction] = {}
+        self.prepared: dict[str, Mapping[str, Any]] = {}
         self.pivot = folder / PIVOT
         if self.path.is_file():
             self._read()
@@ -46,7 +45,7 @@ class ServerRecord:
         try:
             content = json.loads(self.path.read_text(encoding="utf-8"))
             self.session, self.facts = str(content["session"]), dict(content["facts"])
-            self.introductions = read_introductions(content["introductions"])
+            self.prepared = dict(content["prepared"])
             given = content["given"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(
@@ -65,7 +64,7 @@ class ServerRecord:
             "session": self.session,
             "given": self.given,
             "facts": self.facts,
-            "introductions": write_introductions(self.introductions),
+            "prepared": self.prepared,
         }
         write_atomic(self.path, json.dumps(content, indent=1) + "\n")
 
@@ -89,9 +88,6 @@ def eject(folder: Path, name: str, reason: str) -> None:
     Raises:
         CheckpointError: the folder is no server's, or knows no such client.
     """
-    from fedmosaic.distributed.status import read_status
-    from fedmosaic.errors import nearest
-
     known = read_status(folder).sites
     if name not in known:
         raise CheckpointError(f"{folder} has no client {name!r}.{nearest(name, known)}")

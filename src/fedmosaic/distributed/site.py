@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import replace
+from typing import Any, Protocol
 
-from fedmosaic.adapters.placement import Placement
-from fedmosaic.alignment.deployment.publish import publish
-from fedmosaic.alignment.deployment.published import pack_published
-from fedmosaic.config import ClientSpec
+from fedmosaic.config import ClientSpec, ShareSettings
 from fedmosaic.distributed.messages import (
     SiteRequest,
     SiteResponse,
@@ -24,44 +21,63 @@ from fedmosaic.distributed.messages import (
     turn_key,
 )
 from fedmosaic.distributed.outgoing import Outgoing
+from fedmosaic.distributed.published import publish_pivot
 from fedmosaic.distributed.site_folder import SessionFolder, SiteFolder
 from fedmosaic.distributed.site_run import FAILED, UNPREPARED, SiteRefusal, SiteRun
 from fedmosaic.errors import FedMosaicError, SiteError
 from fedmosaic.federation.data_record import DataRecord
-from fedmosaic.federation.instructions import Instructions
-from fedmosaic.federation.introduce import introduction, write_introductions
-from fedmosaic.federation.item_check import check_items, trained_tasks
-from fedmosaic.federation.measure import measured_tasks
+from fedmosaic.federation.instructions import ClientResult, Instructions
 from fedmosaic.federation.resources import prepare_torch
 from fedmosaic.federation.runtime import Runtime
 
-MakeRuntime = Callable[[Mapping[str, Any], bytes], tuple[Runtime, ClientSpec]]
-"""From the server's shared settings and the published pivot to the runtime of this site."""
 
-
-@dataclass(frozen=True)
-class SiteIdentity:
-    """Say who a site is.
+class SiteBasis(Protocol):
+    """Know the model and the data of a site.
 
     Attributes:
         name: the client's name.
-        facts: returns what the server may know of its model and data, as plain values.
-        prove: signs the server's challenge with the client's key; None without keys.
+        share: what the site sends of its own accord.
+        labels: under which names the scores of its tasks are sent, where these are other names.
     """
 
-    name: str
-    facts: Callable[[], Mapping[str, Any]]
-    prove: Callable[[bytes], bytes] | None = None
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def share(self) -> ShareSettings: ...
+
+    @property
+    def labels(self) -> Mapping[str, str]: ...
+
+    def facts(self) -> Mapping[str, Any]:
+        """Return what the server may know of model and data before the first round."""
+
+    def prove(self, challenge: bytes) -> bytes:
+        """Sign the server's challenge with the client's key; nothing without keys."""
+
+    def runtime(self, shared: Mapping[str, Any], pivot: bytes) -> tuple[Runtime, ClientSpec]:
+        """Return what the client trains with.
+
+        Args:
+            shared: the settings that the server sent.
+            pivot: what the pivot published; empty where nothing was.
+        """
+
+    def prepare(
+        self, runtime: Runtime, spec: ClientSpec, shared: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """Check and load all that the client needs; return what the server must know of it.
+
+        ``tensors`` in it has kind and shape of each tensor of an update.
+        """
 
 
 class ClientSite:
     """Answer requests; use it as the answering function of a link.
 
     Args:
-        identity: who the site is.
+        basis: model and data of the site.
         folder: its states, answers and log.
-        make: builds the runtime when the server has sent its settings.
-        gate: the way out.
         notice: takes a line for the person who runs the site.
 
     Attributes:
@@ -70,16 +86,13 @@ class ClientSite:
 
     def __init__(
         self,
-        identity: SiteIdentity,
+        basis: SiteBasis,
         folder: SiteFolder,
-        make: MakeRuntime,
-        gate: Outgoing,
         notice: Callable[[str], None] = print,
     ) -> None:
-        self.identity = identity
+        self.basis = basis
         self.folder = folder
-        self.make = make
-        self.gate = gate
+        self.gate = Outgoing(folder.audit, basis.share)
         self.notice = notice
         self.finished = False
         self._run: SiteRun | None = None
@@ -115,25 +128,24 @@ class ClientSite:
             return self._failure(request, text, FAILED)
 
     def _failure(self, request: SiteRequest, error: str, reason: str) -> bytes:
-        name = {"name": self.identity.name} if request.kind != "hello" else {}
+        name = {"name": self.basis.name} if request.kind != "hello" else {}
         return self.gate.release(
             SiteResponse(request.kind, request.session, name, error=error, reason=reason)
         )
 
     def _reply(self, request: SiteRequest, body: bytes = b"", **header: Any) -> SiteResponse:
         return SiteResponse(
-            request.kind, request.session, {"name": self.identity.name, **header}, body
+            request.kind, request.session, {"name": self.basis.name, **header}, body
         )
 
     # --- joining ------------------------------------------------------------------------------
     def _hello(self, request: SiteRequest) -> bytes:
         place = self.folder.session(request.session)
-        challenge = challenge_of(request.session, str(request.header["nonce"]), self.identity.name)
-        prove = self.identity.prove
+        challenge = challenge_of(request.session, str(request.header["nonce"]), self.basis.name)
         found = self._reply(
             request,
-            facts=dict(self.identity.facts()),
-            proof=prove(challenge).hex() if prove else "",
+            facts=dict(self.basis.facts()),
+            proof=self.basis.prove(challenge).hex(),
             newest=place.newest(),
             prepared=place.prepared,
         )
@@ -141,31 +153,26 @@ class ClientSite:
 
     def _publish(self, request: SiteRequest) -> bytes:
         """Publish the pivot's numbers: this site's model is the pivot."""
-        runtime, _ = self.make(request.header["shared"], b"")
-        chosen = runtime.scenario.alignment
-        numbers = publish(
-            runtime.backbone(chosen.pivot),
-            runtime.alignment_data(),
-            chosen,
-            Placement.of(runtime.scenario.adapter),
-        )
-        return self.gate.release(self._reply(request, pack_published(numbers)))
+        runtime, _ = self.basis.runtime(request.header["shared"], b"")
+        return self.gate.release(self._reply(request, publish_pivot(runtime)))
 
     def _prepare(self, request: SiteRequest) -> bytes:
         place = self.folder.session(request.session)
         run = self._new_run(place, request.header["shared"], request.body)
-        found = introduction(run.runtime, run.spec)
-        self.gate.allowed.refuse(found.schema)
-        place.write_shared(request.header["shared"], request.body)
+        place.write_shared(request.header["shared"], request.body, run.prepared)
         self._run = run
-        content = write_introductions({self.identity.name: found})
-        return self.gate.release(self._reply(request, introduction=content))
+        return self.gate.release(self._reply(request, prepared=run.prepared))
 
-    def _new_run(self, place: SessionFolder, shared: Mapping[str, Any], pivot: bytes) -> SiteRun:
-        runtime, spec = self.make(shared, pivot)
+    def _new_run(
+        self,
+        place: SessionFolder,
+        shared: Mapping[str, Any],
+        pivot: bytes,
+        prepared: Mapping[str, Any] | None = None,
+    ) -> SiteRun:
+        runtime, spec = self.basis.runtime(shared, pivot)
         prepare_torch(runtime.settings)
-        measured = measured_tasks(runtime.scenario, spec)
-        check_items(runtime, spec, trained_tasks(runtime, spec), measured)
+        found = prepared or self.basis.prepare(runtime, spec, shared)
         for note in runtime.tasks.notes():
             self.notice(note)
         if not place.same_data(DataRecord.of(runtime).id):
@@ -174,7 +181,7 @@ class ClientSite:
                 f"former data back, or remove {place.path} to join anew from the untrained adapter"
             )
         place.clear_leftovers()
-        return SiteRun(place, runtime, spec)
+        return SiteRun(place, runtime, spec, found)
 
     def _current(self, request: SiteRequest) -> SiteRun:
         """Return the run of a request, from disk where the site was started anew."""
@@ -197,21 +204,30 @@ class ClientSite:
         client = run.client_before(number, header.get("after"))
         instructions = Instructions(**header["instructions"])
         result = client.work(instructions, request.body)
-        if not self.gate.allowed.metrics:
-            result.records, result.fit = [], None
+        update = run.announced(result.update)
         reply = self._reply(
             request,
-            result.update or b"",
+            update or b"",
             round=number,
             key=key,
-            update=result.update is not None,
-            result=result.to_json(),
+            update=update is not None,
+            result=self._shown(result),
         )
         answer = self.gate.check(reply, run.schema)
         place.commit(number, key, answer, client.save if instructions.train else None)
         run.taken(number, instructions.train)
         self.gate.note(reply, answer)
         return answer
+
+    def _shown(self, result: ClientResult) -> dict[str, Any]:
+        """Return a result as plain values, with the scores under the names that may leave."""
+        if not self.basis.share.metrics:
+            result.records, result.fit = [], None
+        labels = self.basis.labels
+        result.records = [
+            replace(record, task=labels.get(record.task, record.task)) for record in result.records
+        ]
+        return result.to_json()
 
     def _inquire(self, request: SiteRequest) -> bytes:
         """Say what became of a turn: ``done``, or ``unknown`` where its request never came."""

@@ -35,7 +35,7 @@ _SESSION = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredState:
     """Hold the state of a client after a round.
 
     Attributes:
@@ -64,14 +64,17 @@ class SessionFolder:
         """Return whether the site has been prepared for the run."""
         return (self.path / "shared.json").is_file()
 
-    def write_shared(self, shared: Mapping[str, Any], pivot: bytes) -> None:
-        """Keep the shared settings and the published pivot; the settings are written last."""
+    def write_shared(
+        self, shared: Mapping[str, Any], pivot: bytes, prepared: Mapping[str, Any]
+    ) -> None:
+        """Keep what the server sent, and what the site answered; the file is written last."""
         if pivot:
             write_atomic(self.path / "pivot.bin", pivot)
-        write_atomic(self.path / "shared.json", json.dumps(shared) + "\n")
+        content = {"shared": shared, "prepared": prepared}
+        write_atomic(self.path / "shared.json", json.dumps(content) + "\n")
 
-    def shared(self) -> tuple[dict[str, Any], bytes]:
-        """Return what :meth:`write_shared` wrote.
+    def shared(self) -> tuple[dict[str, Any], bytes, dict[str, Any]]:
+        """Return what :meth:`write_shared` wrote: settings, published pivot, own answer.
 
         Raises:
             SiteError: it is damaged.
@@ -79,8 +82,9 @@ class SessionFolder:
         pivot = self.path / "pivot.bin"
         try:
             found = json.loads((self.path / "shared.json").read_text(encoding="utf-8"))
-            return dict(found), pivot.read_bytes() if pivot.is_file() else b""
-        except (OSError, ValueError, TypeError) as error:
+            payload = pivot.read_bytes() if pivot.is_file() else b""
+            return dict(found["shared"]), payload, dict(found["prepared"])
+        except (OSError, ValueError, TypeError, KeyError) as error:
             raise SiteError(
                 f"{self.path / 'shared.json'} cannot be read: {error}. Remove {self.path} to join "
                 "the run anew; the site then starts from the untrained adapter"
@@ -121,7 +125,7 @@ class SessionFolder:
                 _flush(path)
         self._prune()
 
-    def state_before(self, round_number: int) -> Stored | None:
+    def state_before(self, round_number: int) -> StoredState | None:
         """Return the newest state of a round before that one; None if there is none."""
         earlier = [stored for stored in self._states() if stored.round < round_number]
         return earlier[-1] if earlier else None
@@ -139,9 +143,9 @@ class SessionFolder:
     def _round(self, number: int) -> Path:
         return self.rounds / f"round-{number:06d}"
 
-    def _states(self) -> list[Stored]:
+    def _states(self) -> list[StoredState]:
         found = sorted(self.rounds.glob("round-*/state.safetensors"))
-        return [Stored(int(path.parent.name.rpartition("-")[2]), path) for path in found]
+        return [StoredState(int(path.parent.name.rpartition("-")[2]), path) for path in found]
 
     def _prune(self) -> None:
         states = self._states()

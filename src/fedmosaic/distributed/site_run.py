@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from fedmosaic.algorithms import Message
 from fedmosaic.config import ClientSpec
 from fedmosaic.distributed.site_folder import SessionFolder
 from fedmosaic.errors import SiteError
 from fedmosaic.federation.client import LocalClient
-from fedmosaic.federation.introduce import begin, introduction
+from fedmosaic.federation.introduce import begin
 from fedmosaic.federation.runtime import Runtime
+from fedmosaic.federation.wire import Expected, pack, unpack
 
 UNPREPARED = "unprepared"
 LOST = "lost"
@@ -28,12 +33,23 @@ class SiteRun:
 
     Attributes:
         place: the run's folder at the site.
+        prepared: what the site has said of its updates.
         schema: what an update must contain.
     """
 
-    def __init__(self, place: SessionFolder, runtime: Runtime, spec: ClientSpec) -> None:
+    def __init__(
+        self,
+        place: SessionFolder,
+        runtime: Runtime,
+        spec: ClientSpec,
+        prepared: Mapping[str, Any],
+    ) -> None:
         self.place, self.runtime, self.spec = place, runtime, spec
-        self.schema = introduction(runtime, spec).schema
+        self.prepared = dict(prepared)
+        self.schema = {
+            name: Expected(kind, tuple(shape))
+            for name, (kind, shape) in prepared["tensors"].items()
+        }
         self._client: LocalClient | None = None
         self._working: LocalClient | None = None
         self._at: int | None = None
@@ -66,6 +82,16 @@ class SiteRun:
         # Until the turn is on disk no client is held: an error in it leaves no half state.
         self._working, self._client = self._client, None
         return self._working
+
+    def announced(self, update: bytes | None) -> bytes | None:
+        """Return an update without the tensors that this site does not send."""
+        if update is None:
+            return None
+        message = unpack(update, share=True)
+        if set(message.tensors) <= set(self.schema):
+            return update
+        sent = {name: value for name, value in message.tensors.items() if name in self.schema}
+        return pack(Message(sent, message.scalars))
 
     def taken(self, number: int, trained: bool) -> None:
         """Note that the turn of a round is on disk."""

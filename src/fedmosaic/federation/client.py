@@ -127,7 +127,8 @@ class LocalClient:
             with counting:
                 update = self.algorithm.upload(self.context)
             turn.result.update = pack(update)
-            turn.result.secret_noise = bool(self.runtime.secret)
+            clipped = self.runtime.scenario.relevance.clip is not None
+            turn.result.secret_noise = clipped and bool(self.runtime.secret)
             turn.laps.end("upload")
         except TrainingError as error:
             turn.result.failure = str(error)

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from torch import nn
 
-from fedmosaic.config import DataSettings, ModelSettings, TaskSpec
+from fedmosaic.config import DataSettings, ModelSettings, Scenario, TaskSpec
 from fedmosaic.data import check, check_images, hold_out, load_task, public_examples
 from fedmosaic.data.background import before, task_before
 from fedmosaic.data.example import Example, Task
@@ -146,3 +146,15 @@ class TaskPool:
             return []
         found = public_examples(settings.public, size, settings.seed, root=settings.root)
         return before(found, settings.background)
+
+
+def tasks_in_memory(scenario: Scenario) -> int | None:
+    """Return how many tasks stay in main memory; None for all.
+
+    They are those of as many clients as stay in memory. Where all clients are evaluated on all
+    tasks, each would be read again for every client, so all stay.
+    """
+    if scenario.evaluation.others or len(scenario.clients) <= scenario.clients_in_memory:
+        return None
+    most = max(len(client.tasks) for client in scenario.clients)
+    return scenario.clients_in_memory * most + len(scenario.unseen)

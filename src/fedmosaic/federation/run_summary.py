@@ -98,7 +98,7 @@ def _also(settings: RunSettings, scores: Sequence[Record], view: str) -> dict[st
 
 
 def _seconds(lines: Sequence[Line], part: str) -> float:
-    return float(sum(line["seconds"][part] for line in lines))
+    return float(sum(line["seconds"].get(part, 0.0) for line in lines))
 
 
 def _flops(rounds: Sequence[Line], turns: Sequence[Line]) -> dict[str, float] | None:

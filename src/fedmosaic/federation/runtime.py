@@ -17,11 +17,11 @@ from fedmosaic.adapters.placement import Placement
 from fedmosaic.algorithms import Algorithm, make_algorithm, scenario_for
 from fedmosaic.alignment import Alignment, align
 from fedmosaic.alignment.deployment.remote import Aligner
-from fedmosaic.config import ClientSpec, ModelSettings, RunSettings, Scenario, TaskSpec
+from fedmosaic.config import ClientSpec, ModelSettings, RunSettings, TaskSpec
 from fedmosaic.data.check import location
 from fedmosaic.data.example import Example, Task
 from fedmosaic.errors import FedMosaicError
-from fedmosaic.federation.pools import ModelPool, TaskPool
+from fedmosaic.federation.pools import ModelPool, TaskPool, tasks_in_memory
 from fedmosaic.models.architectures import architectures
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.models.checkpointing import recompute_activations
@@ -83,18 +83,6 @@ class AdaptedModel:
             torch._foreach_copy_(
                 list(self.parameters.values()), [state[key] for key in self.parameters]
             )
-
-
-def tasks_in_memory(scenario: Scenario) -> int | None:
-    """Return how many tasks stay in main memory; None for all.
-
-    They are those of as many clients as stay in memory. Where all clients are evaluated on all
-    tasks, each would be read again for every client, so all stay.
-    """
-    if scenario.evaluation.others or len(scenario.clients) <= scenario.clients_in_memory:
-        return None
-    most = max(len(client.tasks) for client in scenario.clients)
-    return scenario.clients_in_memory * most + len(scenario.unseen)
 
 
 class Runtime:
