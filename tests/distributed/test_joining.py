@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
 from sites import site_of
 
-from fedmosaic.config import RunSettings, Scenario, SiteSettings
+from fedmosaic.config import RunSettings, Scenario
 from fedmosaic.config.load import override
-from fedmosaic.distributed.facts import SiteFacts, read_facts, site_facts
+from fedmosaic.distributed.facts import SiteFacts, site_facts
 from fedmosaic.distributed.joining import settle
 from fedmosaic.distributed.preparing import (
     describe_sites,
@@ -26,7 +25,7 @@ from fedmosaic.distributed.refusals import (
     served,
 )
 from fedmosaic.distributed.shared import shared_settings, site_runtime
-from fedmosaic.errors import ConfigError, FedMosaicError, ModelError, SiteError, UpdateError
+from fedmosaic.errors import ConfigError, FedMosaicError, ModelError, SiteError
 from fedmosaic.federation.placement import describe
 from fedmosaic.federation.pools import ModelPool
 from fedmosaic.federation.run import resolve
@@ -231,45 +230,6 @@ def test_algorithms_that_distil_need_models_and_data_at_the_server(
     with pytest.raises(ConfigError, match="whose model 'miniature/llama-8x96' has other weights"):
         require_for_server_half(settled, lambda name: "0" * 32, list)
     require_for_server_half(settle(served(SIMULATED), facts), lambda name: "", absent)
-
-
-def test_facts_hold_no_folder_and_no_data(tmp_path: Path) -> None:
-    site = SiteSettings.model_validate(
-        {
-            "name": "a",
-            "model": "miniature/llama-8x96",
-            "tasks": ["miniature/stages-0"],
-            "data": {"root": tmp_path},
-            "out": tmp_path / "out",
-            "server": "somewhere:1",
-        }
-    )
-    text = json.dumps(site_facts(site, POOL).model_dump(mode="json"))
-    assert str(tmp_path) not in text and "somewhere" not in text and len(text) < 2000
-    hidden = site.model_copy(update={"share": site.share.model_copy(update={"task_names": False})})
-    assert site_facts(hidden, POOL).tasks == ("a task 1",)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"format": 2}, "site x: it describes itself in format 2"),
-        ({"weights": "../x"}, "site x: weights"),
-        ({"parameters": -1}, "site x: parameters"),
-        ({"layers": [[99]]}, "site x: layers: a number of a module that is not there"),
-        ({"more": 1}, "site x: unknown key 'more'"),
-        ({"name": "n" * 1000}, "site x: name"),
-    ],
-)
-def test_wrong_facts_are_refused(
-    facts: list[SiteFacts], change: dict[str, Any], message: str
-) -> None:
-    content = facts[0].model_dump(mode="json")
-    assert read_facts(content, "site x") == facts[0]
-    with pytest.raises(UpdateError, match=f"^{message}"):
-        read_facts({**content, **change}, "site x")
-    with pytest.raises(UpdateError, match=r"^site x"):
-        read_facts([1], "site x")
 
 
 def test_another_model_than_at_joining_is_refused(facts: list[SiteFacts]) -> None:

@@ -12,7 +12,7 @@ from fedmosaic.adapters.placement import Placement
 from fedmosaic.algorithms import algorithm_class
 from fedmosaic.alignment.deployment.publish import publish, require_agreement
 from fedmosaic.alignment.deployment.published import SIZE_LIMIT, pack_published, unpack_published
-from fedmosaic.alignment.deployment.remote import Aligner, Stored, ToPublished
+from fedmosaic.alignment.deployment.remote import Aligner, PublishedAligner, StoredAligner
 from fedmosaic.alignment.store import BUNDLED, find_in_folder
 from fedmosaic.config import RunSettings, Scenario
 from fedmosaic.errors import ConfigError, UpdateError
@@ -57,7 +57,7 @@ def _require_in_package(settings: RunSettings, public: Callable[[], str]) -> Non
     """Raise ConfigError unless the package holds the refined alignments of all models."""
     scenario, weights = settings.scenario, _weights(settings)
     placement = Placement.of(scenario.adapter)
-    stored = Stored(scenario.alignment.pivot, weights)
+    stored = StoredAligner(scenario.alignment.pivot, weights)
     for name, found in weights.items():
         one = stored.find(found, public(), scenario.alignment, placement)
         if one is None or find_in_folder(BUNDLED, one.identity) is None:
@@ -132,7 +132,7 @@ def aligner_for(
     if not weights or not is_aligned(settings.algorithm, scenario):
         return None
     if scenario.alignment.refine is not None:
-        return Stored(pivot, weights)
+        return StoredAligner(pivot, weights)
     if own == pivot:
         return None
     if not payload:
@@ -141,4 +141,4 @@ def aligner_for(
         )
     published = unpack_published(payload)
     require_agreement(published, weights[pivot], scenario.alignment, Placement.of(scenario.adapter))
-    return ToPublished(published)
+    return PublishedAligner(published)

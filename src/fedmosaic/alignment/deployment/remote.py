@@ -32,7 +32,7 @@ class Aligner(Protocol):
 
 
 @dataclass(frozen=True)
-class ToPublished:
+class PublishedAligner:
     """Align a model to what the pivot published.
 
     Attributes:
@@ -59,7 +59,7 @@ class ToPublished:
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredAligner:
     """Find the stored alignment of a model: in the package, or in the cache.
 
     Attributes:
