@@ -44,10 +44,13 @@ class Child:
         return self.process.poll() is not None
 
     def tail(self) -> str:
-        """Return the last lines that it printed."""
+        """Return the last line that it printed."""
         with self.log.open("rb") as stream:
             stream.seek(self.start)
-            return stream.read()[-TAIL_BYTES:].decode(errors="replace").strip()
+            lines = stream.read()[-TAIL_BYTES:].decode(errors="replace").split("\n")
+        return next(
+            (line.strip() for line in reversed(lines) if line.strip()), "it printed nothing"
+        )
 
     def close(self) -> None:
         """End it, with all that it has started."""

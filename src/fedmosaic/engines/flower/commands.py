@@ -18,6 +18,7 @@ from importlib.metadata import entry_points
 from fedmosaic.errors import LinkError
 
 LIMIT_SECONDS = 120.0
+BOX = {ord(sign): " " for sign in "╭─╮│╰╯"}  # around an error
 
 
 def run_commands(commands: Sequence[Sequence[str]], environment: Mapping[str, str]) -> None:
@@ -44,7 +45,8 @@ def run_commands(commands: Sequence[Sequence[str]], environment: Mapping[str, st
     except subprocess.TimeoutExpired:
         raise LinkError(f"commands of Flower took over {LIMIT_SECONDS:.0f} s") from None
     if done.returncode:
-        raise LinkError(f"a command of Flower failed: {done.stdout.decode()[-2000:].strip()}")
+        words = (done.stdout + done.stderr).decode(errors="replace").translate(BOX).split()
+        raise LinkError(f"a command of Flower failed: {' '.join(words)[-1000:]}")
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import datetime
+import socket
 import ssl
 import time
 from collections.abc import Callable
@@ -59,9 +60,13 @@ from fedmosaic.errors import UpdateError
 # The SuperLink counts a node as gone after two intervals without a sign of life. Requests that it
 # has then are lost, so a shorter break must not count.
 HEARTBEAT_SECONDS = 30.0
-# Of one operation; Flower cuts what is long into pieces, each of which is one.
-TIME_LIMIT = 15.0
-PIECES_AT_A_TIME = 4
+TIME_LIMIT = 15.0  # of one operation without content
+# Of a piece of 5 MiB, two of which go at a time: where it is not enough, the next connection allows
+# twice as much. Flower gives an upload up that brings no piece for 180 s, hence the longest.
+PIECE_TIME_LIMIT, LONGEST_PIECE_TIME_LIMIT = 20.0, 160.0
+PIECES_AT_A_TIME = 2
+# A connection whose other end is gone is noticed after about this time, also while it is silent.
+DEAD_SECONDS = 20
 PIECE_WAIT_SECONDS = 180.0
 ERROR_CODE = 1
 
@@ -125,6 +130,7 @@ class Fleet:
         context: how to recognise it; None for plain text.
         key: this node's private key.
         clock: seconds that the server's clock is ahead.
+        piece_time_limit: seconds that one piece of a content may take.
 
     Attributes:
         node: the node's id, after :meth:`resume` or :meth:`activate`.
@@ -136,17 +142,15 @@ class Fleet:
         context: ssl.SSLContext | None,
         key: ec.EllipticCurvePrivateKey,
         clock: float,
+        piece_time_limit: float = PIECE_TIME_LIMIT,
     ) -> None:
         self.key = key
         self.clock = clock
         self.node = 0
         scheme = "http" if context is None else "https"
-        self.client = FleetHttpClient(
-            f"{scheme}://{server}",
-            interceptors=[_Signature(key, clock)],
-            verify=False if context is None else context,
-            timeout=TIME_LIMIT,
-        )
+        signature = _Signature(key, clock)
+        self.client = _client(f"{scheme}://{server}", context, signature, TIME_LIMIT)
+        self.pieces = _client(f"{scheme}://{server}", context, signature, piece_time_limit)
 
     def resume(self, node: int) -> bool:
         """Return whether the SuperLink still knows this node, which is then connected."""
@@ -247,17 +251,22 @@ class Fleet:
                 if not all(pool.map(push, part, contents)):
                     raise UpdateError("the server no longer waits for this answer")
 
-    def close(self) -> None:
+    def leave(self) -> None:
         """Tell the SuperLink that this node leaves."""
         with contextlib.suppress(httpx.HTTPError):  # else it notices by itself
             self.client.DeactivateNode(DeactivateNodeRequest(node_id=self.node))
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections; for the SuperLink, the node stays."""
         self.client.close()
+        self.pieces.close()
 
     def _piece(self, request: Request, name: str) -> bytes:
         """Fetch a piece, which the server may still be sending to the SuperLink."""
         end = time.monotonic() + PIECE_WAIT_SECONDS
         while True:
-            found = self.client.PullObject(
+            found = self.pieces.PullObject(
                 PullObjectRequest(
                     node=Node(node_id=self.node),
                     run_id=request.message.metadata.run_id,
@@ -279,9 +288,35 @@ class Fleet:
                 object_id=name,
                 object_content=content,
             )
-            return bool(self.client.PushObject(request).stored)
+            return bool(self.pieces.PushObject(request).stored)
 
         return push
+
+
+def _client(
+    url: str, context: ssl.SSLContext | None, signature: _Signature, time_limit: float
+) -> FleetHttpClient:
+    verify = False if context is None else context
+    client = FleetHttpClient(url, interceptors=[signature], verify=verify, timeout=time_limit)
+    client._client.close()
+    transport = httpx.HTTPTransport(verify=verify, socket_options=_noticing_a_dead_end())
+    client._client = httpx.Client(transport=transport, timeout=time_limit, trust_env=False)
+    return client
+
+
+def _noticing_a_dead_end() -> list[tuple[int, int, int]]:
+    """Return the options of a connection, as far as this system has them."""
+    chosen = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+    tcp = {
+        "TCP_KEEPIDLE": DEAD_SECONDS // 4,
+        "TCP_KEEPINTVL": DEAD_SECONDS // 4,
+        "TCP_KEEPCNT": 3,
+        "TCP_USER_TIMEOUT": 1000 * DEAD_SECONDS,
+    }
+    for name, value in tcp.items():
+        if hasattr(socket, name):
+            chosen.append((socket.IPPROTO_TCP, getattr(socket, name), value))
+    return chosen
 
 
 def ask_for_pieces_sooner() -> None:

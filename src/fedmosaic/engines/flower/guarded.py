@@ -23,6 +23,7 @@ FRONT_VARIABLE = "FEDMOSAIC_FRONT"
 WATCH_SECONDS = 1.0
 BIND_SECONDS = 15.0
 IN_USE = 98
+KEEP_ALIVE_SECONDS = 60  # longer than a client may use a connection after a pause
 
 
 def main() -> None:
@@ -66,6 +67,7 @@ def _use_front(settings: dict[str, Any]) -> None:
         front = Front(app, inner.getsockname()[1], keys, settings["max_bytes"])
         chosen = ("ssl_keyfile", "ssl_certfile", "log_config")
         config = uvicorn.Config(front, **{name: options[name] for name in chosen})
+        config.timeout_keep_alive = KEEP_ALIVE_SECONDS
         config.timeout_graceful_shutdown = 1
         found = {"inner": inner.getsockname()[1], "outer": outer.getsockname()[1]}
         part = ports.with_suffix(".part")

@@ -11,7 +11,13 @@ from typing import Any
 import httpx
 
 from fedmosaic.distributed.keys import create_private_key, private_key
-from fedmosaic.engines.flower.fleet import Fleet, Request, public_bytes
+from fedmosaic.engines.flower.fleet import (
+    LONGEST_PIECE_TIME_LIMIT,
+    PIECE_TIME_LIMIT,
+    Fleet,
+    Request,
+    public_bytes,
+)
 from fedmosaic.engines.flower.greeting import Greeting, greet
 from fedmosaic.engines.flower.node import Parent
 from fedmosaic.engines.flower.unanswered import Unanswered
@@ -41,6 +47,7 @@ class Node:
         self.key = private_key(Path(settings["key"]) if settings["key"] else self._own_key())
         self.fleet: Fleet | None = None
         self.greeting = Greeting(None, 0.0, 0)
+        self._piece_time_limit = PIECE_TIME_LIMIT
         self._handed: dict[str, Request] = {}  # given to the parent, and not yet answered
         self._reply: tuple[str, Any] | None = None
 
@@ -53,7 +60,8 @@ class Node:
         """
         self._disconnect()
         self.greeting = greet(self.server, self.context, public_bytes(self.key), self.ca or "")
-        fleet = Fleet(self.server, self.context, self.key, self.greeting.clock)
+        clock, limit = self.greeting.clock, self._piece_time_limit
+        fleet = Fleet(self.server, self.context, self.key, clock, limit)
         known = self.unanswered.node(self.server)
         try:
             if not known or not fleet.resume(known):
@@ -63,7 +71,7 @@ class Node:
                 self._reply = None
                 self.unanswered.begin(self.server, fleet.node)
         except httpx.HTTPError as error:
-            fleet.client.close()
+            fleet.close()
             raise LinkError(f"{self.server} did not take this node: {_reason(error)}") from error
         self.fleet = fleet
         self.parent.write(
@@ -90,7 +98,7 @@ class Node:
             while True:
                 self._send_answers(fleet)
                 if self.parent.stopping and self.parent.next_answer() is None:
-                    fleet.close()
+                    fleet.leave()
                     return
                 if (request := fleet.poll()) is not None:
                     self._take(fleet, request)
@@ -103,7 +111,7 @@ class Node:
                 if ended.is_set():
                     raise LinkError(f"{self.server} no longer knows this node")
         except httpx.HTTPError as error:
-            raise LinkError(f"lost the connection to {self.server}: {_reason(error)}") from error
+            raise self._lost(error) from error
         finally:
             ended.set()
 
@@ -136,7 +144,7 @@ class Node:
                 try:
                     self._fetch(self._connected(), request)
                 except httpx.HTTPError as error:
-                    raise LinkError(f"lost the connection: {_reason(error)}") from error
+                    raise self._lost(error) from error
             else:
                 self._hand_over(request, payload)
 
@@ -195,6 +203,12 @@ class Node:
             except httpx.HTTPError:
                 pass  # the thread that polls sees it too
 
+    def _lost(self, error: httpx.HTTPError) -> LinkError:
+        if isinstance(error, httpx.TimeoutException):
+            longer = 2 * self._piece_time_limit
+            self._piece_time_limit = min(longer, LONGEST_PIECE_TIME_LIMIT)
+        return LinkError(f"lost the connection to {self.server}: {_reason(error)}")
+
     def _refuse_second_process(self) -> None:
         """Check that no other process uses this key.
 
@@ -225,7 +239,7 @@ class Node:
 
     def _disconnect(self) -> None:
         if self.fleet is not None:
-            self.fleet.client.close()
+            self.fleet.close()
             self.fleet = None
 
 

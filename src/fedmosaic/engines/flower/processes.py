@@ -128,7 +128,12 @@ class FlowerProcesses:
             if files.keys is not None
         ]
         commands.append(["run", str(files.app), "server"])
-        run_commands(commands, child_environment(files.variables()))
+        try:
+            run_commands(commands, child_environment(files.variables()))
+        except LinkError:
+            for child in self.children:
+                self._check(child)  # which says more than a command that cannot connect
+            raise
 
     def _accept(self, waiting: socket.socket) -> socket.socket:
         """Wait for the relay."""

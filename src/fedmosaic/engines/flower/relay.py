@@ -25,6 +25,7 @@ from fedmosaic.frames import Header, read_frame, write_frame
 SOCKET_VARIABLE = "FEDMOSAIC_RELAY"
 RECEIVE_SECONDS = 0.05
 NODES_SECONDS = 0.5
+SIGN_SECONDS = 5.0  # the longest silence of a relay that has nothing to do
 
 app = ServerApp()
 
@@ -44,7 +45,7 @@ def _relay(link: GridLink, requests: IO[bytes], answers: IO[bytes]) -> None:
     threading.Thread(target=_read, args=(requests, inbox), daemon=True).start()
     names: dict[str, str] = {}  # the server's id of a request, by Flower's
     nodes: set[str] | None = None
-    asked = 0.0
+    asked = shown = 0.0
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         while True:
             while not inbox.empty():
@@ -56,8 +57,8 @@ def _relay(link: GridLink, requests: IO[bytes], answers: IO[bytes]) -> None:
                 write_frame(answers, header, found.payload)
             if time.monotonic() - asked > NODES_SECONDS:
                 asked = time.monotonic()
-                if (now := link.nodes()) != nodes:
-                    nodes = now
+                if (now := link.nodes()) != nodes or asked - shown > SIGN_SECONDS:
+                    nodes, shown = now, asked
                     write_frame(answers, {"nodes": sorted(nodes)})
 
 

@@ -8,19 +8,25 @@ import queue
 import shutil
 import socket
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from fedmosaic.distributed.keys import ServerKeys
 from fedmosaic.distributed.link import Delivery
 from fedmosaic.engines.flower.environment import require_flower
 from fedmosaic.engines.flower.processes import FlowerProcesses
 from fedmosaic.engines.flower.superlink_files import prepare_files
-from fedmosaic.errors import LinkError
+from fedmosaic.errors import ConfigError, LinkError
 from fedmosaic.frames import Header
 
 MAX_BYTES = 2**31
 LONGEST_PAUSE = 30.0
+# A relay that sends nothing for so long hangs; sending the largest request takes less.
+SILENCE_SECONDS = 300.0
+LOCK_SECONDS = 5.0
 LOST = "the server's link started anew while the request was on its way"
 
 
@@ -34,8 +40,12 @@ class FlowerLink:
         folder: folder for Flower's files, which are not needed later.
         keys: keys of the server and of its clients; None for plain text without authentication.
         listen: host and port where sites connect. Port 0 takes any that is free.
-        max_bytes: largest answer of a site, which is refused before it is read.
+        max_bytes: largest answer of a site; a longer one is refused before it is read.
         on_event: takes a line for each change: started, ended, started anew.
+
+    Raises:
+        ConfigError: Flower is missing, or another process uses the folder.
+        LinkError: Flower does not start; the message has the last lines of its log.
 
     Attributes:
         address: host and port where it listens.
@@ -51,6 +61,7 @@ class FlowerLink:
         on_event: Callable[[str], None] = lambda line: None,
     ) -> None:
         require_flower()
+        self._own = _lock(folder)
         self.files = prepare_files(folder, keys)
         self.max_bytes = max_bytes
         self.on_event = on_event
@@ -111,26 +122,33 @@ class FlowerLink:
         self.files.socket.unlink(missing_ok=True)
         if self.files.socket.parent != self.files.folder:
             shutil.rmtree(self.files.socket.parent, ignore_errors=True)
+        self._own.release()
 
     def _start(self) -> None:
         processes = FlowerProcesses(
             self.files, self.address, self.max_bytes, self._socket, self._closed
         )
         self.address = (self.address[0], processes.port)
+        self._last_sign = time.monotonic()
         with self._lock:
             self._processes = processes
         threading.Thread(target=self._read, args=(processes,), daemon=True).start()
         self.on_event(f"listening at {self.address[0]}:{self.address[1]}")
+        if self.files.keys is None:
+            self.on_event("warning: plain text, and everybody who reaches this port is let in")
 
     def _read(self, processes: FlowerProcesses) -> None:
         """Take what the relay sends, until it is gone."""
         while (frame := processes.receive()) is not None:
+            self._last_sign = time.monotonic()
             self._take(*frame)
         with self._lock:
             if self._processes is processes:
                 self._processes = None
         if not self._closed.is_set():
-            self.on_event(f"the link has ended: {processes.ended() or 'the relay has ended'}")
+            self.on_event(
+                f"the link has ended: {processes.ended() or 'the relay has ended, or hangs'}"
+            )
         processes.close()
         self._nodes = set()
         for request in list(self._waiting):
@@ -153,7 +171,8 @@ class FlowerLink:
         while not self._closed.wait(0.2):
             processes = self._processes
             if processes is not None:
-                if processes.ended():
+                silence = time.monotonic() - self._last_sign
+                if processes.ended() or silence > SILENCE_SECONDS:
                     processes.close()  # which ends the thread that reads from it
                 continue
             try:
@@ -164,3 +183,14 @@ class FlowerLink:
                     self.on_event(f"{error}; trying again in {pause:.0f} s")
                 self._closed.wait(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def _lock(folder: Path) -> FileLock:
+    """Lock the folder of a link for this process."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / "lock")
+    try:
+        lock.acquire(timeout=LOCK_SECONDS)
+    except Timeout:
+        raise ConfigError(f"another process uses {folder}: is this server running?") from None
+    return lock

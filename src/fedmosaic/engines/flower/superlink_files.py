@@ -125,7 +125,7 @@ def prepare_files(folder: Path, keys: ServerKeys | None) -> SuperLinkFiles:
     for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
-        elif path.suffix != ".log":
+        elif path.suffix != ".log" and path.name != "lock":
             path.unlink()
     place = folder / "relay.sock"
     if len(os.fsencode(place)) > LONGEST_SOCKET:
