@@ -100,10 +100,7 @@ class Client(Protocol):
         """Return standard normal numbers that hide a signature, in its shape, on the CPU."""
 
     def all_streams(self) -> dict[str, ClientStream]:
-        """Return the streams of all clients as before the first round, by name.
-
-        They are private data: only an algorithm with ``oracle = True`` may read them.
-        """
+        """Return the private streams of all clients by name, where ``oracle = True``."""
 
     def cached(self, key: str, make: Callable[[], Any]) -> Any:
         """Return an object that is costly to make and the same for all clients of the process."""
@@ -166,6 +163,7 @@ class Algorithm(ABC):
         mixed_ranks: whether clients of one architecture may have adapters of different ranks.
         oracle: whether it may see other clients' data or task families, in a simulation only.
         budgeted: whether a ``budget`` limits its steps and rounds.
+        trims: whether ``defences.trim`` trims its means.
         settings: laid over the scenario's settings, as a preset's are.
         options_of: an algorithm whose options under ``algorithms`` are defaults of this one's.
     """
@@ -184,6 +182,7 @@ class Algorithm(ABC):
     mixed_ranks: ClassVar[bool] = False
     oracle: ClassVar[bool] = False
     budgeted: ClassVar[bool] = True
+    trims: ClassVar[bool] = False
     settings: ClassVar[Mapping[str, Any]] = {}
     options_of: ClassVar[str | None] = None
 
@@ -272,7 +271,7 @@ class Algorithm(ABC):
 
     # --- server half ------------------------------------------------------------------------------
     def take(self, server: Server, member: Member, update: Message) -> Message:
-        """Take in an accepted update when it arrives; return what ``aggregate`` will need of it.
+        """Take in an update as soon as it is accepted; return what ``aggregate`` will need of it.
 
         By default all of it. An algorithm whose server state keeps the tensors anyway puts them
         there now and returns an empty message, so that no update is held twice. Downloads of the
@@ -291,8 +290,7 @@ class Algorithm(ABC):
 
         Args:
             server: its ``state`` keeps the result.
-            updates: by client; clients without an accepted update are missing. Each may be read
-                from a file when it is asked for.
+            updates: by client, where one was accepted; each may be read from a file when asked for.
         """
 
     @abstractmethod

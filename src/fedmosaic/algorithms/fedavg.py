@@ -37,6 +37,7 @@ class FedAvg(SFT):
     exchange: ClassVar[str] = WITHIN_MODELS
     replaces_weights: ClassVar[bool] = True
     mixed_ranks: ClassVar[bool] = False
+    trims: ClassVar[bool] = True
 
     def receive(self, client: Client, download: Message) -> None:
         if download.tensors:
@@ -46,7 +47,7 @@ class FedAvg(SFT):
         return Message(read_state(client.model, "local"))
 
     def aggregate(self, server: Server, updates: Mapping[str, Message]) -> None:
-        average(server, updates)
+        average(server, updates, trim=self.scenario.defences.trim)
 
     def download(self, server: Server, member: Member) -> Message:
         return Message(averaged(server, member.architecture))

@@ -55,6 +55,7 @@ class PerAda(Ditto):
     )
     paper: ClassVar[str] = "Xie et al. 2024 (CVPR; arXiv 2302.06637)"
     needs_public: ClassVar[bool] = True
+    trims: ClassVar[bool] = False
 
     class Options(Ditto.Options):
         """Hold the settings of the distillation on the server."""

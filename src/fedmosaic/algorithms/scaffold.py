@@ -93,7 +93,8 @@ class Scaffold(FedAvg):
 
     # --- server half ------------------------------------------------------------------------------
     def aggregate(self, server: Server, updates: Mapping[str, Message]) -> None:
-        average(server, updates, prefix=WEIGHTS, by_samples=False)
+        trim = self.scenario.defences.trim
+        average(server, updates, prefix=WEIGHTS, by_samples=False, trim=trim)
         for architecture, members in taking_part(server, updates).items():
             control = StateKey("control", architecture)
             for member in members:

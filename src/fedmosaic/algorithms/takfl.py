@@ -70,6 +70,7 @@ class TAKFL(FedAvg):
         "adapters between clients of one model, predictions on public examples between models"
     )
     needs_public: ClassVar[bool] = True
+    trims: ClassVar[bool] = False
     maps_predictions: ClassVar[bool] = True
 
     class Options(FedAvg.Options):

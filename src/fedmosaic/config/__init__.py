@@ -6,6 +6,7 @@ from fedmosaic.config.adapter import AdapterSettings
 from fedmosaic.config.alignment import AlignmentSettings, RefineSettings
 from fedmosaic.config.base import Settings
 from fedmosaic.config.data import ClientSpec, DataSettings, TaskSpec
+from fedmosaic.config.defences import DefenceSettings
 from fedmosaic.config.deployment import DeploymentSettings
 from fedmosaic.config.evaluation import EvaluationSettings
 from fedmosaic.config.models import ModelSettings
@@ -22,6 +23,7 @@ __all__ = [
     "BudgetSettings",
     "ClientSpec",
     "DataSettings",
+    "DefenceSettings",
     "DeploymentRecord",
     "DeploymentSettings",
     "EvaluationSettings",

@@ -13,6 +13,7 @@ from fedmosaic.config.adapter import AdapterSettings
 from fedmosaic.config.alignment import AlignmentSettings
 from fedmosaic.config.base import Settings, is_recorded
 from fedmosaic.config.data import ClientSpec, DataSettings, TaskSpec, name_mappings
+from fedmosaic.config.defences import DefenceSettings
 from fedmosaic.config.deployment import DeploymentSettings
 from fedmosaic.config.evaluation import EvaluationSettings
 from fedmosaic.config.models import ModelSettings
@@ -100,6 +101,9 @@ class Scenario(Settings):
 
     evaluation: EvaluationSettings = EvaluationSettings()
     """Settings of the evaluation: measures, times and methods."""
+
+    defences: DefenceSettings = DefenceSettings()
+    """What the server does about updates that stand out from the others."""
 
     deployment: DeploymentSettings = DeploymentSettings()
     """Deadlines and limits of a federation across machines; a run on one machine has none."""

@@ -27,7 +27,7 @@ _NOT_SENT = {"threads", "workers", "trackers", "rehearsal", "settled", "deployed
 # Of the scenario: what sites decide, what only the server does, and the clients.
 _SERVERS_OWN = {
     *("clients", "participation", "cohort", "clients_in_memory", "unseen", "task_kind"),
-    *("replace_models", "models", "server", "budget", "deployment"),
+    *("replace_models", "models", "server", "budget", "defences", "deployment"),
 }
 
 

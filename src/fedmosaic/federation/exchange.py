@@ -7,15 +7,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from fedmosaic.algorithms import Message
 from fedmosaic.algorithms.base import Member
 from fedmosaic.algorithms.storage import Storage
+from fedmosaic.config import DefenceSettings
 from fedmosaic.errors import UpdateError
 from fedmosaic.evaluation import Record
+from fedmosaic.federation.defences import Judgement, judge
 from fedmosaic.federation.instructions import ClientResult
-from fedmosaic.federation.wire import Schema, check, unpack
+from fedmosaic.federation.wire import Schema, check, pack, unpack
 
 Take = Callable[[Member, Message], Message]
 
@@ -70,8 +73,8 @@ class Updates(Mapping[str, Message]):
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._held: dict[str, Message] = {}
-        self._files: dict[str, Any] = {}
-        self._reserved = 0
+        self._files: dict[str, Path] = {}
+        self._reserved: dict[str, int] = {}
 
     def add(self, name: str, message: Message, payload: bytes) -> None:
         """Keep a client's update, whose tensors may be views of ``payload``."""
@@ -80,15 +83,28 @@ class Updates(Mapping[str, Message]):
             path.write_bytes(payload)
             self._files[name] = path
             return
-        self._reserved += len(payload) if message.tensors else 0
+        self._reserved[name] = len(payload) if message.tensors else 0
         self._held[name] = message
+
+    def empty_copy(self) -> Updates:
+        """Return a place for other updates in the same storage."""
+        return Updates(self._storage)
+
+    def pop(self, name: str) -> Message:
+        """Return a client's update and hold it no more."""
+        message = self[name]
+        if path := self._files.pop(name, None):
+            path.unlink(missing_ok=True)
+        self._storage.release(self._reserved.pop(name, 0))
+        self._held.pop(name, None)
+        return message
 
     def clear(self) -> None:
         """Forget all updates."""
         for path in self._files.values():
             path.unlink(missing_ok=True)
-        self._storage.release(self._reserved)
-        self._held, self._files, self._reserved = {}, {}, 0
+        self._storage.release(sum(self._reserved.values()))
+        self._held, self._files, self._reserved = {}, {}, {}
 
     def __getitem__(self, name: str) -> Message:
         if name in self._files:
@@ -108,8 +124,11 @@ class Results:
     """Collect what the clients of a round return.
 
     Attributes:
-        updates: the accepted updates, by client.
+        updates: the accepted updates, by client; until :meth:`finish`, with defences that compare
+            updates, those that may still be refused.
         take: hands an accepted update to the algorithm and returns what ``aggregate`` needs of it.
+        defences: limits on what one update may differ from the others.
+        judgement: what became of the updates by these limits; None where there are none.
         refused: why a client has no accepted update, by client.
         records: evaluation scores.
         lines: one line of the metrics file for each client.
@@ -118,6 +137,8 @@ class Results:
 
     updates: Updates
     take: Take
+    defences: DefenceSettings = field(default_factory=DefenceSettings)
+    judgement: Judgement | None = None
     refused: dict[str, str] = field(default_factory=dict)
     records: list[Record] = field(default_factory=list)
     lines: list[dict[str, Any]] = field(default_factory=list)
@@ -131,11 +152,38 @@ class Results:
             try:
                 message = unpack(result.update, share=True)
                 check(message, schema)
-                self.updates.add(name, self.take(member, message), result.update)
+                taken = message if self.defences.compares else self.take(member, message)
+                self.updates.add(name, taken, result.update)
             except UpdateError as error:
                 self.refused[name] = f"update of client {name!r} refused: {error}"
         elif result.failure:
             self.refused[name] = f"client {name!r} has no update: {result.failure}"
+        self.seconds += time.perf_counter() - started
+
+    def finish(self, members: Mapping[str, Member]) -> None:
+        """Compare the updates of the round where that is wanted, and hand on what is accepted.
+
+        Args:
+            members: all clients by name, in roster order.
+        """
+        if not self.defences.compares:
+            return
+        started = time.perf_counter()
+        self.judgement = judge(self.defences, self.updates)
+        held, self.updates = self.updates, self.updates.empty_copy()
+        for name, member in members.items():
+            if name not in held:
+                continue
+            message = self.judgement.applied(name, held.pop(name))
+            if reason := self.judgement.refused.get(name):
+                self.refused[name] = reason
+                continue
+            try:
+                taken = self.take(member, message)
+            except UpdateError as error:
+                self.refused[name] = f"update of client {name!r} refused: {error}"
+            else:
+                self.updates.add(name, taken, pack(taken) if taken.tensors else b"")
         self.seconds += time.perf_counter() - started
 
     def traffic(self) -> dict[str, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
@@ -16,6 +17,7 @@ from fedmosaic.errors import CheckpointError, FedMosaicError
 from fedmosaic.federation.callbacks import Callback
 from fedmosaic.federation.client_store import note_trained
 from fedmosaic.federation.context import ServerContext
+from fedmosaic.federation.defences import without_effect
 from fedmosaic.federation.exchange import Downloads, Results, Updates
 from fedmosaic.federation.instructions import Instructions
 from fedmosaic.federation.run_folder import RunFolder
@@ -92,6 +94,9 @@ class RoundLoop:
             FedMosaicError: a round has no usable update.
         """
         self.callback.run_started(self.settings, self.progress.rounds)
+        defences = self.settings.scenario.defences
+        for note in without_effect(defences, self.algorithm, self.server.members):
+            warnings.warn(note, stacklevel=2)
         if not self.progress.rounds:
             found = self.transport.placement()
             if found is not None:
@@ -202,7 +207,8 @@ class RoundLoop:
         self, number: int, instructions: Mapping[str, Instructions], downloads: Downloads
     ) -> Results:
         take = partial(self.algorithm.take, self.server)
-        results = Results(Updates(self.server.state.storage), take)
+        storage, defences = self.server.state.storage, self.settings.scenario.defences
+        results = Results(Updates(storage), take, defences)
         for name, result in self.transport.exchange(instructions, downloads):
             results.add(self.members[name], result, self.schemas[name])
             line = {
@@ -214,6 +220,7 @@ class RoundLoop:
             }
             results.lines.append(line)
             self.callback.client_finished(number, name, line)
+        results.finish(self.members)
         return results
 
     def _seconds(self, server: float, started: float) -> dict[str, float]:
@@ -227,6 +234,7 @@ class RoundLoop:
             "round": number,
             "clients": training,
             "refused": results.refused,
+            **({"defences": found.record()} if (found := results.judgement) else {}),
             **self.server.recorded,
         }
 

@@ -32,7 +32,8 @@ def summary_of(settings: RunSettings, lines: Sequence[Line]) -> dict[str, Any]:
         of evaluations before local training. ``memory`` is the most that a process with clients
         held, in bytes. ``data_changes`` is there if the data changed during the run: after how
         many rounds, and which files. ``privacy`` is there if ``relevance.clip`` and noise are set
-        (:func:`fedmosaic.federation.privacy_statement.privacy_statement`).
+        (:func:`fedmosaic.federation.privacy_statement.privacy_statement`), and ``defences`` if
+        they clipped or refused an update: in how many rounds, by client.
     """
     scores = [Record.from_json(line) for line in lines if line["kind"] == "score"]
     rounds = [line for line in lines if line["kind"] == "round"]
@@ -76,8 +77,20 @@ def _special(settings: RunSettings, lines: Sequence[Line], turns: Sequence[Line]
     parts = {
         "data_changes": _data_changes(lines),
         "privacy": privacy_statement(settings, sent, secret=secret),
+        "defences": _interventions(lines),
     }
     return {name: part for name, part in parts.items() if part}
+
+
+def _interventions(lines: Sequence[Line]) -> dict[str, dict[str, int]]:
+    """Return in how many rounds the defences clipped or refused a client's update."""
+    counts: dict[str, dict[str, int]] = {}
+    for line in lines:
+        for what in ("clipped", "refused"):
+            for client in line.get("defences", {}).get(what, ()):
+                found = counts.setdefault(client, {"clipped": 0, "refused": 0})
+                found[what] += 1
+    return dict(sorted(counts.items()))
 
 
 def _data_changes(lines: Sequence[Line]) -> list[dict[str, Any]]:

@@ -121,12 +121,23 @@ class ConsoleProgress(Callback):
         warnings = [
             Text(f"  {reason}; the round went on without it", "yellow") for reason in refused
         ]
+        warnings += [Text(f"  {text}", "yellow") for text in clipped_lines(entry)]
         print_parts(["  ".join(filter(None, parts)), *warnings], self.console)
 
     def closed(self) -> None:
         if self.progress is not None:
             self.progress.stop()
             self.progress = None
+
+
+def clipped_lines(entry: Mapping[str, Any]) -> list[str]:
+    """Say which updates of a round were scaled down, from the round's line of the metrics."""
+    limit = entry.get("defences", {}).get("limit")
+    return [
+        f"update of client {client!r} scaled down to {limit:g} times the median norm: "
+        + ", ".join(f"{kind} was {ratio:.3g} times" for kind, ratio in kinds.items())
+        for client, kinds in entry.get("defences", {}).get("clipped", {}).items()
+    ]
 
 
 def _signature_lines(settings: RunSettings) -> list[str]:

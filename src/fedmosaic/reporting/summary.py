@@ -96,7 +96,20 @@ def _notes(summary: Mapping[str, Any]) -> list[str]:
     ]
     if summary.get("refused"):
         notes.append(f"{summary['refused']} updates refused (see metrics.jsonl)")
+    notes += defence_notes(summary)
     return notes + privacy_lines(summary.get("privacy")) + data_notes(summary)
+
+
+def defence_notes(summary: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for every client whose updates the defences clipped or refused."""
+    return [
+        f"defences: client {client!r}: "
+        + ", ".join(
+            f"{what} in {count} round{'s' * (count > 1)}" for what, count in found.items() if count
+        )
+        + " (see metrics.jsonl)"
+        for client, found in summary.get("defences", {}).items()
+    ]
 
 
 def data_notes(summary: Mapping[str, Any]) -> list[str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
 from fedmosaic.algorithms.base import Member, Server
+from fedmosaic.algorithms.common.trimmed import trimmed_mean
 from fedmosaic.algorithms.message import Message
 from fedmosaic.algorithms.state import Layout, StateKey
 
@@ -33,11 +34,13 @@ def average(
     prefix: str = "",
     kind: str = MEAN,
     by_samples: bool = True,
+    trim: float = 0.0,
 ) -> None:
     """Store for each architecture the mean of its clients' tensors, θ ← Σ_i (n_i / Σ_j n_j) θ_i.
 
     :func:`averaged` returns it. The mean of an architecture from which nobody took part stays what
-    it was.
+    it was. With ``trim`` it is the trimmed mean (Yin et al. 2018, arXiv 1803.01498), and the number
+    of values left out at each end is recorded.
 
     Args:
         server: its ``state`` receives the means.
@@ -45,27 +48,47 @@ def average(
         prefix: only tensors whose names start with it; default: all.
         kind: names the mean in the server's state.
         by_samples: n_i is the client's number of training samples; else every client counts alike.
+        trim: share of the clients whose values are left out at each end of every number. Clients
+            then count alike, since a client could claim any number of samples.
 
     Raises:
         UpdateError: two clients of an architecture sent tensors of different names or shapes.
     """
+    dropped = {}
     for architecture, members in taking_part(server, updates).items():
         layout = Layout.of(updates[members[0].name].select(prefix))
-        weights = torch.tensor([float(member.samples) if by_samples else 1.0 for member in members])
-        weights = weights / weights.sum()
+
+        def rows(part: slice, members: list[Member] = members, layout: Layout = layout) -> Tensor:
+            return torch.stack(
+                [
+                    layout.flatten(updates[member.name].select(prefix), f"client {member.name!r}")
+                    for member in members[part]
+                ]
+            )
+
         # One product, as long as all updates fit into memory at once.
         count = server.state.storage.stack_size(layout.values, len(members))
-        mean: Tensor | None = None
-        for start in range(0, len(members), count):
-            part = slice(start, start + count)
-            rows = [
-                layout.flatten(updates[member.name].select(prefix), f"client {member.name!r}")
-                for member in members[part]
-            ]
-            product = weights[part] @ torch.stack(rows)
-            mean = product if mean is None else mean + product
-        assert mean is not None
+        if trim:
+            dropped[architecture] = int(trim * len(members) + 1e-9)
+            mean = trimmed_mean(rows, len(members), layout.values, dropped[architecture], count)
+        else:
+            samples = [float(member.samples) if by_samples else 1.0 for member in members]
+            weights = torch.tensor(samples)
+            mean = _weighted(rows, weights / weights.sum(), count)
         server.state.put(StateKey(kind, architecture), layout.split(mean))
+    if trim:
+        server.record("trimmed", dropped)
+
+
+def _weighted(rows: Callable[[slice], Tensor], weights: Tensor, count: int) -> Tensor:
+    """Return the weighted sum of the rows, ``count`` of which are in memory at a time."""
+    mean: Tensor | None = None
+    for start in range(0, len(weights), count):
+        part = slice(start, start + count)
+        product = weights[part] @ rows(part)
+        mean = product if mean is None else mean + product
+    assert mean is not None
+    return mean
 
 
 def averaged(server: Server, architecture: str, kind: str = MEAN) -> dict[str, Tensor]:

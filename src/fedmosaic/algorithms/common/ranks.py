@@ -40,6 +40,7 @@ class RankedLora(FedAvg):
     """
 
     mixed_ranks: ClassVar[bool] = True
+    trims: ClassVar[bool] = False
     shared: ClassVar[tuple[str, ...]] = ("A", "B")
 
     @abstractmethod

@@ -16,7 +16,7 @@ from fedmosaic.experiments.stored import RESULT
 from fedmosaic.experiments.variants import slug
 from fedmosaic.reporting.html.run_data import RunData, read_run
 from fedmosaic.reporting.privacy import privacy_lines
-from fedmosaic.reporting.summary import data_notes
+from fedmosaic.reporting.summary import data_notes, defence_notes
 
 
 @dataclass
@@ -105,7 +105,8 @@ def _add_run(folder: Path, label: str | None, name: str, collected: Collected) -
         )
     else:
         collected.runs.append(run)
-        found = privacy_lines(run.summary.get("privacy")) + data_notes(run.summary)
+        found = privacy_lines(run.summary.get("privacy")) + defence_notes(run.summary)
+        found += data_notes(run.summary)
         collected.notes += [f"{name}: {note}" for note in found]
 
 
