@@ -28,7 +28,7 @@ NOT_JUDGED = "signature"
 LISTED = 200  # clients whose figures are all in the metrics file
 
 
-class Kind(NamedTuple):
+class JudgedTensors(NamedTuple):
     """Name tensors that are judged together.
 
     Attributes:
@@ -96,14 +96,14 @@ class Judgement:
         return Message({**message.tensors, **scaled}, message.scalars)
 
 
-def kinds_of(message: Message) -> dict[Kind, list[str]]:
+def kinds_of(message: Message) -> dict[JudgedTensors, list[str]]:
     """Return the names of an update's tensors by what they are judged with."""
     names: dict[str, list[str]] = defaultdict(list)
     for name, value in message.tensors.items():
         if value.is_floating_point() and name != NOT_JUDGED:
             names[_kind(name)].append(name)
     return {
-        Kind(kind, Layout.of({name: message.tensors[name] for name in found})): found
+        JudgedTensors(kind, Layout.of({name: message.tensors[name] for name in found})): found
         for kind, found in names.items()
     }
 
@@ -116,7 +116,7 @@ def judge(settings: DefenceSettings, updates: Mapping[str, Message]) -> Judgemen
         updates: by client; each is read several times, and may come from a file.
     """
     found = Judgement(settings.max_update_norm)
-    norms: dict[Kind, dict[str, float]] = defaultdict(dict)
+    norms: dict[JudgedTensors, dict[str, float]] = defaultdict(dict)
     for client, message in updates.items():
         for kind, row in _rows(message):
             norms[kind][client] = float(torch.linalg.vector_norm(row))
@@ -183,8 +183,8 @@ def _cosines(
     updates: Mapping[str, Message], clients: Sequence[str]
 ) -> dict[tuple[str, str], float]:
     """Return the cosine of each client's tensors of a kind with the mean of the others'."""
-    sums: dict[Kind, Tensor] = {}
-    counts = Counter[Kind]()
+    sums: dict[JudgedTensors, Tensor] = {}
+    counts = Counter[JudgedTensors]()
     for client in clients:
         for kind, row in _rows(updates[client]):
             if norm := float(torch.linalg.vector_norm(row)):
@@ -204,7 +204,7 @@ def _cosines(
     return cosines
 
 
-def _rows(message: Message) -> Iterator[tuple[Kind, Tensor]]:
+def _rows(message: Message) -> Iterator[tuple[JudgedTensors, Tensor]]:
     """Yield the tensors of each kind as one row in float64, in which no square overflows."""
     for kind, names in kinds_of(message).items():
         parts = [message.tensors[name].detach().reshape(-1) for name in sorted(names)]

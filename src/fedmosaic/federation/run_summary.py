@@ -30,10 +30,7 @@ def summary_of(settings: RunSettings, lines: Sequence[Line]) -> dict[str, Any]:
         :func:`fedmosaic.evaluation.summarise` for the definitions. ``groups`` lists the groups of
         clients, empty if the scenario has none. ``also`` holds Self and Others of other views and
         of evaluations before local training. ``memory`` is the most that a process with clients
-        held, in bytes. ``data_changes`` is there if the data changed during the run: after how
-        many rounds, and which files. ``privacy`` is there if ``relevance.clip`` and noise are set
-        (:func:`fedmosaic.federation.privacy_statement.privacy_statement`), and ``defences`` if
-        they clipped or refused an update: in how many rounds, by client.
+        held, in bytes. Some runs have more parts, see :func:`_special`.
     """
     scores = [Record.from_json(line) for line in lines if line["kind"] == "score"]
     rounds = [line for line in lines if line["kind"] == "round"]
@@ -72,7 +69,12 @@ def summary_of(settings: RunSettings, lines: Sequence[Line]) -> dict[str, Any]:
 
 
 def _special(settings: RunSettings, lines: Sequence[Line], turns: Sequence[Line]) -> dict[str, Any]:
-    """Return the parts of the summary that only some runs have."""
+    """Return the parts of the summary that only some runs have.
+
+    ``data_changes``: after how many rounds the data changed, and which files. ``privacy``: what
+    ``relevance.clip`` and noise guarantee, see :func:`privacy_statement`. ``defences``: in how many
+    rounds an update was clipped or refused, by client.
+    """
     sent, secret = signatures_sent(turns), noise_is_secret(turns)
     parts = {
         "data_changes": _data_changes(lines),

@@ -60,10 +60,7 @@ def average(
 
         def rows(part: slice, members: list[Member] = members, layout: Layout = layout) -> Tensor:
             return torch.stack(
-                [
-                    layout.flatten(updates[member.name].select(prefix), f"client {member.name!r}")
-                    for member in members[part]
-                ]
+                [_row(updates, member.name, prefix, layout) for member in members[part]]
             )
 
         # One product, as long as all updates fit into memory at once.
@@ -78,6 +75,10 @@ def average(
         server.state.put(StateKey(kind, architecture), layout.split(mean))
     if trim:
         server.record("trimmed", dropped)
+
+
+def _row(updates: Mapping[str, Message], name: str, prefix: str, layout: Layout) -> Tensor:
+    return layout.flatten(updates[name].select(prefix), f"client {name!r}")
 
 
 def _weighted(rows: Callable[[slice], Tensor], weights: Tensor, count: int) -> Tensor:
