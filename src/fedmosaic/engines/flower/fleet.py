@@ -8,10 +8,7 @@ messages and the cutting of large ones, none of which Flower promises to leave a
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import datetime
-import socket
 import ssl
 import time
 from collections.abc import Callable
@@ -20,7 +17,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
-from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import Error, Message
 from flwr.app.message import remove_content_from_message
@@ -54,6 +50,7 @@ from flwr.supercore.inflatable.inflatable_utils import (
 )
 from flwr.supernode.fleet_http_client import FleetHttpClient
 
+from fedmosaic.engines.flower.connecting import NodeSignature, noticing_a_dead_end, public_bytes
 from fedmosaic.engines.flower.records import from_record, to_record
 from fedmosaic.errors import UpdateError
 
@@ -65,34 +62,8 @@ TIME_LIMIT = 15.0  # of one operation without content
 # twice as much. Flower gives an upload up that brings no piece for 180 s, hence the longest.
 PIECE_TIME_LIMIT, LONGEST_PIECE_TIME_LIMIT = 20.0, 160.0
 PIECES_AT_A_TIME = 2
-# A connection whose other end is gone is noticed after about this time, also while it is silent.
-DEAD_SECONDS = 20
 PIECE_WAIT_SECONDS = 180.0
 ERROR_CODE = 1
-
-
-class _Signature:
-    """Sign each request with the time of the server, whatever this machine's clock says."""
-
-    def __init__(self, key: ec.EllipticCurvePrivateKey, clock: float) -> None:
-        self.key = key
-        self.clock = clock
-        self.public = base64.b64encode(public_bytes(key)).decode()
-
-    def intercept(self, context: Any, call_next: Any) -> httpx.Response:
-        """Add the headers that the SuperLink checks."""
-        when = datetime.datetime.fromtimestamp(time.time() + self.clock, datetime.UTC).isoformat()
-        signature = self.key.sign(when.encode(), ec.ECDSA(hashes.SHA256()))
-        context.request.headers["flwr-public-key"] = self.public
-        context.request.headers["flwr-timestamp"] = when
-        context.request.headers["flwr-signature"] = base64.b64encode(signature).decode()
-        return call_next(context)  # type: ignore[no-any-return]
-
-
-def public_bytes(key: ec.EllipticCurvePrivateKey) -> bytes:
-    """Return the public half of a key as the SuperLink knows it (PEM)."""
-    pem = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    return bytes(key.public_key().public_bytes(*pem))
 
 
 @dataclass(frozen=True)
@@ -148,7 +119,7 @@ class Fleet:
         self.clock = clock
         self.node = 0
         scheme = "http" if context is None else "https"
-        signature = _Signature(key, clock)
+        signature = NodeSignature(key, clock)
         self.client = _client(f"{scheme}://{server}", context, signature, TIME_LIMIT)
         self.pieces = _client(f"{scheme}://{server}", context, signature, piece_time_limit)
 
@@ -294,29 +265,14 @@ class Fleet:
 
 
 def _client(
-    url: str, context: ssl.SSLContext | None, signature: _Signature, time_limit: float
+    url: str, context: ssl.SSLContext | None, signature: NodeSignature, time_limit: float
 ) -> FleetHttpClient:
     verify = False if context is None else context
     client = FleetHttpClient(url, interceptors=[signature], verify=verify, timeout=time_limit)
     client._client.close()
-    transport = httpx.HTTPTransport(verify=verify, socket_options=_noticing_a_dead_end())
+    transport = httpx.HTTPTransport(verify=verify, socket_options=noticing_a_dead_end())
     client._client = httpx.Client(transport=transport, timeout=time_limit, trust_env=False)
     return client
-
-
-def _noticing_a_dead_end() -> list[tuple[int, int, int]]:
-    """Return the options of a connection, as far as this system has them."""
-    chosen = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
-    tcp = {
-        "TCP_KEEPIDLE": DEAD_SECONDS // 4,
-        "TCP_KEEPINTVL": DEAD_SECONDS // 4,
-        "TCP_KEEPCNT": 3,
-        "TCP_USER_TIMEOUT": 1000 * DEAD_SECONDS,
-    }
-    for name, value in tcp.items():
-        if hasattr(socket, name):
-            chosen.append((socket.IPPROTO_TCP, getattr(socket, name), value))
-    return chosen
 
 
 def ask_for_pieces_sooner() -> None:

@@ -11,12 +11,12 @@ from typing import Any
 import httpx
 
 from fedmosaic.distributed.keys import create_private_key, private_key
+from fedmosaic.engines.flower.connecting import public_bytes
 from fedmosaic.engines.flower.fleet import (
     LONGEST_PIECE_TIME_LIMIT,
     PIECE_TIME_LIMIT,
     Fleet,
     Request,
-    public_bytes,
 )
 from fedmosaic.engines.flower.greeting import Greeting, greet
 from fedmosaic.engines.flower.node import Parent
