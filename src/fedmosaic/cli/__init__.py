@@ -29,6 +29,10 @@ COMMANDS = {
     "data": "Get data, show what a run would learn from it, and check it.",
     "model": "Check whether models can be trained here.",
     "keys": "Make the keys of a federation across machines.",
+    "server": "Serve a federation to clients on other machines.",
+    "client": "Take part in a federation with your own data and model.",
+    "status": "Show how a served federation stands, or eject a client.",
+    "audit": "List what has left a client's machine.",
     "align": "Align the frozen A and B matrices of several models.",
     "miniature": "Rebuild the small models that come with the library.",
 }

@@ -51,3 +51,17 @@ def add_scenario(parser: argparse.ArgumentParser, optional: bool = False) -> Non
 def names_in(text: str) -> list[str]:
     """Split a comma-separated list of names; an empty text gives an empty list."""
     return [name for name in text.split(",") if name]
+
+
+def address(text: str, option: str) -> tuple[str, int]:
+    """Return host and port of ``HOST:PORT``.
+
+    Raises:
+        ConfigError: it is no address.
+    """
+    from fedmosaic.errors import ConfigError
+
+    host, colon, port = text.rpartition(":")
+    if not (colon and host and port.isdigit() and int(port) < 1 << 16):
+        raise ConfigError(f"{option}: {text!r} is not HOST:PORT, such as 0.0.0.0:9092")
+    return host.strip("[]"), int(port)

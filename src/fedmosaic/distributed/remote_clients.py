@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fedmosaic.distributed.courier import Courier, Errand, gather
+from fedmosaic.distributed.courier import Courier, Errand
 from fedmosaic.distributed.messages import SiteRequest, SiteResponse, turn_key
 from fedmosaic.distributed.site_run import LOST, UNPREPARED
 from fedmosaic.errors import CheckpointError, SiteError, UpdateError, listed
@@ -214,16 +214,25 @@ class RemoteClients:
         """Do nothing: every site writes its own adapter when the run is finished."""
 
     def finish(self, message: str) -> None:
-        """Tell all sites that the run is finished; each writes its adapter."""
+        """Tell all sites that the run is finished; each writes its adapter and leaves."""
         header = {"message": message, "save": True}
-        seconds = self.courier.limits.request_seconds
+        members, seconds = self.courier.members, self.courier.limits.request_seconds
+        self.courier.board.set(state="finishing")
         errands = [
             Errand(name, lambda: SiteRequest("finish", self.session, header), seconds)
-            for name in self.courier.members.connected()
+            for name in members.connected()
         ]
-        _, missing = gather(self.courier, errands)
-        for name, reason in missing.items():
-            self.courier.board.error(name, f"did not finish: {reason}")
+        end = time.monotonic() + seconds
+
+        def is_over(left: Sequence[Errand]) -> bool:
+            # A site leaves when it has finished, sometimes before its answer has been fetched.
+            gone = all(members.node(errand.site) is None for errand in left)
+            return gone or time.monotonic() > end
+
+        done = {errand.site for errand, _ in self.courier.answers(errands, is_over)}
+        for errand in errands:
+            if errand.site not in done and members.node(errand.site) is not None:
+                self.courier.board.error(errand.site, f"has not finished within {seconds:g} s")
 
     def close(self) -> None:
         self.courier.link.close()

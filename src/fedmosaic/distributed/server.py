@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -263,12 +262,6 @@ class FederationServer:
         self.folder.write_summary(summary)
         self.callback.run_finished(summary)
         return Run(self.folder.path, summary)
-
-
-def hash_of(settings: RunSettings) -> str:
-    """Return a hash of the settings that a server was started with."""
-    text = settings.model_dump_json(exclude={"versions", "started", "settled"})
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 class _StatusOfRounds(Callback):

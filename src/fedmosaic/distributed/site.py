@@ -82,6 +82,7 @@ class ClientSite:
 
     Attributes:
         finished: whether the server has ended the run, after which the site may stop.
+        refused: why the server refuses this site; empty if it does not.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class ClientSite:
         self.gate = Outgoing(folder.audit, basis.share)
         self.notice = notice
         self.finished = False
+        self.refused = ""
         self._run: SiteRun | None = None
 
     def __call__(self, payload: bytes) -> bytes:
@@ -245,5 +247,9 @@ class ClientSite:
             client = self._current(request).client_before(newest + 1, None)
             client.save_adapter(self.folder.adapter)
         self.finished = True
-        self.notice(str(request.header.get("message", "")))
+        message = str(request.header.get("message", ""))
+        if request.header.get("refused"):
+            self.refused = message
+        else:
+            self.notice(message)
         return self.gate.release(self._reply(request))

@@ -55,7 +55,7 @@ class FederationStatus:
         name: name of the scenario.
         session: id of the run.
         state: what the server does: ``starting``, ``waiting for sites``, ``preparing``,
-            ``training``, ``aggregating``, ``finished`` or ``stopped``.
+            ``training``, ``aggregating``, ``finishing``, ``finished`` or ``stopped``.
         round: the current round, from 1; 0 before the first.
         rounds: number of rounds.
         seconds_left: expected time until the end; None where nothing is known.
