@@ -42,10 +42,11 @@ def test_an_import_before_is_refused_unless_all_was_set(
     clean: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     clean.setitem(sys.modules, "flwr", ModuleType("flwr"))
-    with pytest.raises(ConfigError, match=r"imported before.*FLWR_HOME"):
+    with pytest.raises(ConfigError, match=r"flwr was imported before.*FLWR_TELEMETRY"):
         environment.prepare_flower(tmp_path)
     os.environ.update(environment.flower_variables(tmp_path))
-    environment.prepare_flower(tmp_path)
+    environment.prepare_flower(tmp_path / "another")  # where the next run has its files
+    assert os.environ["FLWR_HOME"] == str(tmp_path / "another")
 
 
 def test_a_missing_or_other_flower_is_one_error(clean: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,9 @@ from fedmosaic.late_import import quick_imports
 
 if TYPE_CHECKING:
     from fedmosaic.federation.callbacks import Callback
-    from fedmosaic.federation.run import Run
+    from fedmosaic.federation.run import Connect, Run
+    from fedmosaic.federation.runtime import Runtime
+    from fedmosaic.federation.transport import Transport
 
 
 def run(
@@ -54,7 +56,7 @@ def run(
         progress: whether to show progress in the terminal.
         callbacks: further objects that are notified of the run's events.
         **options: further fields of :class:`~fedmosaic.config.RunSettings`: ``threads``,
-            ``workers``, ``trackers``.
+            ``workers``, ``engine``, ``trackers``.
 
     Returns:
         the run's folder and summary.
@@ -67,6 +69,7 @@ def run(
     name, chosen = with_overrides(scenario, changes)
     content = {"name": name, "algorithm": algorithm, "seed": seed, "scenario": chosen, **options}
     settings = parse(RunSettings, content, "run")
+    connect = _engine(settings)
     path = Path(out) if out is not None else default_folder(settings)
     with begun(settings, path) as (folder, recorded), _server(recorded) as server:
         with quick_imports():
@@ -75,7 +78,7 @@ def run(
 
             callback = _callback(recorded, path, progress, callbacks)
             gc.freeze()  # what was imported stays: no search for garbage need visit it
-        return start(folder, recorded, callback, resolve_budget, server)
+        return start(folder, recorded, callback, resolve_budget, server, connect)
 
 
 def resume(
@@ -102,7 +105,8 @@ def resume(
         DataError: the data changed and that is not accepted, or the public data changed.
     """
     path = Path(folder)
-    _, settings = RunFolder.open(path)
+    opened, settings = RunFolder.open(path)
+    connect = _engine(settings) if opened.summary() is None else None
     with _server(settings) as server:
         with quick_imports():
             from fedmosaic.experiments.equal_compute import resolve_budget
@@ -116,6 +120,7 @@ def resume(
             accept_data_change=accept_data_change,
             resolve_budget=resolve_budget,
             server=server,
+            connect=connect,
         )
 
 
@@ -203,7 +208,28 @@ def default_folder(settings: RunSettings) -> Path:
 
 def _server(settings: RunSettings) -> AbstractContextManager[ForkServer | None]:
     """Return the process that imports everything for the workers, while this one does the same."""
-    return fork_server("fedmosaic.federation.workers", expects_workers(settings))
+    needed = settings.engine == "local" and expects_workers(settings)
+    return fork_server("fedmosaic.federation.workers", needed)
+
+
+def _engine(settings: RunSettings) -> Connect | None:
+    """Return what reaches the clients of a run; None for the engine ``local``.
+
+    Raises:
+        ConfigError: the engine is not installed.
+    """
+    if settings.engine == "local":
+        return None
+    from fedmosaic.engines.flower.environment import require_flower
+
+    require_flower()
+
+    def connect(runtime: Runtime, states: Path) -> Transport:
+        from fedmosaic.engines.flower.simulated_clients import simulate
+
+        return simulate(runtime, states)
+
+    return connect
 
 
 def _callback(

@@ -55,6 +55,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="number of PyTorch threads in each process (default: fits the machine)",
     )
     parser.add_argument(
+        "--engine",
+        choices=("local", "flower"),
+        help="what runs these processes: fedmosaic (local, default), or Flower's simulation",
+    )
+    parser.add_argument(
         "--tracker",
         action="append",
         metavar="T",
@@ -76,7 +81,7 @@ def _resume(arguments: argparse.Namespace) -> Run:
     from fedmosaic import api
     from fedmosaic.errors import ConfigError
 
-    names = ("scenario", "algorithm", "seed", "rounds", "out")
+    names = ("scenario", "algorithm", "seed", "rounds", "out", "engine")
     given = [name for name in names if getattr(arguments, name) is not None]
     if given or arguments.overrides:
         raise ConfigError(
@@ -120,7 +125,7 @@ def _model_overrides(arguments: argparse.Namespace) -> list[str]:
 
 def _run_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the options that are settings of the run, not of its scenario."""
-    given = {key: getattr(arguments, key) for key in ("workers", "threads")}
+    given = {key: getattr(arguments, key) for key in ("workers", "threads", "engine")}
     settings = {key: value for key, value in given.items() if value is not None}
     if arguments.tracker:
         settings["trackers"] = [name for name in arguments.tracker if name != "none"]

@@ -85,6 +85,13 @@ class RunSettings(Settings):
     miniature, else a single process, in which the clients take turns.
     """
 
+    engine: Literal["local", "flower"] = "local"
+    """What runs the processes that train clients. The numbers are the same.
+
+    ``local``: fedmosaic itself. ``flower``: Flower's simulation, on Ray; see
+    [Flower](flower.md). It needs ``pip install 'fedmosaic[flower]'``.
+    """
+
     trackers: tuple[str, ...] = ("tensorboard",)
     """Experiment trackers of the run: ``tensorboard``, ``wandb``, ``trackio`` or ``mlflow``."""
 

@@ -34,6 +34,8 @@ from fedmosaic.federation.workers import Workers
 from fedmosaic.memory import no_collection
 
 ResolveBudget = Callable[[Runtime], RunSettings]
+Connect = Callable[[Runtime, Path], Transport]
+"""Reaches the clients of a run; the folder is for their states between turns."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ def start(
     callback: Callback | None = None,
     resolve_budget: ResolveBudget = steps_only,
     server: ForkServer | None = None,
+    connect: Connect | None = None,
 ) -> Run:
     """Check everything, make the automatic choices, write them and run.
 
@@ -102,6 +105,7 @@ def start(
         resolve_budget: returns the settings with the steps and rounds that the budget allows, see
             :func:`fedmosaic.experiments.equal_compute.resolve_budget`.
         server: is forked for the worker processes; None for fresh interpreters.
+        connect: reaches the clients for another engine than ``local``.
 
     Raises:
         FedMosaicError: names what is wrong, before any training.
@@ -111,7 +115,7 @@ def start(
     _check_views(runtime)
     runtime = runtime.with_settings(resolve(runtime, resolve_budget))
     record = DataRecord.of(runtime)
-    with _running(runtime, folder.path, callback, server) as (transport, listener):
+    with _running(runtime, folder.path, callback, server, connect) as (transport, listener):
         loop = RoundLoop(runtime, transport, folder, listener)
         loop.data = record.id
         folder.write_data_record(record)
@@ -126,6 +130,7 @@ def resume(
     accept_data_change: bool = False,
     resolve_budget: ResolveBudget = steps_only,
     server: ForkServer | None = None,
+    connect: Connect | None = None,
 ) -> Run:
     """Continue a run from its last checkpoint, or from its start if there is none yet.
 
@@ -138,6 +143,7 @@ def resume(
         accept_data_change: continue even if the data has other content than at the start.
         resolve_budget: as for :func:`start`.
         server: as for :func:`start`.
+        connect: as for :func:`start`.
 
     Raises:
         CheckpointError: no run folder, or one that cannot be continued.
@@ -151,8 +157,8 @@ def resume(
     folder.clear_leftovers()
     with continuable(path):
         if settings.settled:
-            return _go_on(folder, settings, callback, accept_data_change, server)
-        return start(folder, settings, callback, resolve_budget, server)
+            return _go_on(folder, settings, callback, accept_data_change, server, connect)
+        return start(folder, settings, callback, resolve_budget, server, connect)
 
 
 def _go_on(
@@ -161,12 +167,13 @@ def _go_on(
     callback: Callback | None,
     accept_data_change: bool,
     server: ForkServer | None,
+    connect: Connect | None,
 ) -> Run:
     """Continue a run whose settings are settled."""
     prepare_torch(settings)
     runtime = Runtime(settings)
     record = data_to_continue(folder, runtime, accept_data_change)
-    with _running(runtime, folder.path, callback, server) as (transport, listener):
+    with _running(runtime, folder.path, callback, server, connect) as (transport, listener):
         loop = RoundLoop(runtime, transport, folder, listener)
         loop.data = record.id
         checkpoint = folder.latest()
@@ -218,21 +225,33 @@ def resolve(runtime: Runtime, resolve_budget: ResolveBudget = steps_only) -> Run
 
 @contextmanager
 def _running(
-    runtime: Runtime, folder: Path, callback: Callback | None, server: ForkServer | None
+    runtime: Runtime,
+    folder: Path,
+    callback: Callback | None,
+    server: ForkServer | None,
+    connect: Connect | None,
 ) -> Iterator[tuple[Transport, Callback]]:
     """Yield the run's transport, which is closed at the end in any case."""
     listener = callback or Callback()
-    count = choose_workers(runtime.settings)
     states = folder / CLIENTS
-    transport: Transport = (
-        Workers(runtime, count, server, states) if count > 1 else InProcess(runtime, folder=states)
-    )
+    transport = _local(runtime, states, server) if connect is None else connect(runtime, states)
     try:
         yield transport, listener
     finally:
         listener.closed()
         transport.close()
         shutil.rmtree(states, ignore_errors=True)
+
+
+def _local(runtime: Runtime, states: Path, server: ForkServer | None) -> Transport:
+    """Return the transport that reaches clients in this process or in workers of it."""
+    engine = runtime.settings.engine
+    if engine != "local":
+        raise ConfigError(f"engine: {engine} needs fedmosaic.run or fedmosaic.resume")
+    count = choose_workers(runtime.settings)
+    if count > 1:
+        return Workers(runtime, count, server, states)
+    return InProcess(runtime, folder=states)
 
 
 def _finish(loop: RoundLoop) -> Run:

@@ -51,6 +51,9 @@ class InProcess:
         names: the clients to run; None for all.
         folder: where the state of clients that are not in memory is kept; None: in the system's
             folder for temporary files.
+
+    Attributes:
+        clients: makes the clients for their turns.
     """
 
     def __init__(

@@ -8,25 +8,24 @@ each a JSON header and one block of bytes. A worker whose parent is gone ends it
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import queue
 import subprocess
 import sys
 import threading
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
-from fedmosaic import errors
 from fedmosaic.config import RunSettings
 from fedmosaic.config.base import RECORDED
 from fedmosaic.errors import FedMosaicError, listed
+from fedmosaic.federation.answers import answers, require_no_error
 from fedmosaic.federation.grouping import divide, groups_of
 from fedmosaic.federation.instructions import ClientResult, Instructions, Introduction
-from fedmosaic.federation.introduce import read_introductions, write_introductions
+from fedmosaic.federation.introduce import read_introductions
 from fedmosaic.federation.placement import describe
 from fedmosaic.federation.processes import ForkServer, start_process
 from fedmosaic.federation.resources import VISIBLE, cards, prepare_torch
@@ -187,9 +186,7 @@ class _Worker:
         if found is None:
             raise self._died()
         header, body = found
-        if "error" in header:
-            kind = getattr(errors, header["error"], RuntimeError)
-            raise kind(header["message"])
+        require_no_error(header)
         return header, body
 
     def close(self) -> None:
@@ -221,39 +218,16 @@ def _serve(requests: IO[bytes], results: IO[bytes]) -> None:
     if first is None:
         return
     settings = RunSettings.model_validate_json(first[0]["settings"], context=RECORDED)
-    clients: InProcess | None = None
+
+    @cache
+    def clients() -> InProcess:
+        prepare_torch(settings)
+        folder = Path(first[0]["folder"]) if first[0]["folder"] else None
+        return InProcess(Runtime(settings), set(first[0]["clients"]), folder)
+
     while (request := read_frame(requests)) is not None:
-        header, body = request
-        try:
-            if clients is None:
-                prepare_torch(settings)
-                folder = Path(first[0]["folder"]) if first[0]["folder"] else None
-                clients = InProcess(Runtime(settings), set(first[0]["clients"]), folder)
-            for answer in _answers(clients, header, body):
-                write_frame(results, *answer)
-        except FedMosaicError as error:
-            write_frame(results, {"error": type(error).__name__, "message": str(error)})
-        except Exception:
-            write_frame(results, {"error": "RuntimeError", "message": traceback.format_exc()})
-
-
-def _answers(clients: InProcess, header: Header, body: bytes) -> Iterator[tuple[Header, bytes]]:
-    match header["do"]:
-        case "introduce":
-            yield write_introductions(clients.introduce()), b""
-        case "work":
-            asked = {name: Instructions(**one) for name, one in header["instructions"].items()}
-            ends = list(itertools.accumulate(header["sizes"], initial=0))
-            downloads = {
-                name: body[start:end]
-                for name, (start, end) in zip(asked, itertools.pairwise(ends), strict=True)
-            }
-            for _, result in clients.exchange(asked, downloads):
-                answer = {"update": result.update is not None, "result": result.to_json()}
-                yield answer, result.update or b""
-        case action:
-            getattr(clients, action)(Path(header["folder"]))
-            yield {}, b""
+        for answer in answers(clients, *request):
+            write_frame(results, *answer)
 
 
 def main() -> None:

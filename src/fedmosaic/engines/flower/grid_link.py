@@ -32,11 +32,19 @@ class GridLink:
         message_type: type of the messages, which decides the function of a ``ClientApp``.
         concurrent: whether one answer that arrives slowly must not hold up the others. The grid
             must then allow several threads, as that of a deployment does.
+        slowest: the longest time between two looks for an answer.
     """
 
-    def __init__(self, grid: Grid, message_type: str = "query", concurrent: bool = False) -> None:
+    def __init__(
+        self,
+        grid: Grid,
+        message_type: str = "query",
+        concurrent: bool = False,
+        slowest: float = SLOWEST,
+    ) -> None:
         self.grid = grid
         self.message_type = message_type
+        self.slowest = slowest
         self._waiting: dict[str, _Waiting] = {}
         self._ready: queue.Queue[Delivery] = queue.Queue()
         self._pool = ThreadPoolExecutor(MOST_POLLS) if concurrent else None
@@ -83,7 +91,7 @@ class GridLink:
                 self._answered(Delivery(waiting.node, request, error=error))
             elif now >= waiting.next_poll:
                 pause = SHARE_OF_WAIT * (now - waiting.sent)
-                waiting.next_poll = now + min(max(pause, FASTEST), SLOWEST)
+                waiting.next_poll = now + min(max(pause, FASTEST), self.slowest)
                 if self._pool is None:
                     self._fetch(request, waiting.node)
                 else:

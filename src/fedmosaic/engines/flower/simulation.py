@@ -1,0 +1,211 @@
+"""Run Flower's simulation, whose virtual nodes are answered for by Ray's processes.
+
+It runs in a thread. The thread that starts it reaches the nodes through a link. So a run goes as
+with any other engine, with its errors and Ctrl-C in its own thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import queue
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedmosaic.distributed.link import Delivery
+from fedmosaic.engines.flower.client_app import make_client_app
+from fedmosaic.engines.flower.environment import prepare_flower
+from fedmosaic.engines.flower.grid_link import FASTEST, GridLink
+from fedmosaic.errors import LinkError
+
+if TYPE_CHECKING:
+    from flwr.app import Context
+    from flwr.serverapp import Grid
+    from psutil import Process
+
+START_SECONDS = 60.0
+STOP_SECONDS = 5.0
+LOG = "flower.log"
+ACTOR = "ray::ClientAppActor"
+
+
+class Simulation(GridLink):
+    """Reach the virtual nodes of a simulation, which ends when this object is closed.
+
+    Args:
+        nodes: number of nodes.
+        processes: number of Ray's processes, each of which answers one request at a time.
+        cards: number of CUDA cards that the processes share.
+        log: file for what Flower logs.
+
+    Raises:
+        ConfigError: Flower is not installed, see :func:`.environment.prepare_flower`.
+        LinkError: the simulation did not start.
+    """
+
+    def __init__(self, nodes: int, processes: int, cards: int, log: Path) -> None:
+        self._home = Path(tempfile.mkdtemp(prefix="fedmosaic-flower-"))
+        self._log = log
+        self._before = os.environ.get("PYTHONPATH")
+        self._grids: queue.Queue[Grid] = queue.Queue()
+        self._ends = threading.Event()
+        self._failure = ""
+        prepare_flower(self._home / "flower")
+        resources = backend_config(processes, cards, self._home / "ray")
+        self._thread = threading.Thread(target=self._run, args=(nodes, resources), daemon=True)
+        self._thread.start()
+        try:
+            super().__init__(self._started(), slowest=FASTEST)
+            self._wait_for(nodes)
+        except BaseException:
+            self.close()
+            raise
+
+    def receive(self, timeout: float) -> list[Delivery]:
+        found = super().receive(timeout)
+        if not found:
+            self._require_alive()
+        return found
+
+    def close(self) -> None:
+        """End the simulation and all of its processes; turns that are under way are broken off."""
+        processes = self._processes()
+        self._ends.set()
+        if self._waiting:
+            for process in filter(is_actor, processes):
+                process.terminate()
+            self._thread.join(STOP_SECONDS)
+            end(filter(is_actor, processes))
+        self._thread.join(STOP_SECONDS)
+        end(processes, after=STOP_SECONDS)
+        shutil.rmtree(self._home, ignore_errors=True)
+        # Flower sets it for Ray's processes.
+        if self._before is None:
+            os.environ.pop("PYTHONPATH", None)
+        else:
+            os.environ["PYTHONPATH"] = self._before
+
+    def _processes(self) -> list[Process]:
+        """Return Ray's processes that name the folder of this simulation, and theirs."""
+        import psutil
+
+        found: list[Process] = []
+        for child in psutil.Process().children():
+            with suppress(psutil.Error):
+                if any(str(self._home) in part for part in child.cmdline()):
+                    found += [child, *child.children(recursive=True)]
+        return found
+
+    # --- in the thread of the simulation ------------------------------------------------------
+    def _run(self, nodes: int, resources: dict[str, Any]) -> None:
+        """Run the simulation until it is asked to end."""
+        from flwr.serverapp import ServerApp
+        from flwr.simulation import run_simulation
+
+        server = ServerApp()
+
+        @server.main()
+        def main(grid: Grid, context: Context) -> None:
+            self._grids.put(grid)
+            self._ends.wait()
+
+        with logged_to(self._log):
+            try:
+                run_simulation(server, make_client_app(), nodes, backend_config=resources)
+            except Exception as error:
+                self._failure = f"{type(error).__name__}: {error.__cause__ or error}"
+
+    # --- in the thread of the run -------------------------------------------------------------
+    def _started(self) -> Grid:
+        end = time.monotonic() + START_SECONDS
+        while time.monotonic() < end:
+            try:
+                return self._grids.get(timeout=0.2)
+            except queue.Empty:
+                self._require_alive()
+        raise LinkError(f"Flower's simulation did not start within {START_SECONDS:.0f} s")
+
+    def _wait_for(self, nodes: int) -> None:
+        end = time.monotonic() + START_SECONDS
+        while len(self.nodes()) < nodes:
+            self._require_alive()
+            if time.monotonic() > end:
+                raise LinkError(
+                    f"{len(self.nodes())} of {nodes} nodes of Flower's simulation are there after "
+                    f"{START_SECONDS:.0f} s"
+                )
+            time.sleep(0.01)
+
+    def _require_alive(self) -> None:
+        if not self._thread.is_alive():
+            raise LinkError(
+                f"Flower's simulation ended unexpectedly. {self._failure} See {self._log}"
+            )
+
+
+def backend_config(processes: int, cards: int, folder: Path) -> dict[str, Any]:
+    """Return what Flower passes to Ray.
+
+    Args:
+        processes: number of processes.
+        cards: number of CUDA cards that they share.
+        folder: for Ray's sockets and logs.
+    """
+    # A share that divides a card, so that no process waits for parts of two.
+    share = 1 / math.ceil(processes / cards) if cards else 0.0
+    return {
+        "init_args": {
+            "address": "local",
+            "num_cpus": processes,
+            "num_gpus": cards,
+            "include_dashboard": False,
+            "logging_level": "ERROR",
+            "log_to_driver": False,
+            "_temp_dir": str(folder),
+        },
+        "client_resources": {"num_cpus": 1, "num_gpus": share},
+    }
+
+
+def is_actor(process: Process) -> bool:
+    """Return whether a process takes the turns of clients."""
+    import psutil
+
+    with suppress(psutil.Error):
+        return "".join(process.cmdline()).startswith(ACTOR)
+    return False
+
+
+def end(processes: Iterable[Process], after: float = 0.0) -> None:
+    """Kill processes that have not ended by themselves after some seconds."""
+    import psutil
+
+    _, alive = psutil.wait_procs(list(processes), after)
+    for process in alive:
+        with suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(alive, STOP_SECONDS)
+
+
+@contextmanager
+def logged_to(path: Path) -> Iterator[None]:
+    """Write what Flower and Ray log inside the block into a file, and nothing to the terminal."""
+    handler = logging.FileHandler(path, delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    loggers = [logging.getLogger(name) for name in ("flwr", "ray")]
+    before = [(logger.handlers, logger.propagate) for logger in loggers]
+    for logger in loggers:
+        logger.handlers, logger.propagate = [handler], False
+    try:
+        yield
+    finally:
+        for logger, (handlers, propagate) in zip(loggers, before, strict=True):
+            logger.handlers, logger.propagate = handlers, propagate
+        handler.close()
