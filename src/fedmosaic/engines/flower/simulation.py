@@ -45,25 +45,28 @@ class Simulation(GridLink):
         cards: number of CUDA cards that the processes share.
         log: file for what Flower logs.
 
+    Attributes:
+        home: folder for the files of Flower and Ray, which is removed at the end.
+
     Raises:
         ConfigError: Flower is not installed, see :func:`.environment.prepare_flower`.
         LinkError: the simulation did not start.
     """
 
     def __init__(self, nodes: int, processes: int, cards: int, log: Path) -> None:
-        self._home = Path(tempfile.mkdtemp(prefix="fedmosaic-flower-"))
+        self.home = Path(tempfile.mkdtemp(prefix="fedmosaic-flower-"))
         self._log = log
         self._before = os.environ.get("PYTHONPATH")
         self._grids: queue.Queue[Grid] = queue.Queue()
         self._ends = threading.Event()
         self._failure = ""
-        prepare_flower(self._home / "flower")
-        resources = backend_config(processes, cards, self._home / "ray")
+        prepare_flower(self.home / "flower")
+        resources = backend_config(processes, cards, self.home / "ray")
         self._thread = threading.Thread(target=self._run, args=(nodes, resources), daemon=True)
         self._thread.start()
         try:
             super().__init__(self._started(), slowest=FASTEST)
-            self._wait_for(nodes)
+            wait_for_nodes(self, nodes)
         except BaseException:
             self.close()
             raise
@@ -85,7 +88,7 @@ class Simulation(GridLink):
             end(filter(is_actor, processes))
         self._thread.join(STOP_SECONDS)
         end(processes, after=STOP_SECONDS)
-        shutil.rmtree(self._home, ignore_errors=True)
+        shutil.rmtree(self.home, ignore_errors=True)
         # Flower sets it for Ray's processes.
         if self._before is None:
             os.environ.pop("PYTHONPATH", None)
@@ -99,7 +102,7 @@ class Simulation(GridLink):
         found: list[Process] = []
         for child in psutil.Process().children():
             with suppress(psutil.Error):
-                if any(str(self._home) in part for part in child.cmdline()):
+                if any(str(self.home) in part for part in child.cmdline()):
                     found += [child, *child.children(recursive=True)]
         return found
 
@@ -120,7 +123,10 @@ class Simulation(GridLink):
             try:
                 run_simulation(server, make_client_app(), nodes, backend_config=resources)
             except Exception as error:
-                self._failure = f"{type(error).__name__}: {error.__cause__ or error}"
+                cause: BaseException = error
+                while cause.__cause__ is not None:
+                    cause = cause.__cause__
+                self._failure = f"{type(cause).__name__}: {cause}."
 
     # --- in the thread of the run -------------------------------------------------------------
     def _started(self) -> Grid:
@@ -132,22 +138,27 @@ class Simulation(GridLink):
                 self._require_alive()
         raise LinkError(f"Flower's simulation did not start within {START_SECONDS:.0f} s")
 
-    def _wait_for(self, nodes: int) -> None:
-        end = time.monotonic() + START_SECONDS
-        while len(self.nodes()) < nodes:
-            self._require_alive()
-            if time.monotonic() > end:
-                raise LinkError(
-                    f"{len(self.nodes())} of {nodes} nodes of Flower's simulation are there after "
-                    f"{START_SECONDS:.0f} s"
-                )
-            time.sleep(0.01)
-
     def _require_alive(self) -> None:
         if not self._thread.is_alive():
             raise LinkError(
                 f"Flower's simulation ended unexpectedly. {self._failure} See {self._log}"
             )
+
+
+def wait_for_nodes(link: GridLink, count: int) -> None:
+    """Wait until so many nodes are there.
+
+    Raises:
+        LinkError: they are not, after a minute.
+    """
+    end = time.monotonic() + START_SECONDS
+    while len(found := link.nodes()) < count:
+        if time.monotonic() > end:
+            raise LinkError(
+                f"{len(found)} of {count} nodes of Flower's simulation are there after "
+                f"{START_SECONDS:.0f} s"
+            )
+        time.sleep(0.01)
 
 
 def backend_config(processes: int, cards: int, folder: Path) -> dict[str, Any]:
