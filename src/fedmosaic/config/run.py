@@ -88,8 +88,8 @@ class RunSettings(Settings):
     engine: Literal["local", "flower"] = "local"
     """What runs the processes that train clients. The numbers are the same.
 
-    ``local``: fedmosaic itself. ``flower``: Flower's simulation, on Ray; see
-    [Flower](flower.md). It needs ``pip install 'fedmosaic[flower]'``.
+    ``local``: fedmosaic itself. ``flower``: Flower's simulation, on Ray, which needs
+    ``pip install 'fedmosaic[flower]'``.
     """
 
     trackers: tuple[str, ...] = ("tensorboard",)
