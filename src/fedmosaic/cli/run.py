@@ -41,6 +41,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --resume: continue although the data has other content than at the start",
     )
     add_device(parser)
+    _add_processes(parser)
+    parser.add_argument(
+        "--tracker",
+        action="append",
+        metavar="T",
+        help="tensorboard (default), wandb, trackio, mlflow or none; repeatable",
+    )
+    add_quiet(parser)
+
+
+def _add_processes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers",
         "-w",
@@ -59,13 +70,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("local", "flower"),
         help="what runs these processes: fedmosaic (local, default), or Flower's simulation",
     )
-    parser.add_argument(
-        "--tracker",
-        action="append",
-        metavar="T",
-        help="tensorboard (default), wandb, trackio, mlflow or none; repeatable",
-    )
-    add_quiet(parser)
 
 
 def handle(arguments: argparse.Namespace) -> None:
