@@ -121,6 +121,8 @@ def test_noise_is_secret_only_if_all_of_it_is() -> None:
         lines = privacy_lines(privacy_statement(settings, {"a": 1}, secret=is_secret))
         assert any("run's seed" in text for text in lines) is not is_secret
     assert signatures_sent([secret, seeded, silent, secret]) == {"a": 2, "b": 1}
+    asked = {"kind": "round", "clients": ["a", "c"]}
+    assert signatures_sent([secret, silent, asked], deployed=True) == {"a": 1, "c": 1}
 
 
 @NEEDS_ACCOUNTANT
@@ -190,7 +192,7 @@ def test_a_client_with_a_secret_sends_other_noise(tiny: Path) -> None:
         runtime.secret = secret
         client = LocalClient(runtime.with_settings(runtime.settings), scenario.clients[0])
         result = client.work(Instructions(0), pack(Message()))
-        assert result.update is not None and result.secret_noise is bool(secret)
+        assert result.update is not None and result.secret_noise is bool(secret and overrides)
         return unpack(result.update).tensors["signature"]
 
     assert signature(bytes(32)).equal(signature(b""))

@@ -179,7 +179,8 @@ class RemoteClients:
         self.courier.late.clear()
         late = self._late.pop(name, None)
         if late is not None:
-            return ClientResult(update=late.body, failure="")
+            secret = bool((late.header.get("result") or {}).get("secret_noise"))
+            return ClientResult(update=late.body, secret_noise=secret)
         return ClientResult(failure=reason)
 
     def _skipped(self, names: Sequence[str]) -> Iterator[tuple[str, ClientResult]]:

@@ -21,14 +21,24 @@ NOT_COVERED = ["P", "Q", "LoRA", "measurements"]
 SECRET, SEEDED = "a secret of each client", "the seed of the run"
 
 
-def signatures_sent(lines: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+def signatures_sent(
+    lines: Iterable[Mapping[str, Any]], *, deployed: bool = False
+) -> dict[str, int]:
     """Count the signatures that left each client, from the lines of a metrics file.
 
     Each update holds one. An update that the server refused has left its client all the same.
+
+    Args:
+        lines: of the metrics file.
+        deployed: whether clients are at sites of their own. A server cannot know whether a client
+            that gave no answer in time has sent one, so every round counts in which it was asked
+            to train. The log of the site has the exact number.
     """
     sent = Counter[str]()
     for line in lines:
-        if line["kind"] == "client" and line["bytes"]["up"]:
+        if deployed and line["kind"] == "round":
+            sent.update(line["clients"])
+        elif not deployed and line["kind"] == "client" and line["bytes"]["up"]:
             sent[line["client"]] += 1
     return dict(sent)
 

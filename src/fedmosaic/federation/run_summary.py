@@ -75,7 +75,8 @@ def _special(settings: RunSettings, lines: Sequence[Line], turns: Sequence[Line]
     ``relevance.clip`` and noise guarantee, see :func:`privacy_statement`. ``defences``: in how many
     rounds an update was clipped or refused, by client.
     """
-    sent, secret = signatures_sent(turns), noise_is_secret(turns)
+    sent = signatures_sent(lines, deployed=settings.deployed is not None)
+    secret = noise_is_secret(turns)
     parts = {
         "data_changes": _data_changes(lines),
         "privacy": privacy_statement(settings, sent, secret=secret),
