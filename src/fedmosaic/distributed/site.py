@@ -205,7 +205,7 @@ class ClientSite:
         run = self._current(request)
         client = run.client_before(number, header.get("after"))
         instructions = Instructions(**header["instructions"])
-        result = client.work(instructions, request.body)
+        result = client.work(instructions, run.completed(client, request.body))
         update = run.announced(result.update)
         reply = self._reply(
             request,

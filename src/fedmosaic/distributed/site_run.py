@@ -10,7 +10,7 @@ from fedmosaic.config import ClientSpec
 from fedmosaic.distributed.site_folder import SessionFolder
 from fedmosaic.errors import SiteError
 from fedmosaic.federation.client import LocalClient
-from fedmosaic.federation.introduce import begin
+from fedmosaic.federation.introduce import begin, introduction
 from fedmosaic.federation.runtime import Runtime
 from fedmosaic.federation.wire import Expected, pack, unpack
 
@@ -50,6 +50,7 @@ class SiteRun:
             name: Expected(kind, tuple(shape))
             for name, (kind, shape) in prepared["tensors"].items()
         }
+        self.shares_all = not set(introduction(runtime, spec).schema) - set(self.schema)
         self._client: LocalClient | None = None
         self._working: LocalClient | None = None
         self._at: int | None = None
@@ -92,6 +93,20 @@ class SiteRun:
             return update
         sent = {name: value for name, value in message.tensors.items() if name in self.schema}
         return pack(Message(sent, message.scalars))
+
+    def completed(self, client: LocalClient, download: bytes) -> bytes:
+        """Return a download with the tensors that the server has none of: this site sends none.
+
+        A client that sends no LoRA is the only one of its architecture at the server. Such a client
+        receives its own tensors, which it has itself.
+        """
+        message = unpack(download)
+        if self.shares_all or not message.tensors or self._at is None:
+            return download
+        with client.turn(trains=False) as context:
+            own = client.algorithm.upload(context)
+        missing = {name: v for name, v in own.tensors.items() if name not in self.schema}
+        return pack(Message({**missing, **message.tensors}, message.scalars))
 
     def taken(self, number: int, trained: bool) -> None:
         """Note that the turn of a round is on disk."""
