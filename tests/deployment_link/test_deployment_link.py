@@ -26,6 +26,8 @@ from fedmosaic.distributed.keys import ClientKeys, add_client, create_keys
 from fedmosaic.engines.flower.connection import serve_site
 from fedmosaic.errors import SiteError
 
+pytestmark = pytest.mark.deployment
+
 SLOW = os.environ.get("FEDMOSAIC_SLOW") == "1"
 
 

@@ -18,6 +18,8 @@ pytest.importorskip("flwr")
 
 from fedmosaic.distributed.keys import create_keys
 
+pytestmark = pytest.mark.deployment
+
 
 def free_port() -> int:
     with socket.socket() as found:

@@ -54,9 +54,9 @@ from fedmosaic.engines.flower.connecting import NodeSignature, noticing_a_dead_e
 from fedmosaic.engines.flower.records import from_record, to_record
 from fedmosaic.errors import UpdateError
 
-# The SuperLink counts a node as gone after two intervals without a sign of life. Requests that it
-# has then are lost, so a shorter break must not count.
-HEARTBEAT_SECONDS = 30.0
+# The SuperLink counts a node as gone after two such intervals without a sign of life. Requests that
+# it has then are lost, so a shorter break, or the start of a killed site, must not count.
+HEARTBEAT_SECONDS = 60.0
 TIME_LIMIT = 15.0  # of one operation without content
 # Of a piece of 5 MiB, two of which go at a time: where it is not enough, the next connection allows
 # twice as much. Flower gives an upload up that brings no piece for 180 s, hence the longest.

@@ -66,6 +66,8 @@ def greet(server: str, context: ssl.SSLContext | None, public_key: bytes, ca: st
                 f"{server} expects TLS, and this client speaks plain text: leave out --insecure"
             ) from error
         raise LinkError(f"{server} broke the connection off") from error
+    except TimeoutError as error:
+        raise LinkError(f"cannot reach {server}: no answer in time") from error
     except OSError as error:
         raise LinkError(f"cannot reach {server}: {error.strerror or error}") from error
     return _read(server, status, body, clock)

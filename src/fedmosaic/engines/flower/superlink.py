@@ -134,8 +134,6 @@ class FlowerLink:
             self._processes = processes
         threading.Thread(target=self._read, args=(processes,), daemon=True).start()
         self.on_event(f"listening at {self.address[0]}:{self.address[1]}")
-        if self.files.keys is None:
-            self.on_event("warning: plain text, and everybody who reaches this port is let in")
 
     def _read(self, processes: FlowerProcesses) -> None:
         """Take what the relay sends, until it is gone."""
