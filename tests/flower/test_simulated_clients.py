@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import sys
 import warnings
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ import fedmosaic
 from fedmosaic.config import RunSettings
 from fedmosaic.config.load import parse
 from fedmosaic.distributed.link import Delivery
-from fedmosaic.engines.flower import client_app, environment, simulated_clients
+from fedmosaic.engines.flower import client_app, environment, simulated_clients, simulation
 from fedmosaic.errors import ConfigError, DataError, FedMosaicError, Interrupted
 from fedmosaic.federation.callbacks import Callback
 from fedmosaic.federation.client import LocalClient
@@ -66,12 +68,12 @@ def links(monkeypatch: pytest.MonkeyPatch) -> list[LocalLink]:
     """Let runs use local links; the links of the runs so far."""
     found: list[LocalLink] = []
 
-    def simulation(nodes: int, processes: int, cards: int, log: Path) -> LocalLink:
+    def start_link(nodes: int, processes: int, cards: int, log: Path) -> LocalLink:
         found.append(LocalLink(nodes))
         return found[-1]
 
     monkeypatch.setattr(environment, "require_flower", lambda: None)
-    monkeypatch.setattr(simulated_clients, "Simulation", simulation)
+    monkeypatch.setattr(simulated_clients, "Simulation", start_link)
     return found
 
 
@@ -170,3 +172,20 @@ def test_no_other_call_runs_the_clients_itself(tiny: Path, tmp_path: Path) -> No
     settings = parse(RunSettings, {"name": "tiny", "engine": "flower", "scenario": TINY}, "run")
     with pytest.raises(ConfigError, match=r"engine: flower needs fedmosaic\.run"):
         new_run(settings, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("processes", "cards", "share"), [(2, 0, 0), (2, 4, 1), (4, 4, 1), (3, 2, 0.5), (8, 2, 0.25)]
+)
+def test_processes_share_cards_evenly(processes: int, cards: int, share: float) -> None:
+    found = simulation.backend_config(processes, cards, Path("ray"))
+    assert found["init_args"]["num_cpus"] == processes and found["init_args"]["num_gpus"] == cards
+    assert found["client_resources"] == {"num_cpus": 1, "num_gpus": share}
+
+
+def test_a_program_that_uses_ray_is_not_disturbed(monkeypatch: pytest.MonkeyPatch) -> None:
+    used = ModuleType("ray")
+    used.is_initialized = lambda: True  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "ray", used)
+    with pytest.raises(ConfigError, match="which runs in this process already"):
+        simulation.Simulation(1, 1, 0, Path("log"))

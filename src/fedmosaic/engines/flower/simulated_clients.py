@@ -62,7 +62,11 @@ def simulate(runtime: Runtime, states: Path) -> SimulatedClients:
     clients, processes = settings.scenario.clients, choose_workers(settings)
     count = len(cards(settings.scenario.models))
     link = _given.get() or Simulation(len(clients), processes, count, states.parent / LOG)
-    return SimulatedClients(runtime, link, states, processes)
+    try:
+        return SimulatedClients(runtime, link, states, processes)
+    except BaseException:
+        link.close()
+        raise
 
 
 class SimulatedClients:

@@ -11,6 +11,7 @@ import math
 import os
 import queue
 import shutil
+import sys
 import tempfile
 import threading
 import time
@@ -23,7 +24,7 @@ from fedmosaic.distributed.link import Delivery
 from fedmosaic.engines.flower.client_app import make_client_app
 from fedmosaic.engines.flower.environment import prepare_flower
 from fedmosaic.engines.flower.grid_link import FASTEST, GridLink
-from fedmosaic.errors import LinkError
+from fedmosaic.errors import ConfigError, LinkError
 
 if TYPE_CHECKING:
     from flwr.app import Context
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from psutil import Process
 
 START_SECONDS = 60.0
-STOP_SECONDS = 5.0
+STOP_SECONDS = 20.0
 LOG = "flower.log"
 ACTOR = "ray::ClientAppActor"
 
@@ -49,11 +50,13 @@ class Simulation(GridLink):
         home: folder for the files of Flower and Ray, which is removed at the end.
 
     Raises:
-        ConfigError: Flower is not installed, see :func:`.environment.prepare_flower`.
+        ConfigError: Flower is not installed, see :func:`.environment.prepare_flower`, or this
+            process uses Ray already.
         LinkError: the simulation did not start.
     """
 
     def __init__(self, nodes: int, processes: int, cards: int, log: Path) -> None:
+        require_no_ray()
         self.home = Path(tempfile.mkdtemp(prefix="fedmosaic-flower-"))
         self._log = log
         self._before = os.environ.get("PYTHONPATH")
@@ -143,6 +146,13 @@ class Simulation(GridLink):
             raise LinkError(
                 f"Flower's simulation ended unexpectedly. {self._failure} See {self._log}"
             )
+
+
+def require_no_ray() -> None:
+    """Raise ConfigError if Ray runs in this process: Flower would use it, and end it."""
+    ray = sys.modules.get("ray")
+    if ray is not None and ray.is_initialized():
+        raise ConfigError("engine: flower starts Ray, which runs in this process already: end it")
 
 
 def wait_for_nodes(link: GridLink, count: int) -> None:
