@@ -135,20 +135,29 @@ class _Connection:
         pause = SHORTEST_PAUSE
         while not self.over.is_set():
             started = time.monotonic()
-            child = self._start()
-            if self.over.is_set():
-                child.kill()
-            assert child.stdout is not None
-            while (frame := read_frame(child.stdout)) is not None:
-                self._take(*frame)
-            child.wait()
+            try:
+                reason = self._run_child()
+            except OSError as error:  # no memory, or a full disk
+                reason = f"the connecting process does not start: {error.strerror}"
             if self.over.is_set() or self.failed is not None:
                 return
             self._lose()
             pause = SHORTEST_PAUSE if time.monotonic() - started > LONGEST_PAUSE else pause
-            self.on_event(f"the connecting process has ended; a new one starts in {pause:.0f} s")
+            self.on_event(f"{reason}; a new one starts in {pause:.0f} s")
             self.over.wait(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _run_child(self) -> str:
+        """Start a child and take what it sends until it has ended; return why it has."""
+        child = self._start()
+        if self.over.is_set():
+            child.kill()
+        assert child.stdout is not None
+        while (frame := read_frame(child.stdout)) is not None:
+            self._take(*frame)
+        child.stdout.close()
+        log = Path(self.settings["folder"]) / "node.log"
+        return f"the connecting process has ended (exit {child.wait()}, log: {log})"
 
     def _start(self) -> subprocess.Popen[bytes]:
         folder = Path(self.settings["folder"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import ssl
 import threading
 import time
@@ -50,6 +51,7 @@ class Node:
         self._piece_time_limit = PIECE_TIME_LIMIT
         self._handed: dict[str, Request] = {}  # given to the parent, and not yet answered
         self._reply: tuple[str, Any] | None = None
+        self._last_sign = -math.inf  # when the server last had a sign of this process
 
     def connect(self) -> None:
         """Connect, as the same node if the server still knows it.
@@ -64,12 +66,10 @@ class Node:
         fleet = Fleet(self.server, self.context, self.key, clock, limit)
         known = self.unanswered.node(self.server)
         try:
+            self._refuse_second_process()
             if not known or not fleet.resume(known):
-                self._refuse_second_process()
                 fleet.activate(register=self.context is None)
-                self._handed.clear()
-                self._reply = None
-                self.unanswered.begin(self.server, fleet.node)
+                self._begin(fleet)
         except httpx.HTTPError as error:
             fleet.close()
             raise LinkError(f"{self.server} did not take this node: {_reason(error)}") from error
@@ -83,6 +83,15 @@ class Node:
             }
         )
         self._hand_over_stored()
+
+    def _begin(self, fleet: Fleet) -> None:
+        """Note that this is another node for the server, which knows of no earlier requests."""
+        self._handed.clear()
+        self._reply = None
+        try:
+            self.unanswered.begin(self.server, fleet.node)
+        except OSError as error:
+            self._warn(f"the node's id is not stored ({error.strerror}): a crash costs a minute")
 
     def serve(self) -> None:
         """Carry requests and answers until the parent wants to stop.
@@ -100,7 +109,9 @@ class Node:
                 if self.parent.stopping and self.parent.next_answer() is None:
                     fleet.leave()
                     return
-                if (request := fleet.poll()) is not None:
+                request = fleet.poll()
+                self._last_sign = time.monotonic()
+                if request is not None:
                     self._take(fleet, request)
                     last = time.monotonic()
                     continue
@@ -152,8 +163,7 @@ class Node:
         try:
             self.unanswered.add(request.id, request.raw, payload)
         except OSError as error:
-            line = f"a request is not stored ({error.strerror}): a crash would lose it"
-            self.parent.write({"event": "warning", "reason": line})
+            self._warn(f"a request is not stored ({error.strerror}): a crash would lose it")
             return False
         return True
 
@@ -177,15 +187,14 @@ class Node:
         try:
             fleet.push(self._reply[1])
         except UpdateError as fault:
-            self.parent.write({"event": "warning", "reason": f"an answer was not sent: {fault}"})
+            self._warn(f"an answer was not sent: {fault}")
         except httpx.HTTPStatusError as fault:
             status = fault.response.status_code
             if status in (401, 403, 502, 503, 504):
                 raise
             if status == httpx.codes.REQUEST_ENTITY_TOO_LARGE and not error:
                 self._fail(fleet, request, _reason(fault))
-            reason = f"an answer was refused: {_reason(fault)}"
-            self.parent.write({"event": "warning", "reason": reason})
+            self._warn(f"an answer was refused: {_reason(fault)}")
         self._reply = None
 
     def _fail(self, fleet: Fleet, request: Request, error: str) -> None:
@@ -215,9 +224,9 @@ class Node:
         Raises:
             SiteError: one does.
         """
-        seen = self.greeting.seen
-        if seen is None or seen > SIGN_SECONDS:
-            return
+        seen, own = self.greeting.seen, time.monotonic() - self._last_sign
+        if seen is None or seen > min(SIGN_SECONDS, own - 1.0):
+            return  # the last sign of this key was long ago, or this process's own
         time.sleep(SIGN_SECONDS)
         later = greet(self.server, self.context, public_bytes(self.key), self.ca or "").seen
         if later is not None and later < SIGN_SECONDS:
@@ -225,6 +234,9 @@ class Node:
                 f"another process is connected to {self.server} with this client's key: stop it, "
                 "or ask the server's owner for a key of its own"
             )
+
+    def _warn(self, line: str) -> None:
+        self.parent.write({"event": "warning", "reason": line})
 
     def _own_key(self) -> Path:
         """Return the key of a node without authentication, by which it is known on its return."""

@@ -89,6 +89,8 @@ class FlowerLink:
         return set(self._nodes)
 
     def send(self, node: str, payload: bytes, time_limit: float) -> str:
+        if len(payload) > self.max_bytes:
+            raise LinkError(f"a request of {len(payload)} bytes; at most {self.max_bytes} are sent")
         request = str(next(self._ids))
         with self._lock:
             if self._processes is None:

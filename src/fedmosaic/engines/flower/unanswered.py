@@ -52,9 +52,13 @@ class Unanswered:
         part = path.with_suffix(".part")
         # A process that is killed leaves what is here. Waiting for the disk would help only after
         # a loss of power, when the server has given the request up before this machine is back.
-        with part.open("wb") as stream:
-            write_frame(stream, header, content)
-        os.replace(part, path)
+        try:
+            with part.open("wb") as stream:
+                write_frame(stream, header, content)
+            os.replace(part, path)
+        except OSError:
+            part.unlink(missing_ok=True)  # a disk that is full
+            raise
 
     def all(self) -> list[tuple[bytes, bytes | None]]:
         """Return all requests, the earliest first, as they were added."""
