@@ -28,6 +28,7 @@ COMMANDS = {
     "export": "Write a client's adapter as a standard PEFT LoRA adapter.",
     "data": "Get data, show what a run would learn from it, and check it.",
     "model": "Check whether models can be trained here.",
+    "split": "Write a simulation as the files of a federation across machines.",
     "keys": "Make the keys of a federation across machines.",
     "server": "Serve a federation to clients on other machines.",
     "client": "Take part in a federation with your own data and model.",
