@@ -61,7 +61,7 @@ class GridLink:
         if not found or not found[0]:
             raise LinkError(f"Flower did not take a request for node {node}, which may be gone")
         sent = time.monotonic()
-        self._waiting[found[0]] = _Waiting(node, sent, sent + time_limit, sent)
+        self._waiting[found[0]] = _Waiting(node, sent, time_limit, sent)
         return str(found[0])
 
     def receive(self, timeout: float) -> list[Delivery]:
@@ -86,8 +86,8 @@ class GridLink:
             now = time.monotonic()
             if waiting.poll is not None and not waiting.poll.done():
                 continue
-            if now > waiting.end:
-                error = f"no answer within {waiting.end - waiting.sent:.0f} s"
+            if now > waiting.sent + waiting.limit:
+                error = f"no answer within {waiting.limit:g} s"
                 self._answered(Delivery(waiting.node, request, error=error))
             elif now >= waiting.next_poll:
                 pause = SHARE_OF_WAIT * (now - waiting.sent)
@@ -113,11 +113,11 @@ class GridLink:
 
 @dataclass
 class _Waiting:
-    """Hold what is known of a request: times are those of ``time.monotonic``."""
+    """Hold what is known of a request; times are those of ``time.monotonic``."""
 
     node: str
     sent: float
-    end: float
+    limit: float
     next_poll: float
     poll: Future[None] | None = None
 
