@@ -15,6 +15,11 @@ from fedmosaic.distributed.link import Delivery
 from fedmosaic.engines.flower.superlink import FlowerLink
 
 MAX_BYTES = 20_000_000
+WRONG_CLOCK = """
+import time
+right = time.time
+time.time = lambda: right() + {ahead}
+"""
 
 
 class DeployedSite:
@@ -22,10 +27,21 @@ class DeployedSite:
 
     Attributes:
         folder: the node's folder, which is new for each name.
+
+    Args:
+        ahead: seconds that its clock is ahead.
     """
 
-    def __init__(self, root: Path, name: str, port: int, keys: Path | None) -> None:
+    def __init__(
+        self, root: Path, name: str, port: int, keys: Path | None, ahead: float = 0.0
+    ) -> None:
         self.name = name
+        self.path = os.pathsep.join(sys.path)
+        if ahead:
+            clock = root / "clock"
+            clock.mkdir()
+            (clock / "sitecustomize.py").write_text(WRONG_CLOCK.format(ahead=ahead))
+            self.path = os.pathsep.join([str(clock), self.path])
         self.folder = root / f"site-{name}"
         self.log = root / f"{name}.log"
         arguments = [name, f"127.0.0.1:{port}", str(self.folder), *([str(keys)] if keys else [])]
@@ -34,7 +50,7 @@ class DeployedSite:
 
     def start(self) -> None:
         """Start it, perhaps not for the first time."""
-        variables = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        variables = {**os.environ, "PYTHONPATH": self.path}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(self.command, stdout=log, stderr=log, env=variables)
 

@@ -17,6 +17,7 @@ from fedmosaic.errors import FedMosaicError
 
 def answer(payload: bytes) -> bytes:
     """Return the content; ``sleep N`` takes a time, ``make N`` gives N bytes, ``name`` the name."""
+    print(f"answering {payload[:40]!r}", flush=True)
     word, _, rest = payload[:40].partition(b" ")
     if word == b"sleep":
         time.sleep(float(rest))

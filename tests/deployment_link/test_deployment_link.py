@@ -152,11 +152,12 @@ def test_signs_of_life_go_on_while_the_site_works(deployment: Deployment) -> Non
 
 def test_a_killed_node_process_loses_nothing(deployment: Deployment) -> None:
     site = deployment.sites["a"]
-    request = deployment.link.send(deployment.nodes["a"], b"sleep 2", 30)
+    request = deployment.link.send(deployment.nodes["a"], b"sleep 2.0", 30)
     wait_until(lambda: any(site.folder.glob("*.request")), 5, "the request is taken")
     os.kill(process(site.folder, "flower.node"), signal.SIGKILL)
-    assert deployment.wait_for(request, 20).payload == b"sleep 2"
+    assert deployment.wait_for(request, 20).payload == b"sleep 2.0"
     assert not list(site.folder.glob("*.request"))
+    assert site.lines().count("answering b'sleep 2.0'") == 1
 
 
 def test_a_killed_site_answers_when_it_is_back(deployment: Deployment) -> None:

@@ -51,9 +51,11 @@ def test_a_server_that_is_killed_and_one_in_its_place(tmp_path: Path) -> None:
     create_keys(tmp_path / "keys", ["a"])
     port = free_port()
     server = ServerProcess(tmp_path, port)
-    site = DeployedSite(tmp_path, "a", port, tmp_path / "keys")  # is there before the server
+    day = 86_400.0
+    site = DeployedSite(tmp_path, "a", port, tmp_path / "keys", day)  # is there before the server
     server.wait_for("answer hello")
     assert "trying again in" in site.lines()
+    assert "this machine's clock is 86400 s ahead of the server's" in site.lines()
 
     server.process.kill()
     server.process.wait()
