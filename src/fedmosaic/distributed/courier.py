@@ -106,6 +106,10 @@ class Courier:
         open_errands = list(errands)
         while open_errands and not is_over(open_errands):
             self.tick(open_errands)
+            for errand in [e for e in open_errands if e.site in self.members.ejected]:
+                errand.over, errand.error = True, "it has been ejected"
+                open_errands.remove(errand)
+                yield errand, None
             for delivery in self.link.receive(TICK):
                 for errand, reply in self._take(delivery):
                     errand.over = True

@@ -33,6 +33,10 @@ AGAIN = 10.0
 """Seconds after which a node that could not be identified is asked once more."""
 
 
+SOON = 3.0
+"""Seconds within which a node that is there says who it is."""
+
+
 class Membership:
     """Identify nodes.
 
@@ -48,7 +52,7 @@ class Membership:
 
     Attributes:
         facts: of the clients that have joined, by name.
-        ejected: names that may not take part any more.
+        ejected: clients that may not take part any more, with the reasons.
     """
 
     def __init__(
@@ -68,11 +72,11 @@ class Membership:
         self.read = read
         self.limit = limit
         self.facts: dict[str, Mapping[str, Any]] = dict(known or {})
-        self.ejected: set[str] = set()
+        self.ejected: dict[str, str] = {}
         self._node_of: dict[str, str] = {}
         self._name_of: dict[str, str] = {}
         self._nodes: set[str] = set()
-        self._asked: dict[str, tuple[str, str]] = {}  # request: node, nonce
+        self._asked: dict[str, tuple[str, str, float]] = {}  # request: node, nonce, when
         self._wait: dict[str, float] = {}  # node: not asked before
 
     def node(self, name: str) -> str | None:
@@ -90,10 +94,15 @@ class Membership:
         for node in self._nodes - now:
             self._gone(node)
         self._nodes = set(now)
-        clock, asked = time.monotonic(), {node for node, _ in self._asked.values()}
+        clock, asked = time.monotonic(), {node for node, _, _ in self._asked.values()}
         for node in sorted(now - set(self._name_of) - asked):
             if self._wait.get(node, 0.0) <= clock:
                 self._ask(node)
+
+    def is_asking(self) -> bool:
+        """Return whether a node has been asked just now who it is, and may answer any moment."""
+        recent = time.monotonic() - SOON
+        return any(asked > recent for _, _, asked in self._asked.values())
 
     def recheck(self, name: str) -> None:
         """Ask a client's node once more who it is: its process may have been started anew."""
@@ -105,7 +114,7 @@ class Membership:
         """Take the answer to a question of :meth:`look`; return whether it was one."""
         if delivery.request not in self._asked:
             return False
-        node, nonce = self._asked.pop(delivery.request)
+        node, nonce, _ = self._asked.pop(delivery.request)
         self._wait[node] = time.monotonic() + AGAIN
         if delivery.error:
             self.board.event(f"a node does not say who it is: {delivery.error}", error=True)
@@ -118,7 +127,7 @@ class Membership:
 
     def eject(self, name: str, reason: str) -> None:
         """Let a client take part no more."""
-        self.ejected.add(name)
+        self.ejected[name] = reason
         node = self._node_of.pop(name, None)
         if node is not None:
             self._refuse(node, reason)
@@ -132,7 +141,7 @@ class Membership:
             request = self.link.send(
                 node, encode(SiteRequest("hello", self.session, {"nonce": nonce})), AGAIN * 6
             )
-            self._asked[request] = node, nonce
+            self._asked[request] = node, nonce, time.monotonic()
         except LinkError:
             self._wait[node] = time.monotonic() + AGAIN
 
@@ -171,7 +180,7 @@ class Membership:
         if name not in self.expected:
             return f"no client of this federation is named {name[:80]!r}"
         if name in self.ejected:
-            return f"client {name!r} has been ejected from this run"
+            return f"client {name!r} has been ejected from this run: {self.ejected[name]}"
         if self.verify is not None:
             challenge = challenge_of(self.session, nonce, name)
             try:

@@ -13,7 +13,7 @@ from fedmosaic.distributed.courier import QUIET, Courier, Errand, gather
 from fedmosaic.distributed.facts import read_facts
 from fedmosaic.distributed.joining import settle
 from fedmosaic.distributed.link import Link
-from fedmosaic.distributed.membership import Membership, Verify
+from fedmosaic.distributed.membership import SOON, Membership, Verify
 from fedmosaic.distributed.messages import SiteRequest
 from fedmosaic.distributed.preparing import describe_sites, introductions, read_prepared
 from fedmosaic.distributed.published import (
@@ -114,7 +114,7 @@ class FederationServer:
         self._prepare([n for n in self.members.facts if n not in self.record.prepared])
         while True:
             loop = self._loop()
-            loop.run(pause=lambda: bool(self._newcomers()))
+            loop.run(pause=lambda: bool(self._looked_for_newcomers()))
             if loop.progress.rounds >= self.settings.scenario.rounds:
                 return self._finish(loop)
             self._admit(self._newcomers())
@@ -241,6 +241,12 @@ class FederationServer:
 
     def _joined(self) -> set[str]:
         return set(self.record.prepared)
+
+    def _looked_for_newcomers(self) -> list[str]:
+        """See between two rounds who has come; nodes that appear just now may say who they are."""
+        self.courier.tick([])
+        self.courier.wait(lambda: not self.members.is_asking(), 2 * SOON)
+        return self._newcomers()
 
     def _newcomers(self) -> list[str]:
         """Return the clients that are connected and have not been prepared."""

@@ -249,7 +249,7 @@ class ClientSite:
         self.finished = True
         message = str(request.header.get("message", ""))
         if request.header.get("refused"):
-            self.refused = message
+            self.refused = self.refused or message
         else:
             self.notice(message)
         return self.gate.release(self._reply(request))

@@ -215,7 +215,7 @@ class RoundLoop:
                 "kind": "client",
                 "round": number,
                 "client": name,
-                "bytes": {"up": len(result.update or b""), "down": downloads.sizes[name]},
+                "bytes": {"up": len(result.update or b""), "down": downloads.sizes.get(name, 0)},
                 **json.loads(json.dumps(result.figures())),
             }
             results.lines.append(line)
