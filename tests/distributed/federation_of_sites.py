@@ -18,7 +18,7 @@ from fedmosaic.distributed.site_folder import SiteFolder
 from fedmosaic.federation.round_loop import RoundLoop
 from fedmosaic.federation.run_folder import RunFolder
 
-NAMES = ("a", "b", "c", "d")
+NAMES = ("a", "b", "d")  # two of one architecture, one of another
 
 
 def new_site(

@@ -67,19 +67,19 @@ def facts_of(site: Answer, **changes: Any) -> Answer:
 def test_an_unknown_name_is_refused_and_told(settings: RunSettings, tmp_path: Path) -> None:
     sites = new_sites(settings, tmp_path / "sites", ["a", "b"])
     stranger = new_site(settings, "b", tmp_path / "stranger")
-    told: list[str] = []
+    notified: list[str] = []
 
     def strange(payload: bytes) -> bytes:
         request = decode_request(payload)
         if request.kind == "finish":
-            told.append(request.header["message"])
+            notified.append(request.header["message"])
         return facts_of(stranger, name="mallory")(payload)
 
     link = LocalLink({**sites, "node-m": strange})
     server = Server(settings, tmp_path / "server", link)
     server.run()
     assert "no client of this federation is named 'mallory'" in refused_line(server, "mallory")
-    assert eventually(lambda: bool(told)) and "named 'mallory'" in told[0]
+    assert eventually(lambda: bool(notified)) and "named 'mallory'" in notified[0]
 
 
 def test_a_second_process_of_one_client_is_refused(settings: RunSettings, tmp_path: Path) -> None:

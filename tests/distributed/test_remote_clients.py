@@ -30,7 +30,11 @@ def numbers(folder: Path) -> list[dict[str, Any]]:
 def reference(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunSettings, Path]:
     """Return the settings of an undisturbed run in one process, and its folder."""
     folder = tmp_path_factory.mktemp("reference") / "run"
-    scenario = {**TINY, "evaluation": {"every": 1, "items": 2}}
+    scenario = {
+        **TINY,
+        "clients": [client for client in TINY["clients"] if client["name"] in NAMES],
+        "evaluation": {"every": 1, "items": 2, "others": False},
+    }
     fedmosaic.run(
         Scenario.model_validate(scenario), out=folder, progress=False, trackers=(), workers=1
     )
@@ -98,7 +102,7 @@ def test_lost_and_repeated_messages_change_nothing(
     assert numbers(tmp_path / "server") == numbers(folder)
     assert states(tmp_path) == expected_states(folder)
     if fault != "answers that come twice":
-        assert count("turn", link) == 2 * 12 and count("inquire", link) >= 12
+        assert count("turn", link) >= 2 * 9 and count("inquire", link) >= 9
 
 
 @pytest.mark.parametrize("moment", ["before it trains", "in training", "after it trained"])
@@ -188,18 +192,18 @@ def test_a_site_that_hangs_does_not_stop_the_others(
     settings, _ = reference
 
     def hang(link: LocalLink, node: str, request: SiteRequest) -> str:
-        return "lose request" if node == "node-c" and request.header.get("round", 0) >= 1 else ""
+        return "lose request" if node == "node-d" and request.header.get("round", 0) >= 1 else ""
 
     link = LocalLink(new_sites(settings, tmp_path / "sites"), hang)
     server = Server(
-        with_limits(settings, round_seconds=6, min_updates=3), tmp_path / "server", link
+        with_limits(settings, round_seconds=6, min_updates=2), tmp_path / "server", link
     )
     server.run()
     rounds = [line for line in numbers(tmp_path / "server") if line["kind"] == "round"]
-    assert "c" not in rounds[0]["refused"]
-    assert "no answer within 6 s" in rounds[1]["refused"]["c"]
+    assert "d" not in rounds[0]["refused"]
+    assert "no answer within 6 s" in rounds[1]["refused"]["d"]
     status = json.loads((tmp_path / "server/status.json").read_text())
-    assert status["sites"]["c"]["missed"] == 2
+    assert status["sites"]["d"]["missed"] == 2
 
 
 def test_too_few_updates_stop_the_run_and_it_can_be_continued(
@@ -208,14 +212,14 @@ def test_too_few_updates_stop_the_run_and_it_can_be_continued(
     settings, folder = reference
 
     def hang(link: LocalLink, node: str, request: SiteRequest) -> str:
-        return "lose request" if request.header.get("round") == 1 and node > "node-b" else ""
+        return "lose request" if request.header.get("round") == 1 and node > "node-a" else ""
 
     link = LocalLink(new_sites(settings, tmp_path / "sites"), hang)
-    short = with_limits(settings, round_seconds=3, min_updates=4, repeats=1)
+    short = with_limits(settings, round_seconds=3, min_updates=3, repeats=1)
     server = Server(short, tmp_path / "server", link)
-    with pytest.raises(SiteError, match=r"has 2 updates and needs 4; none from c, d"):
+    with pytest.raises(SiteError, match=r"has 1 updates and needs 3; none from b, d"):
         server.run()
-    assert any("waiting 3 s more for c, d" in line for line in server.lines)
+    assert any("waiting 3 s more for b, d" in line for line in server.lines)
     link.fault = None
     Server(with_limits(settings), tmp_path / "server", link).run()
     assert numbers(tmp_path / "server") == numbers(folder)
