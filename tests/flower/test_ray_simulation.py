@@ -96,13 +96,13 @@ def test_an_interrupted_run_leaves_nothing_and_resumes_to_the_same(
     ]
     assert len(listening) > 4 and set(listening) <= set(LOOPBACK)
     os.killpg(run.pid, signal.SIGINT)  # as Ctrl-C does
-    output, _ = run.communicate(timeout=60)
+    output, _ = run.communicate(timeout=120)
     assert output == f"\ninterrupted; continue with: fedmosaic run --resume {out}\n"
     assert run.returncode == 130
     assert not names(run.pid)
 
     resumed = begun("-m", "fedmosaic", "run", "--resume", str(out), "--quiet")
-    output, _ = resumed.communicate(timeout=300)
+    output, _ = resumed.communicate(timeout=900)
     assert resumed.returncode == 0, output
     assert "Actor" not in output and "WARNING" not in output
     wait_for_end(resumed.pid, 0)

@@ -90,7 +90,8 @@ class Simulation(GridLink):
             self._thread.join(STOP_SECONDS)
             end(filter(is_actor, processes))
         self._thread.join(STOP_SECONDS)
-        end(processes, after=STOP_SECONDS)
+        # Ray may still have been starting processes.
+        end([*processes, *self._processes()], after=STOP_SECONDS)
         shutil.rmtree(self.home, ignore_errors=True)
         # Flower sets it for Ray's processes.
         if self._before is None:
@@ -208,11 +209,32 @@ def end(processes: Iterable[Process], after: float = 0.0) -> None:
     """Kill processes that have not ended by themselves after some seconds."""
     import psutil
 
-    _, alive = psutil.wait_procs(list(processes), after)
+    alive = wait_for_end(processes, after)
     for process in alive:
         with suppress(psutil.Error):
             process.kill()
-    psutil.wait_procs(alive, STOP_SECONDS)
+    wait_for_end(alive, STOP_SECONDS)
+
+
+def wait_for_end(processes: Iterable[Process], seconds: float) -> list[Process]:
+    """Wait at most so long; return the processes that have not ended.
+
+    A process that ended counts, even if nobody has asked for its status, as in some containers.
+    """
+    end, alive = time.monotonic() + seconds, list(filter(runs, processes))
+    while alive and time.monotonic() < end:
+        time.sleep(0.05)
+        alive = list(filter(runs, alive))
+    return alive
+
+
+def runs(process: Process) -> bool:
+    """Return whether a process has not ended."""
+    import psutil
+
+    with suppress(psutil.Error):
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    return False
 
 
 @contextmanager
