@@ -14,6 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
+from docutils.parsers.rst import directives
 from from_library import FromLibrary, as_markdown
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -36,14 +37,16 @@ BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "min_length": "at leas
 class SettingsOf(FromLibrary):
     """List the fields of a class: ``{settings} fedmosaic.config:TrainSettings``.
 
-    The option ``prefix`` is put before their names.
+    The option ``prefix`` is put before their names. With ``no-index`` no link leads to them, where
+    another file has settings of the same names.
     """
 
-    option_spec: ClassVar = {"prefix": str}
+    option_spec: ClassVar = {"prefix": str, "no-index": directives.flag}
 
     def markdown(self, name: str) -> Iterator[str]:
         module, _, kind = name.partition(":")
-        yield from fields(getattr(import_module(module), kind), self.options.get("prefix", ""))
+        prefix, indexed = self.options.get("prefix", ""), "no-index" not in self.options
+        yield from fields(getattr(import_module(module), kind), prefix, indexed=indexed)
 
 
 class OptionsOf(FromLibrary):
@@ -57,8 +60,10 @@ class OptionsOf(FromLibrary):
         yield from fields(algorithm_class(name).Options, f"algorithms.{name}.", without=known)
 
 
-def fields(kind: type[BaseModel], prefix: str, without: Collection[str] = ()) -> Iterator[str]:
-    """Yield every field as an entry of its own.
+def fields(
+    kind: type[BaseModel], prefix: str, without: Collection[str] = (), indexed: bool = True
+) -> Iterator[str]:
+    """Yield every field as an entry of its own, to which links lead if it is indexed.
 
     Raises:
         ExtensionError: a field has no description.
@@ -70,7 +75,8 @@ def fields(kind: type[BaseModel], prefix: str, without: Collection[str] = ()) ->
             continue
         values = "; ".join(part for part in (allowed(field), default(field)) if part)
         description = as_markdown(str(field.description))
-        yield f"````{{confval}} {prefix}{name}\n*{values}*\n\n{description}\n````\n"
+        option = "" if indexed else ":no-index:\n\n"
+        yield f"````{{confval}} {prefix}{name}\n{option}*{values}*\n\n{description}\n````\n"
 
 
 def allowed(field: FieldInfo) -> str:
