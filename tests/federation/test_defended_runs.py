@@ -20,9 +20,9 @@ from fedmosaic.cli import main
 
 
 def test_limits_that_nobody_reaches_change_no_bit(tiny: Path, tmp_path: Path) -> None:
-    wide = ["defences.max_update_norm=1e6", "defences.min_cosine=-1"]
-    off = start(tiny, tmp_path / "off", rounds=2)
-    held = start(tiny, tmp_path / "held", rounds=2, overrides=wide)
+    wide, short = ["defences.max_update_norm=1e6", "defences.min_cosine=-1"], ["evaluation.every=0"]
+    off = start(tiny, tmp_path / "off", rounds=2, overrides=short)
+    held = start(tiny, tmp_path / "held", rounds=2, overrides=[*wide, *short])
     lines = numbers(held.folder)
     found = [line.pop("defences") for line in lines if line["kind"] == "round"]
     assert lines == numbers(off.folder) and files(held.folder) == files(off.folder)
