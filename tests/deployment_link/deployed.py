@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from deployment_link.processes_of import processes_of, wait_until
+from benchmarks.deployment.processes import processes_of, wait_until
 from fedmosaic.distributed.keys import ServerKeys, create_keys
 from fedmosaic.distributed.link import Delivery
 from fedmosaic.engines.flower.superlink import FlowerLink

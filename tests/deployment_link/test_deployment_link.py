@@ -16,9 +16,14 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.deployment.processes import (
+    listening_addresses,
+    process_of,
+    processes_of,
+    wait_until,
+)
+from benchmarks.deployment.proxy import DroppingProxy
 from deployment_link.deployed import MAX_BYTES, Deployment
-from deployment_link.processes_of import listening_addresses, process, processes_of, wait_until
-from deployment_link.proxy import DroppingProxy
 
 pytest.importorskip("flwr")
 
@@ -154,7 +159,7 @@ def test_a_killed_node_process_loses_nothing(deployment: Deployment) -> None:
     site = deployment.sites["a"]
     request = deployment.link.send(deployment.nodes["a"], b"sleep 2.0", 30)
     wait_until(lambda: any(site.folder.glob("*.request")), 5, "the request is taken")
-    os.kill(process(site.folder, "flower.node"), signal.SIGKILL)
+    os.kill(process_of(site.folder, "flower.node"), signal.SIGKILL)
     assert deployment.wait_for(request, 20).payload == b"sleep 2.0"
     assert not list(site.folder.glob("*.request"))
     assert site.lines().count("answering b'sleep 2.0'") == 1
@@ -189,7 +194,7 @@ def test_a_link_that_drops_everything_for_a_while(deployment: Deployment) -> Non
 @pytest.mark.parametrize("word", ["flwr-serverapp", "flower-superexec", "flower-superlink"])
 def test_a_killed_process_of_the_server_is_replaced(deployment: Deployment, word: str) -> None:
     request = deployment.link.send(deployment.nodes["a"], b"sleep 20", 60)
-    os.kill(process(deployment.folder, word), signal.SIGKILL)
+    os.kill(process_of(deployment.folder, word), signal.SIGKILL)
     found = deployment.wait_for(request, 10)
     assert found.error and not found.payload
     wait_until(lambda: len(deployment.link.nodes()) == 3, 60, "all sites back")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.deployment.processes import process_of, processes_of, wait_until
 from deployment_link.deployed import Deployment
-from deployment_link.processes_of import process, processes_of, wait_until
 
 pytest.importorskip("flwr")
 
@@ -51,7 +51,7 @@ def test_a_superlink_that_hangs_is_replaced(
     deployment = Deployment(tmp_path, "a", secure=False)
     try:
         request = deployment.link.send(deployment.nodes["a"], b"sleep 60", 90)
-        os.kill(process(deployment.folder, "flower-superlink"), signal.SIGSTOP)
+        os.kill(process_of(deployment.folder, "flower-superlink"), signal.SIGSTOP)
         found = deployment.wait_for(request, 30)
         assert found.error == superlink.LOST
         wait_until(lambda: deployment.link.nodes() != set(), 30, "the site is back")

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.deployment.processes import processes_of, wait_until
 from deployment_link.deployed import DeployedSite
-from deployment_link.processes_of import processes_of, wait_until
 
 pytest.importorskip("flwr")
 

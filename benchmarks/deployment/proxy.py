@@ -1,4 +1,4 @@
-"""Stand between a site and its server, and drop what passes for a while."""
+"""Stand between clients and their server: count what passes, and drop it for a while."""
 
 from __future__ import annotations
 
@@ -12,18 +12,25 @@ class DroppingProxy:
 
     Attributes:
         port: where it listens.
-        taken: bytes that passed it, in both directions.
+        up: bytes that clients sent, all of TLS and HTTP included.
+        down: bytes that the server sent.
     """
 
     def __init__(self, target: int) -> None:
         self.target = target
-        self.taken = 0
+        self.up = self.down = 0
         self.whole = threading.Event()
         self.whole.set()
+        self._lock = threading.Lock()
         self._open: list[socket.socket] = []  # so that none is closed, which the other end sees
         self._listening = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listening.getsockname()[1]
+        self.port: int = self._listening.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def taken(self) -> int:
+        """Bytes that passed in both directions."""
+        return self.up + self.down
 
     def cut(self) -> None:
         """Drop everything, as a cable that is out: connections stay open, and nothing comes."""
@@ -44,15 +51,17 @@ class DroppingProxy:
                     near.close()
                     continue
                 self._open.append(far)
-                for ends in ((near, far), (far, near)):
+                for ends in ((near, far, True), (far, near, False)):
                     threading.Thread(target=self._pass, args=ends, daemon=True).start()
 
-    def _pass(self, source: socket.socket, target: socket.socket) -> None:
+    def _pass(self, source: socket.socket, target: socket.socket, up: bool) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(1 << 16):
                 if not self.whole.is_set():
                     return  # and the other end waits
-                self.taken += len(data)
+                with self._lock:
+                    self.up += len(data) if up else 0
+                    self.down += 0 if up else len(data)
                 target.sendall(data)
         if self.whole.is_set():
             for end in (source, target):

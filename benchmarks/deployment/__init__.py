@@ -1,0 +1,1 @@
+"""Measure federations across machines: kills, faults, and the time and bytes of a round."""
