@@ -130,6 +130,7 @@ class DeployedFederation:
         root: empty folder for all files.
         scenario: content of the scenario's file.
         clients: settings of a client's file by name, over those of the scenario.
+        more_keys: names that get keys although they are in no scenario.
 
     Attributes:
         server: the program of the server.
@@ -141,13 +142,14 @@ class DeployedFederation:
         root: Path,
         scenario: Mapping[str, Any],
         clients: Mapping[str, Mapping[str, Any]] | None = None,
+        more_keys: Sequence[str] = (),
     ) -> None:
         self.root, self.scenario = root, scenario
         self.file, self.keys, self.out = root / "scenario.yaml", root / "keys", root / "server"
         self.file.write_text(yaml.safe_dump(dict(scenario)))
         self.port = free_port()
         names = [client["name"] for client in scenario["clients"]]
-        self.make_keys(self.keys, names)
+        self.make_keys(self.keys, [*names, *more_keys])
         listen = f"127.0.0.1:{self.port}"
         options = ["--keys", str(self.keys), "--out", str(self.out), "--listen", listen]
         command = ["fedmosaic", "server", str(self.file), *options, "--quiet", "--tracker", "none"]

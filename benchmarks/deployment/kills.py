@@ -126,7 +126,9 @@ def experiment(rounds: int, kills: int, seed: int, folder: Path) -> dict[str, An
             if federation.server.ended():
                 break
             killer.kill_one()
-            print(json.dumps({"at": round(time.monotonic() - started), **killer.done[-1]}))
+            print(
+                json.dumps({"at": round(time.monotonic() - started), **killer.done[-1]}), flush=True
+            )
         federation.wait_for(started + LIMIT_SECONDS - time.monotonic())
         seconds = time.monotonic() - started
         trained = {name: trainings_of(folder / name) for name in federation.clients}

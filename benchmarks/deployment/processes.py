@@ -15,11 +15,12 @@ def processes_of(folder: Path) -> dict[int, str]:
     """Return the processes that have a folder in their command line or a variable.
 
     Returns:
-        The command line of each by its id. Processes that have ended are not among them.
+        The command line of each by its id, without this process and those that started it, and
+        without processes that have ended.
     """
-    found = {}
+    found, own = {}, _ancestors()
     for place in Path("/proc").iterdir():
-        if not place.name.isdigit() or int(place.name) == os.getpid():
+        if not place.name.isdigit() or int(place.name) in own:
             continue
         try:
             variables = (place / "environ").read_bytes()
@@ -29,6 +30,14 @@ def processes_of(folder: Path) -> dict[int, str]:
             continue
         if state != "Z" and os.fsencode(folder) in variables + command.encode():
             found[int(place.name)] = command
+    return found
+
+
+def _ancestors() -> set[int]:
+    found, pid = set(), os.getpid()
+    while pid > 0:
+        found.add(pid)
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     return found
 
 

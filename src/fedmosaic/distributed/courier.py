@@ -25,6 +25,9 @@ TICK = 0.25
 QUIET = 15.0
 """Seconds of silence after which a site is asked what became of a turn."""
 
+LONGEST_PAUSE = 30.0
+"""Longest time in seconds until a request that failed is sent anew."""
+
 ATTEMPTS = 5
 """How many times a site may fail at one request before it is given up."""
 
@@ -50,6 +53,7 @@ class Errand:
     check: Callable[[SiteResponse], None] = lambda reply: None
     remedy: Callable[[str], Errand | None] = lambda reason: None
     failures: int = 0
+    losses: int = 0
     error: str = ""
     over: bool = False
     _node: str = ""
@@ -197,6 +201,9 @@ class Courier:
         self.board.site(errand.site).bytes_up += len(delivery.payload)
         try:
             reply = decode_response(delivery.payload, int(self.limits.max_message_gib * (1 << 30)))
+            if self.members.is_new_process(errand.site, reply):
+                errand._node, errand._sent = "", 0.0  # anew, when it has shown who it is
+                return
             if reply.kind == "inquire":
                 if not main.over:
                     self._answered_inquiry(errand, reply)
@@ -248,7 +255,9 @@ class Courier:
 
     def _failed(self, errand: Errand, text: str, counts: bool = True) -> None:
         errand.failures += counts
-        errand._not_before = time.monotonic() + min(30.0, 2.0 ** max(errand.failures, 1) / 2)
+        errand.losses += not counts
+        pause = min(LONGEST_PAUSE, 2.0 ** min(max(errand.failures, errand.losses), 10) / 2)
+        errand._not_before = time.monotonic() + pause
         if errand.error != text:
             self.board.error(errand.site, text)
         errand.error = text

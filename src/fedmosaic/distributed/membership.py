@@ -53,6 +53,7 @@ class Membership:
     Attributes:
         facts: of the clients that have joined, by name.
         ejected: clients that may not take part any more, with the reasons.
+        ending: whether the run is over, so that sites leave.
     """
 
     def __init__(
@@ -73,11 +74,13 @@ class Membership:
         self.limit = limit
         self.facts: dict[str, Mapping[str, Any]] = dict(known or {})
         self.ejected: dict[str, str] = {}
+        self.ending = False
         self._node_of: dict[str, str] = {}
         self._name_of: dict[str, str] = {}
         self._nodes: set[str] = set()
         self._asked: dict[str, tuple[str, str, float]] = {}  # request: node, nonce, when
         self._wait: dict[str, float] = {}  # node: not asked before
+        self._processes: dict[str, set[str]] = {}  # name: ids that its process has had
 
     def node(self, name: str) -> str | None:
         """Return the node where a client is now; None if it is not connected."""
@@ -125,6 +128,17 @@ class Membership:
             self._refuse(node, str(error))
         return True
 
+    def is_new_process(self, name: str, reply: SiteResponse) -> bool:
+        """Return whether an answer is a new process's, which is then asked who it is."""
+        process, known = str(reply.header.get("process", ""))[:32], self._processes.get(name)
+        is_new = bool(process and known and process not in known)
+        if is_new:
+            self.board.error(name, "its process has ended, and was started anew")
+            self.recheck(name)
+        if process:
+            self._processes.setdefault(name, set()).add(process)
+        return is_new
+
     def eject(self, name: str, reason: str) -> None:
         """Let a client take part no more."""
         self.ejected[name] = reason
@@ -152,7 +166,10 @@ class Membership:
         if name is not None and self._node_of.get(name) == node:
             del self._node_of[name]
             self.board.state_of(name, "away")
-            self.board.event(f"{name}: the connection is lost", site=name)
+            if self.ending:
+                self.board.event(f"{name}: has left", site=name)
+            else:
+                self.board.error(name, "the connection is lost")
 
     def _identify(self, node: str, nonce: str, reply: SiteResponse) -> None:
         if reply.error:
@@ -169,6 +186,7 @@ class Membership:
             return
         back = name in self.facts
         self.facts[name] = facts
+        self.is_new_process(name, reply)
         self._node_of[name], self._name_of[node] = node, name
         self.board.state_of(name, "connected")
         self.board.event(f"{name}: {'is back' if back else 'has joined'}", site=name)

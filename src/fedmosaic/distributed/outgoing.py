@@ -24,14 +24,15 @@ from fedmosaic.distributed.messages import SiteResponse, encode
 from fedmosaic.errors import SiteError, UpdateError
 from fedmosaic.federation.wire import Schema, check, unpack
 
-# What the header of each reply may hold.
+# What the header of each reply may hold: its client, and what else.
+OWN = frozenset({"name", "process"})
 VALUES: Mapping[str, frozenset[str]] = {
-    "hello": frozenset({"name", "facts", "proof", "newest", "prepared"}),
-    "publish": frozenset({"name"}),
-    "prepare": frozenset({"name", "prepared"}),
-    "turn": frozenset({"name", "round", "key", "update", "result"}),
-    "inquire": frozenset({"name", "round", "key", "state"}),
-    "finish": frozenset({"name"}),
+    "hello": OWN | {"facts", "proof", "newest", "prepared"},
+    "publish": OWN,
+    "prepare": OWN | {"prepared"},
+    "turn": OWN | {"round", "key", "update", "result"},
+    "inquire": OWN | {"round", "key", "state"},
+    "finish": OWN,
 }
 RESULT = frozenset({"failure", "records", "fit", "flops", "seconds", "memory", "secret_noise"})
 FIT = frozenset({"steps", "loss", "samples", "tokens", "seconds"})

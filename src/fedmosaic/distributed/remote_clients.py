@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fedmosaic.distributed.courier import Courier, Errand
+from fedmosaic.distributed.finishing import finish_sites
 from fedmosaic.distributed.messages import SiteRequest, SiteResponse, turn_key
 from fedmosaic.distributed.site_run import LOST, UNPREPARED
 from fedmosaic.errors import CheckpointError, SiteError, UpdateError, listed
@@ -216,24 +217,10 @@ class RemoteClients:
 
     def finish(self, message: str) -> None:
         """Tell all sites that the run is finished; each writes its adapter and leaves."""
-        header = {"message": message, "save": True}
-        members, seconds = self.courier.members, self.courier.limits.request_seconds
-        self.courier.board.set(state="finishing")
-        errands = [
-            Errand(name, lambda: SiteRequest("finish", self.session, header), seconds)
-            for name in members.connected()
-        ]
-        end = time.monotonic() + seconds
-
-        def is_over(left: Sequence[Errand]) -> bool:
-            # A site leaves when it has finished, sometimes before its answer has been fetched.
-            gone = all(members.node(errand.site) is None for errand in left)
-            return gone or time.monotonic() > end
-
-        done = {errand.site for errand, _ in self.courier.answers(errands, is_over)}
-        for errand in errands:
-            if errand.site not in done and members.node(errand.site) is not None:
-                self.courier.board.error(errand.site, f"has not finished within {seconds:g} s")
+        members = self.courier.members
+        absent = {name for name in self._absent if members.node(name) is None}
+        names = [name for name in self.introductions if name not in absent | set(members.ejected)]
+        finish_sites(self.courier, self.session, names, message)
 
     def close(self) -> None:
         self.courier.link.close()

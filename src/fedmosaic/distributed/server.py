@@ -25,7 +25,7 @@ from fedmosaic.distributed.published import (
 from fedmosaic.distributed.remote_clients import RemoteClients
 from fedmosaic.distributed.server_record import ServerRecord, ejected
 from fedmosaic.distributed.shared import shared_settings
-from fedmosaic.distributed.status import FederationStatus, StatusBoard
+from fedmosaic.distributed.status import FederationStatus, StatusBoard, continued
 from fedmosaic.errors import FedMosaicError, SiteError, listed
 from fedmosaic.evaluation import Record
 from fedmosaic.federation.callbacks import Callback, Callbacks
@@ -71,6 +71,7 @@ class FederationServer:
         self.names = [client.name for client in settings.scenario.clients]
         rounds = settings.scenario.rounds
         status = FederationStatus(settings.name, self.record.session, rounds=rounds)
+        self.killed = continued(status, folder.path)
         self.board = StatusBoard(folder.path, status, notice)
         self.board.set(process=os.getpid())
         for name in self.names:
@@ -96,6 +97,8 @@ class FederationServer:
         prepare_torch(self.settings)
         self.folder.clear_leftovers()
         self.record.write()
+        if self.killed:
+            self.board.event(self.killed, error=True)
         try:
             run = self._run()
         except BaseException as error:
@@ -287,5 +290,5 @@ class _StatusOfRounds(Callback):
         done = round_number + 1 - self._first
         left = self.board.status.rounds - round_number - 1
         self.board.set(seconds_left=(time.monotonic() - self._began) / done * left)
-        for reason in entry.get("refused", {}).values():
-            self.board.event(f"round {round_number + 1}: {reason}", error=True)
+        for name, reason in entry.get("refused", {}).items():
+            self.board.error(name, f"round {round_number + 1}: {reason}")

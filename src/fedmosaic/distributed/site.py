@@ -6,6 +6,7 @@ goes on from its folder.
 
 from __future__ import annotations
 
+import secrets
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -24,7 +25,7 @@ from fedmosaic.distributed.outgoing import Outgoing
 from fedmosaic.distributed.published import publish_pivot
 from fedmosaic.distributed.site_folder import SessionFolder, SiteFolder
 from fedmosaic.distributed.site_run import FAILED, UNPREPARED, SiteRefusal, SiteRun
-from fedmosaic.errors import FedMosaicError, SiteError
+from fedmosaic.errors import FedMosaicError, LinkError, SiteError
 from fedmosaic.federation.data_record import DataRecord
 from fedmosaic.federation.instructions import ClientResult, Instructions
 from fedmosaic.federation.resources import prepare_torch
@@ -97,11 +98,22 @@ class ClientSite:
         self.notice = notice
         self.finished = False
         self.refused = ""
+        self.process = secrets.token_hex(4)  # lets the server notice that this is another one
         self._run: SiteRun | None = None
 
     def __call__(self, payload: bytes) -> bytes:
-        """Return the answer to a request; an error is an answer, too."""
-        request = decode_request(payload)
+        """Return the answer to a request; an error is an answer, too.
+
+        Raises:
+            LinkError: the disk is full or gone, and so not even an error can be logged.
+        """
+        try:
+            return self._answered(decode_request(payload))
+        except OSError as error:  # the log cannot be written, so that nothing may leave
+            self.notice(f"the log {self.folder.audit} cannot be written: {error.strerror or error}")
+            raise LinkError(f"the site's disk: {error.strerror or 'no access'}") from error
+
+    def _answered(self, request: SiteRequest) -> bytes:
         answers: dict[str, Callable[[SiteRequest], bytes]] = {
             "hello": self._hello,
             "publish": self._publish,
@@ -130,15 +142,15 @@ class ClientSite:
             return self._failure(request, text, FAILED)
 
     def _failure(self, request: SiteRequest, error: str, reason: str) -> bytes:
-        name = {"name": self.basis.name} if request.kind != "hello" else {}
+        own = {"name": self.basis.name, "process": self.process}
+        header = own if request.kind != "hello" else {}
         return self.gate.release(
-            SiteResponse(request.kind, request.session, name, error=error, reason=reason)
+            SiteResponse(request.kind, request.session, header, error=error, reason=reason)
         )
 
     def _reply(self, request: SiteRequest, body: bytes = b"", **header: Any) -> SiteResponse:
-        return SiteResponse(
-            request.kind, request.session, {"name": self.basis.name, **header}, body
-        )
+        own = {"name": self.basis.name, "process": self.process}
+        return SiteResponse(request.kind, request.session, {**own, **header}, body)
 
     # --- joining ------------------------------------------------------------------------------
     def _hello(self, request: SiteRequest) -> bytes:
@@ -177,7 +189,11 @@ class ClientSite:
         found = prepared or self.basis.prepare(runtime, spec, shared)
         for note in runtime.tasks.notes():
             self.notice(note)
-        if not place.same_data(DataRecord.of(runtime).id):
+        if not place.same("model", str(self.basis.facts()["weights"])):
+            raise SiteRefusal(
+                f"client {spec.name!r} has another model than it joined this run with", FAILED
+            )
+        if not place.same("data", DataRecord.of(runtime).id):
             raise SiteError(
                 f"the data of client {spec.name!r} has changed since it joined this run; put the "
                 f"former data back, or remove {place.path} to join anew from the untrained adapter"

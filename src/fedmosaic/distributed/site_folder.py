@@ -6,7 +6,7 @@
       audit.jsonl                    what has left the site (:mod:`.outgoing`)
       sessions/<session>/
         shared.json, pivot.bin       what the server sent to prepare the run
-        data.json                    which data the run works on
+        data.json, model.json        which data and model the run works with
         rounds/round-0003/           state.safetensors, answer.bin, turn.json
       adapter/                       the adapter of the finished run
 
@@ -90,12 +90,12 @@ class SessionFolder:
                 "the run anew; the site then starts from the untrained adapter"
             ) from error
 
-    def same_data(self, record: str) -> bool:
-        """Return whether the run works on data of this hash; the first call decides."""
-        path = self.path / "data.json"
+    def same(self, what: str, record: str) -> bool:
+        """Return whether the run works with that data or model; the first call decides."""
+        path = self.path / f"{what}.json"
         if not path.is_file():
-            write_atomic(path, json.dumps({"data": record}) + "\n")
-        return bool(json.loads(path.read_text(encoding="utf-8"))["data"] == record)
+            write_atomic(path, json.dumps({what: record}) + "\n")
+        return bool(json.loads(path.read_text(encoding="utf-8"))[what] == record)
 
     # --- rounds -------------------------------------------------------------------------------
     def answer(self, round_number: int, key: str) -> bytes | None:

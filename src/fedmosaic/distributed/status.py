@@ -10,7 +10,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +136,26 @@ class StatusBoard:
             text = json.dumps(asdict(self.status), indent=2) + "\n"
             with self._lock:
                 write_atomic(self.folder / FILE, text)
+
+
+def continued(status: FederationStatus, folder: Path) -> str:
+    """Take over what a former process of the server noted of the sites of the same run.
+
+    Returns:
+        How that process ended, where it was killed; empty otherwise.
+    """
+    try:
+        former = read_status(folder)
+    except CheckpointError:
+        return ""
+    if former.session != status.session:
+        return ""
+    for name, site in former.sites.items():
+        status.sites[name] = replace(site, state="expected", since=time.time())
+    if former.state in ("finished", "stopped"):
+        return ""
+    place = f" in round {former.round}" if former.round else ""
+    return f"the server's process was killed while {former.state}{place}; this one goes on"
 
 
 def read_status(folder: Path) -> FederationStatus:

@@ -45,7 +45,8 @@ def serve_site(
     it; what the child has taken and not yet answered outlives both processes.
 
     Args:
-        answer: makes the answer to a request; it is called for one at a time, in this thread.
+        answer: makes the answer to a request; it is called for one at a time, in this thread. Where
+            it raises LinkError, the server gets its text in place of an answer.
         server: ``HOST:PORT``.
         keys: keys of this client; None for plain text without authentication.
         folder: folder for the node's files. One process at a time may use it.
@@ -101,12 +102,14 @@ class _Connection:
         self.patience = patience
         self.requests: queue.Queue[tuple[str, bytes]] = queue.Queue()
         self.seen: set[str] = set()  # requests that wait, are being answered, or are answered
-        self.answers: dict[str, bytes] = {}  # until the child says that they are sent
+        # Content, or an error instead, until the child says that they are sent.
+        self.answers: dict[str, tuple[bytes, str]] = {}
         self.failed: Exception | None = None
         self.lost_since: float | None = time.monotonic()
         self.child: subprocess.Popen[bytes] | None = None
         self.lock = threading.Lock()
         self.over = threading.Event()
+        self.stopping = False
 
     def run(self) -> None:
         """Answer requests in this thread, and watch the child in another one."""
@@ -116,9 +119,8 @@ class _Connection:
             while not self.over.is_set():
                 with contextlib.suppress(queue.Empty):
                     request, payload = self.requests.get(timeout=TICK)
-                    found = self.answer(payload)
-                    self.answers[request] = found
-                    self._send({"answer": request}, found)
+                    self.answers[request] = self._made(payload)
+                    self._send_answer(request)
                 if self.until.is_set() and self.requests.empty():
                     break
                 self._check_patience()
@@ -139,7 +141,8 @@ class _Connection:
                 reason = self._run_child()
             except OSError as error:  # no memory, or a full disk
                 reason = f"the connecting process does not start: {error.strerror}"
-            if self.over.is_set() or self.failed is not None:
+            has_left = self.stopping and not self.answers
+            if has_left or self.over.is_set() or self.failed is not None:
                 return
             self._lose()
             pause = SHORTEST_PAUSE if time.monotonic() - started > LONGEST_PAUSE else pause
@@ -190,7 +193,18 @@ class _Connection:
             self.seen.add(request)
             self.requests.put((request, payload))
         elif request in self.answers:
-            self._send({"answer": request}, self.answers[request])
+            self._send_answer(request)
+
+    def _made(self, payload: bytes) -> tuple[bytes, str]:
+        """Return the answer to a request, or the error with which the request comes back."""
+        try:
+            return self.answer(payload), ""
+        except LinkError as error:
+            return b"", str(error)
+
+    def _send_answer(self, request: str) -> None:
+        found, error = self.answers[request]
+        self._send({"answer": request, "error": error}, found)
 
     def _take_event(self, header: Header) -> None:
         server = self.settings["server"]
@@ -237,6 +251,7 @@ class _Connection:
 
     def _stop(self, watch: threading.Thread) -> None:
         """Let the child send what it has and leave, which may take a moment."""
+        self.stopping = True
         self._send({"stop": True})
         end = time.monotonic() + STOP_SECONDS
         while self.answers and self.failed is None and time.monotonic() < end:
