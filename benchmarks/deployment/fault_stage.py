@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from benchmarks.deployment.federation import DeployedFederation, environment
+from benchmarks.deployment.federation import DeployedFederation
 from benchmarks.deployment.processes import wait_until
+from benchmarks.deployment.program import environment
 
 LIMIT_SECONDS = 240.0
 

@@ -27,12 +27,12 @@ from benchmarks.common.paths import write_result
 from benchmarks.deployment.federation import (
     SCENARIO,
     DeployedFederation,
-    ProgramProcess,
     differences,
     run_in_process,
     trainings_of,
 )
 from benchmarks.deployment.processes import kill, processes_of
+from benchmarks.deployment.program import ProgramProcess
 
 # Words by which the processes are known that a main process has started.
 STARTED = {

@@ -11,12 +11,11 @@ from typing import Any
 from benchmarks.deployment.federation import (
     SCENARIO,
     DeployedFederation,
-    ProgramProcess,
     differences,
-    environment,
     run_in_process,
 )
 from benchmarks.deployment.processes import free_port, wait_until
+from benchmarks.deployment.program import ProgramProcess, environment
 
 LIMIT_SECONDS = 180.0
 # What the last line of each refused client must have.
