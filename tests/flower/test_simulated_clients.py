@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 import fedmosaic
+from fedmosaic.cli import main
 from fedmosaic.config import RunSettings
 from fedmosaic.config.load import parse
 from fedmosaic.distributed.link import Delivery
@@ -189,3 +190,10 @@ def test_a_program_that_uses_ray_is_not_disturbed(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "ray", used)
     with pytest.raises(ConfigError, match="which runs in this process already"):
         simulation.Simulation(1, 1, 0, Path("log"))
+
+
+def test_a_run_continues_with_the_engine_that_it_has(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "--resume", str(tmp_path), "--engine", "flower"]) == 2
+    assert "leave out engine" in capsys.readouterr().err
