@@ -22,6 +22,7 @@ STARTED = time.time()
 INTERVAL = 0.01  # seconds
 # Phase, end of the file's name, functions. The first that fits any frame of the stack counts.
 PHASES = (
+    ("checkpoints", "federation/background.py", ("wait",)),
     ("clients", "federation/round_loop.py", ("_exchange",)),
     ("messages", "federation/round_loop.py", ("_downloads",)),
     ("server", "algorithms/", ("aggregate",)),

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from fedmosaic.algorithms import rows, storage
-from fedmosaic.algorithms.state import Layout, ServerState, StateKey
+from fedmosaic.algorithms.layout import Layout
+from fedmosaic.algorithms.state import ServerState, StateKey
 from fedmosaic.algorithms.storage import Storage
 from fedmosaic.errors import CheckpointError, UpdateError
 

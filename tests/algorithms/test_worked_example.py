@@ -15,7 +15,8 @@ from torch import Tensor
 
 from fedmosaic import algorithms
 from fedmosaic.algorithms.common.average import averaged
-from fedmosaic.algorithms.state import Layout, ServerState
+from fedmosaic.algorithms.layout import Layout
+from fedmosaic.algorithms.state import ServerState
 from fedmosaic.federation.wire import read_tensors
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +45,14 @@ class Sites:
     def placement(self) -> None:
         return None
 
-    def save(self, folder: Path) -> None:
-        for site in self.sites.values():
-            site.save(folder)
+    def save(self, folder: Path) -> Callable[[], None]:
+        writers = [site.save(folder) for site in self.sites.values()]
+
+        def write() -> None:
+            for writer in writers:
+                writer()
+
+        return write
 
     def load(self, folder: Path) -> None:
         for site in self.sites.values():

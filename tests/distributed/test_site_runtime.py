@@ -32,7 +32,7 @@ def outcome(runtime: Runtime, transport: Transport, folder: Path) -> tuple[list[
     run = RunFolder.vacant(folder)
     run.create(runtime.settings)
     RoundLoop(runtime, transport, run, Callback()).run()
-    transport.save(folder / "states")
+    transport.save(folder / "states")()
     transport.save_adapters(folder / "adapters")
     lines = [{k: v for k, v in line.items() if k not in TIMES} for line in run.lines()]
     files = sorted([*folder.glob("states/*"), *folder.glob("adapters/*/*/*.safetensors")])

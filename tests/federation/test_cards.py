@@ -52,6 +52,7 @@ def test_worker_k_sees_one_card(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(workers, "start_process", start)
     monkeypatch.setattr(workers._Worker, "send", lambda *_: None)
+    monkeypatch.setattr(workers._Worker, "_read", lambda *_: None)
     monkeypatch.setattr(grouping, "work_of", lambda *_: 1.0)
     workers.Workers(Runtime(settings(device="cuda")), 4)
     assert seen == ["0", "1", "2", "0"]

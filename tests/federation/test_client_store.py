@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import threading
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ import fedmosaic
 from fedmosaic.config import RunSettings
 from fedmosaic.config.load import load_scenario
 from fedmosaic.errors import CheckpointError
-from fedmosaic.federation.client_store import ClientStore, trained_clients
+from fedmosaic.federation.client_store import ClientStore, note_trained, trained_clients
 from fedmosaic.federation.pools import TaskPool
 from fedmosaic.federation.runtime import Runtime
 from tiny_scenario import TINY
@@ -109,6 +110,50 @@ def test_a_client_that_leaves_memory_takes_its_tensors_along(store: ClientStore)
         gc.enable()
 
 
+def test_a_file_that_is_replaced_stays_until_the_checkpoint_links_to_it(
+    store: ClientStore, tmp_path: Path
+) -> None:
+    noted = {name: train(store, name) for name in "ab"}  # a left memory, b is there
+    write, snapshot = store.save(tmp_path / "saved"), weakref.ref(noted["b"].popitem()[1])
+    later = {name: train(store, name) for name in "bab"}  # both are written anew
+    write()
+    assert snapshot() is None  # what is written takes no memory
+    note_trained(tmp_path / "saved")
+    store.load(tmp_path / "saved")
+    for name, adapters in noted.items():
+        found, changed = store[name]._adapters, later[name]
+        assert all(torch.equal(found[key], value) for key, value in adapters.items())
+        assert not all(torch.equal(found[key], value) for key, value in changed.items())
+
+
+def test_a_client_whose_file_is_being_written_is_waited_for(
+    store: ClientStore, tmp_path: Path
+) -> None:
+    learned = train(store, "a")
+    store["a"].state["own"] = own = torch.zeros(3)
+    write = store.save(tmp_path / "saved")
+    own.add_(1)  # an algorithm may change its own tensors in place
+    store["b"]
+    store.trim()
+    assert list(store._present) == ["b"]
+    writing = threading.Timer(0.1, write)
+    writing.start()
+    found = store["a"]
+    assert all(torch.equal(found._adapters[key], value) for key, value in learned.items())
+    assert not found.state["own"].any()
+    writing.join()
+    found.changed = True
+    failing = store.save(tmp_path)
+    store["b"]
+    store.trim()
+    (tmp_path / "clients").rename(tmp_path / "moved")
+    (tmp_path / "clients").write_text("no folder")
+    with pytest.raises(OSError):
+        failing()
+    with pytest.raises(OSError):
+        store["a"]
+
+
 def test_a_store_that_nobody_clears_leaves_no_files(tiny: Path, tmp_path: Path) -> None:
     scenario = load_scenario(tiny, [*ON_DISK, "relevance.model=miniature/llama-8x96"])
     runtime = Runtime(RunSettings(name="store", scenario=scenario))
@@ -122,7 +167,7 @@ def test_a_store_that_nobody_clears_leaves_no_files(tiny: Path, tmp_path: Path) 
 
 def test_a_damaged_file_is_refused_by_name(store: ClientStore, tmp_path: Path) -> None:
     train(store, "a"), train(store, "b")
-    store.save(tmp_path / "saved")
+    store.save(tmp_path / "saved")()
     damaged = tmp_path / "saved" / "b.safetensors"
     content = damaged.read_bytes()
     damaged.unlink()
@@ -137,7 +182,7 @@ def test_a_damaged_file_is_refused_by_name(store: ClientStore, tmp_path: Path) -
 
 def test_a_file_that_breaks_between_turns_names_the_client(store: ClientStore) -> None:
     train(store, "a"), train(store, "b")
-    store._file("a").write_bytes(b"broken")
+    store._files["a"].write_bytes(b"broken")
     with pytest.raises(CheckpointError, match="the state of client 'a' cannot be read again"):
         store["a"]
 

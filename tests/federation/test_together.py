@@ -176,7 +176,7 @@ def test_a_run_goes_on_with_another_number(tmp_path: Any, joint_sizes: list[int]
         if number:
             clients.load(tmp_path / str(number - 1))
         found += play(clients, range(number, number + 1), absent)
-        clients.save(tmp_path / str(number))
+        clients.save(tmp_path / str(number))()
     assert joint_sizes == [2, 3]
     require_same(found, expected)
     for name, client in clients.clients.items():

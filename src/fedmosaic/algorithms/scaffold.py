@@ -12,8 +12,9 @@ from fedmosaic.adapters import adapter_parameters
 from fedmosaic.algorithms.base import Client, FitReport, Member, Server
 from fedmosaic.algorithms.common.average import average, averaged, taking_part
 from fedmosaic.algorithms.fedavg import FedAvg
+from fedmosaic.algorithms.layout import Layout
 from fedmosaic.algorithms.message import Message
-from fedmosaic.algorithms.state import Layout, StateKey
+from fedmosaic.algorithms.state import StateKey
 
 WEIGHTS, CONTROL, COMMON = "layer.", "control.", "common."
 MEAN_CONTROL = "mean control"

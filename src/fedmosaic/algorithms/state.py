@@ -6,18 +6,15 @@ Aggregation is then one product (W @ L) and similarity another; nothing loops ov
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
+from fedmosaic.algorithms.layout import Layout
 from fedmosaic.algorithms.rows import DiskRows, MemoryRows, Rows
 from fedmosaic.algorithms.storage import FLOAT, Storage
-from fedmosaic.errors import UpdateError
 
 
 class StateKey(NamedTuple):
@@ -34,57 +31,6 @@ class StateKey(NamedTuple):
     rank: int | None = None
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Turn named tensors into one row of numbers, and back.
-
-    Attributes:
-        entries: name and shape of each tensor, in order of names.
-    """
-
-    entries: tuple[tuple[str, tuple[int, ...]], ...]
-
-    @classmethod
-    def of(cls, tensors: Mapping[str, Tensor]) -> Layout:
-        """Return the layout of these tensors."""
-        return cls(tuple((name, tuple(tensors[name].shape)) for name in sorted(tensors)))
-
-    def flatten(self, tensors: Mapping[str, Tensor], whose: str) -> Tensor:
-        """Return the tensors as one float32 row in main memory.
-
-        Args:
-            tensors: by name.
-            whose: says in an error whose tensors they are.
-
-        Raises:
-            UpdateError: their names or shapes are not those of the layout.
-        """
-        return torch.cat(self.parts(tensors, whose))
-
-    def parts(self, tensors: Mapping[str, Tensor], whose: str) -> list[Tensor]:
-        """Return the row of :meth:`flatten` in parts, which may be views of the tensors."""
-        found = Layout.of(tensors)
-        if found != self:
-            pairs = zip(self.entries, found.entries, strict=False)
-            differing = next((f"{a} / {b}" for a, b in pairs if a != b), "other names")
-            raise UpdateError(f"{whose}: its tensors do not fit those of the others: {differing}")
-        values = [tensors[name].detach().reshape(-1).float().cpu() for name, _ in self.entries]
-        return values or [torch.empty(0)]
-
-    @property
-    def values(self) -> int:
-        """Return the length of a row."""
-        return sum(math.prod(shape) for _, shape in self.entries)
-
-    def split(self, row: Tensor) -> dict[str, Tensor]:
-        """Return the named tensors of a row; the inverse of :meth:`flatten`."""
-        parts = row.split([math.prod(shape) for _, shape in self.entries])
-        return {
-            name: part.reshape(shape)
-            for (name, shape), part in zip(self.entries, parts, strict=True)
-        }
-
-
 class ServerState:
     """Keep what the server remembers between rounds: a row of values for each key and client.
 
@@ -95,6 +41,9 @@ class ServerState:
         roster: names of all clients; matrices have their rows in this order.
         storage: limit and files; None: everything is held in memory.
         sizes: number of clients by architecture, to make room for; others: the whole roster.
+
+    Attributes:
+        before_change: called before rows change in place, for a checkpoint that still reads them.
     """
 
     def __init__(
@@ -109,6 +58,7 @@ class ServerState:
         self._rows: dict[StateKey, Rows] = {}
         self._layouts: dict[StateKey, Layout] = {}
         self._reserved: dict[StateKey, int | None] = {}
+        self.before_change: Callable[[], None] = lambda: None
 
     def put(self, key: StateKey, tensors: Mapping[str, Tensor], client: str | None = None) -> None:
         """Store the tensors of a client under a key in place of earlier ones.
@@ -121,6 +71,7 @@ class ServerState:
         Raises:
             UpdateError: names or shapes differ from those already there under the key.
         """
+        self.before_change()
         layout = self._layouts.setdefault(key, Layout.of(tensors))
         whose = f"{key.kind} of client {client!r}" if client else key.kind
         parts = layout.parts(tensors, whose)

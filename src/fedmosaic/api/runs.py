@@ -209,7 +209,7 @@ def default_folder(settings: RunSettings) -> Path:
 def _server(settings: RunSettings) -> AbstractContextManager[ForkServer | None]:
     """Return the process that imports everything for the workers, while this one does the same."""
     needed = settings.engine == "local" and expects_workers(settings)
-    return fork_server("fedmosaic.federation.workers", needed)
+    return fork_server("fedmosaic.federation.worker_process", needed)
 
 
 def _engine(settings: RunSettings) -> Connect | None:

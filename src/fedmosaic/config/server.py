@@ -29,6 +29,12 @@ class ServerSettings(Settings):
     largest weights only.
     """
 
+    background_checkpoints: bool = True
+    """Write the checkpoint of a round while the next round computes. It changes no number.
+
+    Until it is written, memory has the state of two rounds. False: the next round waits.
+    """
+
     @field_validator("memory")
     @classmethod
     def _is_size(cls, value: str) -> str:

@@ -195,9 +195,14 @@ class RemoteClients:
                 yield name, self._failure(name, "it is not connected, since an earlier round")
 
     # --- checkpoints and the end --------------------------------------------------------------
-    def save(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(folder / SITES, json.dumps(self.trained) + "\n")
+    def save(self, folder: Path) -> Callable[[], None]:
+        text = json.dumps(self.trained) + "\n"  # now: the next round changes it
+
+        def write() -> None:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_atomic(folder / SITES, text)
+
+        return write
 
     def load(self, folder: Path) -> None:
         """Take from a checkpoint in which round each client trained last.

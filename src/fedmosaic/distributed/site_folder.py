@@ -28,8 +28,8 @@ from typing import Any
 from fedmosaic.errors import SiteError
 from fedmosaic.files import atomic_folder, write_atomic
 
-ROUNDS = 3
-"""Rounds whose states stay. The server has two checkpoints, so it asks for no earlier one."""
+ROUNDS = 4
+"""Rounds whose states stay. The server has two checkpoints and may be writing a third."""
 
 _SESSION = re.compile(r"[0-9a-f]{32}")
 

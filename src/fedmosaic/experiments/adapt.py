@@ -12,6 +12,7 @@ from fedmosaic.config import ClientSpec, RunSettings, TaskSpec
 from fedmosaic.data import ClientStream
 from fedmosaic.errors import CheckpointError, ConfigError, TrainingError
 from fedmosaic.experiments.adaptation import ADAPTED, FILE, FRESH, RECEIVED, Adaptation, begun
+from fedmosaic.federation.checkpoints import restore_server
 from fedmosaic.federation.client import LocalClient
 from fedmosaic.federation.client_store import trained_clients
 from fedmosaic.federation.context import ServerContext
@@ -19,7 +20,6 @@ from fedmosaic.federation.introduce import begin
 from fedmosaic.federation.item_check import check_items
 from fedmosaic.federation.measure import measure
 from fedmosaic.federation.resources import prepare_torch
-from fedmosaic.federation.round_loop import restore_server
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.federation.runtime import Runtime
 from fedmosaic.federation.signature_choice import check_signature_items

@@ -25,21 +25,30 @@ def answers(
 
     Args:
         clients: returns the clients of this process; its errors are answers, too.
-        header: what to do: ``introduce``, ``work``, ``save``, ``load`` or ``save_adapters``.
+        header: what to do: ``introduce``, ``work``, ``load`` or ``save_adapters``.
         body: the downloads of the clients that work, one after another.
     """
     try:
         yield from _answers(clients(), header, body)
-    except FedMosaicError as error:
-        yield {"error": type(error).__name__, "message": str(error)}, b""
-    except Exception:
-        yield {"error": "RuntimeError", "message": traceback.format_exc()}, b""
+    except Exception as error:
+        yield described(error), b""
+
+
+def described(error: Exception) -> Header:
+    """Return an error as an answer: of this package or of a file in one line, others in full."""
+    if isinstance(error, FedMosaicError):
+        return {"error": type(error).__name__, "message": str(error)}
+    if isinstance(error, OSError) and error.strerror:
+        place = f": {error.filename}" if error.filename else ""
+        return {"error": "OSError", "message": f"{error.strerror}{place}"}
+    return {"error": "RuntimeError", "message": traceback.format_exc()}
 
 
 def require_no_error(header: Header) -> None:
     """Raise the error that an answer reports, if it reports one."""
     if "error" in header:
-        kind = getattr(errors, header["error"], RuntimeError)
+        file = OSError if header["error"] == "OSError" else RuntimeError
+        kind = getattr(errors, header["error"], file)
         raise kind(header["message"])
 
 

@@ -31,7 +31,7 @@ class Callback:
     def round_finished(
         self, round_number: int, entry: Mapping[str, Any], records: Sequence[Record]
     ) -> None:
-        """Handle the end of a round, aggregated and on disk.
+        """Handle the end of a round: its metrics are on disk, its checkpoint is being written.
 
         Args:
             round_number: the round, from 0.

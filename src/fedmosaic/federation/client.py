@@ -216,20 +216,29 @@ class LocalClient:
     # --- on disk ------------------------------------------------------------------------------
     def save(self, path: Path) -> None:
         """Write the client's whole state to one file."""
+        self.snapshot()(path)
+
+    def snapshot(self) -> Callable[[Path], None]:
+        """Return a function that writes the client's present state to a file.
+
+        It may run on another thread, while the client goes on. Adapters and moments are replaced
+        and never changed in place. Only an algorithm could change its own tensors, so these are
+        copied.
+        """
         stream = self.stream.state_dict()
         arrays = {key: value for key, value in stream.items() if isinstance(value, np.ndarray)}
         plain = {key: value for key, value in stream.items() if key not in arrays}
         parts = {
             "adapter": self._adapters or self.adapted.fresh,
             "moment": self._moments,
-            "kept": self.state,
+            "kept": {key: value.clone() for key, value in self.state.items()},
             "stream": {key: torch.from_numpy(value) for key, value in arrays.items()},
         }
         tensors = {
             f"{part}/{key}": value for part, found in parts.items() for key, value in found.items()
         }
         scalars = {"stream": plain, "round": self.context.round, "client": self.name}
-        write_tensors(path, tensors, scalars)
+        return lambda path: write_tensors(path, tensors, scalars)
 
     def load(self, path: Path) -> None:
         """Continue from a file that :meth:`save` wrote.

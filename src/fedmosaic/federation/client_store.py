@@ -6,7 +6,8 @@ import json
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from pathlib import Path
 
 from fedmosaic.errors import CheckpointError
@@ -27,8 +28,8 @@ class ClientStore(Mapping[str, LocalClient]):
     more than ``limit`` clients there; then those that were used least recently are written to files
     and dropped. A client that has not trained has no file: it begins again as it began before.
 
-    A file is never changed in place. So a checkpoint can link to it, and writes only the clients
-    that have changed since they were last written.
+    A file is never changed: a client that is written anew has a new file. So a checkpoint can link
+    to it, and writes only the clients that have changed since they were last written.
 
     Args:
         runtime: what the clients share.
@@ -54,8 +55,11 @@ class ClientStore(Mapping[str, LocalClient]):
             if names is None or spec.name in names
         }
         self._present: dict[str, LocalClient] = {}  # the least recently used first
-        self._written: set[str] = set()
-        self._files: Path | None = None
+        self._files: dict[str, Path] = {}  # of the clients that were written
+        self._outdated: list[Path] = []  # a checkpoint may still be about to link to these
+        self._unwritten: dict[str, Future[None]] = {}  # clients whose files are still to come
+        self._own: Path | None = None
+        self._count = 0
         self._introduced = False
 
     def introduce(self) -> dict[str, Introduction]:
@@ -66,7 +70,7 @@ class ClientStore(Mapping[str, LocalClient]):
         return {name: introduction(self.runtime, spec) for name, spec in self.specs.items()}
 
     def _begin(self, name: str, client: LocalClient) -> None:
-        if self._introduced and name not in self._written and not client.changed:
+        if self._introduced and name not in self._files and not client.changed:
             begin(client)
 
     def __getitem__(self, name: str) -> LocalClient:
@@ -90,15 +94,17 @@ class ClientStore(Mapping[str, LocalClient]):
     def trained(self) -> list[str]:
         """Return the clients that have trained, in roster order."""
         changed = {name for name, client in self._present.items() if client.changed}
-        return [name for name in self.specs if name in self._written or name in changed]
+        return [name for name in self.specs if name in self._files or name in changed]
 
     def _make(self, name: str) -> LocalClient:
         client = LocalClient(self.runtime, self.specs[name])
-        if name not in self._written:
+        if name not in self._files:
             self._begin(name, client)
             return client
+        if name in self._unwritten:
+            self._unwritten[name].result()
         try:
-            client.load(self._file(name))
+            client.load(self._files[name])
         except CheckpointError as error:
             raise CheckpointError(
                 f"the state of client {name!r} cannot be read again ({error}); continue from the "
@@ -114,37 +120,60 @@ class ClientStore(Mapping[str, LocalClient]):
             self._present.pop(name).release()
 
     # --- files --------------------------------------------------------------------------------
-    def _file(self, name: str) -> Path:
-        if self._files is None:
+    def _new_file(self, name: str) -> Path:
+        """Return the path of a new file for a client, in place of the one that it had."""
+        if self._own is None:
             if self.folder is not None:
                 self.folder.mkdir(parents=True, exist_ok=True)
-            self._files = Path(tempfile.mkdtemp(dir=self.folder, prefix="clients-"))
+            self._own = Path(tempfile.mkdtemp(dir=self.folder, prefix="clients-"))
             # A store that nobody clears, as of a rehearsal, leaves no files behind either.
-            self._remove = weakref.finalize(self, shutil.rmtree, self._files, ignore_errors=True)
-        return self._files / f"{name}.safetensors"
+            self._remove = weakref.finalize(self, shutil.rmtree, self._own, ignore_errors=True)
+        if name in self._files:
+            self._outdated.append(self._files[name])
+        self._unwritten.pop(name, None)
+        self._count += 1
+        self._files[name] = self._own / f"{self._count}-{name}.safetensors"
+        return self._files[name]
 
     def _write(self, name: str) -> None:
-        """Write a client's file, unless it holds the client's state already."""
+        """Write a client's file, unless there is one with the client's state."""
         client = self._present[name]
         if client.changed:
-            path = self._file(name)
-            path.unlink(missing_ok=True)  # checkpoints may link to it
-            client.save(path)
+            client.save(self._new_file(name))
             client.changed = False
-            self._written.add(name)
 
-    def save(self, folder: Path) -> None:
-        """Put the files of all clients that have trained into a folder of a checkpoint."""
-        for name in self._present:
-            self._write(name)
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in self._written:
-            target = folder / f"{name}.safetensors"
-            target.unlink(missing_ok=True)
-            link(self._file(name), target)
-        if self.limit is not None and len(self.specs) > self.limit:
-            # Clients that came and went leave gaps, which would grow over hundreds of rounds.
-            give_back_freed_memory()
+    def save(self, folder: Path) -> Callable[[], None]:
+        """Note the state of all clients that have trained, for a folder of a checkpoint.
+
+        Returns:
+            a function that writes their files and links to them in the folder. It may run on
+            another thread, while the clients go on; until it has ended, :meth:`save` must not be
+            called.
+        """
+        for path in self._outdated:
+            path.unlink(missing_ok=True)  # checkpoints may link to it
+        self._outdated = []
+        changed = {name: client for name, client in self._present.items() if client.changed}
+        writers = {self._new_file(name): client.snapshot() for name, client in changed.items()}
+        for client in changed.values():
+            client.changed = False
+        written: Future[None] = Future()
+        self._unwritten = dict.fromkeys(changed, written)
+        files = dict(self._files)
+        comes_and_goes = self.limit is not None and len(self.specs) > self.limit
+
+        def write() -> None:
+            try:
+                _write_and_link(files, writers, folder)
+            except BaseException as error:
+                written.set_exception(error)
+                raise
+            written.set_result(None)
+            if comes_and_goes:
+                # Clients that came and went leave gaps, which would grow over hundreds of rounds.
+                give_back_freed_memory()
+
+        return write
 
     def load(self, folder: Path) -> None:
         """Continue from a checkpoint; every file is read now, so that damage shows at once.
@@ -158,17 +187,29 @@ class ClientStore(Mapping[str, LocalClient]):
             if trained is None or name in trained:
                 client = LocalClient(self.runtime, spec)
                 client.load(source := folder / f"{name}.safetensors")
-                link(source, self._file(name))
-                self._written.add(name)
+                link(source, self._new_file(name))
                 self._present[name] = client
                 self.trim()
 
     def clear(self) -> None:
         """Return all clients to their beginning, and remove the files."""
-        self._present, self._written = {}, set()
-        if self._files is not None:
+        self._present, self._files, self._outdated, self._unwritten = {}, {}, [], {}
+        if self._own is not None:
             self._remove()
-            self._files = None
+            self._own = None
+
+
+def _write_and_link(
+    files: Mapping[str, Path], writers: dict[Path, Callable[[Path], None]], folder: Path
+) -> None:
+    """Write the files of some clients, each with its writer, and link to all in a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, path in files.items():
+        if path in writers:
+            writers.pop(path)(path)  # the state's memory is free as soon as it is written
+        target = folder / f"{name}.safetensors"
+        target.unlink(missing_ok=True)
+        link(path, target)
 
 
 def note_trained(folder: Path) -> None:

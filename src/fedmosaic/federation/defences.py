@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fedmosaic.algorithms import Algorithm, Message
 from fedmosaic.algorithms.base import Member
-from fedmosaic.algorithms.state import Layout
+from fedmosaic.algorithms.layout import Layout
 from fedmosaic.config import DefenceSettings
 
 FEWEST = 3  # of two updates nobody can say which one stands out

@@ -15,7 +15,7 @@ from typing import Any
 from fedmosaic.algorithms import Message
 from fedmosaic.errors import CheckpointError, FedMosaicError
 from fedmosaic.federation.callbacks import Callback
-from fedmosaic.federation.client_store import note_trained
+from fedmosaic.federation.checkpoints import Checkpoints, restore_server
 from fedmosaic.federation.context import ServerContext
 from fedmosaic.federation.defences import without_effect
 from fedmosaic.federation.exchange import Downloads, Results, Updates
@@ -23,11 +23,9 @@ from fedmosaic.federation.instructions import Instructions
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.federation.runtime import Runtime
 from fedmosaic.federation.transport import Transport
-from fedmosaic.federation.wire import check_shared, pack, read_tensors, write_tensors
+from fedmosaic.federation.wire import check_shared, pack
 from fedmosaic.seeding import rng
 from fedmosaic.training.flops import FlopCounter
-
-ROWS = "server"
 
 
 @dataclass(frozen=True)
@@ -37,8 +35,8 @@ class Progress:
     Attributes:
         rounds: number of finished rounds.
         lines: lines of the metrics file that belong to them.
-        checkpoint_seconds: time that the last checkpoint took. It is written after the metrics of
-            its round, so its time stands in the next round's line.
+        checkpoint_seconds: time that the run waited for the last checkpoint to begin. It begins
+            after the metrics of its round, so its time stands in the next round's line.
     """
 
     rounds: int = 0
@@ -62,6 +60,7 @@ class RoundLoop:
         schemas: what an update of each client must contain, by client.
         progress: how far the run is.
         data: hash of the data that the run works on, which checkpoints name; empty if unknown.
+        checkpoints: writes the checkpoints.
 
     Raises:
         UpdateError: two clients cannot share a tensor because its shapes differ.
@@ -78,6 +77,9 @@ class RoundLoop:
         self.callback = callback
         introductions = transport.introduce()
         self.server = ServerContext(runtime, introductions, folder.server_rows)
+        in_background = self.settings.scenario.server.background_checkpoints
+        self.checkpoints = Checkpoints(folder, in_background)
+        self.server.state.before_change = self.checkpoints.wait
         self.members = {member.name: member for member in self.server.members}
         self.schemas = {name: found.schema for name, found in introductions.items()}
         check_shared(self.schemas)
@@ -92,6 +94,7 @@ class RoundLoop:
 
         Raises:
             FedMosaicError: a round has no usable update.
+            CheckpointError: a checkpoint cannot be written.
         """
         self.callback.run_started(self.settings, self.progress.rounds)
         defences = self.settings.scenario.defences
@@ -105,11 +108,13 @@ class RoundLoop:
         try:
             while self.progress.rounds < self.settings.scenario.rounds and not pause():
                 self._round(self.progress.rounds)
+            self.checkpoints.wait()
         finally:
+            self.checkpoints.close()
             self.server.state.storage.close()
 
     def _round(self, number: int) -> None:
-        started = time.perf_counter()
+        started, waited = time.perf_counter(), self.checkpoints.waited
         counter = FlopCounter(free=self.runtime.towers())
         is_counted = number == self._counted_round
         counting: AbstractContextManager[Any] = counter if is_counted else nullcontext()
@@ -140,13 +145,14 @@ class RoundLoop:
         results.updates.clear()
         server_seconds += time.perf_counter() - clock
 
-        # 5. Write the metrics, then the checkpoint: it never counts lines that are not on disk.
+        # 5. Write the metrics, then begin the checkpoint, which is written while the next round
+        # computes. It never counts lines that are not on disk.
         # Lines after the last checkpoint are cut off on resume and measured again.
         entry = self._entry(number, training, results)
         if is_counted:
             entry["flops"] = {"server": counter.total}
         entry["bytes"] = results.traffic()
-        entry["seconds"] = self._seconds(server_seconds, started)
+        entry["seconds"] = self._seconds(server_seconds, started, self.checkpoints.waited - waited)
         scores = [{"kind": "score", **asdict(record)} for record in results.records]
         lines = [*results.lines, *scores, entry]
         self.folder.append(lines)
@@ -223,10 +229,17 @@ class RoundLoop:
         results.finish(self.members)
         return results
 
-    def _seconds(self, server: float, started: float) -> dict[str, float]:
-        checkpoint = self.progress.checkpoint_seconds
-        total = time.perf_counter() - started + checkpoint
-        return {"server": server, "checkpoint": checkpoint, "total": total}
+    def _seconds(self, server: float, started: float, waited: float) -> dict[str, float]:
+        """Return the seconds of a round.
+
+        Args:
+            server: those of the server, with those that it waited for a checkpoint.
+            started: when the round began.
+            waited: those that the server waited.
+        """
+        before = self.progress.checkpoint_seconds
+        total = time.perf_counter() - started + before
+        return {"server": server - waited, "checkpoint": before + waited, "total": total}
 
     def _entry(self, number: int, training: Sequence[str], results: Results) -> dict[str, Any]:
         return {
@@ -240,14 +253,10 @@ class RoundLoop:
 
     # --- checkpoints --------------------------------------------------------------------------
     def _checkpoint(self, rounds: int, lines: int) -> Progress:
-        """Write a checkpoint; return how far the run is then."""
+        """Begin to write a checkpoint; return how far the run is then."""
         clock = time.perf_counter()
-        with self.folder.checkpoint(rounds) as work:
-            self.transport.save(work / "clients")
-            note_trained(work / "clients")
-            tensors, layout = self.server.state.state_dict(work / ROWS)
-            scalars = {"round": rounds, "lines": lines, "layout": layout, "data": self.data}
-            write_tensors(work / "server.safetensors", tensors, scalars)
+        scalars = {"round": rounds, "lines": lines, "data": self.data}
+        self.checkpoints.begin(rounds, scalars, self.server.state, self.transport)
         return Progress(rounds, lines, time.perf_counter() - clock)
 
     def restore(self, checkpoint: Path) -> None:
@@ -265,11 +274,3 @@ class RoundLoop:
         self.progress = Progress(rounds, lines)
         self.folder.truncate(lines)
         self.transport.load(checkpoint / "clients")
-
-
-def restore_server(server: ServerContext, checkpoint: Path) -> tuple[int, int, str]:
-    """Load the server's state from a checkpoint; return its rounds, metrics lines and data."""
-    tensors, scalars = read_tensors(checkpoint / "server.safetensors")
-    server.state.load_state_dict(tensors, scalars["layout"], checkpoint / ROWS)
-    server.round = int(scalars["round"])
-    return server.round, int(scalars["lines"]), str(scalars.get("data", ""))

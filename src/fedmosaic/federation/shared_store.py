@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from fedmosaic.federation.client_store import ClientStore
@@ -27,21 +28,32 @@ class SharedStore(ClientStore):
         super().__init__(runtime, names, folder, limit=0)
         self.states = folder
         self._introduced = True
-        self._written = {name for name in self.specs if self._file(name).exists()}
+        for name in self.specs:
+            if self._path(name).exists():
+                self._files[name] = self._path(name)
 
-    def _file(self, name: str) -> Path:
+    def _path(self, name: str) -> Path:
         return self.states / f"{name}.safetensors"
+
+    def _new_file(self, name: str) -> Path:
+        self._files[name] = self._path(name)
+        return self._files[name]
 
     def _write(self, name: str) -> None:
         client = self._present[name]
         if client.changed:
-            new = self._file(name).with_suffix(".new")
+            new = self._path(name).with_suffix(".new")
             client.save(new)
-            os.replace(new, self._file(name))  # checkpoints may link to the old one
+            os.replace(new, self._new_file(name))  # checkpoints may link to the old one
             client.changed = False
-            self._written.add(name)
+
+    def save(self, folder: Path) -> Callable[[], None]:
+        for name in self._present:
+            self._write(name)
+        super().save(folder)()  # now: other processes replace the files
+        return lambda: None
 
     def clear(self) -> None:
-        self._present, self._written = {}, set()
+        self._present, self._files = {}, {}
         for name in self.specs:
-            self._file(name).unlink(missing_ok=True)
+            self._path(name).unlink(missing_ok=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,8 +28,14 @@ class Transport(Protocol):
     def placement(self) -> dict[str, Any] | None:
         """Return what carries adapters in each model; None where the models are elsewhere."""
 
-    def save(self, folder: Path) -> None:
-        """Write the state of every client that has trained into a folder."""
+    def save(self, folder: Path) -> Callable[[], None]:
+        """Note the state of every client that has trained.
+
+        Returns:
+            a function that writes it into a folder and ends when it is there. It is called once,
+            perhaps on another thread, while the clients go on; until it has ended, nothing else is
+            saved.
+        """
 
     def load(self, folder: Path) -> None:
         """Restore every client's state from a folder."""
@@ -82,8 +88,8 @@ class InProcess:
     def placement(self) -> dict[str, Any] | None:
         return describe(self.runtime)
 
-    def save(self, folder: Path) -> None:
-        self.clients.save(folder)
+    def save(self, folder: Path) -> Callable[[], None]:
+        return self.clients.save(folder)
 
     def load(self, folder: Path) -> None:
         self.clients.load(folder)

@@ -1,41 +1,36 @@
 """Run clients in several processes of one machine, with the numbers of a single process.
 
-Each worker is this module in a process of its own (``python -m fedmosaic.federation.workers``). It
-owns some of the clients and answers requests on its standard input. A request and an answer are
-each a JSON header and one block of bytes. A worker whose parent is gone ends itself.
+Each worker is :mod:`fedmosaic.federation.worker_process` in a process of its own. It owns some of
+the clients and answers requests on its standard input. A request and an answer are each a JSON
+header and one block of bytes. A worker whose parent is gone ends itself.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
 import subprocess
-import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from fedmosaic.config import RunSettings
-from fedmosaic.config.base import RECORDED
 from fedmosaic.errors import FedMosaicError, listed
-from fedmosaic.federation.answers import answers, require_no_error
+from fedmosaic.federation.answers import require_no_error
 from fedmosaic.federation.grouping import divide, groups_of
 from fedmosaic.federation.instructions import ClientResult, Instructions, Introduction
 from fedmosaic.federation.introduce import read_introductions
 from fedmosaic.federation.placement import describe
 from fedmosaic.federation.processes import ForkServer, start_process
-from fedmosaic.federation.resources import VISIBLE, cards, prepare_torch
+from fedmosaic.federation.resources import VISIBLE, cards
 from fedmosaic.federation.runtime import Runtime
-from fedmosaic.federation.transport import InProcess
 from fedmosaic.frames import Header, read_frame, write_frame
 from fedmosaic.models.options import resolve_device
-from fedmosaic.plain_warnings import plain_warnings
 
 Ready = queue.Queue[tuple[str, ClientResult | BaseException]]
+Answer = tuple[Header, bytes]
+WORKER = "fedmosaic.federation.worker_process"
 STOP_SECONDS = 10
 
 
@@ -107,8 +102,14 @@ class Workers:
     def placement(self) -> dict[str, Any] | None:
         return describe(self.runtime)
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path) -> Callable[[], None]:
         self._ask_all({"do": "save", "folder": str(folder)})
+
+        def written() -> None:
+            for worker in self.workers:
+                worker.saved()
+
+        return written
 
     def load(self, folder: Path) -> None:
         self._ask_all({"do": "load", "folder": str(folder)})
@@ -145,12 +146,26 @@ class _Worker:
         self.clients = list(clients)
         # CUDA cannot be used in a fork of a process that has looked for cards.
         self.process = start_process(
-            "fedmosaic.federation.workers",
+            WORKER,
             server if card is None else None,
             environment=None if card is None else {VISIBLE: card},
         )
+        # That a checkpoint is written is reported between answers, at any time.
+        self._answers: queue.Queue[Answer | None] = queue.Queue()
+        self._saved: queue.Queue[Answer | None] = queue.Queue()
+        self._ending = threading.Lock()
+        threading.Thread(target=self._read, daemon=True).start()
         states = None if folder is None else str(folder)
         self.send({"settings": settings, "clients": self.clients, "folder": states})
+
+    def _read(self) -> None:
+        """Sort what the process sends, until it ends."""
+        assert self.process.stdout is not None
+        with self.process.stdout as stream:
+            while (found := read_frame(stream)) is not None:
+                (self._saved if "saved" in found[0] else self._answers).put(found)
+        for found_by in (self._answers, self._saved):
+            found_by.put(None)
 
     def work(
         self, instructions: Mapping[str, Instructions], downloads: Mapping[str, bytes], ready: Ready
@@ -181,9 +196,16 @@ class _Worker:
 
     def receive(self) -> tuple[Header, bytes]:
         """Wait for an answer; raise the worker's error if that is its answer."""
-        assert self.process.stdout is not None
-        found = read_frame(self.process.stdout)
+        return self._next(self._answers)
+
+    def saved(self) -> None:
+        """Wait until the checkpoint of the last request is written; raise the worker's error."""
+        self._next(self._saved)
+
+    def _next(self, sent: queue.Queue[Answer | None]) -> Answer:
+        found = sent.get()
         if found is None:
+            sent.put(None)  # there will be no other
             raise self._died()
         header, body = found
         require_no_error(header)
@@ -199,45 +221,14 @@ class _Worker:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        if self.process.stdout is not None:
-            self.process.stdout.close()
 
     def _died(self) -> FedMosaicError:
         status: int | str = "unknown"
-        with contextlib.suppress(subprocess.TimeoutExpired):  # its pipes close before it has ended
+        # Its pipes close before it has ended. A turn and a checkpoint may both wait for it.
+        with self._ending, contextlib.suppress(subprocess.TimeoutExpired):
             status = self.process.wait(timeout=STOP_SECONDS)
         return FedMosaicError(
             f"the worker process of clients {listed(self.clients)} ended unexpectedly "
             f"(exit {status}), perhaps for lack of memory; continue with "
             "`fedmosaic run --resume`, or with fewer --workers"
         )
-
-
-def _serve(requests: IO[bytes], results: IO[bytes]) -> None:
-    first = read_frame(requests)
-    if first is None:
-        return
-    settings = RunSettings.model_validate_json(first[0]["settings"], context=RECORDED)
-
-    @cache
-    def clients() -> InProcess:
-        prepare_torch(settings)
-        folder = Path(first[0]["folder"]) if first[0]["folder"] else None
-        return InProcess(Runtime(settings), set(first[0]["clients"]), folder)
-
-    while (request := read_frame(requests)) is not None:
-        for answer in answers(clients, *request):
-            write_frame(results, *answer)
-
-
-def main() -> None:
-    """Serve the parent until its end of the pipe closes."""
-    results = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print goes to the terminal, not between the results
-    # On Ctrl-C the parent prints the message; on a broken pipe it is gone.
-    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError), plain_warnings():
-        _serve(sys.stdin.buffer, results)
-
-
-if __name__ == "__main__":
-    main()

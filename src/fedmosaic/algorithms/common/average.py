@@ -9,8 +9,9 @@ from torch import Tensor
 
 from fedmosaic.algorithms.base import Member, Server
 from fedmosaic.algorithms.common.trimmed import trimmed_mean
+from fedmosaic.algorithms.layout import Layout
 from fedmosaic.algorithms.message import Message
-from fedmosaic.algorithms.state import Layout, StateKey
+from fedmosaic.algorithms.state import StateKey
 
 MEAN = "mean"
 

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import warnings
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict
@@ -119,8 +119,8 @@ class SimulatedClients:
     def placement(self) -> dict[str, Any] | None:
         return describe(self.runtime)
 
-    def save(self, folder: Path) -> None:
-        self._store().save(folder)
+    def save(self, folder: Path) -> Callable[[], None]:
+        return self._store().save(folder)
 
     def load(self, folder: Path) -> None:
         for _ in self._ask_each(self.roster, {"do": "load", "folder": str(folder.absolute())}):
