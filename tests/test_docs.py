@@ -29,7 +29,7 @@ DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
 RESULTS = ROOT / "benchmarks" / "results"
 # Other tests run the examples of these pages.
-RUN_ELSEWHERE = {"CONTRIBUTING.md", "own-data.md"}
+RUN_ELSEWHERE = {"CONTRIBUTING.md", "own-data.md", "deployment.md"}
 
 
 @dataclass(frozen=True)
