@@ -6,13 +6,16 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 export OMP_WAIT_POLICY ?= PASSIVE
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: quickstart test test-families lint docs test-peft peers browser check clean
+.PHONY: quickstart test test-families test-deployment lint docs test-peft peers browser check clean
 
 quickstart: $(VENV)/.installed  ## watch four heterogeneous clients learn from one another
 	$(BIN)/fedmosaic run miniature/quickstart
 
 test: $(VENV)/.test  ## the default test suite
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not deployment"
+
+test-deployment: $(VENV)/.test  ## federations of real processes on this machine: servers, sites, Flower's simulation
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m deployment
 
 test-families: $(VENV)/.test  ## every tiny model family and DRAKE scenario, where the default suite takes a sample
 	FEDMOSAIC_ALL_FAMILIES=1 HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/families tests/federation/test_mixed_families.py tests/drake
@@ -36,7 +39,7 @@ browser:  ## Chromium, for the tests that look at the report; they are skipped w
 	timeout 600 sh -c "apt-get update && apt-get install -y --no-install-recommends $$packages" >/dev/null 2>&1 || \
 	echo "no Chromium, and no way to install it here: the tests that look at the report are skipped"
 
-check: lint docs browser test test-peft  ## everything CI runs
+check: lint docs browser test test-deployment test-peft  ## everything CI runs
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
