@@ -119,7 +119,11 @@ class Deployment:
 
     def close(self) -> None:
         """End everything; no process may stay."""
-        for site in self.sites.values():
-            site.close()
-        self.link.close()
+        try:
+            for site in self.sites.values():
+                site.close()
+        finally:
+            for site in self.sites.values():
+                site.process.kill()
+            self.link.close()
         wait_until(lambda: not processes_of(self.root), 5, "all processes end")

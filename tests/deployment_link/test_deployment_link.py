@@ -158,17 +158,18 @@ def test_signs_of_life_go_on_while_the_site_works(deployment: Deployment) -> Non
 def test_a_killed_node_process_loses_nothing(deployment: Deployment) -> None:
     site = deployment.sites["a"]
     request = deployment.link.send(deployment.nodes["a"], b"sleep 2.0", 30)
-    wait_until(lambda: any(site.folder.glob("*.request")), 5, "the request is taken")
+    wait_until(lambda: "answering b'sleep 2.0'" in site.lines(), 5, "it works on the answer")
     os.kill(process_of(site.folder, "flower.node"), signal.SIGKILL)
     assert deployment.wait_for(request, 20).payload == b"sleep 2.0"
     assert not list(site.folder.glob("*.request"))
+    assert deployment.ask("a", b"next").payload == b"next"
     assert site.lines().count("answering b'sleep 2.0'") == 1
 
 
 def test_a_killed_site_answers_when_it_is_back(deployment: Deployment) -> None:
     site = deployment.sites["b"]
     request = deployment.link.send(deployment.nodes["b"], b"sleep 2", 40)
-    wait_until(lambda: any(site.folder.glob("*.request")), 5, "the request is taken")
+    wait_until(lambda: "answering b'sleep 2'" in site.lines(), 5, "it works on the answer")
     site.process.kill()
     site.process.wait()
     wait_until(lambda: not processes_of(site.folder), 5, "its node process ends with it")

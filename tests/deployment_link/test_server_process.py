@@ -49,22 +49,25 @@ class ServerProcess:
 
 def test_a_server_that_is_killed_and_one_in_its_place(tmp_path: Path) -> None:
     create_keys(tmp_path / "keys", ["a"])
-    port = free_port()
+    port, day = free_port(), 86_400.0
     server = ServerProcess(tmp_path, port)
-    day = 86_400.0
     site = DeployedSite(tmp_path, "a", port, tmp_path / "keys", day)  # is there before the server
-    server.wait_for("answer hello")
-    assert "trying again in" in site.lines()
-    assert "this machine's clock is 86400 s ahead of the server's" in site.lines()
+    try:
+        server.wait_for("answer hello")
+        assert "trying again in" in site.lines()
+        assert "this machine's clock is 86400 s ahead of the server's" in site.lines()
 
-    server.process.kill()
-    server.process.wait()
-    following = ServerProcess(tmp_path, port)  # at once, while the port may still be taken
-    following.wait_for("answer hello")
+        server.process.kill()
+        server.process.wait()
+        server = ServerProcess(tmp_path, port)  # at once, while the port may still be taken
+        server.wait_for("answer hello")
 
-    following.process.send_signal(signal.SIGINT)
-    assert following.process.wait(timeout=20) != 0
-    wait_until(following.is_gone, 5, "all processes of the server end after Ctrl-C")
-    assert "closed" in following.log.read_text()
-    site.close()
-    assert "interrupted" in site.lines()
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(timeout=20) != 0
+        wait_until(server.is_gone, 5, "all processes of the server end after Ctrl-C")
+        assert "closed" in server.log.read_text()
+        site.close()
+        assert "interrupted" in site.lines()
+    finally:
+        server.process.kill()
+        site.process.kill()
