@@ -151,7 +151,7 @@ def show(folder: str | Path) -> Mapping[str, Any]:
         done = sum(line["kind"] == "round" for line in lines)
         raise CheckpointError(
             f"{folder} has finished {done} of {settings.scenario.rounds} rounds; continue it with: "
-            f"fedmosaic run --resume {folder}"
+            f"{settings.continue_command(Path(folder))}"
         )
     return summary
 
@@ -179,7 +179,8 @@ def export(
 
     Raises:
         ConfigError: unknown client, or ``out`` exists.
-        CheckpointError: the run has no adapters yet, or an earlier version made it.
+        CheckpointError: the run has no adapters yet, its clients are at sites of their own, or an
+            earlier version made it.
         ModelError: the adapter equals no LoRA (``gate=input``), plain PEFT cannot load it, or with
             ``vllm`` Q makes a bias (``adapter.q: false`` trains without).
     """
@@ -187,6 +188,9 @@ def export(
 
     opened, settings = RunFolder.open(Path(folder))
     opened.require_current()
+    settings.require_simulated(
+        Path(folder), "each has its own adapter in the folder `adapter` of its site"
+    )
     specs = {spec.name: spec for spec in settings.scenario.clients}
     if client not in specs:
         raise ConfigError(f"{folder} has no client {client!r}.{nearest(client, specs)}")

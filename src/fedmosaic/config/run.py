@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from fedmosaic.config.base import Settings
 from fedmosaic.config.scenario import Scenario
+from fedmosaic.errors import CheckpointError
 
 
 class Rehearsal(Settings):
@@ -123,6 +125,33 @@ class RunSettings(Settings):
     The settings are written first of all, and again when models and data are loaded and everything
     is chosen. False: the run was stopped before that; it chooses when it is continued.
     """
+
+    @property
+    def is_deployed(self) -> bool:
+        """Return whether the clients are at sites of their own, and not in this run's folder."""
+        return self.deployed is not None or not all(one.model for one in self.scenario.clients)
+
+    def require_simulated(self, folder: Path, way_out: str) -> None:
+        """Require that the clients of a run are in its folder.
+
+        Args:
+            folder: the run folder.
+            way_out: what to do otherwise, as the end of a sentence.
+
+        Raises:
+            CheckpointError: the clients are at sites of their own.
+        """
+        if self.is_deployed:
+            raise CheckpointError(
+                f"{folder} is the server's folder of a federation across machines, whose clients "
+                f"are at their sites; {way_out}"
+            )
+
+    def continue_command(self, folder: Path) -> str:
+        """Return the command that continues the run in a folder."""
+        if self.is_deployed:
+            return f"fedmosaic server --keys KEYS --out {folder}"
+        return f"fedmosaic run --resume {folder}"
 
     def with_steps(self, steps: int) -> RunSettings:
         """Return the settings with another number of local steps per round."""

@@ -11,11 +11,12 @@ from fedmosaic.alignment.identity import plain_name
 from fedmosaic.config import ClientSpec, DeploymentRecord, RunSettings, SignatureRecord, TaskSpec
 from fedmosaic.distributed.facts import SiteFacts
 from fedmosaic.distributed.published import is_aligned
-from fedmosaic.distributed.refusals import require_deployable
+from fedmosaic.distributed.refusals import require_deployable, require_for_server_half
 from fedmosaic.errors import ConfigError, ModelError, SiteError, nearest
 from fedmosaic.federation.beginning import versions
 from fedmosaic.federation.placement import settled_adapter
 from fedmosaic.federation.pools import ModelPool
+from fedmosaic.federation.runtime import Runtime
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.models.role_names import HasRoles, RoleName
 
@@ -69,6 +70,19 @@ def settle(
     found = {"scenario": scenario, "signature": signature, "deployed": record, "settled": True}
     settled = _with_shared_sites(settings.model_copy(update=found), algorithm, roles)
     require_deployable(settled)  # ranks and options, with every client's model known
+    return settled
+
+
+def settle_at_server(settings: RunSettings, facts: Sequence[SiteFacts], say: Say) -> RunSettings:
+    """Settle as :func:`settle`, with the models and public data that the server itself has.
+
+    Raises:
+        FedMosaicError: as :func:`settle`, or the server lacks what its half computes with.
+    """
+    models = ModelPool(settings.scenario.models, settings.started)
+    settled = settle(settings, facts, say, models)
+    here = Runtime(settled, models)
+    require_for_server_half(settled, lambda name: here.backbone(name).fingerprint, here.public)
     return settled
 
 

@@ -11,7 +11,7 @@ from fedmosaic.config import RunSettings
 from fedmosaic.data.example import fingerprint
 from fedmosaic.distributed.courier import QUIET, Courier, Errand, gather
 from fedmosaic.distributed.facts import read_facts
-from fedmosaic.distributed.joining import settle
+from fedmosaic.distributed.joining import settle_at_server
 from fedmosaic.distributed.link import Link
 from fedmosaic.distributed.membership import SOON, Membership, Verify
 from fedmosaic.distributed.messages import SiteRequest
@@ -158,7 +158,7 @@ class FederationServer:
     def _settle(self, names: Sequence[str]) -> None:
         """Make every choice that depends on the sites, and write it."""
         facts = [read_facts(self.members.facts[n], f"client {n}") for n in names]
-        self.settings = settle(self.settings, facts, self.board.event)
+        self.settings = settle_at_server(self.settings, facts, self.board.event)
         self.record.facts = dict(self.members.facts)
         self.record.write()
         self.folder.create(self.settings)

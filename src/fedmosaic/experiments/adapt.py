@@ -59,11 +59,11 @@ def adapt(
         [points + 1]}}, "fresh": …, "received": …}``, as in the file.
 
     Raises:
-        CheckpointError: the run has not finished, or an earlier version made it.
+        CheckpointError: the run has not finished, was across machines, or is of an earlier version.
         ConfigError: the folder holds a measurement of another plan, or the algorithm cannot adapt.
         TrainingError: training diverges.
     """
-    checkpoint = _last_checkpoint(folder)
+    checkpoint = _last_checkpoint(folder, settings)
     prepare_torch(settings)
     runtime = Runtime(_settings_for(settings, plan))
     content = begun(folder.path / FILE, plan)
@@ -82,8 +82,9 @@ def adapt(
     return content
 
 
-def _last_checkpoint(folder: RunFolder) -> Path:
-    """Return the last checkpoint of a finished run of this version."""
+def _last_checkpoint(folder: RunFolder, settings: RunSettings) -> Path:
+    """Return the last checkpoint of a finished run of this version, with all clients in it."""
+    settings.require_simulated(folder.path, "new tasks can be learnt there alone")
     folder.require_current()
     checkpoint = folder.latest()
     if checkpoint is None or folder.summary() is None:

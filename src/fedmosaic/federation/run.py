@@ -153,6 +153,7 @@ def resume(
     done = folder.summary()
     if done is not None:
         return Run(path, done)
+    settings.require_simulated(path, f"continue with: {settings.continue_command(path)}")
     folder.require_current()
     folder.clear_leftovers()
     with continuable(path):

@@ -119,7 +119,7 @@ def read_run(folder: Path, label: str | None = None) -> RunData:
         done = sum(line["kind"] == "round" for line in lines)
         raise CheckpointError(
             f"it has finished {done} of {settings.scenario.rounds} rounds; "
-            f"continue it with: fedmosaic run --resume {folder}"
+            f"continue it with: {settings.continue_command(folder)}"
         )
     _check(summary, settings)
     scores = [Record.from_json(line) for line in lines if line["kind"] == "score"]
