@@ -26,8 +26,10 @@ if TYPE_CHECKING:
         report,
         resume,
         run,
+        serve,
         show,
         show_data,
+        take_part,
     )
     from fedmosaic.config.load import load_scenario
 
@@ -49,8 +51,10 @@ __all__ = [
     "report",
     "resume",
     "run",
+    "serve",
     "show",
     "show_data",
+    "take_part",
 ]
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fedmosaic.api.comparisons import compare, report
     from fedmosaic.api.data import show_data
     from fedmosaic.api.data_check import check_data
+    from fedmosaic.api.deployment import serve, take_part
     from fedmosaic.api.models import check_models
     from fedmosaic.api.own_data import init
     from fedmosaic.api.runs import export, resume, run, show
@@ -31,8 +32,10 @@ __all__ = [
     "report",
     "resume",
     "run",
+    "serve",
     "show",
     "show_data",
+    "take_part",
 ]
 
 _HOMES = {
@@ -42,6 +45,8 @@ _HOMES = {
     "report": "comparisons",
     "show_data": "data",
     "check_data": "data_check",
+    "serve": "deployment",
+    "take_part": "deployment",
     "check_models": "models",
     "init": "own_data",
     "export": "runs",

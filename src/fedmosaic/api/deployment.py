@@ -112,7 +112,7 @@ def take_part(site: SiteSettings, *, insecure: bool = False, say: Say = print) -
     """Take part in a federation as one client, until it has finished.
 
     Args:
-        site: the client's file, see :func:`fedmosaic.config.site_file.load_site`.
+        site: the client's file, as ``fedmosaic.config.site_file.load_site`` reads it.
         insecure: connect in plain text without keys.
         say: takes a line for each event.
 
