@@ -51,6 +51,7 @@ class ProgramProcess:
                 stdin=subprocess.DEVNULL,
                 env=variables,
                 start_new_session=True,
+                preexec_fn=_heed_interrupts,
             )
 
     @property
@@ -86,3 +87,8 @@ class ProgramProcess:
     def lines(self) -> str:
         """Return what it has printed."""
         return self.log.read_text(errors="replace") if self.log.is_file() else ""
+
+
+def _heed_interrupts() -> None:
+    """Let Ctrl-C work also where this process was started in the background of a shell."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -68,27 +68,32 @@ def refused_line(program: ProgramProcess, label: str, seconds: float = LIMIT_SEC
 
 def refusals(folder: Path) -> dict[str, Any]:
     """Start clients that must be refused while a federation runs; return their last lines."""
-    scenario = {**SCENARIO, "rounds": 12}
+    scenario = {**SCENARIO, "rounds": 6}
     reference = run_in_process(scenario, folder)
     federation = DeployedFederation(folder, scenario, more_keys=["stranger"])
     members = list(federation.clients)
     try:
-        federation.start()
-        wait_until(lambda: federation.status().get("round", 0) > 0, LIMIT_SECONDS, "rounds begin")
+        for program in (federation.server, federation.clients["a"], federation.clients["b"]):
+            program.start()
+        wait_until(
+            lambda: federation.status().get("waiting_for") == ["c"], LIMIT_SECONDS, "a and b join"
+        )
         labels = add_refused(federation)
         content = {**federation.content_of("a"), "name": "stranger", "out": str(folder / "s")}
         federation.add_client(content, "unknown name")
         plain = _plain_server(federation)
         content = {**federation.content_of("a"), "server": plain, "out": str(folder / "t")}
         federation.add_client(content, "TLS against plain text")
+        found = {}
         for label in [*labels, "unknown name", "TLS against plain text"]:
             federation.clients[label].start()
-        found = {}
-        found["other model"] = _other_model(federation)
-        for label in [*labels, "unknown name", "TLS against plain text"]:
             found[label] = refused_line(federation.clients[label], label)
+            print(found[label], flush=True)
+        federation.clients["plain server"].interrupt()
+        federation.clients["c"].start()
+        wait_until(lambda: federation.status().get("round", 0) > 0, LIMIT_SECONDS, "rounds begin")
+        found["other model"] = _other_model(federation)
         federation.wait_for(LIMIT_SECONDS * 3, ["server", *members])
-        federation.clients["plain server"].kill()
         return {
             "last lines": found,
             "different from the run in one process": differences(federation, reference),
