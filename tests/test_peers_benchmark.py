@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import tomllib
 from pathlib import Path
@@ -62,9 +61,7 @@ def test_peft_by_hand_learns_what_fedmosaic_learns(
 
 
 @pytest.mark.skipif(bool(missing(PROGRAMS["flower"])), reason="Flower is not installed")
-@pytest.mark.skipif(
-    "FEDMOSAIC_PEERS" not in os.environ, reason="takes half a minute: set FEDMOSAIC_PEERS=1"
-)
+@pytest.mark.deployment
 def test_flower_learns_what_fedmosaic_learns(prepared: preparing.Prepared, ours: Path) -> None:
     found = run_program(PROGRAMS["flower"], prepared, prepared.folder / "flower" / "out")
     assert difference(fedmosaic_results(ours)["weights"], found["weights"]) < 1e-4

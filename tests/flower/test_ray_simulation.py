@@ -17,6 +17,7 @@ import pytest
 from tests.federation.short_run import files, numbers, start
 
 pytestmark = [
+    pytest.mark.deployment,
     pytest.mark.skipif(find_spec("ray") is None, reason="Flower is not installed"),
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for sessions"),
 ]
