@@ -6,16 +6,20 @@ import json
 import math
 import threading
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 pytest.importorskip("flwr")
 
+from flwr.proto.message_pb2 import ObjectTree
+
 from fedmosaic.engines.flower import greeting, node_session
+from fedmosaic.engines.flower.fleet import Fleet
 from fedmosaic.engines.flower.greeting import Greeting, greet
 from fedmosaic.engines.flower.node_session import Node
-from fedmosaic.errors import LinkError, SiteError
+from fedmosaic.errors import LinkError, SiteError, UpdateError
 
 
 class FleetStub:
@@ -113,3 +117,32 @@ def test_a_greeting_says_how_far_the_clocks_are_apart(monkeypatch: pytest.Monkey
     found = {"fedmosaic": 1, "registered": True, "seen": 2.0, "time": 86_500.0, "max_bytes": 9}
     monkeypatch.setattr(greeting, "_ask", lambda *_: (200, json.dumps(found).encode(), 100.0))
     assert greet("host:1", None, b"") == Greeting(2.0, 86_400.0, 9)
+
+
+def fleet_of(pieces: dict[str, bytes], asked: list[str]) -> Fleet:
+    def piece(_: Any, name: str) -> bytes:
+        asked.append(name)
+        return pieces[name]
+
+    made = object.__new__(Fleet)
+    made._piece = piece  # type: ignore[method-assign]
+    return made
+
+
+def request_of(names: list[str]) -> Any:
+    tree = ObjectTree(object_id="root", children=[ObjectTree(object_id=name) for name in names])
+    return SimpleNamespace(id="root", tree=tree)
+
+
+def test_a_long_request_is_fetched_no_further_than_its_limit() -> None:
+    names, asked = [f"piece {k}" for k in range(100)], []
+    pieces = dict.fromkeys([*names, "root"], bytes(2**20))
+    with pytest.raises(UpdateError, match="over 3145728 bytes"):
+        fleet_of(pieces, asked).fetch(request_of(names), 3 * 2**20)
+    assert len(asked) < 10
+
+
+def test_a_request_of_another_form_is_an_error() -> None:
+    pieces = {"root": b"nothing of Flower", "a": b""}
+    with pytest.raises(UpdateError, match="cannot be read"):
+        fleet_of(pieces, []).fetch(request_of(["a"]), 1000)

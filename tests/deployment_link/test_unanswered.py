@@ -34,7 +34,10 @@ def test_requests_of_an_earlier_node_are_void(tmp_path: Path) -> None:
     assert not unanswered.all() and unanswered.node("host:1") == 7
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[:-3], lambda data: data[:-3] + b"\0\0\0"])
+@pytest.mark.parametrize(
+    "damage",
+    [lambda data: data[:-3], lambda data: data[:-3] + b"\0\0\0", lambda data: bytes(len(data))],
+)
 def test_a_damaged_request_is_dropped(tmp_path: Path, damage: Any) -> None:
     unanswered = Unanswered(tmp_path)
     unanswered.add("a", b"raw", b"content")

@@ -171,8 +171,12 @@ class Fleet:
                 taken += sum(len(pieces[name]) for name in part)
                 if taken > max_bytes + 2**20:
                     raise UpdateError(f"a request of over {max_bytes} bytes")
-        message = inflate_object_from_contents(request.id, pieces)
-        assert isinstance(message, Message)
+        try:
+            message = inflate_object_from_contents(request.id, pieces)
+        except Exception as error:  # whatever Flower fails with on content of another form
+            raise UpdateError(f"a request that cannot be read: {error!r}") from error
+        if not isinstance(message, Message) or not message.has_content():
+            raise UpdateError("a request without content")
         return from_record(message.content)
 
     def confirm(self, request: Request) -> None:

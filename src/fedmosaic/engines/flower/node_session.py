@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import ssl
 import threading
@@ -198,8 +199,9 @@ class Node:
         self._reply = None
 
     def _fail(self, fleet: Fleet, request: Request, error: str) -> None:
-        """Answer a request with an error."""
-        fleet.push(fleet.reply(request, b"", error))
+        """Answer a request with an error, if the server still waits for it."""
+        with contextlib.suppress(UpdateError):
+            fleet.push(fleet.reply(request, b"", error))
         self.unanswered.remove(request.id)
 
     def _beat(self, fleet: Fleet, ended: threading.Event) -> None:

@@ -178,7 +178,7 @@ class FlowerLink:
             try:
                 self._start()
                 pause = 1.0
-            except LinkError as error:
+            except (LinkError, OSError) as error:
                 if not self._closed.is_set():
                     self.on_event(f"{error}; trying again in {pause:.0f} s")
                 self._closed.wait(pause)

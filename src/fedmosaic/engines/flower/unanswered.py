@@ -46,7 +46,7 @@ class Unanswered:
             payload: its content; None if that is still at the server.
         """
         content = b"" if payload is None else payload
-        digest = hashlib.sha256(content).hexdigest()
+        digest = _digest(raw.hex(), content)
         header = {"raw": raw.hex(), "content": payload is not None, "digest": digest}
         path = self._path(request)
         part = path.with_suffix(".part")
@@ -64,10 +64,13 @@ class Unanswered:
         """Return all requests, the earliest first, as they were added."""
         found: list[tuple[bytes, bytes | None]] = []
         for path in sorted(self.folder.glob("*.request"), key=os.path.getmtime):
-            with path.open("rb") as stream:
-                frame = read_frame(stream)
-            if frame is None or hashlib.sha256(frame[1]).hexdigest() != frame[0]["digest"]:
-                path.unlink()
+            try:
+                with path.open("rb") as stream:
+                    frame = read_frame(stream)
+            except (ValueError, MemoryError):
+                frame = None
+            if frame is None or _digest(frame[0]["raw"], frame[1]) != frame[0]["digest"]:
+                path.unlink()  # cut short, by a loss of power
                 continue
             header, content = frame
             found.append((bytes.fromhex(header["raw"]), content if header["content"] else None))
@@ -80,3 +83,9 @@ class Unanswered:
     def _path(self, request: str) -> Path:
         assert request.isalnum(), request
         return self.folder / f"{request}.request"
+
+
+def _digest(raw: str, content: bytes) -> str:
+    found = hashlib.sha256(raw.encode())
+    found.update(content)
+    return found.hexdigest()
