@@ -40,8 +40,8 @@ def outcome(runtime: Runtime, transport: Transport, folder: Path) -> tuple[list[
 
 
 def test_sites_give_the_numbers_of_a_simulation(tmp_path: Path) -> None:
-    short = ("rounds=2", "train.steps=3", "algorithms.fedmosaic.steps=3", "relevance.every=2")
-    few = ("evaluation.items=6", "evaluation.last_items=6")
+    short = ("rounds=2", "train.steps=2", "algorithms.fedmosaic.steps=2", "relevance.every=2")
+    few = ("evaluation.every=2", "evaluation.last_items=4")
     settings = resolve(Runtime(settings_of("miniature/quickstart", *short, *few)))
     simulated = Runtime(settings)
     expected = outcome(simulated, InProcess(simulated), tmp_path / "simulated")
