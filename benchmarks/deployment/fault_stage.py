@@ -67,8 +67,13 @@ class FaultStage:
         return found
 
     def until(self, condition: Callable[[], bool], what: str) -> None:
-        """Wait until something holds."""
-        wait_until(condition, LIMIT_SECONDS, what)
+        """Wait until something holds.
+
+        Raises:
+            AssertionError: it does not in time, or the server has finished before.
+        """
+        wait_until(lambda: condition() or self.finished(), LIMIT_SECONDS, what)
+        assert condition() or not self.finished(), f"the run has finished before {what}"
 
     @property
     def round(self) -> int:
@@ -90,9 +95,11 @@ class FaultStage:
     def pass_round(self) -> None:
         """Wait until the round is over that runs now."""
         before = self.round
-        self.until(
-            lambda: self.round > before or self.federation.server.ended(), f"round {before} ends"
-        )
+        self.until(lambda: self.round > before, f"round {before} ends")
+
+    def finished(self) -> bool:
+        """Return whether the server has ended well."""
+        return self.federation.server.status() == 0
 
     def committed(self, name: str, number: int) -> bool:
         """Return whether a client's turn of a round is on its disk."""

@@ -179,7 +179,7 @@ def with_loss(folder: Path) -> dict[str, Any]:
             stage.until(lambda: "no answer within" in _error(stage, "a"), "a is late")
             os.kill(federation.clients["a"].pid, signal.SIGCONT)
         for kind, name, words in (
-            ("nan", "an update with a value that is no number", "finite"),
+            ("nan", "an update with a value that is no number", "NaN or Inf"),
             ("shapes", "an update with a wrong shape", "shape"),
             ("replay", "the answer of an old round", "perhaps a replay"),
             ("long", "a message over the limit", "over"),
