@@ -41,6 +41,7 @@ from benchmarks.deployment.proxy import DroppingProxy
 from benchmarks.deployment.refused_clients import refusals
 
 DAY = 86_400
+DOWNLOAD_BYTES = 20_000  # fewer than a download has, and more than any other request
 CUT_SECONDS = 60.0
 STARTED_ANEW = "was started anew"
 LONGER_TURNS = {**SCENARIO, "train": {**SCENARIO["train"], "steps": 12}}
@@ -96,8 +97,7 @@ def _client_kills(stage: FaultStage, proxy: DroppingProxy) -> None:
         assert not stage.committed("a", number), "killed too late"
     with stage.fault("a client is killed while its answer is on the way", "a", STARTED_ANEW):
         number = stage.begin_round()
-        stage.until(lambda: any((stage.federation.root / "a").glob("*/*.request")), "a has it")
-        time.sleep(0.3)
+        stage.until(lambda: _has_download(stage.federation.root / "a"), "a has its download")
         proxy.cut()
         stage.until(lambda: stage.committed("a", number), "a has trained")
         a.kill()
@@ -110,6 +110,11 @@ def _client_kills(stage: FaultStage, proxy: DroppingProxy) -> None:
     with stage.fault("the node of a client is killed", "", ""):
         stage.begin_round()
         kill(process_of(stage.federation.root / "b", "flower.node"))
+
+
+def _has_download(folder: Path) -> bool:
+    """Return whether a client's node has stored a request with all of its content."""
+    return any(path.stat().st_size > DOWNLOAD_BYTES for path in folder.glob("*/*.request"))
 
 
 def _server_kills(stage: FaultStage) -> None:
