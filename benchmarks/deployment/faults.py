@@ -114,7 +114,10 @@ def _client_kills(stage: FaultStage, proxy: DroppingProxy) -> None:
 
 def _has_download(folder: Path) -> bool:
     """Return whether a client's node has stored a request with all of its content."""
-    return any(path.stat().st_size > DOWNLOAD_BYTES for path in folder.glob("*/*.request"))
+    try:
+        return any(path.stat().st_size > DOWNLOAD_BYTES for path in folder.glob("*/*.request"))
+    except FileNotFoundError:  # answered meanwhile
+        return False
 
 
 def _server_kills(stage: FaultStage) -> None:
