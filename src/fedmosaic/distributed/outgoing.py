@@ -3,7 +3,7 @@
 Every reply passes :meth:`Outgoing.release`. It may hold nothing but what is declared here: the
 values of :data:`VALUES`, and the tensors of the update that the site announced when it was
 prepared, in the groups that its settings allow. Everything that leaves is in the site's log before
-it leaves.
+it leaves. Where the log cannot be written, one line goes out that says why, and nothing else.
 """
 
 from __future__ import annotations
