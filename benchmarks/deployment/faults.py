@@ -12,6 +12,7 @@ mount a file system, and another clock a C compiler. Writes results/deployment_f
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -20,7 +21,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +96,9 @@ def _client_kills(stage: FaultStage, proxy: DroppingProxy) -> None:
         restart(a)
         assert not stage.committed("a", number), "killed too late"
     with stage.fault("a client is killed while its answer is on the way", "a", STARTED_ANEW):
-        number = stage.begin_round()
-        stage.until(lambda: _has_download(stage.federation.root / "a"), "a has its download")
+        number, folder = stage.begin_round(), stage.federation.root / "a"
+        before = _downloads(folder)  # that of the former round may be there for a moment
+        stage.until(lambda: bool(_downloads(folder) - before), "a has its download")
         proxy.cut()
         stage.until(lambda: stage.committed("a", number), "a has trained")
         a.kill()
@@ -112,12 +113,14 @@ def _client_kills(stage: FaultStage, proxy: DroppingProxy) -> None:
         kill(process_of(stage.federation.root / "b", "flower.node"))
 
 
-def _has_download(folder: Path) -> bool:
-    """Return whether a client's node has stored a request with all of its content."""
-    try:
-        return any(path.stat().st_size > DOWNLOAD_BYTES for path in folder.glob("*/*.request"))
-    except FileNotFoundError:  # answered meanwhile
-        return False
+def _downloads(folder: Path) -> set[str]:
+    """Return the requests that a client's node has stored with all of their content."""
+    found = set()
+    for path in folder.glob("*/*.request"):
+        with contextlib.suppress(FileNotFoundError):  # answered meanwhile
+            if path.stat().st_size > DOWNLOAD_BYTES:
+                found.add(path.name)
+    return found
 
 
 def _server_kills(stage: FaultStage) -> None:
@@ -202,7 +205,7 @@ def with_loss(folder: Path) -> dict[str, Any]:
         federation.close()
 
 
-@contextmanager
+@contextlib.contextmanager
 def small_disk(folder: Path, mebibytes: int = 24) -> Iterator[Path | None]:
     """Mount a small file system at a folder; None where this user may not."""
     folder.mkdir()
