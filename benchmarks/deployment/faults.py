@@ -108,9 +108,12 @@ def _client_kills(stage: FaultStage, proxy: DroppingProxy) -> None:
         stage.begin_round()
         stage.until(lambda: stage.state_of("a") == "done", "a is done")
         restart(a)
-    with stage.fault("the node of a client is killed", "", ""):
-        stage.begin_round()
-        kill(process_of(stage.federation.root / "b", "flower.node"))
+    stage.begin_round()
+    kill(process_of(stage.federation.root / "b", "flower.node"))
+    line = "the connecting process has ended"  # which concerns the client alone
+    stage.until(lambda: line in stage.federation.clients["b"].lines(), line)
+    stage.pass_round()
+    stage.found.append({"fault": "the node of a client is killed", "named": f"b: {line}"})
 
 
 def _downloads(folder: Path) -> set[str]:
