@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -88,19 +89,23 @@ def refusals(folder: Path) -> dict[str, Any]:
         for label in [*labels, "unknown name", "TLS against plain text"]:
             federation.clients[label].start()
             found[label] = refused_line(federation.clients[label], label)
-            print(found[label], flush=True)
         federation.clients["plain server"].interrupt()
         federation.clients["c"].start()
         wait_until(lambda: federation.status().get("round", 0) > 0, LIMIT_SECONDS, "rounds begin")
         found["other model"] = _other_model(federation)
         federation.wait_for(LIMIT_SECONDS * 3, ["server", *members])
         return {
-            "last lines": found,
+            "last lines": {label: plain_line(line, folder) for label, line in found.items()},
             "different from the run in one process": differences(federation, reference),
             "processes left": federation.leftovers(),
         }
     finally:
         federation.close()
+
+
+def plain_line(line: str, folder: Path) -> str:
+    """Return a line without the names of this machine's folders and ports."""
+    return re.sub(r"127\.0\.0\.1:\d+", "HOST:PORT", line.replace(str(folder), "DIR"))
 
 
 def _plain_server(federation: DeployedFederation) -> str:
