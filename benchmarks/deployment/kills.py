@@ -101,7 +101,8 @@ def experiment(rounds: int, kills: int, seed: int, folder: Path) -> dict[str, An
     """Compare a run in one process with a deployed one whose processes are killed.
 
     A kill follows the moment when the server's status shows a round that is drawn, after a time
-    that is drawn. Round 0: while the clients join.
+    that is drawn. Round 0: while the clients join. None is after the end: a client that is killed
+    when the server has finished finds nobody any more.
 
     Args:
         rounds: number of rounds.
@@ -113,7 +114,8 @@ def experiment(rounds: int, kills: int, seed: int, folder: Path) -> dict[str, An
     reference = run_in_process(scenario, folder)
     draw = random.Random(seed)
     moments = sorted(
-        (draw.randint(0, rounds), round(draw.uniform(0, LONGEST_DELAY), 2)) for _ in range(kills)
+        (draw.randint(0, rounds - 1), round(draw.uniform(0, LONGEST_DELAY), 2))
+        for _ in range(kills)
     )
     federation = DeployedFederation(folder, scenario)
     killer = Killer(federation, draw, (SERVER, CLIENT, *STARTED))
