@@ -40,15 +40,16 @@ class FaultStage:
             site: the client whose last error must name it; empty: an event names it.
             words: part of that error or event.
         """
-        started, events = time.monotonic(), len(self.federation.events())
+        started, began = time.monotonic(), time.time()
+        events = len(self.federation.events())
         print(f"{name} …", flush=True)
         yield
 
         def named() -> str:
             lines = [str(line["text"]) for line in self.federation.events()[events:]]
             if site:
-                sites = self.command_status().get("sites", {})
-                lines = [str(sites.get(site, {}).get("error", ""))]
+                found = self.command_status().get("sites", {}).get(site, {})
+                lines = [str(found["error"])] if found.get("error_time", 0.0) > began else []
             return next((line for line in lines if words in line), "")
 
         self.until(lambda: bool(named()), f"{name}: the status names it by {words!r}")

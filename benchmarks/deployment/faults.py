@@ -154,11 +154,17 @@ def _server_kills(stage: FaultStage) -> None:
 
 
 def _cut(stage: FaultStage, proxy: DroppingProxy) -> None:
-    with stage.fault("the link of a client is cut for 60 s", "a", ""):
-        stage.begin_round()
-        proxy.cut()
-        time.sleep(CUT_SECONDS)
-        proxy.mend()
+    # The server counts a client as gone after 60 s, so that only the client notices.
+    stage.begin_round()
+    started, line = time.monotonic(), "lost the connection"
+    before = stage.federation.clients["a"].lines().count(line)
+    proxy.cut()
+    time.sleep(CUT_SECONDS)
+    proxy.mend()
+    stage.pass_round()
+    assert stage.federation.clients["a"].lines().count(line) > before
+    entry = {"fault": "the link of a client is cut for 60 s", "named": f"a: {line}"}
+    stage.found.append({**entry, "next round after (s)": round(time.monotonic() - started, 1)})
 
 
 def _full_disk(stage: FaultStage, disk: Path) -> None:
