@@ -42,6 +42,7 @@ STARTED = {
     "relay": "flwr-serverapp",
 }
 SERVER, CLIENT = "server", "client"
+STEPS = 30  # so that a round takes longer than a delay
 LONGEST_DELAY = 4.0
 LIMIT_SECONDS = 1800.0
 
@@ -110,7 +111,8 @@ def experiment(rounds: int, kills: int, seed: int, folder: Path) -> dict[str, An
         seed: of the moments and the processes.
         folder: empty folder.
     """
-    scenario = {**SCENARIO, "rounds": rounds}
+    train = {**SCENARIO["train"], "steps": STEPS}
+    scenario = {**SCENARIO, "rounds": rounds, "train": train}
     reference = run_in_process(scenario, folder)
     draw = random.Random(seed)
     moments = sorted(
@@ -125,7 +127,7 @@ def experiment(rounds: int, kills: int, seed: int, folder: Path) -> dict[str, An
         for number, delay in moments:
             _wait_for_round(federation, number, started)
             time.sleep(delay)
-            if federation.server.ended():
+            if federation.status().get("state") == "finished":
                 break
             killer.kill_one()
             print(
