@@ -138,9 +138,10 @@ class Node:
         except UpdateError as error:
             self._fail(fleet, request, str(error))
             return
-        if self._store(request, payload):
+        is_stored = self._store(request, payload)
+        self._hand_over(request, payload)  # first: the connection may end just now
+        if is_stored:
             fleet.confirm(request)
-        self._hand_over(request, payload)
 
     def _hand_over(self, request: Request, payload: bytes) -> None:
         self._handed[request.id] = request
