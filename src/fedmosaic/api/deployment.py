@@ -157,13 +157,22 @@ def _answer_server(own: ClientSite, site: SiteSettings, keys: ClientKeys | None,
             until.set()
         return given
 
+    was_connected = threading.Event()
+
+    def event(line: str) -> None:
+        say(line)
+        if line.startswith("connected"):
+            was_connected.set()
+        elif was_connected.is_set() or "clock" in line:
+            own.note_link(line)
+
     assert site.out is not None
     serve_site(
         answer,
         server=site.server,
         keys=keys,
         folder=site.out / "connection",
-        on_event=say,
+        on_event=event,
         until=until,
         patience=site.reconnect_seconds,
     )

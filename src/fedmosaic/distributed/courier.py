@@ -201,6 +201,7 @@ class Courier:
         self.board.site(errand.site).bytes_up += len(delivery.payload)
         try:
             reply = decode_response(delivery.payload, int(self.limits.max_message_gib * (1 << 30)))
+            self.members.note_link(errand.site, reply)
             if self.members.is_new_process(errand.site, reply):
                 errand._node, errand._sent = "", 0.0  # anew, when it has shown who it is
                 return

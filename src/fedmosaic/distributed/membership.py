@@ -81,6 +81,7 @@ class Membership:
         self._asked: dict[str, tuple[str, str, float]] = {}  # request: node, nonce, when
         self._wait: dict[str, float] = {}  # node: not asked before
         self._processes: dict[str, set[str]] = {}  # name: ids that its process has had
+        self._troubles: set[tuple[str, str, int]] = set()  # of links, that have been shown
 
     def node(self, name: str) -> str | None:
         """Return the node where a client is now; None if it is not connected."""
@@ -139,6 +140,16 @@ class Membership:
             self._processes.setdefault(name, set()).add(process)
         return is_new
 
+    def note_link(self, name: str, reply: SiteResponse) -> None:
+        """Show what a site says of its connection, once for each event."""
+        process, found = str(reply.header.get("process", ""))[:32], reply.header.get("link")
+        if isinstance(found, list) and len(found) == 2 and isinstance(found[0], int):
+            event = (name, process, found[0])
+            if event not in self._troubles:
+                self._troubles.add(event)
+                text = "".join(sign for sign in str(found[1])[:200] if sign.isprintable())
+                self.board.error(name, f"at the site: {text}")
+
     def eject(self, name: str, reason: str) -> None:
         """Let a client take part no more."""
         self.ejected[name] = reason
@@ -187,6 +198,7 @@ class Membership:
         back = name in self.facts
         self.facts[name] = facts
         self.is_new_process(name, reply)
+        self.note_link(name, reply)
         self._node_of[name], self._name_of[node] = node, name
         self.board.state_of(name, "connected")
         self.board.event(f"{name}: {'is back' if back else 'has joined'}", site=name)

@@ -25,7 +25,7 @@ from fedmosaic.errors import SiteError, UpdateError
 from fedmosaic.federation.wire import Schema, check, unpack
 
 # What the header of each reply may hold: its client, and what else.
-OWN = frozenset({"name", "process"})
+OWN = frozenset({"name", "process", "link"})
 VALUES: Mapping[str, frozenset[str]] = {
     "hello": OWN | {"facts", "proof", "newest", "prepared"},
     "publish": OWN,

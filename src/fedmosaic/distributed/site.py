@@ -99,6 +99,7 @@ class ClientSite:
         self.finished = False
         self.refused = ""
         self.process = secrets.token_hex(4)  # lets the server notice that this is another one
+        self._link: tuple[int, str] = (0, "")  # number and text of the last trouble of the link
         self._run: SiteRun | None = None
 
     def __call__(self, payload: bytes) -> bytes:
@@ -142,15 +143,21 @@ class ClientSite:
             return self._failure(request, text, FAILED)
 
     def _failure(self, request: SiteRequest, error: str, reason: str) -> bytes:
-        own = {"name": self.basis.name, "process": self.process}
-        header = own if request.kind != "hello" else {}
+        header = self._own() if request.kind != "hello" else {}
         return self.gate.release(
             SiteResponse(request.kind, request.session, header, error=error, reason=reason)
         )
 
     def _reply(self, request: SiteRequest, body: bytes = b"", **header: Any) -> SiteResponse:
-        own = {"name": self.basis.name, "process": self.process}
-        return SiteResponse(request.kind, request.session, {**own, **header}, body)
+        return SiteResponse(request.kind, request.session, {**self._own(), **header}, body)
+
+    def _own(self) -> dict[str, Any]:
+        found: dict[str, Any] = {"name": self.basis.name, "process": self.process}
+        return {**found, "link": list(self._link)} if self._link[0] else found
+
+    def note_link(self, text: str) -> None:
+        """Tell the server, with the next answer, of a trouble of the connection that is over."""
+        self._link = self._link[0] + 1, text[:200]
 
     # --- joining ------------------------------------------------------------------------------
     def _hello(self, request: SiteRequest) -> bytes:
