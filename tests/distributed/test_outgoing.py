@@ -17,7 +17,7 @@ from fedmosaic.algorithms import Message
 from fedmosaic.config import RunSettings, ShareSettings
 from fedmosaic.distributed.audit import read_audit
 from fedmosaic.distributed.messages import SiteResponse, decode_response
-from fedmosaic.distributed.outgoing import Outgoing
+from fedmosaic.distributed.outgoing import Outgoing, without_paths
 from fedmosaic.errors import SiteError
 from fedmosaic.federation.wire import Expected, pack, unpack
 from tiny_scenario import TINY
@@ -114,3 +114,9 @@ def test_scores_leave_under_numbers_where_names_are_private(tmp_path: Path) -> N
     everything = b"".join(payload for _, payload in link.passed)
     assert b"stages" not in everything and b"a task 1" in everything
     assert run.summary["self"]["last"] is not None
+
+
+def test_paths_of_the_machine_do_not_leave_with_an_error() -> None:
+    text = "remove /data/private/run/sessions/ab to join; '/srv/x.jsonl' is missing, not 3/4 or a/b"
+    found = without_paths(text)
+    assert found == "remove …/ab to join; '…/x.jsonl' is missing, not 3/4 or a/b"

@@ -97,6 +97,7 @@ def _run_server(
         from fedmosaic.engines.flower.superlink import FlowerLink
     found = ServerKeys.read(Path(keys)) if keys is not None else None
     _check_keys(settings, found, say)
+    say("starting the link; this takes some seconds")
     limit = int(settings.scenario.deployment.max_message_gib * (1 << 30))
     link: Link = FlowerLink(
         folder.path / ".link", found, listen=listen, max_bytes=limit, on_event=say
@@ -127,18 +128,21 @@ def take_part(site: SiteSettings, *, insecure: bool = False, say: Say = print) -
         if not getattr(site, field):
             raise ConfigError(f"client {site.name}: {field}: is not set; see fedmosaic client -h")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    say(f"client {site.name} is starting")
     with quick_imports():
         from fedmosaic.distributed.keys import ClientKeys, sign
         from fedmosaic.distributed.own_site import OwnSite
         from fedmosaic.distributed.site import ClientSite
         from fedmosaic.distributed.site_folder import SiteFolder
+        from fedmosaic.engines.flower.connection import check_address
     assert site.out is not None, "load_site sets it"
+    check_address(site.server)  # a mistake shows before the model is loaded
     found = None if insecure or site.keys is None else ClientKeys.read(site.keys, site.name)
     basis = OwnSite(site, None if found is None else lambda data: sign(found.key, data))
     say(f"loading {site.model} and {listed([task.name for task in site.tasks])}")
     basis.facts()  # before the server waits for them
     own = ClientSite(basis, SiteFolder(site.out), say)
-    with _continuable(site.out, "the same command"):
+    with _continuable(site.out):
         _answer_server(own, site, found, say)
     if own.refused:
         raise SiteError(own.refused)
@@ -188,20 +192,22 @@ def _opened(
     options: Any,
     say: Say,
 ) -> tuple[RunFolder, RunSettings, str]:
-    """Return the run's folder, its settings, and a hash of those that were given."""
+    """Return the run's folder, its settings, and those that were given, as JSON."""
     from fedmosaic.distributed.refusals import require_deployable, served
+    from fedmosaic.distributed.server_record import ServerRecord
 
     given = ""
     if scenario is not None:
         name, chosen = with_overrides(scenario, overrides)
         content = {"name": name, "algorithm": algorithm, "seed": seed, "scenario": chosen}
         settings = served(parse(RunSettings, {**content, **options}, "run"), say)
-        given = _hash(settings)
+        given = settings.model_dump_json(exclude={"versions", "started", "settled", "trackers"})
     elif overrides:
         raise ConfigError("a run that is continued has its settings; leave out --set")
     if (path / "config.yaml").is_file():
         folder, recorded = RunFolder.open(path)
         folder.require_current()
+        ServerRecord(path, given)  # other settings are refused before anything is started
         return folder, recorded, given
     if scenario is None:
         raise CheckpointError(f"{path} holds no run; name the scenario to serve")
@@ -211,13 +217,6 @@ def _opened(
     recorded = located(settings.model_copy(update=began))
     folder.create(recorded)
     return folder, recorded, given
-
-
-def _hash(settings: RunSettings) -> str:
-    import hashlib
-
-    text = settings.model_dump_json(exclude={"versions", "started", "settled", "trackers"})
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def _check_keys(settings: RunSettings, keys: ServerKeys | None, say: Say) -> None:
@@ -255,9 +254,9 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _continuable(path: Path, command: str = "") -> Iterator[None]:
+def _continuable(path: Path) -> Iterator[None]:
     """Let Ctrl-C name what continues."""
     try:
         yield
     except KeyboardInterrupt as stop:
-        raise Interrupted(path, command or f"fedmosaic server --out {path} ...") from stop
+        raise Interrupted(path, "the same command") from stop

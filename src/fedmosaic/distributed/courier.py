@@ -42,6 +42,7 @@ class Errand:
         seconds: in which the site must answer.
         inquiry: makes the question what became of it; None: it is sent once more instead.
         check: raises UpdateError for an answer that is not one to this request.
+        attempts: after so many failures it is given up.
         remedy: returns an errand to be done before this one is tried again, for the reason of a
             failed answer; None: there is none.
     """
@@ -52,6 +53,7 @@ class Errand:
     inquiry: Callable[[], SiteRequest] | None = None
     check: Callable[[SiteResponse], None] = lambda reply: None
     remedy: Callable[[str], Errand | None] = lambda reason: None
+    attempts: int = ATTEMPTS
     failures: int = 0
     losses: int = 0
     error: str = ""
@@ -250,7 +252,7 @@ class Courier:
                 main._first.append(remedy)
             return
         self._failed(errand, text)
-        if errand.failures >= ATTEMPTS and not main.over:
+        if errand.failures >= errand.attempts and not main.over:
             main.error = text
             yield main, None
 
@@ -259,7 +261,8 @@ class Courier:
         errand.losses += not counts
         pause = min(LONGEST_PAUSE, 2.0 ** min(max(errand.failures, errand.losses), 10) / 2)
         errand._not_before = time.monotonic() + pause
-        if errand.error != text:
+        leaving = self.members.ending and not counts  # a site that has finished is gone
+        if errand.error != text and not leaving:
             self.board.error(errand.site, text)
         errand.error = text
 

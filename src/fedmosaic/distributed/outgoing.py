@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fedmosaic import packing
+from fedmosaic.alignment.deployment.published import unpack_published
 from fedmosaic.config import ShareSettings
 from fedmosaic.distributed.messages import SiteResponse, encode
 from fedmosaic.errors import SiteError, UpdateError
@@ -43,11 +46,19 @@ RECORD = frozenset(
 # Groups of tensors, by the first part of their names.
 GROUPS = {"block": "colora", "layer": "lora", "signature": "signature"}
 OTHER = "predictions"
+PUBLIC = "public numbers"  # what the pivot publishes about public examples
+
+_FOLDERS = re.compile(r"(?<![\w.])/(?:[^\s'\":,;/]+/)+")
 
 
 def group_of(name: str) -> str:
     """Return the group of a tensor: ``colora``, ``lora``, ``signature`` or ``predictions``."""
     return GROUPS.get(name.split(".", 1)[0], OTHER)
+
+
+def without_paths(text: str) -> str:
+    """Return a text in which paths of this machine have lost their folders."""
+    return _FOLDERS.sub("…/", text)
 
 
 class Outgoing:
@@ -79,7 +90,9 @@ class Outgoing:
             SiteError: it holds something that is not declared. Nothing leaves then.
         """
         self._check_values(reply)
-        if reply.body and reply.kind != "publish":
+        if reply.kind == "publish":
+            unpack_published(reply.body)
+        elif reply.body:
             self._check_update(reply, schema)
         return encode(reply)
 
@@ -109,8 +122,7 @@ class Outgoing:
 
     def note(self, reply: SiteResponse, payload: bytes) -> None:
         """Write into the log that a reply leaves now, also where it leaves once more."""
-        update = reply.kind == "turn" and reply.body
-        tensors = unpack(reply.body, share=True).tensors if update else {}
+        tensors = packing.unpack(reply.body, share=True)[0] if reply.body else {}
         line = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "session": reply.session,
@@ -121,7 +133,10 @@ class Outgoing:
             "values": sorted(reply.header),
             "error": reply.error,
             "scores": len((reply.header.get("result") or {}).get("records") or ()),
-            "tensors": [_described(name, value) for name, value in sorted(tensors.items())],
+            "tensors": [
+                _described(name, value, PUBLIC if reply.kind == "publish" else group_of(name))
+                for name, value in sorted(tensors.items())
+            ],
         }
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("a", encoding="utf-8") as stream:
@@ -136,12 +151,12 @@ def _only(values: Mapping[str, Any], known: frozenset[str], what: str) -> None:
         raise SiteError(f"{what} would carry {unknown[0]!r}, which no site sends")
 
 
-def _described(name: str, value: Tensor) -> dict[str, Any]:
+def _described(name: str, value: Tensor, group: str) -> dict[str, Any]:
     plain = value.detach().contiguous().cpu()
     raw = plain.view(torch.uint8) if plain.dim() else plain.reshape(1).view(torch.uint8)
     return {
         "name": name,
-        "group": group_of(name),
+        "group": group,
         "shape": list(value.shape),
         "dtype": str(value.dtype).removeprefix("torch."),
         "bytes": value.numel() * value.element_size(),

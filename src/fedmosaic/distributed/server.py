@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -23,11 +23,11 @@ from fedmosaic.distributed.published import (
     publisher,
 )
 from fedmosaic.distributed.remote_clients import RemoteClients
+from fedmosaic.distributed.round_status import StatusOfRounds
 from fedmosaic.distributed.server_record import ServerRecord, ejected
 from fedmosaic.distributed.shared import shared_settings
 from fedmosaic.distributed.status import FederationStatus, StatusBoard, continued
 from fedmosaic.errors import FedMosaicError, SiteError, listed
-from fedmosaic.evaluation import Record
 from fedmosaic.federation.callbacks import Callback, Callbacks
 from fedmosaic.federation.resources import prepare_torch
 from fedmosaic.federation.round_loop import RoundLoop
@@ -50,7 +50,7 @@ class FederationServer:
         verify: checks who a client is; None: names are believed.
         callback: is notified of every event of the run.
         notice: takes a line for the person who runs the server.
-        given: hash of the settings that the server was started with; empty: not compared.
+        given: the settings that the server was started with, as JSON; empty: not compared.
         quiet: seconds of silence after which a site is asked what became of a turn.
     """
 
@@ -86,7 +86,7 @@ class FederationServer:
             lambda facts, origin: read_facts(facts, origin),
         )
         self.courier = Courier(link, self.members, self.limits, self.board, self._tick, quiet)
-        self.callback = Callbacks([*([callback] if callback else []), _StatusOfRounds(self.board)])
+        self.callback = Callbacks([*([callback] if callback else []), StatusOfRounds(self.board)])
 
     def run(self) -> Run:
         """Run the federation to its end.
@@ -102,8 +102,9 @@ class FederationServer:
         try:
             run = self._run()
         except BaseException as error:
-            self.board.event(f"stopped: {error or type(error).__name__}", error=True)
-            self.board.set(state="stopped", waiting_for=[])
+            reason = str(error) or "by the operator"
+            self.board.event(f"stopped: {reason}", error=True)
+            self.board.set(state="stopped", waiting_for=[], reason=reason)
             raise
         finally:
             self.callback.closed()
@@ -114,6 +115,8 @@ class FederationServer:
         if not self.settings.settled:
             self._wait_for_sites()
             self._settle(list(self.members.facts))
+        if self.folder.latest() is None:
+            self.record.prepared.clear()  # before the first round a site may have been mended
         self._prepare([n for n in self.members.facts if n not in self.record.prepared])
         while True:
             loop = self._loop()
@@ -174,14 +177,21 @@ class FederationServer:
         self.board.set(state="preparing")
         self._publish()
         limit = self.limits.prepare_seconds
-        errands = [Errand(name, lambda n=name: self.request(n), limit) for name in names]  # type: ignore[misc]
+        errands = [self._preparing(name, limit) for name in names]
         found, missing = gather(self.courier, errands)
         for name, reply in found.items():
             self.record.prepared[name] = self._checked(name, reply.header.get("prepared"))
         self.record.write()
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
+        needed = self.limits.min_clients or len(self.names)
+        if missing and len(self.record.prepared) < needed:
+            raise SiteError(f"clients could not be prepared within {limit:g} s. {reasons}")
         if missing:
-            reasons = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
-            raise SiteError(f"clients could not be prepared. {reasons}")
+            self.board.event(f"going on without {listed(missing)}. {reasons}", error=True)
+
+    def _preparing(self, name: str, seconds: float) -> Errand:
+        """Return the errand that prepares a client, which may be mended until the time is over."""
+        return Errand(name, lambda: self.request(name), seconds, attempts=sys.maxsize)
 
     def _checked(self, name: str, content: Any) -> Mapping[str, Any]:
         found: Mapping[str, Any] = read_prepared(content, f"client {name}").model_dump(mode="json")
@@ -271,24 +281,3 @@ class FederationServer:
         self.folder.write_summary(summary)
         self.callback.run_finished(summary)
         return Run(self.folder.path, summary)
-
-
-class _StatusOfRounds(Callback):
-    """Show on the status board in which round a federation is, and how long it will take."""
-
-    def __init__(self, board: StatusBoard) -> None:
-        self.board = board
-        self._began = time.monotonic()
-        self._first = 0
-
-    def run_started(self, settings: RunSettings, first_round: int) -> None:
-        self._first, self._began = first_round, time.monotonic()
-
-    def round_finished(
-        self, round_number: int, entry: Mapping[str, Any], records: Sequence[Record]
-    ) -> None:
-        done = round_number + 1 - self._first
-        left = self.board.status.rounds - round_number - 1
-        self.board.set(seconds_left=(time.monotonic() - self._began) / done * left)
-        for name, reason in entry.get("refused", {}).items():
-            self.board.error(name, f"round {round_number + 1}: {reason}")

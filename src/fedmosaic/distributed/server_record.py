@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fedmosaic.distributed.status import read_status
-from fedmosaic.errors import CheckpointError, nearest
+from fedmosaic.errors import CheckpointError, listed, nearest
 from fedmosaic.files import write_atomic
 
 FILE, PIVOT, CONTROL = "sites.json", "pivot.bin", "control.json"
@@ -20,7 +20,7 @@ class ServerRecord:
 
     Args:
         folder: of the run.
-        given: hash of the settings that the server was started with.
+        given: the settings that the server was started with, as JSON; empty: not compared.
 
     Attributes:
         session: id of the run, 32 hexadecimal digits.
@@ -53,10 +53,12 @@ class ServerRecord:
                 "start it in another folder"
             ) from error
         if self.given and given != self.given:
+            other = _difference(given, self.given)
             raise CheckpointError(
-                f"{self.path.parent} holds a run with other settings; choose another --out, or "
-                "continue it with the scenario and the options with which it was started"
+                f"{self.path.parent} holds a run with other settings: {other}. "
+                "Choose another --out, or continue the run with the settings with which it began"
             )
+        self.given = given
 
     def write(self) -> None:
         """Write everything to the disk."""
@@ -93,3 +95,22 @@ def eject(folder: Path, name: str, reason: str) -> None:
         raise CheckpointError(f"{folder} has no client {name!r}.{nearest(name, known)}")
     found = {**ejected(folder), name: reason}
     write_atomic(folder / CONTROL, json.dumps({"eject": found}) + "\n")
+
+
+def _difference(before: str, now: str) -> str:
+    """Return the first settings that differ, each with both values."""
+    old, new = _values(json.loads(before or "{}")), _values(json.loads(now))
+    names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    return listed(
+        [f"{name} was {old.get(name)!r} and is {new.get(name)!r} now" for name in names], 3
+    )
+
+
+def _values(content: Any, name: str = "") -> dict[str, Any]:
+    """Return single values by their dotted names."""
+    if not isinstance(content, dict):
+        return {name: content}
+    found: dict[str, Any] = {}
+    for key, value in content.items():
+        found |= _values(value, f"{name}.{key}".strip("."))
+    return found

@@ -21,11 +21,11 @@ from fedmosaic.distributed.messages import (
     decode_response,
     turn_key,
 )
-from fedmosaic.distributed.outgoing import Outgoing
+from fedmosaic.distributed.outgoing import Outgoing, without_paths
 from fedmosaic.distributed.published import publish_pivot
 from fedmosaic.distributed.site_folder import SessionFolder, SiteFolder
-from fedmosaic.distributed.site_run import FAILED, UNPREPARED, SiteRefusal, SiteRun
-from fedmosaic.errors import FedMosaicError, LinkError, SiteError
+from fedmosaic.distributed.site_run import CHANGED, FAILED, UNPREPARED, SiteRefusal, SiteRun
+from fedmosaic.errors import FedMosaicError, LinkError
 from fedmosaic.federation.data_record import DataRecord
 from fedmosaic.federation.instructions import ClientResult, Instructions
 from fedmosaic.federation.resources import prepare_torch
@@ -126,14 +126,16 @@ class ClientSite:
         try:
             return answers[request.kind](request)
         except SiteRefusal as refusal:
+            if refusal.reason == CHANGED:  # trying once more mends nothing
+                self.finished, self.refused = True, str(refusal)
             return self._failure(request, str(refusal), refusal.reason)
         except FedMosaicError as error:
             self._run = None
-            self.notice(f"{request.kind}: {error}")
+            self.notice(f"the request to {request.kind} failed: {error}")
             return self._failure(request, str(error), FAILED)
         except OSError as error:
             self._run = None
-            self.notice(f"{request.kind}: {error.strerror or error}: {error.filename or ''}")
+            self.notice(f"{error.strerror or error}: {error.filename or ''}")
             return self._failure(request, f"the site's disk: {error.strerror or error}", FAILED)
         except Exception as error:
             self._run = None
@@ -144,8 +146,9 @@ class ClientSite:
 
     def _failure(self, request: SiteRequest, error: str, reason: str) -> bytes:
         header = self._own() if request.kind != "hello" else {}
+        text = without_paths(error)
         return self.gate.release(
-            SiteResponse(request.kind, request.session, header, error=error, reason=reason)
+            SiteResponse(request.kind, request.session, header, error=text, reason=reason)
         )
 
     def _reply(self, request: SiteRequest, body: bytes = b"", **header: Any) -> SiteResponse:
@@ -175,7 +178,9 @@ class ClientSite:
     def _publish(self, request: SiteRequest) -> bytes:
         """Publish the pivot's numbers: this site's model is the pivot."""
         runtime, _ = self.basis.runtime(request.header["shared"], b"")
-        return self.gate.release(self._reply(request, publish_pivot(runtime)))
+        numbers = publish_pivot(runtime)
+        self.notice(f"numbers about the public examples are sent: {len(numbers):,} bytes")
+        return self.gate.release(self._reply(request, numbers))
 
     def _prepare(self, request: SiteRequest) -> bytes:
         place = self.folder.session(request.session)
@@ -198,12 +203,13 @@ class ClientSite:
             self.notice(note)
         if not place.same("model", str(self.basis.facts()["weights"])):
             raise SiteRefusal(
-                f"client {spec.name!r} has another model than it joined this run with", FAILED
+                f"client {spec.name!r} has another model than it joined this run with", CHANGED
             )
         if not place.same("data", DataRecord.of(runtime).id):
-            raise SiteError(
+            raise SiteRefusal(
                 f"the data of client {spec.name!r} has changed since it joined this run; put the "
-                f"former data back, or remove {place.path} to join anew from the untrained adapter"
+                f"former data back, or remove {place.path} to join anew from the untrained adapter",
+                CHANGED,
             )
         place.clear_leftovers()
         return SiteRun(place, runtime, spec, found)

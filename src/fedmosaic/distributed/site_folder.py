@@ -91,9 +91,12 @@ class SessionFolder:
             ) from error
 
     def same(self, what: str, record: str) -> bool:
-        """Return whether the run works with that data or model; the first call decides."""
+        """Return whether the run works with that data or model.
+
+        What it trains with for the first time decides.
+        """
         path = self.path / f"{what}.json"
-        if not path.is_file():
+        if not path.is_file() or self.newest() is None:
             write_atomic(path, json.dumps({what: record}) + "\n")
         return bool(json.loads(path.read_text(encoding="utf-8"))[what] == record)
 

@@ -16,8 +16,10 @@ from fedmosaic.federation.wire import Expected, pack, unpack
 
 UNPREPARED = "unprepared"
 LOST = "lost"
+CHANGED = "changed"
 FAILED = "failed"
-"""Reasons of errors, which the server knows: prepare first; its state is gone; anything else."""
+"""Reasons of errors: prepare first; its state is gone; it has other data or another model now;
+anything else. The server knows the first two."""
 
 
 class SiteRefusal(SiteError):

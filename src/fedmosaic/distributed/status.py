@@ -27,7 +27,8 @@ class SiteStatus:
     """Say how one site stands.
 
     Attributes:
-        state: ``expected``, ``connected``, ``working``, ``done``, ``away``, ``ejected``.
+        state: ``expected``, ``connected``, ``working``, ``done``, ``away``, ``ejected``,
+            ``finished``.
         since: time of the last change of state, seconds since 1970.
         round: the last round of which it delivered an update, from 1; 0: none.
         bytes_up: bytes that it sent.
@@ -56,6 +57,7 @@ class FederationStatus:
         session: id of the run.
         state: what the server does: ``starting``, ``waiting for sites``, ``preparing``,
             ``training``, ``aggregating``, ``finishing``, ``finished`` or ``stopped``.
+        reason: why it has stopped; empty otherwise.
         round: the current round, from 1; 0 before the first.
         rounds: number of rounds.
         seconds_left: expected time until the end; None where nothing is known.
@@ -68,6 +70,7 @@ class FederationStatus:
     name: str
     session: str = ""
     state: str = "starting"
+    reason: str = ""
     round: int = 0
     rounds: int = 0
     seconds_left: float | None = None

@@ -30,6 +30,8 @@ def print_status(status: FederationStatus, clear: bool = False) -> None:
     if status.seconds_left:
         parts.append(f"about {duration(status.seconds_left)} left")
     print_parts([", ".join(parts)], console)
+    if status.reason:
+        print_parts([f"it stopped: {status.reason}"], console)
     if status.waiting_for:
         print_parts([f"waiting for {', '.join(status.waiting_for)}"], console)
     if status.state not in ("finished", "stopped") and age > STALE:
@@ -114,7 +116,7 @@ def _print_tensors(lines: Sequence[Mapping[str, Any]], console: Console) -> None
     for line in lines:
         for tensor in line["tensors"]:
             table.add(
-                str(line["round"] + 1),
+                "" if line["round"] is None else str(line["round"] + 1),
                 tensor["name"],
                 tensor["group"],
                 "×".join(map(str, tensor["shape"])),

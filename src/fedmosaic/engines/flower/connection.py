@@ -60,7 +60,7 @@ def serve_site(
         LinkError: there was no connection for ``patience`` seconds.
     """
     require_flower()
-    _check_address(server)
+    check_address(server)
     folder.mkdir(parents=True, exist_ok=True)
     settings = {
         "server": server,
@@ -75,7 +75,8 @@ def serve_site(
         raise ConfigError(f"another process uses {folder}: is this client running?") from None
 
 
-def _check_address(server: str) -> None:
+def check_address(server: str) -> None:
+    """Raise ConfigError unless a server's address is ``HOST:PORT``."""
     try:
         host, port = split_address(server)
     except ValueError:
