@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from fedmosaic.engines.flower.front import HELLO, LARGEST_REQUEST, OVERHEAD, Front, same_user
+from fedmosaic.engines.flower.rate import RateLimit
 
 KEY, OTHER = "key of a", "key of nobody"
 MAX_BYTES = 40_000_000
@@ -154,3 +155,15 @@ def test_the_owner_of_a_connection_is_found() -> None:
         with socket.create_connection(server.getsockname()) as client:
             assert same_user(client.getsockname(), server.getsockname())
         assert not same_user(("127.0.0.1", 1), server.getsockname())
+
+
+def test_a_client_that_asks_too_often_waits(front: Front, superlink: SuperLinkStub) -> None:
+    now = [100.0]
+    front._rate = RateLimit(per_second=2, burst=3, clock=lambda: now[0])
+    assert [ask(front, "/v1/fleet/pull-messages")[0] for _ in range(5)] == [200, 200, 200, 429, 429]
+    now[0] += 1.0
+    assert [ask(front, "/v1/fleet/pull-messages")[0] for _ in range(3)] == [200, 200, 429]
+    now[0] += 1000.0  # what was not used is not stored for ever
+    assert [ask(front, "/v1/fleet/pull-messages")[0] for _ in range(4)] == [200, 200, 200, 429]
+    assert len(superlink.taken) == 8
+    assert front._rate.allows("another client")

@@ -3,7 +3,8 @@
 Flower serves three APIs at one port. Whoever reaches its Control API can run code on the server. So
 this part of the SuperLink's process listens at two ports: an inner one on loopback with everything,
 for Flower's own processes of the same user, and an outer one with the Fleet API alone. There a
-request is refused before it is read if its key is unknown or its content too long.
+request is refused before it is read if its key is unknown, its content too long, or if the key's
+client asks too often.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
+
+from fedmosaic.engines.flower.rate import RateLimit
 
 Scope = MutableMapping[str, Any]
 Event = MutableMapping[str, Any]
@@ -51,6 +54,7 @@ class Front:
         self._changed = -1.0
         self._seen: dict[str, float] = {}
         self._taken: dict[str, int] = {}
+        self._rate = RateLimit()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
@@ -76,6 +80,8 @@ class Front:
             await _answer(send, 404, "there is nothing here but the Fleet API")
         elif not self._registered(key):
             await _answer(send, 403, "this key is not registered with the server")
+        elif not self._rate.allows(key):
+            await _answer(send, 429, "too many requests with this key; try again in a second")
         elif reason := self._too_long(path, key, headers):
             await _answer(send, 413, reason)
         else:
