@@ -139,6 +139,7 @@ def test_two_families_train_together(
             "alignment": {"method": "none"},
             "train": {"steps": 1, "batch_size": 2, "lr": 1e-2, "lr_shared": 1e-2},
             "evaluation": {"others": False},
+            "server": {"background_checkpoints": False},  # the callback reads them
         }
     )
     # Models are loaded at the first pair that has them.
