@@ -85,7 +85,13 @@ def test_an_unknown_name_is_refused_and_told(settings: RunSettings, tmp_path: Pa
 def test_a_second_process_of_one_client_is_refused(settings: RunSettings, tmp_path: Path) -> None:
     sites = new_sites(settings, tmp_path / "sites", ["a", "b"])
     copy = new_site(settings, "a", tmp_path / "copy")
-    link = LocalLink({**sites, "node-z": copy})  # asked last
+
+    def arrive(link: LocalLink, node: str, request: SiteRequest) -> str:
+        if request.kind == "prepare" and "node-z" not in link.present:
+            link.connect("node-z", copy)  # when the first one has joined
+        return ""
+
+    link = LocalLink(sites, arrive)
     server = Server(settings, tmp_path / "server", link)
     server.run()
     assert refused_line(server, "client 'a' is connected already, from another process")
