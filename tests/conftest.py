@@ -23,11 +23,9 @@ settings.register_profile("same", derandomize=True)
 settings.register_profile("random", derandomize=False)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 torch.set_num_threads(1)
-
-
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # A shell that runs the tests in the background ignores Ctrl-C for them, and processes that tests
-    # start and interrupt would inherit that.
+    # A shell ignores Ctrl-C for what it runs in the background, and processes that tests start and
+    # interrupt would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
