@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,8 @@ def load_site(
         data["root"] = str(home)
     _refuse_settings_of_the_federation(content, origin)
     site = parse(SiteSettings, content, origin)
-    return site if site.out else site.model_copy(update={"out": home / site.name})
+    out = Path(os.path.normpath(site.out or home / site.name))
+    return site.model_copy(update={"out": out})
 
 
 def _read(path: Path) -> dict[str, Any]:
