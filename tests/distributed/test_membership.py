@@ -201,9 +201,9 @@ def test_answers_that_are_not_asked_for_change_nothing(
 
 def test_troubles_of_a_link_are_shown_once(settings: RunSettings, tmp_path: Path) -> None:
     sites = new_sites(settings, tmp_path / "sites", ["a", "b"])
-    sites["node-b"].note_link("lost the connection\x1b[2J; trying again in 1 s")
+    sites["node-b"].note_link("lost the connection\x1b[2J (log: /srv/private/node.log)")
     server = Server(settings, tmp_path / "server", LocalLink(sites))
     server.run()
     shown = [line for line in server.lines if "at the site" in line]
-    assert shown == ["b: at the site: lost the connection[2J; trying again in 1 s"]
+    assert shown == ["b: at the site: lost the connection[2J (log: …/node.log)"]
     assert read_status(tmp_path / "server").sites["b"].error.startswith("at the site: lost")

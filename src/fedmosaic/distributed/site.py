@@ -160,7 +160,7 @@ class ClientSite:
 
     def note_link(self, text: str) -> None:
         """Tell the server, with the next answer, of a trouble of the connection that is over."""
-        self._link = self._link[0] + 1, text[:200]
+        self._link = self._link[0] + 1, without_paths(text)[:200]
 
     # --- joining ------------------------------------------------------------------------------
     def _hello(self, request: SiteRequest) -> bytes:
