@@ -66,6 +66,16 @@ def test_a_curve_that_differs_from_the_published_one_is_found(
     assert not equal and "| sft, seed 0 | Self | 40.0 50.0 | 40.001 50.001 |" in text
 
 
+def test_added_curves_stand_in_the_order_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {"seeds": [0, 1], "algorithms": published(sft=0.0, ditto=1.0, pooled=2.0)}
+    monkeypatch.setattr(curves, "read_result", lambda _: before)
+    found = curves.with_published(published(fedavg=3.0, ditto=4.0))
+    assert list(found["algorithms"]) == ["sft", "fedavg", "ditto", "pooled"]
+    assert found["seeds"] == [0, 1]
+    assert found["algorithms"]["ditto"] == published(ditto=4.0)["ditto"]
+    assert found["algorithms"]["sft"] == before["algorithms"]["sft"]
+
+
 def test_the_page_has_the_first_and_the_last_round() -> None:
     content = {
         "command": "the command",

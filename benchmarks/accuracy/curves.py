@@ -2,10 +2,12 @@
 
   python -m benchmarks.accuracy.curves            an hour on 2 cores; continues if stopped
   python -m benchmarks.accuracy.curves --table    writes the results from the finished comparison
+  python -m benchmarks.accuracy.curves --add fedavg --runs runs/added
   python -m benchmarks.accuracy.curves --only fedavg ditto --seeds 0 --runs runs/again
 
-The last command runs some algorithms alone and compares them with the published curves; the exit
-status is 1 if any value differs.
+With ``--add`` some algorithms are run and put into the published curves, in place of earlier ones.
+With ``--only`` they are compared with the published curves; the exit status is 1 if any value
+differs.
 
 Scenario: miniature/quickstart (four clients, three architectures, five rounds), evaluated after
 every round. Every algorithm gets the local steps that cost what local training costs, counted
@@ -19,6 +21,7 @@ and docs/algorithms/curves/<algorithm>.svg.
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -38,7 +41,9 @@ from fedmosaic.federation.beginning import versions
 from fedmosaic.reporting.html.run_data import read_run
 
 SCENARIO, SEEDS, SETTINGS = "miniature/quickstart", (0, 1, 2), ["budget=flops"]
-ALGORITHMS = (*BASELINES, FEDMOSAIC.label, "fedmosaic-no-communication", "pooled")
+# Algorithms of other papers that the evidence does not have.
+FURTHER: tuple[str, ...] = ()
+ALGORITHMS = (*BASELINES, *FURTHER, FEDMOSAIC.label, "fedmosaic-no-communication", "pooled")
 PANELS = {"Self": "Self: accuracy on own tasks, %", "Others": "Others: on the others' tasks, %"}
 PICTURES = ROOT / "docs" / "algorithms" / "curves"
 Values = Mapping[str, Sequence[float]]  # accuracy in percent after each round, by seed
@@ -145,6 +150,13 @@ def compare_with_published(found: Mapping[str, Mapping[str, Any]]) -> tuple[str,
     return "\n".join(lines), equal
 
 
+def with_published(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the published curves with some added or replaced, in the order of ``ALGORITHMS``."""
+    content = read_result("curves")
+    known = {**content["algorithms"], **found}
+    return {**content, "algorithms": {name: known[name] for name in ALGORITHMS if name in known}}
+
+
 def write(content: Mapping[str, Any]) -> None:
     """Write the result and all pictures."""
     write_result("curves", content, page(content))
@@ -153,17 +165,22 @@ def write(content: Mapping[str, Any]) -> None:
         (PICTURES / f"{name}.svg").write_text(text)
 
 
-def main() -> None:
-    """Run the comparison and write the result, or print some runs alone."""
+def _arguments() -> argparse.Namespace:
+    """Read the command line."""
     parser = benchmark_parser(__doc__)
     add_run_arguments(parser, "runs/curves", jobs=2)
-    parser.add_argument(
-        "--only",
-        nargs="+",
-        choices=ALGORITHMS,
-        metavar="ALGORITHM",
-        help="run these alone and compare them with the published curves; write no result",
-    )
+    some = parser.add_mutually_exclusive_group()
+    for option, purpose in (
+        ("--only", "compare them with the published curves; write no result"),
+        ("--add", "put them into the published curves"),
+    ):
+        some.add_argument(
+            option,
+            nargs="+",
+            choices=ALGORITHMS,
+            metavar="ALGORITHM",
+            help=f"run these alone and {purpose}",
+        )
     parser.add_argument(
         "--seeds",
         type=int,
@@ -172,9 +189,14 @@ def main() -> None:
         default=list(SEEDS),
         help="the seeds of --only (default: all)",
     )
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run the comparison and write the result, or add or compare some runs."""
+    arguments = _arguments()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    algorithms = arguments.only or ALGORITHMS
+    algorithms = arguments.only or arguments.add or ALGORITHMS
     seeds = arguments.seeds if arguments.only else SEEDS
     if not arguments.table:
         fedmosaic.compare(
@@ -190,6 +212,9 @@ def main() -> None:
         text, equal = compare_with_published(found)
         print(text)
         sys.exit(0 if equal else "the curves differ from the published ones")
+    if arguments.add:
+        write(with_published(found))
+        return
     content = {
         "command": "python -m benchmarks.accuracy.curves",
         "scenario": SCENARIO,
