@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from fedmosaic.data.example import Example
+from fedmosaic.evaluation.difference import likeliest
 from fedmosaic.evaluation.plain_questions import Length, PlainQuestions, one_token_each
 from fedmosaic.evaluation.shared_check import may_share, takes_trees
 from fedmosaic.evaluation.shared_questions import SharedQuestions
@@ -47,7 +48,7 @@ class Questions:
 
     def choose(self, model: Any) -> list[int]:
         """Return the index of the likeliest option of each question."""
-        return [max(range(len(found)), key=found.__getitem__) for found in self.scores(model)]
+        return likeliest(self.scores(model))
 
     def scores(self, model: Any) -> list[list[float]]:
         """Return the score of each option of each question.
