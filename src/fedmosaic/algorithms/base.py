@@ -9,136 +9,30 @@ To add one, write a file with a subclass of :class:`Algorithm` and enter it in t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from fedmosaic.algorithms.message import Message
-from fedmosaic.algorithms.state import ServerState
+from fedmosaic.algorithms.parties import Client, Member, Server
 from fedmosaic.alignment import Alignment
 from fedmosaic.config import Scenario, Settings
-from fedmosaic.data import ClientStream
 from fedmosaic.data.example import Example
 from fedmosaic.errors import ConfigError
 from fedmosaic.models.backbone import Backbone
-from fedmosaic.training.loop import FitReport, LocalTraining, Loss, StepHook, fit
+from fedmosaic.relevance.familiarity import Familiarity
+from fedmosaic.training.loop import FitReport, LocalTraining, Loss, fit
 from fedmosaic.training.optimiser import ParameterGroup
 
 __all__ = ["Algorithm", "Client", "FitReport", "LocalTraining", "Loss", "Member", "Server", "fit"]
 
+BASE, RECEIVED = "base", "global"
+"""Views: the base model without adapters, which every client has, and what a client received."""
+ROUTED, ROUTED_BASE = "routed", "routed-base"
+"""Views that give an unfamiliar input to the view ``global``, or to ``base``."""
 WITHIN_MODELS = "adapters between clients of one model, nothing between different models"
-
-
-class Member(Settings):
-    """Describe a client as the server knows it.
-
-    Attributes:
-        name: the client's name.
-        architecture: name of its base model.
-        samples: number of its training samples.
-        families: families of its tasks; empty for all algorithms but oracles.
-    """
-
-    name: str
-    architecture: str
-    samples: int = 1
-    families: tuple[str, ...] = ()
-
-
-class Client(Protocol):
-    """List what the client half of an algorithm can use. An object exists during a client's turn.
-
-    Attributes:
-        name: the client's name.
-        round: the current round, from 0.
-        state: tensors that the algorithm keeps for this client between rounds. They are in
-            checkpoints and are never sent.
-        model: the base model with the algorithm's adapters, which hold this client's weights.
-        backbone: tokenizer, image features and batching of that base model.
-    """
-
-    name: str
-    round: int
-    state: dict[str, Tensor]
-
-    @property
-    def model(self) -> Any: ...
-
-    @property
-    def backbone(self) -> Backbone: ...
-
-    def fit(
-        self,
-        steps: int,
-        *,
-        loss: Loss | None = None,
-        each_step: StepHook | None = None,
-        examples: Callable[[], Sequence[Example]] | None = None,
-    ) -> FitReport:
-        """Train the client's model.
-
-        Args:
-            steps: number of optimiser steps.
-            loss: from model, backbone and batch to a scalar; default: cross-entropy on the answers.
-            each_step: called with the step number and its examples before the optimiser step.
-            examples: returns the next batch; default: batches of the client's own stream.
-        """
-
-    def other_backbone(self, name: str) -> Backbone:
-        """Return another bare base model, shared in the process (a signature model, a teacher)."""
-
-    def public(self) -> Sequence[Example]:
-        """Return the public examples, the same for all clients; empty where there are none."""
-
-    def generator(self, purpose: str) -> torch.Generator:
-        """Return a generator of random numbers for one purpose in this round of this client."""
-
-    def signature_noise(self, signature: Tensor) -> Tensor:
-        """Return standard normal numbers that hide a signature, in its shape, on the CPU."""
-
-    def all_streams(self) -> dict[str, ClientStream]:
-        """Return the private streams of all clients by name, where ``oracle = True``."""
-
-    def cached(self, key: str, make: Callable[[], Any]) -> Any:
-        """Return an object that is costly to make and the same for all clients of the process."""
-
-
-class Server(Protocol):
-    """List what the server half of an algorithm can use.
-
-    Attributes:
-        members: the clients, in roster order.
-        state: tensors that the server keeps between rounds; in checkpoints.
-        round: the current round, from 0.
-        receivers: the clients that may get a download after this round; None: all.
-    """
-
-    @property
-    def members(self) -> Sequence[Member]: ...
-
-    @property
-    def state(self) -> ServerState: ...
-
-    @property
-    def round(self) -> int: ...
-
-    @property
-    def receivers(self) -> Sequence[str] | None: ...
-
-    def record(self, name: str, value: Any) -> None:
-        """Write a number, matrix or mapping of this round into the run folder."""
-
-    def backbone(self, name: str) -> Backbone:
-        """Return a bare base model, for algorithms that distil on the server."""
-
-    def public(self) -> Sequence[Example]:
-        """Return the public examples, the same for all clients; empty where there are none."""
-
-    def generator(self, purpose: str) -> torch.Generator:
-        """Return a generator of random numbers for one purpose in this round."""
 
 
 class Algorithm(ABC):
@@ -158,6 +52,8 @@ class Algorithm(ABC):
         replaces_weights: whether downloads overwrite trained weights. Adam's moments then start
             anew each round, except those of personal parameters (:class:`ParameterGroup`).
         views: models that a client can be evaluated as; the first is the one it would use.
+        compares_prompts: whether its clients compute features of their training prompts with the
+            scenario's ``relevance.model``.
         needs_public: whether it works on public examples and cannot run without.
         maps_predictions: whether predictions are mapped from one model's tokens to another's.
         mixed_ranks: whether clients of one architecture may have adapters of different ranks.
@@ -177,6 +73,7 @@ class Algorithm(ABC):
     computes_signatures: ClassVar[bool] = False
     replaces_weights: ClassVar[bool] = False
     views: ClassVar[tuple[str, ...]] = ("mixed",)
+    compares_prompts: ClassVar[bool] = False
     needs_public: ClassVar[bool] = False
     maps_predictions: ClassVar[bool] = False
     mixed_ranks: ClassVar[bool] = False
@@ -268,6 +165,32 @@ class Algorithm(ABC):
     def view(self, client: Client, name: str) -> Iterator[Any]:
         """Yield the client's model as ``name``, one of ``views``, for evaluation."""
         yield client.model
+
+    @classmethod
+    def routed_views(cls) -> tuple[str, ...]:
+        """Return the views that give each input to one of the client's models (:meth:`routes`)."""
+        return (ROUTED, ROUTED_BASE) if RECEIVED in cls.views else (ROUTED_BASE,)
+
+    @classmethod
+    def all_views(cls) -> tuple[str, ...]:
+        """Return all views that ``evaluation.views`` can name."""
+        return (*cls.views, BASE, *cls.routed_views())
+
+    def routes(self, client: Client, view: str, prompts: Tensor) -> list[str]:
+        """Return the view that answers each input.
+
+        By default an input that resembles the client's training prompts takes the first view
+        (:class:`Familiarity`), any other what the client received, or the base model.
+
+        Args:
+            client: its own training prompts decide.
+            view: one of :meth:`routed_views`.
+            prompts: features of the inputs, [n, f].
+        """
+        settings = self.scenario.routing
+        own = Familiarity.of(client.prompt_features(), settings.quantile, settings.prompts)
+        other = BASE if view == ROUTED_BASE else RECEIVED
+        return [self.views[0] if known else other for known in own(prompts).tolist()]
 
     # --- server half ------------------------------------------------------------------------------
     def take(self, server: Server, member: Member, update: Message) -> Message:

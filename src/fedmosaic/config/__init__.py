@@ -11,6 +11,7 @@ from fedmosaic.config.deployment import DeploymentSettings
 from fedmosaic.config.evaluation import EvaluationSettings
 from fedmosaic.config.models import ModelSettings
 from fedmosaic.config.relevance import RelevanceSettings
+from fedmosaic.config.routing import RoutingSettings
 from fedmosaic.config.run import DeploymentRecord, Rehearsal, RunSettings, SignatureRecord
 from fedmosaic.config.scenario import Scenario
 from fedmosaic.config.server import ServerSettings
@@ -32,6 +33,7 @@ __all__ = [
     "RefineSettings",
     "Rehearsal",
     "RelevanceSettings",
+    "RoutingSettings",
     "RunSettings",
     "Scenario",
     "ServerSettings",

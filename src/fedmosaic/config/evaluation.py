@@ -65,8 +65,11 @@ class EvaluationSettings(Settings):
     """Views that are evaluated: the models that one client can be evaluated as.
 
     ``mixed``: the model that the client would use. ``local``: with its local adapter alone.
-    ``global``: with the global adapter alone. ``local`` and ``global`` exist in algorithms with
-    such adapters; a view that an algorithm does not have is skipped.
+    ``global``: with the global adapter alone, that is with what it received. ``base``: the base
+    model without adapters. ``routed``: an input that resembles the client's own training prompts
+    is answered by ``mixed``, any other by ``global``. ``routed-base``: any other by ``base``.
+    ``routing`` sets what resembles. Every algorithm has ``mixed``, ``base`` and ``routed-base``. A
+    view that an algorithm does not have is skipped. The first that it has gives the main figures.
     """
 
     fast: bool = True

@@ -18,6 +18,7 @@ from fedmosaic.config.deployment import DeploymentSettings
 from fedmosaic.config.evaluation import EvaluationSettings
 from fedmosaic.config.models import ModelSettings
 from fedmosaic.config.relevance import RelevanceSettings
+from fedmosaic.config.routing import RoutingSettings
 from fedmosaic.config.server import ServerSettings
 from fedmosaic.config.training import BudgetSettings, MemorySettings, TrainSettings
 from fedmosaic.errors import ConfigError, nearest
@@ -95,6 +96,9 @@ class Scenario(Settings):
 
     relevance: RelevanceSettings = RelevanceSettings()
     """Signatures and weights of RELA."""
+
+    routing: RoutingSettings = RoutingSettings()
+    """Comparison of inputs with what a client has trained on, for views that are routed."""
 
     server: ServerSettings = ServerSettings()
     """Memory of the server."""

@@ -135,6 +135,16 @@ class ClientStream:
         """Return the training examples of the round's next batch."""
         return self.examples(self.next_batch())
 
+    def arrived(self) -> list[Example]:
+        """Return all training examples that have arrived so far, in order of arrival.
+
+        Examples that have left the memory are among them.
+        """
+        samples = self._order[: self._arrived]
+        owners = np.searchsorted(self._starts, samples, side="right") - 1
+        pairs = zip(owners.tolist(), (samples - self._starts[owners]).tolist(), strict=True)
+        return self.examples(list(pairs))
+
     def state_dict(self) -> State:
         """Return all that changes: the memory's arrays and the position in the stream.
 

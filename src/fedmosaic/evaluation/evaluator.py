@@ -31,17 +31,28 @@ class Score:
     Attributes:
         score: Mean of ``values``; 0 without examples.
         values: One value in [0, 1] for each example, in order.
-        unreadable: Generated choices that named no option; their value is 0.
+        unread: Places of generated choices that named no option; their value is 0.
     """
 
     score: float
     values: tuple[float, ...]
-    unreadable: int = 0
+    unread: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, values: Sequence[float], unread: Sequence[int] = ()) -> Score:
+        """Return the score of these values."""
+        mean = math.fsum(values) / len(values) if values else 0.0
+        return cls(mean, tuple(values), tuple(unread))
 
     @property
     def n(self) -> int:
         """Return the number of examples."""
         return len(self.values)
+
+    @property
+    def unreadable(self) -> int:
+        """Return the number of generated choices that named no option."""
+        return len(self.unread)
 
 
 @dataclass(frozen=True)
@@ -126,11 +137,11 @@ class Evaluator:
         found = list(itertools.islice(answers, len(examples)))
         if task.ranked:
             pairs = zip(examples, found, strict=True)
-            return _score([float(_is_answer(e, e.options[i])) for e, i in pairs])
+            return Score.of([float(_is_answer(e, e.options[i])) for e, i in pairs])
         if task.metric == "accuracy":
             return _score_choices(examples, found, self.reader)
         measure = token_f1 if task.metric == "f1" else rouge_l
-        return _score([measure(t, e.answer) for t, e in zip(found, examples, strict=True)])
+        return Score.of([measure(t, e.answer) for t, e in zip(found, examples, strict=True)])
 
 
 def evaluate(
@@ -198,7 +209,7 @@ def _score_choices(examples: Sequence[Example], texts: Sequence[str], reader: Re
         float(option is not None and _is_answer(example, option))
         for example, option in zip(examples, chosen, strict=True)
     ]
-    return _score(values, sum(option is None for option in chosen))
+    return Score.of(values, [place for place, option in enumerate(chosen) if option is None])
 
 
 def _is_answer(example: Example, option: str) -> bool:
@@ -206,7 +217,3 @@ def _is_answer(example: Example, option: str) -> bool:
     if example.answer in example.options:
         return option == example.answer
     return is_same_option(option, example.answer)
-
-
-def _score(values: Sequence[float], unreadable: int = 0) -> Score:
-    return Score(math.fsum(values) / len(values) if values else 0.0, tuple(values), unreadable)

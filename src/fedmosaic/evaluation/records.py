@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 
@@ -22,6 +22,7 @@ class Record:
         stage: ``before`` local training (after the download), or ``after`` it.
         view: Which of the client's models, e.g. ``mixed``.
         seconds: Duration of the measurement.
+        routes: Of a view that routes, how many items each of the client's models answered.
     """
 
     round: int
@@ -34,6 +35,14 @@ class Record:
     stage: Literal["before", "after"] = "after"
     view: str = "mixed"
     seconds: float = 0.0
+    routes: Mapping[str, int] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the values of the record's line; ``routes`` is left out where it is empty."""
+        content = asdict(self)
+        if not self.routes:
+            del content["routes"]
+        return content
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> Record:

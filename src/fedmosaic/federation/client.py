@@ -17,10 +17,10 @@ from fedmosaic.config import ClientSpec
 from fedmosaic.data import ClientStream
 from fedmosaic.errors import CheckpointError, TrainingError, UpdateError
 from fedmosaic.evaluation import Record
+from fedmosaic.federation.client_evaluation import ClientEvaluation
 from fedmosaic.federation.client_turn import ClientTurn
 from fedmosaic.federation.context import ClientContext, new_stream
 from fedmosaic.federation.instructions import ClientResult, Instructions
-from fedmosaic.federation.measure import records_of
 from fedmosaic.federation.runtime import AdaptedModel, Runtime
 from fedmosaic.federation.wire import (
     check,
@@ -206,12 +206,7 @@ class LocalClient:
     def _evaluate(
         self, instructions: Instructions, stage: Literal["before", "after"]
     ) -> list[Record]:
-        records: list[Record] = []
-        for view in self.runtime.scenario.evaluation.views:
-            if view in self.algorithm.views:
-                with self.algorithm.view(self.context, view) as model:
-                    records += records_of(self.runtime, self.spec, instructions, stage, view, model)
-        return records
+        return ClientEvaluation(self, instructions, stage).records()
 
     # --- on disk ------------------------------------------------------------------------------
     def save(self, path: Path) -> None:

@@ -23,6 +23,7 @@ from fedmosaic.data import ClientStream
 from fedmosaic.data.example import Example
 from fedmosaic.errors import ConfigError
 from fedmosaic.federation.instructions import Introduction
+from fedmosaic.federation.prompts import prompt_features
 from fedmosaic.federation.runtime import Runtime
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.relevance.privacy import secret_noise, seeded_noise
@@ -175,6 +176,10 @@ class ClientContext:
     def public(self) -> Sequence[Example]:
         """Return the public examples; none where the scenario names no public set."""
         return self._runtime.public()
+
+    def prompt_features(self) -> Tensor:
+        """Return features of the training prompts that have arrived, in order of arrival."""
+        return prompt_features(self._runtime)(self._client.stream.arrived())
 
     def generator(self, purpose: str) -> torch.Generator:
         """Return a random generator for one purpose in this round of this client."""

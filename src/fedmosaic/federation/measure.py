@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
 from fedmosaic.adapters.inference import merged_weights
 from fedmosaic.config import ClientSpec, Scenario, TaskSpec
-from fedmosaic.evaluation import Evaluator, Record, Score, ScoredTask
+from fedmosaic.data.example import Example
+from fedmosaic.data.validation import select
+from fedmosaic.evaluation import Evaluator, Score, ScoredTask
 from fedmosaic.evaluation.batches import PreparedModel
 from fedmosaic.federation.instructions import Instructions
 from fedmosaic.federation.runtime import Runtime
@@ -25,6 +28,14 @@ BATCH_MEMORY = 256 << 20
 
 Test = tuple[TaskSpec, int | None]
 """A task, and the number of its test items; None for all."""
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Hold a score and the seconds that it took."""
+
+    score: Score
+    seconds: float
 
 
 def measure(
@@ -48,43 +59,58 @@ def measured_tasks(scenario: Scenario, client: ClientSpec) -> list[TaskSpec]:
     return list({spec.name: spec for spec in (*every, *scenario.unseen)}.values())
 
 
-def records_of(
-    runtime: Runtime,
-    client: ClientSpec,
-    instructions: Instructions,
-    stage: Literal["before", "after"],
-    view: str,
-    model: Any,
-) -> list[Record]:
-    """Return the scores of one of a client's models on every task that it is evaluated on."""
-    scenario, backbone = runtime.scenario, runtime.backbone(client.model)
-    tests = [
+def tests_of(scenario: Scenario, client: ClientSpec, instructions: Instructions) -> list[Test]:
+    """Return the tests of a client in a round."""
+    return [
         (spec, _items(scenario, client, spec, instructions))
         for spec in measured_tasks(scenario, client)
     ]
+
+
+def scores_of(runtime: Runtime, client: ClientSpec, model: Any, tests: list[Test]) -> list[Timed]:
+    """Return the scores of one of a client's models on its tests."""
+    scenario, backbone = runtime.scenario, runtime.backbone(client.model)
     together = [tests] if scenario.evaluation.fast else [[test] for test in tests]
-    records: list[Record] = []
+    found: list[Timed] = []
     with _inference(scenario, model):
         for part in together:
             started = time.perf_counter()
             scores = _evaluator(runtime, backbone, part).evaluate(model)
-            seconds = (time.perf_counter() - started) / max(sum(score.n for score in scores), 1)
-            records += [
-                Record(
-                    round=instructions.round,
-                    client=client.name,
-                    task=spec.name,
-                    metric=runtime.task(spec).metric,
-                    value=score.score,
-                    n=score.n,
-                    unreadable=score.unreadable,
-                    stage=stage,
-                    view=view,
-                    seconds=seconds * score.n,
-                )
-                for (spec, _), score in zip(part, scores, strict=True)
-            ]
-    return records
+            found += _timed(scores, time.perf_counter() - started)
+    return found
+
+
+def scores_of_some(
+    runtime: Runtime,
+    client: ClientSpec,
+    model: Any,
+    tests: Sequence[Test],
+    rows: Sequence[Sequence[int]],
+) -> list[Timed]:
+    """Return the scores of one of a client's models on some items of each test.
+
+    Args:
+        runtime: holds tasks and models.
+        client: the client.
+        model: its model.
+        tests: the tests.
+        rows: for each test the places of its items, ascending.
+    """
+    started = time.perf_counter()
+    examples = [
+        select(runtime.test_set(spec, items), chosen)
+        for (spec, items), chosen in zip(tests, rows, strict=True)
+    ]
+    backbone = runtime.backbone(client.model)
+    with _inference(runtime.scenario, model):
+        scores = _new_evaluator(runtime, backbone, tests, examples).evaluate(model)
+    return _timed(scores, time.perf_counter() - started)
+
+
+def _timed(scores: Sequence[Score], seconds: float) -> list[Timed]:
+    """Share out the seconds of an evaluation by the number of items."""
+    each = seconds / max(sum(score.n for score in scores), 1)
+    return [Timed(score, each * score.n) for score in scores]
 
 
 def _inference(scenario: Scenario, model: Any) -> AbstractContextManager[None]:
@@ -109,12 +135,19 @@ def _evaluator(runtime: Runtime, backbone: Backbone, tests: Sequence[Test]) -> E
     return found
 
 
-def _new_evaluator(runtime: Runtime, backbone: Backbone, tests: Sequence[Test]) -> Evaluator:
+def _new_evaluator(
+    runtime: Runtime,
+    backbone: Backbone,
+    tests: Sequence[Test],
+    examples: Sequence[Sequence[Example]] | None = None,
+) -> Evaluator:
+    """Return what evaluates models on these examples of the tests; None: on all."""
     settings, tasks = runtime.scenario.evaluation, []
-    for spec, items in tests:
+    for place, (spec, items) in enumerate(tests):
         task = runtime.task(spec)
         method = "generation" if task.kind == "open" else settings.method
-        tasks.append(ScoredTask(runtime.test_set(spec, items), method, task.metric))
+        chosen = runtime.test_set(spec, items) if examples is None else examples[place]
+        tasks.append(ScoredTask(chosen, method, task.metric))
     return Evaluator(
         backbone,
         tasks,

@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -153,7 +153,7 @@ class RoundLoop:
             entry["flops"] = {"server": counter.total}
         entry["bytes"] = results.traffic()
         entry["seconds"] = self._seconds(server_seconds, started, self.checkpoints.waited - waited)
-        scores = [{"kind": "score", **asdict(record)} for record in results.records]
+        scores = [{"kind": "score", **record.to_json()} for record in results.records]
         lines = [*results.lines, *scores, entry]
         self.folder.append(lines)
         self.progress = self._checkpoint(number + 1, self.progress.lines + len(lines))

@@ -268,8 +268,8 @@ def _finish(loop: RoundLoop) -> Run:
 
 def _check_views(runtime: Runtime) -> None:
     """Raise ConfigError for a view of ``evaluation.views`` that no algorithm has."""
-    known = {view for name in algorithm_names() for view in algorithm_class(name).views}
-    known |= set(runtime.algorithm.views)
+    known = {view for name in algorithm_names() for view in algorithm_class(name).all_views()}
+    known |= set(runtime.algorithm.all_views())
     for view in runtime.scenario.evaluation.views:
         if view not in known:
             raise ConfigError(f"evaluation.views: unknown view {view!r}.{nearest(view, known)}")

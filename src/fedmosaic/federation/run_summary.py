@@ -36,7 +36,7 @@ def summary_of(settings: RunSettings, lines: Sequence[Line]) -> dict[str, Any]:
     rounds = [line for line in lines if line["kind"] == "round"]
     turns = [line for line in lines if line["kind"] == "client"]
     scenario = settings.scenario
-    views = algorithm_class(settings.algorithm).views
+    views = algorithm_class(settings.algorithm).all_views()
     view = next((v for v in scenario.evaluation.views if v in views), "mixed")
     return {
         "scenario": settings.name,

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from fedmosaic.config import SignatureRecord
 from fedmosaic.errors import ModelError
 from fedmosaic.federation.item_check import Trained, refusal
+from fedmosaic.federation.measure import measured_tasks
+from fedmosaic.federation.prompts import reads_prompts
 from fedmosaic.federation.runtime import Runtime
 from fedmosaic.relevance import signature_kind
 
@@ -14,21 +16,26 @@ from fedmosaic.relevance import signature_kind
 def choose_signature_model(runtime: Runtime) -> tuple[str, SignatureRecord | None]:
     """Return the model that computes signatures, and how it does; None if no signature is needed.
 
-    ``relevance.model: smallest`` takes the model with the fewest parameters that can give a
-    signature for every client.
+    It also describes prompts where inputs are routed. ``relevance.model: smallest`` takes the model
+    with the fewest parameters that can do what is needed for every client.
 
     Raises:
         ModelError: the model, or with ``smallest`` every model of the scenario, cannot take an item
-            that a client trains on, or can give no signature.
+            that a client trains on or is routed on, or can give no signature.
     """
     named, models = runtime.scenario.relevance.model, runtime.scenario.models_used
     by_size = sorted(models, key=runtime.parameter_count) if named == "smallest" else [named]
-    if not runtime.algorithm.computes_signatures:
+    signs, reads = runtime.algorithm.computes_signatures, reads_prompts(runtime)
+    if not (signs or reads):
         return by_size[0], None
     trained = [(client, task) for client in runtime.scenario.clients for task in client.tasks]
     reasons: dict[str, str] = {}
     for name in by_size:
         reason = _refused_items(runtime, name, trained)
+        if not reason and reads:
+            reason = _refused_inputs(runtime, name)
+        if not reason and not signs:
+            return name, None
         if not reason:
             kind = signature_kind(runtime.backbone(name))
             if kind.method != "no":
@@ -58,6 +65,18 @@ def _refused_items(runtime: Runtime, name: str, trained: Iterable[Trained]) -> s
         error = refusal(runtime, name, task, "train")
         if error is not None:
             return f"cannot take an item that client {client.name!r} trains on: {error}"
+    return ""
+
+
+def _refused_inputs(runtime: Runtime, name: str) -> str:
+    """Return why a model cannot compute features of all test inputs; empty if it can."""
+    for client in runtime.scenario.clients:
+        for task in measured_tasks(runtime.scenario, client):
+            error = refusal(runtime, name, task, "test")
+            if error is not None:
+                return f"cannot take an input that is to be routed: {error}"
+        if runtime.scenario.evaluation.others:
+            break  # all clients are measured on the same tasks
     return ""
 
 

@@ -1,0 +1,38 @@
+"""Define how prompts are compared, to give each input to one of a client's models."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from fedmosaic.config.base import Settings
+
+
+class RoutingSettings(Settings):
+    """Set how an input is compared with the prompts that a client has trained on.
+
+    It counts for the views ``routed`` and ``routed-base`` of ``evaluation.views``, and for
+    algorithms with experts. Prompts are compared by hidden states of ``relevance.model``. Not in
+    FedMosaic's paper.
+    """
+
+    features: Literal["both", "mean", "last"] = "both"
+    """Hidden states that stand for a prompt, after the shared model's last layer and norm.
+
+    ``mean``: their mean over the prompt's tokens. ``last``: that of its last token. ``both``: one
+    after the other.
+    """
+
+    quantile: float = Field(default=0.99, gt=0, le=1)
+    """Share of a client's own prompts that would count as familiar if they were new.
+
+    An input is familiar if its nearest own prompt is no farther than this quantile of the distances
+    of the own prompts to their nearest other ones.
+    """
+
+    prompts: int = Field(default=2000, ge=2)
+    """Most own prompts that an input is compared with, evenly drawn from all in order of arrival.
+
+    Memory and time grow with it: a comparison takes its product with the number of features.
+    """

@@ -1,0 +1,24 @@
+"""Compute the features of prompts that decide which of a client's models answers an input."""
+
+from __future__ import annotations
+
+from fedmosaic.federation.runtime import Runtime
+from fedmosaic.relevance.prompt_features import PromptFeatures
+
+
+def prompt_features(runtime: Runtime) -> PromptFeatures:
+    """Return what computes features with the shared model, once a process."""
+
+    def make() -> PromptFeatures:
+        with runtime.naming("relevance.model"):
+            backbone = runtime.backbone(runtime.scenario.relevance.model)
+            return PromptFeatures(backbone, runtime.scenario.routing.features)
+
+    found: PromptFeatures = runtime.cached("prompt features", make)
+    return found
+
+
+def reads_prompts(runtime: Runtime) -> bool:
+    """Return whether the run needs features of prompts."""
+    algorithm, views = runtime.algorithm, runtime.scenario.evaluation.views
+    return algorithm.compares_prompts or any(view in algorithm.routed_views() for view in views)

@@ -1,0 +1,84 @@
+"""Describe prompts by hidden states of a model that all clients share."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from fedmosaic.data.example import Example
+from fedmosaic.errors import DataError
+from fedmosaic.models.backbone import Backbone
+
+Features = Literal["both", "mean", "last"]
+
+
+class PromptFeatures:
+    """Compute features of prompts with a frozen model, each prompt once.
+
+    With h_t the state of token t after the model's last layer and its norm, of T tokens:
+
+        mean = 1/T Σ_t h_t,   last = h_T,   both = [mean, last]
+
+    The prompt is everything before the last answer: system text, earlier turns, images and the
+    question. Each prompt is run by itself, so that its features do not depend on other prompts.
+
+    Source: an extension, not in FedMosaic's paper.
+
+    Args:
+        backbone: The shared model.
+        features: Which states.
+
+    Attributes:
+        size: Number of features of a prompt: the model's width, or twice the width with ``both``.
+    """
+
+    def __init__(self, backbone: Backbone, features: Features = "both") -> None:
+        self.backbone = backbone
+        self.features = features
+        self.size = backbone.hidden_size * (2 if features == "both" else 1)
+        self._known: weakref.WeakKeyDictionary[Example, Tensor] = weakref.WeakKeyDictionary()
+
+    def __call__(self, examples: Sequence[Example]) -> Tensor:
+        """Return the features of the examples' prompts, float32 [n, size] on the CPU.
+
+        Raises:
+            DataError: an example has no prompt, or is longer than the model allows.
+            ModelError: an example has images and the model takes text only.
+        """
+        found = [self._of(example) for example in examples]
+        return torch.stack(found) if found else torch.zeros(0, self.size)
+
+    def _of(self, example: Example) -> Tensor:
+        if example not in self._known:
+            self._known[example] = self._compute(example)
+        return self._known[example]
+
+    @torch.no_grad()
+    def _compute(self, example: Example) -> Tensor:
+        if len(example.turns) == 1:
+            raise DataError(
+                f"example {example.id!r} is plain text without a prompt, which routing compares; "
+                "leave routed views out of evaluation.views, or give it a question"
+            )
+        states = self._states(example)
+        mean, last = states.mean(0), states[-1]
+        chosen = {"both": (mean, last), "mean": (mean,), "last": (last,)}[self.features]
+        return torch.cat(chosen).cpu()
+
+    def _states(self, example: Example) -> Tensor:
+        """Return the states of a prompt's tokens, float32 [T, width]."""
+        structure, caught = self.backbone.structure, list[Any]()
+        watched = structure.final_norm or structure.layers[-1]
+        handle = watched.register_forward_hook(lambda _, __, output: caught.append(output))
+        try:
+            batch = self.backbone.collate([self.backbone.encode(example, answer=False)])
+            self.backbone.logits(self.backbone.model, batch)
+        finally:
+            handle.remove()
+        output = caught[-1]
+        states: Tensor = output[0] if isinstance(output, tuple) else output
+        return states.flatten(0, -2).float()

@@ -1,0 +1,85 @@
+"""Test which inputs resemble a client's own prompts, and the features that are compared."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from fedmosaic.data.example import Example, Turn
+from fedmosaic.errors import DataError
+from fedmosaic.miniature.benchmark.load import load_task
+from fedmosaic.models.backbone import Backbone
+from fedmosaic.relevance.familiarity import Familiarity
+from fedmosaic.relevance.prompt_features import PromptFeatures
+
+SMALL = "miniature/llama-8x96"
+
+
+@pytest.mark.parametrize("quantile", [0.5, 0.9, 1.0])
+def test_familiarity_equals_its_formula(quantile: float) -> None:
+    draw = torch.Generator().manual_seed(0)
+    own, new = torch.randn(40, 6, generator=draw), 2 * torch.randn(30, 6, generator=draw)
+    found = Familiarity.of(own, quantile)(new)
+
+    a, b = own.double().numpy(), new.double().numpy()
+    a, b = (a - a.mean(0)) / a.std(0, ddof=1), (b - a.mean(0)) / a.std(0, ddof=1)
+    nearest = [
+        min(np.linalg.norm(x - y) for j, y in enumerate(a) if j != i) for i, x in enumerate(a)
+    ]
+    limit = np.quantile(nearest, quantile, method="higher")
+    expected = [min(np.linalg.norm(x - y) for y in a) <= limit for x in b]
+    assert found.tolist() == expected
+    assert 0 < sum(expected) < len(expected)
+
+
+def test_own_prompts_are_familiar_and_nothing_is_to_who_has_none() -> None:
+    own = torch.randn(20, 4, generator=torch.Generator().manual_seed(1))
+    assert Familiarity.of(own)(own).all()
+    assert not Familiarity.of(own[:1])(own).any()
+    assert not Familiarity.of(own[:0])(own).any()
+
+
+def test_a_constant_feature_does_not_divide_by_zero() -> None:
+    own = torch.randn(20, 4, generator=torch.Generator().manual_seed(1))
+    own[:, 2] = 3.0
+    assert Familiarity.of(own)(own).all()
+
+
+def test_at_most_so_many_prompts_are_compared() -> None:
+    own = torch.randn(50, 4, generator=torch.Generator().manual_seed(1))
+    found = Familiarity.of(own, limit=10)
+    assert len(found.own) == 10
+    assert torch.equal(found.own, Familiarity.of(own[[0, 5, 11, 16, 22, 27, 33, 38, 44, 49]]).own)
+
+
+def test_features_are_the_hidden_states_of_the_prompt() -> None:
+    backbone = Backbone.load(SMALL)
+    examples = list(load_task("miniature/stages-0", seed=0, train_limit=3).train)
+    found = PromptFeatures(backbone)(examples)
+    for row, example in zip(found, examples, strict=True):
+        batch = backbone.collate([backbone.encode(example, answer=False)])
+        output = backbone.model(**batch.inputs, output_hidden_states=True)
+        states = output.hidden_states[-1][0]
+        torch.testing.assert_close(row, torch.cat([states.mean(0), states[-1]]))
+    means, lasts = (PromptFeatures(backbone, part)(examples) for part in ("mean", "last"))
+    assert torch.equal(found, torch.cat([means, lasts], 1))
+
+
+def test_features_depend_on_nothing_but_the_prompt() -> None:
+    backbone = Backbone.load(SMALL)
+    examples = list(load_task("miniature/stages-0", seed=0, train_limit=4).train)
+    together, backwards = (
+        PromptFeatures(backbone)(examples),
+        PromptFeatures(backbone)(examples[::-1]),
+    )
+    assert torch.equal(together, backwards.flip(0))
+    question = examples[0]
+    answered = Example("x", (*question.turns[:-1], Turn("assistant", "no")), question.images)
+    assert torch.equal(PromptFeatures(backbone)([answered])[0], together[0])
+
+
+def test_a_text_without_a_prompt_is_refused_by_name() -> None:
+    text = Example("poem", (Turn("assistant", "Roses are red"),))
+    with pytest.raises(DataError, match="'poem' is plain text without a prompt"):
+        PromptFeatures(Backbone.load(SMALL))([text])
