@@ -60,7 +60,9 @@ class Result(FromLibrary):
         parts = json.loads(EVIDENCE.read_text())
         label = label_of(parts["static"]["rows"], name)
         if label is None:
-            yield "It was not measured in the main benchmark: no budget limits it.\n"
+            budgeted = algorithm_class(name).budgeted
+            why = "it was added later" if budgeted else "no budget limits it"
+            yield f"It was not measured in the main benchmark: {why}.\n"
         else:
             yield table(parts, label)
             if "no-command" not in self.options:

@@ -70,3 +70,14 @@ def mean(each: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         m: sum(n * delta[m] for n, delta in zip(samples, each, strict=True)) / sum(samples)
         for m in SHAPES
     }
+
+
+def close(left: Tensor, right: Tensor, tolerance: float = 1e-6) -> bool:
+    """Return whether two matrices agree up to a share of the norm."""
+    return bool((left.double() - right.double()).norm() <= tolerance * right.double().norm())
+
+
+def best(matrix: Tensor, rank: int) -> Tensor:
+    """Return the closest matrix of a rank."""
+    u, sigma, vh = torch.linalg.svd(matrix, full_matrices=False)
+    return u[:, :rank] * sigma[:rank] @ vh[:rank]

@@ -7,22 +7,23 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from ranked_factory import SCALE, SHAPES, adapter, deltas, federation, mean, updates_of
+from ranked_factory import (
+    SCALE,
+    SHAPES,
+    adapter,
+    best,
+    close,
+    deltas,
+    federation,
+    mean,
+    updates_of,
+)
 from torch import Tensor, nn
 
 from fedmosaic.algorithms.common.ranks import factors, first_rows, padded_mean, resize
 from fedmosaic.errors import ConfigError
 
 RANKS = [2, 4, 3]
-
-
-def close(left: Tensor, right: Tensor, tolerance: float = 1e-6) -> bool:
-    return bool((left.double() - right.double()).norm() <= tolerance * right.double().norm())
-
-
-def best(matrix: Tensor, rank: int) -> Tensor:
-    u, sigma, vh = torch.linalg.svd(matrix, full_matrices=False)
-    return u[:, :rank] * sigma[:rank] @ vh[:rank]
 
 
 # --- tools ----------------------------------------------------------------------------------------
@@ -205,7 +206,9 @@ def test_rows_of_a_that_nobody_sent_are_those_of_the_start() -> None:
         assert torch.equal(value[2:], first_rows(*value.shape, 0, "m", key)[2:])
 
 
-@pytest.mark.parametrize("name", ["hetlora", "flexlora", "flora", "fedsa-lora", "ffa-lora"])
+@pytest.mark.parametrize(
+    "name", ["hetlora", "flexlora", "raflora", "flora", "fedsa-lora", "ffa-lora"]
+)
 def test_architectures_share_nothing(name: str) -> None:
     algorithm, server = federation(name, RANKS, ["m", "m", "alone"])
     updates = updates_of(algorithm, RANKS)

@@ -34,6 +34,7 @@ TABLE = {
     "takfl": "takfl:TAKFL",
     "hetlora": "hetlora:HetLoRA",
     "flexlora": "flexlora:FlexLoRA",
+    "raflora": "raflora:RaFLoRA",
     "flora": "flora:FLoRA",
     "fedsa-lora": "fedsa_lora:FedSALoRA",
     "ffa-lora": "ffa_lora:FFALoRA",

@@ -32,7 +32,7 @@ INDEPENDENT = ("ditto", "perada", "feddpa")
 # The adapters that a download is copied into.
 LANDS_IN = {
     **dict.fromkeys(("fedavg", "fedprox", "scaffold", "fedper", "pooled"), ("local",)),
-    **dict.fromkeys(("hetlora", "flexlora", "fedsa-lora", "ffa-lora"), ("local",)),
+    **dict.fromkeys(("hetlora", "flexlora", "raflora", "fedsa-lora", "ffa-lora"), ("local",)),
     **dict.fromkeys((*FEDMOSAIC, "ditto", "fedsim", "perada"), ("global",)),
     **dict.fromkeys(("feddat", "feddpa"), ("global", "received")),
 }
