@@ -1,18 +1,18 @@
-"""Check the verdicts of the evidence, and that all its rows can be run."""
+"""Check the tables and verdicts of the evidence on figures that are made up."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.accuracy import evidence, evidence_table
+from benchmarks.accuracy import evidence_content, evidence_rows, evidence_table
+from benchmarks.accuracy.evidence_file import CONFLICTING, FIGURES
+from benchmarks.accuracy.evidence_store import PartStore
 from benchmarks.common.claims import verdict
-from fedmosaic.experiments.plan import Plan
+from benchmarks.common.headroom import headroom_share
 from fedmosaic.experiments.statistics import Interval
-from fedmosaic.miniature.benchmark.load import task_names
-from fedmosaic.miniature.pretraining.architectures import ARCHITECTURES
-from fedmosaic.models.loading import bundled_names
 
 UP, DOWN, UNCLEAR, LONE = (
     Interval(2, 1, 5),
@@ -37,98 +37,102 @@ def test_verdicts(gaps: list[Interval], expected: str) -> None:
     assert verdict(gaps) == expected
 
 
-def runs() -> dict[str, dict[int, Any]]:
-    """Return runs of four algorithms with three seeds; ditto is clearly above FedMosaic on Self."""
-    means = {
-        "sft": (0.5, 0.3),
-        "fedavg": (0.4, 0.36),
-        "ditto": (0.7, 0.31),
-        "fedmosaic": (0.6, 0.4),
-    }
+def run_of(own: float, others: float, seed: int) -> dict[str, Any]:
+    """Return a stored run; its view ``global`` is a point lower on Self and higher on Others."""
 
-    def summary(own: float, others: float, seed: int) -> dict[str, Any]:
-        shift = seed / 100
-        # Conflicting tasks lie a tenth above the others.
-        scored = {
-            name: own + shift + (name.split("-")[0] in evidence_table.CONFLICTING_FAMILIES) / 10
-            for name in task_names()
-        }
-        tasks = {"tasks": {f"miniature/{name}": score for name, score in scored.items()}}
-        groups = {name: {"last": others + shift} for name in ("in_group", "out_group")}
-        return {
-            "algorithm": "a",
-            "rounds": {"of": 8},
-            "steps": 12,
-            "bytes": {},
-            "seconds": {"total": 1.0},
-            "clients": {f"client-{number}": tasks for number in range(10)},
-            "self": {"last": own + shift + seed**2 / 1000},
-            "others": {"last": others + shift, **groups},
-        }
+    def view(change: float) -> dict[str, Any]:
+        found = {column: others + seed + change for column in FIGURES}
+        return {**found, "Self": own + seed - change, CONFLICTING: own + seed + 10, "clients": []}
 
     return {
-        label: {seed: summary(*mean, seed) for seed in (0, 1, 2)} for label, mean in means.items()
+        "settings": "",
+        "steps": 12,
+        "rounds": 8,
+        "flops": {},
+        "bytes": {},
+        "seconds": 1.0,
+        "memory": 1,
+        "views": {"mixed": view(0), "routed": view(1), "base": view(5)},
     }
 
 
-def rows() -> dict[str, Any]:
-    return evidence_table.rows_of("static", runs(), {})
+MEANS = {
+    "sft": (50, 30),
+    "fedavg": (40, 36),
+    "ditto": (70, 31),  # clearly above FedMosaic on Self
+    "pooled": (75, 50),
+    "fedmosaic": (60, 40),
+}
 
 
-def test_figures_without_a_run_stay_and_are_compared_with_those_that_have_one() -> None:
-    everything, finished = rows(), runs()
-    published = {
-        label: row
-        for label, row in evidence_table.rows_of("static", finished, {}).items()
-        if label != "ditto"
-    }
-    for column in evidence_table.JUDGED:
-        published["fedmosaic"][column]["values"][1] = 1.0  # of a seed that has a run now
-    updated = evidence_table.rows_of(
-        "static",
-        {"ditto": finished["ditto"], "fedmosaic": {1: finished["fedmosaic"][1]}},
-        published,
-    )
-    assert list(updated) == list(everything)  # local training first, FedMosaic behind the baselines
-    for label, row in everything.items():
-        for column in evidence_table.JUDGED:
-            assert updated[label][column]["values"] == pytest.approx(
-                row[column]["values"], abs=1e-3
-            )
-        assert updated[label]["seeds"] == [0, 1, 2] and updated[label]["seconds"] == 1.0
-    assert updated["ditto"]["Self"]["minus sft"]["mean"] == pytest.approx(20)
-    assert updated["sft"]["Self"]["rank"] == everything["sft"]["Self"]["rank"]
+def stored(seeds: tuple[int, ...] = (0, 1, 2)) -> dict[str, dict[int, Any]]:
+    return {label: {s: run_of(*mean, s) for s in seeds} for label, mean in MEANS.items()}
+
+
+def test_rows_show_the_views_of_their_runs() -> None:
+    rows = evidence_content.compared_rows("static", stored())
+    own = ["sft", "fedavg", "ditto", "pooled", "fedmosaic"]
+    assert list(rows)[:5] == own
+    assert set(rows) - set(own) == {f"{label}, routed" for label in own} | {"zero-shot"}
+    assert rows["sft"]["Self"]["values"] == [50, 51, 52]
+    assert rows["ditto, routed"]["Self"]["values"] == [69, 70, 71]
+    assert rows["ditto, routed"]["Others"]["minus sft"]["mean"] == pytest.approx(2)
+    assert rows["zero-shot"]["Others"]["values"] == [35, 36, 37]
+    assert rows["sft"][CONFLICTING]["values"] == [60, 61, 62]
 
 
 def test_a_claim_about_every_baseline_names_the_one_that_comes_closest() -> None:
-    local, baselines = evidence_table.judged_claims(rows())
+    rows = evidence_content.compared_rows("static", stored())
+    claims = {line["claim"]: line for line in evidence_content.judged_claims(rows)}
+    local = claims["FedMosaic outperforms local training"]
+    baselines = claims["FedMosaic outperforms every baseline"]
     assert local["Self"]["verdict"] == local["Others"]["verdict"] == "supported"
-    assert local["Self"]["mean"] == pytest.approx(10)
-    conflicting = evidence_table.CONFLICTING
-    assert rows()["sft"][conflicting]["values"] == pytest.approx([60, 61, 62])
-    assert local[conflicting]["mean"] == pytest.approx(10)
+    assert local["Self"]["mean"] == local[CONFLICTING]["mean"] == pytest.approx(10)
     assert baselines["of"] == 2
     assert (baselines["Self"]["verdict"], baselines["Self"]["closest"]) == ("contradicted", "ditto")
     assert (baselines["Others"]["verdict"], baselines["Others"]["above"]) == ("supported", 2)
-    text = evidence_table.page(
-        {"static": {"rows": rows(), "chosen": {}, "claims": [local, baselines]}}
-    )
-    assert "contradicted (above 1 of 2, below 1; least -10.0 ± 0.0, to ditto)" in text
 
 
-@pytest.mark.parametrize("part", list(evidence.SCENARIOS))
-@pytest.mark.parametrize("pretraining", list(evidence.SEEDS))
-def test_all_variants_can_be_run(part: str, pretraining: int) -> None:
-    variants = evidence.with_rates(
-        evidence.variants_of(part), {"fedmosaic": ["train.lr=4e-3"], "sft": ["train.lr=2e-3"]}
-    )
-    plan = Plan(
-        "evidence", evidence.scenario(part, pretraining), variants, evidence.SEEDS[pretraining]
-    )
-    found = {variant.label: plan.settings(variant).scenario for variant in variants}
-    assert found["sft"].train.lr == 2e-3 and found[evidence.SAME_ARCHITECTURE].train.lr == 4e-3
-    assert all(each.budget.kind == "flops" and each.rounds == 8 for each in found.values())
-    bases = {
-        f"miniature/{name}@1" if pretraining else f"miniature/{name}" for name in ARCHITECTURES
+def test_shares_of_the_headroom() -> None:
+    local, pooled = {0: 30.0, 1: 32.0, 2: 31.0}, {0: 50.0, 1: 50.0, 2: 53.0, 3: 99.0}
+    half = {seed: (local[seed] + pooled[seed]) / 2 for seed in local}
+    share = headroom_share(half, local, pooled)
+    assert share is not None and share.n == 3
+    assert share.mean == pytest.approx(50) and share.half == pytest.approx(0, abs=1e-9)
+    # Gains 8, 12, 10 of 20, 18, 22: residuals from a half are −2, 3, −1, whose mean is 0.
+    share = headroom_share({0: 38.0, 1: 44.0, 2: 41.0}, local, pooled)
+    assert share is not None and share.half is not None
+    deviation = ((4 + 9 + 1) / 2) ** 0.5
+    assert share.mean == pytest.approx(50)
+    assert share.half == pytest.approx(4.302653 * deviation / 3**0.5 / 20 * 100, rel=1e-5)
+
+
+def test_there_is_no_share_without_sure_headroom() -> None:
+    local = {0: 30.0, 1: 32.0, 2: 31.0}
+    assert headroom_share(local, local, {0: 40.0, 1: 31.0, 2: 31.0}) is None
+    assert headroom_share(local, local, {3: 40.0}) is None
+
+
+def test_the_page_shows_shares_routing_and_zero_shot() -> None:
+    rows = evidence_content.compared_rows("static", stored())
+    values = evidence_table.values_by_seed(rows)
+    content = {
+        "rows": rows,
+        "chosen": {"sft": ["train.lr=2e-3"]},
+        "headroom": evidence_content.headroom_shares(values),
+        "claims": evidence_content.judged_claims(rows),
     }
-    assert {client.model for client in found["fedmosaic"].clients} == bases <= set(bundled_names())
+    text = evidence_table.page({"static": content})
+    lines = {line.split(" | ")[0].strip("| "): line.split(" | ") for line in text.splitlines()}
+    assert lines["fedmosaic"][5:7] == ["40.0 ± 0.0", "50.0 ± 0.0"]
+    assert lines["sft"][5:7] == ["", ""] and lines["sft"][-1] == "2e-3 |"
+    assert lines["ditto, routed"][7:9] == ["-1.0 ± 0.0", "+1.0 ± 0.0"]
+    assert lines["zero-shot"][1] == "46.0 ± 2.5"
+    short = evidence_table.short_table({"static": content, "unmatched": content}, variants=False)
+    assert "unmatched" not in short and "| fedmosaic, routed |" in short
+
+
+def test_earlier_parts_stay_published_until_new_ones_are_finished(tmp_path: Path) -> None:
+    stores = {part: PartStore(part, tmp_path) for part in evidence_rows.PARTS}
+    with pytest.raises(ValueError, match="static lacks sft, fedavg"):
+        evidence_table.published_parts({"static": {"rows": {}}}, stores, finished_rows=True)

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import fedmosaic
-from benchmarks.accuracy.evidence import (
+from benchmarks.accuracy.evidence_rows import (
     CLOSED_FORM,
     COLORA,
     FEDMOSAIC,

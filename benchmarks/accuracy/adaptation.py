@@ -1,12 +1,11 @@
-r"""Measure how fast clients of finished runs learn seven tasks that none of them trained on.
+"""Measure how fast clients of finished runs learn seven tasks that none of them trained on.
 
-  python -m benchmarks.accuracy.evidence static --pretraining 0 \
-      --only sft fedavg fedsim fedmosaic "no communication" additive     20 minutes on 2 cores
-  python -m benchmarks.accuracy.adaptation       25 minutes on 2 cores; the same command continues
+  python -m benchmarks.accuracy.adaptation       45 minutes on 2 cores; the same command continues
 
-Applies ``fedmosaic adapt`` to the runs with seeds 0, 1, 2: one client of each architecture, the
+Makes runs with seeds 0, 1, 2 as in the static part of benchmarks.accuracy.evidence, in 20 minutes,
+unless they are there. Applies ``fedmosaic adapt`` to them: one client of each architecture, the
 benchmark's unseen tasks, 50 local steps each, 50 test items a task. Every algorithm uses the
-learning rate that it chose in the evidence.
+learning rate that it chose in the published evidence.
 
 Rows, for each algorithm:
 
@@ -30,7 +29,15 @@ from pathlib import Path
 from typing import Any
 
 import fedmosaic
-from benchmarks.accuracy.evidence import ADDITIVE, LOCAL, NO_COMMUNICATION, SEEDS
+from benchmarks.accuracy.evidence_rows import (
+    ADDITIVE,
+    LOCAL,
+    NO_COMMUNICATION,
+    SEEDS,
+    STATIC,
+    published_variants,
+    scenario,
+)
 from benchmarks.common.arguments import add_run_arguments, benchmark_parser
 from benchmarks.common.marks import write_between_marks
 from benchmarks.common.paths import write_result
@@ -69,6 +76,14 @@ def untrained_rows() -> dict[str, str]:
     return rows | {row_label(label, RECEIVED): rows[label] for label in RECEIVING}
 
 
+def make_runs(runs: Path, seeds: Sequence[int], jobs: int) -> None:
+    """Make the runs that are missing."""
+    variants = [variant for variant in published_variants(STATIC) if variant.label in UNTRAINED_AS]
+    fedmosaic.compare(
+        scenario(STATIC, 0), algorithms=variants, seeds=seeds, out=runs / "static-0", jobs=jobs
+    )
+
+
 def adapt(folder: Path, label: str) -> dict[str, Any]:
     """Return the learning curves of the clients of one run."""
     return fedmosaic.adapt(
@@ -87,7 +102,7 @@ def curves(runs: Path, seeds: Sequence[int], jobs: int) -> dict[str, dict[str, l
     """Return the mean learning curve of every row and seed, in percent.
 
     Args:
-        runs: folder of the evidence's comparisons.
+        runs: folder of the comparison that made the runs.
         seeds: seeds of the runs.
         jobs: runs at a time.
     """
@@ -164,10 +179,11 @@ def table(found: Curves, command: str) -> str:
 def main() -> None:
     """Adapt the clients of all runs and write the result."""
     parser = benchmark_parser(__doc__)
-    add_run_arguments(parser, "runs/evidence", jobs=2, table=False)
+    add_run_arguments(parser, "runs/adaptation", jobs=2, table=False)
     arguments = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     command = "python -m benchmarks.accuracy.adaptation"
+    make_runs(arguments.runs, SEEDS[0], arguments.jobs)
     found = curves(arguments.runs, SEEDS[0], arguments.jobs)
     text = table(found, command)
     write_result("adaptation", {"command": command, "curves": found}, text)

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import fedmosaic
-from benchmarks.accuracy.evidence import BASELINES, FEDMOSAIC, LOCAL
+from benchmarks.accuracy.evidence_rows import BASELINES, FEDMOSAIC, LOCAL
 from benchmarks.common.arguments import add_run_arguments, benchmark_parser
 from benchmarks.common.line_chart import Line, line_chart, panel_limits
 from benchmarks.common.paths import ROOT, read_result, write_result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.accuracy.evidence import (
+from benchmarks.accuracy.evidence_rows import (
     ADDITIVE,
     ADDITIVE_ROTATED,
     ADDITIVE_TEMPERATURE,

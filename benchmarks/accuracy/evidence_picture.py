@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.accuracy.evidence import FEDMOSAIC, LOCAL, VARIANTS
+from benchmarks.accuracy.evidence_content import labels_of
+from benchmarks.accuracy.evidence_rows import LOCAL
 from benchmarks.common.arguments import benchmark_parser
 from benchmarks.common.paths import ROOT, read_result
 from fedmosaic.experiments.statistics import interval
@@ -24,8 +25,7 @@ PICTURE = ROOT / "docs" / "evidence.svg"
 
 def draw(rows: Mapping[str, Any]) -> str:
     """Return the algorithms of a part as the text of an SVG file, without FedMosaic's variants."""
-    variants = {variant.label for variant in VARIANTS}
-    labels = [label for label in rows if label not in variants or label == FEDMOSAIC.label]
+    labels = labels_of(rows, "algorithm")
     estimates = {
         label: {column: interval(rows[label][column]["values"]) for column in COLUMNS}
         for label in labels

@@ -39,7 +39,7 @@ from statistics import fmean
 from typing import Any
 
 import fedmosaic
-from benchmarks.accuracy.evidence import INTERPOLATION, SAME_ARCHITECTURE
+from benchmarks.accuracy.evidence_rows import INTERPOLATION, SAME_ARCHITECTURE
 from benchmarks.accuracy.language_models_table import table
 from benchmarks.common.arguments import add_run_arguments, benchmark_parser
 from benchmarks.common.claims import Claim, claims_table, judge

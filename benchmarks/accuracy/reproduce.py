@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import fedmosaic
-from benchmarks.accuracy import ablations, cross_architecture, evidence
+from benchmarks.accuracy import ablations, cross_architecture, evidence_rows
 from benchmarks.common.arguments import benchmark_parser
 from benchmarks.common.paths import read_result
 from benchmarks.common.tables import COLUMNS, table_head, table_row
@@ -29,16 +29,13 @@ from fedmosaic.config import Scenario
 from fedmosaic.config.load import load_scenario
 from fedmosaic.experiments.variants import Variant
 
-BENCHMARKS = (*evidence.SCENARIOS, "cross_architecture", "ablations")
+PARTS = tuple(read_result("evidence"))
+BENCHMARKS = (*PARTS, "cross_architecture", "ablations")
 
 
 def published(benchmark: str) -> dict[str, Any]:
     """Return the published rows of a benchmark."""
-    content = (
-        read_result("evidence")[benchmark]
-        if benchmark in evidence.SCENARIOS
-        else read_result(benchmark)
-    )
+    content = read_result("evidence")[benchmark] if benchmark in PARTS else read_result(benchmark)
     rows: dict[str, Any] = content["rows"]
     return rows
 
@@ -48,10 +45,12 @@ def scenario_and_variants(benchmark: str, seed: int) -> tuple[Scenario, list[Var
     if benchmark == "cross_architecture":
         found = load_scenario(cross_architecture.SCENARIO, cross_architecture.SETTINGS)
         return found, cross_architecture.VARIANTS
-    pretraining = next(number for number, seeds in evidence.SEEDS.items() if seed in seeds)
+    pretraining = evidence_rows.pretraining_of(seed)
     if benchmark == "ablations":
-        return evidence.scenario("static", pretraining), ablations.published_variants()
-    return evidence.scenario(benchmark, pretraining), evidence.published_variants(benchmark)
+        return evidence_rows.scenario("static", pretraining), ablations.published_variants()
+    return evidence_rows.scenario(benchmark, pretraining), evidence_rows.published_variants(
+        benchmark
+    )
 
 
 def compare_with_published(

@@ -28,9 +28,9 @@ def summary_of(settings: RunSettings, lines: Sequence[Line]) -> dict[str, Any]:
     Returns:
         ``{"self": {"last", "auc"}, "others": {"last", "auc", …}, "clients", "bytes", …}``; see
         :func:`fedmosaic.evaluation.summarise` for the definitions. ``groups`` lists the groups of
-        clients, empty if the scenario has none. ``also`` holds Self and Others of other views and
-        of evaluations before local training. ``memory`` is the most that a process with clients
-        held, in bytes. Some runs have more parts, see :func:`_special`.
+        clients, empty if the scenario has none. ``also`` holds ``self``, ``others`` and ``clients``
+        of other views and of evaluations before local training. ``memory`` is the most that a
+        process with clients held, in bytes. Some runs have more parts, see :func:`_special`.
     """
     scores = [Record.from_json(line) for line in lines if line["kind"] == "score"]
     rounds = [line for line in lines if line["kind"] == "round"]
@@ -104,12 +104,12 @@ def _data_changes(lines: Sequence[Line]) -> list[dict[str, Any]]:
 
 
 def _also(settings: RunSettings, scores: Sequence[Record], view: str) -> dict[str, Any]:
-    """Return Self and Others of every other view and stage that was evaluated."""
+    """Return Self, Others and the clients' figures of every other evaluated view and stage."""
     kinds = sorted({(record.view, record.stage) for record in scores} - {(view, "after")})
     found: dict[str, Any] = {}
     for other, stage in kinds:
         figures = summarise(scores, settings.scenario.clients, view=other, stage=stage)
-        found[f"{other}, {stage}"] = {part: figures[part] for part in ("self", "others")}
+        found[f"{other}, {stage}"] = {part: figures[part] for part in ("self", "others", "clients")}
     return found
 
 

@@ -1,0 +1,214 @@
+"""Store what finished runs of the evidence gave: results/evidence/<part>.json.
+
+::
+
+    rates   by row and candidate: {"settings", "seeds": {seed: {"self", "others"} in percent}}
+    runs    by row and seed: {"settings", "steps", "rounds", "flops", "bytes", "seconds", "memory",
+            "views": {view: {"Self", "Others", "in-group", "out-group", "Self, conflicting",
+            "clients": [[Self, Others] of each client]}}}, or {"settings", "failed"}
+
+``settings`` is a digest of all settings that decide the figures. A run whose digest is another one
+does not count. Bytes are sums over clients and rounds, memory is the most that a process held in
+MB. Every run has a line of its own, so that the additions of two machines can be merged as text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from filelock import FileLock
+
+from benchmarks.accuracy.evidence_rows import PARTS
+from benchmarks.common.paths import RESULTS
+from fedmosaic.algorithms.registry import scenario_for
+from fedmosaic.config import RunSettings
+from fedmosaic.config.load import load_scenario
+from fedmosaic.experiments.summaries import COLUMNS as MEASURED
+from fedmosaic.experiments.summaries import column_values
+from fedmosaic.files import write_atomic
+
+FIGURES = ("Self", "Others", "in-group", "out-group")
+# Pairs of task families that ask the same question and expect other answers.
+CONFLICTING_FAMILIES = ("concept", "bond", "outfit", "journey", "lesson", "ledger")
+CONFLICTING = "Self, conflicting"
+FOLDER = RESULTS / "evidence"
+
+Content = dict[str, Any]
+
+
+class EvidenceFile:
+    """Read and extend the figures of one part.
+
+    Args:
+        part: name of the part.
+        folder: folder of the files.
+    """
+
+    def __init__(self, part: str, folder: Path = FOLDER) -> None:
+        self.part = part
+        self.path = folder / f"{part}.json"
+
+    def read(self) -> Content:
+        """Return ``{"rates", "runs"}``, both empty where nothing is stored yet."""
+        if not self.path.is_file():
+            return {"rates": {}, "runs": {}}
+        content: Content = json.loads(self.path.read_text())
+        return content
+
+    def add_run(self, label: str, seed: int, figures: Mapping[str, Any]) -> None:
+        """Store a run in place of an earlier one of the row and seed."""
+
+        def change(content: Content) -> None:
+            content["runs"].setdefault(label, {})[str(seed)] = figures
+
+        self._change(change)
+
+    def add_trial(
+        self, label: str, candidate: str, settings: str, seed: int, scores: Mapping[str, Any]
+    ) -> None:
+        """Store the validation figures of a candidate's run.
+
+        Args:
+            label: the row that chooses.
+            candidate: what it may choose, ``key=value``.
+            settings: the digest of the run's settings.
+            seed: the run's seed.
+            scores: ``self`` and ``others`` in percent, or ``failed``.
+        """
+
+        def change(content: Content) -> None:
+            known = content["rates"].setdefault(label, {})
+            if known.get(candidate, {}).get("settings") != settings:
+                known[candidate] = {"settings": settings, "seeds": {}}
+            known[candidate]["seeds"][str(seed)] = scores
+
+        self._change(change)
+
+    def _change(self, change: Callable[[Content], None]) -> None:
+        """Change the stored content; other processes may do the same meanwhile."""
+        name = hashlib.sha256(str(self.path.resolve()).encode()).hexdigest()[:16]
+        with FileLock(Path(tempfile.gettempdir()) / f"fedmosaic-evidence-{name}.lock"):
+            content = self.read()
+            change(content)
+            write_atomic(self.path, as_text(content))
+
+
+def as_text(content: Content) -> str:
+    """Return the content as JSON with one line for each run and candidate."""
+    sections = []
+    for section in ("rates", "runs"):
+        rows = []
+        for label, entries in sorted(content[section].items()):
+            lines = [
+                f"   {json.dumps(key)}: {json.dumps(entry)}"
+                for key, entry in sorted(entries.items())
+            ]
+            rows.append(f"  {json.dumps(label)}: {{\n" + ",\n".join(lines) + "\n  }")
+        text = "\n" + ",\n".join(rows) + "\n " if rows else ""
+        sections.append(f' "{section}": {{{text}}}')
+    return "{\n" + ",\n".join(sections) + "\n}\n"
+
+
+def settings_digest(settings: RunSettings) -> str:
+    """Return a digest of the settings that decide a run's figures, but for seed and views.
+
+    A setting that has its default value does not count, so that a new setting changes no digest.
+    """
+    scenario = scenario_for(settings.algorithm, settings.scenario)
+    content = scenario.model_dump(mode="json", exclude_defaults=True)
+    content.get("evaluation", {}).pop("views", None)
+    content.pop("title", None)
+    for client in content["clients"]:  # the pretraining follows from the seed
+        client["model"] = client["model"].partition("@")[0]
+    text = json.dumps([settings.algorithm, content], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def figures_of(part: str, summary: Mapping[str, Any], settings: str) -> dict[str, Any]:
+    """Return what is stored of a finished run.
+
+    Args:
+        part: name of the part.
+        summary: the run's summary.
+        settings: the digest of its settings.
+    """
+    main = summary["evaluation"]["view"]
+    views = {main: summary}
+    for name, found in summary["also"].items():
+        view, _, stage = name.partition(", ")
+        if stage == "after":
+            views[view] = found
+    flops = summary.get("flops") or {}
+    return {
+        "settings": settings,
+        "steps": summary["steps"],
+        "rounds": summary["rounds"]["of"],
+        "flops": {name: round(value) for name, value in flops.items()},
+        "bytes": summary["bytes"],
+        "seconds": round(summary["seconds"]["total"], 1),
+        "memory": round(summary["memory"] / 1e6),
+        "views": {view: _view_figures(part, found) for view, found in views.items()},
+    }
+
+
+def _view_figures(part: str, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the figures of one view in percent."""
+    figures: dict[str, Any] = {
+        column: round(value, 3)
+        for column in FIGURES
+        for value in column_values({0: found}, column).values()
+    }
+    clients = found["clients"]
+    figures[CONFLICTING] = round(conflicting_accuracy(part, clients), 3)
+    figures["clients"] = [
+        [round(100 * client[side]["last"], 1) for side in ("self", "others")]
+        for client in clients.values()
+    ]
+    return figures
+
+
+def conflicting_accuracy(part: str, clients: Mapping[str, Any]) -> float:
+    """Return the mean accuracy on the clients' conflicting tasks, in percent.
+
+    Args:
+        part: name of the part.
+        clients: by client ``{"tasks": accuracy by task}``, as in a run's summary.
+    """
+    own = own_tasks(PARTS[part].scenario)
+    return 100 * fmean(
+        clients[client]["tasks"][task]
+        for client, tasks in own.items()
+        for task in tasks
+        if task.removeprefix("miniature/").partition("-")[0] in CONFLICTING_FAMILIES
+    )
+
+
+def as_summary(algorithm: str, run: Mapping[str, Any], view: str) -> dict[str, Any]:
+    """Return one view of a stored run in the form of a run's summary."""
+    summary: dict[str, Any] = {
+        "algorithm": algorithm,
+        **{name: run[name] for name in ("steps", "flops", "bytes")},
+        "rounds": {"of": run["rounds"]},
+        "seconds": {"total": run["seconds"]},
+    }
+    for column in FIGURES:
+        at = summary
+        *inner, last = MEASURED[column]
+        for name in inner:
+            at = at.setdefault(name, {})
+        at[last] = run["views"][view][column] / 100
+    return summary
+
+
+def own_tasks(scenario: str) -> dict[str, Sequence[str]]:
+    """Return the tasks of each client of a scenario by name."""
+    return {
+        client.name: [task.name for task in client.tasks]
+        for client in load_scenario(scenario).clients
+    }

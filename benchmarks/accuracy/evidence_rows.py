@@ -1,0 +1,264 @@
+"""List the parts and rows of the evidence: what is run, with which settings, in which order.
+
+A row is an algorithm with its settings. An algorithm that is new needs one line in :data:`ROWS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from benchmarks.common.paths import read_result
+from fedmosaic.algorithms import algorithm_class
+from fedmosaic.config import Scenario
+from fedmosaic.config.load import load_scenario
+from fedmosaic.experiments.variants import Variant
+
+SEEDS = {0: (0, 1, 2), 1: (3, 4)}  # by pretraining of the bundled models
+ALL_SEEDS = tuple(seed for seeds in SEEDS.values() for seed in seeds)
+# Learning rates. A row tries the middle three; while its best one is the lowest or the highest that
+# it has tried, it tries the next one as well.
+RATES = ("5e-4", "1e-3", "2e-3", "4e-3", "8e-3", "1.6e-2", "3.2e-2")
+MIDDLE_RATES = (2, 5)
+CHOOSING_SEEDS = (1000,)
+SHORT = ("rounds=8", "evaluation.every=8", "evaluation.last_items=30")
+SETTINGS = [*SHORT, "budget=flops"]
+UNLIMITED = [*SHORT, "budget=steps", "algorithms.fedmosaic.steps=12"]
+COLORA = (
+    "adapter.num_blocks=8",
+    "adapter.block_rule=even",
+    "adapter.shared_modules=[o_proj]",
+    "adapter.shared_r=64",
+    "train.moment_shared=tensor",
+    "train.lr_shared=1e-2",
+)
+REFINED = ("alignment={method: gradients, refine: {}, size: 1500}",)
+CLOSED_FORM = ("alignment={method: gradients, refine: null, size: 512}",)
+NOT_ALIGNED = ("alignment={method: none}",)
+# Views of a client's model that are measured in each run, where the algorithm has them.
+VIEWS = ("mixed", "local", "global")
+ROUTED = "routed"  # mixed for inputs like the client's own, else global
+BASE = "base"  # the base model without adapters
+ZERO_SHOT = "zero-shot"  # label of the view base
+LOCAL = "sft"
+POOLED = "pooled"
+FEDMOSAIC = Variant("fedmosaic", "fedmosaic", COLORA + REFINED)
+# Rows of FedMosaic with one thing changed, and what is changed.
+SAME_ARCHITECTURE = "same architecture"  # P, Q are shared within an architecture alone
+UNIFORM = "uniform"  # equal weights instead of RELA's
+PERMUTED = "permuted"  # RELA's weights, given to permuted peers
+ORACLE = "oracle"  # weights that know which clients have families of tasks in common
+RELATIVE_TEMPERATURE = "relative temperature"  # tau in standard deviations of the similarities
+UNALIGNED = "unaligned"  # random A, B
+ROTATED = "rotated"  # the refined A, B of each architecture, rotated at random
+CLOSED = "closed form"  # A, B by the closed form of alignment
+ADDITIVE = "additive"  # other architectures' P, Q are added to the mix of the own architecture
+INTERPOLATION = "interpolation"  # a fifth of what is received enters the own adapter
+NO_COMMUNICATION = "no communication"  # the same adapters, nothing is exchanged
+ADDITIVE_TEMPERATURE = f"{ADDITIVE}, {RELATIVE_TEMPERATURE}"
+ADDITIVE_ROTATED = f"{ADDITIVE}, {ROTATED}"  # shows what alignment contributes to additive sharing
+AS_PUBLISHED = "as published"
+ON_LORA = "on LoRA"  # ordinary LoRA in place of Co-LoRA, for clients of one architecture
+STATIC, DYNAMIC, HOMOGENEOUS, UNMATCHED = "static", "dynamic", "homogeneous", "unmatched"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Describe a part of the evidence.
+
+    Attributes:
+        scenario: name of its scenario.
+        settings: what all its runs change in the scenario.
+        rates_of: the part whose learning rates it takes; empty: its own are chosen.
+        same_steps: the part whose runs it shares where both give a row the same steps.
+    """
+
+    scenario: str
+    settings: Sequence[str] = tuple(SETTINGS)
+    rates_of: str = ""
+    same_steps: str = ""
+
+
+PARTS = {
+    STATIC: Part("miniature/hetero"),
+    DYNAMIC: Part("miniature/dynamic"),
+    HOMOGENEOUS: Part("miniature/homo-llama"),
+    UNMATCHED: Part("miniature/hetero", tuple(UNLIMITED), rates_of=STATIC, same_steps=STATIC),
+}
+SCENARIOS = {name: part.scenario for name, part in PARTS.items()}
+
+
+@dataclass(frozen=True)
+class EvidenceRow:
+    """Describe a row.
+
+    Attributes:
+        variant: its label, algorithm and settings.
+        parts: the parts that have it.
+        rate_of: label of the row whose learning rate it takes; empty: it chooses its own.
+        kind: ``algorithm``, ``changed`` (FedMosaic with one thing changed) or ``oracle``.
+        view: the view that its figures are of.
+        controls: further views, each of which is shown as a row.
+    """
+
+    variant: Variant
+    parts: tuple[str, ...] = tuple(PARTS)
+    rate_of: str = ""
+    kind: str = "algorithm"
+    view: str = "mixed"
+    controls: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """Return the label of the variant."""
+        return self.variant.label
+
+    def shown_as(self, view: str) -> str:
+        """Return the label of a view in tables."""
+        if view == BASE:
+            return ZERO_SHOT
+        return self.label if view == self.view else f"{self.label}, {view}"
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """Return the views that are shown as rows of tables."""
+        return (self.view, ROUTED, *((BASE,) if self.label == LOCAL else ()), *self.controls)
+
+    def views(self) -> tuple[str, ...]:
+        """Return the views that its runs measure; the base model is measured by one row alone."""
+        wanted = [self.view, *VIEWS, *self.shown]
+        known = algorithm_class(self.variant.algorithm).views
+        return tuple(view for view in dict.fromkeys(wanted) if view in known)
+
+
+MATCHED = (STATIC, DYNAMIC, HOMOGENEOUS)
+# One FedMKT step costs more than all of a client's local training in the dynamic part.
+BASELINE_PARTS = {"fedmkt": (STATIC, HOMOGENEOUS, UNMATCHED)}
+BASELINES = (
+    LOCAL,
+    "fedavg",
+    "ditto",
+    "fedsim",
+    "feddat",
+    "feddpa",
+    "perada",
+    "fedmkt",
+    "takfl",
+    "fedprox",
+    "scaffold",
+    "fedper",
+    "feddistill",
+    "hetlora",
+    "flexlora",
+    "flora",
+    "fedsa-lora",
+    "ffa-lora",
+)
+
+
+def _changed(
+    label: str,
+    algorithm: str,
+    settings: Sequence[str] = (*COLORA, *REFINED),
+    parts: tuple[str, ...] = MATCHED,
+) -> EvidenceRow:
+    """Return a row of FedMosaic with one thing changed, at the learning rate of FedMosaic."""
+    variant = Variant(label, algorithm, tuple(settings))
+    return EvidenceRow(variant, parts, rate_of=FEDMOSAIC.label, kind="changed")
+
+
+# In the order of tables. Clients of one architecture have no P, Q of others, and A, B need no
+# alignment: the homogeneous part lacks the rows that change these.
+ROWS = (
+    *(
+        EvidenceRow(Variant(name, name), BASELINE_PARTS.get(name, tuple(PARTS)))
+        for name in BASELINES
+    ),
+    EvidenceRow(Variant(POOLED, POOLED), kind="oracle"),
+    EvidenceRow(FEDMOSAIC),
+    EvidenceRow(Variant(ON_LORA, "fedmosaic-lora"), (HOMOGENEOUS,), kind="changed"),
+    _changed(SAME_ARCHITECTURE, "fedmosaic-same-architecture", parts=(STATIC, DYNAMIC)),
+    _changed(UNIFORM, "fedmosaic-uniform"),
+    _changed(PERMUTED, "fedmosaic-permuted"),
+    _changed(ORACLE, "fedmosaic-oracle"),
+    _changed(RELATIVE_TEMPERATURE, "fedmosaic-relative-temperature"),
+    _changed(UNALIGNED, "fedmosaic-unaligned", COLORA + NOT_ALIGNED, (STATIC, DYNAMIC)),
+    _changed(ROTATED, "fedmosaic-rotated", parts=(STATIC,)),
+    _changed(CLOSED, "fedmosaic", COLORA + CLOSED_FORM, (STATIC,)),
+    _changed(ADDITIVE, "fedmosaic-additive", parts=(STATIC, DYNAMIC, UNMATCHED)),
+    _changed(INTERPOLATION, "fedmosaic-interpolation", parts=(STATIC, HOMOGENEOUS)),
+    _changed(NO_COMMUNICATION, "fedmosaic-no-communication"),
+    _changed(
+        ADDITIVE_TEMPERATURE,
+        "fedmosaic-additive",
+        (*COLORA, *REFINED, "relevance.relative_tau=0.5"),
+        (STATIC,),
+    ),
+    _changed(ADDITIVE_ROTATED, "fedmosaic-additive-rotated", parts=(STATIC,)),
+    _changed(AS_PUBLISHED, "fedmosaic", ("alignment={method: gradients, size: 512}",), (STATIC,)),
+)
+# These are run before the others.
+FIRST = (LOCAL, FEDMOSAIC.label, ON_LORA, ADDITIVE, POOLED, "fedavg", "fedsim", "ditto", "hetlora")
+
+
+def rows_of_part(part: str) -> list[EvidenceRow]:
+    """Return the rows of a part in the order of tables."""
+    return [row for row in ROWS if part in row.parts]
+
+
+def in_running_order(rows: Sequence[EvidenceRow]) -> list[EvidenceRow]:
+    """Return rows in the order in which they are run."""
+    place = {label: number for number, label in enumerate(FIRST)}
+    return sorted(rows, key=lambda row: place.get(row.label, len(FIRST)))
+
+
+def pretraining_of(seed: int) -> int:
+    """Return the pretraining of the bundled models that a seed uses."""
+    return next((number for number, seeds in SEEDS.items() if seed in seeds), 0)
+
+
+@cache
+def scenario(part: str, pretraining: int) -> Scenario:
+    """Return the scenario of a part with the bundled models of a pretraining.
+
+    Args:
+        part: a name of :data:`PARTS`.
+        pretraining: number of the pretraining.
+    """
+    found = load_scenario(PARTS[part].scenario, PARTS[part].settings)
+    if pretraining:
+        clients = tuple(
+            client.model_copy(update={"model": f"{client.model}@{pretraining}"})
+            for client in found.clients
+        )
+        found = found.model_copy(update={"clients": clients})
+    return found
+
+
+def variants_of(part: str) -> list[Variant]:
+    """Return the variants of all rows of a part, at the learning rate of the scenario."""
+    return [row.variant for row in rows_of_part(part)]
+
+
+def with_rates(variants: Sequence[Variant], chosen: Mapping[str, Sequence[str]]) -> list[Variant]:
+    """Return the variants with their chosen rates; a variant without a choice gets FedMosaic's."""
+    return [
+        Variant(
+            v.label, v.algorithm, v.settings + tuple(chosen.get(v.label, chosen[FEDMOSAIC.label]))
+        )
+        for v in variants
+    ]
+
+
+def published_rates(part: str = STATIC) -> dict[str, list[str]]:
+    """Return the settings that each algorithm chose in the published runs of a part."""
+    chosen: dict[str, list[str]] = read_result("evidence")[part]["chosen"]
+    return chosen
+
+
+def published_variants(part: str) -> list[Variant]:
+    """Return the rows of a part at the published learning rates."""
+    rows = read_result("evidence")[part]["rows"]
+    known = [variant for variant in variants_of(part) if variant.label in rows]
+    return with_rates(known, published_rates(part))

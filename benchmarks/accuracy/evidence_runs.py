@@ -1,0 +1,178 @@
+"""Run what a part of the evidence lacks, and store the figures of each run when it is finished.
+
+The runs of a row go together, with all seeds; the trials of the next row's learning rates fill the
+cores meanwhile. A run that was stopped half-way is resumed if its folder is there.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from benchmarks.accuracy.evidence_file import figures_of, settings_digest
+from benchmarks.accuracy.evidence_rows import EvidenceRow, in_running_order
+from benchmarks.accuracy.evidence_store import PartStore, Trials
+from fedmosaic.experiments.grid import GridListener, Job, run_grid
+
+SIDES = ("self", "others")
+
+
+class OutOfTimeError(Exception):
+    """Report that the time of the command is over."""
+
+
+class Recorder(GridListener):
+    """Store the figures of each finished run, and stop the grid when the time is over.
+
+    Args:
+        store: what is stored of the part.
+        trials: the runs that choose learning rates; all others are runs of the part.
+        deadline: when to stop, in seconds of ``time.monotonic``; None: never.
+
+    Attributes:
+        recorded: the runs whose figures it has stored.
+    """
+
+    def __init__(self, store: PartStore, trials: Trials, deadline: float | None = None) -> None:
+        self.store = store
+        self.trials = trials
+        self.deadline = deadline
+        self.recorded: list[Job] = []
+
+    def grid_started(
+        self, title: str, jobs: Sequence[Job], finished: Sequence[Job], parallel: int
+    ) -> None:
+        for job in finished:  # by a command that was killed before it stored them
+            self.record(job, job.summary() or {})
+
+    def job_started(self, job: Job) -> None:
+        self.check_time()
+
+    def job_progress(self, job: Job, rounds: float, of: int, first: int | None) -> None:
+        self.check_time()
+
+    def job_finished(self, job: Job, summary: Mapping[str, Any]) -> None:
+        self.record(job, summary)
+        self.check_time()
+
+    def record(self, job: Job, summary: Mapping[str, Any]) -> None:
+        """Store a finished run."""
+        shown = ", ".join(f"{side} {100 * summary[side]['last']:.1f}" for side in SIDES)
+        seconds = summary["seconds"]["total"]
+        print(f"{job.label}, seed {job.seed}: {shown}, {seconds:.0f} s", flush=True)
+        digest = settings_digest(job.settings)
+        if job in self.trials:
+            scores = {side: round(100 * summary[side]["last"], 3) for side in SIDES}
+            self._add_trial(job, digest, scores)
+        else:
+            figures = figures_of(self.store.part, summary, digest)
+            self.store.file.add_run(job.label, job.seed, figures)
+        self.recorded.append(job)
+
+    def record_failure(self, job: Job, reason: str) -> None:
+        """Store that a run fails with these settings."""
+        digest, failed = settings_digest(job.settings), {"failed": reason}
+        if job in self.trials:
+            self._add_trial(job, digest, failed)
+        else:
+            self.store.file.add_run(job.label, job.seed, {"settings": digest, **failed})
+
+    def check_time(self) -> None:
+        """Raise OutOfTimeError when the time is over."""
+        if self.deadline is not None and time.monotonic() >= self.deadline:
+            raise OutOfTimeError
+
+    def _add_trial(self, job: Job, digest: str, scores: Mapping[str, Any]) -> None:
+        label, candidate = self.trials[job]
+        self.store.rates_file.add_trial(label, candidate, digest, job.seed, scores)
+
+
+def run_jobs(
+    recorder: Recorder, jobs: Sequence[Job], runs: Path, parallel: int, *, keep: bool
+) -> None:
+    """Carry out jobs and store what they give.
+
+    Args:
+        recorder: stores the figures.
+        jobs: runs of the part and trials.
+        runs: folder of the run folders.
+        parallel: runs at a time.
+        keep: whether the folders of finished runs stay.
+
+    Raises:
+        OutOfTimeError: the time is over; unfinished runs can be resumed.
+    """
+    recorder.check_time()
+    features = runs / f".features-{recorder.store.part}.sqlite"
+    try:
+        failures = run_grid("evidence", jobs, parallel, recorder, features) if jobs else []
+        for failure in failures:
+            print(f"{failure.label}, seed {failure.seed}: {failure.reason}", flush=True)
+            if not failure.lost:
+                job = next(j for j in jobs if (j.label, j.seed) == (failure.label, failure.seed))
+                recorder.record_failure(job, failure.reason)
+    finally:
+        for job in () if keep else recorder.recorded:
+            shutil.rmtree(job.folder)
+        for file in runs.glob(f"{features.name}*"):
+            file.unlink()
+
+
+def choose_rate(
+    store: PartStore, row: EvidenceRow, runs: Path, parallel: int, deadline: float | None
+) -> None:
+    """Carry out the trials that are missing for the choice of a row's learning rate."""
+    before: set[tuple[str, str]] = set()
+    while trials := store.missing_trials(row, runs):
+        if set(trials.values()) <= before:  # a process was lost
+            break
+        before |= set(trials.values())
+        run_jobs(Recorder(store, trials, deadline), list(trials), runs, parallel, keep=False)
+    if store.chosen(row) is None:
+        print(f"{row.label}: left out, since no learning rate could be chosen", flush=True)
+
+
+def run_rows(
+    store: PartStore,
+    rows: Sequence[EvidenceRow],
+    seeds: Sequence[int],
+    runs: Path,
+    *,
+    parallel: int = 2,
+    deadline: float | None = None,
+    keep: bool = False,
+    replace: bool = False,
+) -> bool:
+    """Run what rows lack.
+
+    Args:
+        store: what is stored of the part.
+        rows: the rows.
+        seeds: the seeds that are wanted.
+        runs: folder of the run folders.
+        parallel: runs at a time.
+        deadline: when to stop, in seconds of ``time.monotonic``; None: when all is done.
+        keep: whether the folders of finished runs stay.
+        replace: whether runs that stand are run as well.
+
+    Returns:
+        Whether all was done in time.
+    """
+    ordered: list[EvidenceRow | None] = [*in_running_order(rows), None]
+    try:
+        for row, following in pairwise(ordered):
+            assert row is not None
+            choose_rate(store, row, runs, parallel, deadline)
+            jobs = store.missing_runs(row, seeds, runs, replace=replace)
+            for job in jobs if replace else ():
+                shutil.rmtree(job.folder, ignore_errors=True)
+            trials = store.missing_trials(following, runs) if following else {}
+            recorder = Recorder(store, trials, deadline)
+            run_jobs(recorder, [*jobs, *trials], runs, parallel, keep=keep)
+    except OutOfTimeError:
+        return False
+    return True
