@@ -116,7 +116,7 @@ def test_a_row_chooses_its_rate_and_runs_with_all_seeds(
     store = PartStore("static", tmp_path / "stored")
     assert store.chosen(DITTO) == store.chosen(CHANGED) == ("train.lr=4e-3",)
     found = store.standing(DITTO, 4)
-    assert found is not None and found["views"].keys() == {"mixed", "global"}
+    assert found is not None and found["views"].keys() == {"mixed", "global", "routed"}
     assert found["views"]["global"]["Self"] == pytest.approx(60.04)
     assert found["views"]["mixed"]["clients"] == [[60.0, 60.0]] * 10
     assert not list((tmp_path / "runs").rglob("summary.json"))  # folders are removed
@@ -168,7 +168,7 @@ def test_a_row_with_another_view_is_run_again(
     before = len(grid.made)
     monkeypatch.setattr(evidence_rows, "VIEWS", ("mixed", "global"))
     assert run(SFT, DITTO)
-    assert grid.made[before:] == [f"ditto/{seed}" for seed in ALL_SEEDS]  # sft has one view
+    assert grid.made[before:] == [f"ditto/{seed}" for seed in ALL_SEEDS]  # sft has no such view
 
 
 def test_it_stops_in_time(grid: MadeUpGrid, run: Callable[..., bool]) -> None:
@@ -220,7 +220,8 @@ def test_a_part_with_unfinished_rows_can_be_published_without_them(
         evidence_table.published_parts({}, stores, finished_rows=False)
     earlier = {"dynamic": {"rows": {"ditto": {}}}}
     parts = evidence_table.published_parts(earlier, stores, finished_rows=True)
-    assert list(parts["static"]["rows"]) == ["sft"] and parts["dynamic"] == earlier["dynamic"]
+    assert list(parts["static"]["rows"]) == ["sft", "zero-shot"]
+    assert parts["dynamic"] == earlier["dynamic"]
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,7 @@ NOT_ALIGNED = ("alignment={method: none}",)
 # Views of a client's model that are measured in each run, where the algorithm has them.
 VIEWS = ("mixed", "local", "global")
 ROUTED = "routed"  # mixed for inputs like the client's own, else global
+ROUTED_BASE = "routed-base"  # mixed for inputs like the client's own, else the base model
 BASE = "base"  # the base model without adapters
 ZERO_SHOT = "zero-shot"  # label of the view base
 LOCAL = "sft"
@@ -128,7 +129,7 @@ class EvidenceRow:
     def views(self) -> tuple[str, ...]:
         """Return the views that its runs measure; the base model is measured by one row alone."""
         wanted = [self.view, *VIEWS, *self.shown]
-        known = algorithm_class(self.variant.algorithm).views
+        known = algorithm_class(self.variant.algorithm).all_views()
         return tuple(view for view in dict.fromkeys(wanted) if view in known)
 
 
@@ -172,11 +173,15 @@ def _changed(
 # alignment: the homogeneous part lacks the rows that change these.
 ROWS = (
     *(
-        EvidenceRow(Variant(name, name), BASELINE_PARTS.get(name, tuple(PARTS)))
+        EvidenceRow(
+            Variant(name, name),
+            BASELINE_PARTS.get(name, tuple(PARTS)),
+            controls=(ROUTED_BASE,) if name == LOCAL else (),
+        )
         for name in BASELINES
     ),
     EvidenceRow(Variant(POOLED, POOLED), kind="oracle"),
-    EvidenceRow(FEDMOSAIC),
+    EvidenceRow(FEDMOSAIC, controls=(ROUTED_BASE,)),
     EvidenceRow(Variant(ON_LORA, "fedmosaic-lora"), (HOMOGENEOUS,), kind="changed"),
     _changed(SAME_ARCHITECTURE, "fedmosaic-same-architecture", parts=(STATIC, DYNAMIC)),
     _changed(UNIFORM, "fedmosaic-uniform"),
