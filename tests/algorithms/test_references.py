@@ -1,4 +1,4 @@
-"""Compare algorithms with float64 references from the papers: gradients by hand, AdamW."""
+"""Compare algorithms with float64 references from the papers, with AdamW written out."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 from toy_problem import (
-    BETAS,
     DEPTH,
-    EPS,
-    LR,
     PRESENT,
     SAMPLES,
     SCALE,
     STEPS,
+    Adam,
     State,
     data,
     ours,
@@ -25,23 +23,6 @@ from toy_problem import (
 
 
 # --- the references -------------------------------------------------------------------------------
-class Adam:
-    """Run AdamW without decay on one set of parameters."""
-
-    def __init__(self) -> None:
-        self.m: State = {}
-        self.v: State = {}
-        self.t = 0
-
-    def step(self, theta: State, gradient: State) -> None:
-        self.t += 1
-        for key, g in gradient.items():
-            self.m[key] = BETAS[0] * self.m.get(key, torch.zeros_like(g)) + (1 - BETAS[0]) * g
-            self.v[key] = BETAS[1] * self.v.get(key, torch.zeros_like(g)) + (1 - BETAS[1]) * g * g
-            m, v = self.m[key] / (1 - BETAS[0] ** self.t), self.v[key] / (1 - BETAS[1] ** self.t)
-            theta[key] = theta[key] - LR * m / (v.sqrt() + EPS)
-
-
 def gradients(base: list[Tensor], adapters: list[State], x: Tensor, y: Tensor) -> list[State]:
     """Return ∇ of ½ mean ‖W_2 W_1 x − y‖² for each adapter: dB = s G Aᵀ, dA = s Bᵀ G."""
     keys = [f"layer.{i}.q_proj" for i in range(DEPTH)]
@@ -159,6 +140,40 @@ def paired(together: bool, lam: float = 0.0) -> Any:
     return run
 
 
+def mixed_output(base: list[Tensor], own: State, rest: State, x: Tensor) -> Tensor:
+    """Return FedALT's output, with an adapter's share of every row of x of its own."""
+    for i, weight in enumerate(base):
+        key = f"layer.{i}.q_proj"
+        shares = torch.softmax(x @ own[f"gate.{i}.q_proj"].T, dim=1)
+        own_change, rest_change = (
+            SCALE * x @ each[f"{key}.A"].T @ each[f"{key}.B"].T for each in (own, rest)
+        )
+        x = x @ weight.T + shares[:, :1] * own_change + shares[:, 1:] * rest_change
+    return x
+
+
+def fedalt(name: str) -> list[dict[str, State]]:
+    base, adapters = start(name)
+    own, lasting = [dict(adapters["local"]) for _ in SAMPLES], [Adam() for _ in SAMPLES]
+    rest, sent = [dict(adapters["global"]) for _ in SAMPLES], {}
+    for round, present in enumerate(PRESENT):
+        before = dict(sent)
+        for i in present:
+            others = [before[j] for j in before if j != i]
+            if others:
+                rest[i] = weighted(others, [1] * len(others))
+            for step in range(STEPS):
+                x, y = data(i, round, step)
+                leaves = {k: v.detach().requires_grad_() for k, v in own[i].items()}
+                error = mixed_output(base, leaves, rest[i], x) - y
+                found = torch.autograd.grad(
+                    0.5 * error.square().sum() / len(x), list(leaves.values())
+                )
+                lasting[i].step(own[i], dict(zip(leaves, found, strict=True)))
+            sent[i] = {k: v for k, v in own[i].items() if not k.startswith("gate.")}
+    return [{"local": v, "global": w} for v, w in zip(own, rest, strict=True)]
+
+
 REFERENCES: dict[str, tuple[dict[str, Any], Any]] = {
     "fedavg": ({}, single(lambda g, *_: g)),
     "fedprox": (
@@ -173,6 +188,7 @@ REFERENCES: dict[str, tuple[dict[str, Any], Any]] = {
     "fedper": ({}, fedper),
     "fedsim": ({}, paired(together=True)),
     "ditto": ({"lam": 0.4}, paired(together=False, lam=0.4)),
+    "fedalt": ({}, fedalt),
 }
 
 

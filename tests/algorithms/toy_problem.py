@@ -59,6 +59,23 @@ def mean_square(model: Any, _: Any, batch: Any) -> Tensor:
     return 0.5 * (model(batch.x) - batch.y).square().sum() / len(batch.x)
 
 
+class Adam:
+    """Run AdamW without decay on one set of parameters."""
+
+    def __init__(self) -> None:
+        self.m: State = {}
+        self.v: State = {}
+        self.t = 0
+
+    def step(self, theta: State, gradient: State) -> None:
+        self.t += 1
+        for key, g in gradient.items():
+            self.m[key] = BETAS[0] * self.m.get(key, torch.zeros_like(g)) + (1 - BETAS[0]) * g
+            self.v[key] = BETAS[1] * self.v.get(key, torch.zeros_like(g)) + (1 - BETAS[1]) * g * g
+            m, v = self.m[key] / (1 - BETAS[0] ** self.t), self.v[key] / (1 - BETAS[1] ** self.t)
+            theta[key] = theta[key] - LR * m / (v.sqrt() + EPS)
+
+
 # --- our algorithms on it -------------------------------------------------------------------------
 class ToyClient:
     """Implement the part of a client that these algorithms use."""
@@ -127,13 +144,12 @@ def ours(
             client = clients[i]
             client.round = round
             algorithm.receive(client, algorithm.download(server, members[i]))
-            client.optimiser.restart()
+            if algorithm.replaces_weights:
+                client.optimiser.restart()
             algorithm.train(client)
             updates[client.name] = algorithm.upload(client)
         algorithm.aggregate(server, updates)
-    return [
-        {adapter: read_state(c.model, adapter) for adapter in algorithm.adapters} for c in clients
-    ]
+    return [{a: read_state(c.model, a, gates=True) for a in algorithm.adapters} for c in clients]
 
 
 def start(name: str) -> tuple[list[Tensor], dict[str, State]]:
@@ -147,7 +163,7 @@ def start(name: str) -> tuple[list[Tensor], dict[str, State]]:
     algorithm = make_algorithm(name, parse(Scenario, content, "test"), 0)
     client = ToyClient(algorithm, base, 0)
     adapters = {
-        a: {k: v.double() for k, v in read_state(client.model, a).items()}
+        a: {k: v.double() for k, v in read_state(client.model, a, gates=True).items()}
         for a in algorithm.adapters
     }
     return [layer.attn["q_proj"].weight.double() for layer in base.layers], adapters

@@ -30,6 +30,7 @@ from fedmosaic.adapters.export_check import check_loads
 from fedmosaic.adapters.exported import ExportedLora
 from fedmosaic.adapters.layer import AdaptedLinear
 from fedmosaic.adapters.linear import CoLoraLinear, LoraLinear
+from fedmosaic.adapters.mixer import token_mixer
 from fedmosaic.errors import ModelError
 from fedmosaic.files import atomic_folder
 
@@ -269,6 +270,13 @@ def _factors_of_peft(path: str, layer: LoraLayer, names: list[str]) -> Factors:
         )
     if any(layer.lora_bias.get(name) for name in names):
         raise ModelError(f"{path} has a LoRA bias: train with lora_bias=False.")
+    mixer = token_mixer(layer)
+    if mixer is not None and mixer.mixes(names):
+        raise ModelError(
+            f"A mixer weighs {' and '.join(mixer.pair)} anew for every input, which no single LoRA "
+            "does: export one of them, or take them from the adapters of the finished run, which "
+            "hold each without the mixer."
+        )
     for name in names:
         if isinstance(layer.scaling[name], Tensor):
             raise ModelError(

@@ -6,7 +6,8 @@
 | ``block.{k}.{m}.Q``    | Co-LoRA's Q ``[r]``; none with ``q=False``                 | yes     |
 | ``layer.{i}.{m}.A``    | ordinary LoRA's A ``[r, d_in]`` of module m in layer i     | yes     |
 | ``layer.{i}.{m}.B``    | ordinary LoRA's B ``[d_out, r]``                           | yes     |
-| ``gate.{i}.{m}``       | β of the gate: ``[1]``, or ``[1 + d_in]`` (input gate)     | never   |
+| ``gate.{i}.{m}``       | β of the gate: ``[1]``, or ``[1 + d_in]`` (input gate);    | never   |
+|                        | G of a mixer of PEFT's LoRA: ``[2, d_in]``                 |         |
 
 Blocks and layers are counted from 0; a module is the role of a linear
 layer, e.g. ``q_proj`` (:mod:`fedmosaic.models.roles`).

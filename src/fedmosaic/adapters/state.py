@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from fedmosaic.adapters.keys import TensorKey
 from fedmosaic.adapters.layer import AdaptedLinear
 from fedmosaic.adapters.linear import CoLoraLinear
+from fedmosaic.adapters.mixer import token_mixer
 from fedmosaic.errors import ModelError, UpdateError, nearest
 from fedmosaic.models.roles import roles_by_path
 
@@ -192,7 +193,7 @@ def _build_table(model: nn.Module, adapter: str) -> _Table:
             _add_ours(table, gates, layer, adapter)
         elif isinstance(layer, LoraLayer) and adapter in layer.lora_A:
             role = roles[path].role if path in roles else path.rpartition(".")[2]
-            _add_peft(table, path, role, layer, adapter)
+            _add_peft(table, gates, path, role, layer, adapter)
     if not table:
         raise ModelError(f"Adapter {adapter!r} has no Co-LoRA and no LoRA layer in this model.")
     return {**table, **gates}
@@ -210,7 +211,7 @@ def _add_ours(table: _Table, gates: _Table, layer: AdaptedLinear, adapter: str) 
         _add(gates, TensorKey("gate", site.layer, site.module), layer.colora_beta, adapter)
 
 
-def _add_peft(table: _Table, path: str, role: str, layer: LoraLayer, adapter: str) -> None:
+def _add_peft(table: _Table, gates: _Table, path: str, role: str, layer: Any, adapter: str) -> None:
     if getattr(layer.lora_B[adapter], "bias", None) is not None:
         raise ModelError(
             f"{path} has a LoRA bias, which has no canonical name: use lora_bias=False."
@@ -219,6 +220,9 @@ def _add_peft(table: _Table, path: str, role: str, layer: LoraLayer, adapter: st
     number = int(found[1]) if found else 0
     for parameter, holder in (("A", layer.lora_A), ("B", layer.lora_B)):
         _add(table, TensorKey("layer", number, role, parameter), holder, f"{adapter}.weight")
+    mixer = token_mixer(layer)
+    if mixer is not None and adapter in mixer.weights:
+        _add(gates, TensorKey("gate", number, role), mixer.weights, adapter)
 
 
 def _add(table: _Table, key: TensorKey, holder: nn.Module, name: str) -> None:

@@ -28,6 +28,7 @@ TABLE = {
     "fedsim": "fedsim:FedSim",
     "feddat": "feddat:FedDAT",
     "feddpa": "feddpa:FedDPA",
+    "fedalt": "fedalt:FedALT",
     "perada": "perada:PerAda",
     "feddistill": "feddistill:FedDistill",
     "fedmkt": "fedmkt:FedMKT",

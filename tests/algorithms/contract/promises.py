@@ -33,9 +33,11 @@ INDEPENDENT = ("ditto", "perada", "feddpa")
 LANDS_IN = {
     **dict.fromkeys(("fedavg", "fedprox", "scaffold", "fedper", "pooled"), ("local",)),
     **dict.fromkeys(("hetlora", "flexlora", "raflora", "fedsa-lora", "ffa-lora"), ("local",)),
-    **dict.fromkeys((*FEDMOSAIC, "ditto", "fedsim", "perada"), ("global",)),
+    **dict.fromkeys((*FEDMOSAIC, "ditto", "fedsim", "perada", "fedalt"), ("global",)),
     **dict.fromkeys(("feddat", "feddpa"), ("global", "received")),
 }
+# A client receives what the others of its architecture sent; one that is alone receives nothing.
+LEAVES_OUT_THE_RECEIVER = ("fedalt",)
 # A federation of one client trains as sft does. Name, adapter that equals sft's, rounds, options:
 SINGLE_CLIENT = [
     ("fedavg", "local", 1, {}),
@@ -47,4 +49,4 @@ SINGLE_CLIENT = [
     ("perada", "local", 2, {"lam": 0.0}),
 ]
 # Mixed anew for each input: no LoRA is equal to that mixture.
-NO_EXPORT = ("feddpa",)
+NO_EXPORT = ("feddpa", "fedalt")

@@ -51,7 +51,7 @@ def test_a_mixture_is_the_sum_of_scaled_changes(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["ditto", "feddat", "feddpa", "fedsim"])
+@pytest.mark.parametrize("name", ["ditto", "feddat", "feddpa", "fedsim", "fedalt"])
 def test_activation_checkpointing_changes_nothing(tmp_path: Path, name: str) -> None:
     changes = {"adapter": NO_DROPOUT, "rounds": 2}
     plain = RecordedFederation(name, tmp_path / "plain", CLIENTS[:1], **changes).run()
