@@ -43,7 +43,7 @@ ROUTED_BASE = "routed-base"  # mixed for inputs like the client's own, else the 
 BASE = "base"  # the base model without adapters
 ZERO_SHOT = "zero-shot"  # label of the view base
 LOCAL = "sft"
-POOLED = "pooled"
+POOLED, POOLED_GROUP = "pooled", "pooled-group"
 FEDMOSAIC = Variant("fedmosaic", "fedmosaic", COLORA + REFINED)
 # Rows of FedMosaic with one thing changed, and what is changed.
 SAME_ARCHITECTURE = "same architecture"  # P, Q are shared within an architecture alone
@@ -181,6 +181,7 @@ ROWS = (
         for name in BASELINES
     ),
     EvidenceRow(Variant(POOLED, POOLED), kind="oracle"),
+    EvidenceRow(Variant(POOLED_GROUP, POOLED_GROUP), kind="oracle"),
     EvidenceRow(FEDMOSAIC, controls=(ROUTED_BASE,)),
     EvidenceRow(Variant(ON_LORA, "fedmosaic-lora"), (HOMOGENEOUS,), kind="changed"),
     _changed(SAME_ARCHITECTURE, "fedmosaic-same-architecture", parts=(STATIC, DYNAMIC)),

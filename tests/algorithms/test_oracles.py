@@ -25,7 +25,8 @@ from fedmosaic.errors import ConfigError
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.relevance import overlap_weights
 
-ORACLES = ("pooled", "fedmosaic-oracle")
+POOLED = ["pooled", "pooled-group"]
+ORACLES = (*POOLED, "fedmosaic-oracle")
 
 
 # --- what an algorithm may see --------------------------------------------------------------------
@@ -56,8 +57,8 @@ def test_only_the_oracle_may_weigh_by_task_families() -> None:
     assert make_algorithm("fedmosaic-oracle", scenario, 0).scenario.relevance.kind == "oracle"
 
 
-def test_pooled_is_the_only_one_outside_budgets() -> None:
-    assert [name for name in algorithm_names() if not algorithm_class(name).budgeted] == ["pooled"]
+def test_only_pooled_algorithms_are_outside_budgets() -> None:
+    assert [name for name in algorithm_names() if not algorithm_class(name).budgeted] == POOLED
 
 
 # --- weights by the true overlap ------------------------------------------------------------------
@@ -106,9 +107,9 @@ def test_in_a_run_the_oracle_knows_the_families(tiny: Path, tmp_path: Path) -> N
 
 
 # --- training on all data -------------------------------------------------------------------------
-def test_pooled_trains_one_adapter_on_what_all_clients_would_draw(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, list[str]]]:
+    """Return the architecture, the round and the examples of each training, as they come."""
     seen: list[tuple[str, int, list[str]]] = []
     real = pooled.fit
 
@@ -126,23 +127,62 @@ def test_pooled_trains_one_adapter_on_what_all_clients_would_draw(
         return real(model, backbone, optimiser, recorded, steps, **options)
 
     monkeypatch.setattr(pooled, "fit", fit)
+    return seen
+
+
+def drawn_until(tiny: Path, last: int, names: str) -> list[str]:
+    """Return the examples that clients draw in a round of local training."""
+    drawn = []
+    for name, client in stage(tiny, "sft", "rounds=2").items():
+        for number in range(last + 1):
+            client.stream.begin_round(number)
+            batches = [client.stream.next_batch() for _ in range(3)]
+        if name in names:
+            drawn += [example.id for batch in batches for example in client.stream.examples(batch)]
+    return drawn
+
+
+def test_pooled_trains_one_adapter_on_what_all_clients_would_draw(
+    tiny: Path, tmp_path: Path, trained: list[tuple[str, int, list[str]]]
+) -> None:
     run = start(tiny, tmp_path / "run", "pooled")
     # Once an architecture and round, though two clients share the first architecture.
-    rounds = sorted((name, number) for name, number, _ in seen)
+    rounds = sorted((name, number) for name, number, _ in trained)
     assert rounds == sorted((model, number) for model in MODELS for number in (0, 1))
     for last in (0, 1):
-        drawn = []
-        for client in stage(tiny, "sft", "rounds=2").values():
-            for number in range(last + 1):
-                client.stream.begin_round(number)
-                batches = [client.stream.next_batch() for _ in range(3)]
-            drawn += [example.id for batch in batches for example in client.stream.examples(batch)]
-        trained = [ids for _, number, ids in seen if number == last]
-        assert all(ids == trained[0] for ids in trained)
-        assert sorted(trained[0]) == sorted(drawn) and trained[0] != drawn
+        drawn = drawn_until(tiny, last, "abcd")
+        ids = [found for _, number, found in trained if number == last]
+        assert all(found == ids[0] for found in ids)
+        assert sorted(ids[0]) == sorted(drawn) and ids[0] != drawn
     a, d = state_of(run, "a", 2), state_of(run, "d", 2)
     adapters = {key: value for key, value in a.items() if key.startswith("adapter/")}
     assert adapters and all(torch.equal(value, d[key]) for key, value in adapters.items())
+
+
+def test_pooled_group_trains_on_the_data_of_a_clients_group(
+    tiny: Path, tmp_path: Path, trained: list[tuple[str, int, list[str]]]
+) -> None:
+    run = start(tiny, tmp_path / "run", "pooled-group")  # groups a, b and c, d; a and d are alike
+    assert len(trained) == 8  # four pairs of an architecture and a group, two rounds
+    for last in (0, 1):
+        found = sorted(sorted(ids) for _, number, ids in trained if number == last)
+        one, two = (sorted(drawn_until(tiny, last, names)) for names in ("ab", "cd"))
+        assert found == sorted([one, one, two, two])
+    first, second = (state_of(run, name, 2) for name in "ad")
+    assert any(not torch.equal(first[key], second[key]) for key in first if "adapter/" in key)
+
+
+def test_pooled_group_continues_from_the_adapter_of_the_group() -> None:
+    algorithm, server = federation("pooled-group", ["small"] * 3)
+    groups = dict(zip(("c0", "c1", "c2"), ("x", "y", "x"), strict=True))
+    algorithm.group = groups.__getitem__
+    updates = updates_of(["small"] * 3)
+    algorithm.aggregate(server, {name: updates[name] for name in ("c0", "c1")})
+    for receiver, sender in (("c0", "c0"), ("c1", "c1"), ("c2", "c0")):
+        member = next(member for member in server.members if member.name == receiver)
+        download = algorithm.download(server, member).tensors
+        assert download.keys() == updates[sender].tensors.keys()
+        assert all(torch.equal(updates[sender].tensors[k], v) for k, v in download.items())
 
 
 def test_pooled_does_not_depend_on_the_process_that_trains(tiny: Path) -> None:
@@ -166,6 +206,7 @@ def test_pooled_does_not_depend_on_the_process_that_trains(tiny: Path) -> None:
     assert any(value.any() for key, value in found[0].items() if key.endswith(".B"))
 
 
-def test_pooled_says_that_it_is_no_federation() -> None:
-    kind = algorithm_class("pooled")
+@pytest.mark.parametrize("name", POOLED)
+def test_pooled_says_that_it_is_no_federation(name: str) -> None:
+    kind = algorithm_class(name)
     assert "ORACLE" in kind.summary and "private data leave their clients" in (kind.__doc__ or "")

@@ -41,8 +41,9 @@ TABLE = {
     "ffa-lora": "ffa_lora:FFALoRA",
     "pooled": "pooled:Pooled",
 }
-# Extensions, ablations and controls of FedMosaic that are more than other settings.
+# Extensions, ablations and controls of FedMosaic that are more than other settings, and of pooled.
 VARIANTS = {
+    "pooled-group": "pooled:PooledGroup",
     "fedmosaic-no-communication": "fedmosaic_variants:NoCommunication",
     "fedmosaic-same-architecture": "fedmosaic_variants:SameArchitecture",
     "fedmosaic-additive": "fedmosaic_variants:Additive",

@@ -31,7 +31,8 @@ PERSONAL: dict[str, Callable[[str], bool]] = {
 INDEPENDENT = ("ditto", "perada", "feddpa")
 # The adapters that a download is copied into.
 LANDS_IN = {
-    **dict.fromkeys(("fedavg", "fedprox", "scaffold", "fedper", "pooled"), ("local",)),
+    **dict.fromkeys(("fedavg", "fedprox", "scaffold", "fedper"), ("local",)),
+    **dict.fromkeys(("pooled", "pooled-group"), ("local",)),
     **dict.fromkeys(("hetlora", "flexlora", "raflora", "fedsa-lora", "ffa-lora"), ("local",)),
     **dict.fromkeys((*FEDMOSAIC, "ditto", "fedsim", "perada", "fedalt"), ("global",)),
     **dict.fromkeys(("feddat", "feddpa"), ("global", "received")),
