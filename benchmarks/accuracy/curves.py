@@ -42,7 +42,7 @@ from fedmosaic.reporting.html.run_data import read_run
 
 SCENARIO, SEEDS, SETTINGS = "miniature/quickstart", (0, 1, 2), ["budget=flops"]
 # Algorithms of other papers that the evidence does not have.
-FURTHER: tuple[str, ...] = ("fedalt", "raflora")
+FURTHER: tuple[str, ...] = ("fedalt", "raflora", "fedex-lora", "rolora", "fed-sb")
 ALGORITHMS = (*BASELINES, *FURTHER, FEDMOSAIC.label, "fedmosaic-no-communication", "pooled")
 PANELS = {"Self": "Self: accuracy on own tasks, %", "Others": "Others: on the others' tasks, %"}
 PICTURES = ROOT / "docs" / "algorithms" / "curves"

@@ -34,6 +34,10 @@ REASONS = {
     "the model. algorithms.flora.rank makes it narrower.",
     "fedsa-lora": AVERAGING,
     "ffa-lora": "A is frozen and needs no gradient.",
+    "fedex-lora": "The residuals stay a frozen adapter next to the trained one, because clients "
+    "share W in memory. algorithms.fedex-lora.rank makes it narrower.",
+    "rolora": "One of A and B is frozen in each round and needs no gradient.",
+    "fed-sb": "A and B are frozen and need no gradient; R is small.",
     "fedmosaic-no-communication": "Both branches without signatures.",
     "pooled": "An oracle: it trains on the data of all clients, at N times the cost, and no budget "
     "limits it.",

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from fedmosaic.adapters import read_state
 from fedmosaic.algorithms import make_algorithm
 from fedmosaic.algorithms.base import Member
+from fedmosaic.algorithms.message import Message, sent_in_round
 from fedmosaic.config import Scenario
 from fedmosaic.config.load import parse
 from fedmosaic.models.roles import find_roles
@@ -90,6 +91,7 @@ class ToyClient:
             roles=find_roles(base.layers, WIDTH),  # type: ignore[arg-type]
             fork=lambda: copy.deepcopy(base),
             num_layers=DEPTH,
+            hidden_size=WIDTH,
             images=None,
         )
         self.backbone.device = torch.device("cpu")
@@ -126,7 +128,7 @@ def ours(
     content = {
         "clients": [{"name": f"c{i}", "model": "net", "tasks": ["t"]} for i in range(len(SAMPLES))],
         "adapter": {"r": RANK, "alpha": SCALE * RANK, "dropout": 0.0},
-        "train": {"steps": STEPS, "lr": LR, "clip": 0.0},
+        "train": {"steps": STEPS, "lr": LR, "lr_shared": LR, "clip": 0.0},
         "algorithms": {name: options},
     }
     algorithm = make_algorithm(name, parse(Scenario, content, "test"), 0)
@@ -139,7 +141,7 @@ def ours(
     ]
     server = StubServer(members)
     for round, present in enumerate(PRESENT):
-        updates = {}
+        server.round, updates = round, {}
         for i in present:
             client = clients[i]
             client.round = round
@@ -147,23 +149,32 @@ def ours(
             if algorithm.replaces_weights:
                 client.optimiser.restart()
             algorithm.train(client)
-            updates[client.name] = algorithm.upload(client)
+            found = algorithm.upload(client).tensors
+            updates[client.name] = Message(sent_in_round(found, algorithm.alternates, round))
         algorithm.aggregate(server, updates)
     return [{a: read_state(c.model, a, gates=True) for a in algorithm.adapters} for c in clients]
 
 
-def start(name: str) -> tuple[list[Tensor], dict[str, State]]:
-    """Return base weights and adapters at the start, in float64."""
+def first_client(name: str, options: Mapping[str, Any]) -> tuple[nn.Module, ToyClient]:
+    """Return the base model, and a client with the adapters on it as they are at the start."""
     torch.manual_seed(0)
     base = Net().requires_grad_(False)
     content = {
         "clients": [{"name": "c0", "model": "net", "tasks": ["t"]}],
         "adapter": {"r": RANK, "alpha": SCALE * RANK, "dropout": 0.0},
+        "algorithms": {name: options},
     }
     algorithm = make_algorithm(name, parse(Scenario, content, "test"), 0)
-    client = ToyClient(algorithm, base, 0)
+    return base, ToyClient(algorithm, base, 0)
+
+
+def start(
+    name: str, options: Mapping[str, Any] | None = None
+) -> tuple[list[Tensor], dict[str, State]]:
+    """Return base weights and adapters at the start, in float64."""
+    base, client = first_client(name, options or {})
     adapters = {
         a: {k: v.double() for k, v in read_state(client.model, a, gates=True).items()}
-        for a in algorithm.adapters
+        for a in client.algorithm.adapters
     }
     return [layer.attn["q_proj"].weight.double() for layer in base.layers], adapters

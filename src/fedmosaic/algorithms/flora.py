@@ -10,20 +10,23 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fedmosaic.adapters import activate, adapter_parameters, read_state, write_state
-from fedmosaic.adapters.keys import TensorKey
+from fedmosaic.adapters import read_state, write_state
 from fedmosaic.algorithms.base import Client, Member, Server
-from fedmosaic.algorithms.common.lora import quiet_peft, target_pattern, transposed
+from fedmosaic.algorithms.common.frozen_sum import (
+    activate_frozen,
+    add_frozen,
+    append,
+    used,
+    write_frozen,
+)
 from fedmosaic.algorithms.common.ranks import (
     Adapter,
     RankedLora,
     combined_key,
-    factors,
     first_rows,
     is_a,
     pairs,
     resize,
-    squared_norm,
 )
 from fedmosaic.algorithms.message import Message
 from fedmosaic.alignment import Alignment
@@ -76,32 +79,14 @@ class FLoRA(RankedLora):
     def build(
         self, backbone: Backbone, public: Sequence[Example], alignment: Alignment | None = None
     ) -> Any:
-        from peft import LoraConfig
-
         model = super().build(backbone, public, alignment)
-        # No projection of a decoder layer has a higher rank than the model's width.
-        rank = min(self._limit(backbone.name), backbone.hidden_size)
-        settings = self.scenario.adapter
-        config = LoraConfig(
-            r=rank,
-            lora_alpha=rank,
-            target_modules=target_pattern(backbone, settings),
-            bias="none",
-            fan_in_fan_out=transposed(backbone, settings),
-        )
-        with quiet_peft():
-            model.add_adapter("global", config)
-        zeros = {key: torch.zeros_like(v) for key, v in read_state(model, "global").items()}
-        write_state(model, "global", zeros)
-        _activate(model, "local", "global")
+        add_frozen(model, backbone, self.scenario.adapter, "global", self._limit(backbone.name))
         return model.eval()
 
     def receive(self, client: Client, download: Message) -> None:
         if not download.tensors:
             return
-        merged = read_state(client.model, "global")
-        rank = next(value.shape[0] for key, value in merged.items() if is_a(key))
-        write_state(client.model, "global", resize(download.tensors, rank))
+        write_frozen(client.model, "global", download.tensors)
         # Names the draw; published runs depend on it.
         seed = seed_for(self.seed, client.name, client.round, "fresh adapter")
         fresh = {
@@ -112,11 +97,12 @@ class FLoRA(RankedLora):
 
     @contextmanager
     def view(self, client: Client, name: str) -> Iterator[Any]:
-        _activate(client.model, *(("local", "global") if name == "mixed" else (name,)))
+        names = ("local", "global") if name == "mixed" else (name,)
+        activate_frozen(client.model, "global", *names)
         try:
             yield client.model
         finally:
-            _activate(client.model, "local", "global")
+            activate_frozen(client.model, "global", "local", "global")
 
     # --- server half ------------------------------------------------------------------------------
     def aggregate(self, server: Server, updates: Mapping[str, Message]) -> None:
@@ -134,7 +120,7 @@ class FLoRA(RankedLora):
     ) -> Mapping[int, Adapter]:
         limit = self._limit(architecture)
         scale = self.scenario.adapter.alpha / self.scenario.adapter.r
-        merged = _used(server.state.get(combined_key(architecture, limit)))
+        merged = used(server.state.get(combined_key(architecture, limit)))
         before = {site: (a, b) for site, a, b in pairs(merged)}
         result: dict[str, Tensor] = {}
         total = lost = 0.0
@@ -143,20 +129,16 @@ class FLoRA(RankedLora):
             parts = [before[site]] if site in before else []
             for weight, (_, a, b) in zip(weights, modules, strict=True):
                 parts.append((weight * a, scale * b))
-            a = torch.cat([a for a, _ in parts])
-            b = torch.cat([b for _, b in parts], dim=1)
-            rank = min(limit, a.shape[1], b.shape[0])
-            whole = squared_norm(a, b)
-            if a.shape[0] > rank:
-                a, b = factors(a, b, rank)
-            total, lost = total + whole, lost + whole - squared_norm(a, b)
-            result |= resize({f"{site}.A": a, f"{site}.B": b}, rank)
+            found = append(parts, limit)
+            total, lost = total + found.whole, lost + found.lost
+            rank = min(limit, found.a.shape[1], found.b.shape[0])
+            result |= resize({f"{site}.A": found.a, f"{site}.B": found.b}, rank)
         self._lost[architecture] = lost / total if total else 0.0
         return {limit: result}
 
     def download(self, server: Server, member: Member) -> Message:
         key = combined_key(member.architecture, self._limit(member.architecture))
-        return Message(_used(server.state.get(key)))
+        return Message(used(server.state.get(key)))
 
     def _limit(self, architecture: str) -> int:
         """Return the highest rank that what has been merged may have."""
@@ -168,24 +150,3 @@ class FLoRA(RankedLora):
         ]
         needed = self.scenario.rounds * sum(self.scenario.rank_of(name) for name in clients)
         return int(self.options.rank or needed)
-
-
-def _used(adapter: Adapter) -> dict[str, Tensor]:
-    """Return the adapter without the last columns of B that are zero, and their rows of A."""
-    result: dict[str, Tensor] = {}
-    for site in [TensorKey.parse(key).site for key in adapter if not is_a(key)]:
-        a, b = adapter[f"{site}.A"], adapter[f"{site}.B"]
-        filled = b.any(dim=0).nonzero()
-        rank = int(filled[-1]) + 1 if len(filled) else 0
-        result |= {f"{site}.A": a[:rank], f"{site}.B": b[:, :rank]}
-    return result
-
-
-def _activate(model: Any, *names: str) -> None:
-    """Make these adapters active, of which only ``local`` trains.
-
-    PEFT lets active adapters train; what has been merged must not.
-    """
-    activate(model, *names)
-    for parameter in adapter_parameters(model, "global").values():
-        parameter.requires_grad_(False)

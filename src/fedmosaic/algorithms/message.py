@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from torch import Tensor
 
 Scalar = bool | int | float | str
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -26,3 +28,18 @@ class Message:
     def select(self, prefix: str) -> dict[str, Tensor]:
         """Return the tensors whose names start with ``prefix``."""
         return {name: value for name, value in self.tensors.items() if name.startswith(prefix)}
+
+
+def sent_in_round(entries: Mapping[str, T], parameters: Sequence[str], number: int) -> dict[str, T]:
+    """Return what of an update leaves a client in a round.
+
+    Args:
+        entries: the tensors of an update by name, or what is declared of them.
+        parameters: the last parts of the names of what leaves, one a round and then from the first
+            on; empty: everything leaves in every round.
+        number: the round, from 0.
+    """
+    if not parameters:
+        return dict(entries)
+    chosen = parameters[number % len(parameters)]
+    return {name: entry for name, entry in entries.items() if name.rpartition(".")[2] == chosen}

@@ -37,8 +37,11 @@ TABLE = {
     "flexlora": "flexlora:FlexLoRA",
     "raflora": "raflora:RaFLoRA",
     "flora": "flora:FLoRA",
+    "fedex-lora": "fedex_lora:FedExLoRA",
     "fedsa-lora": "fedsa_lora:FedSALoRA",
     "ffa-lora": "ffa_lora:FFALoRA",
+    "rolora": "rolora:RoLoRA",
+    "fed-sb": "fed_sb:FedSB",
     "pooled": "pooled:Pooled",
 }
 # Extensions, ablations and controls of FedMosaic that are more than other settings, and of pooled.

@@ -41,10 +41,11 @@ RESULT = frozenset({"failure", "records", "fit", "flops", "seconds", "memory", "
 FIT = frozenset({"steps", "loss", "samples", "tokens", "seconds"})
 RECORD = frozenset(
     {"round", "client", "task", "metric", "value", "n", "unreadable", "stage", "view", "seconds"}
+    | {"routes"}
 )
 
 # Groups of tensors, by the first part of their names.
-GROUPS = {"block": "colora", "layer": "lora", "signature": "signature"}
+GROUPS = {"block": "colora", "frame": "colora", "layer": "lora", "signature": "signature"}
 OTHER = "predictions"
 PUBLIC = "public numbers"  # what the pivot publishes about public examples
 

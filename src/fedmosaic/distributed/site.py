@@ -244,7 +244,7 @@ class ClientSite:
             update=update is not None,
             result=self._shown(result),
         )
-        answer = self.gate.check(reply, run.schema)
+        answer = self.gate.check(reply, run.schema_in(number))
         place.commit(number, key, answer, client.save if instructions.train else None)
         run.taken(number, instructions.train)
         self.gate.note(reply, answer)

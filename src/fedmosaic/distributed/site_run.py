@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedmosaic.algorithms import Message
+from fedmosaic.algorithms.message import sent_in_round
 from fedmosaic.config import ClientSpec
 from fedmosaic.distributed.site_folder import SessionFolder
 from fedmosaic.errors import SiteError
@@ -36,7 +37,7 @@ class SiteRun:
     Attributes:
         place: the run's folder at the site.
         prepared: what the site has said of its updates.
-        schema: what an update must contain.
+        schema: what the updates contain.
     """
 
     def __init__(
@@ -109,6 +110,10 @@ class SiteRun:
             own = client.algorithm.upload(context)
         missing = {name: v for name, v in own.tensors.items() if name not in self.schema}
         return pack(Message({**missing, **message.tensors}, message.scalars))
+
+    def schema_in(self, number: int) -> dict[str, Expected]:
+        """Return what the update of a round contains."""
+        return sent_in_round(self.schema, self.runtime.algorithm.alternates, number)
 
     def taken(self, number: int, trained: bool) -> None:
         """Note that the turn of a round is on disk."""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fedmosaic.adapters import not_finite
 from fedmosaic.algorithms import Algorithm, Message
+from fedmosaic.algorithms.message import sent_in_round
 from fedmosaic.config import ClientSpec
 from fedmosaic.data import ClientStream
 from fedmosaic.errors import CheckpointError, TrainingError, UpdateError
@@ -126,7 +127,9 @@ class LocalClient:
             turn.laps.end("train")
             with counting:
                 update = self.algorithm.upload(self.context)
-            turn.result.update = pack(update)
+            number, parts = turn.instructions.round, self.algorithm.alternates
+            sent = sent_in_round(update.tensors, parts, number)
+            turn.result.update = pack(Message(sent, update.scalars))
             clipped = self.runtime.scenario.relevance.clip is not None
             turn.result.secret_noise = clipped and bool(self.runtime.secret)
             turn.laps.end("upload")

@@ -89,7 +89,7 @@ class ClientResult:
         """Return everything but the update as plain values."""
         content = asdict(self)
         del content["update"]
-        return content
+        return {**content, "records": [record.to_json() for record in self.records]}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any], update: bytes | None) -> ClientResult:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fedmosaic.algorithms import Message
+from fedmosaic.algorithms.message import sent_in_round
 from fedmosaic.errors import CheckpointError, FedMosaicError
 from fedmosaic.federation.callbacks import Callback
 from fedmosaic.federation.checkpoints import Checkpoints, restore_server
@@ -57,7 +58,7 @@ class RoundLoop:
     Attributes:
         server: what the algorithm sees of the server.
         members: the clients by name.
-        schemas: what an update of each client must contain, by client.
+        schemas: what the updates of each client contain, by client.
         progress: how far the run is.
         data: hash of the data that the run works on, which checkpoints name; empty if unknown.
         checkpoints: writes the checkpoints.
@@ -216,7 +217,8 @@ class RoundLoop:
         storage, defences = self.server.state.storage, self.settings.scenario.defences
         results = Results(Updates(storage), take, defences)
         for name, result in self.transport.exchange(instructions, downloads):
-            results.add(self.members[name], result, self.schemas[name])
+            schema = sent_in_round(self.schemas[name], self.algorithm.alternates, number)
+            results.add(self.members[name], result, schema)
             line = {
                 "kind": "client",
                 "round": number,

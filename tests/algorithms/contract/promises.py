@@ -34,6 +34,7 @@ LANDS_IN = {
     **dict.fromkeys(("fedavg", "fedprox", "scaffold", "fedper"), ("local",)),
     **dict.fromkeys(("pooled", "pooled-group"), ("local",)),
     **dict.fromkeys(("hetlora", "flexlora", "raflora", "fedsa-lora", "ffa-lora"), ("local",)),
+    **dict.fromkeys(("fedex-lora", "rolora", "fed-sb"), ("local",)),
     **dict.fromkeys((*FEDMOSAIC, "ditto", "fedsim", "perada", "fedalt"), ("global",)),
     **dict.fromkeys(("feddat", "feddpa"), ("global", "received")),
 }
@@ -45,6 +46,7 @@ SINGLE_CLIENT = [
     ("fedprox", "local", 1, {"mu": 0.0}),
     ("scaffold", "local", 1, {}),
     ("fedper", "local", 1, {}),
+    ("fedex-lora", "local", 1, {}),
     ("ditto", "global", 1, {}),
     ("ditto", "local", 2, {"lam": 0.0}),
     ("perada", "local", 2, {"lam": 0.0}),
