@@ -52,7 +52,7 @@ def relabel(examples: Sequence[Example]) -> list[Example]:
         options = tuple(other[word] for word in example.options)
         text = example.question.replace(", ".join(example.options), ", ".join(options))
         turns = (Turn("user", text), Turn("assistant", other[example.answer]))
-        found.append(replace(example, turns=turns, options=options))
+        found.append(replace(example, turns=turns, options=options, spellings=()))
     return found
 
 
@@ -107,7 +107,9 @@ class Model:
         tasks: names of the tasks.
         sites: the projections that carry Co-LoRA.
         test: test examples of all tasks.
-        train: training examples, as they are (``own``) and with exchanged answers (``relabelled``).
+        examples: training examples of all tasks, as they are (``own``) and with exchanged answers
+            (``relabelled``).
+        train: the same, embedded.
         subspaces: A and B by tensor key; random until they are set.
     """
 
@@ -118,9 +120,11 @@ class Model:
         self.sites = sites_of(placement.block_ends(backbone.num_layers), placement.modules)
         data = [load_task(name, seed=seed, train_limit=ITEMS, test_limit=ITEMS) for name in tasks]
         self.test = Batch.of(backbone, [example for task in data for example in task.test])
-        own = [example for task in data for example in task.train]
-        relabelled = [example for task in data for example in relabel(task.train)]
-        self.train = {"own": Batch.of(backbone, own), RELABELLED: Batch.of(backbone, relabelled)}
+        self.examples = {
+            "own": [example for task in data for example in task.train],
+            RELABELLED: [example for task in data for example in relabel(task.train)],
+        }
+        self.train = {kind: Batch.of(backbone, found) for kind, found in self.examples.items()}
         pair = random_subspaces(backbone, self.sites, RANK, 0)
         self.subspaces: Mapping[str, Tensor] = {key: value.float() for key, value in pair.items()}
 

@@ -10,14 +10,18 @@ import pytest
 import torch
 from syllables import CONTENT_WORDS, sentences, word_model
 from torch import Tensor
+from traced import RANK, moments, random_pair, rotations, some_traces
 
 from fedmosaic.adapters import CoLoraConfig, build_pair, read_state, write_state
 from fedmosaic.adapters.state import adapter_parameters
+from fedmosaic.alignment.refinement.effects import effects
 from fedmosaic.alignment.transfer import (
     CoLoraFrame,
     kernel_ridge,
     learn_transferable,
     record_effects,
+    translate,
+    translators,
 )
 from fedmosaic.alignment.transfer.effects import with_alternatives
 from fedmosaic.data import Example
@@ -90,14 +94,19 @@ def test_effects_are_the_gradients_of_p_and_q(
 
 
 def test_the_solution_is_the_primal_ridge(exact: Backbone) -> None:
-    effects = record_effects(exact, CoLoraFrame.of(adapted(exact, r=2)), choices(30))
-    rows, targets = effects.rows, effects.targets.double()
+    recorded = record_effects(exact, CoLoraFrame.of(adapted(exact, r=2)), choices(30))
+    rows, targets = recorded.rows, recorded.targets.double()
     assert rows.dtype == torch.float64 and len(rows) == 90 > rows.shape[1]
     torch.testing.assert_close(targets[:3], torch.tensor([2.0, -1, -1]).double() / 3)
     for penalty in (0.1, 3.0):
         ridge = penalty * rows.square().sum(1).mean() * torch.eye(rows.shape[1]).double()
         primal = torch.linalg.solve(rows.t() @ rows + ridge, rows.t() @ targets)
         torch.testing.assert_close(kernel_ridge(rows, targets, penalty), primal)
+        warm = kernel_ridge(rows, targets, penalty, start=torch.ones_like(primal))
+        moved = torch.linalg.solve(
+            rows.t() @ rows + ridge, rows.t() @ targets + ridge @ torch.ones_like(primal)
+        )
+        torch.testing.assert_close(warm, moved)
     unit = kernel_ridge(rows * 7, targets, 0.1) * 7
     torch.testing.assert_close(unit, kernel_ridge(rows, targets, 0.1))
     assert not kernel_ridge(torch.zeros(3, 5), torch.ones(3)).any()
@@ -116,9 +125,9 @@ def test_a_learned_p_changes_the_scores_as_predicted(
     change = by_difference(questions.scores(model), questions.scores(exact.model))
     assert likeliest(change) == [example.choice for example in examples]
     assert likeliest(questions.scores(model)) != [example.choice for example in examples]
-    effects = record_effects(exact, frame, examples)
+    recorded = record_effects(exact, frame, examples)
     flat = torch.cat([tensors[key].flatten() for key in tensors])
-    expected = (effects.rows @ flat).view(20, 3)
+    expected = (recorded.rows @ flat).view(20, 3)
     measured = torch.tensor(change, dtype=torch.float64) / 0.05
     measured -= measured.mean(1, keepdim=True)
     torch.testing.assert_close(measured, expected, atol=0.05, rtol=0.1)
@@ -136,6 +145,42 @@ def test_open_questions_get_the_answers_of_others() -> None:
     wrong = replace(choices(1)[0], turns=opened[0].turns, choice=None)
     with pytest.raises(DataError, match="is none of its options"):
         record_effects(word_model(), CoLoraFrame([], {}), [wrong])
+
+
+def test_translated_p_does_the_same_in_other_coordinates() -> None:
+    turn = rotations()
+    giver, receiver = some_traces(1), some_traces(1, rotation=turn)
+    pair = random_pair(2)
+    draw = torch.Generator().manual_seed(3)
+    other = {}
+    for name, value in pair.items():
+        mix = torch.randn(RANK, RANK, generator=draw) + 3 * torch.eye(RANK)
+        other[name] = mix @ value @ turn[0] if name.endswith("A") else turn[1].t() @ value @ mix
+    maps = translators(moments([receiver], [giver]), [other, pair], giver=1, receiver=0)
+    shapes = {"P": (RANK, RANK), "Q": (RANK,)}
+    learned = {
+        f"block.{k}.o.{name}": torch.randn(2, *shape, generator=draw)
+        for k in (0, 1)
+        for name, shape in shapes.items()
+    }
+    moved = translate(learned, maps)
+    plain, right = (
+        effects(traces, own) @ torch.cat([p[f"block.{k}.o.P"].flatten(1) for k in (0, 1)], 1).t()
+        for traces, own, p in (
+            (receiver, other, moved),
+            (giver, pair, learned),
+        )
+    )
+    assert float((plain - right).norm() / right.norm()) < 0.05
+    wrong = (
+        effects(receiver, other)
+        @ torch.cat([learned[f"block.{k}.o.P"].flatten(1) for k in (0, 1)], 1).t()
+    )
+    assert float((wrong - right).norm() / right.norm()) > 0.3
+    for k in (0, 1):  # Q acts through B alone
+        g = receiver.g[f"block.{k}.o"] @ other[f"block.{k}.o.B"] @ moved[f"block.{k}.o.Q"].t()
+        expected = giver.g[f"block.{k}.o"] @ pair[f"block.{k}.o.B"] @ learned[f"block.{k}.o.Q"].t()
+        assert float((g - expected).norm() / expected.norm()) < 0.05
 
 
 def test_a_model_without_colora_is_refused(exact: Backbone) -> None:

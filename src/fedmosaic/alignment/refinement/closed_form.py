@@ -11,6 +11,7 @@ B are aligned only for questions and answer words like those of the pseudo-tasks
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -47,6 +48,18 @@ class GroupMoments:
                 total = self._sums.get(f"{key}.{name}")
                 self._sums[f"{key}.{name}"] = square if total is None else total.add_(square)
                 self._widths[f"{key}.{name}"] = [part.shape[1] for part in parts]
+
+    def between(self, name: str, one: int, other: int) -> Tensor:
+        """Return C [d_one, d_other] of two models, summed over everything that was added.
+
+        Args:
+            name: ``{key}.A`` for the inputs of a site, ``{key}.B`` for its output gradients.
+            one: number of the model of the rows, in the order of the traces.
+            other: number of the model of the columns.
+        """
+        ends = [0, *itertools.accumulate(self._widths[name])]
+        rows, columns = (slice(ends[model], ends[model + 1]) for model in (one, other))
+        return self._sums[name][rows, columns]
 
     def solve_group(self, rank: int) -> list[dict[str, Tensor]]:
         """Solve for A [r, d_in] and B [d_out, r] of all models together.

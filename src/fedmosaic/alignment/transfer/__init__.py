@@ -29,6 +29,7 @@ Ours; in no paper. ``benchmarks/accuracy/transplant_ladder.py`` measures each pa
 from fedmosaic.alignment.transfer.effects import AnswerEffects, record_effects
 from fedmosaic.alignment.transfer.frame import CoLoraFrame
 from fedmosaic.alignment.transfer.ridge import PENALTY, kernel_ridge, learn_transferable
+from fedmosaic.alignment.transfer.translate import translate, translators
 
 __all__ = [
     "PENALTY",
@@ -37,4 +38,6 @@ __all__ = [
     "kernel_ridge",
     "learn_transferable",
     "record_effects",
+    "translate",
+    "translators",
 ]

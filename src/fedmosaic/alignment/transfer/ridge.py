@@ -48,12 +48,14 @@ def learn_transferable(
     return frame.split(kernel_ridge(effects.rows, effects.targets, penalty))
 
 
-def kernel_ridge(rows: Tensor, targets: Tensor, penalty: float = PENALTY) -> Tensor:
-    """Return the w that minimises ‖y − J w‖² + λ m ‖w‖².
+def kernel_ridge(
+    rows: Tensor, targets: Tensor, penalty: float = PENALTY, start: Tensor | None = None
+) -> Tensor:
+    """Return the w that minimises ‖y − J w‖² + λ m ‖w − w₀‖².
 
     m is the mean square of a row of J, so that λ has no unit. With fewer rows than columns
 
-        w = Jᵀ (J Jᵀ + λ m I)⁻¹ y
+        w = w₀ + Jᵀ (J Jᵀ + λ m I)⁻¹ (y − J w₀)
 
     costs n³ for n rows. A large λ gives the direction of the first gradient step, a small one
     what training until convergence would reach in a linear model.
@@ -62,14 +64,17 @@ def kernel_ridge(rows: Tensor, targets: Tensor, penalty: float = PENALTY) -> Ten
         rows: J [n, d].
         targets: y [n].
         penalty: λ, above 0.
+        start: w₀ [d], such as a P and Q that came from another model; None: zeros.
 
     Returns:
-        w [d] in the dtype of ``rows``; zeros where J is zero.
+        w [d] in the dtype of ``rows``; w₀ where J is zero.
     """
+    start = torch.zeros_like(rows[0]) if start is None else start
     kernel = (rows @ rows.t()).double()
     size = kernel.diagonal().mean()
     if not bool(size > 0):
-        return torch.zeros_like(rows[0])
+        return start
     ridge = penalty * size * torch.eye(len(kernel), dtype=kernel.dtype)
-    solution: Tensor = torch.linalg.solve(kernel + ridge, targets.to(kernel))
-    return solution.to(rows.dtype) @ rows
+    missing = targets.to(kernel) - (rows @ start).double()
+    solution: Tensor = torch.linalg.solve(kernel + ridge, missing)
+    return start + solution.to(rows.dtype) @ rows
