@@ -31,7 +31,7 @@ class TrainSettings(Settings):
     """
 
     lr_gate: float | None = Field(default=None, gt=0)
-    """Learning rate of the gate β. None: ``lr``."""
+    """Learning rate of the gate β, or of FedALT's mixer. None: ``lr``."""
 
     moment_shared: Literal["entry", "tensor"] = "entry"
     """Granularity of Adam's second moment for P and Q.
