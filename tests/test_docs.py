@@ -9,19 +9,18 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import pytest
 import yaml
 from PIL import Image
 
+from benchmarks.accuracy import evidence_table
 from fedmosaic.algorithms import algorithm_class, algorithm_names
 from fedmosaic.cli import build_parser, main
 from fedmosaic.config import Scenario, SiteSettings, load
 from fedmosaic.config.load import load_scenario, parse
 from fedmosaic.data import read_examples
-from fedmosaic.experiments.statistics import interval
 from tiny_scenario import TINY
 
 ROOT = Path(__file__).parents[1]
@@ -228,20 +227,7 @@ def test_the_readme_is_short() -> None:
 
 def test_the_figures_of_the_readme_are_the_published_ones() -> None:
     parts = json.loads((RESULTS / "evidence.json").read_text())
-    table = README[README.index("| | Self, static") :].partition("\n\n")[0]
-    shown = [
-        [cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]
-    ]
-    assert len(shown) == 8
-    for name, *cells in shown:
-        short = name.removeprefix("fedmosaic-").replace("-", " ")
-        label = next(key for key in (name, short) if key in parts["static"]["rows"])
-        values = [
-            parts[part]["rows"][label][c]["values"] for part in parts for c in ("Self", "Others")
-        ]
-        assert cells == [f"{fmean(found):.1f} ± {interval(found).half:.1f}" for found in values], (
-            name
-        )
+    assert evidence_table.readme_table(parts) in README
 
 
 @pytest.mark.parametrize(

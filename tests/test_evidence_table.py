@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from benchmarks.accuracy import evidence_content, evidence_rows, evidence_table
+from benchmarks.accuracy import evidence_content, evidence_page, evidence_rows, evidence_table
 from benchmarks.accuracy.evidence_file import CONFLICTING, FIGURES
 from benchmarks.accuracy.evidence_store import PartStore
 from benchmarks.common.claims import verdict
 from benchmarks.common.headroom import headroom_share
+from benchmarks.common.tables import values_by_seed
 from fedmosaic.experiments.statistics import Interval
 
 UP, DOWN, UNCLEAR, LONE = (
@@ -115,14 +116,14 @@ def test_there_is_no_share_without_sure_headroom() -> None:
 
 def test_the_page_shows_shares_routing_and_zero_shot() -> None:
     rows = evidence_content.compared_rows("static", stored())
-    values = evidence_table.values_by_seed(rows)
+    values = values_by_seed(rows)
     content = {
         "rows": rows,
         "chosen": {"sft": ["train.lr=2e-3"]},
         "headroom": evidence_content.headroom_shares(values),
         "claims": evidence_content.judged_claims(rows),
     }
-    text = evidence_table.page({"static": content})
+    text = evidence_page.page({"static": content})
     lines = {line.split(" | ")[0].strip("| "): line.split(" | ") for line in text.splitlines()}
     assert lines["fedmosaic"][5:7] == ["40.0 ± 0.0", "50.0 ± 0.0"]
     assert lines["sft"][5:7] == ["", ""] and lines["sft"][-1] == "2e-3 |"

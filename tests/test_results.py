@@ -14,6 +14,7 @@ from benchmarks.accuracy import (
     cross_architecture,
     curves,
     evidence_content,
+    evidence_page,
     evidence_picture,
     evidence_rows,
     evidence_table,
@@ -70,11 +71,11 @@ def test_the_evidence_is_what_the_runs_gave() -> None:
         assert evidence_content.judged_claims(rows) == content["claims"]
         assert all(row["seeds"] == list(evidence_rows.ALL_SEEDS) for row in rows.values())
         assert set(rows) <= evidence_content.SHOWN.keys()
-    assert evidence_table.page(parts) == page_of("evidence")
+    assert evidence_page.page(parts) == page_of("evidence")
     assert evidence_table.short_table(parts, variants=False) in SHOWN
     assert evidence_table.short_table(parts, variants=True) in SHOWN
     assert evidence_table.short_claims(parts) in SHOWN
-    assert evidence_picture.draw(parts["static"]["rows"]) == evidence_picture.PICTURE.read_text()
+    assert evidence_picture.draw(parts) == evidence_picture.PICTURE.read_text()
     assert "evidence.svg" in SHOWN
 
 

@@ -1,4 +1,7 @@
-"""State the claims that the evidence judges: those of the paper, and those about the extensions."""
+"""State the claims that the evidence judges: those of the paper, and those about extensions.
+
+A claim whose rows are not there is not judged.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,21 @@ from benchmarks.accuracy.evidence_rows import (
     ADDITIVE_ROTATED,
     ADDITIVE_TEMPERATURE,
     BASELINES,
+    EXPERTS,
     FEDMOSAIC,
+    FEDMOSAIC_EXPERTS,
+    FURTHER,
     INTERPOLATION,
+    LARGER_RANK,
     LOCAL,
     NO_COMMUNICATION,
     ORACLE,
     PERMUTED,
     RELATIVE_TEMPERATURE,
     ROTATED,
+    ROUTED,
+    ROUTED_BASE,
+    ROWS,
     SAME_ARCHITECTURE,
     UNALIGNED,
     UNIFORM,
@@ -22,8 +32,8 @@ from benchmarks.accuracy.evidence_rows import (
 from benchmarks.common.claims import Claim
 
 OURS = FEDMOSAIC.label
-OTHER_BASELINES = tuple(name for name in BASELINES if name != LOCAL)
-CLAIMS = (
+OTHER_BASELINES = tuple(name for name in (*BASELINES, *FURTHER) if name != LOCAL)
+PAPER = (
     Claim("FedMosaic outperforms local training", OURS, (LOCAL,)),
     Claim(
         "FedMosaic outperforms the same adapters without communication", OURS, (NO_COMMUNICATION,)
@@ -72,3 +82,81 @@ CLAIMS = (
     Claim("Interpolation outperforms local training", INTERPOLATION, (LOCAL,)),
     Claim("Interpolation outperforms every baseline", INTERPOLATION, OTHER_BASELINES),
 )
+
+
+def routed(label: str) -> str:
+    """Return the label of a row with routing."""
+    return f"{label}, {ROUTED}"
+
+
+# FedMosaic's variants are left out, but for the one that is proposed.
+ROUTABLE = tuple(
+    row.label
+    for row in ROWS
+    if ROUTED in row.views() and (row.kind != "changed" or row.label == ADDITIVE)
+)
+ROUTED_BASELINES = tuple(routed(label) for label in OTHER_BASELINES if label in ROUTABLE)
+ROUTER_ALONE = f"{LOCAL}, {ROUTED_BASE}"  # own adapter or base model: nothing is received
+EVERY = "outperforms every baseline"
+
+
+def _against_all(text: str, label: str) -> list[Claim]:
+    """Return the claims about a row against local training and the baselines, routed or not."""
+    return [
+        Claim(f"{text} outperforms local training", label, (LOCAL,)),
+        Claim(f"{text} {EVERY}", label, OTHER_BASELINES),
+        Claim(f"{text} {EVERY} with the same routing", label, ROUTED_BASELINES),
+        Claim(f"{text} outperforms the router alone", label, (ROUTER_ALONE,)),
+    ]
+
+
+ROUTING = (
+    Claim("Control: the router alone outperforms local training", ROUTER_ALONE, (LOCAL,)),
+    *_against_all("FedMosaic with routing", routed(OURS)),
+    *_against_all("Additive sharing with routing", routed(ADDITIVE)),
+    *(
+        Claim(f"{label}: with routing outperforms without", routed(label), (label,))
+        for label in ROUTABLE
+    ),
+)
+# Views of algorithms with experts that lack the thing in question.
+CONTROLS = {
+    "own": "the same training, its own model alone",
+    "experts-random": "random experts",
+    "experts-permuted": "prototypes of permuted clients",
+    "experts-client": "the nearest client in place of the nearest prototype",
+    ROUTED_BASE: "the router without adapters of others",
+}
+
+
+def _experts(text: str, label: str) -> list[Claim]:
+    """Return the claims about an algorithm with experts."""
+    rivals = {
+        "FedMosaic with routing": routed(OURS),
+        "additive sharing": ADDITIVE,
+        "additive sharing with routing": routed(ADDITIVE),
+        "FedAvg of a larger rank": LARGER_RANK,
+        **{words: f"{label}, {view}" for view, words in CONTROLS.items()},
+    }
+    return [
+        *_against_all(text, label),
+        *(Claim(f"{text} outperforms {words}", label, (row,)) for words, row in rivals.items()),
+    ]
+
+
+EXPERT_CLAIMS = (
+    *_experts("Local training with experts", EXPERTS),
+    *_experts("FedMosaic with experts", FEDMOSAIC_EXPERTS),
+    Claim("FedMosaic with experts outperforms FedMosaic", FEDMOSAIC_EXPERTS, (OURS,)),
+    Claim(
+        "FedMosaic with experts outperforms local training with experts",
+        FEDMOSAIC_EXPERTS,
+        (EXPERTS,),
+    ),
+)
+# By what they are about.
+CLAIMS = {
+    "The paper and its extensions": PAPER,
+    "Routing": ROUTING,
+    "Experts": EXPERT_CLAIMS,
+}

@@ -93,7 +93,8 @@ def headroom_shares(values: Values) -> dict[str, dict[str, Any]]:
 
 def judged_claims(rows: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Judge every claim whose rows are there."""
-    return judge(values_by_seed(rows, JUDGED), CLAIMS, JUDGED)
+    every = [claim for claims in CLAIMS.values() for claim in claims]
+    return judge(values_by_seed(rows, JUDGED), every, JUDGED)
 
 
 def content_of(store: PartStore, leave_out: Sequence[str] = ()) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from benchmarks.common.paths import read_result
-from fedmosaic.algorithms import algorithm_class
+from fedmosaic.algorithms import TABLE, algorithm_class
 from fedmosaic.config import Scenario
 from fedmosaic.config.load import load_scenario
 from fedmosaic.experiments.variants import Variant
@@ -37,7 +37,7 @@ REFINED = ("alignment={method: gradients, refine: {}, size: 1500}",)
 CLOSED_FORM = ("alignment={method: gradients, refine: null, size: 512}",)
 NOT_ALIGNED = ("alignment={method: none}",)
 # Views of a client's model that are measured in each run, where the algorithm has them.
-VIEWS = ("mixed", "local", "global")
+VIEWS = ("mixed", "global")
 ROUTED = "routed"  # mixed for inputs like the client's own, else global
 ROUTED_BASE = "routed-base"  # mixed for inputs like the client's own, else the base model
 BASE = "base"  # the base model without adapters
@@ -98,7 +98,8 @@ class EvidenceRow:
         variant: its label, algorithm and settings.
         parts: the parts that have it.
         rate_of: label of the row whose learning rate it takes; empty: it chooses its own.
-        kind: ``algorithm``, ``changed`` (FedMosaic with one thing changed) or ``oracle``.
+        kind: ``algorithm``, ``changed`` (FedMosaic with one thing changed), ``experts`` or
+            ``oracle``.
         view: the view that its figures are of.
         controls: further views, each of which is shown as a row.
     """
@@ -156,6 +157,14 @@ BASELINES = (
     "fedsa-lora",
     "ffa-lora",
 )
+LARGER_RANK = "fedavg, larger rank"  # at least the bytes that experts take
+EXPERTS, FEDMOSAIC_EXPERTS = "experts", "fedmosaic-experts"
+# Algorithms of other papers that came later.
+FURTHER = tuple(
+    name
+    for name in TABLE
+    if name not in {*BASELINES, FEDMOSAIC.label, POOLED, EXPERTS, FEDMOSAIC_EXPERTS}
+)
 
 
 def _changed(
@@ -178,8 +187,9 @@ ROWS = (
             BASELINE_PARTS.get(name, tuple(PARTS)),
             controls=(ROUTED_BASE,) if name == LOCAL else (),
         )
-        for name in BASELINES
+        for name in (*BASELINES, *FURTHER)
     ),
+    EvidenceRow(Variant(LARGER_RANK, "fedavg", ("adapter.r=32", "adapter.alpha=64"))),
     EvidenceRow(Variant(POOLED, POOLED), kind="oracle"),
     EvidenceRow(Variant(POOLED_GROUP, POOLED_GROUP), kind="oracle"),
     EvidenceRow(FEDMOSAIC, controls=(ROUTED_BASE,)),

@@ -3,6 +3,7 @@
   python -m benchmarks.accuracy.evidence_table              writes runs/evidence/evidence.md
   python -m benchmarks.accuracy.evidence_table --publish    writes results/evidence.json and .md,
                                                             and the tables of docs/results.md
+                                                            and README.md
 
 The table may be partial. Published are the parts of which every row is finished; of the others,
 what is published stays. With ``--finished-rows`` a part with unfinished rows is published without
@@ -16,124 +17,45 @@ of the headroom in benchmarks/common/headroom.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accuracy.evidence_claims import OURS
-from benchmarks.accuracy.evidence_content import (
-    JUDGED,
-    MAIN,
-    content_of,
-    labels_of,
-    other_views,
-    unfinished_rows,
+from benchmarks.accuracy.evidence_claims import CLAIMS, OURS, ROUTABLE, routed
+from benchmarks.accuracy.evidence_content import MAIN, content_of, labels_of, unfinished_rows
+from benchmarks.accuracy.evidence_page import page, share_cells, shared_columns
+from benchmarks.accuracy.evidence_rows import (
+    ADDITIVE,
+    DYNAMIC,
+    EXPERTS,
+    FEDMOSAIC_EXPERTS,
+    HOMOGENEOUS,
+    PARTS,
+    POOLED,
+    STATIC,
+    UNMATCHED,
+    ZERO_SHOT,
 )
-from benchmarks.accuracy.evidence_rows import PARTS, ROUTED, UNMATCHED, ZERO_SHOT
 from benchmarks.accuracy.evidence_store import PartStore
 from benchmarks.common.arguments import benchmark_parser
-from benchmarks.common.claims import claim_cell, claims_table
+from benchmarks.common.claims import claim_cell
 from benchmarks.common.marks import write_between_marks
-from benchmarks.common.paths import read_result, write_result
-from benchmarks.common.tables import (
-    COLUMNS,
-    format_interval,
-    table_head,
-    table_row,
-    values_by_seed,
-)
-from fedmosaic.experiments.statistics import Interval, paired
+from benchmarks.common.paths import ROOT, read_result, write_result
+from benchmarks.common.tables import table_head, table_row
 from fedmosaic.reporting.comparison import mean
 
-SHARES = tuple(f"headroom, {column}" for column in MAIN)
-INTRODUCTION = """\
-# The paper's claims on the miniature benchmark
-
-Made by `python -m benchmarks.accuracy.evidence PART` for each part and `python -m \
-benchmarks.accuracy.evidence_table --publish`, whose docstrings say what is run and how claims are \
-judged. Accuracy in percent: mean ± half-width of the 95 % t-interval over five seeds. The models \
-of seeds 3 and 4 were pretrained a second time, from another seed. Differences are paired by seed. \
-Intervals are not corrected for the number of comparisons. The miniature world stands in for DRAKE \
-in structure; it is not DRAKE."""
-HEADROOM = """\
-Headroom: the share, in percent, of what `pooled` gains over local training; `pooled` trains an \
-adapter of each architecture on the data of all clients."""
-ROUTING = """\
-The same runs with routing: an input like the client's own training prompts goes to the first \
-view, any other to what the client received. Gains are over the same run without routing."""
-
-
-def page(parts: Mapping[str, Any]) -> str:
-    """Return the whole result in Markdown."""
-    lines = [INTRODUCTION]
-    for part, content in parts.items():
-        lines += ["", f"## {part.capitalize()}", "", claims_table(content["claims"], JUDGED)]
-        for title, text in _tables(content):
-            lines += ["", title, "", text]
-    return "\n".join(lines) + "\n"
-
-
-def _tables(content: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the tables of a part with their titles; those without rows are left out."""
-    rows = content["rows"]
-    views = other_views(rows)
-    oracles = labels_of(rows, "oracle") + [label for label in rows if label == ZERO_SHOT]
-    changed = labels_of(rows, "changed")
-    found = [("Algorithms:", main_table(content, labels_of(rows, "algorithm")))]
-    if oracles:
-        title = f"Training on all data, and the models as they are. {HEADROOM}"
-        found.append((title, main_table(content, oracles)))
-    if changed:
-        title = f"{OURS} with one thing changed:"
-        found.append((title, main_table(content, [OURS, *changed] if OURS in rows else changed)))
-    if routed := [label for label, _, view in views if view == ROUTED]:
-        found.append((ROUTING, views_table(content, routed)))
-    if others := [label for label, _, view in views if view != ROUTED and label != ZERO_SHOT]:
-        found.append(("Further views and controls:", views_table(content, others)))
-    return found
-
-
-def main_table(content: Mapping[str, Any], labels: Sequence[str]) -> str:
-    """Return the accuracies of rows, and FedMosaic's gain over each of them."""
-    rows, shares = content["rows"], SHARES if content.get("headroom") else ()
-    values = values_by_seed(rows)
-    gains = [f"{column}: {OURS} −" for column in MAIN]
-    lines = table_head("algorithm", [*COLUMNS, *shares, *gains, "seeds", "steps", "rate"])
-    for label in labels:
-        row = rows[label]
-        cells = [mean(row[c]) for c in COLUMNS]
-        cells += share_cells(content, label) if shares else []
-        compared = label != OURS and OURS in values
-        cells += [
-            format_interval(paired(values[OURS][c], values[label][c]), "+") if compared else ""
-            for c in MAIN
-        ]
-        rate = ", ".join(setting.partition("=")[2] for setting in content["chosen"].get(label, ()))
-        lines.append(table_row([label, *cells, str(len(row["seeds"])), str(row["steps"]), rate]))
-    return "\n".join(lines)
-
-
-def views_table(content: Mapping[str, Any], labels: Sequence[str]) -> str:
-    """Return the accuracies of further views, and their gain over the same runs' own view."""
-    rows, shares = content["rows"], SHARES if content.get("headroom") else ()
-    values = values_by_seed(rows)
-    first = {label: row.label for label, row, _ in other_views(rows)}
-    gains = [f"{column}: gain" for column in MAIN]
-    lines = table_head("algorithm", [*COLUMNS, *shares, *gains, "seeds"])
-    for label in labels:
-        cells = [mean(rows[label][c]) for c in COLUMNS]
-        cells += share_cells(content, label) if shares else []
-        cells += [
-            format_interval(paired(values[label][c], values[first[label]][c]), "+") for c in MAIN
-        ]
-        lines.append(table_row([label, *cells, str(len(rows[label]["seeds"]))]))
-    return "\n".join(lines)
-
-
-def share_cells(content: Mapping[str, Any], label: str) -> list[str]:
-    """Return the shares of the headroom of a row; empty cells where there is none."""
-    shares = content["headroom"].get(label, {})
-    return [format_interval(Interval(**shares[c])) if c in shares else "" for c in MAIN]
+# Rows of the README's table, and their names there.
+README_ROWS = {
+    OURS: "fedmosaic",
+    routed(OURS): "fedmosaic, routed",
+    ADDITIVE: "fedmosaic-additive",
+    routed(ADDITIVE): "fedmosaic-additive, routed",
+    EXPERTS: EXPERTS,
+    FEDMOSAIC_EXPERTS: FEDMOSAIC_EXPERTS,
+    **{name: name for name in ("fedsim", "sft", "fedsa-lora", "hetlora", "flexlora", "fedavg")},
+    POOLED: f"{POOLED} (oracle)",
+    ZERO_SHOT: ZERO_SHOT,
+}
 
 
 def short_table(parts: Mapping[str, Any], *, variants: bool) -> str:
@@ -149,8 +71,9 @@ def short_table(parts: Mapping[str, Any], *, variants: bool) -> str:
     if variants:
         labels.append(OURS)
     else:
-        labels += labels_of(first, "oracle") + [label for label in first if label == ZERO_SHOT]
-        labels += [label for label, _, view in other_views(first) if view == ROUTED]
+        labels += labels_of(first, "experts") + labels_of(first, "oracle")
+        labels += [label for label in first if label == ZERO_SHOT]
+        labels += [routed(label) for label in ROUTABLE if routed(label) in first]
     lines = table_head("variant" if variants else "algorithm", _main_columns(shown))
     for label in sorted(labels, key=lambda label: -first[label]["Self"]["mean"]):
         rows = [content["rows"].get(label) for content in shown.values()]
@@ -160,19 +83,54 @@ def short_table(parts: Mapping[str, Any], *, variants: bool) -> str:
 
 
 def short_claims(parts: Mapping[str, Any]) -> str:
-    """Return the verdicts on Self and Others in every part, for the page of results."""
+    """Return the verdicts on Self and Others in every part, for the page of results.
+
+    Claims about one thing have a table of their own, where they are about several.
+    """
     shown = matched(parts)
     judged = {
         part: {line["claim"]: line for line in content["claims"]} for part, content in shown.items()
     }
-    lines = table_head("claim", _main_columns(shown))
-    for claim in dict.fromkeys(claim for found in judged.values() for claim in found):
-        cells = [
-            claim_cell(found[claim], c) if claim in found else "not run"
-            for found in judged.values()
-            for c in MAIN
-        ]
-        lines.append(table_row([claim, *cells]))
+    tables: dict[str, list[str]] = {}
+    for about, claims in CLAIMS.items():
+        for text in dict.fromkeys(claim.text for claim in claims):
+            if any(text in found for found in judged.values()):
+                cells = [
+                    claim_cell(found[text], c) if text in found else "not run"
+                    for found in judged.values()
+                    for c in MAIN
+                ]
+                tables.setdefault(about, table_head("claim", _main_columns(shown)))
+                tables[about].append(table_row([text, *cells]))
+    texts = {about: "\n".join(lines) for about, lines in tables.items()}
+    if len(texts) == 1:
+        return next(iter(texts.values()))
+    return "\n\n".join(f"{about}:\n\n{text}" for about, text in texts.items())
+
+
+def readme_table(parts: Mapping[str, Any]) -> str:
+    """Return Self and Others of the rows that a user chooses among, best Self first.
+
+    Where the homogeneous part is published, it stands in place of the dynamic one. Shares of the
+    headroom stand beside the accuracies of a part that has them.
+    """
+    second = HOMOGENEOUS if HOMOGENEOUS in parts else DYNAMIC
+    shown = {part: parts[part] for part in (STATIC, second) if part in parts}
+    rows = shown[STATIC]["rows"]
+    shared = {part: shared_columns(content) for part, content in shown.items()}
+    columns = []
+    for part, own in shared.items():
+        columns += [f"{c}, {part}" for c in MAIN] + [f"headroom, {c}, {part}" for c in own]
+    lines = table_head("", columns)
+    lines[0] = lines[0].replace("|  |", "| |")
+    known = [label for label in README_ROWS if label in rows]
+    for label in sorted(known, key=lambda label: -rows[label]["Self"]["mean"]):
+        cells: list[str] = []
+        for part, content in shown.items():
+            row = content["rows"].get(label)
+            cells += [mean(row[c]) if row else "" for c in MAIN]
+            cells += share_cells(content, label, shared[part])
+        lines.append(table_row([README_ROWS[label], *cells]))
     return "\n".join(lines)
 
 
@@ -225,6 +183,7 @@ def publish(parts: Mapping[str, Any]) -> None:
     write_between_marks("evidence", short_table(parts, variants=False))
     write_between_marks("variants", short_table(parts, variants=True))
     write_between_marks("claims", short_claims(parts))
+    write_between_marks("evidence", readme_table(parts), ROOT / "README.md")
 
 
 def main() -> None:
