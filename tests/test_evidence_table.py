@@ -50,7 +50,7 @@ def run_of(own: float, others: float, seed: int) -> dict[str, Any]:
         "steps": 12,
         "rounds": 8,
         "flops": {},
-        "bytes": {},
+        "bytes": {"up": 2e6, "down": 0},
         "seconds": 1.0,
         "memory": 1,
         "views": {"mixed": view(0), "routed": view(1), "base": view(5)},
@@ -126,7 +126,7 @@ def test_the_page_shows_shares_routing_and_zero_shot() -> None:
     text = evidence_page.page({"static": content})
     lines = {line.split(" | ")[0].strip("| "): line.split(" | ") for line in text.splitlines()}
     assert lines["fedmosaic"][5:7] == ["40.0 ± 0.0", "50.0 ± 0.0"]
-    assert lines["sft"][5:7] == ["", ""] and lines["sft"][-1] == "2e-3 |"
+    assert lines["sft"][5:7] == ["", ""] and lines["sft"][-2:] == ["2e-3", "2.0 / 0.0 |"]
     assert lines["ditto, routed"][7:9] == ["-1.0 ± 0.0", "+1.0 ± 0.0"]
     assert lines["zero-shot"][1] == "46.0 ± 2.5"
     short = evidence_table.short_table({"static": content, "unmatched": content}, variants=False)

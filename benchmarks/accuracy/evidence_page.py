@@ -27,7 +27,8 @@ Made by `python -m benchmarks.accuracy.evidence PART` for each part and `python 
 benchmarks.accuracy.evidence_table --publish`, whose docstrings say what is run and how claims are \
 judged. Accuracy in percent: mean ± half-width of the 95 % t-interval over five seeds. The models \
 of seeds 3 and 4 were pretrained a second time, from another seed. Differences are paired by seed. \
-Intervals are not corrected for the number of comparisons. The miniature world stands in for DRAKE \
+Intervals are not corrected for the number of comparisons. MB are those of a whole run, all \
+clients together. The miniature world stands in for DRAKE \
 in structure; it is not DRAKE."""
 HEADROOM = """\
 Headroom: the share, in percent, of what `pooled` gains over local training; `pooled` trains an \
@@ -85,7 +86,8 @@ def main_table(content: Mapping[str, Any], labels: Sequence[str]) -> str:
     rows, shares = content["rows"], SHARES if content.get("headroom") else ()
     values = values_by_seed(rows)
     gains = [f"{column}: {OURS} −" for column in MAIN]
-    lines = table_head("algorithm", [*COLUMNS, *shares, *gains, "seeds", "steps", "rate"])
+    costs = ["seeds", "steps", "rate", "MB up / down"]
+    lines = table_head("algorithm", [*COLUMNS, *shares, *gains, *costs])
     for label in labels:
         row = rows[label]
         cells = [mean(row[c]) for c in COLUMNS]
@@ -96,7 +98,9 @@ def main_table(content: Mapping[str, Any], labels: Sequence[str]) -> str:
             for c in MAIN
         ]
         rate = ", ".join(setting.partition("=")[2] for setting in content["chosen"].get(label, ()))
-        lines.append(table_row([label, *cells, str(len(row["seeds"])), str(row["steps"]), rate]))
+        sent = " / ".join(f"{row['bytes'][way] / 1e6:.1f}" for way in ("up", "down"))
+        cells += [str(len(row["seeds"])), str(row["steps"]), rate, sent]
+        lines.append(table_row([label, *cells]))
     return "\n".join(lines)
 
 

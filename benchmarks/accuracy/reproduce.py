@@ -21,13 +21,15 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import fedmosaic
-from benchmarks.accuracy import ablations, cross_architecture, evidence_rows
+from benchmarks.accuracy import ablations, cross_architecture, evidence_content, evidence_rows
 from benchmarks.common.arguments import benchmark_parser
 from benchmarks.common.paths import read_result
 from benchmarks.common.tables import COLUMNS, table_head, table_row
 from fedmosaic.config import Scenario
 from fedmosaic.config.load import load_scenario
+from fedmosaic.experiments.summaries import column_values
 from fedmosaic.experiments.variants import Variant
+from fedmosaic.federation.run_folder import RunFolder
 
 PARTS = tuple(read_result("evidence"))
 BENCHMARKS = (*PARTS, "cross_architecture", "ablations")
@@ -40,17 +42,43 @@ def published(benchmark: str) -> dict[str, Any]:
     return rows
 
 
-def scenario_and_variants(benchmark: str, seed: int) -> tuple[Scenario, list[Variant]]:
-    """Return the scenario and the rows that a benchmark runs with a seed."""
+def row_and_view(benchmark: str, label: str) -> tuple[str, str]:
+    """Return the row whose run has the figures of a label, and the view that they are of."""
+    if benchmark not in PARTS:
+        return label, "mixed"
+    row, view = evidence_content.SHOWN[label]
+    return row.label, view
+
+
+def scenario_and_variants(
+    benchmark: str, seed: int, view: str = "mixed"
+) -> tuple[Scenario, list[Variant]]:
+    """Return the scenario and the rows that a benchmark runs with a seed.
+
+    Args:
+        benchmark: name of the benchmark.
+        seed: the seed, which decides about the models.
+        view: the view that is measured, beside the model that a client would use.
+    """
     if benchmark == "cross_architecture":
         found = load_scenario(cross_architecture.SCENARIO, cross_architecture.SETTINGS)
         return found, cross_architecture.VARIANTS
     pretraining = evidence_rows.pretraining_of(seed)
     if benchmark == "ablations":
         return evidence_rows.scenario("static", pretraining), ablations.published_variants()
-    return evidence_rows.scenario(benchmark, pretraining), evidence_rows.published_variants(
-        benchmark
-    )
+    found = evidence_rows.scenario(benchmark, pretraining)
+    views = tuple(dict.fromkeys(("mixed", view)))
+    measured = found.evaluation.model_copy(update={"views": views})
+    found = found.model_copy(update={"evaluation": measured})
+    return found, evidence_rows.published_variants(benchmark)
+
+
+def reproduced_figures(summary: Mapping[str, Any], view: str) -> dict[str, Any]:
+    """Return the figures of a view in the form of a published row."""
+    found = summary if view == summary["evaluation"]["view"] else summary["also"][f"{view}, after"]
+    return {
+        column: {"values": [round(column_values({0: found}, column)[0], 3)]} for column in COLUMNS
+    }
 
 
 def compare_with_published(
@@ -94,15 +122,16 @@ def main() -> None:
     if seed not in rows[label]["seeds"]:
         known = ", ".join(map(str, rows[label]["seeds"]))
         parser.error(f"{label!r} has no seed {seed}; it has {known}")
-    scenario, variants = scenario_and_variants(benchmark, seed)
-    variant = next(found for found in variants if found.label == label)
+    row, view = row_and_view(benchmark, label)
+    scenario, variants = scenario_and_variants(benchmark, seed, view)
+    variant = next(found for found in variants if found.label == row)
     with TemporaryDirectory() as folder:
-        made = fedmosaic.compare(
-            scenario, algorithms=[variant], seeds=[seed], out=Path(folder) / "reproduced"
-        )
-    if made.failures:
-        sys.exit(f"{benchmark}, {label}, seed {seed}: {made.failures[0].reason}")
-    text, equal = compare_with_published(rows[label], seed, made.result["algorithms"][label])
+        out = Path(folder) / "reproduced"
+        made = fedmosaic.compare(scenario, algorithms=[variant], seeds=[seed], out=out)
+        if made.failures:
+            sys.exit(f"{benchmark}, {label}, seed {seed}: {made.failures[0].reason}")
+        summary = RunFolder(out / variant.folder / f"seed-{seed}").summary() or {}
+    text, equal = compare_with_published(rows[label], seed, reproduced_figures(summary, view))
     print(text)
     sys.exit(0 if equal else f"{benchmark}, {label}, seed {seed}: differs from what is published")
 

@@ -104,6 +104,11 @@ def test_routing_changes_no_training_and_is_equal_in_workers(tiny: Path, tmp_pat
     assert without(plain.folder) == without(routed.folder)
     assert numbers(routed.folder) == numbers(shared.folder)
     also = routed.summary["also"]["routed, after"]
+    clients = also["clients"]
+    means = [client["self"]["last"] for client in clients.values()]
+    assert also["self"]["last"] == pytest.approx(sum(means) / len(means))
+    assert clients.keys() == routed.summary["clients"].keys()
+    assert all(client["tasks"] and client["others"]["in_group"] for client in clients.values())
     assert also == shared.summary["also"]["routed, after"]
     assert also["others"]["last"] is not None
 
