@@ -61,9 +61,12 @@ def test_features_are_the_hidden_states_of_the_prompt() -> None:
         batch = backbone.collate([backbone.encode(example, answer=False)])
         output = backbone.model(**batch.inputs, output_hidden_states=True)
         states = output.hidden_states[-1][0]
-        torch.testing.assert_close(row, torch.cat([states.mean(0), states[-1]]))
+        parts = [states.mean(0), states[-1]]
+        unit = torch.cat([part / part.norm() for part in parts]) / 2**0.5
+        torch.testing.assert_close(row, unit)
     means, lasts = (PromptFeatures(backbone, part)(examples) for part in ("mean", "last"))
-    assert torch.equal(found, torch.cat([means, lasts], 1))
+    torch.testing.assert_close(found, torch.cat([means, lasts], 1) / 2**0.5)
+    assert torch.allclose(found.norm(dim=1), torch.ones(3))
 
 
 def test_features_depend_on_nothing_but_the_prompt() -> None:

@@ -194,6 +194,13 @@ class Algorithm(ABC):
         other = BASE if view == ROUTED_BASE else RECEIVED
         return [self.views[0] if known else other for known in own(prompts).tolist()]
 
+    def compares_with_base(self, client: Client, view: str) -> bool:
+        """Return whether a view's options are chosen by what it changes in the base model's scores.
+
+        See :mod:`fedmosaic.evaluation.difference`. Generated answers are those of the view.
+        """
+        return False
+
     # --- server half ------------------------------------------------------------------------------
     def take(self, server: Server, member: Member, update: Message) -> Message:
         """Take in an update as soon as it is accepted; return what ``aggregate`` will need of it.

@@ -89,6 +89,9 @@ class Client(Protocol):
     def signature_noise(self, signature: Tensor) -> Tensor:
         """Return standard normal numbers that hide a signature, in its shape, on the CPU."""
 
+    def prototype_noise(self, prototypes: Tensor) -> Tensor:
+        """Return standard normal numbers that hide prototypes, in their shape, on the CPU."""
+
     def all_streams(self) -> dict[str, ClientStream]:
         """Return the private streams of all clients by name, where ``oracle = True``."""
 

@@ -56,6 +56,8 @@ VARIANTS = {
     "fedmosaic-private": "fedmosaic_variants:Private",
     "fedmosaic-partial": "fedmosaic_variants:Partial",
     "fedmosaic-oracle": "fedmosaic_variants:Oracle",
+    "fedmosaic-experts": "fedmosaic_experts:FedMosaicExperts",
+    "experts": "experts:Experts",
 }
 
 

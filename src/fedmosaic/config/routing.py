@@ -36,3 +36,10 @@ class RoutingSettings(Settings):
 
     Memory and time grow with it: a comparison takes its product with the number of features.
     """
+
+    noise_std: float = Field(default=1e-4, ge=0)
+    """Standard deviation of the noise on published prototypes, in units of √k for k prototypes.
+
+    √k is the most that the norm of all of them together can be, because features have norm 1. Only
+    much noise gives a privacy guarantee, and much noise makes prototypes useless.
+    """

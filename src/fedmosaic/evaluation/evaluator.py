@@ -13,6 +13,7 @@ import torch
 from fedmosaic.data.example import Example
 from fedmosaic.errors import DataError
 from fedmosaic.evaluation.answers import READERS, Reader, is_same_option
+from fedmosaic.evaluation.difference import by_difference, likeliest
 from fedmosaic.evaluation.generation import generate
 from fedmosaic.evaluation.likelihood import Length, Questions
 from fedmosaic.evaluation.metrics import rouge_l, token_f1
@@ -117,9 +118,18 @@ class Evaluator:
         self._open = [example for task in tasks if not task.ranked for example in task.examples]
 
     @torch.no_grad()
-    def evaluate(self, model: Any) -> list[Score]:
-        """Return the score of a model on each task."""
-        chosen = iter(self._questions.choose(model))
+    def evaluate(self, model: Any, base: Any | None = None) -> list[Score]:
+        """Return the score of a model on each task.
+
+        Args:
+            model: The model, which generates the open answers.
+            base: A model whose scores of the options are subtracted first
+                (:mod:`fedmosaic.evaluation.difference`); None: none.
+        """
+        scores = self._questions.scores(model)
+        if base is not None:
+            scores = by_difference(scores, self._questions.scores(base))
+        chosen = iter(likeliest(scores))
         texts = iter(
             generate(
                 self.backbone,

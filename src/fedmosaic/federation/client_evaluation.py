@@ -79,13 +79,19 @@ class ClientEvaluation:
             if route in self._whole:
                 parts = [_rows(t, r) for t, r in zip(self._whole[route], rows, strict=True)]
             else:
-                with self._model(route) as model:
-                    runtime, spec = self.client.runtime, self.client.spec
-                    parts = scores_of_some(runtime, spec, model, self.tests, rows)
+                parts = self._some(route, rows)
             for merged, part, chosen in zip(found, parts, rows, strict=True):
                 merged.add(part, chosen)
         counts = [dict(Counter(of_test)) for of_test in routes]
         return [merged.timed() for merged in found], counts
+
+    def _some(self, view: str, rows: list[list[int]]) -> list[Timed]:
+        """Return the scores of a view on some items of each test."""
+        client = self.client
+        differs = client.algorithm.compares_with_base(client.context, view)
+        base = client.backbone.model if differs else None
+        with self._model(view) as model:
+            return scores_of_some(client.runtime, client.spec, model, self.tests, rows, base)
 
     def _routes(self, view: str) -> list[list[str]]:
         """Return for each test the view that answers each item."""

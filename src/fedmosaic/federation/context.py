@@ -191,11 +191,21 @@ class ClientContext:
         Where the client has a secret, they come from it; else from the run's seed. Without
         ``relevance.clip`` no noise guarantees anything, and the run can be repeated.
         """
-        purpose = "signature noise"
+        clipped = self._runtime.scenario.relevance.clip is not None
+        return self._noise(signature, "signature noise", clipped)
+
+    def prototype_noise(self, prototypes: Tensor) -> Tensor:
+        """Return standard normal numbers that hide prototypes, in their shape, on the CPU.
+
+        They come from the client's secret where it has one, else from the run's seed.
+        """
+        return self._noise(prototypes, "prototype noise", True)
+
+    def _noise(self, values: Tensor, purpose: str, may_be_secret: bool) -> Tensor:
         secret = self._runtime.secret
-        if secret and self._runtime.scenario.relevance.clip is not None:
-            return secret_noise(secret, self.name, self.round, purpose)(signature)
-        return seeded_noise(self.generator(purpose))(signature)
+        if secret and may_be_secret:
+            return secret_noise(secret, self.name, self.round, purpose)(values)
+        return seeded_noise(self.generator(purpose))(values)
 
     def cached(self, key: str, make: Callable[[], Any]) -> Any:
         """Return an object that is costly to make and the same for all clients of the process."""

@@ -86,6 +86,7 @@ def scores_of_some(
     model: Any,
     tests: Sequence[Test],
     rows: Sequence[Sequence[int]],
+    base: Any | None = None,
 ) -> list[Timed]:
     """Return the scores of one of a client's models on some items of each test.
 
@@ -95,6 +96,7 @@ def scores_of_some(
         model: its model.
         tests: the tests.
         rows: for each test the places of its items, ascending.
+        base: as of :meth:`.Evaluator.evaluate`.
     """
     started = time.perf_counter()
     examples = [
@@ -103,7 +105,7 @@ def scores_of_some(
     ]
     backbone = runtime.backbone(client.model)
     with _inference(runtime.scenario, model):
-        scores = _new_evaluator(runtime, backbone, tests, examples).evaluate(model)
+        scores = _new_evaluator(runtime, backbone, tests, examples).evaluate(model, base)
     return _timed(scores, time.perf_counter() - started)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from fedmosaic.data.example import Example
 from fedmosaic.errors import DataError
@@ -21,10 +23,12 @@ class PromptFeatures:
 
     With h_t the state of token t after the model's last layer and its norm, of T tokens:
 
-        mean = 1/T Σ_t h_t,   last = h_T,   both = [mean, last]
+        mean = n(1/T Σ_t h_t),   last = n(h_T),   both = n([mean, last]),   n(x) = x / ‖x‖
 
     The prompt is everything before the last answer: system text, earlier turns, images and the
     question. Each prompt is run by itself, so that its features do not depend on other prompts.
+
+    All features have norm 1, which bounds the norm of what is published of them.
 
     Source: an extension, not in FedMosaic's paper.
 
@@ -67,7 +71,8 @@ class PromptFeatures:
         states = self._states(example)
         mean, last = states.mean(0), states[-1]
         chosen = {"both": (mean, last), "mean": (mean,), "last": (last,)}[self.features]
-        return torch.cat(chosen).cpu()
+        unit = torch.cat([normalize(part, dim=0) for part in chosen])
+        return (unit / math.sqrt(len(chosen))).cpu()
 
     def _states(self, example: Example) -> Tensor:
         """Return the states of a prompt's tokens, float32 [T, width]."""

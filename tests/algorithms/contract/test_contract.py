@@ -83,7 +83,7 @@ def test_different_architectures_train_and_all_is_finite(ran: RecordedFederation
     scores = [line for line in lines if line["kind"] == "score"]
     assert {line["client"] for line in scores} == {"a", "b", "c"}
     assert {line["view"] for line in scores} == {"mixed", "local", "global"} & set(
-        ran.algorithm.views
+        ran.algorithm.all_views()
     )
     assert all(0 <= line["value"] <= 1 for line in scores)
     for name, client in ran.clients.items():

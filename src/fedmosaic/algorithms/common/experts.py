@@ -1,0 +1,211 @@
+"""Let clients give each input to the peer whose training prompts it resembles."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from fedmosaic.adapters import read_state, write_state
+from fedmosaic.algorithms.base import RECEIVED, Algorithm, Client, Member, Server
+from fedmosaic.algorithms.common.expert_bank import ExpertBank, packed, split
+from fedmosaic.algorithms.message import Message
+from fedmosaic.algorithms.state import StateKey
+from fedmosaic.relevance.familiarity import Familiarity
+from fedmosaic.relevance.privacy import PrivacyMechanism
+from fedmosaic.relevance.prototypes import permuted, prototypes, useful_owners
+from fedmosaic.relevance.routes import Router
+
+OWN = "own"
+"""View: the client's own model for every input."""
+EXPERT = "expert "
+"""Beginning of the views that are experts, before the name of a client."""
+RANDOM, PERMUTED, NEAREST_CLIENT = "experts-random", "experts-permuted", "experts-client"
+PUBLISHED = "prototypes"
+OFFERED = StateKey("prototypes")
+
+
+class WithExperts(Algorithm):
+    """Add experts to an algorithm whose first view is its trained model.
+
+    With its update a client publishes k prototypes of its training prompts (k-means on
+    :class:`~fedmosaic.relevance.prompt_features.PromptFeatures`). Before an evaluation the server
+    sends each client the adapters of the most useful peers with their prototypes
+    (:func:`~fedmosaic.relevance.prototypes.useful_owners`). The client gives each input to its own
+    model, to the expert with the nearest prototype, or where nothing is near to what it received
+    (:class:`~fedmosaic.relevance.routes.Router`).
+
+    Training is that of the algorithm. The view ``mixed``, the model that the client uses, is now
+    the choice among all; ``own`` is the client's model for every input. Controls:
+    ``experts-random``, a random expert for the inputs that go to one; ``experts-permuted``, the
+    prototypes of each expert given to another; ``experts-client``, one prototype a client.
+    """
+
+    views: ClassVar[tuple[str, ...]] = (OWN,)
+    compares_prompts: ClassVar[bool] = True
+
+    class Options(Algorithm.Options):
+        """Hold the settings of the experts."""
+
+        prototypes: int = Field(default=16, ge=1)
+        """k, prototypes that a client publishes."""
+
+        experts: int | None = Field(default=None, ge=1)
+        """Most peers whose adapters a client gets. None: all."""
+
+        megabytes: float | None = Field(default=None, gt=0)
+        """Most megabytes of experts in a download. None: no limit."""
+
+        reach: float = Field(default=1.0, gt=0)
+        """Factor on the distance within which a prototype is near."""
+
+        across: Literal["none", "trained"] = "none"
+        """What clients of other architectures get of an expert.
+
+        ``none``: nothing. ``trained``: its P and Q as trained, whose answers are read by what they
+        change in the base model.
+        """
+
+    # --- client half --------------------------------------------------------------------------
+    def upload(self, client: Client) -> Message:
+        k = self.options.prototypes
+        update = super().upload(client)  # type: ignore[safe-super]  # the algorithm's
+        prompts, draw = client.prompt_features(), client.generator("prototypes")
+        hide = PrivacyMechanism("gaussian", self.scenario.routing.noise_std, math.sqrt(k))
+        sent = hide(prototypes(prompts, k, draw), client.prototype_noise)
+        return Message({**update.tensors, PUBLISHED: sent}, update.scalars)
+
+    def receive(self, client: Client, download: Message) -> None:
+        experts, others = split(download.tensors)
+        super().receive(client, Message(others, download.scalars))  # type: ignore[safe-super]
+        if experts:
+            client.state = {**split(client.state)[1], **experts}
+
+    @classmethod
+    def routed_views(cls) -> tuple[str, ...]:
+        return ("mixed", *super().routed_views(), RANDOM, PERMUTED, NEAREST_CLIENT)
+
+    @contextmanager
+    def view(self, client: Client, name: str) -> Iterator[Any]:
+        if not name.startswith(EXPERT):
+            with super().view(client, "mixed" if name == OWN else name) as model:
+                yield model
+            return
+        tensors = ExpertBank(client.state).adapter(name.removeprefix(EXPERT))
+        own = read_state(client.model, "local")
+        blank = {key: torch.zeros_like(value) for key, value in own.items()}
+        write_state(client.model, "local", {**blank, **tensors})
+        try:
+            with super().view(client, self.expert_view) as model:
+                yield model
+        finally:
+            write_state(client.model, "local", own)
+
+    def compares_with_base(self, client: Client, view: str) -> bool:
+        if not view.startswith(EXPERT):
+            return False
+        return not ExpertBank(client.state).same_model(view.removeprefix(EXPERT))
+
+    def routes(self, client: Client, view: str, prompts: Tensor) -> list[str]:
+        if view in super().routed_views():
+            return super().routes(client, view, prompts)
+        settings, features = self.scenario.routing, client.prompt_features()
+        own = Familiarity.of(features, settings.quantile, settings.prompts)
+        centres = prototypes(features, self.options.prototypes, client.generator("prototypes"))
+        experts = self._experts(client, view)
+        router = Router.of(own, centres, experts, settings.quantile, self.options.reach)
+        chosen = router(prompts)
+        if view == RANDOM and experts:
+            draw = client.generator("random experts")
+            names, places = (
+                list(experts),
+                torch.randint(len(experts), (len(chosen),), generator=draw),
+            )
+            chosen = [name and names[place] for name, place in zip(chosen, places, strict=True)]
+        nobody = RECEIVED if RECEIVED in self.views else OWN
+        return [nobody if name is None else EXPERT + name if name else OWN for name in chosen]
+
+    def _experts(self, client: Client, view: str) -> Mapping[str, Tensor]:
+        """Return the prototypes of each expert, as a view sees them."""
+        found = ExpertBank(client.state).prototypes()
+        if view == PERMUTED:
+            names = permuted(list(found))
+            return {name: found[other] for name, other in names.items()}
+        if view == NEAREST_CLIENT:
+            return {name: rows.mean(0, keepdim=True) for name, rows in found.items()}
+        return found
+
+    # --- server half --------------------------------------------------------------------------
+    def take(self, server: Server, member: Member, update: Message) -> Message:
+        if update.tensors:
+            sent = {PUBLISHED: update.tensors[PUBLISHED]}
+            if bool(sent[PUBLISHED].any()):  # zeros stand for no prompts
+                server.state.put(OFFERED, sent, member.name)
+            others = {k: v for k, v in update.tensors.items() if k != PUBLISHED}
+            update = Message(others, update.scalars)
+        return super().take(server, member, update)
+
+    def download(self, server: Server, member: Member) -> Message:
+        update = super().download(server, member)  # type: ignore[safe-super]
+        if not self._due(server.round):
+            return update
+        return Message({**update.tensors, **self._bank(server, member)}, update.scalars)
+
+    def _due(self, round_number: int) -> bool:
+        """Return whether clients are evaluated in a round, and so need their experts."""
+        every, last = self.scenario.evaluation.every, self.scenario.rounds - 1
+        return round_number == last or (every > 0 and (round_number + 1) % every == 0)
+
+    def _bank(self, server: Server, member: Member) -> dict[str, Tensor]:
+        """Return the experts of a client: adapters of its most useful peers, with prototypes."""
+        state, options = server.state, self.options
+        have = state.clients(OFFERED)
+        offered = {name: state.get(OFFERED, name)[PUBLISHED] for name in have}
+        models = {other.name: other.architecture for other in server.members}
+        own = offered.pop(member.name, None)
+        adapters = {}
+        for name in offered:
+            same = models[name] == member.architecture
+            if same or options.across != "none":
+                adapters[name] = self.expert(server, name, models[name], same)
+        adapters = {name: found for name, found in adapters.items() if found}
+        offered = {name: offered[name] for name in adapters}
+        size = {
+            name: 4 * sum(v.numel() for v in (*found.values(), offered[name]))
+            for name, found in adapters.items()
+        }
+        budget = None if options.megabytes is None else int(options.megabytes * 1e6)
+        chosen: Sequence[str] = useful_owners(
+            torch.zeros(0) if own is None else own,
+            offered,
+            size,
+            most=options.experts,
+            budget=budget,
+        )
+        bank: dict[str, Tensor] = {}
+        for name in chosen:
+            same = models[name] == member.architecture
+            bank |= packed(name, adapters[name], offered[name], same)
+        return bank
+
+    # --- what an algorithm with experts says --------------------------------------------------
+    expert_view: ClassVar[str] = "mixed"
+    """View of the algorithm as which an expert in the adapter ``local`` answers."""
+
+    def expert(
+        self, server: Server, name: str, architecture: str, same_model: bool
+    ) -> dict[str, Tensor]:
+        """Return the adapter that a client sent last, for a receiver.
+
+        Args:
+            server: its state has the adapter.
+            name: the client.
+            architecture: its model's.
+            same_model: whether the receiver's is the same; otherwise P and Q are asked for.
+        """
+        raise NotImplementedError

@@ -1,0 +1,154 @@
+"""Test that inputs go to the peers whose prompts they resemble, and what travels for that."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import fedmosaic
+from fedmosaic.adapters import read_state
+from fedmosaic.algorithms.common.expert_bank import ExpertBank
+from fedmosaic.algorithms.common.experts import EXPERT
+from fedmosaic.config import RunSettings, Scenario
+from fedmosaic.federation.run_folder import RunFolder
+from fedmosaic.federation.runtime import Runtime
+from fedmosaic.federation.transport import InProcess
+from tiny_scenario import TINY
+
+PAIR = [
+    {"name": "a", "model": "miniature/llama-8x96", "tasks": ["miniature/stages-0"]},
+    {"name": "b", "model": "miniature/llama-8x96", "tasks": ["miniature/idiom-1"]},
+    {"name": "c", "model": "miniature/qwen2-10x112", "tasks": ["miniature/cuisine-0"]},
+]
+VIEWS = ["mixed", "own", "experts-random", "experts-permuted", "experts-client", "routed-base"]
+
+
+def run(out: Path, algorithm: str, **changes: Any) -> Any:
+    content = {
+        **TINY,
+        "clients": PAIR,
+        "rounds": 2,
+        "data": {**TINY["data"], "train": 24, "test": 12},
+        "evaluation": {"every": 0, "views": VIEWS},
+        **changes,
+    }
+    scenario = Scenario.model_validate(content)
+    return fedmosaic.run(
+        scenario, algorithm=algorithm, out=out, progress=False, trackers=(), workers=1
+    )
+
+
+def clients_after(folder: Path, rounds: int) -> InProcess:
+    opened, settings = RunFolder.open(folder)
+    clients = InProcess(Runtime(settings))
+    clients.load(opened.checkpoints / f"round-{rounds:04d}" / "clients")
+    return clients
+
+
+def routes(folder: Path, view: str, client: str) -> dict[str, dict[str, int]]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return {
+        line["task"]: line["routes"]
+        for line in lines
+        if line["kind"] == "score" and (line["view"], line["client"]) == (view, client)
+    }
+
+
+@pytest.fixture(scope="module", params=["experts", "fedmosaic-experts"])
+def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return run(tmp_path_factory.mktemp(request.param) / "run", request.param)
+
+
+def test_inputs_go_to_the_peer_with_such_prompts(ran: Any) -> None:
+    found = routes(ran.folder, "mixed", "a")
+    assert found["miniature/idiom-1"].get("expert b", 0) >= 9
+    assert found["miniature/stages-0"].get("own", 0) >= 9
+    assert "expert c" not in str(found), "c has another architecture"
+    permuted = routes(ran.folder, "experts-permuted", "a")
+    assert permuted == found, "a single expert has nobody to exchange prototypes with"
+
+
+def test_the_download_before_an_evaluation_has_the_experts(ran: Any) -> None:
+    lines = [json.loads(line) for line in (ran.folder / "metrics.jsonl").read_text().splitlines()]
+    down = {
+        (ln["round"], ln["client"]): ln["bytes"]["down"] for ln in lines if ln["kind"] == "client"
+    }
+    clients = clients_after(ran.folder, 2).clients
+    for name, peers in {"a": ["b"], "b": ["a"], "c": []}.items():
+        bank = ExpertBank(clients[name].state)
+        assert bank.names == peers
+        held = sum(4 * v.numel() for p in peers for v in bank.adapter(p).values())
+        assert down[1, name] >= held + sum(4 * v.numel() for v in bank.prototypes().values())
+
+
+def test_an_expert_is_the_adapter_that_its_client_sent(ran: Any) -> None:
+    before, after = clients_after(ran.folder, 1).clients, clients_after(ran.folder, 2).clients
+    with before["b"].turn():
+        sent = read_state(before["b"].model, "local")
+    bank = ExpertBank(after["a"].state)
+    for key, value in bank.adapter("b").items():
+        assert torch.equal(value, sent[key]), key
+    assert set(bank.adapter("b")) == set(sent)
+    with after["a"].turn() as context:
+        own = read_state(after["a"].model, "local")
+        with after["a"].algorithm.view(context, EXPERT + "b") as model:
+            used = read_state(model, "local")
+        assert all(torch.equal(used[key], sent[key]) for key in sent)
+        restored = read_state(after["a"].model, "local")
+    assert all(torch.equal(restored[key], own[key]) for key in own)
+
+
+def test_routing_to_experts_changes_no_training(ran: Any, tmp_path: Path) -> None:
+    plain = "sft" if ran.summary["algorithm"] == "experts" else "fedmosaic-additive"
+    other = run(tmp_path / "plain", plain, evaluation={"every": 0})
+    own = ran.summary["also"]["own, after"]
+    assert own["self"]["last"] == other.summary["self"]["last"]
+    assert own["others"]["last"] == other.summary["others"]["last"]
+
+
+def test_peers_of_other_architectures_give_p_and_q_that_are_read_by_difference(
+    tmp_path: Path,
+) -> None:
+    options = {"fedmosaic-experts": {"across": "trained"}}
+    found = run(tmp_path / "run", "fedmosaic-experts", algorithms=options)
+    clients = clients_after(found.folder, 2).clients
+    bank = ExpertBank(clients["c"].state)
+    assert set(bank.names) == {"a", "b"}
+    assert all(key.startswith("block.") for key in bank.adapter("a"))
+    assert routes(found.folder, "mixed", "c")["miniature/idiom-1"].get("expert b", 0) >= 9
+    with clients["c"].turn() as context:
+        differs = clients["c"].algorithm.compares_with_base
+        assert differs(context, EXPERT + "a")
+        assert not differs(context, "own")
+    with clients["a"].turn() as context:
+        assert not clients["a"].algorithm.compares_with_base(context, EXPERT + "b")
+
+
+def test_a_budget_leaves_experts_out(tmp_path: Path) -> None:
+    options = {"experts": {"megabytes": 0.01}}
+    found = run(tmp_path / "run", "experts", algorithms=options)
+    assert not ExpertBank(clients_after(found.folder, 2).clients["a"].state).names
+
+
+def test_noise_hides_prototypes_and_a_secret_draws_it(tmp_path: Path) -> None:
+    content = {**TINY, "clients": PAIR, "routing": {"noise_std": 0.5}}
+    content["relevance"] = {"model": "miniature/llama-8x96"}
+    sent = []
+    for secret in (b"", b"s" * 32):
+        settings = RunSettings(
+            name="noise", algorithm="experts", scenario=Scenario.model_validate(content)
+        )
+        runtime = Runtime(settings)
+        runtime.secret = secret
+        client = InProcess(runtime, {"a"}).clients["a"]
+        client.stream._arrived = client.stream.sample_count
+        with client.turn() as context:
+            sent.append(runtime.algorithm.upload(context).tensors["prototypes"])
+    assert not torch.equal(sent[0], sent[1])
+    # 16 prototypes of norm 1: noise of 0.5 · √16 in each coordinate, in which they drown.
+    for noisy in sent:
+        assert float(noisy.std()) == pytest.approx(2.0, rel=0.1)
