@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.accuracy import ablations, evidence_rows
+from benchmarks.accuracy import ablations, evidence_parts, evidence_rows
 from benchmarks.common.tables import own_group_share
 from fedmosaic.experiments.plan import Plan
 from fedmosaic.experiments.summaries import compare_summaries
@@ -21,7 +21,7 @@ def test_every_ablation_changes_one_setting_of_fedmosaic() -> None:
     variants = {
         variant.label: variant for variant in evidence_rows.with_rates(ablations.variants(), rates)
     }
-    plan = Plan("ablations", evidence_rows.scenario("static", 0), list(variants.values()), (0,))
+    plan = Plan("ablations", evidence_parts.scenario("static", 0), list(variants.values()), (0,))
     found = {
         label: plan.settings(variant).scenario.model_dump() for label, variant in variants.items()
     }

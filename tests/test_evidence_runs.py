@@ -11,7 +11,8 @@ import pytest
 
 from benchmarks.accuracy import evidence_content, evidence_rows, evidence_runs, evidence_table
 from benchmarks.accuracy.evidence_file import EvidenceFile, settings_digest
-from benchmarks.accuracy.evidence_rows import ALL_SEEDS, PARTS, SEEDS, EvidenceRow
+from benchmarks.accuracy.evidence_parts import ALL_SEEDS, PARTS, SEEDS
+from benchmarks.accuracy.evidence_rows import EvidenceRow
 from benchmarks.accuracy.evidence_store import PartStore, wanted_rates
 from fedmosaic.experiments.grid import Failure, GridListener, Job
 from fedmosaic.experiments.variants import Variant

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.accuracy import evidence_content, evidence_page, evidence_rows, evidence_table
+from benchmarks.accuracy import evidence_content, evidence_page, evidence_parts, evidence_table
 from benchmarks.accuracy.evidence_file import CONFLICTING, FIGURES
 from benchmarks.accuracy.evidence_store import PartStore
 from benchmarks.common.claims import verdict
@@ -134,6 +134,6 @@ def test_the_page_shows_shares_routing_and_zero_shot() -> None:
 
 
 def test_earlier_parts_stay_published_until_new_ones_are_finished(tmp_path: Path) -> None:
-    stores = {part: PartStore(part, tmp_path) for part in evidence_rows.PARTS}
+    stores = {part: PartStore(part, tmp_path) for part in evidence_parts.PARTS}
     with pytest.raises(ValueError, match="static lacks sft, fedavg"):
         evidence_table.published_parts({"static": {"rows": {}}}, stores, finished_rows=True)

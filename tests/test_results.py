@@ -15,8 +15,8 @@ from benchmarks.accuracy import (
     curves,
     evidence_content,
     evidence_page,
+    evidence_parts,
     evidence_picture,
-    evidence_rows,
     evidence_table,
     language_models,
     language_models_table,
@@ -69,7 +69,7 @@ def test_the_evidence_is_what_the_runs_gave() -> None:
     for content in parts.values():
         rows = content["rows"]
         assert evidence_content.judged_claims(rows) == content["claims"]
-        assert all(row["seeds"] == list(evidence_rows.ALL_SEEDS) for row in rows.values())
+        assert all(row["seeds"] == list(evidence_parts.ALL_SEEDS) for row in rows.values())
         assert set(rows) <= evidence_content.SHOWN.keys()
     assert evidence_page.page(parts) == page_of("evidence")
     assert evidence_table.short_table(parts, variants=False) in SHOWN

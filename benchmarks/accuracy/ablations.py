@@ -27,15 +27,14 @@ from pathlib import Path
 from typing import Any
 
 import fedmosaic
+from benchmarks.accuracy.evidence_parts import SEEDS, scenario
 from benchmarks.accuracy.evidence_rows import (
     CLOSED_FORM,
     COLORA,
     FEDMOSAIC,
     LOCAL,
     REFINED,
-    SEEDS,
     published_rates,
-    scenario,
     with_rates,
 )
 from benchmarks.common.arguments import add_run_arguments, benchmark_parser

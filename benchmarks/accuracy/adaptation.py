@@ -29,14 +29,12 @@ from pathlib import Path
 from typing import Any
 
 import fedmosaic
+from benchmarks.accuracy.evidence_parts import SEEDS, STATIC, scenario
 from benchmarks.accuracy.evidence_rows import (
     ADDITIVE,
     LOCAL,
     NO_COMMUNICATION,
-    SEEDS,
-    STATIC,
     published_variants,
-    scenario,
 )
 from benchmarks.common.arguments import add_run_arguments, benchmark_parser
 from benchmarks.common.marks import write_between_marks

@@ -27,7 +27,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import fedmosaic
-from benchmarks.accuracy.evidence_rows import ADDITIVE, NO_COMMUNICATION, SAME_ARCHITECTURE
+from benchmarks.accuracy.evidence_rows import (
+    ADDITIVE,
+    NO_COMMUNICATION,
+    SAME_ARCHITECTURE,
+)
 from benchmarks.common.arguments import add_run_arguments, benchmark_parser
 from benchmarks.common.marks import write_between_marks
 from benchmarks.common.paths import write_result

@@ -34,7 +34,8 @@ import os
 import time
 from collections.abc import Sequence
 
-from benchmarks.accuracy.evidence_rows import ALL_SEEDS, PARTS, EvidenceRow, rows_of_part
+from benchmarks.accuracy.evidence_parts import ALL_SEEDS, PARTS
+from benchmarks.accuracy.evidence_rows import EvidenceRow, rows_of_part
 from benchmarks.accuracy.evidence_runs import run_rows
 from benchmarks.accuracy.evidence_store import PartStore
 from benchmarks.common.arguments import add_run_arguments, benchmark_parser

@@ -6,6 +6,7 @@ A claim whose rows are not there is not judged.
 from __future__ import annotations
 
 from benchmarks.accuracy.evidence_rows import (
+    ACROSS,
     ADDITIVE,
     ADDITIVE_ROTATED,
     ADDITIVE_TEMPERATURE,
@@ -152,6 +153,11 @@ EXPERT_CLAIMS = (
         "FedMosaic with experts outperforms local training with experts",
         FEDMOSAIC_EXPERTS,
         (EXPERTS,),
+    ),
+    Claim(
+        "Experts of other architectures outperform those of the own alone",
+        ACROSS,
+        (FEDMOSAIC_EXPERTS,),
     ),
 )
 # By what they are about.

@@ -7,8 +7,8 @@ from typing import Any
 
 from benchmarks.accuracy.evidence_claims import CLAIMS
 from benchmarks.accuracy.evidence_file import CONFLICTING, FIGURES, as_summary
+from benchmarks.accuracy.evidence_parts import ALL_SEEDS
 from benchmarks.accuracy.evidence_rows import (
-    ALL_SEEDS,
     FEDMOSAIC,
     LOCAL,
     POOLED,

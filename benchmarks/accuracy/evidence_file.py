@@ -24,7 +24,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from benchmarks.accuracy.evidence_rows import PARTS
+from benchmarks.accuracy.evidence_parts import PARTS
 from benchmarks.common.paths import RESULTS
 from fedmosaic.algorithms.registry import scenario_for
 from fedmosaic.config import RunSettings

@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.accuracy.evidence_content import MAIN, labels_of
-from benchmarks.accuracy.evidence_rows import ADDITIVE, HOMOGENEOUS, LOCAL, POOLED, ROUTED, STATIC
+from benchmarks.accuracy.evidence_parts import HOMOGENEOUS, STATIC
+from benchmarks.accuracy.evidence_rows import ADDITIVE, LOCAL, POOLED, ROUTED
 from benchmarks.common.arguments import benchmark_parser
 from benchmarks.common.paths import ROOT, read_result
 from fedmosaic.experiments.statistics import Interval, interval

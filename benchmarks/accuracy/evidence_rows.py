@@ -1,4 +1,4 @@
-"""List the parts and rows of the evidence: what is run, with which settings, in which order.
+"""List the rows of the evidence: what is run, with which settings, in which order.
 
 A row is an algorithm with its settings. An algorithm that is new needs one line in :data:`ROWS`.
 """
@@ -7,24 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 
+from benchmarks.accuracy.evidence_parts import (
+    DYNAMIC,
+    HOMOGENEOUS,
+    PARTS,
+    STATIC,
+    UNMATCHED,
+)
 from benchmarks.common.paths import read_result
 from fedmosaic.algorithms import TABLE, algorithm_class
-from fedmosaic.config import Scenario
-from fedmosaic.config.load import load_scenario
 from fedmosaic.experiments.variants import Variant
 
-SEEDS = {0: (0, 1, 2), 1: (3, 4)}  # by pretraining of the bundled models
-ALL_SEEDS = tuple(seed for seeds in SEEDS.values() for seed in seeds)
-# Learning rates. A row tries the middle three; while its best one is the lowest or the highest that
-# it has tried, it tries the next one as well.
-RATES = ("5e-4", "1e-3", "2e-3", "4e-3", "8e-3", "1.6e-2", "3.2e-2")
-MIDDLE_RATES = (2, 5)
-CHOOSING_SEEDS = (1000,)
-SHORT = ("rounds=8", "evaluation.every=8", "evaluation.last_items=30")
-SETTINGS = [*SHORT, "budget=flops"]
-UNLIMITED = [*SHORT, "budget=steps", "algorithms.fedmosaic.steps=12"]
 COLORA = (
     "adapter.num_blocks=8",
     "adapter.block_rule=even",
@@ -61,33 +55,6 @@ ADDITIVE_TEMPERATURE = f"{ADDITIVE}, {RELATIVE_TEMPERATURE}"
 ADDITIVE_ROTATED = f"{ADDITIVE}, {ROTATED}"  # shows what alignment contributes to additive sharing
 AS_PUBLISHED = "as published"
 ON_LORA = "on LoRA"  # ordinary LoRA in place of Co-LoRA, for clients of one architecture
-STATIC, DYNAMIC, HOMOGENEOUS, UNMATCHED = "static", "dynamic", "homogeneous", "unmatched"
-
-
-@dataclass(frozen=True)
-class Part:
-    """Describe a part of the evidence.
-
-    Attributes:
-        scenario: name of its scenario.
-        settings: what all its runs change in the scenario.
-        rates_of: the part whose learning rates it takes; empty: its own are chosen.
-        same_steps: the part whose runs it shares where both give a row the same steps.
-    """
-
-    scenario: str
-    settings: Sequence[str] = tuple(SETTINGS)
-    rates_of: str = ""
-    same_steps: str = ""
-
-
-PARTS = {
-    STATIC: Part("miniature/hetero"),
-    DYNAMIC: Part("miniature/dynamic"),
-    HOMOGENEOUS: Part("miniature/homo-llama"),
-    UNMATCHED: Part("miniature/hetero", tuple(UNLIMITED), rates_of=STATIC, same_steps=STATIC),
-}
-SCENARIOS = {name: part.scenario for name, part in PARTS.items()}
 
 
 @dataclass(frozen=True)
@@ -159,6 +126,10 @@ BASELINES = (
 )
 LARGER_RANK = "fedavg, larger rank"  # at least the bytes that experts take
 EXPERTS, FEDMOSAIC_EXPERTS = "experts", "fedmosaic-experts"
+ACROSS = f"{FEDMOSAIC_EXPERTS}, across"  # experts of other architectures, too
+# Views of algorithms with experts that lack the thing in question: experts, the right ones, the
+# right prototypes, prototypes in place of clients, adapters of others.
+EXPERT_CONTROLS = ("own", "experts-random", "experts-permuted", "experts-client", ROUTED_BASE)
 # Algorithms of other papers that came later.
 FURTHER = tuple(
     name
@@ -178,6 +149,18 @@ def _changed(
     return EvidenceRow(variant, parts, rate_of=FEDMOSAIC.label, kind="changed")
 
 
+def _experts(
+    label: str,
+    algorithm: str,
+    rate_of: str,
+    settings: tuple[str, ...] = (),
+    parts: tuple[str, ...] = tuple(PARTS),
+) -> EvidenceRow:
+    """Return a row with experts, at the learning rate of the same training without."""
+    variant = Variant(label, algorithm, settings)
+    return EvidenceRow(variant, parts, rate_of, kind="experts", controls=EXPERT_CONTROLS)
+
+
 # In the order of tables. Clients of one architecture have no P, Q of others, and A, B need no
 # alignment: the homogeneous part lacks the rows that change these.
 ROWS = (
@@ -190,6 +173,15 @@ ROWS = (
         for name in (*BASELINES, *FURTHER)
     ),
     EvidenceRow(Variant(LARGER_RANK, "fedavg", ("adapter.r=32", "adapter.alpha=64"))),
+    _experts(EXPERTS, EXPERTS, LOCAL),
+    _experts(FEDMOSAIC_EXPERTS, FEDMOSAIC_EXPERTS, FEDMOSAIC.label, COLORA + REFINED),
+    _experts(
+        ACROSS,
+        FEDMOSAIC_EXPERTS,
+        FEDMOSAIC.label,
+        (*COLORA, *REFINED, f"algorithms.{FEDMOSAIC_EXPERTS}.across=trained"),
+        (STATIC, DYNAMIC),
+    ),
     EvidenceRow(Variant(POOLED, POOLED), kind="oracle"),
     EvidenceRow(Variant(POOLED_GROUP, POOLED_GROUP), kind="oracle"),
     EvidenceRow(FEDMOSAIC, controls=(ROUTED_BASE,)),
@@ -215,7 +207,22 @@ ROWS = (
     _changed(AS_PUBLISHED, "fedmosaic", ("alignment={method: gradients, size: 512}",), (STATIC,)),
 )
 # These are run before the others.
-FIRST = (LOCAL, FEDMOSAIC.label, ON_LORA, ADDITIVE, POOLED, "fedavg", "fedsim", "ditto", "hetlora")
+FIRST = (
+    LOCAL,
+    FEDMOSAIC.label,
+    ADDITIVE,
+    POOLED,
+    FEDMOSAIC_EXPERTS,
+    EXPERTS,
+    "fedavg",
+    "fedsim",
+    "ditto",
+    LARGER_RANK,
+    POOLED_GROUP,
+    ON_LORA,
+    "hetlora",
+    "fedsa-lora",
+)
 
 
 def rows_of_part(part: str) -> list[EvidenceRow]:
@@ -227,29 +234,6 @@ def in_running_order(rows: Sequence[EvidenceRow]) -> list[EvidenceRow]:
     """Return rows in the order in which they are run."""
     place = {label: number for number, label in enumerate(FIRST)}
     return sorted(rows, key=lambda row: place.get(row.label, len(FIRST)))
-
-
-def pretraining_of(seed: int) -> int:
-    """Return the pretraining of the bundled models that a seed uses."""
-    return next((number for number, seeds in SEEDS.items() if seed in seeds), 0)
-
-
-@cache
-def scenario(part: str, pretraining: int) -> Scenario:
-    """Return the scenario of a part with the bundled models of a pretraining.
-
-    Args:
-        part: a name of :data:`PARTS`.
-        pretraining: number of the pretraining.
-    """
-    found = load_scenario(PARTS[part].scenario, PARTS[part].settings)
-    if pretraining:
-        clients = tuple(
-            client.model_copy(update={"model": f"{client.model}@{pretraining}"})
-            for client in found.clients
-        )
-        found = found.model_copy(update={"clients": clients})
-    return found
 
 
 def variants_of(part: str) -> list[Variant]:

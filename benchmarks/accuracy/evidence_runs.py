@@ -107,7 +107,8 @@ def run_jobs(
         OutOfTimeError: the time is over; unfinished runs can be resumed.
     """
     recorder.check_time()
-    features = runs / f".features-{recorder.store.part}.sqlite"
+    runs.mkdir(parents=True, exist_ok=True)
+    features = _features(runs, recorder.store)
     try:
         failures = run_grid("evidence", jobs, parallel, recorder, features) if jobs else []
         for failure in failures:
@@ -118,8 +119,6 @@ def run_jobs(
     finally:
         for job in () if keep else recorder.recorded:
             shutil.rmtree(job.folder)
-        for file in runs.glob(f"{features.name}*"):
-            file.unlink()
 
 
 def choose_rate(
@@ -175,4 +174,12 @@ def run_rows(
             run_jobs(recorder, [*jobs, *trials], runs, parallel, keep=keep)
     except OutOfTimeError:
         return False
+    finally:
+        for file in runs.glob(f"{_features(runs, store).name}*"):
+            file.unlink()
     return True
+
+
+def _features(runs: Path, store: PartStore) -> Path:
+    """Return the file in which the runs of a part share image features."""
+    return runs / f".features-{store.part}.sqlite"

@@ -10,17 +10,16 @@ from statistics import fmean
 from typing import Any
 
 from benchmarks.accuracy.evidence_file import FOLDER, EvidenceFile, settings_digest
-from benchmarks.accuracy.evidence_rows import (
+from benchmarks.accuracy.evidence_parts import (
     ALL_SEEDS,
     CHOOSING_SEEDS,
     MIDDLE_RATES,
     PARTS,
     RATES,
-    EvidenceRow,
     pretraining_of,
-    rows_of_part,
     scenario,
 )
+from benchmarks.accuracy.evidence_rows import EvidenceRow, rows_of_part
 from fedmosaic.config import RunSettings
 from fedmosaic.experiments.grid import Job
 from fedmosaic.experiments.plan import Plan

@@ -24,16 +24,18 @@ from typing import Any
 from benchmarks.accuracy.evidence_claims import CLAIMS, OURS, ROUTABLE, routed
 from benchmarks.accuracy.evidence_content import MAIN, content_of, labels_of, unfinished_rows
 from benchmarks.accuracy.evidence_page import page, share_cells, shared_columns
-from benchmarks.accuracy.evidence_rows import (
-    ADDITIVE,
+from benchmarks.accuracy.evidence_parts import (
     DYNAMIC,
-    EXPERTS,
-    FEDMOSAIC_EXPERTS,
     HOMOGENEOUS,
     PARTS,
-    POOLED,
     STATIC,
     UNMATCHED,
+)
+from benchmarks.accuracy.evidence_rows import (
+    ADDITIVE,
+    EXPERTS,
+    FEDMOSAIC_EXPERTS,
+    POOLED,
     ZERO_SHOT,
 )
 from benchmarks.accuracy.evidence_store import PartStore

@@ -21,7 +21,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import fedmosaic
-from benchmarks.accuracy import ablations, cross_architecture, evidence_content, evidence_rows
+from benchmarks.accuracy import (
+    ablations,
+    cross_architecture,
+    evidence_content,
+    evidence_parts,
+    evidence_rows,
+)
 from benchmarks.common.arguments import benchmark_parser
 from benchmarks.common.paths import read_result
 from benchmarks.common.tables import COLUMNS, table_head, table_row
@@ -63,10 +69,10 @@ def scenario_and_variants(
     if benchmark == "cross_architecture":
         found = load_scenario(cross_architecture.SCENARIO, cross_architecture.SETTINGS)
         return found, cross_architecture.VARIANTS
-    pretraining = evidence_rows.pretraining_of(seed)
+    pretraining = evidence_parts.pretraining_of(seed)
     if benchmark == "ablations":
-        return evidence_rows.scenario("static", pretraining), ablations.published_variants()
-    found = evidence_rows.scenario(benchmark, pretraining)
+        return evidence_parts.scenario("static", pretraining), ablations.published_variants()
+    found = evidence_parts.scenario(benchmark, pretraining)
     views = tuple(dict.fromkeys(("mixed", view)))
     measured = found.evaluation.model_copy(update={"views": views})
     found = found.model_copy(update={"evaluation": measured})
