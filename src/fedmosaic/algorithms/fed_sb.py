@@ -114,13 +114,16 @@ class FedSB(FedAvg):
         """Set B, A and R to the first step of full fine-tuning on the examples."""
         settings, train = self.scenario.adapter, self.scenario.train
         rate = learning_rate("shared", train) / self.options.warmup
+        device = backbone.device if backbone.device.type == "cuda" else "cpu"
         sites = [m.colora_site for m in model.modules() if isinstance(m, CoLoraLinear)]
         frozen: dict[str, Tensor] = {}
         trained: dict[str, Tensor] = {}
         for key, gradient in summed_gradients(backbone, sites, public, train.batch_size).items():
-            b, r, a = leading_subspaces(-rate * gradient.sign(), settings.r)
-            frozen |= {f"{key}.A": a.float(), f"{key}.B": b.float()}
-            trained[f"{key}.P"] = (r * settings.r / settings.alpha).float()
+            update = -rate * gradient.sign()
+            found = leading_subspaces(update.to(device), settings.r)
+            b, r, a = (value.float().cpu() for value in found)
+            frozen |= {f"{key}.A": a, f"{key}.B": b}
+            trained[f"{key}.P"] = r * settings.r / settings.alpha
         load_shared(model, frozen)
         write_state(model, "local", trained)
 
