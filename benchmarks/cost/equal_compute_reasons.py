@@ -34,8 +34,8 @@ REASONS = {
     "the model. algorithms.flora.rank makes it narrower.",
     "fedsa-lora": AVERAGING,
     "ffa-lora": "A is frozen and needs no gradient.",
-    "fedalt": "Each step trains one adapter together with a second, frozen one, and a mixer of them "
-    "in every layer.",
+    "fedalt": "Each step trains one adapter together with a second, frozen one, and a mixer of "
+    "them in every layer.",
     "raflora": f"{AVERAGING} The SVD is done by the server and is not a counted product.",
     "fedex-lora": "The residuals stay a frozen adapter next to the trained one, because clients "
     "share W in memory. algorithms.fedex-lora.rank makes it narrower.",
