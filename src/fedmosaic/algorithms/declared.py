@@ -14,7 +14,7 @@ def declared(module: str, name: str, attribute: str) -> str:
     What is not written as one text between quotes is asked of the class itself.
 
     Args:
-        module: name of a module in this package.
+        module: name of a module in this package, such as ``fedavg`` or ``common.dual``.
         name: of the class.
         attribute: of the class.
     """
@@ -31,7 +31,7 @@ def _written(module: str, name: str, attribute: str) -> str | None:
     kinds = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     if name not in kinds:
         homes = {
-            alias.name: node.module.rpartition(".")[2]
+            alias.name: node.module.removeprefix("fedmosaic.algorithms.")
             for node in tree.body
             if isinstance(node, ast.ImportFrom) and node.module
             if node.module.startswith("fedmosaic.algorithms.")
@@ -50,4 +50,5 @@ def _written(module: str, name: str, attribute: str) -> str | None:
 
 @cache
 def _source(module: str) -> ast.Module:
-    return ast.parse(Path(__file__).with_name(f"{module}.py").read_text(encoding="utf-8"))
+    path = Path(__file__).parent / f"{module.replace('.', '/')}.py"
+    return ast.parse(path.read_text(encoding="utf-8"))
