@@ -20,6 +20,10 @@ changes (:mod:`fedmosaic.evaluation.difference`)::
     write_state(model, "received", tensors, partial=True)
     scores = by_difference(questions.scores(model), questions.scores(backbone.model))
 
+Learn one P for each task. One P for several tasks is worse at each of them. The change is small, so
+that the first order holds: tenths of a logit. Where logits are in 16 bits, multiply P and Q by 4 or
+more before they are used.
+
 The modules: :mod:`frame`, where a model carries Co-LoRA; :mod:`effects`, J; :mod:`ridge`, P and Q
 from J; :mod:`translate`, a correction of P and Q for one pair of models.
 

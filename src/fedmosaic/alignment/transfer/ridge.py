@@ -33,7 +33,7 @@ def learn_transferable(
     Args:
         backbone: the bare base model.
         frame: where it carries Co-LoRA, with aligned A and B.
-        examples: training examples of the task.
+        examples: training examples of one task. One P for several tasks is worse at each of them.
         penalty: λ of :func:`kernel_ridge`.
         batch_size: most sequences in a batch.
 

@@ -1,0 +1,60 @@
+"""Test the parts of the transplant ladder on small tensors."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from benchmarks.accuracy.transplant_model import relabel
+from benchmarks.accuracy.transplant_moves import accuracy, average, flat, masked, unflat
+from fedmosaic.alignment.transfer import AnswerEffects
+from fedmosaic.miniature.benchmark.load import load_task
+
+SITES, TASKS, RANK = 2, 3, 4
+
+
+def some_pair(seed: int) -> Any:
+    draw = torch.Generator().manual_seed(seed)
+    shape = SITES, TASKS, RANK, RANK
+    return torch.randn(shape, generator=draw), torch.randn(shape[:3], generator=draw)
+
+
+def test_a_pair_and_its_vectors_hold_the_same() -> None:
+    pair = some_pair(0)
+    vectors = [flat(pair, task) for task in range(TASKS)]
+    size = RANK * RANK
+    assert torch.equal(vectors[1][:size], pair[0][0, 1].flatten())
+    assert torch.equal(vectors[1][size : size + RANK], pair[1][0, 1])
+    for one, other in zip(unflat(pair, vectors), pair, strict=True):
+        assert torch.equal(one, other)
+    halves = average(pair, tuple(3 * each for each in pair))
+    torch.testing.assert_close(halves[0], 2 * pair[0])
+
+
+def test_the_mask_clears_entries_that_a_few_examples_contradict() -> None:
+    pair = some_pair(1)
+    rows = [flat(pair, task) * torch.tensor([1.0, -1.0]).repeat(20) for task in range(TASKS)]
+    few = [AnswerEffects(row[None], torch.ones(1)) for row in rows]
+    found = [flat(masked(pair, few), task) for task in range(TASKS)]
+    for task, values in enumerate(found):
+        assert torch.equal(values[::2], flat(pair, task)[::2]) and not values[1::2].any()
+
+
+def test_readings_choose_by_what_they_say() -> None:
+    right = torch.tensor([0, 1])
+    model: Any = SimpleNamespace(test=SimpleNamespace(right=right), tasks=["a", "b"])
+    zero = torch.tensor([[0.0, 5.0], [0.0, 5.0]])
+    moved = torch.tensor([[1.0, 5.0], [1.0, 5.0]])
+    assert accuracy(model, moved, zero, "plain") == [0.0, 1.0]
+    assert accuracy(model, moved, zero, "difference") == [1.0, 0.0]
+    assert accuracy(model, moved, zero, "amplified", 3.0) == [0.0, 1.0]
+    assert accuracy(model, moved, zero, "amplified", 30.0) == [1.0, 0.0]
+
+
+def test_exchanged_words_are_those_that_are_scored() -> None:
+    examples = load_task("icon-0", seed=0, train_limit=4).train
+    for before, after in zip(examples, relabel(examples), strict=True):
+        assert after.spellings == after.options != before.options
+        assert after.answer != before.answer and after.choice == before.choice
