@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import types
 from collections import Counter
@@ -24,7 +25,7 @@ from fedmosaic.config import RunSettings
 from fedmosaic.config.load import load_scenario
 from fedmosaic.errors import ConfigError
 from fedmosaic.experiments.equal_compute import affordable_rounds, equal_steps, resolve_budget
-from fedmosaic.experiments.rehearsal import RoundCost
+from fedmosaic.experiments.rehearsal import RoundCost, rehearse
 from fedmosaic.federation.round_loop import RoundLoop
 from fedmosaic.federation.run import resolve
 from fedmosaic.federation.run_folder import RunFolder
@@ -227,6 +228,18 @@ def test_bytes_limit_the_rounds(tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="a round of fedavg takes"):
         run(tiny, tmp_path / "none", "budget={kind: bytes, megabytes: 0.001}", algorithm="fedavg")
     assert not (tmp_path / "none").exists()
+
+
+def test_what_is_sent_in_turn_counts_with_its_mean(tiny: Path, tmp_path: Path) -> None:
+    """RoLoRA sends B, then A, and from the third round on receives both."""
+    quick = ["evaluation={every: 0, items: 1, others: false}", "train.steps=1", "rounds=3"]
+    done = run(tiny, tmp_path / "run", *quick, algorithm="rolora")
+    counted = rehearse(Runtime(RunFolder.open(done.folder)[1]), "rolora", 1)
+    for name in counted.up:
+        rounds = [line["bytes"] for line in lines(done.folder, "client") if line["client"] == name]
+        assert rounds[0]["up"] != rounds[1]["up"]
+        assert counted.up[name] == math.ceil((rounds[0]["up"] + rounds[1]["up"]) / 2)
+        assert counted.down[name] == rounds[2]["down"] > 1.5 * rounds[1]["down"]
 
 
 @pytest.mark.parametrize("budget", ["flops", "{kind: bytes, megabytes: 0.001}"])

@@ -30,7 +30,7 @@ class RoundCost:
     Attributes:
         flops: operations of the local round, by architecture.
         in_steps: of these, operations that grow with the number of steps, by architecture.
-        up: bytes sent, by client.
+        up: bytes sent, by client; the mean of two rounds where parameters are sent in turn.
         down: bytes received, by client.
         first_down: bytes received in the first round, before anything is aggregated, by client.
         server: operations of aggregating a round, which no budget limits.
@@ -75,10 +75,17 @@ def rehearse(runtime: Runtime, algorithm: str, steps: int) -> RoundCost:
         clients, {name: Instructions(1, count=True) for name in performers.values()}, downloads
     )
     flops = {architecture: counted[name].flops or {} for architecture, name in performers.items()}
+    up = {name: len(update) for name, update in updates.items()}
+    if stage.algorithm.alternates:
+        later = {n: result.update for n, result in counted.items() if result.update is not None}
+        up = _mean_sizes(server, up, {name: len(update) for name, update in later.items()})
+        # From now on every parameter that is sent in turn has been averaged, and all travel down.
+        stage.algorithm.aggregate(server, {n: unpack(update) for n, update in later.items()})
+        downloads = _downloads(stage, server)
     return RoundCost(
         flops={architecture: found["total"] for architecture, found in flops.items()},
         in_steps={architecture: found.get("steps", 0) for architecture, found in flops.items()},
-        up={name: len(update) for name, update in updates.items()},
+        up=up,
         down={name: len(download) for name, download in downloads.items()},
         first_down={name: len(download) for name, download in first.items()},
         server=aggregation.total,
@@ -89,6 +96,21 @@ def _downloads(runtime: Runtime, server: ServerContext) -> dict[str, bytes]:
     return {
         member.name: pack(runtime.algorithm.download(server, member)) for member in server.members
     }
+
+
+def _mean_sizes(
+    server: ServerContext, first: Mapping[str, int], second: Mapping[str, int]
+) -> dict[str, int]:
+    """Return the mean of what a client sends in two rounds, rounded up.
+
+    Args:
+        server: knows the clients' architectures.
+        first: bytes by client.
+        second: bytes of one client of each architecture.
+    """
+    of = {member.name: member.architecture for member in server.members}
+    sizes = {of[name]: size for name, size in second.items()}
+    return {name: -(-(size + sizes[of[name]]) // 2) for name, size in first.items()}
 
 
 def _work(
