@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from benchmarks.accuracy import evidence_content, evidence_page, evidence_parts, evidence_table
+from benchmarks.accuracy import (
+    evidence_claims,
+    evidence_content,
+    evidence_page,
+    evidence_parts,
+    evidence_picture,
+    evidence_table,
+)
 from benchmarks.accuracy.evidence_file import CONFLICTING, FIGURES
 from benchmarks.accuracy.evidence_store import PartStore
 from benchmarks.common.claims import verdict
@@ -131,6 +138,29 @@ def test_the_page_shows_shares_routing_and_zero_shot() -> None:
     assert lines["zero-shot"][1] == "46.0 ± 2.5"
     short = evidence_table.short_table({"static": content, "unmatched": content}, variants=False)
     assert "unmatched" not in short and "| fedmosaic, routed |" in short
+
+
+def test_every_claim_is_about_rows_that_exist() -> None:
+    claims = [claim for group in evidence_claims.CLAIMS.values() for claim in group]
+    named = {label for claim in claims for label in (claim.label, *claim.above)}
+    assert named <= evidence_content.SHOWN.keys()
+    assert len({claim.text for claim in claims}) == len(claims)
+    # The control views of experts are those that their algorithms have.
+    for label in ("experts", "fedmosaic-experts"):
+        row, _ = evidence_content.SHOWN[label]
+        assert set(row.controls) <= set(row.views())
+
+
+def test_the_picture_shows_the_parts_and_their_headroom() -> None:
+    rows = evidence_content.compared_rows("static", stored())
+    headroom = evidence_content.headroom_shares(values_by_seed(rows))
+    parts = {part: {"rows": rows, "headroom": headroom} for part in ("static", "homogeneous")}
+    text = evidence_picture.draw(parts)
+    assert text == evidence_picture.draw(parts)
+    for words in ("Three architectures", "One architecture", "fedavg", "ditto"):
+        assert f"{words}" in text
+    single = evidence_picture.draw({"static": parts["static"]})
+    assert "One architecture" not in single and len(single) < len(text)
 
 
 def test_earlier_parts_stay_published_until_new_ones_are_finished(tmp_path: Path) -> None:

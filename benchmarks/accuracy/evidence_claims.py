@@ -29,6 +29,7 @@ from benchmarks.accuracy.evidence_rows import (
     SAME_ARCHITECTURE,
     UNALIGNED,
     UNIFORM,
+    view_label,
 )
 from benchmarks.common.claims import Claim
 
@@ -87,7 +88,7 @@ PAPER = (
 
 def routed(label: str) -> str:
     """Return the label of a row with routing."""
-    return f"{label}, {ROUTED}"
+    return view_label(label, ROUTED)
 
 
 # FedMosaic's variants are left out, but for the one that is proposed.
@@ -97,7 +98,7 @@ ROUTABLE = tuple(
     if ROUTED in row.views() and (row.kind != "changed" or row.label == ADDITIVE)
 )
 ROUTED_BASELINES = tuple(routed(label) for label in OTHER_BASELINES if label in ROUTABLE)
-ROUTER_ALONE = f"{LOCAL}, {ROUTED_BASE}"  # own adapter or base model: nothing is received
+ROUTER_ALONE = view_label(LOCAL, ROUTED_BASE)  # own adapter or base model: nothing is received
 EVERY = "outperforms every baseline"
 
 
@@ -137,7 +138,7 @@ def _experts(text: str, label: str) -> list[Claim]:
         "additive sharing": ADDITIVE,
         "additive sharing with routing": routed(ADDITIVE),
         "FedAvg of a larger rank": LARGER_RANK,
-        **{words: f"{label}, {view}" for view, words in CONTROLS.items()},
+        **{words: view_label(label, view) for view, words in CONTROLS.items()},
     }
     return [
         *_against_all(text, label),

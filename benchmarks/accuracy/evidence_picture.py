@@ -12,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.accuracy.evidence_claims import routed
 from benchmarks.accuracy.evidence_content import MAIN, labels_of
 from benchmarks.accuracy.evidence_parts import HOMOGENEOUS, STATIC
-from benchmarks.accuracy.evidence_rows import ADDITIVE, LOCAL, POOLED, ROUTED
+from benchmarks.accuracy.evidence_rows import ADDITIVE, LOCAL, POOLED
 from benchmarks.common.arguments import benchmark_parser
 from benchmarks.common.paths import ROOT, read_result
 from fedmosaic.experiments.statistics import Interval, interval
@@ -84,9 +85,8 @@ def _draw_part(part: str, rows: Mapping[str, Any], panels: Sequence[Axes]) -> No
         axes.axvline(local, color=SOFT, linewidth=0.8, zorder=2)
         for place, label in enumerate(labels):
             at = Interval(float(place), None, 1)
-            routed = estimates.get(f"{label}, {ROUTED}")
-            if routed is not None:
-                _draw_hollow(axes, styles[label], routed[column].mean, place)
+            if other := estimates.get(routed(label)):
+                _draw_hollow(axes, styles[label], other[column].mean, place)
             draw_point(axes, styles[label], estimates[label][column], at)
         axes.set_ylim(len(labels) - 0.4, -0.6)
         axes.set_yticks(range(len(labels)), [plain(label, NAME_LENGTH) for label in labels])

@@ -57,6 +57,11 @@ AS_PUBLISHED = "as published"
 ON_LORA = "on LoRA"  # ordinary LoRA in place of Co-LoRA, for clients of one architecture
 
 
+def view_label(label: str, view: str) -> str:
+    """Return the label of a further view of a row, such as ``experts, random``."""
+    return f"{label}, {view.removeprefix('experts-')}"
+
+
 @dataclass(frozen=True)
 class EvidenceRow:
     """Describe a row.
@@ -87,7 +92,7 @@ class EvidenceRow:
         """Return the label of a view in tables."""
         if view == BASE:
             return ZERO_SHOT
-        return self.label if view == self.view else f"{self.label}, {view}"
+        return self.label if view == self.view else view_label(self.label, view)
 
     @property
     def shown(self) -> tuple[str, ...]:
