@@ -17,6 +17,7 @@ from fedmosaic.config import RunSettings, Scenario
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.federation.runtime import Runtime
 from fedmosaic.federation.transport import InProcess
+from tests.federation.short_run import numbers
 from tiny_scenario import TINY
 
 PAIR = [
@@ -27,7 +28,7 @@ PAIR = [
 VIEWS = ["mixed", "own", "experts-random", "experts-permuted", "experts-client", "routed-base"]
 
 
-def run(out: Path, algorithm: str, **changes: Any) -> Any:
+def run(out: Path, algorithm: str, workers: int = 1, **changes: Any) -> Any:
     content = {
         **TINY,
         "clients": PAIR,
@@ -38,7 +39,7 @@ def run(out: Path, algorithm: str, **changes: Any) -> Any:
     }
     scenario = Scenario.model_validate(content)
     return fedmosaic.run(
-        scenario, algorithm=algorithm, out=out, progress=False, trackers=(), workers=1
+        scenario, algorithm=algorithm, out=out, progress=False, trackers=(), workers=workers
     )
 
 
@@ -65,11 +66,15 @@ def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 def test_inputs_go_to_the_peer_with_such_prompts(ran: Any) -> None:
     found = routes(ran.folder, "mixed", "a")
-    assert found["miniature/idiom-1"].get("expert b", 0) >= 9
-    assert found["miniature/stages-0"].get("own", 0) >= 9
-    assert "expert c" not in str(found), "c has another architecture"
+    assert found["miniature/idiom-1"].get("expert b", 0) >= 7
+    assert found["miniature/stages-0"].get("own", 0) >= 7
+    across = ran.summary["algorithm"] == "fedmosaic-experts"
+    assert (found["miniature/cuisine-0"].get("expert c", 0) >= 6) == across, "another architecture"
     permuted = routes(ran.folder, "experts-permuted", "a")
-    assert permuted == found, "a single expert has nobody to exchange prototypes with"
+    if across:
+        assert permuted["miniature/idiom-1"] != found["miniature/idiom-1"]
+    else:
+        assert permuted == found, "a single expert has nobody to exchange prototypes with"
 
 
 def test_the_download_before_an_evaluation_has_the_experts(ran: Any) -> None:
@@ -78,9 +83,13 @@ def test_the_download_before_an_evaluation_has_the_experts(ran: Any) -> None:
         (ln["round"], ln["client"]): ln["bytes"]["down"] for ln in lines if ln["kind"] == "client"
     }
     clients = clients_after(ran.folder, 2).clients
-    for name, peers in {"a": ["b"], "b": ["a"], "c": []}.items():
+    across = ran.summary["algorithm"] == "fedmosaic-experts"
+    same = {"a": {"b"}, "b": {"a"}, "c": set()}
+    for name in same:
         bank = ExpertBank(clients[name].state)
-        assert bank.names == peers
+        peers = set("abc") - {name} if across else same[name]
+        assert set(bank.names) == peers
+        assert {peer for peer in peers if bank.same_model(peer)} == same[name]
         held = sum(4 * v.numel() for p in peers for v in bank.adapter(p).values())
         assert down[1, name] >= held + sum(4 * v.numel() for v in bank.prototypes().values())
 
@@ -110,22 +119,35 @@ def test_routing_to_experts_changes_no_training(ran: Any, tmp_path: Path) -> Non
     assert own["others"]["last"] == other.summary["others"]["last"]
 
 
+@pytest.mark.parametrize("across", ["moved", "trained"])
 def test_peers_of_other_architectures_give_p_and_q_that_are_read_by_difference(
-    tmp_path: Path,
+    tmp_path: Path, across: str
 ) -> None:
-    options = {"fedmosaic-experts": {"across": "trained"}}
+    options = {"fedmosaic-experts": {"across": across}}
     found = run(tmp_path / "run", "fedmosaic-experts", algorithms=options)
     clients = clients_after(found.folder, 2).clients
     bank = ExpertBank(clients["c"].state)
     assert set(bank.names) == {"a", "b"}
     assert all(key.startswith("block.") for key in bank.adapter("a"))
-    assert routes(found.folder, "mixed", "c")["miniature/idiom-1"].get("expert b", 0) >= 9
+    before = clients_after(found.folder, 1).clients["a"]
+    with before.turn():
+        trained = read_state(before.model, "local")
+    equal = [torch.equal(value, trained[key]) for key, value in bank.adapter("a").items()]
+    assert all(equal) if across == "trained" else not any(equal)
+    assert any(value.any() for value in bank.adapter("a").values())
+    assert routes(found.folder, "mixed", "c")["miniature/idiom-1"].get("expert b", 0) >= 7
     with clients["c"].turn() as context:
         differs = clients["c"].algorithm.compares_with_base
         assert differs(context, EXPERT + "a")
         assert not differs(context, "own")
     with clients["a"].turn() as context:
         assert not clients["a"].algorithm.compares_with_base(context, EXPERT + "b")
+
+
+def test_workers_give_the_same_numbers(ran: Any, tmp_path: Path) -> None:
+    name = ran.summary["algorithm"]
+    other = run(tmp_path / "run", name, workers=2)
+    assert numbers(other.folder) == numbers(ran.folder)
 
 
 def test_a_budget_leaves_experts_out(tmp_path: Path) -> None:

@@ -53,18 +53,19 @@ def test_at_most_so_many_prompts_are_compared() -> None:
     assert torch.equal(found.own, Familiarity.of(own[[0, 5, 11, 16, 22, 27, 33, 38, 44, 49]]).own)
 
 
-def test_features_are_the_hidden_states_of_the_prompt() -> None:
+@pytest.mark.parametrize(("depth", "layer"), [(1.0, 8), (0.5, 4), (0.01, 1)])
+def test_features_are_the_hidden_states_of_the_prompt(depth: float, layer: int) -> None:
     backbone = Backbone.load(SMALL)
     examples = list(load_task("miniature/stages-0", seed=0, train_limit=3).train)
-    found = PromptFeatures(backbone)(examples)
+    found = PromptFeatures(backbone, depth=depth)(examples)
     for row, example in zip(found, examples, strict=True):
         batch = backbone.collate([backbone.encode(example, answer=False)])
         output = backbone.model(**batch.inputs, output_hidden_states=True)
-        states = output.hidden_states[-1][0]
+        states = output.hidden_states[layer][0]
         parts = [states.mean(0), states[-1]]
         unit = torch.cat([part / part.norm() for part in parts]) / 2**0.5
         torch.testing.assert_close(row, unit)
-    means, lasts = (PromptFeatures(backbone, part)(examples) for part in ("mean", "last"))
+    means, lasts = (PromptFeatures(backbone, part, depth)(examples) for part in ("mean", "last"))
     torch.testing.assert_close(found, torch.cat([means, lasts], 1) / 2**0.5)
     assert torch.allclose(found.norm(dim=1), torch.ones(3))
 

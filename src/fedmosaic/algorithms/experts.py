@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fedmosaic.adapters import read_state
 from fedmosaic.algorithms.base import Client, Member, Server
-from fedmosaic.algorithms.common.experts import OWN, WithExperts
+from fedmosaic.algorithms.common.experts import OWN, WithExperts, expert_key
 from fedmosaic.algorithms.message import Message
 from fedmosaic.algorithms.sft import SFT
 from fedmosaic.algorithms.state import StateKey
@@ -48,10 +48,9 @@ class Experts(WithExperts, _PublishedSFT):
     mixed_ranks: ClassVar[bool] = False
     views: ClassVar[tuple[str, ...]] = (OWN,)
 
-    def expert(
-        self, server: Server, name: str, architecture: str, same_model: bool
-    ) -> dict[str, Tensor]:
-        return server.state.get(_adapters(architecture), name) if same_model else {}
+    def experts_of(self, server: Server, member: Member) -> dict[StateKey, dict[str, Tensor]]:
+        adapter = server.state.get(_adapters(member.architecture), member.name)
+        return {expert_key(member.architecture, member.architecture): adapter}
 
 
 def _adapters(architecture: str) -> StateKey:

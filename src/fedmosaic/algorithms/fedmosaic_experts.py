@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
+from pydantic import Field
 from torch import Tensor
 
-from fedmosaic.algorithms.base import Server
-from fedmosaic.algorithms.common.experts import OWN, WithExperts
+from fedmosaic.algorithms.base import Client, Member, Server
+from fedmosaic.algorithms.common.experts import FOR_OTHERS, OWN, WithExperts, expert_key
+from fedmosaic.algorithms.common.moved import learn_moved
 from fedmosaic.algorithms.fedmosaic import BLOCKS, PAIR
 from fedmosaic.algorithms.fedmosaic_variants import Additive
+from fedmosaic.algorithms.message import Message
 from fedmosaic.algorithms.state import StateKey
 
 
@@ -21,9 +24,14 @@ class FedMosaicExperts(WithExperts, Additive):
     adapter takes the place of the client's local one, with the client's gate and what it received
     in the global branch. Where no prompt is near, the global branch answers.
 
-    - Up: as FedMosaic, and prototypes of the training prompts.
-    - Down: as FedMosaic; before an evaluation also adapters of peers, and their prototypes. With
-      ``across`` peers of other architectures give P and Q.
+    A peer of another architecture gives P and Q alone. They stand by themselves in the client's
+    base model, and options are chosen by what they change in its scores
+    (:mod:`fedmosaic.evaluation.difference`). With ``across: moved`` they are not the trained ones
+    but learned for this purpose, in closed form (:mod:`fedmosaic.alignment.transfer`).
+
+    - Up: as FedMosaic, prototypes of the training prompts, and with ``across: moved`` the P and Q
+      for others.
+    - Down: as FedMosaic; before an evaluation also adapters of peers, and their prototypes.
 
     Source: an extension, not in FedMosaic's paper.
     """
@@ -38,9 +46,53 @@ class FedMosaicExperts(WithExperts, Additive):
     class Options(WithExperts.Options, Additive.Options):
         """Hold the settings of the experts and of the sum."""
 
-    def expert(
-        self, server: Server, name: str, architecture: str, same_model: bool
-    ) -> dict[str, Tensor]:
-        blocks = server.state.get(BLOCKS, name)
-        layers = server.state.get(StateKey("layer", architecture), name) if same_model else {}
-        return {**blocks, **layers}
+        across: Literal["moved", "trained", "none"] = "moved"
+        """What clients of other architectures get of an expert.
+
+        ``moved``: P and Q that are learned for it. ``trained``: those of the local adapter.
+        ``none``: nothing.
+        """
+
+        moved_examples: int = Field(default=128, ge=1)
+        """Most training examples that ``moved`` learns from, each by one backward pass in a run.
+
+        They take 2 bytes for each value of P and Q, 0.27 MB for 8 sites of rank 64.
+        """
+
+    @property
+    def _moves(self) -> bool:
+        """Return whether P and Q are learned for other architectures, if there may be any."""
+        models = {client.model for client in self.scenario.clients}
+        several = len(models) > 1 or "" in models  # a site names its model itself
+        return self.options.across == "moved" and several and self.scenario.adapter.num_blocks > 0
+
+    def upload(self, client: Client) -> Message:
+        update = super().upload(client)
+        if not self._moves:
+            return update
+        moved = learn_moved(client, self.options.moved_examples)
+        named = {MOVED + key: value for key, value in moved.items()}
+        return Message({**update.tensors, **named}, update.scalars)
+
+    def take(self, server: Server, member: Member, update: Message) -> Message:
+        moved = update.select(MOVED)
+        if any(bool(value.any()) for value in moved.values()):
+            named = {key.removeprefix(MOVED): value for key, value in moved.items()}
+            server.state.put(LATEST_MOVED, named, member.name)
+        others = {key: value for key, value in update.tensors.items() if key not in moved}
+        return super().take(server, member, Message(others, update.scalars))
+
+    def experts_of(self, server: Server, member: Member) -> dict[StateKey, dict[str, Tensor]]:
+        state, name, model = server.state, member.name, member.architecture
+        blocks = state.get(BLOCKS, name)
+        found = {expert_key(model, model): {**blocks, **state.get(StateKey("layer", model), name)}}
+        if self.options.across == "trained" and blocks:
+            found[FOR_OTHERS] = blocks
+        elif self._moves and name in state.clients(LATEST_MOVED):
+            found[FOR_OTHERS] = state.get(LATEST_MOVED, name)
+        return found
+
+
+MOVED = "moved/"
+"""Beginning of the names of P and Q that are learned for other architectures."""
+LATEST_MOVED = StateKey("latest moved")

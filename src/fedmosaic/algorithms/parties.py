@@ -77,6 +77,13 @@ class Client(Protocol):
     def public(self) -> Sequence[Example]:
         """Return the public examples, the same for all clients; empty where there are none."""
 
+    @property
+    def samples(self) -> int:
+        """Return the number of training examples, with those that are still to arrive."""
+
+    def arrived(self) -> Sequence[Example]:
+        """Return the training examples that have arrived, in order of arrival."""
+
     def prompt_features(self) -> Tensor:
         """Return features of the training prompts that have arrived, [n, f], in order of arrival.
 

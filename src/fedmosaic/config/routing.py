@@ -18,10 +18,16 @@ class RoutingSettings(Settings):
     """
 
     features: Literal["both", "mean", "last"] = "both"
-    """Hidden states that stand for a prompt, after the shared model's last layer and norm.
+    """Hidden states of the shared model that stand for a prompt.
 
     ``mean``: their mean over the prompt's tokens. ``last``: that of its last token. ``both``: one
     after the other.
+    """
+
+    depth: float = Field(default=0.5, gt=0, le=1)
+    """Share of the shared model's layers after which hidden states are taken.
+
+    Later layers are not computed. 1: after all layers and the final norm.
     """
 
     quantile: float = Field(default=0.99, gt=0, le=1)

@@ -177,9 +177,18 @@ class ClientContext:
         """Return the public examples; none where the scenario names no public set."""
         return self._runtime.public()
 
+    @property
+    def samples(self) -> int:
+        """Return the number of training examples, with those that are still to arrive."""
+        return self._client.stream.sample_count
+
+    def arrived(self) -> Sequence[Example]:
+        """Return the training examples that have arrived, in order of arrival."""
+        return self._client.stream.arrived()
+
     def prompt_features(self) -> Tensor:
         """Return features of the training prompts that have arrived, in order of arrival."""
-        return prompt_features(self._runtime)(self._client.stream.arrived())
+        return prompt_features(self._runtime)(self.arrived())
 
     def generator(self, purpose: str) -> torch.Generator:
         """Return a random generator for one purpose in this round of this client."""

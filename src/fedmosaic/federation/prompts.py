@@ -12,7 +12,8 @@ def prompt_features(runtime: Runtime) -> PromptFeatures:
     def make() -> PromptFeatures:
         with runtime.naming("relevance.model"):
             backbone = runtime.backbone(runtime.scenario.relevance.model)
-            return PromptFeatures(backbone, runtime.scenario.routing.features)
+            settings = runtime.scenario.routing
+            return PromptFeatures(backbone, settings.features, settings.depth)
 
     found: PromptFeatures = runtime.cached("prompt features", make)
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Literal
 
 import torch
@@ -21,12 +22,14 @@ Features = Literal["both", "mean", "last"]
 class PromptFeatures:
     """Compute features of prompts with a frozen model, each prompt once.
 
-    With h_t the state of token t after the model's last layer and its norm, of T tokens:
+    With h_t the state of token t, of T tokens, after a share ``depth`` of the model's layers (after
+    all of them: after the final norm, where there is one):
 
         mean = n(1/T Σ_t h_t),   last = n(h_T),   both = n([mean, last]),   n(x) = x / ‖x‖
 
     The prompt is everything before the last answer: system text, earlier turns, images and the
-    question. Each prompt is run by itself, so that its features do not depend on other prompts.
+    question. Later layers are not computed. Each prompt is run by itself, so that its features do
+    not depend on other prompts.
 
     All features have norm 1, which bounds the norm of what is published of them.
 
@@ -35,15 +38,20 @@ class PromptFeatures:
     Args:
         backbone: The shared model.
         features: Which states.
+        depth: Share of the layers, in (0, 1].
 
     Attributes:
         size: Number of features of a prompt: the model's width, or twice the width with ``both``.
     """
 
-    def __init__(self, backbone: Backbone, features: Features = "both") -> None:
+    def __init__(self, backbone: Backbone, features: Features = "both", depth: float = 0.5) -> None:
         self.backbone = backbone
         self.features = features
         self.size = backbone.hidden_size * (2 if features == "both" else 1)
+        structure = backbone.structure
+        number = max(1, round(depth * len(structure.layers)))
+        last = structure.layers[number - 1]
+        self._watched = structure.final_norm if depth == 1 and structure.final_norm else last
         self._known: weakref.WeakKeyDictionary[Example, Tensor] = weakref.WeakKeyDictionary()
 
     def __call__(self, examples: Sequence[Example]) -> Tensor:
@@ -76,14 +84,22 @@ class PromptFeatures:
 
     def _states(self, example: Example) -> Tensor:
         """Return the states of a prompt's tokens, float32 [T, width]."""
-        structure, caught = self.backbone.structure, list[Any]()
-        watched = structure.final_norm or structure.layers[-1]
-        handle = watched.register_forward_hook(lambda _, __, output: caught.append(output))
+        caught: list[Any] = []
+
+        def stop(module: object, inputs: object, output: Any) -> None:
+            caught.append(output)
+            raise _Reached
+
+        handle = self._watched.register_forward_hook(stop)
         try:
             batch = self.backbone.collate([self.backbone.encode(example, answer=False)])
-            self.backbone.logits(self.backbone.model, batch)
+            with suppress(_Reached):
+                self.backbone.logits(self.backbone.model, batch)
         finally:
             handle.remove()
-        output = caught[-1]
-        states: Tensor = output[0] if isinstance(output, tuple) else output
+        states: Tensor = caught[0][0] if isinstance(caught[0], tuple) else caught[0]
         return states.flatten(0, -2).float()
+
+
+class _Reached(Exception):
+    """Leave the forward pass."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -27,7 +28,10 @@ EXPERT = "expert "
 """Beginning of the views that are experts, before the name of a client."""
 RANDOM, PERMUTED, NEAREST_CLIENT = "experts-random", "experts-permuted", "experts-client"
 PUBLISHED = "prototypes"
-OFFERED = StateKey("prototypes")
+LATEST, OFFERED = StateKey("latest prototypes"), StateKey("prototypes")
+FOR_OTHERS = StateKey("expert for others")
+CANDIDATES = 256
+"""Most peers among whom a client's experts are chosen; of more, so many are drawn."""
 
 
 class WithExperts(Algorithm):
@@ -61,15 +65,8 @@ class WithExperts(Algorithm):
         megabytes: float | None = Field(default=None, gt=0)
         """Most megabytes of experts in a download. None: no limit."""
 
-        reach: float = Field(default=1.0, gt=0)
+        reach: float = Field(default=1.5, gt=0)
         """Factor on the distance within which a prototype is near."""
-
-        across: Literal["none", "trained"] = "none"
-        """What clients of other architectures get of an expert.
-
-        ``none``: nothing. ``trained``: its P and Q as trained, whose answers are read by what they
-        change in the base model.
-        """
 
     # --- client half --------------------------------------------------------------------------
     def upload(self, client: Client) -> Message:
@@ -96,12 +93,14 @@ class WithExperts(Algorithm):
             with super().view(client, "mixed" if name == OWN else name) as model:
                 yield model
             return
-        tensors = ExpertBank(client.state).adapter(name.removeprefix(EXPERT))
+        expert = name.removeprefix(EXPERT)
+        tensors = ExpertBank(client.state).adapter(expert)
         own = read_state(client.model, "local")
         blank = {key: torch.zeros_like(value) for key, value in own.items()}
         write_state(client.model, "local", {**blank, **tensors})
         try:
-            with super().view(client, self.expert_view) as model:
+            view = self.expert_view if ExpertBank(client.state).same_model(expert) else "local"
+            with super().view(client, view) as model:
                 yield model
         finally:
             write_state(client.model, "local", own)
@@ -145,10 +144,21 @@ class WithExperts(Algorithm):
         if update.tensors:
             sent = {PUBLISHED: update.tensors[PUBLISHED]}
             if bool(sent[PUBLISHED].any()):  # zeros stand for no prompts
-                server.state.put(OFFERED, sent, member.name)
+                server.state.put(LATEST, sent, member.name)
             others = {k: v for k, v in update.tensors.items() if k != PUBLISHED}
             update = Message(others, update.scalars)
         return super().take(server, member, update)
+
+    def aggregate(self, server: Server, updates: Mapping[str, Message]) -> None:
+        super().aggregate(server, updates)  # type: ignore[safe-super]
+        if not self._due(server.round + 1):
+            return
+        # A copy, because updates of the next round come while its downloads are still being made.
+        state, members = server.state, {member.name: member for member in server.members}
+        for name in state.clients(LATEST):
+            state.put(OFFERED, state.get(LATEST, name), name)
+            for key, tensors in self.experts_of(server, members[name]).items():
+                state.put(key, tensors, name)
 
     def download(self, server: Server, member: Member) -> Message:
         update = super().download(server, member)  # type: ignore[safe-super]
@@ -164,48 +174,49 @@ class WithExperts(Algorithm):
     def _bank(self, server: Server, member: Member) -> dict[str, Tensor]:
         """Return the experts of a client: adapters of its most useful peers, with prototypes."""
         state, options = server.state, self.options
-        have = state.clients(OFFERED)
-        offered = {name: state.get(OFFERED, name)[PUBLISHED] for name in have}
-        models = {other.name: other.architecture for other in server.members}
-        own = offered.pop(member.name, None)
-        adapters = {}
-        for name in offered:
-            same = models[name] == member.architecture
-            if same or options.across != "none":
-                adapters[name] = self.expert(server, name, models[name], same)
-        adapters = {name: found for name, found in adapters.items() if found}
-        offered = {name: offered[name] for name in adapters}
-        size = {
-            name: 4 * sum(v.numel() for v in (*found.values(), offered[name]))
-            for name, found in adapters.items()
+        sources = {
+            other.name: key
+            for other in server.members
+            if (key := expert_key(other.architecture, member.architecture)) in state.known_keys()
+            and other.name in state.clients(key)
+            and other.name != member.name
         }
+        if len(sources) > CANDIDATES:
+            draw = server.generator(f"candidates of {member.name}")
+            places = torch.randperm(len(sources), generator=draw)[:CANDIDATES].sort().values
+            names = list(sources)
+            sources = {names[place]: sources[names[place]] for place in places.tolist()}
+        offered = {name: state.get(OFFERED, name)[PUBLISHED] for name in sources}
+        own = torch.zeros(0)
+        if member.name in state.clients(OFFERED):
+            own = state.get(OFFERED, member.name)[PUBLISHED]
+        size = {n: 4 * (state.values(key) + offered[n].numel()) for n, key in sources.items()}
         budget = None if options.megabytes is None else int(options.megabytes * 1e6)
-        chosen: Sequence[str] = useful_owners(
-            torch.zeros(0) if own is None else own,
-            offered,
-            size,
-            most=options.experts,
-            budget=budget,
-        )
+        chosen = useful_owners(own, offered, size, most=options.experts, budget=budget)
         bank: dict[str, Tensor] = {}
         for name in chosen:
-            same = models[name] == member.architecture
-            bank |= packed(name, adapters[name], offered[name], same)
+            same = sources[name] != FOR_OTHERS
+            bank |= packed(name, state.get(sources[name], name), offered[name], same)
         return bank
 
     # --- what an algorithm with experts says --------------------------------------------------
     expert_view: ClassVar[str] = "mixed"
     """View of the algorithm as which an expert in the adapter ``local`` answers."""
 
-    def expert(
-        self, server: Server, name: str, architecture: str, same_model: bool
-    ) -> dict[str, Tensor]:
-        """Return the adapter that a client sent last, for a receiver.
+    @abstractmethod
+    def experts_of(self, server: Server, member: Member) -> dict[StateKey, dict[str, Tensor]]:
+        """Return what a client sent last, as an expert of others.
 
         Args:
             server: its state has the adapter.
-            name: the client.
-            architecture: its model's.
-            same_model: whether the receiver's is the same; otherwise P and Q are asked for.
+            member: the client.
+
+        Returns:
+            under :func:`expert_key` of its architecture the whole adapter; under ``FOR_OTHERS`` P
+            and Q for other architectures, where they get any.
         """
-        raise NotImplementedError
+
+
+def expert_key(giver: str, receiver: str) -> StateKey:
+    """Return where experts stand in the server's state, by architecture of giver and receiver."""
+    return StateKey("expert", giver) if giver == receiver else FOR_OTHERS

@@ -25,13 +25,15 @@ that the first order holds: tenths of a logit. Where logits are in 16 bits, mult
 more before they are used.
 
 The modules: :mod:`frame`, where a model carries Co-LoRA; :mod:`effects`, J; :mod:`ridge`, P and Q
-from J; :mod:`translate`, a correction of P and Q for one pair of models.
+from J; :mod:`margins`, the same at a fraction of the cost; :mod:`translate`, a correction of P and
+Q for one pair of models.
 
 Ours; in no paper. ``benchmarks/accuracy/transplant_ladder.py`` measures each part.
 """
 
 from fedmosaic.alignment.transfer.effects import AnswerEffects, record_effects
 from fedmosaic.alignment.transfer.frame import CoLoraFrame
+from fedmosaic.alignment.transfer.margins import from_margins, record_margins
 from fedmosaic.alignment.transfer.ridge import PENALTY, kernel_ridge, learn_transferable
 from fedmosaic.alignment.transfer.translate import translate, translators
 
@@ -39,9 +41,11 @@ __all__ = [
     "PENALTY",
     "AnswerEffects",
     "CoLoraFrame",
+    "from_margins",
     "kernel_ridge",
     "learn_transferable",
     "record_effects",
+    "record_margins",
     "translate",
     "translators",
 ]

@@ -69,14 +69,16 @@ def record_effects(
         ModelError: a site sees other tokens than those of the batch.
     """
     asked = with_alternatives(examples)
-    targets = torch.cat([_target(example) for example in asked])
+    targets = torch.cat([target_of(example) for example in asked])
     single = {place: first_tokens(backbone, example) for place, example in enumerate(asked)}
     rows: list[list[Tensor]] = [[] for _ in asked]
     prompts = [place for place, tokens in single.items() if tokens is not None]
-    for part in _parts(prompts, batch_size):
+    for part in parts(prompts, batch_size):
         encoded = [backbone.encode(asked[place], answer=False) for place in part]
         tokens = [single[place] or [] for place in part]
-        found = _rows(backbone, frame, backbone.collate(encoded), _token_scores(backbone, tokens))
+        found = derivatives(
+            backbone, frame, backbone.collate(encoded), token_scores(backbone, tokens)
+        )
         for place, own, options in zip(part, found, tokens, strict=True):
             rows[place] = list(own[: len(options)])
     pairs = [
@@ -85,20 +87,20 @@ def record_effects(
         if tokens is None
         for option in asked[place].spellings
     ]
-    for pairs_part in _parts(pairs, batch_size):
+    for pairs_part in parts(pairs, batch_size):
         encoded = [backbone.encode_option(asked[place], option) for place, option in pairs_part]
-        found = _rows(backbone, frame, backbone.collate(encoded), _sequence_scores(backbone))
+        found = derivatives(backbone, frame, backbone.collate(encoded), sequence_scores(backbone))
         for (place, _), own in zip(pairs_part, found, strict=True):
             rows[place].append(own[0])
     centred = [torch.stack(own) - torch.stack(own).mean(0) for own in rows]
     return AnswerEffects(torch.cat(centred), targets)
 
 
-def with_alternatives(examples: Sequence[Example]) -> list[Example]:
+def with_alternatives(examples: Sequence[Example], required: bool = True) -> list[Example]:
     """Return the examples that have a wrong option; open questions are given some.
 
     Raises:
-        DataError: there is none.
+        DataError: there is none, and one is required.
     """
     found = []
     for place, example in enumerate(examples):
@@ -112,7 +114,7 @@ def with_alternatives(examples: Sequence[Example]) -> list[Example]:
         else:
             found.append(example)
     found = [example for example in found if len(example.options) > 1]
-    if not found:
+    if required and not found:
         raise DataError(
             f"none of {len(examples)} examples has a wrong option, and no open question has an "
             "answer that another one lacks: nothing can be learned from them"
@@ -120,7 +122,7 @@ def with_alternatives(examples: Sequence[Example]) -> list[Example]:
     return found
 
 
-def _target(example: Example) -> Tensor:
+def target_of(example: Example) -> Tensor:
     """Return 1 for the right option and 0 for the others, centred."""
     right = example.choice
     if right is None:
@@ -135,11 +137,12 @@ def _target(example: Example) -> Tensor:
     return target - target.mean()
 
 
-def _parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+def parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Yield the items in parts of at most ``size``."""
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
-def _token_scores(backbone: Backbone, tokens: Sequence[list[int]]) -> Scorer:
+def token_scores(backbone: Backbone, tokens: Sequence[list[int]]) -> Scorer:
     """Score options of one token each by their logits after the prompt, as evaluation does."""
     most = max(map(len, tokens))
     # Missing options repeat the first one, and their rows are dropped.
@@ -153,7 +156,7 @@ def _token_scores(backbone: Backbone, tokens: Sequence[list[int]]) -> Scorer:
     return score
 
 
-def _sequence_scores(backbone: Backbone) -> Scorer:
+def sequence_scores(backbone: Backbone) -> Scorer:
     """Score an option by the sum of the log-probabilities of its tokens, as evaluation does."""
 
     def score(batch: Batch) -> Tensor:
@@ -167,7 +170,7 @@ def _sequence_scores(backbone: Backbone) -> Scorer:
     return score
 
 
-def _rows(backbone: Backbone, frame: CoLoraFrame, batch: Batch, score: Scorer) -> Tensor:
+def derivatives(backbone: Backbone, frame: CoLoraFrame, batch: Batch, score: Scorer) -> Tensor:
     """Return the derivatives of each score by P and Q of all sites, [n, K, d]."""
     sites = record_sites(backbone, frame.sites)
     with torch.enable_grad(), backbone.input_gradients(), sites as recorded:
@@ -189,17 +192,17 @@ def _products(
     real: Tensor,
 ) -> Tensor:
     """Return the derivatives by P and Q from the gradients by the sites' outputs, [n, d]."""
-    parts = []
+    found = []
     for site, gradient in zip(frame.sites, gradients, strict=True):
         name = f"{backbone.name}: {site.key}"
         x = _wide(by_token(recorded[site.key].x.detach(), real, name)) * real[..., None]
         g = _wide(by_token(gradient, real, name)) * real[..., None]
         a, b = (value.to(g) for value in frame.pair(site))
         z, u = x @ a.t(), g @ b * frame.scaling
-        parts.append((u.transpose(1, 2) @ z).flatten(1))
+        found.append((u.transpose(1, 2) @ z).flatten(1))
         if frame.has_q:
-            parts.append(u.sum(1))
-    return torch.cat(parts, 1).cpu()
+            found.append(u.sum(1))
+    return torch.cat(found, 1).cpu()
 
 
 def _wide(values: Tensor) -> Tensor:

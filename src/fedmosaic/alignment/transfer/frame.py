@@ -62,6 +62,11 @@ class CoLoraFrame:
         """Return A and B of a site."""
         return self.subspaces[f"{site.key}.A"], self.subspaces[f"{site.key}.B"]
 
+    def width(self, site: AdapterSite) -> int:
+        """Return the number of values of P and Q of a site."""
+        r = self.pair(site)[0].shape[0]
+        return r * r + r * self.has_q
+
     def split(self, values: Tensor) -> dict[str, Tensor]:
         """Split one vector into P [r, r] and Q [r] of all sites.
 
