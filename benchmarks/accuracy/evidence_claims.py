@@ -6,7 +6,6 @@ A claim whose rows are not there is not judged.
 from __future__ import annotations
 
 from benchmarks.accuracy.evidence_rows import (
-    ACROSS,
     ADDITIVE,
     ADDITIVE_ROTATED,
     ADDITIVE_TEMPERATURE,
@@ -27,8 +26,10 @@ from benchmarks.accuracy.evidence_rows import (
     ROUTED_BASE,
     ROWS,
     SAME_ARCHITECTURE,
+    TRAINED,
     UNALIGNED,
     UNIFORM,
+    WITHIN,
     view_label,
 )
 from benchmarks.common.claims import Claim
@@ -157,8 +158,13 @@ EXPERT_CLAIMS = (
     ),
     Claim(
         "Experts of other architectures outperform those of the own alone",
-        ACROSS,
-        (FEDMOSAIC_EXPERTS,),
+        FEDMOSAIC_EXPERTS,
+        (WITHIN,),
+    ),
+    Claim(
+        "P, Q that are learned for other architectures outperform those as trained",
+        FEDMOSAIC_EXPERTS,
+        (TRAINED,),
     ),
 )
 # By what they are about.

@@ -131,7 +131,8 @@ BASELINES = (
 )
 LARGER_RANK = "fedavg, larger rank"  # at least the bytes that experts take
 EXPERTS, FEDMOSAIC_EXPERTS = "experts", "fedmosaic-experts"
-ACROSS = f"{FEDMOSAIC_EXPERTS}, across"  # experts of other architectures, too
+WITHIN = f"{FEDMOSAIC_EXPERTS}, same architecture"  # no experts of other architectures
+TRAINED = f"{FEDMOSAIC_EXPERTS}, trained P, Q"  # these give P, Q as trained, not learned for others
 # Views of algorithms with experts that lack the thing in question: experts, the right ones, the
 # right prototypes, prototypes in place of clients, adapters of others.
 EXPERT_CONTROLS = ("own", "experts-random", "experts-permuted", "experts-client", ROUTED_BASE)
@@ -180,12 +181,15 @@ ROWS = (
     EvidenceRow(Variant(LARGER_RANK, "fedavg", ("adapter.r=32", "adapter.alpha=64"))),
     _experts(EXPERTS, EXPERTS, LOCAL),
     _experts(FEDMOSAIC_EXPERTS, FEDMOSAIC_EXPERTS, FEDMOSAIC.label, COLORA + REFINED),
-    _experts(
-        ACROSS,
-        FEDMOSAIC_EXPERTS,
-        FEDMOSAIC.label,
-        (*COLORA, *REFINED, f"algorithms.{FEDMOSAIC_EXPERTS}.across=trained"),
-        (STATIC, DYNAMIC),
+    *(
+        _experts(
+            label,
+            FEDMOSAIC_EXPERTS,
+            FEDMOSAIC.label,
+            (*COLORA, *REFINED, f"algorithms.{FEDMOSAIC_EXPERTS}.across={across}"),
+            (STATIC, DYNAMIC),
+        )
+        for label, across in ((WITHIN, "none"), (TRAINED, "trained"))
     ),
     EvidenceRow(Variant(POOLED, POOLED), kind="oracle"),
     EvidenceRow(Variant(POOLED_GROUP, POOLED_GROUP), kind="oracle"),
