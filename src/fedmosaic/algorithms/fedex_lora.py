@@ -43,7 +43,7 @@ class FedExLoRA(FedAvg):
     - Up: A_i and B_i.
     - Down: A and B, and all residuals so far as one pair of factors.
 
-    Source: Singhal et al., ACL 2025 (arXiv 2410.09432), section 4, and the authors' code.
+    Source: Singhal et al., ACL 2025 (arXiv 2410.09432), and the authors' code.
 
     Differences from the paper:
 
