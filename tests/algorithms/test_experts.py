@@ -14,6 +14,7 @@ from fedmosaic.adapters import read_state
 from fedmosaic.algorithms.common.expert_bank import ExpertBank
 from fedmosaic.algorithms.common.experts import EXPERT
 from fedmosaic.config import RunSettings, Scenario
+from fedmosaic.experiments import adapt as adapt_module
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.federation.runtime import Runtime
 from fedmosaic.federation.transport import InProcess
@@ -28,7 +29,7 @@ PAIR = [
 VIEWS = ["mixed", "own", "experts-random", "experts-permuted", "experts-client", "routed-base"]
 
 
-def run(out: Path, algorithm: str, workers: int = 1, **changes: Any) -> Any:
+def run(out: Path, algorithm: str, workers: int = 1, seed: int = 0, **changes: Any) -> Any:
     content = {
         **TINY,
         "clients": PAIR,
@@ -39,7 +40,13 @@ def run(out: Path, algorithm: str, workers: int = 1, **changes: Any) -> Any:
     }
     scenario = Scenario.model_validate(content)
     return fedmosaic.run(
-        scenario, algorithm=algorithm, out=out, progress=False, trackers=(), workers=workers
+        scenario,
+        algorithm=algorithm,
+        out=out,
+        progress=False,
+        trackers=(),
+        workers=workers,
+        seed=seed,
     )
 
 
@@ -174,3 +181,40 @@ def test_noise_hides_prototypes_and_a_secret_draws_it(tmp_path: Path) -> None:
     # 16 prototypes of norm 1: noise of 0.5 · √16 in each coordinate, in which they drown.
     for noisy in sent:
         assert float(noisy.std()) == pytest.approx(2.0, rel=0.1)
+
+
+def test_a_new_task_starts_from_the_expert_that_knows_its_like(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = run(tmp_path / "run", "experts")
+    starts: list[dict[str, torch.Tensor]] = []
+    measure = adapt_module.measure
+
+    def watched(runtime: Runtime, backbone: Any, *rest: Any) -> Any:
+        starts.append(runtime.adapted(backbone.name).state())
+        return measure(runtime, backbone, *rest)
+
+    monkeypatch.setattr(adapt_module, "measure", watched)
+    tasks = ["miniature/idiom-2"]
+    fedmosaic.adapt(
+        found.folder, tasks=tasks, clients=["a"], every=2, points=1, items=4, received=True
+    )
+    last = clients_after(found.folder, 2).clients
+    with last["a"].turn():
+        own = read_state(last["a"].model, "local")
+    with last["b"].turn():
+        peer = read_state(last["b"].model, "local")
+    plain, received = starts[0], starts[2]  # before and after training, plain and received
+    assert all(torch.equal(plain[f"local/{key}"], value) for key, value in own.items())
+    assert all(torch.equal(received[f"local/{key}"], value) for key, value in peer.items())
+
+
+def test_a_client_that_comes_late_has_experts_at_once(tmp_path: Path) -> None:
+    found = run(tmp_path / "run", "experts", rounds=4, participation=0.34, seed=3)
+    lines = [json.loads(line) for line in (found.folder / "metrics.jsonl").read_text().splitlines()]
+    trained = [line["clients"] for line in lines if line["kind"] == "round"]
+    assert all(len(clients) == 1 for clients in trained)
+    late, before = trained[-1][0], {name for clients in trained[:-1] for name in clients}
+    peers = before - {late, "c"} if late != "c" else set()
+    bank = ExpertBank(clients_after(found.folder, 4).clients[late].state)
+    assert set(bank.names) == peers != set()

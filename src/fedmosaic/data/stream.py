@@ -93,6 +93,8 @@ class ClientStream:
         self._own_order = False
         self._arrived_before = self._arrival_counts(mode, arrive, rounds * steps_per_round)
         self._arrived = 0
+        phase = self._starts[-1] if mode == "static" else self._starts[1]
+        self._from_the_start = int(phase) if arrive == "at_once" else 0
         self._round = -1
         self._step = 0
 
@@ -140,7 +142,7 @@ class ClientStream:
 
         Examples that have left the memory are among them.
         """
-        samples = self._order[: self._arrived]
+        samples = self._order[: max(self._arrived, self._from_the_start)]
         owners = np.searchsorted(self._starts, samples, side="right") - 1
         pairs = zip(owners.tolist(), (samples - self._starts[owners]).tolist(), strict=True)
         return self.examples(list(pairs))

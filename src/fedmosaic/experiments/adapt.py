@@ -124,6 +124,7 @@ def _downloads(runtime: Runtime, checkpoint: Path) -> dict[str, bytes]:
     """Return what the server would send every client after the last round."""
     server = ServerContext(runtime, InProcess(runtime).introduce())
     restore_server(server, checkpoint)
+    server.round = runtime.scenario.rounds
     return {
         member.name: pack(runtime.algorithm.download(server, member)) for member in server.members
     }

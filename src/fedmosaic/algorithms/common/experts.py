@@ -17,9 +17,14 @@ from fedmosaic.algorithms.base import RECEIVED, Algorithm, Client, Member, Serve
 from fedmosaic.algorithms.common.expert_bank import ExpertBank, packed, split
 from fedmosaic.algorithms.message import Message
 from fedmosaic.algorithms.state import StateKey
-from fedmosaic.relevance.familiarity import Familiarity
+from fedmosaic.relevance.familiarity import Familiarity, Standardised
 from fedmosaic.relevance.privacy import PrivacyMechanism
-from fedmosaic.relevance.prototypes import permuted, prototypes, useful_owners
+from fedmosaic.relevance.prototypes import (
+    nearest_owner,
+    permuted,
+    prototypes,
+    useful_owners,
+)
 from fedmosaic.relevance.routes import Router
 
 OWN = "own"
@@ -82,6 +87,24 @@ class WithExperts(Algorithm):
         super().receive(client, Message(others, download.scalars))  # type: ignore[safe-super]
         if experts:
             client.state = {**split(client.state)[1], **experts}
+
+    def start_from_received(self, client: Client) -> None:
+        """Start from the expert to which most of the new prompts are nearest.
+
+        Of an expert of another architecture there are P and Q; the change of other layers is zero.
+        """
+        bank, prompts = ExpertBank(client.state), client.prompt_features()
+        if not (bank.names and len(prompts)):
+            super().start_from_received(client)
+            return
+        scale = Standardised.of(prompts)
+        owned = {name: scale(found) for name, found in bank.prototypes().items()}
+        names, _ = nearest_owner(scale(prompts), owned)
+        nearest = max(owned, key=names.count)
+        own = read_state(client.model, "local")
+        if not bank.same_model(nearest):
+            own = {k: torch.zeros_like(v) if k.endswith(".B") else v for k, v in own.items()}
+        write_state(client.model, "local", {**own, **bank.adapter(nearest)})
 
     @classmethod
     def routed_views(cls) -> tuple[str, ...]:
@@ -167,9 +190,9 @@ class WithExperts(Algorithm):
         return Message({**update.tensors, **self._bank(server, member)}, update.scalars)
 
     def _due(self, round_number: int) -> bool:
-        """Return whether clients are evaluated in a round, and so need their experts."""
+        """Return whether clients are evaluated in a round, or new tasks are learned after it."""
         every, last = self.scenario.evaluation.every, self.scenario.rounds - 1
-        return round_number == last or (every > 0 and (round_number + 1) % every == 0)
+        return round_number >= last or (every > 0 and (round_number + 1) % every == 0)
 
     def _bank(self, server: Server, member: Member) -> dict[str, Tensor]:
         """Return the experts of a client: adapters of its most useful peers, with prototypes."""
