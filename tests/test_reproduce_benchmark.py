@@ -18,7 +18,7 @@ def test_every_row_and_seed_of_a_result_can_be_reproduced(benchmark: str) -> Non
             scenario, variants = reproduce.scenario_and_variants(benchmark, seed, view)
             assert [v.algorithm for v in variants if v.label == name] == [row["algorithm"]]
             assert view in scenario.evaluation.views
-            second = seed >= 3 and benchmark in ("static", "dynamic")
+            second = seed >= 3 and benchmark in reproduce.PARTS
             assert all(client.model.endswith("@1") == second for client in scenario.clients)
 
 
