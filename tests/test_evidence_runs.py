@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from benchmarks.accuracy import evidence_content, evidence_rows, evidence_runs, evidence_table
-from benchmarks.accuracy.evidence_file import EvidenceFile, settings_digest
+from benchmarks.accuracy.evidence_file import EvidenceFile
+from benchmarks.accuracy.evidence_identity import RunIdentity
 from benchmarks.accuracy.evidence_parts import ALL_SEEDS, PARTS, SEEDS
 from benchmarks.accuracy.evidence_rows import EvidenceRow
 from benchmarks.accuracy.evidence_store import PartStore, wanted_rates
@@ -160,6 +161,28 @@ def test_changed_settings_are_run_again(grid: MadeUpGrid, run: Callable[..., boo
     assert len(grid.made) == before + 8 and all("ditto" in made for made in grid.made[before:])
 
 
+def test_a_changed_default_is_noticed_and_a_new_setting_is_not(
+    grid: MadeUpGrid, run: Callable[..., bool], tmp_path: Path
+) -> None:
+    assert run(SFT, DITTO)
+    before = len(grid.made)
+    file = EvidenceFile("static", tmp_path / "stored")
+
+    def change(**options: Any) -> None:
+        for label in ("sft", "ditto"):
+            figures = file.read()["runs"][label]["2"]
+            file.add_run(label, 2, {**figures, "options": options})
+
+    change(steps=None)  # as if all others were new
+    assert run(SFT, DITTO) and len(grid.made) == before
+    change(**{"steps": None, "routing.quantile": 0.5})  # as if the default had been another one
+    assert run(SFT, DITTO) and grid.made[before:] == ["sft/2", "ditto/2"]
+    stored = file.read()["runs"]
+    assert stored["ditto"]["2"]["options"]["routing.quantile"] == 0.99
+    assert stored["ditto"]["2"]["options"]["lam"] == 1.0
+    assert "routing.quantile" not in file.read()["rates"]["ditto"]["train.lr=4e-3"]["options"]
+
+
 def test_a_row_with_another_view_is_run_again(
     grid: MadeUpGrid, run: Callable[..., bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,7 +275,7 @@ def test_all_rows_can_be_run(part: str, tmp_path: Path) -> None:
         digests = {}
         for label, row in rows.items():
             settings = store.settings(row, seeds[0], ("train.lr=4e-3",))
-            digests[label] = settings_digest(settings)
+            digests[label] = RunIdentity.of(settings).settings
             assert settings.scenario.train.lr == 4e-3 and settings.scenario.rounds == 8
             assert settings.scenario.budget.kind == ("steps" if part == "unmatched" else "flops")
             assert "mixed" in settings.scenario.evaluation.views

@@ -2,14 +2,15 @@
 
 ::
 
-    rates   by row and candidate: {"settings", "seeds": {seed: {"self", "others"} in percent}}
-    runs    by row and seed: {"settings", "steps", "rounds", "flops", "bytes", "seconds", "memory",
-            "views": {view: {"Self", "Others", "in-group", "out-group", "Self, conflicting",
-            "clients": [[Self, Others] of each client]}}}, or {"settings", "failed"}
+    rates   by row and candidate: {"settings", "options", "seeds": {seed: {"self", "others"}}}
+    runs    by row and seed: {"settings", "options", "steps", "rounds", "flops", "bytes", "seconds",
+            "memory", "views": {view: {"Self", "Others", "in-group", "out-group",
+            "Self, conflicting", "clients": [[Self, Others] of each client]}}},
+            or {"settings", "options", "failed"}
 
-``settings`` is a digest of all settings that decide the figures. A run whose digest is another one
-does not count. Bytes are sums over clients and rounds, memory is the most that a process held in
-MB. Every run has a line of its own, so that the additions of two machines can be merged as text.
+``settings`` and ``options`` are those of :class:`RunIdentity`. Accuracies are in percent. Bytes are
+sums over clients and rounds, memory is the most that a process held in MB. Every run has a line of
+its own, so that the additions of two machines can be merged as text.
 """
 
 from __future__ import annotations
@@ -24,10 +25,9 @@ from typing import Any
 
 from filelock import FileLock
 
+from benchmarks.accuracy.evidence_identity import RunIdentity
 from benchmarks.accuracy.evidence_parts import PARTS
 from benchmarks.common.paths import RESULTS
-from fedmosaic.algorithms.registry import scenario_for
-from fedmosaic.config import RunSettings
 from fedmosaic.config.load import load_scenario
 from fedmosaic.experiments.summaries import COLUMNS as MEASURED
 from fedmosaic.experiments.summaries import column_values
@@ -70,22 +70,27 @@ class EvidenceFile:
         self._change(change)
 
     def add_trial(
-        self, label: str, candidate: str, settings: str, seed: int, scores: Mapping[str, Any]
+        self,
+        label: str,
+        candidate: str,
+        identity: RunIdentity,
+        seed: int,
+        scores: Mapping[str, Any],
     ) -> None:
         """Store the validation figures of a candidate's run.
 
         Args:
             label: the row that chooses.
             candidate: what it may choose, ``key=value``.
-            settings: the digest of the run's settings.
+            identity: of the run.
             seed: the run's seed.
             scores: ``self`` and ``others`` in percent, or ``failed``.
         """
 
         def change(content: Content) -> None:
             known = content["rates"].setdefault(label, {})
-            if known.get(candidate, {}).get("settings") != settings:
-                known[candidate] = {"settings": settings, "seeds": {}}
+            if candidate not in known or not identity.stands(known[candidate]):
+                known[candidate] = {**identity.stored, "seeds": {}}
             known[candidate]["seeds"][str(seed)] = scores
 
         self._change(change)
@@ -115,28 +120,13 @@ def as_text(content: Content) -> str:
     return "{\n" + ",\n".join(sections) + "\n}\n"
 
 
-def settings_digest(settings: RunSettings) -> str:
-    """Return a digest of the settings that decide a run's figures, but for seed and views.
-
-    A setting that has its default value does not count, so that a new setting changes no digest.
-    """
-    scenario = scenario_for(settings.algorithm, settings.scenario)
-    content = scenario.model_dump(mode="json", exclude_defaults=True)
-    content.get("evaluation", {}).pop("views", None)
-    content.pop("title", None)
-    for client in content["clients"]:  # the pretraining follows from the seed
-        client["model"] = client["model"].partition("@")[0]
-    text = json.dumps([settings.algorithm, content], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def figures_of(part: str, summary: Mapping[str, Any], settings: str) -> dict[str, Any]:
+def figures_of(part: str, summary: Mapping[str, Any], identity: RunIdentity) -> dict[str, Any]:
     """Return what is stored of a finished run.
 
     Args:
         part: name of the part.
         summary: the run's summary.
-        settings: the digest of its settings.
+        identity: of the run.
     """
     main = summary["evaluation"]["view"]
     views = {main: summary}
@@ -146,7 +136,7 @@ def figures_of(part: str, summary: Mapping[str, Any], settings: str) -> dict[str
             views[view] = found
     flops = summary.get("flops") or {}
     return {
-        "settings": settings,
+        **identity.stored,
         "steps": summary["steps"],
         "rounds": summary["rounds"]["of"],
         "flops": {name: round(value) for name, value in flops.items()},

@@ -13,7 +13,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accuracy.evidence_file import figures_of, settings_digest
+from benchmarks.accuracy.evidence_file import figures_of
+from benchmarks.accuracy.evidence_identity import RunIdentity
 from benchmarks.accuracy.evidence_rows import EvidenceRow, in_running_order
 from benchmarks.accuracy.evidence_store import PartStore, Trials
 from fedmosaic.experiments.grid import GridListener, Job, run_grid
@@ -64,31 +65,31 @@ class Recorder(GridListener):
         shown = ", ".join(f"{side} {100 * summary[side]['last']:.1f}" for side in SIDES)
         seconds = summary["seconds"]["total"]
         print(f"{job.label}, seed {job.seed}: {shown}, {seconds:.0f} s", flush=True)
-        digest = settings_digest(job.settings)
+        identity = RunIdentity.of(job.settings)
         if job in self.trials:
             scores = {side: round(100 * summary[side]["last"], 3) for side in SIDES}
-            self._add_trial(job, digest, scores)
+            self._add_trial(job, identity, scores)
         else:
-            figures = figures_of(self.store.part, summary, digest)
+            figures = figures_of(self.store.part, summary, identity)
             self.store.file.add_run(job.label, job.seed, figures)
         self.recorded.append(job)
 
     def record_failure(self, job: Job, reason: str) -> None:
         """Store that a run fails with these settings."""
-        digest, failed = settings_digest(job.settings), {"failed": reason}
+        identity, failed = RunIdentity.of(job.settings), {"failed": reason}
         if job in self.trials:
-            self._add_trial(job, digest, failed)
+            self._add_trial(job, identity, failed)
         else:
-            self.store.file.add_run(job.label, job.seed, {"settings": digest, **failed})
+            self.store.file.add_run(job.label, job.seed, {**identity.stored, **failed})
 
     def check_time(self) -> None:
         """Raise OutOfTimeError when the time is over."""
         if self.deadline is not None and time.monotonic() >= self.deadline:
             raise OutOfTimeError
 
-    def _add_trial(self, job: Job, digest: str, scores: Mapping[str, Any]) -> None:
+    def _add_trial(self, job: Job, identity: RunIdentity, scores: Mapping[str, Any]) -> None:
         label, candidate = self.trials[job]
-        self.store.rates_file.add_trial(label, candidate, digest, job.seed, scores)
+        self.store.rates_file.add_trial(label, candidate, identity, job.seed, scores)
 
 
 def run_jobs(

@@ -9,7 +9,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from benchmarks.accuracy.evidence_file import FOLDER, EvidenceFile, settings_digest
+from benchmarks.accuracy.evidence_file import FOLDER, EvidenceFile
+from benchmarks.accuracy.evidence_identity import RunIdentity
 from benchmarks.accuracy.evidence_parts import (
     ALL_SEEDS,
     CHOOSING_SEEDS,
@@ -99,8 +100,8 @@ class PartStore:
         every = _trials(self.rates_file.part, chooser.variant)
         return {
             candidate: stored[candidate]["seeds"]
-            for candidate, (_, digest) in every.items()
-            if candidate in stored and stored[candidate]["settings"] == digest
+            for candidate, (_, identity) in every.items()
+            if candidate in stored and identity.stands(stored[candidate])
         }
 
     def missing_trials(self, row: EvidenceRow, runs: Path = Path()) -> Trials:
@@ -147,7 +148,7 @@ class PartStore:
             if shared and shared.get("steps") == scenario(self.part, 0).train.steps:
                 return shared
         run = self.file.read()["runs"].get(row.label, {}).get(str(seed))
-        if run is None or run["settings"] != settings_digest(self.settings(row, seed, chosen)):
+        if run is None or not RunIdentity.of(self.settings(row, seed, chosen)).stands(run):
             return None
         complete = "failed" in run or set(row.views()) <= run["views"].keys()
         return dict(run) if complete else None
@@ -171,7 +172,7 @@ class PartStore:
             if replace or self.standing(row, seed) is None:
                 settings = self.settings(row, seed, chosen)
                 # Of each pretraining, the runs of a row share what they count before the start.
-                name = f"{slug(row.label)}-{settings_digest(settings)}"
+                name = f"{slug(row.label)}-{RunIdentity.of(settings).folder}"
                 folder = runs / f"{self.part}-{pretraining_of(seed)}" / name / f"seed-{seed}"
                 jobs.append(Job(row.label, seed, folder, settings))
         return jobs
@@ -204,12 +205,12 @@ def wanted_rates(every: Sequence[str], scores: Mapping[str, float | None]) -> Se
 
 
 @cache
-def _trials(part: str, variant: Variant) -> dict[str, tuple[list[Job], str]]:
-    """Return the trials of a variant and the digest of their settings, by candidate."""
+def _trials(part: str, variant: Variant) -> dict[str, tuple[list[Job], RunIdentity]]:
+    """Return the trials of a variant and the identity of their settings, by candidate."""
     settings = _settings(part, variant, 0)
-    folder = Path(f"{part}-rates") / settings_digest(settings)
+    folder = Path(f"{part}-rates") / RunIdentity.of(settings).folder
     return {
-        " ".join(candidate): (jobs, settings_digest(jobs[0].settings))
+        " ".join(candidate): (jobs, RunIdentity.of(jobs[0].settings))
         for candidate, jobs in SWEEP.jobs(folder, variant, settings).items()
     }
 
