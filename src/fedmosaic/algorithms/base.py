@@ -178,6 +178,12 @@ class Algorithm(ABC):
         """Return all views that ``evaluation.views`` can name."""
         return (*cls.views, BASE, *cls.routed_views())
 
+    @property
+    def reads_prompts(self) -> bool:
+        """Return whether clients compute features of prompts, for training or evaluation."""
+        views = self.scenario.evaluation.views
+        return self.compares_prompts or any(view in self.routed_views() for view in views)
+
     def routes(self, client: Client, view: str, prompts: Tensor) -> list[str]:
         """Return the view that answers each input.
 

@@ -199,19 +199,26 @@ def _labels(
 
 
 def _signature_model(sites: _Sites, say: Say) -> tuple[str, SignatureRecord | None]:
-    """Return the model that computes signatures, and how it does if that is known."""
+    """Return the model that computes signatures, and how it does if that is known.
+
+    It describes prompts, too. Where only that is needed, a model without a signature will do.
+    """
     settings, models = sites.settings, sites.models
     named = settings.scenario.relevance.model
     by_size = sorted(models, key=lambda label: models[label].parameters)
-    if not sites.algorithm.computes_signatures:
+    signs = sites.algorithm.computes_signatures
+    if not (signs or sites.algorithm.reads_prompts):
         return (by_size[0] if named == SMALLEST else plain_name(named)), None
     reasons: dict[str, str] = {}
     for label in by_size if named == SMALLEST else [plain_name(named)]:
         if label not in models:
             if settings.signature is None:
-                say(f"signatures are computed by {label}, which every site must have")
+                what = "signatures are computed" if signs else "prompts are described"
+                say(f"{what} by {label}, which every site must have")
             return label, settings.signature
-        reason = _no_signature(models[label], sites.facts)
+        reason = _no_signature(models[label], sites.facts, signs)
+        if not reason and not signs:
+            return label, None
         if not reason:
             if named == SMALLEST:
                 say(f"signatures are computed by {label}, the smallest model that can do so")
@@ -229,9 +236,15 @@ def _signature_model(sites: _Sites, say: Say) -> tuple[str, SignatureRecord | No
     )
 
 
-def _no_signature(model: SiteFacts, facts: Sequence[SiteFacts]) -> str:
-    """Return why a model cannot compute the signatures of all clients; empty if it can."""
-    if model.signature.method == "no":
+def _no_signature(model: SiteFacts, facts: Sequence[SiteFacts], signs: bool) -> str:
+    """Return why a model cannot serve all clients; empty if it can.
+
+    Args:
+        model: the model.
+        facts: of all clients.
+        signs: whether it computes signatures, not features of prompts alone.
+    """
+    if signs and model.signature.method == "no":
         return f"can give no signature: {model.signature.reason}"
     pictured = next((one.name for one in facts if one.trains_on_images), None)
     if pictured is not None and not model.takes_images:

@@ -83,8 +83,8 @@ def prepare(
 def _require_signature_model(
     runtime: Runtime, site: SiteSettings, shared: Mapping[str, Any]
 ) -> None:
-    """Require that the site has the model that computes signatures, with the same weights."""
-    if not runtime.algorithm.computes_signatures:
+    """Require that the site has the model that all share, with the same weights."""
+    if not (runtime.algorithm.computes_signatures or runtime.algorithm.reads_prompts):
         return
     label = shared["settings"]["scenario"]["relevance"]["model"]
     way_out = f"name this site's copy under replace_models, e.g. {{{label}: /models/copy}}"
@@ -92,7 +92,7 @@ def _require_signature_model(
         found = runtime.backbone(runtime.scenario.relevance.model).fingerprint
     except ModelError as error:
         raise ModelError(
-            f"client {site.name}: relevance.model: the federation computes signatures with "
+            f"client {site.name}: relevance.model: all clients of the federation need "
             f"{label!r}, which is not here ({error}); {way_out}"
         ) from error
     wanted = shared["architectures"].get(label, found)

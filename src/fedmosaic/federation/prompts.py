@@ -17,9 +17,3 @@ def prompt_features(runtime: Runtime) -> PromptFeatures:
 
     found: PromptFeatures = runtime.cached("prompt features", make)
     return found
-
-
-def reads_prompts(runtime: Runtime) -> bool:
-    """Return whether the run needs features of prompts."""
-    algorithm, views = runtime.algorithm, runtime.scenario.evaluation.views
-    return algorithm.compares_prompts or any(view in algorithm.routed_views() for view in views)

@@ -8,7 +8,6 @@ from fedmosaic.config import SignatureRecord
 from fedmosaic.errors import ModelError
 from fedmosaic.federation.item_check import Trained, refusal
 from fedmosaic.federation.measure import measured_tasks
-from fedmosaic.federation.prompts import reads_prompts
 from fedmosaic.federation.runtime import Runtime
 from fedmosaic.relevance import signature_kind
 
@@ -25,7 +24,7 @@ def choose_signature_model(runtime: Runtime) -> tuple[str, SignatureRecord | Non
     """
     named, models = runtime.scenario.relevance.model, runtime.scenario.models_used
     by_size = sorted(models, key=runtime.parameter_count) if named == "smallest" else [named]
-    signs, reads = runtime.algorithm.computes_signatures, reads_prompts(runtime)
+    signs, reads = runtime.algorithm.computes_signatures, runtime.algorithm.reads_prompts
     if not (signs or reads):
         return by_size[0], None
     trained = [(client, task) for client in runtime.scenario.clients for task in client.tasks]
@@ -53,7 +52,7 @@ def check_signature_items(runtime: Runtime, trained: Iterable[Trained]) -> None:
         trained: clients, each with a task that it trains on.
     """
     name = runtime.scenario.relevance.model
-    if runtime.algorithm.computes_signatures:
+    if runtime.algorithm.computes_signatures or runtime.algorithm.compares_prompts:
         reason = _refused_items(runtime, name, trained)
         if reason:
             raise ModelError(_refusal(runtime, {name: reason}))
