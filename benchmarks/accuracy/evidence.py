@@ -11,6 +11,20 @@ time: the figures of a run are stored in results/evidence/<part>.json when the r
   python -m benchmarks.accuracy.evidence static --status
   python -m benchmarks.accuracy.evidence_table          shows what is finished; --publish writes it
 
+Time on two cores: static five hours, dynamic four and a half, homogeneous three, unmatched (after
+static, with which it shares runs) one and a half. One run, in seconds of one core that does nothing
+else: local training 135, additive 140, pooled 285, where all clients have one architecture 95, 125
+(FedMosaic) and 85, with experts 155. Rows run in the order of what is asked most, each with all its
+seeds. ``--keep-runs`` keeps the run folders, ``--replace`` also runs what is finished.
+
+Each run is measured as several views: ``mixed`` (the model that a client uses), ``global`` (what it
+received), ``routed`` (mixed for inputs like the client's own training prompts, else global); local
+training also as ``base`` (zero-shot) and ``routed-base``; algorithms with experts also as their
+controls. Routing changes no training, so one run gives the rows with and without it.
+
+``pooled`` trains an adapter of each architecture on the data of all clients, ``pooled-group`` on
+that of a group: oracles outside every budget, which show how much there is to win.
+
 Scenarios: miniature/hetero, miniature/dynamic and miniature/homo-llama, eight rounds. Every
 algorithm gets the local steps that cost what 12 steps of local training cost (``budget: flops``,
 counted); in the part ``unmatched`` every algorithm has 12 steps. Seeds 0, 1, 2 use the first
