@@ -26,6 +26,7 @@ PAIR = [
     {"name": "b", "model": "miniature/llama-8x96", "tasks": ["miniature/idiom-1"]},
     {"name": "c", "model": "miniature/qwen2-10x112", "tasks": ["miniature/cuisine-0"]},
 ]
+MOVED = {"fedmosaic-experts": {"across": "moved"}}
 VIEWS = ["mixed", "own", "experts-random", "experts-permuted", "experts-client", "routed-base"]
 
 
@@ -68,7 +69,7 @@ def routes(folder: Path, view: str, client: str) -> dict[str, dict[str, int]]:
 
 @pytest.fixture(scope="module", params=["experts", "fedmosaic-experts"])
 def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return run(tmp_path_factory.mktemp(request.param) / "run", request.param)
+    return run(tmp_path_factory.mktemp(request.param) / "run", request.param, algorithms=MOVED)
 
 
 def test_inputs_go_to_the_peer_with_such_prompts(ran: Any) -> None:
@@ -153,7 +154,7 @@ def test_peers_of_other_architectures_give_p_and_q_that_are_read_by_difference(
 
 def test_workers_give_the_same_numbers(ran: Any, tmp_path: Path) -> None:
     name = ran.summary["algorithm"]
-    other = run(tmp_path / "run", name, workers=2)
+    other = run(tmp_path / "run", name, workers=2, algorithms=MOVED)
     assert numbers(other.folder) == numbers(ran.folder)
 
 
@@ -218,3 +219,17 @@ def test_a_client_that_comes_late_has_experts_at_once(tmp_path: Path) -> None:
     peers = before - {late, "c"} if late != "c" else set()
     bank = ExpertBank(clients_after(found.folder, 4).clients[late].state)
     assert set(bank.names) == peers != set()
+
+
+def test_without_refined_alignment_other_architectures_give_nothing_and_it_says_so(
+    tmp_path: Path,
+) -> None:
+    with pytest.warns(UserWarning, match=r"no experts of other architectures.*alignment.refine"):
+        found = run(tmp_path / "run", "fedmosaic-experts")
+    assert not ExpertBank(clients_after(found.folder, 2).clients["c"].state).names
+
+
+def test_the_summary_says_which_models_answered(ran: Any) -> None:
+    counted = ran.summary["answered_by"]
+    assert sum(counted.values()) == 3 * 3 * 12
+    assert counted["own"] >= 3 * 6 and counted["expert"] >= 2 * 6

@@ -26,6 +26,7 @@ def test_sites_exchange_experts_as_one_process_does(tmp_path: Path, algorithm: s
         "rounds": 2,
         "clients": [client for client in TINY["clients"] if client["name"] in "abd"],
         "train": {**TINY["train"], "steps": 1},
+        "algorithms": {"fedmosaic-experts": {"across": "moved"}},
         "evaluation": {"every": 0, "items": 4, "others": False, "views": views},
     }
     found = fedmosaic.run(

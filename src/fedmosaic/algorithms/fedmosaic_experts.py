@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+import warnings
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor
@@ -14,6 +15,7 @@ from fedmosaic.algorithms.fedmosaic import BLOCKS, PAIR
 from fedmosaic.algorithms.fedmosaic_variants import Additive
 from fedmosaic.algorithms.message import Message
 from fedmosaic.algorithms.state import StateKey
+from fedmosaic.config import Scenario
 
 
 class FedMosaicExperts(WithExperts, Additive):
@@ -46,11 +48,12 @@ class FedMosaicExperts(WithExperts, Additive):
     class Options(WithExperts.Options, Additive.Options):
         """Hold the settings of the experts and of the sum."""
 
-        across: Literal["moved", "trained", "none"] = "moved"
+        across: Literal["auto", "moved", "trained", "none"] = "auto"
         """What clients of other architectures get of an expert.
 
         ``moved``: P and Q that are learned for it. ``trained``: those of the local adapter.
-        ``none``: nothing.
+        ``none``: nothing. ``auto``: ``moved`` where alignment is refined (``alignment.refine``),
+        else ``none``, because P and Q then mean little elsewhere.
         """
 
         moved_examples: int = Field(default=128, ge=1)
@@ -59,16 +62,24 @@ class FedMosaicExperts(WithExperts, Additive):
         They take 2 bytes for each value of P and Q, 0.27 MB for 8 sites of rank 64.
         """
 
-    @property
-    def _moves(self) -> bool:
-        """Return whether P and Q are learned for other architectures, if there may be any."""
-        models = {client.model for client in self.scenario.clients}
+    def __init__(self, options: Any, scenario: Scenario, seed: int) -> None:
+        super().__init__(options, scenario, seed)
+        models = {client.model for client in scenario.clients}
         several = len(models) > 1 or "" in models  # a site names its model itself
-        return self.options.across == "moved" and several and self.scenario.adapter.num_blocks > 0
+        self.across = options.across if several and scenario.adapter.num_blocks else "none"
+        if self.across == "auto":
+            self.across = "none" if scenario.alignment.refine is None else "moved"
+            if self.across == "none":
+                warnings.warn(
+                    f"{self.name}: clients get no experts of other architectures, since only "
+                    "refined alignment gives P and Q one meaning: set alignment.refine={}, or "
+                    f"algorithms.{self.name}.across=none",
+                    stacklevel=2,
+                )
 
     def upload(self, client: Client) -> Message:
         update = super().upload(client)
-        if not self._moves:
+        if self.across != "moved":
             return update
         moved = learn_moved(client, self.options.moved_examples)
         named = {MOVED + key: value for key, value in moved.items()}
@@ -86,9 +97,9 @@ class FedMosaicExperts(WithExperts, Additive):
         state, name, model = server.state, member.name, member.architecture
         blocks = state.get(BLOCKS, name)
         found = {expert_key(model, model): {**blocks, **state.get(StateKey("layer", model), name)}}
-        if self.options.across == "trained" and blocks:
+        if self.across == "trained":
             found[FOR_OTHERS] = blocks
-        elif self._moves and name in state.clients(LATEST_MOVED):
+        elif self.across == "moved" and name in state.clients(LATEST_MOVED):
             found[FOR_OTHERS] = state.get(LATEST_MOVED, name)
         return found
 

@@ -52,6 +52,7 @@ def summary_of(settings: RunSettings, lines: Sequence[Line]) -> dict[str, Any]:
         "rounds": {"done": len(rounds), "of": scenario.rounds},
         **summarise(scores, scenario.clients, view=view),
         "also": _also(settings, scores, view),
+        **_answered(scores, view),
         "steps": make_algorithm(settings.algorithm, scenario, settings.seed).steps,
         "flops": _flops(rounds, turns),
         "refused": sum(len(line["refused"]) for line in rounds),
@@ -101,6 +102,22 @@ def _data_changes(lines: Sequence[Line]) -> list[dict[str, Any]]:
     return [
         {key: line[key] for key in ("round", "changes")} for line in lines if line["kind"] == "data"
     ]
+
+
+def _answered(scores: Sequence[Record], view: str) -> dict[str, dict[str, int]]:
+    """Return how many inputs each model answered in the last evaluation of a view that routes.
+
+    ``{"answered_by": {"own": n, "expert": n, "global": n, …}}``: all experts count together. Empty
+    for a view that does not route.
+    """
+    routed = [record for record in scores if record.view == view and record.routes]
+    last = max((record.round for record in routed), default=0)
+    counts: dict[str, int] = {}
+    for record in routed:
+        for name, count in record.routes.items() if record.round == last else ():
+            kind = name.split(" ")[0]
+            counts[kind] = counts.get(kind, 0) + count
+    return {"answered_by": dict(sorted(counts.items()))} if counts else {}
 
 
 def _also(settings: RunSettings, scores: Sequence[Record], view: str) -> dict[str, Any]:

@@ -60,6 +60,16 @@ def has_groups(summary: Mapping[str, Any]) -> bool:
     return all(others.get(part, {}).get("last") is not None for part in ("in_group", "out_group"))
 
 
+MODELS = {
+    "own": "the client's own model",
+    "mixed": "the client's own model",
+    "expert": "an expert",
+    "global": "what was received",
+    "base": "the base model",
+}
+"""Names of the models among which a view chooses for each input."""
+
+
 def _scores(measured: Mapping[str, Any], grouped: bool) -> list[str]:
     others = measured["others"]
     parts = [measured["self"], others]
@@ -84,6 +94,10 @@ def _notes(summary: Mapping[str, Any]) -> list[str]:
         f"took {duration(seconds['total'])}; summed over clients: "
         f"{duration(seconds['train'])} training, {duration(seconds['evaluate'])} evaluation",
     ]
+    if answered := summary.get("answered_by"):
+        total = sum(answered.values())
+        shares = (f"{MODELS.get(k, k)} {percent(n / total)} %" for k, n in answered.items())
+        notes.append(f"inputs answered by: {', '.join(shares)}")
     if flops := summary.get("flops"):
         local, server = operations(flops["client_round"]), operations(flops["server_round"])
         steps = summary["steps"]
