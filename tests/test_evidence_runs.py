@@ -152,6 +152,22 @@ def test_another_machine_goes_on_from_the_stored_file(
     assert grid.made.count("sft/1") == 2 and len(grid.made) == 9  # it had not been stored
 
 
+def test_files_of_two_machines_are_merged(
+    grid: MadeUpGrid, run: Callable[..., bool], tmp_path: Path
+) -> None:
+    here = EvidenceFile("static", tmp_path / "stored")
+    assert run(SFT)
+    sft = here.read()
+    here.path.unlink()
+    assert run(DITTO)
+    before = len(grid.made)
+    here.merge(sft)
+    assert run(SFT, DITTO) and len(grid.made) == before
+    other = {"rates": {}, "runs": {"sft": {"0": {"settings": "of another version"}}}}
+    here.merge(other)
+    assert here.read()["runs"]["sft"] == sft["runs"]["sft"]
+
+
 def test_changed_settings_are_run_again(grid: MadeUpGrid, run: Callable[..., bool]) -> None:
     assert run(SFT, DITTO)
     before = len(grid.made)

@@ -9,6 +9,7 @@ time: the figures of a run are stored in results/evidence/<part>.json when the r
   python -m benchmarks.accuracy.evidence unmatched      static with equal steps, not equal compute
   python -m benchmarks.accuracy.evidence static --only sft fedavg --seeds 0 1 --minutes 30
   python -m benchmarks.accuracy.evidence static --status
+  python -m benchmarks.accuracy.evidence static --merge /elsewhere/static.json
   python -m benchmarks.accuracy.evidence_table          shows what is finished; --publish writes it
 
 Time on two cores: static five hours, dynamic four and a half, homogeneous three, unmatched (after
@@ -44,9 +45,11 @@ form on output gradients.
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from benchmarks.accuracy.evidence_parts import ALL_SEEDS, PARTS
 from benchmarks.accuracy.evidence_rows import EvidenceRow, rows_of_part
@@ -87,6 +90,9 @@ def main() -> None:
     parser.add_argument(
         "--replace", action="store_true", help="also run what is finished, as after a changed code"
     )
+    parser.add_argument(
+        "--merge", type=Path, metavar="FILE", help="only add the runs of another machine's file"
+    )
     parser.add_argument("--status", action="store_true", help="only list what is finished")
     add_run_arguments(parser, "runs/evidence", jobs=2, table=False)
     arguments = parser.parse_args()
@@ -99,7 +105,9 @@ def main() -> None:
             f"{', '.join(map(repr, known))}"
         )
     rows = [row for row in rows if row.label in (arguments.only or known)]
-    if arguments.status:
+    if arguments.merge:
+        store.file.merge(json.loads(arguments.merge.read_text()))
+    if arguments.status or arguments.merge:
         print(status(store, rows))
         return
     deadline = None if arguments.minutes is None else time.monotonic() + 60 * arguments.minutes

@@ -95,6 +95,21 @@ class EvidenceFile:
 
         self._change(change)
 
+    def merge(self, other: Content) -> None:
+        """Add the runs and trials of another machine's file, where this one has none.
+
+        Args:
+            other: the content of that file.
+        """
+
+        def change(content: Content) -> None:
+            for section in ("rates", "runs"):
+                for label, entries in other[section].items():
+                    known = content[section].setdefault(label, {})
+                    content[section][label] = {**entries, **known}
+
+        self._change(change)
+
     def _change(self, change: Callable[[Content], None]) -> None:
         """Change the stored content; other processes may do the same meanwhile."""
         name = hashlib.sha256(str(self.path.resolve()).encode()).hexdigest()[:16]
