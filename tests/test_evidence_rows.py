@@ -1,0 +1,54 @@
+"""Check that every row of the evidence can be run, and which learning rates it tries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.accuracy import evidence_rows
+from benchmarks.accuracy.evidence_identity import RunIdentity
+from benchmarks.accuracy.evidence_parts import PARTS, SEEDS
+from benchmarks.accuracy.evidence_store import PartStore, wanted_rates
+from fedmosaic.miniature.pretraining.architectures import ARCHITECTURES
+from fedmosaic.models.loading import bundled_names
+
+
+@pytest.mark.parametrize(
+    ("scores", "wanted"),
+    [
+        ({}, "cde"),
+        ({"c": 1, "d": 2}, "cde"),
+        ({"c": 1, "d": 2, "e": 1}, "cde"),
+        ({"c": 2, "d": 2, "e": 1}, "bcde"),
+        ({"b": 3, "c": 2, "d": 2, "e": 1}, "abcde"),
+        ({"a": 4, "b": 3, "c": 2, "d": 2, "e": 1}, "abcde"),
+        ({"c": 1, "d": 2, "e": 3}, "cdef"),
+        ({"c": 1, "d": 2, "e": 3, "f": None}, "cdef"),
+        ({"c": None, "d": None, "e": None}, "cde"),
+    ],
+)
+def test_rates_are_tried_beyond_the_best_one(scores: dict[str, float | None], wanted: str) -> None:
+    assert "".join(wanted_rates("abcdefg", scores)) == wanted
+
+
+@pytest.mark.parametrize("part", list(PARTS))
+def test_all_rows_can_be_run(part: str, tmp_path: Path) -> None:
+    store = PartStore(part, tmp_path)
+    rows = {row.label: row for row in evidence_rows.rows_of_part(part)}
+    assert {"sft", "fedmosaic", "pooled"} <= rows.keys()
+    for number, seeds in SEEDS.items():
+        digests = {}
+        for label, row in rows.items():
+            settings = store.settings(row, seeds[0], ("train.lr=4e-3",))
+            digests[label] = RunIdentity.of(settings).settings
+            assert settings.scenario.train.lr == 4e-3 and settings.scenario.rounds == 8
+            assert settings.scenario.budget.kind == ("steps" if part == "unmatched" else "flops")
+            assert "mixed" in settings.scenario.evaluation.views
+            assert store.chooser(row).label in rows
+        assert len(set(digests.values())) == len(rows)
+        models = {client.model for client in settings.scenario.clients}
+        suffix = f"@{number}" if number else ""
+        bases = {f"miniature/{name}{suffix}" for name in ARCHITECTURES}
+        assert models <= bases & set(bundled_names())
+        assert part == "homogeneous" or models == bases
