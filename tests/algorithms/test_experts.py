@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,16 @@ import torch
 
 import fedmosaic
 from fedmosaic.adapters import read_state
+from fedmosaic.algorithms.common import moved
 from fedmosaic.algorithms.common.expert_bank import ExpertBank
 from fedmosaic.algorithms.common.experts import EXPERT
 from fedmosaic.config import RunSettings, Scenario
+from fedmosaic.evaluation import Score
 from fedmosaic.experiments import adapt as adapt_module
+from fedmosaic.federation import client_evaluation
+from fedmosaic.federation.client_evaluation import ClientEvaluation
+from fedmosaic.federation.instructions import Instructions
+from fedmosaic.federation.measure import Timed
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.federation.runtime import Runtime
 from fedmosaic.federation.transport import InProcess
@@ -233,3 +240,34 @@ def test_the_summary_says_which_models_answered(ran: Any) -> None:
     counted = ran.summary["answered_by"]
     assert sum(counted.values()) == 3 * 3 * 12
     assert counted["own"] >= 3 * 6 and counted["expert"] >= 2 * 6
+
+
+def test_only_experts_of_other_architectures_are_compared_with_the_base_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = run(tmp_path / "run", "fedmosaic-experts", algorithms=MOVED)
+    client = clients_after(found.folder, 2).clients["a"]
+    bases: dict[str, Any] = {}
+    some = ClientEvaluation._some
+
+    def watched(self: ClientEvaluation, view: str, rows: list[list[int]]) -> Any:
+        monkeypatch.setattr(
+            client_evaluation, "scores_of_some", lambda *given: bases.setdefault(view, given[-1])
+        )
+        some(self, view, rows)
+        return [Timed(Score.of([0.0] * len(of_test)), 0.0) for of_test in rows]
+
+    monkeypatch.setattr(ClientEvaluation, "_some", watched)
+    with client.turn():
+        asked = ClientEvaluation(client, Instructions(round=1), "after")
+        asked.records()
+    assert bases["expert c"] is client.backbone.model
+    assert bases["expert b"] is None
+
+
+@pytest.mark.parametrize(("most", "samples"), [(4, 10), (10, 10), (128, 10), (3, 100)])
+def test_the_examples_that_moved_p_learns_from_are_evenly_drawn(most: int, samples: int) -> None:
+    chosen = [place for place in range(samples) if moved._counts(place, most, samples)]
+    assert len(chosen) == min(most, samples)
+    gaps = {b - a for a, b in itertools.pairwise(chosen)}
+    assert max(gaps) - min(gaps) <= 1

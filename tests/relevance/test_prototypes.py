@@ -74,6 +74,12 @@ def test_a_budget_limits_the_bytes_and_prefers_what_is_cheap() -> None:
     assert useful_owners(own, {}, {}) == []
 
 
+def test_usefulness_counts_for_each_byte() -> None:
+    own, offered = cloud(0.0, 4), {"dear": cloud(9.0, 4, 1), "cheap": cloud(8.0, 4, 2)}
+    assert useful_owners(own, offered, {"dear": 9, "cheap": 9}, most=1) == ["dear"]
+    assert useful_owners(own, offered, {"dear": 90, "cheap": 9}, most=1) == ["cheap"]
+
+
 def test_permuted_prototypes_are_nobodys_own() -> None:
     assert permuted(["a", "b", "c"]) == {"a": "b", "b": "c", "c": "a"}
 
