@@ -78,6 +78,7 @@ def summary_of(job: Job) -> dict[str, Any]:
         "seconds": {"total": 10.0},
         "memory": 2_000_000,
         **figures,
+        **({"answered_by": {"own": 3}} if job.settings.algorithm == "ditto" else {}),
         "also": {f"{view}, after": figures for view in scenario.evaluation.views[1:]},
     }
 
@@ -117,6 +118,7 @@ def test_a_row_chooses_its_rate_and_runs_with_all_seeds(
     found = store.standing(DITTO, 4)
     assert found is not None and found["views"].keys() == {"mixed", "global", "routed"}
     assert found["views"]["global"]["Self"] == pytest.approx(60.04)
+    assert found["answered_by"] == {"own": 3}
     assert found["views"]["mixed"]["clients"] == [[60.0, 60.0]] * 10
     assert not list((tmp_path / "runs").rglob("summary.json"))  # folders are removed
     assert run(SFT, DITTO, CHANGED) and len(grid.made) == 21  # nothing is run twice

@@ -9,7 +9,8 @@
             or {"settings", "options", "failed"}
 
 ``settings`` and ``options`` are those of :class:`RunIdentity`. Accuracies are in percent. Bytes are
-sums over clients and rounds, memory is the most that a process held in MB. Every run has a line of
+sums over clients and rounds, memory is the most that a process held in MB. With experts,
+``answered_by`` has how many inputs each kind of model answered. Every run has a line of
 its own, so that the additions of two machines can be merged as text.
 """
 
@@ -158,6 +159,7 @@ def figures_of(part: str, summary: Mapping[str, Any], identity: RunIdentity) -> 
         "bytes": summary["bytes"],
         "seconds": round(summary["seconds"]["total"], 1),
         "memory": round(summary["memory"] / 1e6),
+        **({"answered_by": summary["answered_by"]} if "answered_by" in summary else {}),
         "views": {view: _view_figures(part, found) for view, found in views.items()},
     }
 
