@@ -1,14 +1,18 @@
-"""Test the parts of the transplant ladder on small tensors."""
+"""Test the transplant ladder: its parts on small tensors, and its tables against its jobs."""
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 
+from benchmarks.accuracy import transplant_ladder_table
 from benchmarks.accuracy.transplant_model import relabel
 from benchmarks.accuracy.transplant_moves import accuracy, average, flat, masked, unflat
+from benchmarks.common.marks import PAGE
+from benchmarks.common.paths import RESULTS, read_result
 from fedmosaic.alignment.transfer import AnswerEffects
 from fedmosaic.miniature.benchmark.load import load_task
 
@@ -58,3 +62,13 @@ def test_exchanged_words_are_those_that_are_scored() -> None:
     for before, after in zip(examples, relabel(examples), strict=True):
         assert after.spellings == after.options != before.options
         assert after.answer != before.answer and after.choice == before.choice
+
+
+def test_the_ladder_is_what_the_jobs_give() -> None:
+    jobs = transplant_ladder_table.finished()
+    found = transplant_ladder_table.result_of(jobs)
+    assert json.loads(json.dumps(found)) == read_result("transplant_ladder")
+    page = transplant_ladder_table.page(jobs, read_result("transplant_ladder/chosen"))
+    assert page == (RESULTS / "transplant_ladder.md").read_text()
+    assert transplant_ladder_table.short_table(found) in PAGE.read_text()
+    assert len({job["pretraining"] for job in jobs}) >= 2
