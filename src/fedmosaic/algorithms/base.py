@@ -23,6 +23,7 @@ from fedmosaic.data.example import Example
 from fedmosaic.errors import ConfigError
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.relevance.familiarity import Familiarity
+from fedmosaic.relevance.routes import Router
 from fedmosaic.training.loop import FitReport, LocalTraining, Loss, fit
 from fedmosaic.training.optimiser import ParameterGroup
 
@@ -184,6 +185,24 @@ class Algorithm(ABC):
         views = self.scenario.evaluation.views
         return self.compares_prompts or any(view in self.routed_views() for view in views)
 
+    @classmethod
+    def used_view(cls) -> str:
+        """Return the view that a client uses: ``mixed``; the first without such a view."""
+        return "mixed" if "mixed" in cls.all_views() else cls.views[0]
+
+    def router(self, client: Client, view: str) -> Router:
+        """Return what chooses the model of an input, inside a turn of the client.
+
+        By default it tells inputs that resemble the client's training prompts from others.
+
+        Args:
+            client: its own training prompts decide.
+            view: one of :meth:`routed_views`.
+        """
+        settings = self.scenario.routing
+        own = Familiarity.of(client.prompt_features(), settings.quantile, settings.prompts)
+        return Router(own, {}, -1.0)
+
     def routes(self, client: Client, view: str, prompts: Tensor) -> list[str]:
         """Return the view that answers each input.
 
@@ -191,14 +210,13 @@ class Algorithm(ABC):
         (:class:`Familiarity`), any other what the client received, or the base model.
 
         Args:
-            client: its own training prompts decide.
-            view: one of :meth:`routed_views`.
+            client: as of :meth:`router`.
+            view: as there.
             prompts: features of the inputs, [n, f].
         """
-        settings = self.scenario.routing
-        own = Familiarity.of(client.prompt_features(), settings.quantile, settings.prompts)
         other = BASE if view == ROUTED_BASE else RECEIVED
-        return [self.views[0] if known else other for known in own(prompts).tolist()]
+        chosen = self.router(client, view)(prompts)
+        return [other if name is None else self.views[0] for name in chosen]
 
     def compares_with_base(self, client: Client, view: str) -> bool:
         """Return whether a view's options are chosen by what it changes in the base model's scores.

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fedmosaic.api.deployment import serve, take_part
     from fedmosaic.api.models import check_models
     from fedmosaic.api.own_data import init
+    from fedmosaic.api.prediction import predict
     from fedmosaic.api.runs import export, resume, run, show
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "compare",
     "export",
     "init",
+    "predict",
     "report",
     "resume",
     "run",
@@ -49,6 +51,7 @@ _HOMES = {
     "take_part": "deployment",
     "check_models": "models",
     "init": "own_data",
+    "predict": "prediction",
     "export": "runs",
     "resume": "runs",
     "run": "runs",

@@ -25,6 +25,7 @@ COMMANDS = {
     "report": "Write a web page with the results of runs and comparisons.",
     "adapt": "Measure how fast the clients of finished runs learn new tasks.",
     "list": "List algorithms, scenarios, models or datasets.",
+    "predict": "Answer an input as a client of a run would.",
     "export": "Write a client's adapter as a standard PEFT LoRA adapter.",
     "data": "Get data, show what a run would learn from it, and check it.",
     "model": "Check whether models can be trained here.",

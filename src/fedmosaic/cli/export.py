@@ -30,6 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "llama.cpp and merging need it; refused where Q makes a bias (train with adapter.q=false)",
     )
     parser.add_argument(
+        "--experts",
+        action="store_true",
+        help="write an adapter for each model that the client chooses from, and what chooses: its "
+        "own, what it received, and its experts. The folder then holds features of the client's "
+        "training prompts",
+    )
+    parser.add_argument(
         "--out", required=True, metavar="DIR", help="folder to write, which must not exist"
     )
 
@@ -39,8 +46,35 @@ def handle(arguments: argparse.Namespace) -> None:
     from fedmosaic import api
     from fedmosaic.adapters.exported import ExportedLora
 
-    folder = api.export(arguments.folder, arguments.client, arguments.out, layout=arguments.layout)
-    print("\n".join([f"wrote {folder}", *needs(ExportedLora.read(Path(folder)))]))
+    folder = api.export(
+        arguments.folder,
+        arguments.client,
+        arguments.out,
+        layout=arguments.layout,
+        experts=arguments.experts,
+    )
+    read = held(folder) if arguments.experts else needs(ExportedLora.read(folder))
+    print("\n".join([f"wrote {folder}", *read]))
+
+
+def held(folder: Path) -> list[str]:
+    """Return lines that say what a folder of experts holds."""
+    import json
+
+    from fedmosaic.adapters.exported import ExportedLora
+
+    facts = json.loads((folder / "router.json").read_text(encoding="utf-8"))
+    models = facts["models"]
+    base = ExportedLora.read(folder / models["own"]["folder"]).base_model
+    lines = [f"  base model  {base}", f"  router      {facts['features']['model']}"]
+    for name, one in models.items():
+        read = ", read by the difference to the base model" if one["by_difference"] else ""
+        lines.append(f"  adapter     {name}: {one['folder']}{read}")
+    return [
+        *lines,
+        "  load        see README.md there; load_adapter for each, set_adapter for each input",
+        "  reveals     features of the client's training prompts (router.safetensors)",
+    ]
 
 
 def needs(exported: ExportedLora) -> list[str]:

@@ -118,28 +118,35 @@ class Evaluator:
         self._open = [example for task in tasks if not task.ranked for example in task.examples]
 
     @torch.no_grad()
-    def evaluate(self, model: Any, base: Any | None = None) -> list[Score]:
-        """Return the score of a model on each task.
+    def answer(self, model: Any, base: Any | None = None) -> tuple[list[list[float]], list[str]]:
+        """Return what a model answers.
 
         Args:
             model: The model, which generates the open answers.
-            base: A model whose scores of the options are subtracted first
+            base: A model whose scores of the options are subtracted
                 (:mod:`fedmosaic.evaluation.difference`); None: none.
+
+        Returns:
+            the score of each option of each question that is ranked, see :class:`.Questions`; and
+            the text of each other example. Both are in the sequence of the tasks' examples.
         """
         scores = self._questions.scores(model)
         if base is not None:
             scores = by_difference(scores, self._questions.scores(base))
-        chosen = iter(likeliest(scores))
-        texts = iter(
-            generate(
-                self.backbone,
-                model,
-                self._open,
-                batch_size=self.batch_size,
-                max_new_tokens=self.max_new_tokens,
-            )
+        texts = generate(
+            self.backbone,
+            model,
+            self._open,
+            batch_size=self.batch_size,
+            max_new_tokens=self.max_new_tokens,
         )
-        return [self._score(task, chosen if task.ranked else texts) for task in self.tasks]
+        return scores, texts
+
+    def evaluate(self, model: Any, base: Any | None = None) -> list[Score]:
+        """Return the score of a model on each task; model and base as of :meth:`answer`."""
+        scores, texts = self.answer(model, base)
+        chosen, written = iter(likeliest(scores)), iter(texts)
+        return [self._score(task, chosen if task.ranked else written) for task in self.tasks]
 
     def _score(self, task: ScoredTask, answers: Iterator[Any]) -> Score:
         """Score a task by the next answers: indices of options, or generated texts."""
@@ -147,7 +154,7 @@ class Evaluator:
         found = list(itertools.islice(answers, len(examples)))
         if task.ranked:
             pairs = zip(examples, found, strict=True)
-            return Score.of([float(_is_answer(e, e.options[i])) for e, i in pairs])
+            return Score.of([float(is_answer(e, e.options[i])) for e, i in pairs])
         if task.metric == "accuracy":
             return _score_choices(examples, found, self.reader)
         measure = token_f1 if task.metric == "f1" else rouge_l
@@ -216,13 +223,13 @@ def _score_choices(examples: Sequence[Example], texts: Sequence[str], reader: Re
         for text, example in zip(texts, examples, strict=True)
     ]
     values = [
-        float(option is not None and _is_answer(example, option))
+        float(option is not None and is_answer(example, option))
         for example, option in zip(examples, chosen, strict=True)
     ]
     return Score.of(values, [place for place, option in enumerate(chosen) if option is None])
 
 
-def _is_answer(example: Example, option: str) -> bool:
+def is_answer(example: Example, option: str) -> bool:
     """Return whether an option is the right one; an answer that is not listed may be folded."""
     if example.answer in example.options:
         return option == example.answer

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from fedmosaic.algorithms.base import BASE
 from fedmosaic.evaluation import Record, Score
 from fedmosaic.federation.instructions import Instructions
 from fedmosaic.federation.measure import Timed, scores_of, scores_of_some, tests_of
-from fedmosaic.federation.prompts import prompt_features
+from fedmosaic.federation.views import base_to_compare, features_of, model_of, routes_of
 
 if TYPE_CHECKING:
     from fedmosaic.federation.client import LocalClient
@@ -53,19 +50,10 @@ class ClientEvaluation:
 
     def _scores(self, view: str) -> list[Timed]:
         """Return the scores of a view that does not route, on all tests."""
-        with self._model(view) as model:
+        with model_of(self.client, view) as model:
             scores = scores_of(self.client.runtime, self.client.spec, model, self.tests)
         self._whole[view] = scores
         return scores
-
-    @contextmanager
-    def _model(self, view: str) -> Iterator[Any]:
-        """Yield the client's model as a view that does not route."""
-        if view == BASE:
-            yield self.client.backbone.model
-            return
-        with self.client.algorithm.view(self.client.context, view) as model:
-            yield model
 
     # --- views that route ---------------------------------------------------------------------
     def _routed(self, view: str) -> tuple[list[Timed], list[dict[str, int]]]:
@@ -87,18 +75,15 @@ class ClientEvaluation:
 
     def _some(self, view: str, rows: list[list[int]]) -> list[Timed]:
         """Return the scores of a view on some items of each test."""
-        client = self.client
-        differs = client.algorithm.compares_with_base(client.context, view)
-        base = client.backbone.model if differs else None
-        with self._model(view) as model:
+        client, base = self.client, base_to_compare(self.client, view)
+        with model_of(self.client, view) as model:
             return scores_of_some(client.runtime, client.spec, model, self.tests, rows, base)
 
     def _routes(self, view: str) -> list[list[str]]:
         """Return for each test the view that answers each item."""
-        runtime, context = self.client.runtime, self.client.context
-        features = prompt_features(runtime)
-        prompts = [features(runtime.test_set(spec, items)) for spec, items in self.tests]
-        chosen = iter(self.client.algorithm.routes(context, view, torch.cat(prompts)))
+        client, runtime = self.client, self.client.runtime
+        prompts = [features_of(client, runtime.test_set(spec, n)) for spec, n in self.tests]
+        chosen = iter(routes_of(client, view, torch.cat(prompts)))
         return [[next(chosen) for _ in of_test] for of_test in prompts]
 
     def _recorded(

@@ -9,12 +9,12 @@ from peft import PeftModel
 from fedmosaic.adapters.export import Layout, export_to_folder
 from fedmosaic.adapters.exported import ExportedLora
 from fedmosaic.config import ClientSpec, RunSettings
-from fedmosaic.errors import CheckpointError, ConfigError, ModelError
+from fedmosaic.errors import ConfigError, ModelError
 from fedmosaic.evaluation import Record
 from fedmosaic.federation.model_card import Base, CardFacts, model_card
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.federation.runtime import Runtime
-from fedmosaic.federation.transport import InProcess
+from fedmosaic.federation.stored_client import load_client
 from fedmosaic.files import atomic_folder
 from fedmosaic.models.kinds import takes_images
 
@@ -46,13 +46,11 @@ def export_client(
         ModelError: the view mixes adapters anew for every input, which no single LoRA does; plain
             PEFT cannot load the adapter; or with ``vllm`` it has a bias.
     """
-    checkpoint = _latest(folder, out)
-    rounds = int(checkpoint.name.rpartition("-")[2])
-    runtime = Runtime(settings)
-    clients = InProcess(runtime, {client.name})
-    clients.load(checkpoint / "clients")
-    local, view = clients.clients[client.name], runtime.algorithm.views[0]
-    with local.turn() as context, runtime.algorithm.view(context, view) as model:
+    require_new(out)
+    stored = load_client(folder, settings, client)
+    local, rounds, runtime = stored.local, stored.rounds, stored.local.runtime
+    view = runtime.algorithm.views[0]
+    with local.turn(trains=False) as context, runtime.algorithm.view(context, view) as model:
         if not isinstance(model, PeftModel):
             raise ModelError(
                 f"{settings.algorithm} mixes its adapters anew for every input, which no single "
@@ -69,14 +67,10 @@ def export_client(
     return out
 
 
-def _latest(folder: RunFolder, out: Path) -> Path:
-    """Return the run's latest checkpoint, once it is clear that the export can be written."""
+def require_new(out: Path) -> None:
+    """Raise ConfigError if the folder to write exists."""
     if out.exists():
         raise ConfigError(f"{out} already exists; choose another --out")
-    checkpoint = folder.latest()
-    if checkpoint is None:
-        raise CheckpointError(f"{folder.path} has no checkpoint yet")
-    return checkpoint
 
 
 def _card_facts(

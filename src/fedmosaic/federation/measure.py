@@ -42,7 +42,7 @@ def measure(
     runtime: Runtime, backbone: Backbone, model: Any, spec: TaskSpec, items: int | None
 ) -> Score:
     """Return the model's score on at most ``items`` test examples of a task (None: all)."""
-    with _inference(runtime.scenario, model):
+    with for_inference(runtime.scenario, model):
         return _evaluator(runtime, backbone, [(spec, items)]).evaluate(model)[0]
 
 
@@ -72,7 +72,7 @@ def scores_of(runtime: Runtime, client: ClientSpec, model: Any, tests: list[Test
     scenario, backbone = runtime.scenario, runtime.backbone(client.model)
     together = [tests] if scenario.evaluation.fast else [[test] for test in tests]
     found: list[Timed] = []
-    with _inference(scenario, model):
+    with for_inference(scenario, model):
         for part in together:
             started = time.perf_counter()
             scores = _evaluator(runtime, backbone, part).evaluate(model)
@@ -104,7 +104,7 @@ def scores_of_some(
         for (spec, items), chosen in zip(tests, rows, strict=True)
     ]
     backbone = runtime.backbone(client.model)
-    with _inference(runtime.scenario, model):
+    with for_inference(runtime.scenario, model):
         scores = _new_evaluator(runtime, backbone, tests, examples).evaluate(model, base)
     return _timed(scores, time.perf_counter() - started)
 
@@ -115,8 +115,8 @@ def _timed(scores: Sequence[Score], seconds: float) -> list[Timed]:
     return [Timed(score, each * score.n) for score in scores]
 
 
-def _inference(scenario: Scenario, model: Any) -> AbstractContextManager[None]:
-    """Merge the adapters of a model for its evaluation, unless it changes them by itself."""
+def for_inference(scenario: Scenario, model: Any) -> AbstractContextManager[None]:
+    """Merge the adapters of a model while it answers, unless it changes them by itself."""
     fixed = isinstance(model, nn.Module) and not isinstance(model, PreparedModel)
     return merged_weights(model, fuse=True) if scenario.evaluation.fast and fixed else nullcontext()
 
@@ -150,6 +150,12 @@ def _new_evaluator(
         method = "generation" if task.kind == "open" else settings.method
         chosen = runtime.test_set(spec, items) if examples is None else examples[place]
         tasks.append(ScoredTask(chosen, method, task.metric))
+    return evaluator_of(runtime, backbone, tasks)
+
+
+def evaluator_of(runtime: Runtime, backbone: Backbone, tasks: Sequence[ScoredTask]) -> Evaluator:
+    """Return what evaluates models of an architecture on examples, as the scenario sets."""
+    settings = runtime.scenario.evaluation
     return Evaluator(
         backbone,
         tasks,

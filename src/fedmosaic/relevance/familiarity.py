@@ -81,11 +81,20 @@ class Familiarity:
         threshold = between.min(1).values.quantile(quantile, interpolation="higher")
         return cls(scale, own, float(threshold))
 
+    def nearest(self, features: Tensor) -> Tensor:
+        """Return how far the nearest own prompt is from each input, float64 [m].
+
+        Args:
+            features: of the inputs, [m, f].
+
+        Returns:
+            the distances; infinite without own prompts.
+        """
+        if not len(self.own) or not len(features):
+            return torch.full((len(features),), torch.inf, dtype=torch.float64)
+        parts = self.scale(features).split(1024)
+        return torch.cat([distances(part, self.own).min(1).values for part in parts])
+
     def __call__(self, features: Tensor) -> Tensor:
         """Return whether each input is familiar, bool [m], from features [m, f]."""
-        if not len(self.own) or not len(features):
-            return torch.zeros(len(features), dtype=torch.bool)
-        nearest = torch.cat(
-            [distances(part, self.own).min(1).values for part in self.scale(features).split(1024)]
-        )
-        return nearest <= self.threshold
+        return self.nearest(features) <= self.threshold

@@ -42,6 +42,8 @@ class PromptFeatures:
 
     Attributes:
         size: Number of features of a prompt: the model's width, or twice the width with ``both``.
+        layer: Number of layers after which states are taken.
+        normed: Whether the final norm follows.
     """
 
     def __init__(self, backbone: Backbone, features: Features = "both", depth: float = 0.5) -> None:
@@ -49,9 +51,10 @@ class PromptFeatures:
         self.features = features
         self.size = backbone.hidden_size * (2 if features == "both" else 1)
         structure = backbone.structure
-        number = max(1, round(depth * len(structure.layers)))
-        last = structure.layers[number - 1]
+        self.layer = max(1, round(depth * len(structure.layers)))
+        last = structure.layers[self.layer - 1]
         self._watched = structure.final_norm if depth == 1 and structure.final_norm else last
+        self.normed = self._watched is structure.final_norm
         self._known: weakref.WeakKeyDictionary[Example, Tensor] = weakref.WeakKeyDictionary()
 
     def __call__(self, examples: Sequence[Example]) -> Tensor:

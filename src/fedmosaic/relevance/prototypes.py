@@ -44,16 +44,25 @@ def prototypes(features: Tensor, count: int, generator: torch.Generator) -> Tens
     return torch.from_numpy(centres).float()
 
 
+def owner_distances(inputs: Tensor, owned: Mapping[str, Tensor]) -> Tensor:
+    """Return the distance of each input to the nearest prototype of each owner, float64 [m, n].
+
+    Args:
+        inputs: features, standardised as the prototypes are, [m, f].
+        owned: prototypes by owner, [k, f] each; at least one owner.
+    """
+    return torch.stack([distances(inputs, own).min(1).values for own in owned.values()], 1)
+
+
 def nearest_owner(inputs: Tensor, owned: Mapping[str, Tensor]) -> tuple[list[str], Tensor]:
     """Return for each input who owns the nearest prototype, and its distance, float64 [m].
 
     Args:
-        inputs: features, standardised as the prototypes are, [m, f].
-        owned: prototypes by owner, [k, f] each; at least one owner. Of equals the first counts.
+        inputs: as of :func:`owner_distances`.
+        owned: as there. Of equals the first counts.
     """
     names = list(owned)
-    between = torch.stack([distances(inputs, own).min(1).values for own in owned.values()], 1)
-    least = between.min(1)
+    least = owner_distances(inputs, owned).min(1)
     return [names[place] for place in least.indices.tolist()], least.values
 
 

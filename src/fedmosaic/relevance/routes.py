@@ -9,7 +9,26 @@ import torch
 from torch import Tensor
 
 from fedmosaic.relevance.familiarity import Familiarity, distances
-from fedmosaic.relevance.prototypes import nearest_owner
+from fedmosaic.relevance.prototypes import nearest_owner, owner_distances
+
+
+@dataclass(frozen=True)
+class Nearness:
+    """Say how near an input is to a client's own prompts, and to the prototypes of its experts.
+
+    Distances are of standardised features.
+
+    Attributes:
+        own: to the nearest own prompt; infinite without own prompts.
+        threshold: largest distance to an own prompt of a familiar input; negative: none is.
+        experts: to the nearest prototype of each expert, the nearest expert first.
+        radius: largest distance to a prototype that is near; negative: none is.
+    """
+
+    own: float
+    threshold: float
+    experts: Mapping[str, float]
+    radius: float
 
 
 @dataclass(frozen=True)
@@ -74,3 +93,15 @@ class Router:
             "" if own else name if close else None
             for own, name, close in zip(known, names, near, strict=True)
         ]
+
+    def nearness(self, features: Tensor) -> list[Nearness]:
+        """Return the distances that decide the choice of each input, from features [m, f]."""
+        own, names = self.own.nearest(features).tolist(), list(self.experts)
+        rows: list[list[float]] = [[] for _ in own]
+        if names and own:
+            rows = owner_distances(self.own.scale(features), self.experts).tolist()
+        found = []
+        for distance, row in zip(own, rows, strict=True):
+            experts = dict(sorted(zip(names, row, strict=True), key=lambda pair: pair[1]))
+            found.append(Nearness(distance, self.own.threshold, experts, self.radius))
+        return found

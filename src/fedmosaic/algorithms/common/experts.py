@@ -133,24 +133,30 @@ class WithExperts(Algorithm):
             return False
         return not ExpertBank(client.state).same_model(view.removeprefix(EXPERT))
 
-    def routes(self, client: Client, view: str, prompts: Tensor) -> list[str]:
+    def router(self, client: Client, view: str) -> Router:
         if view in super().routed_views():
-            return super().routes(client, view, prompts)
+            return super().router(client, view)
         settings, features = self.scenario.routing, client.prompt_features()
         own = Familiarity.of(features, settings.quantile, settings.prompts)
         centres = prototypes(features, self.options.prototypes, client.generator("prototypes"))
         experts = self._experts(client, view)
-        router = Router.of(own, centres, experts, settings.quantile, self.options.reach)
-        chosen = router(prompts)
-        if view == RANDOM and experts:
+        return Router.of(own, centres, experts, settings.quantile, self.options.reach)
+
+    def routes(self, client: Client, view: str, prompts: Tensor) -> list[str]:
+        if view in super().routed_views():
+            return super().routes(client, view, prompts)
+        router = self.router(client, view)
+        chosen, names = router(prompts), list(router.experts)
+        if view == RANDOM and names:
             draw = client.generator("random experts")
-            names, places = (
-                list(experts),
-                torch.randint(len(experts), (len(chosen),), generator=draw),
-            )
+            places = torch.randint(len(names), (len(chosen),), generator=draw)
             chosen = [name and names[place] for name, place in zip(chosen, places, strict=True)]
-        nobody = RECEIVED if RECEIVED in self.views else OWN
-        return [nobody if name is None else EXPERT + name if name else OWN for name in chosen]
+        return [self.nobody if name is None else EXPERT + name if name else OWN for name in chosen]
+
+    @property
+    def nobody(self) -> str:
+        """Return the view that answers where no prototype is near."""
+        return RECEIVED if RECEIVED in self.views else OWN
 
     def _experts(self, client: Client, view: str) -> Mapping[str, Tensor]:
         """Return the prototypes of each expert, as a view sees them."""
