@@ -184,6 +184,7 @@ def test_noise_hides_prototypes_and_a_secret_draws_it(tmp_path: Path) -> None:
         client = InProcess(runtime, {"a"}).clients["a"]
         client.stream._arrived = client.stream.sample_count
         with client.turn() as context:
+            context.round = 1
             sent.append(runtime.algorithm.upload(context).tensors["prototypes"])
     assert not torch.equal(sent[0], sent[1])
     # 16 prototypes of norm 1: noise of 0.5 · √16 in each coordinate, in which they drown.

@@ -53,6 +53,35 @@ def test_a_site_states_what_its_signatures_spent(
     assert "not covered by it: P, Q, LoRA and measurements" in shown
 
 
+@pytest.mark.skipif(not can_account(), reason="dp-accounting is not installed")
+def test_a_site_states_what_its_prototypes_spent(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Zeros in round 1, published in round 2, the same in round 3, others in round 4."""
+    scenario = load_scenario("miniature/quickstart", ["routing.noise_std=20"])
+    settings = RunSettings(name="test", algorithm="fedmosaic-experts", scenario=scenario)
+    outgoing = Outgoing(tmp_path / LOG, ShareSettings())
+    for number, value in enumerate((0.0, 1.0, 1.0, 2.0)):
+        message = Message(
+            {
+                "prototypes": torch.full((2, 3), value),
+                "moved/block.0.q_proj.P": torch.ones(2, 2),
+            }
+        )
+        header = {"name": "a", "round": number, "key": "k", "update": True, "result": None}
+        reply = SiteResponse("turn", "first", header, pack(message))
+        outgoing.release(reply, schema_of(message))
+    path = tmp_path / "sessions" / "first" / "shared.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"shared": shared_settings(settings)}))
+    found = privacy_of(tmp_path, read_audit(tmp_path))["first"]
+    assert found["covers"] == ["prototypes"] and found["prototypes"] == {"this client": 2}
+    main(["audit", str(tmp_path)])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "run first: prototypes: differential privacy" in shown and "run's seed" not in shown
+    assert "1 prototypes (" in shown and "1 colora for other models (" in shown
+
+
 def test_a_site_claims_nothing_without_a_clip(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -87,6 +87,7 @@ def test_the_servers_names_of_models_lead_to_local_copies() -> None:
     [
         ({"train.steps": 21}, "requires.train.steps is 21 here, but the federation has 20"),
         ({"relevance.clip": 1.0}, "requires.relevance.clip is 1.0 here, .* has None"),
+        ({"routing.noise_std": 20.0}, "requires.routing.noise_std is 20.0 here, .* has 0.0001"),
         ({"seed": 4}, "requires.seed is 4 here, but the federation has 0"),
         ({"train.stepz": 1}, "requires.train.stepz: no such setting. Did you mean 'steps'"),
         ({"train.steps.x": 1}, "requires.train.steps.x: no such setting"),

@@ -55,6 +55,7 @@ class Algorithm(ABC):
         views: models that a client can be evaluated as; the first is the one it would use.
         compares_prompts: whether its clients compute features of their training prompts with the
             scenario's ``relevance.model``.
+        publishes_prototypes: whether its clients publish prototypes of their training prompts.
         needs_public: whether it works on public examples and cannot run without.
         maps_predictions: whether predictions are mapped from one model's tokens to another's.
         mixed_ranks: whether clients of one architecture may have adapters of different ranks.
@@ -76,6 +77,7 @@ class Algorithm(ABC):
     replaces_weights: ClassVar[bool] = False
     views: ClassVar[tuple[str, ...]] = ("mixed",)
     compares_prompts: ClassVar[bool] = False
+    publishes_prototypes: ClassVar[bool] = False
     needs_public: ClassVar[bool] = False
     maps_predictions: ClassVar[bool] = False
     mixed_ranks: ClassVar[bool] = False
@@ -163,6 +165,10 @@ class Algorithm(ABC):
 
         It is also called before the first round, for the names and shapes of the tensors.
         """
+
+    def may_publish(self, number: int) -> bool:
+        """Return whether an upload in a round, from 0, may hold new prototypes of prompts."""
+        return self.publishes_prototypes
 
     @contextmanager
     def view(self, client: Client, name: str) -> Iterator[Any]:

@@ -47,5 +47,6 @@ class RoutingSettings(Settings):
     """Standard deviation of the noise on published prototypes, in units of √k for k prototypes.
 
     √k is the most that the norm of all of them together can be, because features have norm 1. Only
-    much noise gives a privacy guarantee, and much noise makes prototypes useless.
+    much noise gives a privacy guarantee (at δ = ``relevance.delta``), and much noise makes
+    prototypes useless. A value above the default asks for the guarantee to be stated.
     """

@@ -37,9 +37,10 @@ def read_audit(folder: Path) -> list[dict[str, Any]]:
 
 
 def privacy_of(folder: Path, lines: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return what privacy the signatures of each run have that left a site, by the run's id."""
+    """Return what privacy each run of a site gives what it published, by the id of the run."""
     found = {}
-    for session, number in signatures(lines).items():
+    signatures, prototypes = published(lines, "signature"), published(lines, "prototypes")
+    for session in dict.fromkeys([*signatures, *prototypes]):
         path = folder / "sessions" / session / "shared.json"
         if path.is_file():
             shared = json.loads(path.read_text(encoding="utf-8"))["shared"]["settings"]
@@ -47,21 +48,28 @@ def privacy_of(folder: Path, lines: Sequence[Mapping[str, Any]]) -> dict[str, di
             settings = RunSettings.model_validate(
                 {**shared, "scenario": scenario}, context=RECORDED
             )
-            stated = privacy_statement(settings, {"this client": number}, secret=True)
+            sent, shown = signatures.get(session, 0), prototypes.get(session, 0)
+            own = "this client"
+            stated = privacy_statement(settings, {own: sent}, {own: shown}, secret=True)
             if stated is not None:
                 found[session] = stated
     return found
 
 
-def signatures(lines: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Count the different signatures that left, by the run's id.
+def published(lines: Sequence[Mapping[str, Any]], group: str) -> dict[str, int]:
+    """Count the different tensors of a group that left, by the run's id.
 
-    One that left twice is the same signature, which says nothing new.
+    One that left twice says nothing new, and zeros, which stand for prototypes before there are
+    any, say nothing.
+
+    Args:
+        lines: of the log.
+        group: ``signature`` or ``prototypes``.
     """
     seen = {
         (line["session"], tensor["sha256"])
         for line in lines
         for tensor in line["tensors"]
-        if tensor["group"] == "signature"
+        if tensor["group"] == group and (tensor["norm"] > 0 or group != "prototypes")
     }
     return dict(Counter(session for session, _ in seen))

@@ -37,7 +37,9 @@ VALUES: Mapping[str, frozenset[str]] = {
     "inquire": OWN | {"round", "key", "state"},
     "finish": OWN,
 }
-RESULT = frozenset({"failure", "records", "fit", "flops", "seconds", "memory", "secret_noise"})
+RESULT = frozenset(
+    {"failure", "records", "fit", "flops", "seconds", "memory", "secret_noise", "new_prototypes"}
+)
 FIT = frozenset({"steps", "loss", "samples", "tokens", "seconds"})
 RECORD = frozenset(
     {"round", "client", "task", "metric", "value", "n", "unreadable", "stage", "view", "seconds"}
@@ -45,7 +47,14 @@ RECORD = frozenset(
 )
 
 # Groups of tensors, by the first part of their names.
-GROUPS = {"block": "colora", "frame": "colora", "layer": "lora", "signature": "signature"}
+GROUPS = {
+    "block": "colora",
+    "frame": "colora",
+    "layer": "lora",
+    "signature": "signature",
+    "prototypes": "prototypes",  # of the client's training prompts
+    "moved/block": "colora for other models",  # P and Q that are learned for them
+}
 OTHER = "predictions"
 PUBLIC = "public numbers"  # what the pivot publishes about public examples
 
@@ -53,7 +62,7 @@ _FOLDERS = re.compile(r"(?<![\w.])/(?:[^\s'\":,;/]+/)+")
 
 
 def group_of(name: str) -> str:
-    """Return the group of a tensor: ``colora``, ``lora``, ``signature`` or ``predictions``."""
+    """Return the group of a tensor, one of :data:`GROUPS`, or ``predictions``."""
     return GROUPS.get(name.split(".", 1)[0], OTHER)
 
 

@@ -125,18 +125,24 @@ class LocalClient:
             with counting:
                 turn.result.fit = self.trained(training)
             turn.laps.end("train")
+            self.context.published = False
             with counting:
                 update = self.algorithm.upload(self.context)
             number, parts = turn.instructions.round, self.algorithm.alternates
             sent = sent_in_round(update.tensors, parts, number)
             turn.result.update = pack(Message(sent, update.scalars))
-            clipped = self.runtime.scenario.relevance.clip is not None
-            turn.result.secret_noise = clipped and bool(self.runtime.secret)
+            turn.result.new_prototypes = self.context.published
+            turn.result.secret_noise = bool(self.runtime.secret) and self._sends_clipped()
             turn.laps.end("upload")
         except TrainingError as error:
             turn.result.failure = str(error)
         if turn.instructions.count:
             turn.result.flops = {"total": self.flops.total, **self.flops.parts}
+
+    def _sends_clipped(self) -> bool:
+        """Return whether its updates hold anything that is clipped, so that noise can hide it."""
+        clip = self.runtime.scenario.relevance.clip
+        return clip is not None or self.algorithm.publishes_prototypes
 
     def finish(self, turn: ClientTurn) -> None:
         """Evaluate where that is asked for, and close the result."""

@@ -113,6 +113,7 @@ class ClientContext:
         name: the client's name.
         round: number of the current round, from 0.
         state: tensors that the algorithm keeps for this client between rounds.
+        published: whether noise was drawn for new prototypes since this was last set to False.
     """
 
     def __init__(self, client: LocalClient) -> None:
@@ -121,6 +122,7 @@ class ClientContext:
         self.name = client.name
         self.round = 0
         self.state: dict[str, Tensor] = {}
+        self.published = False
 
     @property
     def model(self) -> Any:
@@ -206,8 +208,10 @@ class ClientContext:
     def prototype_noise(self, prototypes: Tensor) -> Tensor:
         """Return standard normal numbers that hide prototypes, in their shape, on the CPU.
 
-        They come from the client's secret where it has one, else from the run's seed.
+        They come from the client's secret where it has one, else from the run's seed. Every draw
+        is a release of its own, which is counted.
         """
+        self.published = True
         return self._noise(prototypes, "prototype noise", True)
 
     def _noise(self, values: Tensor, purpose: str, may_be_secret: bool) -> Tensor:

@@ -63,7 +63,9 @@ class ClientResult:
         flops: counted operations, ``total`` and by part of the round; None unless asked for.
         seconds: wall time of receiving, training, evaluating and uploading.
         memory: peak memory of the client's process in bytes.
-        secret_noise: whether the noise of its signature comes from a secret that only it has.
+        secret_noise: whether the noise on what it clips, its signature and prototypes, comes from a
+            secret that only it has.
+        new_prototypes: whether the update has prototypes with new noise, not those sent before.
     """
 
     update: bytes | None = None
@@ -74,6 +76,7 @@ class ClientResult:
     seconds: dict[str, float] = field(default_factory=dict)
     memory: int = 0
     secret_noise: bool = False
+    new_prototypes: bool = False
 
     def figures(self) -> dict[str, Any]:
         """Return what the metrics file records of this result, apart from its scores."""
@@ -83,6 +86,8 @@ class ClientResult:
             figures["flops"] = self.flops
         if self.secret_noise:
             figures["secret_noise"] = True
+        if self.new_prototypes:
+            figures["new_prototypes"] = True
         return {**figures, "parts": parts, "seconds": self.seconds, "memory": self.memory}
 
     def to_json(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from fedmosaic.evaluation import Record, summarise
 from fedmosaic.federation.privacy_statement import (
     noise_is_secret,
     privacy_statement,
+    prototypes_sent,
     signatures_sent,
 )
 
@@ -73,14 +74,17 @@ def _special(settings: RunSettings, lines: Sequence[Line], turns: Sequence[Line]
     """Return the parts of the summary that only some runs have.
 
     ``data_changes``: after how many rounds the data changed, and which files. ``privacy``: what
-    ``relevance.clip`` and noise guarantee, see :func:`privacy_statement`. ``defences``: in how many
+    clips and noise guarantee, see :func:`privacy_statement`. ``defences``: in how many
     rounds an update was clipped or refused, by client.
     """
-    sent = signatures_sent(lines, deployed=settings.deployed is not None)
+    deployed = settings.deployed is not None
+    algorithm = make_algorithm(settings.algorithm, settings.scenario, settings.seed)
+    sent = signatures_sent(lines, deployed=deployed)
+    published = prototypes_sent(lines, algorithm, deployed=deployed)
     secret = noise_is_secret(turns)
     parts = {
         "data_changes": _data_changes(lines),
-        "privacy": privacy_statement(settings, sent, secret=secret),
+        "privacy": privacy_statement(settings, sent, published, secret=secret, exact=not deployed),
         "defences": _interventions(lines),
     }
     return {name: part for name, part in parts.items() if part}

@@ -7,7 +7,7 @@ from fedmosaic.relevance.controls import (
     uniform_weights,
 )
 from fedmosaic.relevance.peer_search import Peers, nearest_peers
-from fedmosaic.relevance.privacy import PrivacyMechanism, signature_epsilon
+from fedmosaic.relevance.privacy import PrivacyMechanism, gaussian_epsilon, signature_epsilon
 from fedmosaic.relevance.signature import SignatureKind, ema, signature_kind, signature_model
 from fedmosaic.relevance.signature_model import SignatureModel
 from fedmosaic.relevance.weights import (
@@ -25,6 +25,7 @@ __all__ = [
     "SignatureKind",
     "SignatureModel",
     "ema",
+    "gaussian_epsilon",
     "mix",
     "nearest_peers",
     "overlap_weights",

@@ -1,9 +1,10 @@
-"""Clip signatures and add noise to them, and say what differential privacy this gives.
+"""Clip what a client publishes, add noise to it, and say what differential privacy this gives.
 
-What is protected is a client's whole data: two worlds are compared in which one client has any
-other data, and everything else is the same. A signature clipped to L2 norm C then changes by at
-most 2 C, whatever was averaged before it was clipped. The moving average of gradients over steps
-and rounds needs no account of its own, since it happens before the clipping.
+Signatures and prototypes of prompts are published so. What is protected is a client's whole data:
+two worlds are compared in which one client has any other data, and everything else is the same. A
+signature clipped to L2 norm C then changes by at most 2 C, whatever was averaged before it was
+clipped. The moving average of gradients over steps and rounds needs no account of its own, since it
+happens before the clipping. The same holds for k prototypes, stacked to one vector.
 
 Noise without clipping (the paper's standard deviation of 1e-4) hides details but guarantees
 nothing, because nothing limits how far a signature can move.
@@ -14,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -35,7 +36,7 @@ INSTALL = "pip install 'fedmosaic[privacy]'"
 
 @dataclass(frozen=True)
 class PrivacyMechanism:
-    """Clip a signature and add noise, before it leaves the client.
+    """Clip a signature or prototypes and add noise, before they leave the client.
 
     Args:
         noise: Distribution of the noise, "gaussian" or "none".
@@ -60,7 +61,7 @@ class PrivacyMechanism:
         """Return a clipped and noisy copy of a signature.
 
         Args:
-            signature: [k], any device.
+            signature: [k], or prototypes [k, f], any device. The norm is that of all values.
             draw: Returns standard normal numbers, fp32 on the CPU, in the shape of the clipped
                 signature that it is given.
         """
@@ -129,12 +130,7 @@ def can_account() -> bool:
 
 
 def signature_epsilon(sigma: float, releases: int, delta: float) -> float:
-    """Return the epsilon of Gaussian releases of signatures at ``delta``, by dp-accounting.
-
-    Each release is a vector clipped to norm C with noise of standard deviation ``sigma`` C. It may
-    depend on everything before it. Such releases together are one whose noise is smaller by
-    sqrt(releases) (Dong, Roth and Su 2019, arXiv 1905.02383, section 3), for which the accountant
-    is exact (Balle and Wang 2018, arXiv 1805.06530).
+    """Return the epsilon of Gaussian releases at one noise; see :func:`gaussian_epsilon`.
 
     Args:
         sigma: Noise multiplier, > 0.
@@ -144,16 +140,41 @@ def signature_epsilon(sigma: float, releases: int, delta: float) -> float:
     Raises:
         ConfigError: an argument is out of range, or the package is not installed.
     """
-    if not (sigma > 0 and releases >= 0 and 0 < delta < 1):
-        raise ConfigError(
-            f"sigma = {sigma}, releases = {releases}, delta = {delta}: sigma must be > 0, releases "
-            ">= 0 and delta between 0 and 1"
-        )
+    return gaussian_epsilon([(sigma, releases)], delta)
+
+
+def gaussian_epsilon(releases: Iterable[tuple[float, int]], delta: float) -> float:
+    """Return the epsilon of all Gaussian releases of a client together, by dp-accounting.
+
+    Each release is a vector clipped to norm C with noise of standard deviation σ C. C and σ may
+    differ between kinds of releases. A release may depend on everything before it. With n_i
+    releases at σ_i, all of them together are one with the noise multiplier
+
+        σ = 1 / sqrt(Σ_i n_i / σ_i²)
+
+    (Dong, Roth and Su 2019, arXiv 1905.02383, section 3), for which the accountant is exact (Balle
+    and Wang 2018, arXiv 1805.06530).
+
+    Args:
+        releases: Noise multiplier σ, > 0, and number n of each kind of release.
+        delta: In (0, 1).
+
+    Raises:
+        ConfigError: an argument is out of range, or the package is not installed.
+    """
+    spent = 0.0
+    for sigma, number in releases:
+        if not (sigma > 0 and number >= 0 and 0 < delta < 1):
+            raise ConfigError(
+                f"sigma = {sigma}, releases = {number}, delta = {delta}: sigma must be > 0, "
+                "releases >= 0 and delta between 0 and 1"
+            )
+        spent += number / sigma**2
     if not can_account():
         raise ConfigError(f"computing epsilon needs the package dp-accounting: {INSTALL}")
-    if releases == 0:
+    if spent == 0:
         return 0.0
     from dp_accounting import get_epsilon_gaussian  # imports SciPy
 
     with np.errstate(divide="ignore"):  # in its search for an upper bound
-        return float(get_epsilon_gaussian(sigma / (SENSITIVITY * math.sqrt(releases)), delta))
+        return float(get_epsilon_gaussian(1 / (SENSITIVITY * math.sqrt(spent)), delta))

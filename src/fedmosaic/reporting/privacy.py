@@ -17,13 +17,16 @@ def privacy_lines(statement: Mapping[str, Any] | None) -> list[str]:
         return []
     if "none" in statement:
         return [f"no privacy is claimed: {statement['none']}"]
-    epsilon, numbers = statement["epsilon"], statement["signatures"]
+    epsilon, unclaimed = statement["epsilon"], statement.get("unclaimed", {})
     client = max(epsilon, key=lambda name: epsilon[name])
+    kinds = [kind for kind in ("signatures", "prototypes") if kind in statement]
+    bare = [what for what in statement["does_not_cover"] if what not in unclaimed]
     lines = [
-        f"signatures: differential privacy of a client's whole data, ε at most "
+        f"{' and '.join(kinds)}: differential privacy of a client's whole data, ε at most "
         f"{rounded_up(statement['worst'])} at δ = {statement['delta']:g} "
-        f"(client {client!r}, which sent {numbers[client]})",
-        f"not covered by it: {_listed(statement['does_not_cover'])}, to which no noise is added",
+        f"(client {client!r}, which sent {_numbers(statement, kinds, client)})",
+        *(f"{kind}: no privacy is claimed: {reason}" for kind, reason in unclaimed.items()),
+        f"not covered by it: {_listed(bare)}, to which no noise is added",
     ]
     if "seed" in statement["noise_from"]:
         lines.append(
@@ -31,6 +34,15 @@ def privacy_lines(statement: Mapping[str, Any] | None) -> list[str]:
             "can remove it; the ε is that of clients that draw the noise from secrets of their own"
         )
     return lines
+
+
+def _numbers(statement: Mapping[str, Any], kinds: Sequence[str], client: str) -> str:
+    """Return how much of each covered kind a client sent."""
+    most = "at most " if statement.get("counted") == "at most" else ""
+    numbers = [statement[kind].get(client, 0) for kind in kinds]
+    if len(kinds) == 1:
+        return f"{most}{numbers[0]}"
+    return most + " and ".join(f"{n} {kind}" for n, kind in zip(numbers, kinds, strict=True))
 
 
 def rounded_up(epsilon: float) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,10 +14,10 @@ from torch import Tensor
 from fedmosaic.adapters import read_state, write_state
 from fedmosaic.algorithms.base import RECEIVED, Algorithm, Client, Member, Server
 from fedmosaic.algorithms.common.expert_bank import ExpertBank, packed, split
+from fedmosaic.algorithms.common.publish import published
 from fedmosaic.algorithms.message import Message
 from fedmosaic.algorithms.state import StateKey
 from fedmosaic.relevance.familiarity import Familiarity, Standardised
-from fedmosaic.relevance.privacy import PrivacyMechanism
 from fedmosaic.relevance.prototypes import (
     nearest_owner,
     permuted,
@@ -42,8 +41,8 @@ CANDIDATES = 256
 class WithExperts(Algorithm):
     """Add experts to an algorithm whose first view is its trained model.
 
-    With its update a client publishes k prototypes of its training prompts (k-means on
-    :class:`~fedmosaic.relevance.prompt_features.PromptFeatures`). Before an evaluation the server
+    With its update a client publishes k prototypes of its training prompts
+    (:func:`~fedmosaic.algorithms.common.publish.published`). Before an evaluation the server
     sends each client the adapters of the most useful peers with their prototypes
     (:func:`~fedmosaic.relevance.prototypes.useful_owners`). The client gives each input to its own
     model, to the expert with the nearest prototype, or where nothing is near to what it received
@@ -57,6 +56,7 @@ class WithExperts(Algorithm):
 
     views: ClassVar[tuple[str, ...]] = (OWN,)
     compares_prompts: ClassVar[bool] = True
+    publishes_prototypes: ClassVar[bool] = True
 
     class Options(Algorithm.Options):
         """Hold the settings of the experts."""
@@ -75,12 +75,17 @@ class WithExperts(Algorithm):
 
     # --- client half --------------------------------------------------------------------------
     def upload(self, client: Client) -> Message:
-        k = self.options.prototypes
         update = super().upload(client)  # type: ignore[safe-super]  # the algorithm's
-        prompts, draw = client.prompt_features(), client.generator("prototypes")
-        hide = PrivacyMechanism("gaussian", self.scenario.routing.noise_std, math.sqrt(k))
-        sent = hide(prototypes(prompts, k, draw), client.prototype_noise)
+        k, std = self.options.prototypes, self.scenario.routing.noise_std
+        sent = published(client, k, std, new=self.may_publish(client.round))
         return Message({**update.tensors, PUBLISHED: sent}, update.scalars)
+
+    def may_publish(self, number: int) -> bool:
+        scenario = self.scenario
+        every_client = scenario.participants == len(scenario.clients)
+        # Where some are not asked in the round before an evaluation, the latest they sent counts.
+        needed = number + 1 < scenario.rounds and self._due(number + 1)
+        return needed or not every_client
 
     def receive(self, client: Client, download: Message) -> None:
         experts, others = split(download.tensors)
