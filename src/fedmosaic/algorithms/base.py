@@ -109,6 +109,10 @@ class Algorithm(ABC):
         """Return the number of local optimiser steps per round."""
         return int(self.options.steps or self.scenario.train.steps)
 
+    def notes(self) -> list[str]:
+        """Return what a user should know of these settings; it is said when a run starts."""
+        return []
+
     # --- client half ------------------------------------------------------------------------------
     @abstractmethod
     def build(

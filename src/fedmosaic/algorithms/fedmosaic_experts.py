@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -64,18 +63,25 @@ class FedMosaicExperts(WithExperts, Additive):
 
     def __init__(self, options: Any, scenario: Scenario, seed: int) -> None:
         super().__init__(options, scenario, seed)
-        models = {client.model for client in scenario.clients}
-        several = len(models) > 1 or "" in models  # a site names its model itself
-        self.across = options.across if several and scenario.adapter.num_blocks else "none"
+        self.across = options.across if self._several else "none"
         if self.across == "auto":
             self.across = "none" if scenario.alignment.refine is None else "moved"
-            if self.across == "none":
-                warnings.warn(
-                    f"{self.name}: clients get no experts of other architectures, since only "
-                    "refined alignment gives P and Q one meaning: set alignment.refine={}, or "
-                    f"algorithms.{self.name}.across=none",
-                    stacklevel=2,
-                )
+
+    def notes(self) -> list[str]:
+        if self.options.across != "auto" or self.across != "none" or not self._several:
+            return []
+        return [
+            f"{self.name}: clients get no experts of other architectures, since only refined "
+            "alignment gives P and Q one meaning: set alignment.refine={}, or "
+            f"algorithms.{self.name}.across=none"
+        ]
+
+    @property
+    def _several(self) -> bool:
+        """Return whether there may be several architectures that share P and Q."""
+        models = {client.model for client in self.scenario.clients}
+        several = len(models) > 1 or "" in models  # a site names its model itself
+        return several and self.scenario.adapter.num_blocks > 0
 
     def upload(self, client: Client) -> Message:
         update = super().upload(client)

@@ -99,7 +99,8 @@ class RoundLoop:
         """
         self.callback.run_started(self.settings, self.progress.rounds)
         defences = self.settings.scenario.defences
-        for note in without_effect(defences, self.algorithm, self.server.members):
+        noted = without_effect(defences, self.algorithm, self.server.members)
+        for note in [*self.algorithm.notes(), *noted]:
             warnings.warn(note, stacklevel=2)
         if not self.progress.rounds:
             found = self.transport.placement()
