@@ -13,7 +13,9 @@ import torch
 import fedmosaic
 from fedmosaic.algorithms import Message, algorithm_class, algorithm_names
 from fedmosaic.algorithms.base import Member
+from fedmosaic.algorithms.fed_sb import FedSB
 from fedmosaic.algorithms.fedavg import FedAvg
+from fedmosaic.algorithms.rolora import RoLoRA
 from fedmosaic.algorithms.scaffold import Scaffold
 from fedmosaic.algorithms.storage import Storage
 from fedmosaic.config import DefenceSettings
@@ -239,7 +241,7 @@ def test_a_setting_without_effect_is_named() -> None:
 
 
 def test_whether_an_algorithm_trims_is_declared_rightly() -> None:
-    means = {FedAvg.aggregate, Scaffold.aggregate}
+    means = {FedAvg.aggregate, Scaffold.aggregate, RoLoRA.aggregate, FedSB.aggregate}
     for name in algorithm_names():
         cls = algorithm_class(name)
         assert cls.trims is (cls.aggregate in means), name

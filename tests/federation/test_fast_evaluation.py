@@ -147,9 +147,9 @@ def test_a_model_that_prepares_itself_is_not_merged(tiny: Path) -> None:
         (Prepared(layer), False),
         (object(), False),
     ):
-        with measure._inference(scenario, model):
+        with measure.for_inference(scenario, model):
             assert ("forward" in layer.__dict__) is merges
-    with measure._inference(runtime_of(tiny, PLAIN).scenario, model := torch.nn.Linear(2, 2)):
+    with measure.for_inference(runtime_of(tiny, PLAIN).scenario, model := torch.nn.Linear(2, 2)):
         assert "forward" not in model.__dict__
 
 

@@ -42,10 +42,10 @@ def _written(module: str, name: str, attribute: str) -> str | None:
         if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == attribute:
             text = node.value
             return str(text.value) if isinstance(text, ast.Constant) else None
-    for base in kinds[name].bases:
-        if isinstance(base, ast.Name):
-            return _written(module, base.id, attribute)
-    return None
+    written = (
+        _written(module, b.id, attribute) for b in kinds[name].bases if isinstance(b, ast.Name)
+    )
+    return next((text for text in written if text is not None), None)
 
 
 @cache
