@@ -124,6 +124,7 @@ class PooledGroup(Pooled):
         "on the group's data"
     )
     exchange: ClassVar[str] = "the training data of the clients of a group (an oracle)"
+    trims: ClassVar[bool] = False
 
     def group(self, name: str) -> str:
         """Return the group of a client."""
