@@ -42,7 +42,7 @@ class RunIdentity:
         views = settings.scenario.evaluation.views
         options = make_algorithm(settings.algorithm, settings.scenario, 0).options
         found = options.model_dump(mode="json")
-        if kind.compares_prompts or any(view in kind.routed_views() for view in views):
+        if kind.publishes_prototypes or any(view in kind.routed_views() for view in views):
             routing = scenario.routing.model_dump(mode="json")
             found |= {f"routing.{name}": value for name, value in routing.items()}
         return cls(_digest([settings.algorithm, content]), found)

@@ -17,9 +17,11 @@ from fedmosaic.adapters.state import adapter_parameters
 from fedmosaic.alignment.refinement.effects import effects
 from fedmosaic.alignment.transfer import (
     CoLoraFrame,
+    from_margins,
     kernel_ridge,
     learn_transferable,
     record_effects,
+    record_margins,
     translate,
     translators,
 )
@@ -131,6 +133,36 @@ def test_a_learned_p_changes_the_scores_as_predicted(
     measured = torch.tensor(change, dtype=torch.float64) / 0.05
     measured -= measured.mean(1, keepdim=True)
     torch.testing.assert_close(measured, expected, atol=0.05, rtol=0.1)
+
+
+@pytest.mark.parametrize("lengths", [(1, 1, 1), (2, 1, 3)])
+def test_a_margin_is_the_right_option_less_the_mean(
+    exact: Backbone, lengths: Sequence[int]
+) -> None:
+    frame = CoLoraFrame.of(adapted(exact))
+    mixed = [*choices(3, lengths), *choices(2, lengths[:2], seed=1)]
+    every = record_effects(exact, frame, mixed)
+    counts = [len(example.options) for example in mixed]
+    right = [example.choice or 0 for example in mixed]
+    expected = [own[k] for own, k in zip(every.rows.split(counts), right, strict=True)]
+    found = record_margins(exact, frame, mixed, batch_size=2)
+    torch.testing.assert_close(found, torch.stack(expected), rtol=1e-5, atol=1e-7)
+    learned = from_margins(frame, found, penalty=1e-6)
+    joined = torch.cat([learned[k].flatten() for site in frame.sites for k in _keys(site.key)])
+    raised = found @ joined
+    torch.testing.assert_close(raised, torch.ones_like(raised), rtol=1e-2, atol=1e-2)
+
+
+def _keys(site: str) -> tuple[str, str]:
+    return f"{site}.P", f"{site}.Q"
+
+
+def test_without_a_wrong_option_there_is_no_margin(exact: Backbone) -> None:
+    frame = CoLoraFrame.of(adapted(exact))
+    same = [replace(one, options=(), choice=None) for one in choices(1)]
+    rows = record_margins(exact, frame, same)
+    assert len(rows) == 0
+    assert not any(value.any() for value in from_margins(frame, rows).values())
 
 
 def test_open_questions_get_the_answers_of_others() -> None:

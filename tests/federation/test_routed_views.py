@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,15 @@ import torch
 from short_run import numbers, start
 from test_fast_evaluation import client_of, runtime_of
 
-from fedmosaic.errors import ConfigError
+import fedmosaic
+from fedmosaic.config import Scenario
+from fedmosaic.errors import ConfigError, DataError
 from fedmosaic.evaluation import Record
 from fedmosaic.federation.client_evaluation import ClientEvaluation
 from fedmosaic.federation.instructions import Instructions
 from fedmosaic.federation.prompts import prompt_features
 from fedmosaic.relevance.familiarity import Familiarity
+from tiny_scenario import TINY
 
 ITEMS = 12
 VIEWS = "evaluation.views=[routed, mixed, global, base, routed-base]"
@@ -128,3 +132,28 @@ def test_samples_count_once_they_have_arrived(tiny: Path) -> None:
 def test_an_unknown_view_is_refused_with_the_nearest(tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"evaluation.views: unknown view 'route'.*'routed'"):
         start(tiny, tmp_path / "run", overrides=["evaluation.views=[route]"])
+
+
+@pytest.mark.parametrize(("algorithm", "view"), [("experts", "mixed"), ("ditto", "routed")])
+def test_a_text_without_a_prompt_is_refused_before_anything_trains(
+    tmp_path: Path, algorithm: str, view: str
+) -> None:
+    texts = [{"text": f"Roses number {n} are red."} for n in range(6)]
+    (tmp_path / "poems.json").write_text(json.dumps(texts))
+    client = {"model": "miniature/llama-8x96", "tasks": [str(tmp_path / "poems.json")]}
+    clients = [{"name": name, **client} for name in "ab"]
+    content = {
+        **TINY,
+        "clients": clients,
+        "data": {"public": "none"},
+        "evaluation": {"every": 1, "views": [view]},
+    }
+    with pytest.raises(DataError, match=r"client 'a': .*poems.json: item .*without a prompt"):
+        fedmosaic.run(
+            Scenario.model_validate(content),
+            algorithm=algorithm,
+            out=tmp_path / "run",
+            progress=False,
+            trackers=(),
+        )
+    assert not (tmp_path / "run").exists()

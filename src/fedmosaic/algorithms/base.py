@@ -53,9 +53,8 @@ class Algorithm(ABC):
         replaces_weights: whether downloads overwrite trained weights. Adam's moments then start
             anew each round, except those of personal parameters (:class:`ParameterGroup`).
         views: models that a client can be evaluated as; the first is the one it would use.
-        compares_prompts: whether its clients compute features of their training prompts with the
-            scenario's ``relevance.model``.
-        publishes_prototypes: whether its clients publish prototypes of their training prompts.
+        publishes_prototypes: whether its clients publish prototypes of their training prompts,
+            which they describe with the scenario's ``relevance.model``.
         needs_public: whether it works on public examples and cannot run without.
         maps_predictions: whether predictions are mapped from one model's tokens to another's.
         mixed_ranks: whether clients of one architecture may have adapters of different ranks.
@@ -76,7 +75,6 @@ class Algorithm(ABC):
     computes_signatures: ClassVar[bool] = False
     replaces_weights: ClassVar[bool] = False
     views: ClassVar[tuple[str, ...]] = ("mixed",)
-    compares_prompts: ClassVar[bool] = False
     publishes_prototypes: ClassVar[bool] = False
     needs_public: ClassVar[bool] = False
     maps_predictions: ClassVar[bool] = False
@@ -193,7 +191,7 @@ class Algorithm(ABC):
     def reads_prompts(self) -> bool:
         """Return whether clients compute features of prompts, for training or evaluation."""
         views = self.scenario.evaluation.views
-        return self.compares_prompts or any(view in self.routed_views() for view in views)
+        return self.publishes_prototypes or any(view in self.routed_views() for view in views)
 
     @classmethod
     def used_view(cls) -> str:

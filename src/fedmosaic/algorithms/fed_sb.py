@@ -28,7 +28,7 @@ from fedmosaic.training.optimiser import learning_rate
 
 FRAME = "frame"
 TOLERANCE = 0.01
-"""How far numbers of B and A may differ between clients, relative to their norm."""
+"""Largest difference of B and A between clients, relative to their norm."""
 
 
 class FedSB(FedAvg):

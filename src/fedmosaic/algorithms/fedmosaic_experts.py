@@ -48,7 +48,7 @@ class FedMosaicExperts(WithExperts, Additive):
         """Hold the settings of the experts and of the sum."""
 
         across: Literal["auto", "moved", "trained", "none"] = "auto"
-        """What clients of other architectures get of an expert.
+        """P and Q that clients of other architectures get of an expert.
 
         ``moved``: P and Q that are learned for it. ``trained``: those of the local adapter.
         ``none``: nothing. ``auto``: ``moved`` where alignment is refined (``alignment.refine``),

@@ -12,7 +12,7 @@ STATES = {
     "last": "the last state l, as l / |l|",
     "both": "the mean m and the last state l, as [m / |m|, l / |l|] / √2",
 }
-"""How features are computed from the states of a prompt's tokens."""
+"""Formula of a prompt's features from the states of its tokens, by setting."""
 
 ROUTER = '''import json
 

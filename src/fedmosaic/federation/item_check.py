@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from fedmosaic.config import ClientSpec, TaskSpec
 from fedmosaic.data.check import location
 from fedmosaic.data.example import Example
-from fedmosaic.errors import FedMosaicError
+from fedmosaic.errors import DataError, FedMosaicError
 from fedmosaic.federation.measure import most_items
 from fedmosaic.federation.runtime import Runtime
 from fedmosaic.models.item_check import first_refusal
@@ -48,8 +48,25 @@ def check_items(
             way_out = "" if task.name in learned else ", or set evaluation.others to false"
             with runtime.naming(f"clients.{runtime.scenario.clients.index(client)}.model"):
                 raise type(error)(f"client {client.name!r}: {error}{way_out}") from error
+    if runtime.algorithm.reads_prompts:
+        for task, split in wanted:
+            _require_prompts(runtime, client, task, split)
     if runtime.algorithm.needs_public:
         _check_public(runtime, client)
+
+
+def _require_prompts(runtime: Runtime, client: ClientSpec, task: TaskSpec, split: str) -> None:
+    """Require that all items have a prompt, where inputs are compared with prompts."""
+    examples = _examples(runtime, task, split)
+    for index, example in enumerate(examples):
+        if len(example.turns) == 1:
+            where = location(f"{split} of {task.name}", examples, index)
+            raise DataError(
+                f"{runtime.settings.name}: client {client.name!r}: {where}: plain text without a "
+                "prompt, and inputs are compared with the prompts that a client trained on: give "
+                "it a question, or take an algorithm without experts and leave routed views out "
+                "of evaluation.views"
+            )
 
 
 def refusal(runtime: Runtime, model: str, task: TaskSpec, split: str) -> FedMosaicError | None:

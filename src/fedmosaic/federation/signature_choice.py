@@ -52,7 +52,7 @@ def check_signature_items(runtime: Runtime, trained: Iterable[Trained]) -> None:
         trained: clients, each with a task that it trains on.
     """
     name = runtime.scenario.relevance.model
-    if runtime.algorithm.computes_signatures or runtime.algorithm.compares_prompts:
+    if runtime.algorithm.computes_signatures or runtime.algorithm.publishes_prototypes:
         reason = _refused_items(runtime, name, trained)
         if reason:
             raise ModelError(_refusal(runtime, {name: reason}))

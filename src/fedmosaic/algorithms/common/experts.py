@@ -55,7 +55,6 @@ class WithExperts(Algorithm):
     """
 
     views: ClassVar[tuple[str, ...]] = (OWN,)
-    compares_prompts: ClassVar[bool] = True
     publishes_prototypes: ClassVar[bool] = True
 
     class Options(Algorithm.Options):
