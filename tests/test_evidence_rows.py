@@ -8,8 +8,9 @@ import pytest
 
 from benchmarks.accuracy import evidence_rows
 from benchmarks.accuracy.evidence_identity import RunIdentity
-from benchmarks.accuracy.evidence_parts import PARTS, SEEDS
+from benchmarks.accuracy.evidence_parts import LANGUAGE, MINIATURES, RATES, SEEDS
 from benchmarks.accuracy.evidence_store import PartStore, wanted_rates
+from fedmosaic.config.load import load_scenario
 from fedmosaic.miniature.pretraining.architectures import ARCHITECTURES
 from fedmosaic.models.loading import bundled_names
 
@@ -29,10 +30,25 @@ from fedmosaic.models.loading import bundled_names
     ],
 )
 def test_rates_are_tried_beyond_the_best_one(scores: dict[str, float | None], wanted: str) -> None:
-    assert "".join(wanted_rates("abcdefg", scores)) == wanted
+    assert "".join(wanted_rates("abcdefg", scores, "d")) == wanted
 
 
-@pytest.mark.parametrize("part", list(PARTS))
+def test_language_models_take_the_settings_of_their_scenario(tmp_path: Path) -> None:
+    store = PartStore(LANGUAGE, tmp_path)
+    rows = {row.label: row for row in evidence_rows.rows_of_part(LANGUAGE)}
+    assert list(store.trials(rows["sft"])) == [f"train.lr={rate}" for rate in RATES]
+    assert [candidate for _, candidate in store.missing_trials(rows["experts"]).values()] == [
+        f"train.lr={rate}" for rate in ("5e-4", "1e-3", "2e-3")
+    ]
+    whole = load_scenario("reference/hetero")
+    for row in rows.values():
+        for seed in (0, 4):  # there is one pretraining
+            scenario = store.settings(row, seed, ("train.lr=1e-3",)).scenario
+            assert scenario.clients == whole.clients and scenario.adapter == whole.adapter
+    assert rows.keys() == set(evidence_rows.LANGUAGE_ROWS)
+
+
+@pytest.mark.parametrize("part", MINIATURES)
 def test_all_rows_can_be_run(part: str, tmp_path: Path) -> None:
     store = PartStore(part, tmp_path)
     rows = {row.label: row for row in evidence_rows.rows_of_part(part)}

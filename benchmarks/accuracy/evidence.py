@@ -7,6 +7,7 @@ time: the figures of a run are stored in results/evidence/<part>.json when the r
   python -m benchmarks.accuracy.evidence dynamic        they come one after another
   python -m benchmarks.accuracy.evidence homogeneous    mixed, all clients have one architecture
   python -m benchmarks.accuracy.evidence unmatched      static with equal steps, not equal compute
+  python -m benchmarks.accuracy.evidence language       two pretrained language models, some rows
   python -m benchmarks.accuracy.evidence static --only sft fedavg --seeds 0 1 --minutes 30
   python -m benchmarks.accuracy.evidence static --status
   python -m benchmarks.accuracy.evidence static --merge /elsewhere/static.json
@@ -31,11 +32,15 @@ algorithm gets the local steps that cost what 12 steps of local training cost (`
 counted); in the part ``unmatched`` every algorithm has 12 steps. Seeds 0, 1, 2 use the first
 pretraining of the bundled models, seeds 3 and 4 the second.
 
+The part ``language`` has reference/hetero: SmolLM2 135M and Gemma 3 270M on text tasks, with that
+scenario's adapters, alignment and eight rounds. It needs the packages that the scenario names, and
+about ten minutes of one core for a run.
+
 Learning rates: in each part every algorithm chooses its own, by the mean of Self and Others on a
 validation split of the training data, with a seed of its own and on the first pretraining. It tries
-2e-3, 4e-3 and 8e-3; while the best is the lowest or the highest so far, it also tries half or twice
-of it. FedMosaic's variants use the rate that FedMosaic chose, and ``unmatched`` uses the rates of
-``static``.
+2e-3, 4e-3 and 8e-3 (``language``: 5e-4, 1e-3 and 2e-3); while the best is the lowest or the highest
+so far, it also tries half or twice of it. FedMosaic's variants use the rate that FedMosaic chose,
+and ``unmatched`` uses the rates of ``static``.
 
 FedMosaic is configured as in miniature/cross-family: Co-LoRA (rank 64) on o_proj of eight layers,
 A and B refined jointly, ordinary LoRA elsewhere. The row "as published" has the paper's form:

@@ -23,7 +23,6 @@ from benchmarks.common.tables import Values, values_by_seed
 from fedmosaic.experiments.summaries import compare_summaries
 
 MAIN = ("Self", "Others")
-JUDGED = (*FIGURES, CONFLICTING)
 # What a comparison says of a row and the evidence does not show.
 NOT_SHOWN = ("minus best", "rank")
 # The row and the view of each label.
@@ -68,10 +67,12 @@ def compared_rows(part: str, runs: Runs) -> dict[str, Any]:
             label = row.shown_as(view)
             algorithm = row.variant.algorithm
             found[label] = {seed: as_summary(algorithm, run, view) for seed, run in done.items()}
-            conflicting[label] = [run["views"][view][CONFLICTING] for run in done.values()]
+            values = [run["views"][view].get(CONFLICTING) for run in done.values()]
+            conflicting[label] = [value for value in values if value is not None]
     compared: dict[str, Any] = compare_summaries(found)
     for label, row in compared.items():
-        row[CONFLICTING] = {"values": conflicting[label]}
+        if conflicting[label]:
+            row[CONFLICTING] = {"values": conflicting[label]}
         for column in FIGURES:
             for name in NOT_SHOWN:
                 row[column].pop(name, None)
@@ -91,10 +92,17 @@ def headroom_shares(values: Values) -> dict[str, dict[str, Any]]:
     return found
 
 
+def judged_columns(rows: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the columns that claims are judged on."""
+    conflicting = all(CONFLICTING in row for row in rows.values())
+    return (*FIGURES, CONFLICTING) if conflicting else FIGURES
+
+
 def judged_claims(rows: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Judge every claim whose rows are there."""
     every = [claim for claims in CLAIMS.values() for claim in claims]
-    return judge(values_by_seed(rows, JUDGED), every, JUDGED)
+    columns = judged_columns(rows)
+    return judge(values_by_seed(rows, columns), every, columns)
 
 
 def content_of(store: PartStore, leave_out: Sequence[str] = ()) -> dict[str, Any] | None:

@@ -5,7 +5,8 @@
     rates   by row and candidate: {"settings", "options", "seeds": {seed: {"self", "others"}}}
     runs    by row and seed: {"settings", "options", "steps", "rounds", "flops", "bytes", "seconds",
             "memory", "views": {view: {"Self", "Others", "in-group", "out-group",
-            "Self, conflicting", "clients": [[Self, Others] of each client]}}},
+            "Self, conflicting" (where tasks conflict),
+            "clients": [[Self, Others] of each client]}}},
             or {"settings", "options", "failed"}
 
 ``settings`` and ``options`` are those of :class:`RunIdentity`. Accuracies are in percent. Bytes are
@@ -172,7 +173,9 @@ def _view_figures(part: str, found: Mapping[str, Any]) -> dict[str, Any]:
         for value in column_values({0: found}, column).values()
     }
     clients = found["clients"]
-    figures[CONFLICTING] = round(conflicting_accuracy(part, clients), 3)
+    if tasks := conflicting_tasks(part):
+        values = [clients[client]["tasks"][task] for client, task in tasks]
+        figures[CONFLICTING] = round(100 * fmean(values), 3)
     figures["clients"] = [
         [round(100 * client[side]["last"], 1) for side in ("self", "others")]
         for client in clients.values()
@@ -180,20 +183,14 @@ def _view_figures(part: str, found: Mapping[str, Any]) -> dict[str, Any]:
     return figures
 
 
-def conflicting_accuracy(part: str, clients: Mapping[str, Any]) -> float:
-    """Return the mean accuracy on the clients' conflicting tasks, in percent.
-
-    Args:
-        part: name of the part.
-        clients: by client ``{"tasks": accuracy by task}``, as in a run's summary.
-    """
-    own = own_tasks(PARTS[part].scenario)
-    return 100 * fmean(
-        clients[client]["tasks"][task]
-        for client, tasks in own.items()
+def conflicting_tasks(part: str) -> list[tuple[str, str]]:
+    """Return the clients and names of the conflicting tasks of a part."""
+    return [
+        (client, task)
+        for client, tasks in own_tasks(PARTS[part].scenario).items()
         for task in tasks
         if task.removeprefix("miniature/").partition("-")[0] in CONFLICTING_FAMILIES
-    )
+    ]
 
 
 def as_summary(algorithm: str, run: Mapping[str, Any], view: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.accuracy.evidence_claims import CLAIMS, OURS
-from benchmarks.accuracy.evidence_content import JUDGED, MAIN, labels_of, other_views
+from benchmarks.accuracy.evidence_content import MAIN, judged_columns, labels_of, other_views
 from benchmarks.accuracy.evidence_rows import ROUTED, ZERO_SHOT
 from benchmarks.common.claims import claims_table
 from benchmarks.common.tables import (
@@ -51,10 +51,11 @@ def page(parts: Mapping[str, Any]) -> str:
 def _claims(content: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the verdicts of a part, by what the claims are about."""
     found = []
+    columns = judged_columns(content["rows"])
     for about, claims in CLAIMS.items():
         texts = {claim.text for claim in claims}
         if judged := [line for line in content["claims"] if line["claim"] in texts]:
-            found.append((f"Claims. {about}:", claims_table(judged, JUDGED)))
+            found.append((f"Claims. {about}:", claims_table(judged, columns)))
     return found
 
 

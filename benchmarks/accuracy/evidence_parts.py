@@ -11,15 +11,23 @@ from fedmosaic.config.load import load_scenario
 
 SEEDS = {0: (0, 1, 2), 1: (3, 4)}  # by pretraining of the bundled models
 ALL_SEEDS = tuple(seed for seeds in SEEDS.values() for seed in seeds)
-# Learning rates. A row tries the middle three; while its best one is the lowest or the highest that
-# it has tried, it tries the next one as well.
-RATES = ("5e-4", "1e-3", "2e-3", "4e-3", "8e-3", "1.6e-2", "3.2e-2")
-MIDDLE_RATES = (2, 5)
+# Learning rates. A row tries the middle three of its part; while its best one is the lowest or the
+# highest that it has tried, it tries the next one as well.
+RATES = ("2.5e-4", "5e-4", "1e-3", "2e-3", "4e-3", "8e-3", "1.6e-2", "3.2e-2")
 CHOOSING_SEEDS = (1000,)
 SHORT = ("rounds=8", "evaluation.every=8", "evaluation.last_items=30")
 SETTINGS = [*SHORT, "budget=flops"]
+# All clients of one architecture train as one batch where the algorithm can: faster, and other
+# only by rounding.
+TOGETHER = [*SETTINGS, "train.together=10"]
 UNLIMITED = [*SHORT, "budget=steps", "algorithms.fedmosaic.steps=12"]
 STATIC, DYNAMIC, HOMOGENEOUS, UNMATCHED = "static", "dynamic", "homogeneous", "unmatched"
+LANGUAGE = "language"
+
+
+def pretraining_of(seed: int) -> int:
+    """Return the pretraining of the bundled models that a seed uses."""
+    return next((number for number, seeds in SEEDS.items() if seed in seeds), 0)
 
 
 @dataclass(frozen=True)
@@ -31,26 +39,36 @@ class Part:
         settings: what all its runs change in the scenario.
         rates_of: the part whose learning rates it takes; empty: its own are chosen.
         same_steps: the part whose runs it shares where both give a row the same steps.
+        middle_rate: the learning rate of :data:`RATES` that a row tries with both its neighbours.
+        bundled: whether its models are the bundled ones, which have two pretrainings.
     """
 
     scenario: str
     settings: Sequence[str] = tuple(SETTINGS)
     rates_of: str = ""
     same_steps: str = ""
+    middle_rate: str = "4e-3"
+    bundled: bool = True
+
+    def pretraining_of(self, seed: int) -> int:
+        """Return the pretraining of its models that a seed uses."""
+        return pretraining_of(seed) if self.bundled else 0
 
 
 PARTS = {
     STATIC: Part("miniature/hetero"),
     DYNAMIC: Part("miniature/dynamic"),
-    HOMOGENEOUS: Part("miniature/homo-llama"),
+    HOMOGENEOUS: Part("miniature/homo-llama", tuple(TOGETHER)),
     UNMATCHED: Part("miniature/hetero", tuple(UNLIMITED), rates_of=STATIC, same_steps=STATIC),
+    LANGUAGE: Part(
+        "reference/hetero",
+        ("evaluation.every=8", "budget=flops"),
+        middle_rate="1e-3",
+        bundled=False,
+    ),
 }
 SCENARIOS = {name: part.scenario for name, part in PARTS.items()}
-
-
-def pretraining_of(seed: int) -> int:
-    """Return the pretraining of the bundled models that a seed uses."""
-    return next((number for number, seeds in SEEDS.items() if seed in seeds), 0)
+MINIATURES = tuple(name for name, part in PARTS.items() if part.bundled)
 
 
 @cache

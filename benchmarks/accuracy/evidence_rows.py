@@ -6,12 +6,13 @@ A row is an algorithm with its settings. An algorithm that is new needs one line
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmarks.accuracy.evidence_parts import (
     DYNAMIC,
     HOMOGENEOUS,
-    PARTS,
+    LANGUAGE,
+    MINIATURES,
     STATIC,
     UNMATCHED,
 )
@@ -67,8 +68,8 @@ class EvidenceRow:
     """Describe a row.
 
     Attributes:
-        variant: its label, algorithm and settings.
-        parts: the parts that have it.
+        variant: its label, algorithm, and settings on the miniature benchmark.
+        parts: the parts of the miniature benchmark that have it.
         rate_of: label of the row whose learning rate it takes; empty: it chooses its own.
         kind: ``algorithm``, ``changed`` (FedMosaic with one thing changed), ``experts`` or
             ``oracle``.
@@ -77,7 +78,7 @@ class EvidenceRow:
     """
 
     variant: Variant
-    parts: tuple[str, ...] = tuple(PARTS)
+    parts: tuple[str, ...] = MINIATURES
     rate_of: str = ""
     kind: str = "algorithm"
     view: str = "mixed"
@@ -160,7 +161,7 @@ def _experts(
     algorithm: str,
     rate_of: str,
     settings: tuple[str, ...] = (),
-    parts: tuple[str, ...] = tuple(PARTS),
+    parts: tuple[str, ...] = MINIATURES,
 ) -> EvidenceRow:
     """Return a row with experts, at the learning rate of the same training without."""
     variant = Variant(label, algorithm, settings)
@@ -173,7 +174,7 @@ ROWS = (
     *(
         EvidenceRow(
             Variant(name, name),
-            BASELINE_PARTS.get(name, tuple(PARTS)),
+            BASELINE_PARTS.get(name, MINIATURES),
             controls=(ROUTED_BASE,) if name == LOCAL else (),
         )
         for name in (*BASELINES, *FURTHER)
@@ -215,6 +216,18 @@ ROWS = (
     _changed(ADDITIVE_ROTATED, "fedmosaic-additive-rotated", parts=(STATIC,)),
     _changed(AS_PUBLISHED, "fedmosaic", ("alignment={method: gradients, size: 512}",), (STATIC,)),
 )
+# Rows of the part with language models, whose scenario itself says what adapters are like.
+LANGUAGE_ROWS = (
+    LOCAL,
+    "fedavg",
+    EXPERTS,
+    FEDMOSAIC_EXPERTS,
+    POOLED,
+    FEDMOSAIC.label,
+    SAME_ARCHITECTURE,
+    ADDITIVE,
+    INTERPOLATION,
+)
 # These are run before the others.
 FIRST = (
     LOCAL,
@@ -236,6 +249,9 @@ FIRST = (
 
 def rows_of_part(part: str) -> list[EvidenceRow]:
     """Return the rows of a part in the order of tables."""
+    if part == LANGUAGE:
+        rows = [row for row in ROWS if row.label in LANGUAGE_ROWS]
+        return [replace(row, variant=replace(row.variant, settings=())) for row in rows]
     return [row for row in ROWS if part in row.parts]
 
 

@@ -14,10 +14,8 @@ from benchmarks.accuracy.evidence_identity import RunIdentity
 from benchmarks.accuracy.evidence_parts import (
     ALL_SEEDS,
     CHOOSING_SEEDS,
-    MIDDLE_RATES,
     PARTS,
     RATES,
-    pretraining_of,
     scenario,
 )
 from benchmarks.accuracy.evidence_rows import EvidenceRow, rows_of_part
@@ -104,13 +102,18 @@ class PartStore:
             if candidate in stored and identity.stands(stored[candidate])
         }
 
+    @property
+    def _middle(self) -> str:
+        """Return the candidate that a row tries with both its neighbours."""
+        return f"train.lr={PARTS[self.rates_file.part].middle_rate}"
+
     def missing_trials(self, row: EvidenceRow, runs: Path = Path()) -> Trials:
         """Return the runs that are missing for the choice of a row's learning rate."""
         chooser, stored = self.chooser(row), self._stored_trials(row)
         every = self.trials(chooser, runs)
         return {
             job: (chooser.label, candidate)
-            for candidate in wanted_rates(list(every), self.scores(row))
+            for candidate in wanted_rates(list(every), self.scores(row), self._middle)
             for job in every[candidate]
             if str(job.seed) not in stored.get(candidate, {})
         }
@@ -128,7 +131,8 @@ class PartStore:
     # --- runs ---------------------------------------------------------------------------------
     def settings(self, row: EvidenceRow, seed: int, chosen: Sequence[str]) -> RunSettings:
         """Return the settings of a run."""
-        found = _settings(self.part, row.variant, pretraining_of(seed), tuple(chosen))
+        pretraining = PARTS[self.part].pretraining_of(seed)
+        found = _settings(self.part, row.variant, pretraining, tuple(chosen))
         measured = found.scenario.evaluation.model_copy(update={"views": row.views()})
         own = found.scenario.model_copy(update={"evaluation": measured})
         return found.model_copy(update={"scenario": own, "seed": seed, "threads": 1})
@@ -173,7 +177,8 @@ class PartStore:
                 settings = self.settings(row, seed, chosen)
                 # Of each pretraining, the runs of a row share what they count before the start.
                 name = f"{slug(row.label)}-{RunIdentity.of(settings).folder}"
-                folder = runs / f"{self.part}-{pretraining_of(seed)}" / name / f"seed-{seed}"
+                pretrained = f"{self.part}-{PARTS[self.part].pretraining_of(seed)}"
+                folder = runs / pretrained / name / f"seed-{seed}"
                 jobs.append(Job(row.label, seed, folder, settings))
         return jobs
 
@@ -184,14 +189,18 @@ def best_candidate(scores: Mapping[str, float | None]) -> str | None:
     return max(scored, key=scored.__getitem__) if scored else None
 
 
-def wanted_rates(every: Sequence[str], scores: Mapping[str, float | None]) -> Sequence[str]:
+def wanted_rates(
+    every: Sequence[str], scores: Mapping[str, float | None], middle: str
+) -> Sequence[str]:
     """Return the candidates that a row should try, given the scores of those that it has tried.
 
     Args:
         every: all candidates, from the lowest rate to the highest.
         scores: scores of some of them; None where a run failed.
+        middle: the candidate that is tried with both its neighbours in any case.
     """
-    first, end = MIDDLE_RATES
+    first = every.index(middle) - 1
+    end = first + 3
     while all(candidate in scores for candidate in every[first:end]):
         tried = {candidate: scores[candidate] for candidate in every[first:end]}
         best = best_candidate(tried)

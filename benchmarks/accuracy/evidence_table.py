@@ -27,6 +27,7 @@ from benchmarks.accuracy.evidence_page import page, share_cells, shared_columns
 from benchmarks.accuracy.evidence_parts import (
     DYNAMIC,
     HOMOGENEOUS,
+    MINIATURES,
     PARTS,
     STATIC,
     UNMATCHED,
@@ -208,7 +209,9 @@ def main() -> None:
     if arguments.publish:
         try:
             parts = published_parts(
-                read_result("evidence"), stores, finished_rows=arguments.finished_rows
+                read_result("evidence"),
+                {part: stores[part] for part in MINIATURES},
+                finished_rows=arguments.finished_rows,
             )
         except ValueError as error:
             parser.error(str(error))
