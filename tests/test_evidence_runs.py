@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.accuracy import evidence_content, evidence_rows, evidence_runs, evidence_table
 from benchmarks.accuracy.evidence_file import EvidenceFile
-from benchmarks.accuracy.evidence_parts import ALL_SEEDS, PARTS
+from benchmarks.accuracy.evidence_parts import ALL_SEEDS, CHOOSING_SEEDS, PARTS
 from benchmarks.accuracy.evidence_rows import EvidenceRow
 from benchmarks.accuracy.evidence_store import PartStore
 from fedmosaic.experiments.grid import Failure, GridListener, Job
@@ -101,7 +101,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., bool]:
     return command
 
 
-TRIALS = [f"train.lr={rate}/1000" for rate in ("2e-3", "4e-3", "8e-3")]
+TRIALS = [f"train.lr={rate}/{seed}" for rate in ("2e-3", "4e-3", "8e-3") for seed in CHOOSING_SEEDS]
 
 
 def test_a_row_chooses_its_rate_and_runs_with_all_seeds(
@@ -121,10 +121,10 @@ def test_a_row_chooses_its_rate_and_runs_with_all_seeds(
     assert found["answered_by"] == {"own": 3}
     assert found["views"]["mixed"]["clients"] == [[60.0, 60.0]] * 10
     assert not list((tmp_path / "runs").rglob("summary.json"))  # folders are removed
-    assert run(SFT, DITTO, CHANGED) and len(grid.made) == 21  # nothing is run twice
+    assert run(SFT, DITTO, CHANGED) and len(grid.made) == 27  # nothing is run twice
 
 
-@pytest.mark.parametrize("runs_before", [1, 4, 9])
+@pytest.mark.parametrize("runs_before", [1, 7, 12])
 def test_a_killed_command_continues(
     grid: MadeUpGrid, run: Callable[..., bool], tmp_path: Path, runs_before: int
 ) -> None:
@@ -133,7 +133,7 @@ def test_a_killed_command_continues(
         run(SFT, DITTO, keep=True)
     grid.stop_after = None
     assert run(SFT, DITTO)
-    assert len(grid.made) == len(set(grid.made)) == 16
+    assert len(grid.made) == len(set(grid.made)) == 22
     text = (tmp_path / "stored" / "static.json").read_text()
     assert run(SFT, DITTO) and (tmp_path / "stored" / "static.json").read_text() == text
 
@@ -141,14 +141,14 @@ def test_a_killed_command_continues(
 def test_another_machine_goes_on_from_the_stored_file(
     grid: MadeUpGrid, run: Callable[..., bool], tmp_path: Path
 ) -> None:
-    grid.stop_after = 5
+    grid.stop_after = 8
     with pytest.raises(KeyboardInterrupt):
         run(SFT)
     grid.stop_after = None
     for folder in (tmp_path / "runs").iterdir():
         folder.rename(tmp_path / f"gone-{folder.name}")
     assert run(SFT)
-    assert grid.made.count("sft/1") == 2 and len(grid.made) == 9  # it had not been stored
+    assert grid.made.count("sft/1") == 2 and len(grid.made) == 12  # it had not been stored
 
 
 def test_files_of_two_machines_are_merged(
@@ -173,7 +173,7 @@ def test_changed_settings_are_run_again(grid: MadeUpGrid, run: Callable[..., boo
     other = replace(DITTO, variant=Variant("ditto", "ditto", ("algorithms.ditto.lam=0.5",)))
     evidence_rows.ROWS = (SFT, other)
     assert run(SFT, other)
-    assert len(grid.made) == before + 8 and all("ditto" in made for made in grid.made[before:])
+    assert len(grid.made) == before + 11 and all("ditto" in made for made in grid.made[before:])
 
 
 def test_a_changed_default_is_noticed_and_a_new_setting_is_not(
@@ -219,7 +219,7 @@ def test_finished_runs_are_replaced_if_asked(grid: MadeUpGrid, run: Callable[...
     assert run(SFT, keep=True)
     assert run(SFT, keep=True, replace=True)
     assert [grid.made.count(f"sft/{seed}") for seed in ALL_SEEDS] == [2] * 5
-    assert [grid.made.count(f"sft, {trial}") for trial in TRIALS] == [1] * 3
+    assert [grid.made.count(f"sft, {trial}") for trial in TRIALS] == [1] * 6
 
 
 def test_a_run_that_fails_is_not_tried_twice(
@@ -232,7 +232,7 @@ def test_a_run_that_fails_is_not_tried_twice(
     grid.failing = "ditto"
     assert run(SFT, DITTO, CHANGED)  # which take a rate that could not be chosen
     tried = len(grid.made)
-    assert run(SFT, DITTO, CHANGED) and len(grid.made) == tried == 12
+    assert run(SFT, DITTO, CHANGED) and len(grid.made) == tried == 19
     assert evidence_content.unfinished_rows(store) == ["ditto", "more local"]
     assert list(evidence_content.standing_runs(store)) == ["sft"]
 

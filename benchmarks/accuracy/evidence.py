@@ -37,10 +37,10 @@ scenario's adapters, alignment and eight rounds. It needs the packages that the 
 about ten minutes of one core for a run.
 
 Learning rates: in each part every algorithm chooses its own, by the mean of Self and Others on a
-validation split of the training data, with a seed of its own and on the first pretraining. It tries
-2e-3, 4e-3 and 8e-3 (``language``: 5e-4, 1e-3 and 2e-3); while the best is the lowest or the highest
-so far, it also tries half or twice of it. FedMosaic's variants use the rate that FedMosaic chose,
-and ``unmatched`` uses the rates of ``static``.
+validation split of the training data, with two seeds of their own (``language``: one) and on the
+first pretraining. It tries 2e-3, 4e-3 and 8e-3 (``language``: 5e-4, 1e-3 and 2e-3); while the best
+is the lowest or the highest so far, it also tries half or twice of it. FedMosaic's variants use the
+rate that FedMosaic chose, and ``unmatched`` uses the rates of ``static``.
 
 FedMosaic is configured as in miniature/cross-family: Co-LoRA (rank 64) on o_proj of eight layers,
 A and B refined jointly, ordinary LoRA elsewhere. The row "as published" has the paper's form:

@@ -38,6 +38,7 @@ class RunIdentity:
         content.pop("title", None)
         for client in content["clients"]:  # the pretraining follows from the seed
             client["model"] = client["model"].partition("@")[0]
+        content.get("data", {}).pop("validation", None)  # so does the validation split
         kind = algorithm_class(settings.algorithm)
         views = settings.scenario.evaluation.views
         options = make_algorithm(settings.algorithm, settings.scenario, 0).options

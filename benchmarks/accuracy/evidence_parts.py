@@ -14,7 +14,7 @@ ALL_SEEDS = tuple(seed for seeds in SEEDS.values() for seed in seeds)
 # Learning rates. A row tries the middle three of its part; while its best one is the lowest or the
 # highest that it has tried, it tries the next one as well.
 RATES = ("2.5e-4", "5e-4", "1e-3", "2e-3", "4e-3", "8e-3", "1.6e-2", "3.2e-2")
-CHOOSING_SEEDS = (1000,)
+CHOOSING_SEEDS = (1000, 1001)
 SHORT = ("rounds=8", "evaluation.every=8", "evaluation.last_items=30")
 SETTINGS = [*SHORT, "budget=flops"]
 # All clients of one architecture train as one batch where the algorithm can: faster, and other
@@ -39,6 +39,7 @@ class Part:
         settings: what all its runs change in the scenario.
         rates_of: the part whose learning rates it takes; empty: its own are chosen.
         same_steps: the part whose runs it shares where both give a row the same steps.
+        choosing_seeds: seeds of the runs that choose a learning rate.
         middle_rate: the learning rate of :data:`RATES` that a row tries with both its neighbours.
         bundled: whether its models are the bundled ones, which have two pretrainings.
     """
@@ -47,6 +48,7 @@ class Part:
     settings: Sequence[str] = tuple(SETTINGS)
     rates_of: str = ""
     same_steps: str = ""
+    choosing_seeds: tuple[int, ...] = CHOOSING_SEEDS
     middle_rate: str = "4e-3"
     bundled: bool = True
 
@@ -63,6 +65,7 @@ PARTS = {
     LANGUAGE: Part(
         "reference/hetero",
         ("evaluation.every=8", "budget=flops"),
+        choosing_seeds=CHOOSING_SEEDS[:1],
         middle_rate="1e-3",
         bundled=False,
     ),

@@ -13,7 +13,6 @@ from benchmarks.accuracy.evidence_file import FOLDER, EvidenceFile
 from benchmarks.accuracy.evidence_identity import RunIdentity
 from benchmarks.accuracy.evidence_parts import (
     ALL_SEEDS,
-    CHOOSING_SEEDS,
     PARTS,
     RATES,
     scenario,
@@ -25,7 +24,6 @@ from fedmosaic.experiments.plan import Plan
 from fedmosaic.experiments.sweep import Sweep
 from fedmosaic.experiments.variants import Variant, slug
 
-SWEEP = Sweep({"train.lr": RATES}, seeds=CHOOSING_SEEDS)
 Trials = dict[Job, tuple[str, str]]  # the row that chooses and the candidate of each run
 
 
@@ -83,9 +81,10 @@ class PartStore:
         The score is the mean of Self and Others on the validation split, over the choosing seeds.
         """
         found: dict[str, float | None] = {}
+        wanted = PARTS[self.rates_file.part].choosing_seeds
         for candidate, seeds in self._stored_trials(row).items():
-            runs = [seeds[str(seed)] for seed in CHOOSING_SEEDS if str(seed) in seeds]
-            if len(runs) == len(CHOOSING_SEEDS):
+            runs = [seeds[str(seed)] for seed in wanted if str(seed) in seeds]
+            if len(runs) == len(wanted):
                 failed = any("failed" in run for run in runs)
                 values = [] if failed else [(run["self"] + run["others"]) / 2 for run in runs]
                 found[candidate] = fmean(values) if values else None
@@ -217,10 +216,11 @@ def wanted_rates(
 def _trials(part: str, variant: Variant) -> dict[str, tuple[list[Job], RunIdentity]]:
     """Return the trials of a variant and the identity of their settings, by candidate."""
     settings = _settings(part, variant, 0)
+    sweep = Sweep({"train.lr": RATES}, seeds=PARTS[part].choosing_seeds)
     folder = Path(f"{part}-rates") / RunIdentity.of(settings).folder
     return {
         " ".join(candidate): (jobs, RunIdentity.of(jobs[0].settings))
-        for candidate, jobs in SWEEP.jobs(folder, variant, settings).items()
+        for candidate, jobs in sweep.jobs(folder, variant, settings).items()
     }
 
 
