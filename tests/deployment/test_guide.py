@@ -115,6 +115,8 @@ def test_the_guide_gives_the_numbers_of_a_simulation(tmp_path: Path) -> None:
     after = output(block("operator"), tmp_path, port, 60)
     assert "finished, round 2 of 2" in after
     assert after.count("turn") == 2 and "28 colora" in after
+    asked = output(block("site"), tmp_path, port, 120)
+    assert "scores" in asked and (tmp_path / "client-0-lora" / "adapter_config.json").is_file()
 
 
 @pytest.mark.parametrize("example", re.findall(r"   ```yaml\n(.*?)   ```", GUIDE, re.S))

@@ -26,7 +26,7 @@ from fedmosaic.federation.data_record import DataRecord
 from fedmosaic.federation.prediction import Prediction, predict
 from fedmosaic.federation.run_folder import RunFolder
 from fedmosaic.federation.runtime import Runtime
-from fedmosaic.federation.stored_client import require_same_prompts
+from fedmosaic.federation.stored_client import load_client, require_same_prompts
 from fedmosaic.models.backbone import Backbone
 from tiny_scenario import TINY
 
@@ -75,7 +75,7 @@ def test_answers_are_those_of_the_evaluation(ran: Path, client: str) -> None:
     spec = next(spec for spec in settings.scenario.clients if spec.name == client)
     tests = {name: load_task(name, seed=0, train_limit=16, test_limit=8).test for name in TASKS}
     examples = [example for test in tests.values() for example in test]
-    found = predict(opened, settings, spec, examples, [True] * len(examples))
+    found = predict(load_client(opened, settings, spec), examples, [True] * len(examples))
     measured, rest = scores(ran, client), iter(found)
     for name, test in tests.items():
         part = [next(rest) for _ in test]
@@ -126,7 +126,8 @@ def test_plain_peft_gives_the_same_choices_and_scores(
             model.load_adapter(one["folder"], adapter_name=name)
     examples = [e for t in TASKS for e in load_task(t, seed=0, test_limit=2).test]
     opened, settings = RunFolder.open(ran)
-    found = predict(opened, settings, settings.scenario.clients[0], examples, [True] * 6)
+    stored = load_client(opened, settings, settings.scenario.clients[0])
+    found = predict(stored, examples, [True] * 6)
     for example, one in zip(examples, found, strict=True):
         inputs = plain_inputs(processor, example)
         states = shared(**inputs, output_hidden_states=True)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fedmosaic.api.models import check_models
     from fedmosaic.api.own_data import init
     from fedmosaic.api.prediction import predict
-    from fedmosaic.api.runs import export, resume, run, show
+    from fedmosaic.api.runs import resume, run, show
 
 __all__ = [
     "adapt",
@@ -52,7 +52,7 @@ _HOMES = {
     "check_models": "models",
     "init": "own_data",
     "predict": "prediction",
-    "export": "runs",
+    "export": "trained_clients",
     "resume": "runs",
     "run": "runs",
     "show": "runs",

@@ -1,11 +1,11 @@
-"""Answer inputs with a client of a run from Python."""
+"""Answer inputs with the trained client of a run or of a site from Python."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from fedmosaic.api.runs import client_of_run
+from fedmosaic.api.trained_clients import trained_client
 from fedmosaic.config import DataSettings
 from fedmosaic.data.background import before
 from fedmosaic.data.check import check_images
@@ -19,8 +19,8 @@ from fedmosaic.federation.prediction import predict as predict_inputs
 
 
 def predict(
-    folder: str | Path,
-    client: str,
+    source: str | Path,
+    client: str | None = None,
     prompt: str | None = None,
     *,
     images: Sequence[str | Path] = (),
@@ -29,15 +29,16 @@ def predict(
     view: str | None = None,
     on_note: OnNote = lambda note: None,
 ) -> list[Prediction]:
-    """Answer inputs as a client of a run would after the last stored round.
+    """Answer inputs as a client would after the last round that is stored.
 
     The client's training prompts decide which of its models answers an input, as in the evaluation
     of the run, so its data must be there. Options are ranked by likelihood; without them the answer
     is generated.
 
     Args:
-        folder: a run folder with a checkpoint.
-        client: the client's name.
+        source: a run folder; or the file of a client that took part in a federation across
+            machines, at its own site.
+        client: the client's name; None where a client's file says it.
         prompt: one input. Without marks ``<image>`` the images stand before it.
         images: image files of the prompt.
         options: answers to choose from, of the prompt.
@@ -52,22 +53,35 @@ def predict(
     Raises:
         ConfigError: unknown client or view, neither or both of prompt and file, a single option, or
             the number of marks is not that of the images.
-        CheckpointError: no run folder or checkpoint, the clients are at sites, or it is outdated.
+        CheckpointError: no round is stored, the client is at a site, or the run is outdated.
         DataError: an item or image is bad; the client's training data is missing or changed.
         ModelError: a model cannot take an input.
     """
-    way_out = "a site has the adapter of its client in the folder `adapter`"
-    opened, settings, spec = client_of_run(Path(folder), client, way_out)
+    example = _single(prompt, images, options, file)  # mistakes show before the client is loaded
+    stored = trained_client(Path(source), client)
+    data = stored.local.runtime.scenario.data
+    examples: Sequence[Example]
+    answered: Sequence[bool]
+    if example is not None:
+        examples, answered = [example], [False]
+    else:
+        examples, answered = _of_file(Path(file or ""), data, on_note)
+    shown = before(examples, data.background)
+    return predict_inputs(stored, shown, answered, view=view, on_note=on_note)
+
+
+def _single(
+    prompt: str | None,
+    images: Sequence[str | Path],
+    options: Sequence[str],
+    file: str | Path | None,
+) -> Example | None:
+    """Return the input of a prompt; None where a file is given."""
     if (prompt is None) == (file is None):
         raise ConfigError("give one of prompt and file: the input, or a data file with inputs")
     if file is not None and (images or options):
         raise ConfigError(f"images and options of {file} are in its items: leave them out")
-    if file is not None:
-        examples, answered = _of_file(Path(file), settings.scenario.data, on_note)
-    else:
-        examples, answered = [_example(prompt or "", images, options)], [False]
-    shown = before(examples, settings.scenario.data.background)
-    return predict_inputs(opened, settings, spec, shown, answered, view=view, on_note=on_note)
+    return None if prompt is None else _example(prompt, images, options)
 
 
 def _example(prompt: str, files: Sequence[str | Path], options: Sequence[str]) -> Example:

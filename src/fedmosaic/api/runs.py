@@ -11,12 +11,12 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from fedmosaic.api.scenarios import stem, with_overrides
-from fedmosaic.config import ClientSpec, RunSettings, Scenario
+from fedmosaic.config import RunSettings, Scenario
 from fedmosaic.config.load import parse
-from fedmosaic.errors import CheckpointError, ConfigError, nearest
+from fedmosaic.errors import CheckpointError
 from fedmosaic.experiments.stored import read_comparison
 from fedmosaic.federation.beginning import begun
 from fedmosaic.federation.processes import ForkServer, fork_server
@@ -154,72 +154,6 @@ def show(folder: str | Path) -> Mapping[str, Any]:
             f"{settings.continue_command(Path(folder))}"
         )
     return summary
-
-
-def export(
-    folder: str | Path,
-    client: str,
-    out: str | Path,
-    *,
-    layout: Literal["peft", "vllm"] = "peft",
-    experts: bool = False,
-) -> Path:
-    """Write a client's adapter as an ordinary PEFT LoRA adapter, which needs no fedmosaic to load.
-
-    The folder also holds a model card (``README.md``) with the scores and how to load the adapter.
-
-    Args:
-        folder: a run folder.
-        client: the client's name.
-        out: the folder to make.
-        layout: ``peft``; or ``vllm``: one rank everywhere and no bias, for vLLM, llama.cpp and
-            merging.
-        experts: export the client's own model, what it received and each of its experts, as an
-            adapter each, with what chooses between them (``router.safetensors``, ``router.json``).
-            The folder then holds features of the client's training prompts.
-
-    Returns:
-        the new folder.
-
-    Raises:
-        ConfigError: unknown client, ``out`` exists, or the algorithm has no experts.
-        CheckpointError: the run has no adapters yet, its clients are at sites of their own, or an
-            earlier version made it.
-        ModelError: the adapter equals no LoRA (``gate=input``), plain PEFT cannot load it, or with
-            ``vllm`` Q makes a bias (``adapter.q: false`` trains without).
-    """
-    from fedmosaic.federation.export import export_client
-    from fedmosaic.federation.export_experts import export_experts
-
-    way_out = "each has its own adapter in the folder `adapter` of its site"
-    opened, settings, spec = client_of_run(Path(folder), client, way_out)
-    if experts:
-        return export_experts(opened, settings, spec, Path(out), layout)
-    return export_client(opened, settings, spec, Path(out), layout)
-
-
-def client_of_run(
-    folder: Path, client: str, way_out: str
-) -> tuple[RunFolder, RunSettings, ClientSpec]:
-    """Return a run and one of its clients, whose state is in its folder.
-
-    Args:
-        folder: a run folder.
-        client: the client's name.
-        way_out: what to do where the clients are at sites of their own, as the end of a sentence.
-
-    Raises:
-        CheckpointError: no run folder, its clients are at sites of their own, or an earlier version
-            made it.
-        ConfigError: unknown client.
-    """
-    opened, settings = RunFolder.open(folder)
-    opened.require_current()
-    settings.require_simulated(folder, way_out)
-    specs = {spec.name: spec for spec in settings.scenario.clients}
-    if client not in specs:
-        raise ConfigError(f"{folder} has no client {client!r}.{nearest(client, specs)}")
-    return opened, settings, specs[client]
 
 
 def default_folder(settings: RunSettings) -> Path:

@@ -58,4 +58,7 @@ def handle(arguments: argparse.Namespace) -> None:
     site = load_site(arguments.file, options, arguments.overrides)
     folder = take_part(site, insecure=arguments.insecure, say=say)
     print(f"adapter: {folder / 'adapter'}")
+    if arguments.file is not None:
+        print(f"to ask the client: fedmosaic predict {arguments.file} --prompt TEXT")
+        print(f"to export its adapter: fedmosaic export {arguments.file} --out DIR")
     print(f"what left this machine: fedmosaic audit {folder}")

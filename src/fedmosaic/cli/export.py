@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedmosaic.cli.options import add_client
+
 if TYPE_CHECKING:
     from fedmosaic.adapters.exported import ExportedLora
 
@@ -16,8 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Write the adapter that a client uses after the last finished round as a LoRA adapter of "
         "PEFT, with a model card. It loads with transformers and PEFT, without fedmosaic."
     )
-    parser.add_argument("folder", metavar="DIR", help="a run folder")
-    parser.add_argument("--client", required=True, metavar="NAME", help="name of the client")
+    add_client(parser)
     parser.add_argument(
         "--to", choices=["lora"], default="lora", help="format of the adapter (default: lora)"
     )
@@ -47,7 +48,7 @@ def handle(arguments: argparse.Namespace) -> None:
     from fedmosaic.adapters.exported import ExportedLora
 
     folder = api.export(
-        arguments.folder,
+        arguments.source,
         arguments.client,
         arguments.out,
         layout=arguments.layout,

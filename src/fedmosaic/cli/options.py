@@ -48,6 +48,19 @@ def add_scenario(parser: argparse.ArgumentParser, optional: bool = False) -> Non
     )
 
 
+def add_client(parser: argparse.ArgumentParser) -> None:
+    """Add what names a trained client: a run folder and ``--client``, or a client's own file."""
+    parser.add_argument(
+        "source",
+        metavar="RUN",
+        help="a run folder; or, at the site of a client that took part in a federation across "
+        "machines, the client's file",
+    )
+    parser.add_argument(
+        "--client", metavar="NAME", help="name of the client (needed with a run folder)"
+    )
+
+
 def names_in(text: str) -> list[str]:
     """Split a comma-separated list of names; an empty text gives an empty list."""
     return [name for name in text.split(",") if name]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from fedmosaic.cli.options import add_quiet
+from fedmosaic.cli.options import add_client, add_quiet
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,8 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "last stored round. Where the client chooses a model for each input, say which one "
         "answered, and how near the input is to the prompts that it and its experts trained on."
     )
-    parser.add_argument("folder", metavar="DIR", help="a run folder")
-    parser.add_argument("--client", required=True, metavar="NAME", help="name of the client")
+    add_client(parser)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--prompt", metavar="TEXT", help="the input")
     source.add_argument(
@@ -64,7 +63,7 @@ def handle(arguments: argparse.Namespace) -> None:
 
     with contextlib.redirect_stdout(sys.stderr):  # code of a model may print
         found = api.predict(
-            arguments.folder,
+            arguments.source,
             arguments.client,
             arguments.prompt,
             images=arguments.images,

@@ -24,9 +24,15 @@ from fedmosaic.distributed.messages import (
 from fedmosaic.distributed.outgoing import Outgoing, without_paths
 from fedmosaic.distributed.published import publish_pivot
 from fedmosaic.distributed.site_folder import SessionFolder, SiteFolder
-from fedmosaic.distributed.site_run import CHANGED, FAILED, UNPREPARED, SiteRefusal, SiteRun
+from fedmosaic.distributed.site_run import (
+    CHANGED,
+    FAILED,
+    UNPREPARED,
+    SiteRefusal,
+    SiteRun,
+    data_of,
+)
 from fedmosaic.errors import FedMosaicError, LinkError
-from fedmosaic.federation.data_record import DataRecord
 from fedmosaic.federation.instructions import ClientResult, Instructions
 from fedmosaic.federation.resources import prepare_torch
 from fedmosaic.federation.runtime import Runtime
@@ -205,7 +211,7 @@ class ClientSite:
             raise SiteRefusal(
                 f"client {spec.name!r} has another model than it joined this run with", CHANGED
             )
-        if not place.same("data", DataRecord.of(runtime).id):
+        if not place.same("data", data_of(runtime, spec)):
             raise SiteRefusal(
                 f"the data of client {spec.name!r} has changed since it joined this run; put the "
                 f"former data back, or remove {place.path} to join anew from the untrained adapter",

@@ -98,6 +98,11 @@ class SessionFolder:
         path = self.path / f"{what}.json"
         if not path.is_file() or self.newest() is None:
             write_atomic(path, json.dumps({what: record}) + "\n")
+        return self.has(what, record)
+
+    def has(self, what: str, record: str) -> bool:
+        """Return whether the run trained with that data or model."""
+        path = self.path / f"{what}.json"
         return bool(json.loads(path.read_text(encoding="utf-8"))[what] == record)
 
     # --- rounds -------------------------------------------------------------------------------
@@ -137,6 +142,10 @@ class SessionFolder:
         """Return the last round that changed the state; None before the first."""
         states = self._states()
         return states[-1].round if states else None
+
+    def answers(self) -> list[Path]:
+        """Return the files of the answers that are there, in the order of rounds."""
+        return sorted(self.rounds.glob("round-*/answer.bin"))
 
     def clear_leftovers(self) -> None:
         """Remove what an interrupted write left behind."""
@@ -180,6 +189,12 @@ class SiteFolder:
         if not _SESSION.fullmatch(session):
             raise SiteError(f"{session[:40]!r} is no id of a run")
         return SessionFolder(self.path / "sessions" / session)
+
+    def latest_session(self) -> SessionFolder | None:
+        """Return the run that the site trained in last; None before the first round."""
+        states = list(self.path.glob("sessions/*/rounds/round-*/state.safetensors"))
+        latest = max(states, key=lambda path: path.stat().st_mtime_ns, default=None)
+        return None if latest is None else SessionFolder(latest.parents[2])
 
 
 def _flush(path: Path) -> None:

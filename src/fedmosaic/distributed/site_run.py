@@ -8,9 +8,11 @@ from typing import Any
 from fedmosaic.algorithms import Message
 from fedmosaic.algorithms.message import sent_in_round
 from fedmosaic.config import ClientSpec
+from fedmosaic.distributed.messages import digest
 from fedmosaic.distributed.site_folder import SessionFolder
 from fedmosaic.errors import SiteError
 from fedmosaic.federation.client import LocalClient
+from fedmosaic.federation.data_record import DataRecord, task_set
 from fedmosaic.federation.introduce import begin, introduction
 from fedmosaic.federation.runtime import Runtime
 from fedmosaic.federation.wire import Expected, pack, unpack
@@ -29,6 +31,16 @@ class SiteRefusal(SiteError):
     def __init__(self, text: str, reason: str) -> None:
         super().__init__(text)
         self.reason = reason
+
+
+def data_of(runtime: Runtime, spec: ClientSpec) -> str:
+    """Return a hash of the data that a client works with.
+
+    It covers the content of files, and the names of tasks that are made on access.
+    """
+    record = DataRecord.of(runtime)
+    made = [task.name for task in spec.tasks if task_set(task.name) not in record.sets]
+    return digest(record.id, *made)
 
 
 class SiteRun:

@@ -15,15 +15,13 @@ from torch import Tensor
 from fedmosaic.adapters.export import Layout, export_to_folder
 from fedmosaic.algorithms.common.expert_bank import ExpertBank
 from fedmosaic.algorithms.common.experts import EXPERT, OWN, WithExperts
-from fedmosaic.config import ClientSpec, RunSettings
 from fedmosaic.errors import ConfigError, ModelError
 from fedmosaic.federation.client import LocalClient
 from fedmosaic.federation.experts_card import experts_card
 from fedmosaic.federation.export import require_new
 from fedmosaic.federation.model_card import Base
 from fedmosaic.federation.prompts import prompt_features
-from fedmosaic.federation.run_folder import RunFolder
-from fedmosaic.federation.stored_client import StoredClient, load_client, require_same_prompts
+from fedmosaic.federation.stored_client import StoredClient
 from fedmosaic.files import atomic_folder
 from fedmosaic.relevance.routes import Router
 
@@ -31,14 +29,8 @@ FORMAT = 1
 """Version of ``router.json``."""
 
 
-def export_experts(
-    folder: RunFolder,
-    settings: RunSettings,
-    client: ClientSpec,
-    out: Path,
-    layout: Layout = "peft",
-) -> Path:
-    """Write the models that a client chooses from, and the choice, as of the latest checkpoint.
+def export_experts(stored: StoredClient, out: Path, layout: Layout = "peft") -> Path:
+    """Write the models that a client chooses from, and the choice.
 
     The folder holds one PEFT adapter for each model, ``router.safetensors`` with the tensors that
     decide, ``router.json`` with what they mean, and ``README.md``. It appears complete or not at
@@ -46,27 +38,24 @@ def export_experts(
     global branch of the client.
 
     Args:
-        folder: the run folder.
-        settings: the run; its algorithm has experts.
-        client: the client.
+        stored: the client.
         out: the folder to make.
         layout: as of :func:`fedmosaic.federation.export.export_client`.
 
     Raises:
         ConfigError: ``out`` exists, or the algorithm has no experts.
-        CheckpointError: the run has no checkpoint yet.
         DataError: the client's training data is missing or changed.
         ModelError: a model equals no LoRA, or plain PEFT cannot load it.
     """
     require_new(out)
-    stored = load_client(folder, settings, client)
     local, algorithm = stored.local, stored.local.algorithm
     if not isinstance(algorithm, WithExperts):
         raise ConfigError(
             f"{algorithm.name} has no experts: leave --experts out, and the client's model is "
             "exported"
         )
-    require_same_prompts(folder, local.runtime, client)
+    stored.require_same_prompts()
+    client, settings = local.spec, local.runtime.settings
     base, placed = Base.of(client.model), dict(_placed(local, algorithm))
     with local.turn(trains=False) as context, atomic_folder(out) as work:
         router = algorithm.router(context, algorithm.used_view())

@@ -10,7 +10,6 @@ from typing import Any
 
 from fedmosaic.algorithms.common.expert_bank import ExpertBank
 from fedmosaic.algorithms.common.experts import EXPERT, WithExperts
-from fedmosaic.config import ClientSpec, RunSettings
 from fedmosaic.data.check import location
 from fedmosaic.data.example import Example
 from fedmosaic.errors import ConfigError, nearest
@@ -19,9 +18,7 @@ from fedmosaic.evaluation.difference import likeliest
 from fedmosaic.evaluation.evaluator import is_answer
 from fedmosaic.federation.client import LocalClient
 from fedmosaic.federation.measure import evaluator_of, for_inference
-from fedmosaic.federation.resources import prepare_torch
-from fedmosaic.federation.run_folder import RunFolder
-from fedmosaic.federation.stored_client import StoredClient, load_client, require_same_prompts
+from fedmosaic.federation.stored_client import StoredClient
 from fedmosaic.federation.views import base_to_compare, features_of, model_of, routes_of
 from fedmosaic.models.item_check import first_refusal
 from fedmosaic.relevance.routes import Nearness
@@ -81,43 +78,36 @@ class Prediction:
 
 
 def predict(
-    folder: RunFolder,
-    settings: RunSettings,
-    spec: ClientSpec,
+    stored: StoredClient,
     examples: Sequence[Example],
     answered: Sequence[bool],
     *,
     view: str | None = None,
     on_note: OnNote = lambda note: None,
 ) -> list[Prediction]:
-    """Answer inputs as a client does after the last round that its run has stored.
+    """Answer inputs as a client does after the last round that is stored.
 
     Which model answers an input is decided by the functions that the evaluation of a run uses.
 
     Args:
-        folder: the run folder.
-        settings: the run.
-        spec: the client.
+        stored: the client.
         examples: the inputs.
         answered: for each input whether its answer is known.
         view: one of the client's views; None: the one that it uses.
         on_note: called with a sentence about what takes time.
 
     Raises:
-        CheckpointError: the run has no checkpoint yet.
         ConfigError: the client has no such view.
         DataError: training data of the client is missing, or, where its prompts decide, changed or
             without prompts.
         ModelError: a model cannot take an input; the message names it.
     """
-    prepare_torch(settings)
-    stored = load_client(folder, settings, spec)
     client = stored.local
     chosen = _chosen_view(client, view)
     routed = chosen in client.algorithm.routed_views()
     _require_taken(client, client.spec.model, examples)
     if routed:
-        require_same_prompts(folder, client.runtime, spec)
+        stored.require_same_prompts()
         _require_taken(client, client.runtime.scenario.relevance.model, examples)
         _require_prompts(client)
     _note_beginnings(stored, chosen)
