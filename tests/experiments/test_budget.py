@@ -230,6 +230,14 @@ def test_bytes_limit_the_rounds(tiny: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.parametrize("algorithm", ["flora", "fedex-lora", "experts", "fedmosaic-experts"])
+def test_growing_downloads_have_no_budget_of_bytes(
+    tiny: Path, tmp_path: Path, algorithm: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"later downloads of {algorithm} can be larger"):
+        run(tiny, tmp_path / "none", "budget={kind: bytes, megabytes: 9}", algorithm=algorithm)
+
+
 def test_what_is_sent_in_turn_counts_with_its_mean(tiny: Path, tmp_path: Path) -> None:
     """RoLoRA sends B, then A, and from the third round on receives both."""
     quick = ["evaluation={every: 0, items: 1, others: false}", "train.steps=1", "rounds=3"]

@@ -61,6 +61,7 @@ class Algorithm(ABC):
         oracle: whether it may see other clients' data or task families, in a simulation only.
         budgeted: whether a ``budget`` limits its steps and rounds.
         trims: whether ``defences.trim`` trims its means.
+        downloads_grow: whether a later round's downloads can be larger than the second one's.
         alternates: parameters of which an update holds one a round, in turn; empty: all always.
         settings: laid over the scenario's settings, as a preset's are.
         options_of: an algorithm whose options under ``algorithms`` are defaults of this one's.
@@ -82,6 +83,7 @@ class Algorithm(ABC):
     oracle: ClassVar[bool] = False
     budgeted: ClassVar[bool] = True
     trims: ClassVar[bool] = False
+    downloads_grow: ClassVar[bool] = False
     alternates: ClassVar[tuple[str, ...]] = ()
     settings: ClassVar[Mapping[str, Any]] = {}
     options_of: ClassVar[str | None] = None

@@ -65,6 +65,7 @@ class FedExLoRA(FedAvg):
     paper: ClassVar[str] = "FedEx-LoRA, ACL 2025 (arXiv 2410.09432)"
     adapters: ClassVar[tuple[str, ...]] = ("local", RESIDUAL)
     trims: ClassVar[bool] = False
+    downloads_grow: ClassVar[bool] = True
 
     class Options(FedAvg.Options):
         """Hold the settings of FedEx-LoRA."""

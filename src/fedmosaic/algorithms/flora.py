@@ -68,6 +68,7 @@ class FLoRA(RankedLora):
     paper: ClassVar[str] = "FLoRA, NeurIPS 2024 (arXiv 2409.05976)"
     adapters: ClassVar[tuple[str, ...]] = ("local", "global")
     views: ClassVar[tuple[str, ...]] = ("mixed", "global")
+    downloads_grow: ClassVar[bool] = True
 
     class Options(RankedLora.Options):
         """Hold the settings of FLoRA."""

@@ -87,7 +87,8 @@ class BudgetSettings(Settings):
     (``algorithms.<name>.steps``). ``flops``: as many local steps per round as need no more
     operations than ``train.steps`` steps of local training (sft), over all clients. Operations are
     counted before the run; an algorithm's own number of steps is ignored. ``bytes``: fewer
-    rounds, so that no client sends and receives more than ``megabytes`` in the whole run.
+    rounds, so that no client sends and receives more than ``megabytes`` in the whole run. It is
+    refused for algorithms whose downloads grow from round to round.
     """
 
     megabytes: float | None = Field(default=None, gt=0)

@@ -93,6 +93,11 @@ def _traffic(runtime: Runtime) -> Rehearsal:
     settings, steps = runtime.settings, runtime.algorithm.steps
     megabytes, rounds = settings.scenario.budget.megabytes, settings.scenario.rounds
     assert megabytes is not None
+    if runtime.algorithm.downloads_grow:
+        raise ConfigError(
+            f"{settings.name}: budget: bytes counts one round, and later downloads of "
+            f"{settings.algorithm} can be larger: set rounds in its place"
+        )
     own = rehearse(runtime, settings.algorithm, steps)
     affordable = affordable_rounds(int(1e6 * megabytes), own)
     if affordable < 1:

@@ -56,6 +56,7 @@ class WithExperts(Algorithm):
 
     views: ClassVar[tuple[str, ...]] = (OWN,)
     publishes_prototypes: ClassVar[bool] = True
+    downloads_grow: ClassVar[bool] = True  # by experts, before an evaluation
 
     class Options(Algorithm.Options):
         """Hold the settings of the experts."""
