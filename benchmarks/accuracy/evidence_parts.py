@@ -59,7 +59,7 @@ class Part:
 
 PARTS = {
     STATIC: Part("miniature/hetero"),
-    DYNAMIC: Part("miniature/dynamic"),
+    DYNAMIC: Part("miniature/dynamic", tuple(TOGETHER)),
     HOMOGENEOUS: Part("miniature/homo-llama", tuple(TOGETHER)),
     UNMATCHED: Part("miniature/hetero", tuple(UNLIMITED), rates_of=STATIC, same_steps=STATIC),
     LANGUAGE: Part(
