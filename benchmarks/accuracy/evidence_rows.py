@@ -235,6 +235,7 @@ FIRST = (
     ADDITIVE,
     POOLED,
     FEDMOSAIC_EXPERTS,
+    WITHIN,
     EXPERTS,
     "fedavg",
     "fedsim",
