@@ -92,11 +92,14 @@ def routed(label: str) -> str:
     return view_label(label, ROUTED)
 
 
-# FedMosaic's variants are left out, but for the one that is proposed.
+# FedMosaic's variants are left out, but for the one that is proposed. Of algorithms with experts
+# routing alone is a control.
 ROUTABLE = tuple(
     row.label
     for row in ROWS
-    if ROUTED in row.views() and (row.kind != "changed" or row.label == ADDITIVE)
+    if ROUTED in row.views()
+    and ROUTED not in row.controls
+    and (row.kind != "changed" or row.label == ADDITIVE)
 )
 ROUTED_BASELINES = tuple(routed(label) for label in OTHER_BASELINES if label in ROUTABLE)
 ROUTER_ALONE = view_label(LOCAL, ROUTED_BASE)  # own adapter or base model: nothing is received
@@ -125,6 +128,7 @@ ROUTING = (
 # Views of algorithms with experts that lack the thing in question.
 CONTROLS = {
     "own": "the same training, its own model alone",
+    ROUTED: "routing between its own model and what it received",
     "experts-random": "random experts",
     "experts-permuted": "prototypes of permuted clients",
     "experts-client": "the nearest client in place of the nearest prototype",
@@ -134,12 +138,13 @@ CONTROLS = {
 
 def _experts(text: str, label: str) -> list[Claim]:
     """Return the claims about an algorithm with experts."""
+    controls = next(row.controls for row in ROWS if row.label == label)
     rivals = {
         "FedMosaic with routing": routed(OURS),
         "additive sharing": ADDITIVE,
         "additive sharing with routing": routed(ADDITIVE),
         "FedAvg of a larger rank": LARGER_RANK,
-        **{words: view_label(label, view) for view, words in CONTROLS.items()},
+        **{CONTROLS[view]: view_label(label, view) for view in controls},
     }
     return [
         *_against_all(text, label),

@@ -75,9 +75,10 @@ def _tables(content: Mapping[str, Any]) -> list[tuple[str, str]]:
     if changed:
         title = f"{OURS} with one thing changed:"
         found.append((title, main_table(content, [OURS, *changed] if OURS in rows else changed)))
-    if routed := [label for label, _, view in views if view == ROUTED]:
+    routed = [label for label, row, view in views if view == ROUTED and view not in row.controls]
+    if routed:
         found.append((ROUTING, views_table(content, routed)))
-    if others := [label for label, _, view in views if view != ROUTED and label != ZERO_SHOT]:
+    if others := [label for label, *_ in views if label not in (*routed, ZERO_SHOT)]:
         found.append(("Further views and controls:", views_table(content, others)))
     return found
 

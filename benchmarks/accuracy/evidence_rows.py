@@ -98,7 +98,8 @@ class EvidenceRow:
     @property
     def shown(self) -> tuple[str, ...]:
         """Return the views that are shown as rows of tables."""
-        return (self.view, ROUTED, *((BASE,) if self.label == LOCAL else ()), *self.controls)
+        base = (BASE,) if self.label == LOCAL else ()
+        return tuple(dict.fromkeys((self.view, ROUTED, *base, *self.controls)))
 
     def views(self) -> tuple[str, ...]:
         """Return the views that its runs measure; the base model is measured by one row alone."""
@@ -136,7 +137,14 @@ WITHIN = f"{FEDMOSAIC_EXPERTS}, same architecture"  # no experts of other archit
 TRAINED = f"{FEDMOSAIC_EXPERTS}, trained P, Q"  # these give P, Q as trained, not learned for others
 # Views of algorithms with experts that lack the thing in question: experts, the right ones, the
 # right prototypes, prototypes in place of clients, adapters of others.
-EXPERT_CONTROLS = ("own", "experts-random", "experts-permuted", "experts-client", ROUTED_BASE)
+EXPERT_CONTROLS = (
+    "own",
+    ROUTED,
+    ROUTED_BASE,
+    "experts-random",
+    "experts-permuted",
+    "experts-client",
+)
 # Algorithms of other papers that came later.
 FURTHER = tuple(
     name
@@ -164,8 +172,10 @@ def _experts(
     parts: tuple[str, ...] = MINIATURES,
 ) -> EvidenceRow:
     """Return a row with experts, at the learning rate of the same training without."""
+    known = algorithm_class(algorithm).all_views()
+    controls = tuple(view for view in EXPERT_CONTROLS if view in known)
     variant = Variant(label, algorithm, settings)
-    return EvidenceRow(variant, parts, rate_of, kind="experts", controls=EXPERT_CONTROLS)
+    return EvidenceRow(variant, parts, rate_of, kind="experts", controls=controls)
 
 
 # In the order of tables. Clients of one architecture have no P, Q of others, and A, B need no
