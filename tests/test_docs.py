@@ -15,7 +15,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from benchmarks.accuracy import evidence_table
+from benchmarks.accuracy import evidence_short
 from fedmosaic.algorithms import algorithm_class, algorithm_names
 from fedmosaic.cli import build_parser, main
 from fedmosaic.config import Scenario, SiteSettings, load
@@ -227,7 +227,7 @@ def test_the_readme_is_short() -> None:
 
 def test_the_figures_of_the_readme_are_the_published_ones() -> None:
     parts = json.loads((RESULTS / "evidence.json").read_text())
-    assert evidence_table.readme_table(parts) in README
+    assert evidence_short.readme_table(parts) in README
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from benchmarks.accuracy import (
     evidence_parts,
     evidence_picture,
     evidence_rows,
+    evidence_short,
     evidence_table,
 )
 from benchmarks.accuracy.evidence_file import CONFLICTING, FIGURES
@@ -137,7 +138,7 @@ def test_the_page_shows_shares_routing_and_zero_shot() -> None:
     assert lines["sft"][5:7] == ["", ""] and lines["sft"][-2:] == ["2e-3", "2.0 / 0.0 |"]
     assert lines["ditto, routed"][7:9] == ["-1.0 ± 0.0", "+1.0 ± 0.0"]
     assert lines["zero-shot"][1] == "46.0 ± 2.5"
-    short = evidence_table.short_table({"static": content, "unmatched": content}, variants=False)
+    short = evidence_short.short_table({"static": content, "unmatched": content}, variants=False)
     assert "unmatched" not in short and "| fedmosaic, routed |" in short
 
 

@@ -17,7 +17,7 @@ from benchmarks.accuracy import (
     evidence_page,
     evidence_parts,
     evidence_picture,
-    evidence_table,
+    evidence_short,
     language_models,
     language_models_table,
     real_images,
@@ -72,9 +72,9 @@ def test_the_evidence_is_what_the_runs_gave() -> None:
         assert all(row["seeds"] == list(evidence_parts.ALL_SEEDS) for row in rows.values())
         assert set(rows) <= evidence_content.SHOWN.keys()
     assert evidence_page.page(parts) == page_of("evidence")
-    assert evidence_table.short_table(parts, variants=False) in SHOWN
-    assert evidence_table.short_table(parts, variants=True) in SHOWN
-    assert evidence_table.short_claims(parts) in SHOWN
+    assert evidence_short.short_table(parts, variants=False) in SHOWN
+    assert evidence_short.short_table(parts, variants=True) in SHOWN
+    assert evidence_short.short_claims(parts) in SHOWN
     assert evidence_picture.draw(parts) == evidence_picture.PICTURE.read_text()
     assert "evidence.svg" in SHOWN
 

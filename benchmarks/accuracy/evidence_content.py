@@ -113,8 +113,9 @@ def content_of(store: PartStore, leave_out: Sequence[str] = ()) -> dict[str, Any
         leave_out: labels of rows that do not count.
 
     Returns:
-        ``{"rows", "chosen", "headroom", "claims"}``: figures by label, learning rates by label
-        where they are not FedMosaic's, shares of the headroom by label and column, verdicts.
+        ``{"rows", "chosen", "headroom", "claims", "left out"}``: figures by label, learning rates
+        by label where they are not FedMosaic's, shares of the headroom by label and column,
+        verdicts, ``leave_out``.
     """
     found = standing_runs(store)
     runs = {label: row for label, row in found.items() if label not in leave_out}
@@ -133,6 +134,7 @@ def content_of(store: PartStore, leave_out: Sequence[str] = ()) -> dict[str, Any
         "chosen": chosen,
         "headroom": headroom_shares(values_by_seed(rows)),
         "claims": judged_claims(rows),
+        "left out": list(leave_out),
     }
 
 

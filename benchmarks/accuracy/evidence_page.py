@@ -43,6 +43,8 @@ def page(parts: Mapping[str, Any]) -> str:
     lines = [INTRODUCTION]
     for part, content in parts.items():
         lines += ["", f"## {part.capitalize()}"]
+        if left_out := content.get("left out"):
+            lines += ["", f"Not finished yet, and left out: {', '.join(left_out)}."]
         for title, text in [*_claims(content), *_tables(content)]:
             lines += ["", title, "", text]
     return "\n".join(lines) + "\n"
