@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.accuracy import ablations, evidence_parts, evidence_rows
+from benchmarks.accuracy import ablations, evidence_parts, evidence_published
 from benchmarks.common.tables import own_group_share
 from fedmosaic.experiments.plan import Plan
 from fedmosaic.experiments.summaries import compare_summaries
@@ -19,7 +19,8 @@ def test_every_ablation_changes_one_setting_of_fedmosaic() -> None:
         ablations.LOCAL_HALF: ["train.lr=2e-3"],
     }
     variants = {
-        variant.label: variant for variant in evidence_rows.with_rates(ablations.variants(), rates)
+        variant.label: variant
+        for variant in evidence_published.with_rates(ablations.variants(), rates)
     }
     plan = Plan("ablations", evidence_parts.scenario("static", 0), list(variants.values()), (0,))
     found = {

@@ -28,14 +28,13 @@ from typing import Any
 
 import fedmosaic
 from benchmarks.accuracy.evidence_parts import SEEDS, scenario
+from benchmarks.accuracy.evidence_published import published_rates, with_rates
 from benchmarks.accuracy.evidence_rows import (
     CLOSED_FORM,
     COLORA,
     FEDMOSAIC,
     LOCAL,
     REFINED,
-    published_rates,
-    with_rates,
 )
 from benchmarks.common.arguments import add_run_arguments, benchmark_parser
 from benchmarks.common.marks import write_between_marks

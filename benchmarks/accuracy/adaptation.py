@@ -30,11 +30,11 @@ from typing import Any
 
 import fedmosaic
 from benchmarks.accuracy.evidence_parts import SEEDS, STATIC, scenario
+from benchmarks.accuracy.evidence_published import published_variants
 from benchmarks.accuracy.evidence_rows import (
     ADDITIVE,
     LOCAL,
     NO_COMMUNICATION,
-    published_variants,
 )
 from benchmarks.common.arguments import add_run_arguments, benchmark_parser
 from benchmarks.common.marks import write_between_marks

@@ -92,15 +92,8 @@ def routed(label: str) -> str:
     return view_label(label, ROUTED)
 
 
-# FedMosaic's variants are left out, but for the one that is proposed. Of algorithms with experts
-# routing alone is a control.
-ROUTABLE = tuple(
-    row.label
-    for row in ROWS
-    if ROUTED in row.views()
-    and ROUTED not in row.controls
-    and (row.kind != "changed" or row.label == ADDITIVE)
-)
+# Of algorithms with experts routing alone is a control.
+ROUTABLE = tuple(row.label for row in ROWS if ROUTED in row.views() and ROUTED not in row.controls)
 ROUTED_BASELINES = tuple(routed(label) for label in OTHER_BASELINES if label in ROUTABLE)
 ROUTER_ALONE = view_label(LOCAL, ROUTED_BASE)  # own adapter or base model: nothing is received
 EVERY = "outperforms every baseline"

@@ -2,6 +2,8 @@
 
 ::
 
+    chosen  by row: the candidate that it chose in an earlier comparison, with one seed among
+            2e-3, 4e-3 and 8e-3
     rates   by row and candidate: {"settings", "options", "seeds": {seed: {"self", "others"}}}
     runs    by row and seed: {"settings", "options", "steps", "rounds", "flops", "bytes", "seconds",
             "memory", "views": {view: {"Self", "Others", "in-group", "out-group",
@@ -57,11 +59,9 @@ class EvidenceFile:
         self.path = folder / f"{part}.json"
 
     def read(self) -> Content:
-        """Return ``{"rates", "runs"}``, both empty where nothing is stored yet."""
-        if not self.path.is_file():
-            return {"rates": {}, "runs": {}}
-        content: Content = json.loads(self.path.read_text())
-        return content
+        """Return ``{"chosen", "rates", "runs"}``, all empty where nothing is stored yet."""
+        content: Content = {"chosen": {}, "rates": {}, "runs": {}}
+        return content | json.loads(self.path.read_text()) if self.path.is_file() else content
 
     def add_run(self, label: str, seed: int, figures: Mapping[str, Any]) -> None:
         """Store a run in place of an earlier one of the row and seed."""
@@ -123,7 +123,8 @@ class EvidenceFile:
 
 def as_text(content: Content) -> str:
     """Return the content as JSON with one line for each run and candidate."""
-    sections = []
+    chosen = [f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in sorted(content["chosen"].items())]
+    sections = [' "chosen": {\n' + ",\n".join(chosen) + "\n }"] if chosen else []
     for section in ("rates", "runs"):
         rows = []
         for label, entries in sorted(content[section].items()):

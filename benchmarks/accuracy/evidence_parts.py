@@ -16,11 +16,11 @@ ALL_SEEDS = tuple(seed for seeds in SEEDS.values() for seed in seeds)
 RATES = ("2.5e-4", "5e-4", "1e-3", "2e-3", "4e-3", "8e-3", "1.6e-2", "3.2e-2")
 CHOOSING_SEEDS = (1000, 1001)
 SHORT = ("rounds=8", "evaluation.every=8", "evaluation.last_items=30")
-SETTINGS = [*SHORT, "budget=flops"]
-# All clients of one architecture train as one batch where the algorithm can: faster, and other
-# only by rounding.
-TOGETHER = [*SETTINGS, "train.together=10"]
-UNLIMITED = [*SHORT, "budget=steps", "algorithms.fedmosaic.steps=12"]
+SETTINGS = (*SHORT, "budget=flops")
+UNLIMITED = (*SHORT, "budget=steps", "algorithms.fedmosaic.steps=12")
+# Clients of one architecture train as one batch where the algorithm can. This is faster, and
+# changes numbers by rounding: parts that were run before train one by one.
+TOGETHER = "train.together=10"
 STATIC, DYNAMIC, HOMOGENEOUS, UNMATCHED = "static", "dynamic", "homogeneous", "unmatched"
 LANGUAGE = "language"
 
@@ -45,7 +45,7 @@ class Part:
     """
 
     scenario: str
-    settings: Sequence[str] = tuple(SETTINGS)
+    settings: Sequence[str] = (*SETTINGS, TOGETHER)
     rates_of: str = ""
     same_steps: str = ""
     choosing_seeds: tuple[int, ...] = CHOOSING_SEEDS
@@ -58,10 +58,10 @@ class Part:
 
 
 PARTS = {
-    STATIC: Part("miniature/hetero"),
-    DYNAMIC: Part("miniature/dynamic", tuple(TOGETHER)),
-    HOMOGENEOUS: Part("miniature/homo-llama", tuple(TOGETHER)),
-    UNMATCHED: Part("miniature/hetero", tuple(UNLIMITED), rates_of=STATIC, same_steps=STATIC),
+    STATIC: Part("miniature/hetero", SETTINGS),
+    DYNAMIC: Part("miniature/dynamic"),
+    HOMOGENEOUS: Part("miniature/homo-llama"),
+    UNMATCHED: Part("miniature/hetero", UNLIMITED, rates_of=STATIC, same_steps=STATIC),
     LANGUAGE: Part(
         "reference/hetero",
         ("evaluation.every=8", "budget=flops"),

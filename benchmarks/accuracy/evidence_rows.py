@@ -5,7 +5,7 @@ A row is an algorithm with its settings. An algorithm that is new needs one line
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from benchmarks.accuracy.evidence_parts import (
@@ -16,7 +16,6 @@ from benchmarks.accuracy.evidence_parts import (
     STATIC,
     UNMATCHED,
 )
-from benchmarks.common.paths import read_result
 from fedmosaic.algorithms import TABLE, algorithm_class
 from fedmosaic.experiments.variants import Variant
 
@@ -96,14 +95,21 @@ class EvidenceRow:
         return self.label if view == self.view else view_label(self.label, view)
 
     @property
+    def routes(self) -> bool:
+        """Return whether routing is measured, as of some of FedMosaic's variants alone."""
+        return self.kind != "changed" or self.label in (ADDITIVE, ON_LORA)
+
+    @property
     def shown(self) -> tuple[str, ...]:
         """Return the views that are shown as rows of tables."""
+        if not self.routes:
+            return (self.view,)
         base = (BASE,) if self.label == LOCAL else ()
         return tuple(dict.fromkeys((self.view, ROUTED, *base, *self.controls)))
 
     def views(self) -> tuple[str, ...]:
-        """Return the views that its runs measure; the base model is measured by one row alone."""
-        wanted = [self.view, *VIEWS, *self.shown]
+        """Return the views that its runs measure, as far as the algorithm has them."""
+        wanted = [*VIEWS, *self.shown] if self.routes else self.shown
         known = algorithm_class(self.variant.algorithm).all_views()
         return tuple(view for view in dict.fromkeys(wanted) if view in known)
 
@@ -135,15 +141,10 @@ LARGER_RANK = "fedavg, larger rank"  # at least the bytes that experts take
 EXPERTS, FEDMOSAIC_EXPERTS = "experts", "fedmosaic-experts"
 WITHIN = f"{FEDMOSAIC_EXPERTS}, same architecture"  # no experts of other architectures
 TRAINED = f"{FEDMOSAIC_EXPERTS}, trained P, Q"  # these give P, Q as trained, not learned for others
-# Views of algorithms with experts that lack the thing in question: experts, the right ones, the
-# right prototypes, prototypes in place of clients, adapters of others.
+# Views of algorithms with experts that lack the thing in question.
 EXPERT_CONTROLS = (
-    "own",
-    ROUTED,
-    ROUTED_BASE,
-    "experts-random",
-    "experts-permuted",
-    "experts-client",
+    *("own", ROUTED, ROUTED_BASE),
+    *("experts-random", "experts-permuted", "experts-client"),
 )
 # Algorithms of other papers that came later.
 FURTHER = tuple(
@@ -178,8 +179,8 @@ def _experts(
     return EvidenceRow(variant, parts, rate_of, kind="experts", controls=controls)
 
 
-# In the order of tables. Clients of one architecture have no P, Q of others, and A, B need no
-# alignment: the homogeneous part lacks the rows that change these.
+# In the order of tables. Where all clients have one architecture, there are no P, Q of others, and
+# A, B need no alignment.
 ROWS = (
     *(
         EvidenceRow(
@@ -270,31 +271,3 @@ def in_running_order(rows: Sequence[EvidenceRow]) -> list[EvidenceRow]:
     """Return rows in the order in which they are run."""
     place = {label: number for number, label in enumerate(FIRST)}
     return sorted(rows, key=lambda row: place.get(row.label, len(FIRST)))
-
-
-def variants_of(part: str) -> list[Variant]:
-    """Return the variants of all rows of a part, at the learning rate of the scenario."""
-    return [row.variant for row in rows_of_part(part)]
-
-
-def with_rates(variants: Sequence[Variant], chosen: Mapping[str, Sequence[str]]) -> list[Variant]:
-    """Return the variants with their chosen rates; a variant without a choice gets FedMosaic's."""
-    return [
-        Variant(
-            v.label, v.algorithm, v.settings + tuple(chosen.get(v.label, chosen[FEDMOSAIC.label]))
-        )
-        for v in variants
-    ]
-
-
-def published_rates(part: str = STATIC) -> dict[str, list[str]]:
-    """Return the settings that each algorithm chose in the published runs of a part."""
-    chosen: dict[str, list[str]] = read_result("evidence")[part]["chosen"]
-    return chosen
-
-
-def published_variants(part: str) -> list[Variant]:
-    """Return the rows of a part at the published learning rates."""
-    rows = read_result("evidence")[part]["rows"]
-    known = [variant for variant in variants_of(part) if variant.label in rows]
-    return with_rates(known, published_rates(part))

@@ -108,6 +108,8 @@ class PartStore:
 
     def missing_trials(self, row: EvidenceRow, runs: Path = Path()) -> Trials:
         """Return the runs that are missing for the choice of a row's learning rate."""
+        if self._chosen_before(row):
+            return {}
         chooser, stored = self.chooser(row), self._stored_trials(row)
         every = self.trials(chooser, runs)
         return {
@@ -120,12 +122,20 @@ class PartStore:
     def chosen(self, row: EvidenceRow) -> tuple[str, ...] | None:
         """Return the settings that a row chose: those of the best score, the first of equals.
 
-        None while a run is missing, and where every candidate failed.
+        What was chosen in an earlier comparison stays. None while a run is missing, and where every
+        candidate failed.
         """
+        if before := self._chosen_before(row):
+            return (before,)
         if self.missing_trials(row):
             return None
         best = best_candidate(self.scores(row))
         return (best,) if best else None
+
+    def _chosen_before(self, row: EvidenceRow) -> str | None:
+        """Return the settings that a row chose in an earlier comparison; None if it was not in."""
+        found: str | None = self.rates_file.read()["chosen"].get(self.chooser(row).label)
+        return found
 
     # --- runs ---------------------------------------------------------------------------------
     def settings(self, row: EvidenceRow, seed: int, chosen: Sequence[str]) -> RunSettings:

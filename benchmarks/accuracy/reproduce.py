@@ -26,7 +26,7 @@ from benchmarks.accuracy import (
     cross_architecture,
     evidence_content,
     evidence_parts,
-    evidence_rows,
+    evidence_published,
 )
 from benchmarks.common.arguments import benchmark_parser
 from benchmarks.common.paths import read_result
@@ -76,7 +76,7 @@ def scenario_and_variants(
     views = tuple(dict.fromkeys(("mixed", view)))
     measured = found.evaluation.model_copy(update={"views": views})
     found = found.model_copy(update={"evaluation": measured})
-    return found, evidence_rows.published_variants(benchmark)
+    return found, evidence_published.published_variants(benchmark)
 
 
 def reproduced_figures(summary: Mapping[str, Any], view: str) -> dict[str, Any]:
