@@ -42,6 +42,10 @@ first pretraining. It tries 2e-3, 4e-3 and 8e-3 (``language``: 5e-4, 1e-3 and 2e
 is the lowest or the highest so far, it also tries half or twice of it. FedMosaic's variants use the
 rate that FedMosaic chose, and ``unmatched`` uses the rates of ``static``.
 
+An earlier comparison had many rows of ``static``. They keep the rates that they chose in it, with
+one seed and without going on at the edge, and their runs where no further view is asked for. Runs
+that were made anew gave the same figures to the last digit.
+
 FedMosaic is configured as in miniature/cross-family: Co-LoRA (rank 64) on o_proj of eight layers,
 A and B refined jointly, ordinary LoRA elsewhere. The row "as published" has the paper's form:
 Co-LoRA on all projections of the last layer of each of two blocks, A and B aligned by the closed
