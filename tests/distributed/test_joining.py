@@ -26,6 +26,7 @@ from fedmosaic.distributed.refusals import (
 )
 from fedmosaic.distributed.shared import shared_settings, site_runtime
 from fedmosaic.errors import ConfigError, FedMosaicError, ModelError, SiteError
+from fedmosaic.federation import signature_choice
 from fedmosaic.federation.placement import describe
 from fedmosaic.federation.pools import ModelPool
 from fedmosaic.federation.run import resolve
@@ -251,6 +252,27 @@ def test_the_signature_model_must_be_the_federations(facts: list[SiteFacts]) -> 
     runtime, spec = site_runtime(shared, absent, POOL)
     with pytest.raises(ModelError, match=r"which is not here .*name this site's copy"):
         prepare(runtime, spec, absent, shared)
+
+
+@pytest.mark.parametrize("views", ["[mixed]", "[routed, mixed]"])
+def test_the_signature_model_must_take_what_is_routed(
+    facts: list[SiteFacts], monkeypatch: pytest.MonkeyPatch, views: str
+) -> None:
+    shared = shared_settings(settle(served(run_settings(f"evaluation.views={views}")), facts))
+    site = site_of(SIMULATED, "b")
+    runtime, spec = site_runtime(shared, site, POOL)
+    real = signature_choice.refusal
+
+    def refused(runtime: Runtime, model: str, task: Any, split: str) -> Any:
+        too_long = ModelError("9,000 tokens") if split == "test" else None
+        return too_long or real(runtime, model, task, split)
+
+    monkeypatch.setattr(signature_choice, "refusal", refused)
+    if views == "[mixed]":
+        assert prepare(runtime, spec, site, shared).samples
+        return
+    with pytest.raises(ModelError, match=r"an input that is to be routed: 9,000 tokens"):
+        prepare(runtime, spec, site, shared)
 
 
 def test_the_server_cannot_choose_a_file_as_public_data(facts: list[SiteFacts]) -> None:

@@ -60,8 +60,9 @@ def prepare(
     """
     _require_signature_model(runtime, site, shared)
     trained = trained_tasks(runtime, spec)
-    check_items(runtime, spec, trained, measured_tasks(runtime.scenario, spec))
-    check_signature_items(runtime, trained)
+    measured = measured_tasks(runtime.scenario, spec)
+    check_items(runtime, spec, trained, measured)
+    check_signature_items(runtime, trained, measured)
     own = introduction(runtime, spec)
     tensors = {
         name: (expected.kind, expected.shape)

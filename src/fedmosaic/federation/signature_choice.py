@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from fedmosaic.config import SignatureRecord
+from fedmosaic.config import SignatureRecord, TaskSpec
 from fedmosaic.errors import ModelError
 from fedmosaic.federation.item_check import Trained, refusal
 from fedmosaic.federation.measure import measured_tasks
@@ -32,7 +32,11 @@ def choose_signature_model(runtime: Runtime) -> tuple[str, SignatureRecord | Non
     for name in by_size:
         reason = _refused_items(runtime, name, trained)
         if not reason and reads:
-            reason = _refused_inputs(runtime, name)
+            scenario = runtime.scenario
+            # Where others' tasks are measured, all clients are measured on the same ones.
+            asked = scenario.clients[:1] if scenario.evaluation.others else scenario.clients
+            tasks = [task for client in asked for task in measured_tasks(scenario, client)]
+            reason = _refused_inputs(runtime, name, tasks)
         if not reason and not signs:
             return name, None
         if not reason:
@@ -44,18 +48,25 @@ def choose_signature_model(runtime: Runtime) -> tuple[str, SignatureRecord | Non
     raise ModelError(_refusal(runtime, reasons))
 
 
-def check_signature_items(runtime: Runtime, trained: Iterable[Trained]) -> None:
-    """Raise ModelError if the signature model cannot take what clients train on.
+def check_signature_items(
+    runtime: Runtime, trained: Iterable[Trained], routed: Sequence[TaskSpec] = ()
+) -> None:
+    """Raise ModelError if the signature model cannot take what it is needed for.
 
     Args:
         runtime: its ``relevance.model`` is a model's name.
         trained: clients, each with a task that it trains on.
+        routed: tasks whose test items are routed where the algorithm compares prompts.
     """
-    name = runtime.scenario.relevance.model
-    if runtime.algorithm.computes_signatures or runtime.algorithm.publishes_prototypes:
+    name, algorithm = runtime.scenario.relevance.model, runtime.algorithm
+    routes = bool(routed) and algorithm.reads_prompts
+    reason = ""
+    if algorithm.computes_signatures or algorithm.publishes_prototypes or routes:
         reason = _refused_items(runtime, name, trained)
-        if reason:
-            raise ModelError(_refusal(runtime, {name: reason}))
+    if routes and not reason:
+        reason = _refused_inputs(runtime, name, routed)
+    if reason:
+        raise ModelError(_refusal(runtime, {name: reason}))
 
 
 def _refused_items(runtime: Runtime, name: str, trained: Iterable[Trained]) -> str:
@@ -67,15 +78,12 @@ def _refused_items(runtime: Runtime, name: str, trained: Iterable[Trained]) -> s
     return ""
 
 
-def _refused_inputs(runtime: Runtime, name: str) -> str:
-    """Return why a model cannot compute features of all test inputs; empty if it can."""
-    for client in runtime.scenario.clients:
-        for task in measured_tasks(runtime.scenario, client):
-            error = refusal(runtime, name, task, "test")
-            if error is not None:
-                return f"cannot take an input that is to be routed: {error}"
-        if runtime.scenario.evaluation.others:
-            break  # all clients are measured on the same tasks
+def _refused_inputs(runtime: Runtime, name: str, tasks: Iterable[TaskSpec]) -> str:
+    """Return why a model cannot compute features of all test items of tasks; empty if it can."""
+    for task in tasks:
+        error = refusal(runtime, name, task, "test")
+        if error is not None:
+            return f"cannot take an input that is to be routed: {error}"
     return ""
 
 
