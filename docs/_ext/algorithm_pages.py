@@ -20,7 +20,7 @@ from fedmosaic.algorithms import algorithm_class
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))  # the benchmarks are not part of the library
 
-from benchmarks.accuracy import curves, evidence_parts, evidence_rows  # noqa: E402
+from benchmarks.accuracy import curves, evidence_parts, evidence_published  # noqa: E402
 
 EVIDENCE = ROOT / "benchmarks" / "results" / "evidence.json"
 CURVE = (
@@ -129,7 +129,7 @@ def rates(content: Mapping[str, Any], label: str) -> Sequence[str]:
 
 def row_command(content: Mapping[str, Any], label: str) -> str:
     """Write the command of one seed of the static row."""
-    variant = next(found for found in evidence_rows.variants_of("static") if found.label == label)
+    variant = next(found for found in evidence_published.variants_of("static") if found.label == label)
     settings = [*evidence_parts.SETTINGS, *variant.settings, *rates(content, label)]
     scenario = evidence_parts.SCENARIOS["static"]
     words = [f"fedmosaic run {scenario} --algorithm {variant.algorithm} --seed 0"]
