@@ -129,7 +129,8 @@ def rates(content: Mapping[str, Any], label: str) -> Sequence[str]:
 
 def row_command(content: Mapping[str, Any], label: str) -> str:
     """Write the command of one seed of the static row."""
-    variant = next(found for found in evidence_published.variants_of("static") if found.label == label)
+    known = evidence_published.variants_of("static")
+    variant = next(found for found in known if found.label == label)
     settings = [*evidence_parts.SETTINGS, *variant.settings, *rates(content, label)]
     scenario = evidence_parts.SCENARIOS["static"]
     words = [f"fedmosaic run {scenario} --algorithm {variant.algorithm} --seed 0"]
