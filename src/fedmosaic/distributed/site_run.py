@@ -40,7 +40,7 @@ def data_of(runtime: Runtime, spec: ClientSpec) -> str:
     """
     record = DataRecord.of(runtime)
     made = [task.name for task in spec.tasks if task_set(task.name) not in record.sets]
-    return digest(record.id, *made)
+    return digest(record.id, *made) if made else record.id
 
 
 class SiteRun:
