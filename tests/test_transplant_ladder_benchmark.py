@@ -10,11 +10,27 @@ import torch
 
 from benchmarks.accuracy import transplant_ladder_table
 from benchmarks.accuracy.transplant_model import relabel
-from benchmarks.accuracy.transplant_moves import accuracy, average, flat, masked, unflat
+from benchmarks.accuracy.transplant_moves import (
+    accuracy,
+    average,
+    flat,
+    margins_of,
+    masked,
+    of_clients,
+    unflat,
+)
 from benchmarks.common.marks import PAGE
 from benchmarks.common.paths import RESULTS, read_result
-from fedmosaic.alignment.transfer import AnswerEffects
+from fedmosaic.adapters import CoLoraConfig, build_pair
+from fedmosaic.alignment.transfer import (
+    AnswerEffects,
+    CoLoraFrame,
+    kernel_ridge,
+    record_effects,
+    record_margins,
+)
 from fedmosaic.miniature.benchmark.load import load_task
+from fedmosaic.models.backbone import Backbone
 
 SITES, TASKS, RANK = 2, 3, 4
 
@@ -72,3 +88,16 @@ def test_the_ladder_is_what_the_jobs_give() -> None:
     assert page == (RESULTS / "transplant_ladder.md").read_text()
     assert transplant_ladder_table.short_table(found) in PAGE.read_text()
     assert len(jobs) == 5 and len({job["pretraining"] for job in jobs}) == 2
+
+
+def test_margins_are_what_the_algorithm_learns_from() -> None:
+    backbone = Backbone.load("miniature/llama-8x96")
+    frame = CoLoraFrame.of(build_pair(backbone.fork(), CoLoraConfig(r=RANK, num_blocks=SITES)))
+    examples = load_task("icon-0", seed=0, train_limit=6).train
+    effects = record_effects(backbone, frame, examples)
+    found = margins_of(effects, len(effects.rows) // len(examples))
+    torch.testing.assert_close(found, record_margins(backbone, frame, examples))
+    halves = of_clients([found, found, found, 2 * found], 6, 1.0)
+    one = kernel_ridge(found[:2].repeat(3, 1), torch.ones(6), 1.0)
+    assert all(torch.equal(each, one) for each in halves[:3])
+    torch.testing.assert_close(halves[3], kernel_ridge(2 * found[:2], torch.ones(2), 1.0))

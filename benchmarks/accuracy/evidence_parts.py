@@ -59,7 +59,7 @@ class Part:
 
 PARTS = {
     STATIC: Part("miniature/hetero", SETTINGS),
-    DYNAMIC: Part("miniature/dynamic"),
+    DYNAMIC: Part("miniature/dynamic", SETTINGS),
     HOMOGENEOUS: Part("miniature/homo-llama"),
     UNMATCHED: Part("miniature/hetero", UNLIMITED, rates_of=STATIC, same_steps=STATIC),
     LANGUAGE: Part(

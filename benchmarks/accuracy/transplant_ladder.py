@@ -15,6 +15,8 @@ of a task. A row is
 and, with the choices of the row *ridge, difference* unless it says otherwise:
 
   lacking    ridge whose targets are what the zero-shot model lacks (one-hot − softmax)
+  margins    ridge with one row an example, its margin, as ``fedmosaic-experts`` learns P
+  of client  one P for the three near tasks and one for the far, from 33 to 129 margins
   gradient   ridge with a penalty of 10⁶: the direction of the first gradient step
   sum        differences of both givers, added
   average    P of both givers, averaged (Adam, plain)
@@ -51,7 +53,7 @@ from benchmarks.accuracy.transplant import (
     mean,
 )
 from benchmarks.accuracy.transplant_model import RELABELLED
-from benchmarks.accuracy.transplant_moves import LACKING, OWN
+from benchmarks.accuracy.transplant_moves import LACKING, MARGINS, OF_CLIENT, OWN
 from benchmarks.accuracy.transplant_rows import (
     GRADIENT,
     Choice,
@@ -131,7 +133,8 @@ def run_job(pretraining: int, seed: int, chosen: Mapping[str, Choice]) -> dict[s
     penalties = sorted({choice["penalty"] for choice in chosen.values()} - {0.0})
     best = chosen["ridge, difference"]["penalty"]
     control = [(OWN, penalty) for penalty in penalties]
-    wanted = {"own": [*control, (OWN, GRADIENT), (LACKING, best)], RELABELLED: control}
+    leads = [(OWN, GRADIENT), *((targets, best) for targets in (LACKING, MARGINS, *OF_CLIENT))]
+    wanted = {"own": [*control, *leads], RELABELLED: control}
     ladder = Ladder(pretraining, (*NEAR, *FAR), seed, wanted)
     home = [each.pairs[OWN, best] for each in ladder.ridge["own"]]
     found: dict[str, Any] = {

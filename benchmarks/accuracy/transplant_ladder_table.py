@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks.accuracy.transplant import FAR, JOBS, NEAR
 from benchmarks.accuracy.transplant_ladder import ROWS
 from benchmarks.accuracy.transplant_model import RELABELLED
-from benchmarks.accuracy.transplant_moves import TEST
+from benchmarks.accuracy.transplant_moves import LACKING, MARGINS, OF_CLIENT, TEST
 from benchmarks.accuracy.transplant_rows import row_name
 from benchmarks.accuracy.transplant_table import KINDS, format_value
 from benchmarks.common.arguments import benchmark_parser
@@ -33,7 +33,12 @@ Scores = Mapping[str, Sequence[float]]
 TODAY, BEST = "adam, plain", "ridge, difference"
 NAMES = tuple(row_name(*row) for row in ROWS)
 LEADS = {
-    "lacking": "ridge for what the zero-shot model lacks, difference",
+    LACKING: "ridge for what the zero-shot model lacks, difference",
+    MARGINS: "ridge on one margin an example, difference",
+    **{
+        name: f"ridge, one P for three tasks from {number} margins, difference"
+        for name, number in OF_CLIENT.items()
+    },
     "gradient": "first gradient step, difference",
     "sum": "ridge, differences of both givers added",
     "mask, ridge": "ridge, sign mask from 16 examples, difference",

@@ -30,7 +30,11 @@ PSEUDO_TASKS = 64
 """Pseudo-tasks whose moments give the translators; refinement itself uses 900."""
 TEST = 50
 """Test items of each task."""
-OWN, LACKING = "own targets", "lacking"
+OWN, LACKING, MARGINS = "own targets", "lacking", "margins"
+CLIENT_TASKS = 3
+"""Tasks for which one P is learned in :data:`OF_CLIENT`, as a client with them would learn it."""
+OF_CLIENT = {f"{number} margins of a client": number for number in (33, 48, 66, 129)}
+"""Targets with one P for three tasks, and how many examples it is learned from."""
 Solved = dict[tuple[str, float], Pair]
 """P, Q by targets and penalty."""
 
@@ -57,18 +61,54 @@ class Ridge:
     def learn(cls, model: Model, kind: str, wanted: Sequence[tuple[str, float]]) -> Ridge:
         """Record the effects of each task and learn P, Q with all wanted targets and penalties."""
         solved: dict[tuple[str, float], list[Tensor]] = {key: [] for key in wanted}
-        few = []
+        few, margins = [], []
         for task in range(len(model.tasks)):
             places = range(task * ITEMS, (task + 1) * ITEMS)
             examples = [model.examples[kind][place] for place in places]
             effects = record_effects(model.backbone, frame_of(model), examples, batch_size=50)
-            missing = lacking(model, kind, torch.tensor(places))
+            options = model.train[kind].options.shape[1]
+            margins.append(margins_of(effects, options))
+            own = {
+                OWN: (effects.rows, effects.targets),
+                LACKING: (effects.rows, lacking(model, kind, torch.tensor(places))),
+                MARGINS: (margins[-1], torch.ones(ITEMS)),
+            }
             for targets, penalty in solved:
-                y = missing if targets == LACKING else effects.targets
-                solved[targets, penalty].append(kernel_ridge(effects.rows, y, penalty))
-            first = FEW * model.train[kind].options.shape[1]
+                if targets in own:
+                    solved[targets, penalty].append(kernel_ridge(*own[targets], penalty))
+            first = FEW * options
             few.append(AnswerEffects(effects.rows[:first].clone(), effects.targets[:first]))
+        for (targets, penalty), solutions in solved.items():
+            if targets in OF_CLIENT:
+                solutions += of_clients(margins, OF_CLIENT[targets], penalty)
         return cls({key: pair_of(model, each) for key, each in solved.items()}, few)
+
+
+def margins_of(effects: AnswerEffects, options: int) -> Tensor:
+    """Return the rows of examples that have the same number of options.
+
+    They are those of :func:`fedmosaic.alignment.transfer.record_margins`: effects of the options,
+    weighted by the targets.
+    """
+    weighted = effects.targets[:, None] * effects.rows
+    rows: Tensor = weighted.unflatten(0, (-1, options)).sum(1)
+    return rows
+
+
+def of_clients(margins: Sequence[Tensor], number: int, penalty: float) -> list[Tensor]:
+    """Return one solution for the tasks of each client, once for each task.
+
+    Args:
+        margins: rows of each task; each three tasks in a row are those of a client.
+        number: examples of a client, equally many of each task.
+        penalty: of ridge.
+    """
+    found: list[Tensor] = []
+    for first in range(0, len(margins), CLIENT_TASKS):
+        of_tasks = margins[first : first + CLIENT_TASKS]
+        rows = torch.cat([rows[: number // CLIENT_TASKS] for rows in of_tasks])
+        found += [kernel_ridge(rows, torch.ones(len(rows)), penalty)] * len(of_tasks)
+    return found
 
 
 @torch.no_grad()

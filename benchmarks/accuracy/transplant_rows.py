@@ -13,6 +13,8 @@ from benchmarks.accuracy.transplant_model import Model, Pair
 from benchmarks.accuracy.transplant_moves import (
     FEW,
     LACKING,
+    MARGINS,
+    OF_CLIENT,
     OWN,
     Ridge,
     accuracy,
@@ -127,15 +129,17 @@ class Ladder:
 def lead_rows(ladder: Ladder, chosen: Mapping[str, Choice]) -> dict[str, Any]:
     """Return the accuracies of the other leads; see the module."""
     plain, best = chosen["adam, plain"], chosen["ridge, difference"]
+    targets = (LACKING, MARGINS, *OF_CLIENT)
     found: dict[str, dict[str, list[float]]] = {
-        name: {} for name in ("lacking", "gradient", "mask, adam", "mask, ridge")
+        name: {} for name in (*targets, "gradient", "mask, adam", "mask, ridge")
     }
     # The gradient has no size of its own; a tiny one is within rounding.
     gradient = {**best, "penalty": GRADIENT, "scale": best["scale"] * GRADIENT}
     for name, giver, receiver in directions():
         of_ridge = (giver, receiver, "ridge", "own")
         few = ladder.ridge["own"][receiver].few
-        found["lacking"][name] = ladder.score(*of_ridge, {**best, "targets": LACKING}, "difference")
+        for of in targets:
+            found[of][name] = ladder.score(*of_ridge, {**best, "targets": of}, "difference")
         found["gradient"][name] = ladder.score(*of_ridge, gradient, "difference")
         adam = masked(ladder.moved(giver, receiver, "adam", "own", plain), few)
         found["mask, adam"][name] = ladder.with_pair(receiver, adam, "plain")

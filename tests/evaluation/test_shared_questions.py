@@ -17,6 +17,7 @@ from fedmosaic.evaluation.shared_questions import SharedQuestions
 from fedmosaic.evaluation.token_tree import plan_rows
 from fedmosaic.models import packed
 from fedmosaic.models.backbone import Backbone
+from fedmosaic.models.loading import ModelOptions
 
 LONG = "something that nobody would call a short answer, not even on a good day"
 
@@ -149,3 +150,14 @@ def test_of_a_packed_head_only_the_options_are_computed(
         choose_by_likelihood(backbone, backbone.model, questions()[:1], 4, "sum")
         assert vars(head)["forward"] is product and (product.product is not None) == packed.HAS_OPS
     assert "forward" not in vars(head) and not head._forward_pre_hooks
+
+
+def test_scores_of_a_bfloat16_model_are_not_rounded(always: None) -> None:
+    backbone = Backbone.load("miniature/llama-8x96", ModelOptions(dtype="bfloat16"))
+    examples = [asked("What colour is the sea?", ("a", "b", "c")), *questions()[-3:]]
+    plain = Questions(backbone, examples, 4, fast=False).scores(backbone.model)
+    found = Questions(backbone, examples, 4).scores(backbone.model)
+    for one, other in zip(plain, found, strict=True):
+        torch.testing.assert_close(torch.tensor(other), torch.tensor(one), rtol=0.02, atol=0.1)
+        rounded = torch.tensor(other).bfloat16().float()
+        assert (rounded != torch.tensor(other)).any()
