@@ -8,7 +8,13 @@ import pytest
 
 from benchmarks.accuracy import evidence_rows
 from benchmarks.accuracy.evidence_identity import RunIdentity
-from benchmarks.accuracy.evidence_parts import LANGUAGE, MINIATURES, RATES, SEEDS
+from benchmarks.accuracy.evidence_parts import (
+    CHOOSING_SEEDS,
+    LANGUAGE,
+    MINIATURES,
+    RATES,
+    SEEDS,
+)
 from benchmarks.accuracy.evidence_store import PartStore, wanted_rates
 from fedmosaic.config.load import load_scenario
 from fedmosaic.miniature.pretraining.architectures import ARCHITECTURES
@@ -38,13 +44,14 @@ def test_language_models_take_the_settings_of_their_scenario(tmp_path: Path) -> 
     rows = {row.label: row for row in evidence_rows.rows_of_part(LANGUAGE)}
     assert list(store.trials(rows["sft"])) == [f"train.lr={rate}" for rate in RATES]
     assert [candidate for _, candidate in store.missing_trials(rows["experts"]).values()] == [
-        f"train.lr={rate}" for rate in ("5e-4", "1e-3", "2e-3")
+        f"train.lr={rate}" for rate in ("5e-4", "1e-3", "2e-3") for _ in CHOOSING_SEEDS
     ]
     whole = load_scenario("reference/hetero")
     for row in rows.values():
         for seed in (0, 4):  # there is one pretraining
             scenario = store.settings(row, seed, ("train.lr=1e-3",)).scenario
             assert scenario.clients == whole.clients and scenario.adapter == whole.adapter
+            assert scenario.models.dtype == "bfloat16"
     assert rows.keys() == set(evidence_rows.LANGUAGE_ROWS)
 
 

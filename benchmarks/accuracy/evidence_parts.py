@@ -39,7 +39,6 @@ class Part:
         settings: what all its runs change in the scenario.
         rates_of: the part whose learning rates it takes; empty: its own are chosen.
         same_steps: the part whose runs it shares where both give a row the same steps.
-        choosing_seeds: seeds of the runs that choose a learning rate.
         middle_rate: the learning rate of :data:`RATES` that a row tries with both its neighbours.
         bundled: whether its models are the bundled ones, which have two pretrainings.
     """
@@ -48,7 +47,6 @@ class Part:
     settings: Sequence[str] = (*SETTINGS, TOGETHER)
     rates_of: str = ""
     same_steps: str = ""
-    choosing_seeds: tuple[int, ...] = CHOOSING_SEEDS
     middle_rate: str = "4e-3"
     bundled: bool = True
 
@@ -64,8 +62,7 @@ PARTS = {
     UNMATCHED: Part("miniature/hetero", UNLIMITED, rates_of=STATIC, same_steps=STATIC),
     LANGUAGE: Part(
         "reference/hetero",
-        ("evaluation.every=8", "budget=flops"),
-        choosing_seeds=CHOOSING_SEEDS[:1],
+        ("evaluation.every=8", "budget=flops", "models.dtype=bfloat16"),
         middle_rate="1e-3",
         bundled=False,
     ),

@@ -13,6 +13,7 @@ from benchmarks.accuracy.evidence_file import FOLDER, EvidenceFile
 from benchmarks.accuracy.evidence_identity import RunIdentity
 from benchmarks.accuracy.evidence_parts import (
     ALL_SEEDS,
+    CHOOSING_SEEDS,
     PARTS,
     RATES,
     scenario,
@@ -81,10 +82,9 @@ class PartStore:
         The score is the mean of Self and Others on the validation split, over the choosing seeds.
         """
         found: dict[str, float | None] = {}
-        wanted = PARTS[self.rates_file.part].choosing_seeds
         for candidate, seeds in self._stored_trials(row).items():
-            runs = [seeds[str(seed)] for seed in wanted if str(seed) in seeds]
-            if len(runs) == len(wanted):
+            runs = [seeds[str(seed)] for seed in CHOOSING_SEEDS if str(seed) in seeds]
+            if len(runs) == len(CHOOSING_SEEDS):
                 failed = any("failed" in run for run in runs)
                 values = [] if failed else [(run["self"] + run["others"]) / 2 for run in runs]
                 found[candidate] = fmean(values) if values else None
@@ -226,7 +226,7 @@ def wanted_rates(
 def _trials(part: str, variant: Variant) -> dict[str, tuple[list[Job], RunIdentity]]:
     """Return the trials of a variant and the identity of their settings, by candidate."""
     settings = _settings(part, variant, 0)
-    sweep = Sweep({"train.lr": RATES}, seeds=PARTS[part].choosing_seeds)
+    sweep = Sweep({"train.lr": RATES}, seeds=CHOOSING_SEEDS)
     folder = Path(f"{part}-rates") / RunIdentity.of(settings).folder
     return {
         " ".join(candidate): (jobs, RunIdentity.of(jobs[0].settings))
