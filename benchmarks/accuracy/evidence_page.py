@@ -7,6 +7,7 @@ from typing import Any
 
 from benchmarks.accuracy.evidence_claims import CLAIMS, OURS
 from benchmarks.accuracy.evidence_content import MAIN, judged_columns, labels_of, other_views
+from benchmarks.accuracy.evidence_parts import PARTS
 from benchmarks.accuracy.evidence_rows import ROUTED, ZERO_SHOT
 from benchmarks.common.claims import claims_table
 from benchmarks.common.tables import (
@@ -21,15 +22,18 @@ from fedmosaic.reporting.comparison import mean
 
 SHARES = tuple(f"headroom, {column}" for column in MAIN)
 INTRODUCTION = """\
-# The paper's claims on the miniature benchmark
+# The claims of the paper and of the extensions
 
 Made by `python -m benchmarks.accuracy.evidence PART` for each part and `python -m \
 benchmarks.accuracy.evidence_table --publish`, whose docstrings say what is run and how claims are \
-judged. Accuracy in percent: mean ± half-width of the 95 % t-interval over five seeds. The models \
-of seeds 3 and 4 were pretrained a second time, from another seed. Differences are paired by seed. \
-Intervals are not corrected for the number of comparisons. MB are those of a whole run, all \
-clients together. The miniature world stands in for DRAKE \
-in structure; it is not DRAKE."""
+judged. Accuracy in percent: mean ± half-width of the 95 % t-interval over five seeds. Differences \
+are paired by seed. Intervals are not corrected for the number of comparisons. MB are those of a \
+whole run, all clients together."""
+MINIATURE = """\
+Miniature models and rendered tasks. The models of seeds 3 and 4 were pretrained a second time, \
+from another seed. This world stands in for DRAKE in structure; it is not DRAKE."""
+OF_LANGUAGE = """\
+SmolLM2 135M and Gemma 3 270M on text tasks (`reference/hetero`)."""
 HEADROOM = """\
 Headroom: the share, in percent, of what `pooled` gains over local training; `pooled` trains an \
 adapter of each architecture on the data of all clients."""
@@ -42,7 +46,8 @@ def page(parts: Mapping[str, Any]) -> str:
     """Return the whole result in Markdown."""
     lines = [INTRODUCTION]
     for part, content in parts.items():
-        lines += ["", f"## {part.capitalize()}"]
+        about = MINIATURE if PARTS[part].bundled else OF_LANGUAGE
+        lines += ["", f"## {part.capitalize()}", "", about]
         if left_out := content.get("left out"):
             lines += ["", f"Not finished yet, and left out: {', '.join(left_out)}."]
         for title, text in [*_claims(content), *_tables(content)]:

@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.accuracy.evidence_claims import MAIN_CLAIMS, OURS, ROUTABLE, routed
 from benchmarks.accuracy.evidence_content import MAIN, labels_of
 from benchmarks.accuracy.evidence_page import share_cells, shared_columns
-from benchmarks.accuracy.evidence_parts import DYNAMIC, HOMOGENEOUS, STATIC, UNMATCHED
+from benchmarks.accuracy.evidence_parts import DYNAMIC, HOMOGENEOUS, LANGUAGE, STATIC
 from benchmarks.accuracy.evidence_rows import (
     ADDITIVE,
     EXPERTS,
@@ -20,6 +20,8 @@ from benchmarks.common.claims import claim_cell
 from benchmarks.common.tables import table_head, table_row
 from fedmosaic.reporting.comparison import mean
 
+# Parts whose verdicts stand in one table.
+OF_MINIATURES = (STATIC, DYNAMIC, HOMOGENEOUS)
 # Rows of the README's table, and their names there.
 README_ROWS = {
     OURS: "fedmosaic",
@@ -31,6 +33,22 @@ README_ROWS = {
     **{name: name for name in ("fedsim", "sft", "fedavg")},
     POOLED: f"{POOLED} (oracle)",
 }
+
+
+def tables_of(parts: Mapping[str, Any]) -> dict[str, str]:
+    """Return the tables of docs/results.md, by the name of their marks."""
+    several = {part: parts[part] for part in OF_MINIATURES if part in parts}
+    found = {
+        "evidence": short_table(parts, variants=False),
+        "variants": short_table(parts, variants=True),
+        "claims": short_claims(several),
+    }
+    for part in (HOMOGENEOUS, LANGUAGE):
+        if part in parts:
+            found[part] = table_of_part(part, parts[part])
+    if LANGUAGE in parts:
+        found[f"{LANGUAGE} claims"] = short_claims({LANGUAGE: parts[LANGUAGE]})
+    return found
 
 
 def short_table(parts: Mapping[str, Any], *, variants: bool) -> str:
@@ -46,14 +64,15 @@ def short_table(parts: Mapping[str, Any], *, variants: bool) -> str:
     return _table("variant" if variants else "algorithm", shown, {label: label for label in labels})
 
 
-def table_of_one_architecture(content: Mapping[str, Any]) -> str:
-    """Return the accuracies of the homogeneous part, and the megabytes of all clients."""
-    rows, named = content["rows"], {label: label for label in _labels(content["rows"])}
+def table_of_part(part: str, content: Mapping[str, Any]) -> str:
+    """Return the accuracies of a part, FedMosaic's variants too, and the MB of all clients."""
+    rows = content["rows"]
+    named = {label: label for label in (*_labels(rows), *labels_of(rows, "changed"))}
     sent = {
         label: " / ".join(f"{rows[label]['bytes'][way] / 1e6:.0f}" for way in ("up", "down"))
         for label in named
     }
-    return _table("algorithm", {HOMOGENEOUS: content}, named, {"MB up / down": sent})
+    return _table("algorithm", {part: content}, named, {"MB up / down": sent})
 
 
 def readme_table(parts: Mapping[str, Any]) -> str:
@@ -68,17 +87,20 @@ def readme_table(parts: Mapping[str, Any]) -> str:
 
 
 def short_claims(parts: Mapping[str, Any]) -> str:
-    """Return the main verdicts on Self and Others in every part, a table for each subject."""
-    shown = {part: content for part, content in parts.items() if part != UNMATCHED}
+    """Return the main verdicts on Self and Others in some parts, a table for each subject."""
     judged = {
-        part: {line["claim"]: line for line in content["claims"]} for part, content in shown.items()
+        part: {line["claim"]: line for line in content["claims"]} for part, content in parts.items()
     }
     found: list[str] = []
     for about, claims in MAIN_CLAIMS.items():
         texts = [claim.text for claim in claims]
         columns = {part: lines for part, lines in judged.items() if lines.keys() & set(texts)}
         if columns:
-            heads = [f"{column}, {part}" for part in columns for column in MAIN]
+            heads = [
+                f"{column}, {part}" if len(parts) > 1 else column
+                for part in columns
+                for column in MAIN
+            ]
             rows = [
                 [text]
                 + [

@@ -23,13 +23,8 @@ from typing import Any
 
 from benchmarks.accuracy.evidence_content import content_of, unfinished_rows
 from benchmarks.accuracy.evidence_page import page
-from benchmarks.accuracy.evidence_parts import HOMOGENEOUS, MINIATURES, PARTS
-from benchmarks.accuracy.evidence_short import (
-    readme_table,
-    short_claims,
-    short_table,
-    table_of_one_architecture,
-)
+from benchmarks.accuracy.evidence_parts import PARTS
+from benchmarks.accuracy.evidence_short import readme_table, tables_of
 from benchmarks.accuracy.evidence_store import PartStore
 from benchmarks.common.arguments import benchmark_parser
 from benchmarks.common.marks import write_between_marks
@@ -73,11 +68,8 @@ def published_parts(
 def publish(parts: Mapping[str, Any]) -> None:
     """Write the result and the tables of the page of results."""
     write_result("evidence", parts, page(parts))
-    write_between_marks("evidence", short_table(parts, variants=False))
-    write_between_marks("variants", short_table(parts, variants=True))
-    write_between_marks("claims", short_claims(parts))
-    if HOMOGENEOUS in parts:
-        write_between_marks("homogeneous", table_of_one_architecture(parts[HOMOGENEOUS]))
+    for name, table in tables_of(parts).items():
+        write_between_marks(name, table)
     write_between_marks("evidence", readme_table(parts), ROOT / "README.md")
 
 
@@ -101,9 +93,7 @@ def main() -> None:
     if arguments.publish:
         try:
             parts = published_parts(
-                read_result("evidence"),
-                {part: stores[part] for part in MINIATURES},
-                finished_rows=arguments.finished_rows,
+                read_result("evidence"), stores, finished_rows=arguments.finished_rows
             )
         except ValueError as error:
             parser.error(str(error))
