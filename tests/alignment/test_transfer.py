@@ -160,9 +160,28 @@ def _keys(site: str) -> tuple[str, str]:
 def test_without_a_wrong_option_there_is_no_margin(exact: Backbone) -> None:
     frame = CoLoraFrame.of(adapted(exact))
     same = [replace(one, options=(), choice=None) for one in choices(1)]
-    rows = record_margins(exact, frame, same)
-    assert len(rows) == 0
-    assert not any(value.any() for value in from_margins(frame, rows).values())
+    for few in (same, []):
+        rows = record_margins(exact, frame, few)
+        assert len(rows) == len(few) and not rows.any()
+        assert not any(value.any() for value in from_margins(frame, rows).values())
+    other = next(word for word in CONTENT_WORDS if word != same[0].answer)
+    closed = replace(same[0], options=(same[0].answer, other), choice=0)
+    mixed = record_margins(exact, frame, [closed, *same])
+    torch.testing.assert_close(mixed[:1], record_margins(exact, frame, [closed]))
+    assert mixed[0].any() and not mixed[1].any()
+
+
+def test_weighted_ridge_is_the_minimum_of_its_loss() -> None:
+    draw = torch.Generator().manual_seed(0)
+    rows, targets = torch.randn(6, 20, generator=draw).double(), torch.ones(6).double()
+    weights = torch.tensor([1.0, 1.0, 0.3, 0.3, 0.3, 1.0]).double()
+    found = kernel_ridge(rows, targets, 0.5, weights=weights).requires_grad_()
+    size = (weights * rows.square().sum(1)).sum() / weights.sum()
+    loss = (weights * (targets - rows @ found).square()).sum() + 0.5 * size * found.square().sum()
+    loss.backward()
+    assert found.grad is not None and float(found.grad.abs().max()) < 1e-9
+    plain = kernel_ridge(rows, targets, 0.5)
+    torch.testing.assert_close(kernel_ridge(rows, targets, 0.5, weights=torch.ones(6)), plain)
 
 
 def test_open_questions_get_the_answers_of_others() -> None:

@@ -8,7 +8,8 @@ from pydantic import Field
 from torch import Tensor
 
 from fedmosaic.algorithms.base import Client, Member, Server
-from fedmosaic.algorithms.common.experts import FOR_OTHERS, OWN, WithExperts, expert_key
+from fedmosaic.algorithms.common.expert_offers import FOR_OTHERS, PARTS, PUBLISHED
+from fedmosaic.algorithms.common.experts import OWN, WithExperts, expert_key
 from fedmosaic.algorithms.common.moved import learn_moved
 from fedmosaic.algorithms.fedmosaic import BLOCKS, PAIR
 from fedmosaic.algorithms.fedmosaic_variants import Additive
@@ -28,10 +29,11 @@ class FedMosaicExperts(WithExperts, Additive):
     A peer of another architecture gives P and Q alone. They stand by themselves in the client's
     base model, and options are chosen by what they change in its scores
     (:mod:`fedmosaic.evaluation.difference`). With ``across: moved`` they are not the trained ones
-    but learned for this purpose, in closed form (:mod:`fedmosaic.alignment.transfer`).
+    but learned for this purpose, in closed form (:mod:`fedmosaic.alignment.transfer`). The peer's
+    prompts are then divided into parts, each of which has a P and Q of its own and is an expert.
 
-    - Up: as FedMosaic, prototypes of the training prompts, and with ``across: moved`` the P and Q
-      for others.
+    - Up: as FedMosaic, prototypes of the training prompts, and with ``across: moved`` P and Q for
+      others.
     - Down: as FedMosaic; before an evaluation also adapters of peers, and their prototypes.
 
     Source: an extension, not in FedMosaic's paper.
@@ -58,7 +60,14 @@ class FedMosaicExperts(WithExperts, Additive):
         moved_examples: int = Field(default=128, ge=1)
         """Most training examples that ``moved`` learns from, each by one backward pass in a run.
 
-        They take 2 bytes for each value of P and Q, 0.27 MB for 8 sites of rank 64.
+        Each takes 2 bytes for each value of P and Q: 67 kB for 8 sites of rank 64.
+        """
+
+        moved_parts: int = Field(default=4, ge=1)
+        """Most parts into which ``moved`` divides a client's prompts; each has a P and Q.
+
+        One P for several tasks is worse at each of them. Up and down they take 4 bytes for each
+        value of P and Q and part: 133 kB for 8 sites of rank 64.
         """
 
     def __init__(self, options: Any, scenario: Scenario, seed: int) -> None:
@@ -66,6 +75,7 @@ class FedMosaicExperts(WithExperts, Additive):
         self.across = options.across if self._several else "none"
         if self.across == "auto":
             self.across = "none" if scenario.alignment.refine is None else "moved"
+        self.parts_for_others = options.moved_parts if self.across == "moved" else 1
 
     def notes(self) -> list[str]:
         if self.options.across != "auto" or self.across != "none" or not self._several:
@@ -87,9 +97,10 @@ class FedMosaicExperts(WithExperts, Additive):
         update = super().upload(client)
         if self.across != "moved":
             return update
-        moved = learn_moved(client, self.options.moved_examples)
+        options, sent = self.options, update.tensors[PUBLISHED]
+        moved, parts = learn_moved(client, options.moved_examples, options.moved_parts, sent)
         named = {MOVED + key: value for key, value in moved.items()}
-        return Message({**update.tensors, **named}, update.scalars)
+        return Message({**update.tensors, PARTS: parts, **named}, update.scalars)
 
     def take(self, server: Server, member: Member, update: Message) -> Message:
         moved = update.select(MOVED)
@@ -104,7 +115,7 @@ class FedMosaicExperts(WithExperts, Additive):
         blocks = state.get(BLOCKS, name)
         found = {expert_key(model, model): {**blocks, **state.get(StateKey("layer", model), name)}}
         if self.across == "trained":
-            found[FOR_OTHERS] = blocks
+            found[FOR_OTHERS] = {f"0/{key}": value for key, value in blocks.items()}
         elif self.across == "moved" and name in state.clients(LATEST_MOVED):
             found[FOR_OTHERS] = state.get(LATEST_MOVED, name)
         return found

@@ -44,6 +44,24 @@ def prototypes(features: Tensor, count: int, generator: torch.Generator) -> Tens
     return torch.from_numpy(centres).float()
 
 
+def parts_of(centres: Tensor, count: int) -> Tensor:
+    """Return the part of each prototype, int64 [k], by Ward's clustering.
+
+    Parts are counted from 0 in the order of their first prototypes.
+
+    Args:
+        centres: prototypes, standardised, [k, f].
+        count: most parts; equal prototypes are in one part.
+    """
+    if count == 1 or len(centres) < 2:
+        return torch.zeros(len(centres), dtype=torch.int64)
+    from scipy.cluster.hierarchy import fcluster, linkage  # takes a while to import
+
+    found = fcluster(linkage(centres.double().numpy(), "ward"), count, "maxclust").tolist()
+    number = {part: place for place, part in enumerate(dict.fromkeys(found))}
+    return torch.tensor([number[part] for part in found])
+
+
 def owner_distances(inputs: Tensor, owned: Mapping[str, Tensor]) -> Tensor:
     """Return the distance of each input to the nearest prototype of each owner, float64 [m, n].
 

@@ -49,8 +49,11 @@ def print_predictions(found: Sequence[Prediction], console: Console | None = Non
 
 def prediction_rows(found: Prediction) -> Iterator[tuple[str, str]]:
     """Yield label and text of each thing that is known of an answer."""
-    name = found.model.removeprefix(EXPERT)
-    what = f"the adapter of client {name}" if name != found.model else _MODELS.get(found.model, "")
+    what = _MODELS.get(found.model, "")
+    if found.model.startswith(EXPERT):
+        name, _, part = found.model.removeprefix(EXPERT).partition("/")
+        of_part = f", for part {part} of its prompts" if part else ""
+        what = f"the adapter of client {name}{of_part}"
     yield "model", f"{found.model}: {what}" if what else found.model
     if found.nearness is not None:
         yield from _distances(found.nearness)

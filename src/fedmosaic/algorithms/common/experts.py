@@ -13,27 +13,33 @@ from torch import Tensor
 
 from fedmosaic.adapters import read_state, write_state
 from fedmosaic.algorithms.base import RECEIVED, Algorithm, Client, Member, Server
-from fedmosaic.algorithms.common.expert_bank import ExpertBank, packed, split
+from fedmosaic.algorithms.common.expert_bank import (
+    ExpertBank,
+    exchanged,
+    means_of_clients,
+    nearest_experts,
+    split,
+)
+from fedmosaic.algorithms.common.expert_offers import (
+    FOR_OTHERS,
+    OFFERED,
+    PARTS,
+    PUBLISHED,
+    offers_of,
+)
 from fedmosaic.algorithms.common.publish import published
 from fedmosaic.algorithms.message import Message
 from fedmosaic.algorithms.state import StateKey
 from fedmosaic.relevance.familiarity import Familiarity, Standardised
-from fedmosaic.relevance.prototypes import (
-    nearest_owner,
-    permuted,
-    prototypes,
-    useful_owners,
-)
+from fedmosaic.relevance.prototypes import nearest_owner, prototypes, useful_owners
 from fedmosaic.relevance.routes import Router
 
 OWN = "own"
 """View: the client's own model for every input."""
 EXPERT = "expert "
-"""Beginning of the views that are experts, before the name of a client."""
+"""Beginning of the views that are experts, before the expert's name."""
 RANDOM, PERMUTED, NEAREST_CLIENT = "experts-random", "experts-permuted", "experts-client"
-PUBLISHED = "prototypes"
-LATEST, OFFERED = StateKey("latest prototypes"), StateKey("prototypes")
-FOR_OTHERS = StateKey("expert for others")
+LATEST = StateKey("latest prototypes")
 CANDIDATES = 256
 """Most peers among whom a client's experts are chosen; of more, so many are drawn."""
 
@@ -51,7 +57,7 @@ class WithExperts(Algorithm):
     Training is that of the algorithm. The view ``mixed``, the model that the client uses, is now
     the choice among all; ``own`` is the client's model for every input. Controls:
     ``experts-random``, a random expert for the inputs that go to one; ``experts-permuted``, the
-    prototypes of each expert given to another; ``experts-client``, one prototype a client.
+    prototypes of each client given to another; ``experts-client``, one prototype a client.
     """
 
     views: ClassVar[tuple[str, ...]] = (OWN,)
@@ -65,7 +71,7 @@ class WithExperts(Algorithm):
         """k, prototypes that a client publishes."""
 
         experts: int | None = Field(default=None, ge=1)
-        """Most peers whose adapters a client gets. None: all."""
+        """Most experts that a client gets. None: all."""
 
         megabytes: float | None = Field(default=None, gt=0)
         """Most megabytes of experts in a download. None: no limit."""
@@ -156,6 +162,10 @@ class WithExperts(Algorithm):
             draw = client.generator("random experts")
             places = torch.randint(len(names), (len(chosen),), generator=draw)
             chosen = [name and names[place] for name, place in zip(chosen, places, strict=True)]
+        elif view == NEAREST_CLIENT:
+            scale = router.own.scale
+            every = {n: scale(rows) for n, rows in ExpertBank(client.state).prototypes().items()}
+            chosen = nearest_experts(scale(prompts), every, chosen)
         return [self.nobody if name is None else EXPERT + name if name else OWN for name in chosen]
 
     @property
@@ -167,19 +177,16 @@ class WithExperts(Algorithm):
         """Return the prototypes of each expert, as a view sees them."""
         found = ExpertBank(client.state).prototypes()
         if view == PERMUTED:
-            names = permuted(list(found))
-            return {name: found[other] for name, other in names.items()}
-        if view == NEAREST_CLIENT:
-            return {name: rows.mean(0, keepdim=True) for name, rows in found.items()}
-        return found
+            return exchanged(found)
+        return means_of_clients(found) if view == NEAREST_CLIENT else found
 
     # --- server half --------------------------------------------------------------------------
     def take(self, server: Server, member: Member, update: Message) -> Message:
         if update.tensors:
-            sent = {PUBLISHED: update.tensors[PUBLISHED]}
+            sent = {k: v for k, v in update.tensors.items() if k in (PUBLISHED, PARTS)}
             if bool(sent[PUBLISHED].any()):  # zeros stand for no prompts
                 server.state.put(LATEST, sent, member.name)
-            others = {k: v for k, v in update.tensors.items() if k != PUBLISHED}
+            others = {k: v for k, v in update.tensors.items() if k not in sent}
             update = Message(others, update.scalars)
         return super().take(server, member, update)
 
@@ -220,22 +227,28 @@ class WithExperts(Algorithm):
             places = torch.randperm(len(sources), generator=draw)[:CANDIDATES].sort().values
             names = list(sources)
             sources = {names[place]: sources[names[place]] for place in places.tolist()}
-        offered = {name: state.get(OFFERED, name)[PUBLISHED] for name in sources}
         own = torch.zeros(0)
         if member.name in state.clients(OFFERED):
             own = state.get(OFFERED, member.name)[PUBLISHED]
-        size = {n: 4 * (state.values(key) + offered[n].numel()) for n, key in sources.items()}
+        offers = offers_of(state, sources, self.parts_for_others)
         budget = None if options.megabytes is None else int(options.megabytes * 1e6)
-        chosen = useful_owners(own, offered, size, most=options.experts, budget=budget)
+        chosen = useful_owners(
+            own,
+            {name: offer.prototypes for name, offer in offers.items()},
+            {name: offer.size for name, offer in offers.items()},
+            most=options.experts,
+            budget=budget,
+        )
         bank: dict[str, Tensor] = {}
         for name in chosen:
-            same = sources[name] != FOR_OTHERS
-            bank |= packed(name, state.get(sources[name], name), offered[name], same)
+            bank |= offers[name].packed(state, name)
         return bank
 
     # --- what an algorithm with experts says --------------------------------------------------
     expert_view: ClassVar[str] = "mixed"
     """View of the algorithm as which an expert in the adapter ``local`` answers."""
+    parts_for_others: int = 1
+    """Number of parts that stand under ``FOR_OTHERS``."""
 
     @abstractmethod
     def experts_of(self, server: Server, member: Member) -> dict[StateKey, dict[str, Tensor]]:
@@ -247,7 +260,7 @@ class WithExperts(Algorithm):
 
         Returns:
             under :func:`expert_key` of its architecture the whole adapter; under ``FOR_OTHERS`` P
-            and Q for other architectures, where they get any.
+            and Q for other architectures, where they get any, as ``{part}/{name}``.
         """
 
 

@@ -96,12 +96,23 @@ def record_effects(
     return AnswerEffects(torch.cat(centred), targets)
 
 
-def with_alternatives(examples: Sequence[Example], required: bool = True) -> list[Example]:
+def with_alternatives(examples: Sequence[Example]) -> list[Example]:
     """Return the examples that have a wrong option; open questions are given some.
 
     Raises:
-        DataError: there is none, and one is required.
+        DataError: there is none.
     """
+    found = [example for example in with_options(examples) if len(example.options) > 1]
+    if not found:
+        raise DataError(
+            f"none of {len(examples)} examples has a wrong option, and no open question has an "
+            "answer that another one lacks: nothing can be learned from them"
+        )
+    return found
+
+
+def with_options(examples: Sequence[Example]) -> list[Example]:
+    """Return the examples; open questions have answers of others as wrong options, if there are."""
     found = []
     for place, example in enumerate(examples):
         if not example.options:
@@ -113,12 +124,6 @@ def with_alternatives(examples: Sequence[Example], required: bool = True) -> lis
             found.append(replace(example, options=options, choice=0, spellings=options))
         else:
             found.append(example)
-    found = [example for example in found if len(example.options) > 1]
-    if required and not found:
-        raise DataError(
-            f"none of {len(examples)} examples has a wrong option, and no open question has an "
-            "answer that another one lacks: nothing can be learned from them"
-        )
     return found
 
 

@@ -13,7 +13,7 @@ from fedmosaic.alignment.transfer.effects import (
     sequence_scores,
     target_of,
     token_scores,
-    with_alternatives,
+    with_options,
 )
 from fedmosaic.alignment.transfer.frame import CoLoraFrame
 from fedmosaic.alignment.transfer.ridge import PENALTY, kernel_ridge
@@ -38,8 +38,8 @@ def record_margins(
     Args:
         backbone: the bare base model.
         frame: its sites, A and B.
-        examples: with answers; open questions get wrong options of each other. An example that has
-            no wrong option is left out.
+        examples: with answers; open questions get wrong options of each other. The row of an
+            example that has no wrong option is zero.
         batch_size: most sequences in a batch.
 
     Returns:
@@ -49,10 +49,11 @@ def record_margins(
         DataError: an answer is none of its options.
         ModelError: as :func:`.record_effects`.
     """
-    asked = with_alternatives(examples, required=False)
-    tokens = [first_tokens(backbone, example) for example in asked]
+    asked = with_options(examples)
+    able = [i for i, example in enumerate(asked) if len(example.options) > 1]
+    tokens = {i: first_tokens(backbone, asked[i]) for i in able}
     rows: dict[int, Tensor] = {}
-    for part in parts([i for i, own in enumerate(tokens) if own is not None], batch_size):
+    for part in parts([i for i in able if tokens[i] is not None], batch_size):
         batch = backbone.collate([backbone.encode(asked[i], answer=False) for i in part])
         score = token_scores(backbone, [tokens[i] or [] for i in part])
         weights = torch.nn.utils.rnn.pad_sequence([target_of(asked[i]) for i in part], True)
@@ -62,25 +63,32 @@ def record_margins(
             return (found * weights.to(found)).sum(1, keepdim=True)
 
         rows |= dict(zip(part, derivatives(backbone, frame, batch, margin)[:, 0], strict=True))
-    for i in [i for i, own in enumerate(tokens) if own is None]:
+    for i in [i for i in able if tokens[i] is None]:
         options = [backbone.encode_option(asked[i], option) for option in asked[i].spellings]
         found = derivatives(backbone, frame, backbone.collate(options), sequence_scores(backbone))
         rows[i] = (found[:, 0] * target_of(asked[i])[:, None]).sum(0)
     size = sum(frame.width(site) for site in frame.sites)
-    return torch.stack([rows[i] for i in range(len(asked))]) if asked else torch.zeros(0, size)
+    none = torch.zeros_like(next(iter(rows.values()), torch.zeros(size)))
+    return torch.stack([none, *(rows.get(i, none) for i in range(len(asked)))])[1:]
 
 
-def from_margins(frame: CoLoraFrame, rows: Tensor, penalty: float = PENALTY) -> dict[str, Tensor]:
+def from_margins(
+    frame: CoLoraFrame,
+    rows: Tensor,
+    penalty: float = PENALTY,
+    weights: Tensor | None = None,
+) -> dict[str, Tensor]:
     """Return the P and Q that raise all margins alike, by :func:`.kernel_ridge`.
 
     Args:
         frame: where the model carries Co-LoRA.
         rows: of :func:`record_margins`, [n, d].
         penalty: λ.
+        weights: of the rows, [n]; None: all count alike.
 
     Returns:
         as :func:`.learn_transferable`; zeros without rows.
     """
     if not len(rows):
         return frame.split(torch.zeros(rows.shape[1]))
-    return frame.split(kernel_ridge(rows, torch.ones(len(rows)), penalty))
+    return frame.split(kernel_ridge(rows, torch.ones(len(rows)), penalty, weights=weights))

@@ -49,29 +49,40 @@ def learn_transferable(
 
 
 def kernel_ridge(
-    rows: Tensor, targets: Tensor, penalty: float = PENALTY, start: Tensor | None = None
+    rows: Tensor,
+    targets: Tensor,
+    penalty: float = PENALTY,
+    start: Tensor | None = None,
+    weights: Tensor | None = None,
 ) -> Tensor:
-    """Return the w that minimises ‖y − J w‖² + λ m ‖w − w₀‖².
+    """Return the w that minimises Σ_i v_i (y_i − J_i w)² + λ m ‖w − w₀‖².
 
-    m is the mean square of a row of J, so that λ has no unit. With fewer rows than columns
+    m is the mean square of a row of J, weighted by v, so that λ has no unit. With fewer rows than
+    columns and without weights
 
         w = w₀ + Jᵀ (J Jᵀ + λ m I)⁻¹ (y − J w₀)
 
-    costs n³ for n rows. A large λ gives the direction of the first gradient step, a small one
-    what training until convergence would reach in a linear model.
+    costs n³ for n rows; weights multiply rows and targets by √v. A large λ gives the direction of
+    the first gradient step, a small one what training until convergence would reach in a linear
+    model.
 
     Args:
         rows: J [n, d].
         targets: y [n].
         penalty: λ, above 0.
         start: w₀ [d], such as a P and Q that came from another model; None: zeros.
+        weights: v [n], above 0; None: ones.
 
     Returns:
         w [d] in the dtype of ``rows``; w₀ where J is zero.
     """
     start = torch.zeros_like(rows[0]) if start is None else start
+    share = 1.0
+    if weights is not None:
+        share = float(weights.double().mean())
+        rows, targets = rows * weights.sqrt()[:, None], targets * weights.sqrt()
     kernel = (rows @ rows.t()).double()
-    size = kernel.diagonal().mean()
+    size = kernel.diagonal().mean() / share
     if not bool(size > 0):
         return start
     ridge = penalty * size * torch.eye(len(kernel), dtype=kernel.dtype)
