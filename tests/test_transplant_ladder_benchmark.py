@@ -97,7 +97,13 @@ def test_margins_are_what_the_algorithm_learns_from() -> None:
     effects = record_effects(backbone, frame, examples)
     found = margins_of(effects, len(effects.rows) // len(examples))
     torch.testing.assert_close(found, record_margins(backbone, frame, examples))
-    halves = of_clients([found, found, found, 2 * found], 6, 1.0)
-    one = kernel_ridge(found[:2].repeat(3, 1), torch.ones(6), 1.0)
-    assert all(torch.equal(each, one) for each in halves[:3])
+    halves = of_clients([found, -found, found, 2 * found], 6, 1.0, 1.0)
+    rows = torch.cat([found[:2], -found[:2], found[:2]])
+    one = kernel_ridge(rows, torch.ones(6), 1.0)
+    for each in halves[:3]:
+        torch.testing.assert_close(each, one)
     torch.testing.assert_close(halves[3], kernel_ridge(2 * found[:2], torch.ones(2), 1.0))
+    second = of_clients([found, -found, found], 6, 0.3, 1.0)[1]
+    weights = torch.tensor([0.3, 0.3, 1.0, 1.0, 0.3, 0.3])
+    assert torch.equal(second, kernel_ridge(rows, torch.ones(6), 1.0, weights=weights))
+    assert not torch.equal(second, one)

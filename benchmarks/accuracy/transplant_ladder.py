@@ -16,7 +16,8 @@ and, with the choices of the row *ridge, difference* unless it says otherwise:
 
   lacking    ridge whose targets are what the zero-shot model lacks (one-hot − softmax)
   margins    ridge with one row an example, its margin, as ``fedmosaic-experts`` learns P
-  of client  one P for the three near tasks and one for the far, from 33 to 129 margins
+  of client  P of the three near tasks together and of the three far, from 33 to 129 margins: one
+             for all three, or one for each, in which the other tasks' examples have weight 0.3
   gradient   ridge with a penalty of 10⁶: the direction of the first gradient step
   sum        differences of both givers, added
   average    P of both givers, averaged (Adam, plain)

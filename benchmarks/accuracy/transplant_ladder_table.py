@@ -30,14 +30,20 @@ Job = Mapping[str, Any]
 Scores = Mapping[str, Sequence[float]]
 """The accuracy of each task, by direction or by model."""
 
+
+def what_of(weight: float) -> str:
+    """Return how many P three tasks have, in words."""
+    return "one P" if weight == 1 else f"a P a task (others' examples with weight {weight})"
+
+
 TODAY, BEST = "adam, plain", "ridge, difference"
 NAMES = tuple(row_name(*row) for row in ROWS)
 LEADS = {
     LACKING: "ridge for what the zero-shot model lacks, difference",
     MARGINS: "ridge on one margin an example, difference",
     **{
-        name: f"ridge, one P for three tasks from {number} margins, difference"
-        for name, number in OF_CLIENT.items()
+        name: f"ridge, {what_of(weight)}, {number} margins of three tasks, difference"
+        for name, (number, weight) in OF_CLIENT.items()
     },
     "gradient": "first gradient step, difference",
     "sum": "ridge, differences of both givers added",

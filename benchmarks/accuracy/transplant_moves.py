@@ -12,6 +12,7 @@ from torch import Tensor
 from benchmarks.accuracy.transplant import PUBLIC, directions, load_models
 from benchmarks.accuracy.transplant_model import ITEMS, RANK, Model, Pair, alignment_settings
 from fedmosaic.adapters.placement import AdapterSite
+from fedmosaic.algorithms.common.moved import OTHER_PARTS
 from fedmosaic.alignment import align
 from fedmosaic.alignment.refinement import ModelTraces, PseudoTaskSet
 from fedmosaic.alignment.transfer import (
@@ -32,9 +33,13 @@ TEST = 50
 """Test items of each task."""
 OWN, LACKING, MARGINS = "own targets", "lacking", "margins"
 CLIENT_TASKS = 3
-"""Tasks for which one P is learned in :data:`OF_CLIENT`, as a client with them would learn it."""
-OF_CLIENT = {f"{number} margins of a client": number for number in (33, 48, 66, 129)}
-"""Targets with one P for three tasks, and how many examples it is learned from."""
+"""Tasks of which P is learned together in :data:`OF_CLIENT`, as a client with them would."""
+OF_CLIENT = {
+    **{f"{number} margins of a client": (number, 1.0) for number in (33, 48, 66, 129)},
+    **{f"{number} margins, a P a task": (number, OTHER_PARTS) for number in (66, 129)},
+}
+"""Targets by name: how many examples three tasks have together, and the weight that those of other
+tasks have in the P of a task. With weight 1 the three have one P."""
 Solved = dict[tuple[str, float], Pair]
 """P, Q by targets and penalty."""
 
@@ -80,7 +85,7 @@ class Ridge:
             few.append(AnswerEffects(effects.rows[:first].clone(), effects.targets[:first]))
         for (targets, penalty), solutions in solved.items():
             if targets in OF_CLIENT:
-                solutions += of_clients(margins, OF_CLIENT[targets], penalty)
+                solutions += of_clients(margins, *OF_CLIENT[targets], penalty)
         return cls({key: pair_of(model, each) for key, each in solved.items()}, few)
 
 
@@ -95,19 +100,26 @@ def margins_of(effects: AnswerEffects, options: int) -> Tensor:
     return rows
 
 
-def of_clients(margins: Sequence[Tensor], number: int, penalty: float) -> list[Tensor]:
-    """Return one solution for the tasks of each client, once for each task.
+def of_clients(
+    margins: Sequence[Tensor], number: int, weight: float, penalty: float
+) -> list[Tensor]:
+    """Return a solution for each task, from the examples of all tasks of a client.
 
     Args:
         margins: rows of each task; each three tasks in a row are those of a client.
         number: examples of a client, equally many of each task.
+        weight: of the examples of other tasks.
         penalty: of ridge.
     """
     found: list[Tensor] = []
     for first in range(0, len(margins), CLIENT_TASKS):
         of_tasks = margins[first : first + CLIENT_TASKS]
-        rows = torch.cat([rows[: number // CLIENT_TASKS] for rows in of_tasks])
-        found += [kernel_ridge(rows, torch.ones(len(rows)), penalty)] * len(of_tasks)
+        few = number // CLIENT_TASKS
+        rows = torch.cat([rows[:few] for rows in of_tasks])
+        for task in range(len(of_tasks)):
+            weights = torch.full((len(rows),), weight)
+            weights[task * few : (task + 1) * few] = 1
+            found.append(kernel_ridge(rows, torch.ones(len(rows)), penalty, weights=weights))
     return found
 
 
