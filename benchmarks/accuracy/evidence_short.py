@@ -10,7 +10,6 @@ from benchmarks.accuracy.evidence_content import MAIN, labels_of
 from benchmarks.accuracy.evidence_page import share_cells, shared_columns
 from benchmarks.accuracy.evidence_parts import DYNAMIC, HOMOGENEOUS, LANGUAGE, STATIC
 from benchmarks.accuracy.evidence_rows import (
-    ADDITIVE,
     EXPERTS,
     FEDMOSAIC_EXPERTS,
     POOLED,
@@ -26,8 +25,6 @@ OF_MINIATURES = (STATIC, DYNAMIC, HOMOGENEOUS)
 README_ROWS = {
     OURS: "fedmosaic",
     routed(OURS): "fedmosaic, routed",
-    ADDITIVE: "fedmosaic-additive",
-    routed(ADDITIVE): "fedmosaic-additive, routed",
     EXPERTS: EXPERTS,
     FEDMOSAIC_EXPERTS: FEDMOSAIC_EXPERTS,
     **{name: name for name in ("fedsim", "sft", "fedavg")},
