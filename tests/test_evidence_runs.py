@@ -256,8 +256,8 @@ def test_a_part_with_unfinished_rows_can_be_published_without_them(
     assert run(SFT)
     stores = {part: PartStore(part, tmp_path / "stored") for part in PARTS}
     with pytest.raises(ValueError, match="static lacks ditto, more local"):
-        evidence_table.published_parts({}, stores, finished_rows=False)
+        evidence_table.published_parts({}, stores, finished_rows=())
     earlier = {"dynamic": {"rows": {"ditto": {}}}}
-    parts = evidence_table.published_parts(earlier, stores, finished_rows=True)
+    parts = evidence_table.published_parts(earlier, stores, finished_rows=["static"])
     assert list(parts["static"]["rows"]) == ["sft", "zero-shot"]
     assert parts["dynamic"] == earlier["dynamic"]

@@ -171,4 +171,4 @@ def test_earlier_parts_stay_published_until_new_ones_are_finished(
     monkeypatch.setattr(evidence_rows, "ROWS", evidence_rows.ROWS[:2])
     stores = {part: PartStore(part, tmp_path) for part in evidence_parts.PARTS}
     with pytest.raises(ValueError, match="static lacks sft, fedavg"):
-        evidence_table.published_parts({"static": {"rows": {}}}, stores, finished_rows=True)
+        evidence_table.published_parts({"static": {"rows": {}}}, stores, finished_rows=["static"])

@@ -6,8 +6,7 @@
                                                             and README.md
 
 The table may be partial. Published are the parts of which every row is finished; of the others,
-what is published stays. With ``--finished-rows`` a part with unfinished rows is published without
-them.
+what is published stays. ``--finished-rows PART`` publishes a part without its unfinished rows.
 
 Each claim is judged on Self, on Others, on Others in-group and out-group, and on the clients'
 conflicting tasks: own tasks of which another client has a counterpart that asks the same question
@@ -17,7 +16,7 @@ of the headroom in benchmarks/common/headroom.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +31,14 @@ from benchmarks.common.paths import ROOT, read_result, write_result
 
 
 def published_parts(
-    before: Mapping[str, Any], stores: Mapping[str, PartStore], *, finished_rows: bool
+    before: Mapping[str, Any], stores: Mapping[str, PartStore], *, finished_rows: Collection[str]
 ) -> dict[str, Any]:
     """Return what is to be published: new content where a part is finished, else the earlier one.
 
     Args:
         before: what is published.
         stores: the stored runs of every part.
-        finished_rows: whether a part is published without its unfinished rows.
+        finished_rows: parts that are published without their unfinished rows.
 
     Raises:
         ValueError: no part has anything new to publish.
@@ -48,7 +47,7 @@ def published_parts(
     reasons: list[str] = []
     for part, store in stores.items():
         unfinished = unfinished_rows(store)
-        allowed = finished_rows or not unfinished
+        allowed = part in finished_rows or not unfinished
         content = content_of(store, unfinished) if allowed else None
         if content is not None:
             parts[part] = content
@@ -86,7 +85,12 @@ def main() -> None:
         "--publish", action="store_true", help="publish the parts that are finished"
     )
     parser.add_argument(
-        "--finished-rows", action="store_true", help="publish parts without unfinished rows"
+        "--finished-rows",
+        nargs="+",
+        choices=list(PARTS),
+        default=[],
+        metavar="PART",
+        help="publish these parts without their unfinished rows",
     )
     arguments = parser.parse_args()
     stores = {part: PartStore(part) for part in PARTS}
