@@ -34,7 +34,7 @@ pretraining of the bundled models, seeds 3 and 4 the second.
 
 The part ``language`` has reference/hetero: SmolLM2 135M and Gemma 3 270M on text tasks, with that
 scenario's adapters, alignment and eight rounds, and base models in bfloat16. It needs the packages
-that the scenario names, and for a run two minutes of a core that multiplies bfloat16, else ten.
+that the scenario names. A run takes some minutes of a core that multiplies bfloat16, else ten.
 
 Learning rates: in each part every algorithm chooses its own, by the mean of Self and Others on a
 validation split of the training data, with two seeds of their own and on the first pretraining. It
