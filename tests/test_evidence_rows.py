@@ -44,7 +44,7 @@ def test_language_models_take_the_settings_of_their_scenario(tmp_path: Path) -> 
     rows = {row.label: row for row in evidence_rows.rows_of_part(LANGUAGE)}
     assert list(store.trials(rows["sft"])) == [f"train.lr={rate}" for rate in RATES]
     assert [candidate for _, candidate in store.missing_trials(rows["experts"]).values()] == [
-        f"train.lr={rate}" for rate in ("5e-4", "1e-3", "2e-3") for _ in CHOOSING_SEEDS
+        f"train.lr={rate}" for rate in ("2.5e-4", "5e-4", "1e-3") for _ in CHOOSING_SEEDS
     ]
     whole = load_scenario("reference/hetero")
     for row in rows.values():

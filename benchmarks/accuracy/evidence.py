@@ -38,7 +38,7 @@ that the scenario names. A run takes some minutes of a core that multiplies bflo
 
 Learning rates: in each part every algorithm chooses its own, by the mean of Self and Others on a
 validation split of the training data, with two seeds of their own and on the first pretraining. It
-tries 2e-3, 4e-3 and 8e-3 (``language``: 5e-4, 1e-3 and 2e-3); while the best is the lowest or the
+tries 2e-3, 4e-3 and 8e-3 (``language``: 2.5e-4, 5e-4 and 1e-3); while the best is the lowest or the
 highest so far, it also tries half or twice of it. FedMosaic's variants use the rate that FedMosaic
 chose, and ``unmatched`` uses the rates of ``static``.
 

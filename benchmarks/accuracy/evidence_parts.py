@@ -13,7 +13,7 @@ SEEDS = {0: (0, 1, 2), 1: (3, 4)}  # by pretraining of the bundled models
 ALL_SEEDS = tuple(seed for seeds in SEEDS.values() for seed in seeds)
 # Learning rates. A row tries the middle three of its part; while its best one is the lowest or the
 # highest that it has tried, it tries the next one as well.
-RATES = ("2.5e-4", "5e-4", "1e-3", "2e-3", "4e-3", "8e-3", "1.6e-2", "3.2e-2")
+RATES = ("6.25e-5", "1.25e-4", "2.5e-4", "5e-4", "1e-3", "2e-3", "4e-3", "8e-3", "1.6e-2", "3.2e-2")
 CHOOSING_SEEDS = (1000, 1001)
 SHORT = ("rounds=8", "evaluation.every=8", "evaluation.last_items=30")
 SETTINGS = (*SHORT, "budget=flops")
@@ -63,7 +63,7 @@ PARTS = {
     LANGUAGE: Part(
         "reference/hetero",
         ("evaluation.every=8", "budget=flops", "models.dtype=bfloat16"),
-        middle_rate="1e-3",
+        middle_rate="5e-4",
         bundled=False,
     ),
 }

@@ -19,7 +19,7 @@ from benchmarks.accuracy.evidence_rows import ADDITIVE, LOCAL, POOLED
 from benchmarks.common.arguments import benchmark_parser
 from benchmarks.common.paths import ROOT, read_result
 from fedmosaic.experiments.statistics import Interval, interval
-from fedmosaic.reporting.html.axes import NAME_LENGTH, WIDE, draw_point, make_axes, mark_options
+from fedmosaic.reporting.html.axes import WIDE, draw_point, make_axes, mark_options
 from fedmosaic.reporting.html.drawing import plain, svg
 from fedmosaic.reporting.html.figures import draw_ranking
 from fedmosaic.reporting.html.palette import BACKGROUND, LINE, SOFT, PlotStyle, plot_styles
@@ -89,7 +89,7 @@ def _draw_part(part: str, rows: Mapping[str, Any], panels: Sequence[Axes]) -> No
                 _draw_hollow(axes, styles[label], other[column].mean, place)
             draw_point(axes, styles[label], estimates[label][column], at)
         axes.set_ylim(len(labels) - 0.4, -0.6)
-        axes.set_yticks(range(len(labels)), [plain(label, NAME_LENGTH) for label in labels])
+        axes.set_yticks(range(len(labels)), [plain(label) for label in labels])
         axes.tick_params(labelleft=column == MAIN[0])
         axes.grid(axis="y", visible=False)
         axes.set_xlabel(TITLES[part][column])

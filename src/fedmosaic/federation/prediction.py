@@ -236,7 +236,7 @@ def _note_beginnings(stored: StoredClient, view: str) -> None:
     elif isinstance(client.algorithm, WithExperts) and not ExpertBank(client.state).names:
         warnings.warn(
             f"client {client.name!r} holds no experts after round {stored.rounds}: it gets them "
-            "before an evaluation, from peers of its architecture",
+            "before an evaluation, from other clients",
             stacklevel=2,
         )
 
