@@ -180,7 +180,11 @@ def test_the_command_answers_a_prompt_and_a_file(
     assert first["id"] == "one" and first["expected"] is None and first["right"] is None
     assert first["model"] == f"expert {next(iter(first['distances']['experts']))}" == "expert b"
     assert second["options"] is None and second["expected"] == "a cup" and second["answer"]
-    assert "comparing with the 16 prompts that client 'a' trained on" in printed.err
+    note = "comparing with the 16 prompts that client 'a' trained on"
+    assert f"{note}; their features are computed now, and remembered" in printed.err
+    assert main([*arguments, "--file", "items.json", "--json"]) == 0
+    printed_now = capsys.readouterr()
+    assert printed_now.out == printed.out and f"{note}\n" in printed_now.err
     command = [*arguments, "--prompt", example.question, "--quiet", "--view", "experts-client"]
     command += [f"--image={name}" for name in files]
     assert main([*command, *(f"--option={option}" for option in example.options)]) == 0

@@ -23,6 +23,7 @@ from fedmosaic.federation.model_card import Base
 from fedmosaic.federation.prompts import prompt_features
 from fedmosaic.federation.stored_client import StoredClient
 from fedmosaic.files import atomic_folder
+from fedmosaic.relevance.remembered_prompts import remembered
 from fedmosaic.relevance.routes import Router
 
 FORMAT = 1
@@ -58,7 +59,8 @@ def export_experts(stored: StoredClient, out: Path, layout: Layout = "peft") -> 
     client, settings = local.spec, local.runtime.settings
     base, placed = Base.of(client.model), dict(_placed(local, algorithm))
     with local.turn(trains=False) as context, atomic_folder(out) as work:
-        router = algorithm.router(context, algorithm.used_view())
+        with remembered(prompt_features(local.runtime), context.arrived()):
+            router = algorithm.router(context, algorithm.used_view())
         for view, place in placed.items():
             with algorithm.view(context, view) as model:
                 _write_adapter(model, work / place, layout, base, settings.algorithm)

@@ -18,9 +18,11 @@ from fedmosaic.evaluation.difference import likeliest
 from fedmosaic.evaluation.evaluator import is_answer
 from fedmosaic.federation.client import LocalClient
 from fedmosaic.federation.measure import evaluator_of, for_inference
+from fedmosaic.federation.prompts import prompt_features
 from fedmosaic.federation.stored_client import StoredClient
 from fedmosaic.federation.views import base_to_compare, features_of, model_of, routes_of
 from fedmosaic.models.item_check import first_refusal
+from fedmosaic.relevance.remembered_prompts import remembered
 from fedmosaic.relevance.routes import Nearness
 
 OnNote = Callable[[str], None]
@@ -124,11 +126,16 @@ def _routed(
     client: LocalClient, view: str, examples: Sequence[Example], on_note: OnNote
 ) -> tuple[list[str], list[Nearness | None]]:
     """Return the view that answers each input, and the distances that led to it."""
-    count = len(client.stream.arrived())
-    on_note(f"comparing with the {count} prompts that client {client.name!r} trained on")
-    features = features_of(client, examples)
-    views = routes_of(client, view, features)
-    return views, [*client.algorithm.router(client.context, view).nearness(features)]
+    prompts = client.stream.arrived()
+    with remembered(prompt_features(client.runtime), prompts) as known:
+        rest = "" if known else "; their features are computed now, and remembered"
+        on_note(
+            f"comparing with the {len(prompts)} prompts that client {client.name!r} trained on"
+            + rest
+        )
+        features = features_of(client, examples)
+        views = routes_of(client, view, features)
+        return views, [*client.algorithm.router(client.context, view).nearness(features)]
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,10 @@ class PromptFeatures:
         found = [self._of(example) for example in examples]
         return torch.stack(found) if found else torch.zeros(0, self.size)
 
+    def take(self, examples: Sequence[Example], found: Tensor) -> None:
+        """Take features that were computed before, [n, size], as those of some examples."""
+        self._known.update(zip(examples, found, strict=True))
+
     def _of(self, example: Example) -> Tensor:
         if example not in self._known:
             self._known[example] = self._compute(example)
