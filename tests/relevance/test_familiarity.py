@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import normalize
 
 from fedmosaic.data.example import Example, Turn
 from fedmosaic.errors import DataError
+from fedmosaic.federation.experts_card import ROUTER
 from fedmosaic.miniature.benchmark.load import load_task
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.relevance.familiarity import Familiarity
-from fedmosaic.relevance.prompt_features import PromptFeatures
+from fedmosaic.relevance.prompt_features import MOST_MEDIANS, PromptFeatures, clip_massive
 
 SMALL = "miniature/llama-8x96"
 
@@ -68,6 +72,44 @@ def test_features_are_the_hidden_states_of_the_prompt(depth: float, layer: int) 
     means, lasts = (PromptFeatures(backbone, part, depth)(examples) for part in ("mean", "last"))
     torch.testing.assert_close(found, torch.cat([means, lasts], 1) / 2**0.5)
     assert torch.allclose(found.norm(dim=1), torch.ones(3))
+
+
+def massive(tokens: int, width: int = 64) -> torch.Tensor:
+    """Return states with two massive activations: one at every token, one at the first alone."""
+    states = torch.randn(tokens, width, generator=torch.Generator().manual_seed(tokens))
+    states[:, 3] = 500.0
+    states[0, 7] = -4000.0
+    return states
+
+
+def test_massive_activations_are_clipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    features = PromptFeatures(Backbone.load(SMALL))
+    examples = list(load_task("miniature/stages-0", seed=0, train_limit=2).train)
+    monkeypatch.setattr(features, "_states", lambda example: massive(5 + examples.index(example)))
+    facts = {"features": {"states": "both", "most_medians": MOST_MEDIANS}}
+    exported = ROUTER.partition("def features")[2].partition("def choose")[0]
+    names: dict[str, Any] = {"torch": torch, "facts": facts}
+    exec("def features" + exported, names)
+    for row, tokens in zip(features(examples), (5, 6), strict=True):
+        states = massive(tokens).double().numpy()
+        expected = []
+        for part in (states.mean(0), states[-1]):
+            limit = MOST_MEDIANS * np.sort(np.abs(part))[31]  # of 64, as torch.median
+            clipped = np.minimum(np.maximum(part, -limit), limit)
+            expected += list(clipped / np.linalg.norm(clipped) / 2**0.5)
+        assert np.allclose(row, expected, atol=1e-6)
+        torch.testing.assert_close(names["features"](massive(tokens)), row)
+
+
+def test_noise_does_not_hide_prompts_behind_a_massive_activation() -> None:
+    draw = torch.Generator().manual_seed(0)
+    own, other = (torch.randn(64, generator=draw) for _ in range(2))
+    points = torch.stack([own, other])
+    points[:, 3] = 2000.0
+    clipped = normalize(torch.stack([clip_massive(row) for row in points]), dim=1)
+    plain = normalize(points, dim=1)
+    apart = [float((rows[0] - rows[1]).norm()) for rows in (plain, clipped)]
+    assert apart[0] < 0.01 and apart[1] > 0.5
 
 
 def test_features_depend_on_nothing_but_the_prompt() -> None:

@@ -7,12 +7,8 @@ from typing import Any
 
 from fedmosaic.config import ClientSpec, RunSettings
 
-STATES = {
-    "mean": "the mean m of the states, as m / |m|",
-    "last": "the last state l, as l / |l|",
-    "both": "the mean m and the last state l, as [m / |m|, l / |l|] / √2",
-}
-"""Formula of a prompt's features from the states of its tokens, by setting."""
+STATES = {"mean": "m / |m|", "last": "l / |l|", "both": "[m / |m|, l / |l|] / √2"}
+"""Formula of a prompt's features from mean m and last l of the states of its tokens."""
 
 ROUTER = '''import json
 
@@ -27,7 +23,9 @@ def features(states):
     """Features of a prompt from its hidden states of the shared model, [tokens, width]."""
     both = (states.float().mean(0), states[-1].float())
     chosen = {"both": both, "mean": both[:1], "last": both[1:]}[facts["features"]["states"]]
-    return torch.cat([part / part.norm() for part in chosen]) / len(chosen) ** 0.5
+    limits = [facts["features"]["most_medians"] * part.abs().median() for part in chosen]
+    clipped = [part.clamp(-most, most) for part, most in zip(chosen, limits)]
+    return torch.cat([part / part.norm() for part in clipped]) / len(chosen) ** 0.5
 
 
 def choose(features):
@@ -94,7 +92,9 @@ def _choice(facts: Mapping[str, Any]) -> str:
         f"Features of a prompt are computed with `{found['model']}`: run it on the prompt as its "
         "chat template writes it, with its images, up to where the answer begins, in "
         f"{found['dtype']}. Take the hidden states of all tokens {_where(found)}. "
-        f"The features are {STATES[found['states']]}: {found['size']} numbers.\n\n"
+        "With m the mean of the states and l the last one, the values of each clipped to "
+        f"±{found['most_medians']:g} times the median of its magnitudes, the features are "
+        f"{STATES[found['states']]}: {found['size']} numbers.\n\n"
         "With z = (features − `mean`) / `std` and Euclidean distances:\n\n"
         f"1. `own`, if the nearest row of `own` is no farther than {facts['threshold']} (the "
         f"quantile {facts['quantile']} of the distances of own prompts to their nearest other "

@@ -23,10 +23,11 @@ from fedmosaic.federation.model_card import Base
 from fedmosaic.federation.prompts import prompt_features
 from fedmosaic.federation.stored_client import StoredClient
 from fedmosaic.files import atomic_folder
+from fedmosaic.relevance.prompt_features import MOST_MEDIANS
 from fedmosaic.relevance.remembered_prompts import remembered
 from fedmosaic.relevance.routes import Router
 
-FORMAT = 1
+FORMAT = 2
 """Version of ``router.json``."""
 
 
@@ -108,6 +109,7 @@ def _router(
             "layers": len(features.backbone.structure.layers),
             "normed": features.normed,
             "states": features.features,
+            "most_medians": MOST_MEDIANS,
             "size": features.size,
         },
         "quantile": settings.quantile,

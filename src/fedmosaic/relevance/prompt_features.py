@@ -17,6 +17,13 @@ from fedmosaic.errors import DataError
 from fedmosaic.models.backbone import Backbone
 
 Features = Literal["both", "mean", "last"]
+MOST_MEDIANS = 20.0
+"""Largest magnitude of a feature, in medians of the magnitudes.
+
+Language models have massive activations (arXiv 2402.17762): single values that are hundreds of
+times the others, and nearly the same for every input. In SmolLM2 135M one is 99 % of the squared
+norm of a mean. The rest, which tells prompts apart, would drown in the noise on prototypes.
+"""
 
 
 class PromptFeatures:
@@ -25,7 +32,8 @@ class PromptFeatures:
     With h_t the state of token t, of T tokens, after a share ``depth`` of the model's layers (after
     all of them: after the final norm, where there is one):
 
-        mean = n(1/T Σ_t h_t),   last = n(h_T),   both = n([mean, last]),   n(x) = x / ‖x‖
+        mean = n(1/T Σ_t h_t),   last = n(h_T),   both = n([mean, last]),
+        n(x) = c / ‖c‖,          c = clip(x, ±20 · median_i |x_i|)
 
     The prompt is everything before the last answer: system text, earlier turns, images and the
     question. Later layers are not computed. Each prompt is run by itself, so that its features do
@@ -86,7 +94,7 @@ class PromptFeatures:
         states = self._states(example)
         mean, last = states.mean(0), states[-1]
         chosen = {"both": (mean, last), "mean": (mean,), "last": (last,)}[self.features]
-        unit = torch.cat([normalize(part, dim=0) for part in chosen])
+        unit = torch.cat([normalize(clip_massive(part), dim=0) for part in chosen])
         return (unit / math.sqrt(len(chosen))).cpu()
 
     def _states(self, example: Example) -> Tensor:
@@ -106,6 +114,12 @@ class PromptFeatures:
             handle.remove()
         states: Tensor = caught[0][0] if isinstance(caught[0], tuple) else caught[0]
         return states.flatten(0, -2).float()
+
+
+def clip_massive(states: Tensor) -> Tensor:
+    """Return states [f], with massive activations clipped (:data:`MOST_MEDIANS`)."""
+    limit = MOST_MEDIANS * float(states.abs().median())
+    return states.clamp(-limit, limit) if limit else states
 
 
 class _Reached(Exception):

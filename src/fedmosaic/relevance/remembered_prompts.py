@@ -20,7 +20,7 @@ from torch import Tensor
 from fedmosaic.data.digests import digest_items
 from fedmosaic.data.example import Example
 from fedmosaic.files import cache_root, write_atomic
-from fedmosaic.relevance.prompt_features import PromptFeatures
+from fedmosaic.relevance.prompt_features import MOST_MEDIANS, PromptFeatures
 
 MOST_FILES = 64
 """Of more files the one that was used least recently is removed."""
@@ -76,6 +76,7 @@ def _entry(features: PromptFeatures, examples: Sequence[Example]) -> Path:
         features.features,
         features.layer,
         features.normed,
+        MOST_MEDIANS,
     ]
     digest = hashlib.blake2b(json.dumps(about).encode(), digest_size=16)
     digests = digest_items("", tuple(examples))
