@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from benchmarks.accuracy import reproduce
+from benchmarks.accuracy.evidence_parts import MINIATURES
 from benchmarks.common.tables import COLUMNS
 
 
@@ -18,7 +19,7 @@ def test_every_row_and_seed_of_a_result_can_be_reproduced(benchmark: str) -> Non
             scenario, variants = reproduce.scenario_and_variants(benchmark, seed, view)
             assert [v.algorithm for v in variants if v.label == name] == [row["algorithm"]]
             assert view in scenario.evaluation.views
-            second = seed >= 3 and benchmark in reproduce.PARTS
+            second = seed >= 3 and benchmark in MINIATURES
             assert all(client.model.endswith("@1") == second for client in scenario.clients)
 
 

@@ -69,10 +69,10 @@ def scenario_and_variants(
     if benchmark == "cross_architecture":
         found = load_scenario(cross_architecture.SCENARIO, cross_architecture.SETTINGS)
         return found, cross_architecture.VARIANTS
-    pretraining = evidence_parts.pretraining_of(seed)
+    part = evidence_parts.STATIC if benchmark == "ablations" else benchmark
+    found = evidence_parts.scenario(part, evidence_parts.PARTS[part].pretraining_of(seed))
     if benchmark == "ablations":
-        return evidence_parts.scenario("static", pretraining), ablations.published_variants()
-    found = evidence_parts.scenario(benchmark, pretraining)
+        return found, ablations.published_variants()
     views = tuple(dict.fromkeys(("mixed", view)))
     measured = found.evaluation.model_copy(update={"views": views})
     found = found.model_copy(update={"evaluation": measured})
