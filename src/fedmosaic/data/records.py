@@ -87,15 +87,23 @@ class FileExamples(tuple[Example, ...]):
         return tuple(location.index for location in self.locations)
 
 
+def single_notes(*sets: Sequence[Example]) -> list[str]:
+    """Return what the reader has to say about sets of examples, file by file."""
+    return [note for examples in sets for note in getattr(examples, "notes", ())]
+
+
 def notes_of(*sets: Sequence[Example]) -> tuple[str, ...]:
     """Return what the reader has to say about sets of examples, as :func:`merged` has it."""
-    return merged(note for examples in sets for note in getattr(examples, "notes", ()))
+    return merged(single_notes(*sets))
 
 
 def merged(notes: Iterable[str]) -> tuple[str, ...]:
     """Return each note of readers only one time.
 
     Files of which the same fields are not used share a sentence, which names the first of them.
+
+    Args:
+        notes: of :func:`single_notes`; what was merged before cannot be merged with more.
     """
     found = dict.fromkeys(notes)
     alike: dict[tuple[str, ...], list[str]] = {}

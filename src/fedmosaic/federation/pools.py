@@ -11,7 +11,7 @@ from fedmosaic.config import DataSettings, ModelSettings, Scenario, TaskSpec
 from fedmosaic.data import check, check_images, hold_out, load_task, public_examples
 from fedmosaic.data.background import before, task_before
 from fedmosaic.data.example import Example, Task
-from fedmosaic.data.records import merged, notes_of
+from fedmosaic.data.records import merged, single_notes
 from fedmosaic.data.validation import select
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.models.loading import ModelOptions
@@ -110,7 +110,7 @@ class TaskPool:
             task = hold_out(task, settings.validation)
         task = task_before(task, settings.background)
         check(task)
-        self._notes |= dict.fromkeys(notes_of(task.train, task.test))
+        self._notes |= dict.fromkeys(single_notes(task.train, task.test))
         return task
 
     def notes(self) -> tuple[str, ...]:
