@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 CACHE_VARIABLE = "FEDMOSAIC_CACHE"
@@ -41,6 +41,23 @@ def write_atomic(path: Path, data: bytes | str) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def write_to_cache(entry: Path, data: bytes | str, most: int) -> None:
+    """Write a file of the cache if the disk allows it, and remove the least recently used ones.
+
+    A full or read-only disk is no error: everything in the cache can be made again.
+
+    Args:
+        entry: the file.
+        data: its content.
+        most: the most files of its folder with its suffix that stay.
+    """
+    with suppress(OSError):
+        write_atomic(entry, data)
+        files = sorted(entry.parent.glob(f"*{entry.suffix}"), key=lambda e: e.stat().st_mtime)
+        for other in files[:-most]:
+            other.unlink(missing_ok=True)
 
 
 def write_new(path: Path, data: bytes, private: bool = False) -> None:

@@ -181,7 +181,7 @@ def test_the_command_answers_a_prompt_and_a_file(
     assert first["model"] == f"expert {next(iter(first['distances']['experts']))}" == "expert b"
     assert second["options"] is None and second["expected"] == "a cup" and second["answer"]
     note = "comparing with the 16 prompts that client 'a' trained on"
-    assert f"{note}; their features are computed now, and remembered" in printed.err
+    assert f"{note}; their features are computed first" in printed.err
     assert main([*arguments, "--file", "items.json", "--json"]) == 0
     printed_now = capsys.readouterr()
     assert printed_now.out == printed.out and f"{note}\n" in printed_now.err

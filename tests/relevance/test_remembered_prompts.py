@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from fedmosaic import files
 from fedmosaic.data.example import Example
 from fedmosaic.files import cache_root
 from fedmosaic.miniature.benchmark.load import load_task
@@ -118,7 +119,7 @@ def test_an_interrupted_answer_and_a_full_disk_leave_nothing(
     def full(path: Path, data: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(remembered_prompts, "write_atomic", full)
+    monkeypatch.setattr(files, "write_atomic", full)
     features = features_of()
     with remembered(features, examples_of()) as known:
         assert not known and len(features(examples_of())) == 3

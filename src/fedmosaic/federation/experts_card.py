@@ -24,7 +24,7 @@ def features(states):
     both = (states.float().mean(0), states[-1].float())
     chosen = {"both": both, "mean": both[:1], "last": both[1:]}[facts["features"]["states"]]
     limits = [facts["features"]["most_medians"] * part.abs().median() for part in chosen]
-    clipped = [part.clamp(-most, most) for part, most in zip(chosen, limits)]
+    clipped = [part.clamp(-most, most) if most else part for part, most in zip(chosen, limits)]
     return torch.cat([part / part.norm() for part in clipped]) / len(chosen) ** 0.5
 
 

@@ -128,7 +128,7 @@ def _routed(
     """Return the view that answers each input, and the distances that led to it."""
     prompts = client.stream.arrived()
     with remembered(prompt_features(client.runtime), prompts) as known:
-        rest = "" if known else "; their features are computed now, and remembered"
+        rest = "" if known else "; their features are computed first"
         on_note(
             f"comparing with the {len(prompts)} prompts that client {client.name!r} trained on"
             + rest

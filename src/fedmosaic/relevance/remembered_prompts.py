@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fedmosaic.data.digests import digest_items
 from fedmosaic.data.example import Example
-from fedmosaic.files import cache_root, write_atomic
+from fedmosaic.files import cache_root, write_to_cache
 from fedmosaic.relevance.prompt_features import MOST_MEDIANS, PromptFeatures
 
 MOST_FILES = 64
@@ -45,7 +45,7 @@ def remembered(features: PromptFeatures, examples: Sequence[Example]) -> Iterato
         features.take(examples, found)
     yield found is not None
     if found is None and examples:
-        _write(entry, features(examples))
+        write_to_cache(entry, save({_NAME: features(examples)}), MOST_FILES)
 
 
 def _read(entry: Path, shape: tuple[int, int]) -> Tensor | None:
@@ -56,14 +56,6 @@ def _read(entry: Path, shape: tuple[int, int]) -> Tensor | None:
     except (OSError, SafetensorError, KeyError):
         return None
     return found if found.shape == shape else None
-
-
-def _write(entry: Path, found: Tensor) -> None:
-    with suppress(OSError):  # a full or read-only disk: they are computed anew next time
-        write_atomic(entry, save({_NAME: found}))
-        entries = sorted(entry.parent.glob("*.safetensors"), key=lambda e: e.stat().st_mtime)
-        for other in entries[:-MOST_FILES]:
-            other.unlink(missing_ok=True)
 
 
 def _entry(features: PromptFeatures, examples: Sequence[Example]) -> Path:

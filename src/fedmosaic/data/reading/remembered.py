@@ -20,7 +20,7 @@ from fedmosaic.data.example import Example, Turn
 from fedmosaic.data.image import Image
 from fedmosaic.data.reading.pictures import Pictures
 from fedmosaic.data.records import FileExamples, RecordLocation
-from fedmosaic.files import cache_root, write_atomic
+from fedmosaic.files import cache_root, write_to_cache
 from fedmosaic.memory import no_collection
 
 FEWEST_ITEMS = 2000
@@ -75,13 +75,8 @@ def remember(examples: FileExamples, path: Path, pictures: Pictures) -> None:
             for example, location in zip(examples, examples.locations, strict=True)
         ],
     }
-    try:
-        write_atomic(entry, json.dumps(content, ensure_ascii=False, separators=(",", ":")))
-        entries = sorted(entry.parent.glob("*.json"), key=lambda other: other.stat().st_mtime)
-        for other in entries[:-MOST_FILES]:
-            other.unlink(missing_ok=True)
-    except OSError:  # a full or read-only disk: the file is read anew next time
-        return
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    write_to_cache(entry, text, MOST_FILES)
 
 
 def _entry(path: Path, folders: Sequence[Path]) -> Path | None:
