@@ -207,6 +207,12 @@ def test_noise_hides_prototypes_and_a_secret_draws_it(tmp_path: Path) -> None:
         assert float(noisy.std()) == pytest.approx(2.0, rel=0.1)
 
 
+def test_noise_that_hides_every_prototype_is_reported(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="'a': hardly any input can go to an expert: the noise"):
+        found = run(tmp_path / "run", "experts", routing={"noise_std": 0.02})
+    assert "expert" not in found.summary["answered_by"]
+
+
 def test_a_new_task_starts_from_the_expert_that_knows_its_like(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -99,6 +99,15 @@ def test_an_input_goes_home_to_the_nearest_expert_or_to_nobody(
     assert nobody(cloud(6.0, 2, 1)) == [None, None]
 
 
+def test_the_displacement_by_noise_is_that_of_noisy_prototypes() -> None:
+    prompts = cloud(0.0, 40) * torch.tensor([1.0, 5.0, 0.2, 1.0])
+    own = Familiarity.of(prompts)
+    router = Router.of(own, prototypes(prompts, 4, seeded()), {}, 0.99, 1.0)
+    noise = 0.3 * torch.randn(20_000, 4, generator=seeded())
+    far = (own.scale(prompts[:1] + noise) - own.scale(prompts[:1])).square().sum(1).mean().sqrt()
+    assert router.displacement(0.3) == pytest.approx(float(far), rel=0.02)
+
+
 def test_a_client_without_prompts_takes_the_nearest_expert() -> None:
     experts = {"six": cloud(6.0, 4, 1), "nine": cloud(9.0, 4, 2)}
     empty = torch.zeros(0, 4)

@@ -94,6 +94,16 @@ class Router:
             for own, name, close in zip(known, names, near, strict=True)
         ]
 
+    def displacement(self, noise_std: float) -> float:
+        """Return how far noise moves a prototype as this client sees it: σ ‖1 / std‖.
+
+        It is the root of the expected squared distance, in the scale of the client's own features.
+
+        Args:
+            noise_std: σ, standard deviation of the noise in each coordinate of a prototype.
+        """
+        return noise_std * float(self.own.scale.std.reciprocal().norm())
+
     def nearness(self, features: Tensor) -> list[Nearness]:
         """Return the distances that decide the choice of each input, from features [m, f]."""
         own, names = self.own.nearest(features).tolist(), list(self.experts)

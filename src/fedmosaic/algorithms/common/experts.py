@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -151,7 +153,23 @@ class WithExperts(Algorithm):
         own = Familiarity.of(features, settings.quantile, settings.prompts)
         centres = prototypes(features, self.options.prototypes, client.generator("prototypes"))
         experts = self._experts(client, view)
-        return Router.of(own, centres, experts, settings.quantile, self.options.reach)
+        found = Router.of(own, centres, experts, settings.quantile, self.options.reach)
+        if view == "mixed" and experts:
+            self._warn_of_noise(client, found)
+        return found
+
+    def _warn_of_noise(self, client: Client, router: Router) -> None:
+        """Warn where noise alone moves prototypes farther than what counts as near."""
+        std = self.scenario.routing.noise_std
+        moved = router.displacement(std * math.sqrt(self.options.prototypes))
+        if moved > router.radius:
+            warnings.warn(
+                f"client {client.name!r}: hardly any input can go to an expert: the noise on "
+                f"prototypes (routing.noise_std={std:g}) moves them by {moved:.1f} in the scale of "
+                f"the client's features, and near is up to {router.radius:.1f}; lower the noise or "
+                f"raise algorithms.{self.name}.reach",
+                stacklevel=2,
+            )
 
     def routes(self, client: Client, view: str, prompts: Tensor) -> list[str]:
         if view in super().routed_views():
