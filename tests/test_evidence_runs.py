@@ -28,12 +28,14 @@ class MadeUpGrid:
 
     def __init__(self) -> None:
         self.made: list[str] = []
+        self.most_folders = self.grids = 0
         self.stop_after: int | None = None
         self.failing = ""
 
     def __call__(
         self, title: str, jobs: Sequence[Job], parallel: int, listener: GridListener, features: Path
     ) -> list[Failure]:
+        self.grids += 1
         finished = [job for job in jobs if job.summary() is not None]
         listener.grid_started(title, jobs, finished, parallel)
         failures = []
@@ -46,6 +48,8 @@ class MadeUpGrid:
                 failures.append(Failure(job.label, job.seed, "no budget"))
                 continue
             RunFolder(job.folder).write_summary(summary_of(job))
+            folders = sum(other.summary() is not None for other in jobs)
+            self.most_folders = max(self.most_folders, folders)
             if self.stop_after is not None and len(self.made) == self.stop_after:
                 raise KeyboardInterrupt  # after the run, before its figures are stored
             listener.job_finished(job, job.summary() or {})
@@ -220,6 +224,17 @@ def test_finished_runs_are_replaced_if_asked(grid: MadeUpGrid, run: Callable[...
     assert run(SFT, keep=True, replace=True)
     assert [grid.made.count(f"sft/{seed}") for seed in ALL_SEEDS] == [2] * 5
     assert [grid.made.count(f"sft, {trial}") for trial in TRIALS] == [1] * 6
+
+
+def test_rows_whose_rates_are_chosen_run_together(
+    grid: MadeUpGrid, run: Callable[..., bool]
+) -> None:
+    assert run(SFT, DITTO, CHANGED)
+    grids, before = grid.grids, len(grid.made)
+    grid.most_folders = 0
+    assert run(SFT, DITTO, CHANGED, replace=True)
+    assert grid.grids == grids + 1 and len(grid.made) == before + 15
+    assert grid.most_folders == 3  # three seeds have one pretraining; then their folders go
 
 
 def test_a_run_that_fails_is_not_tried_twice(

@@ -1,15 +1,17 @@
 """Run what a part of the evidence lacks, and store the figures of each run when it is finished.
 
-The runs of a row go together, with all seeds; the trials of the next row's learning rates fill the
-cores meanwhile. A run that was stopped half-way is resumed if its folder is there.
+The runs of all rows whose learning rates are chosen go together, with all seeds, and with the
+trials of the next row, so that no core waits for the last run of a row. A run that was stopped
+half-way is resumed if its folder is there.
 """
 
 from __future__ import annotations
 
 import shutil
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -33,20 +35,29 @@ class Recorder(GridListener):
         store: what is stored of the part.
         trials: the runs that choose learning rates; all others are runs of the part.
         deadline: when to stop, in seconds of ``time.monotonic``; None: never.
-
-    Attributes:
-        recorded: the runs whose figures it has stored.
+        keep: whether the folders of runs stay when their figures are stored. Else those of a row
+            go together, since its runs share what they count before the start.
     """
 
-    def __init__(self, store: PartStore, trials: Trials, deadline: float | None = None) -> None:
+    def __init__(
+        self,
+        store: PartStore,
+        trials: Trials,
+        deadline: float | None = None,
+        *,
+        keep: bool = False,
+    ) -> None:
         self.store = store
         self.trials = trials
         self.deadline = deadline
-        self.recorded: list[Job] = []
+        self.keep = keep
+        self._recorded: list[Job] = []  # their folders are still there
+        self._left: Counter[Path] = Counter()  # runs to come by the folder of their row
 
     def grid_started(
         self, title: str, jobs: Sequence[Job], finished: Sequence[Job], parallel: int
     ) -> None:
+        self._left.update(job.folder.parent for job in jobs)
         for job in finished:  # by a command that was killed before it stored them
             self.record(job, job.summary() or {})
 
@@ -60,6 +71,9 @@ class Recorder(GridListener):
         self.record(job, summary)
         self.check_time()
 
+    def job_failed(self, job: Job, reason: str) -> None:
+        self._ended(job)
+
     def record(self, job: Job, summary: Mapping[str, Any]) -> None:
         """Store a finished run."""
         shown = ", ".join(f"{side} {100 * summary[side]['last']:.1f}" for side in SIDES)
@@ -72,7 +86,8 @@ class Recorder(GridListener):
         else:
             figures = figures_of(self.store.part, summary, identity)
             self.store.file.add_run(job.label, job.seed, figures)
-        self.recorded.append(job)
+        self._recorded.append(job)
+        self._ended(job)
 
     def record_failure(self, job: Job, reason: str) -> None:
         """Store that a run fails with these settings."""
@@ -87,14 +102,30 @@ class Recorder(GridListener):
         if self.deadline is not None and time.monotonic() >= self.deadline:
             raise OutOfTimeError
 
+    def _ended(self, job: Job) -> None:
+        """Remove the folders of a row's finished runs after its last one."""
+        place = job.folder.parent
+        self._left[place] -= 1
+        if not self._left[place]:
+            self.remove_folders(place)
+
+    def remove_folders(self, place: Path | None = None) -> None:
+        """Remove the folders of runs whose figures are stored.
+
+        Args:
+            place: only folders in this one; None: all.
+        """
+        gone = [job for job in self._recorded if place in (None, job.folder.parent)]
+        self._recorded = [job for job in self._recorded if job not in gone]
+        for job in () if self.keep else gone:
+            shutil.rmtree(job.folder)
+
     def _add_trial(self, job: Job, identity: RunIdentity, scores: Mapping[str, Any]) -> None:
         label, candidate = self.trials[job]
         self.store.rates_file.add_trial(label, candidate, identity, job.seed, scores)
 
 
-def run_jobs(
-    recorder: Recorder, jobs: Sequence[Job], runs: Path, parallel: int, *, keep: bool
-) -> None:
+def run_jobs(recorder: Recorder, jobs: Sequence[Job], runs: Path, parallel: int) -> None:
     """Carry out jobs and store what they give.
 
     Args:
@@ -102,7 +133,6 @@ def run_jobs(
         jobs: runs of the part and trials.
         runs: folder of the run folders.
         parallel: runs at a time.
-        keep: whether the folders of finished runs stay.
 
     Raises:
         OutOfTimeError: the time is over; unfinished runs can be resumed.
@@ -118,8 +148,7 @@ def run_jobs(
                 job = next(j for j in jobs if (j.label, j.seed) == (failure.label, failure.seed))
                 recorder.record_failure(job, failure.reason)
     finally:
-        for job in () if keep else recorder.recorded:
-            shutil.rmtree(job.folder)
+        recorder.remove_folders()
 
 
 def choose_rate(
@@ -131,7 +160,7 @@ def choose_rate(
         if set(trials.values()) <= before:  # a process was lost
             break
         before |= set(trials.values())
-        run_jobs(Recorder(store, trials, deadline), list(trials), runs, parallel, keep=False)
+        run_jobs(Recorder(store, trials, deadline), list(trials), runs, parallel)
     if store.chosen(row) is None:
         print(f"{row.label}: left out, since no learning rate could be chosen", flush=True)
 
@@ -162,17 +191,19 @@ def run_rows(
     Returns:
         Whether all was done in time.
     """
-    ordered: list[EvidenceRow | None] = [*in_running_order(rows), None]
+    waiting = in_running_order(rows)
     try:
-        for row, following in pairwise(ordered):
-            assert row is not None
-            choose_rate(store, row, runs, parallel, deadline)
-            jobs = store.missing_runs(row, seeds, runs, replace=replace)
+        while waiting:
+            choose_rate(store, waiting[0], runs, parallel, deadline)
+            chosen = takewhile(lambda row: not store.missing_trials(row), waiting[1:])
+            ready = [waiting[0], *chosen]
+            waiting = waiting[len(ready) :]
+            jobs = [j for r in ready for j in store.missing_runs(r, seeds, runs, replace=replace)]
             for job in jobs if replace else ():
                 shutil.rmtree(job.folder, ignore_errors=True)
-            trials = store.missing_trials(following, runs) if following else {}
-            recorder = Recorder(store, trials, deadline)
-            run_jobs(recorder, [*jobs, *trials], runs, parallel, keep=keep)
+            trials = store.missing_trials(waiting[0], runs) if waiting else {}
+            recorder = Recorder(store, trials, deadline, keep=keep)
+            run_jobs(recorder, [*jobs, *trials], runs, parallel)
     except OutOfTimeError:
         return False
     finally:
