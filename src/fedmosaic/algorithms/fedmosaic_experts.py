@@ -21,7 +21,8 @@ from fedmosaic.config import Scenario
 class FedMosaicExperts(WithExperts, Additive):
     """Add to :class:`Additive` that each input can go to a peer's adapter.
 
-    Training is that of :class:`Additive`, and so are P, Q, A, B and signatures that travel. What is
+    Training is that of :class:`Additive`, and so are P, Q, A, B and signatures that travel. Without
+    refined alignment a client receives P and Q of its own architecture alone. What is
     added is described in :class:`~fedmosaic.algorithms.common.experts.WithExperts`. A peer's
     adapter takes the place of the client's local one, with the client's gate and what it received
     in the global branch. Where no prompt is near, the global branch answers.
@@ -48,6 +49,13 @@ class FedMosaicExperts(WithExperts, Additive):
 
     class Options(WithExperts.Options, Additive.Options):
         """Hold the settings of the experts and of the sum."""
+
+        cross_architecture_weight: float | None = Field(default=None, ge=0)
+        """c, the weight of the other architectures' P and Q in what a client receives.
+
+        None: 2 where alignment is refined (``alignment.refine``), else 0, because P and Q then mean
+        little in other models.
+        """
 
         across: Literal["auto", "moved", "trained", "none"] = "auto"
         """P and Q that clients of other architectures get of an expert.
@@ -78,12 +86,17 @@ class FedMosaicExperts(WithExperts, Additive):
         self.parts_for_others = options.moved_parts if self.across == "moved" else 1
 
     def notes(self) -> list[str]:
-        if self.options.across != "auto" or self.across != "none" or not self._several:
+        if self.scenario.alignment.refine is not None or not self._several:
             return []
+        options, found = self.options, []
+        if options.across == "auto":
+            found.append(("experts of other architectures", "across=none"))
+        if options.cross_architecture_weight is None:
+            found.append(("P and Q of other architectures", "cross_architecture_weight=0"))
+        reason = "only refined alignment gives P and Q one meaning: set alignment.refine={}"
         return [
-            f"{self.name}: clients get no experts of other architectures, since only refined "
-            "alignment gives P and Q one meaning: set alignment.refine={}, or "
-            f"algorithms.{self.name}.across=none"
+            f"{self.name}: clients get no {what}, since {reason}, or algorithms.{self.name}.{way}"
+            for what, way in found
         ]
 
     @property

@@ -89,13 +89,23 @@ class Additive(FedMosaic):
     class Options(FedMosaic.Options):
         """Hold the settings of the sum."""
 
-        cross_architecture_weight: float = Field(default=2.0, ge=0)
-        """c, the weight of the other architectures' P and Q; 0 is fedmosaic-same-architecture."""
+        cross_architecture_weight: float | None = Field(default=2.0, ge=0)
+        """c, the weight of the other architectures' P and Q; 0 is fedmosaic-same-architecture.
+
+        None: 2 where alignment is refined (``alignment.refine``), else 0, because P and Q then mean
+        little in other models.
+        """
+
+    @property
+    def cross_architecture_weight(self) -> float:
+        """Return c."""
+        c: float | None = self.options.cross_architecture_weight
+        return c if c is not None else 0.0 if self.scenario.alignment.refine is None else 2.0
 
     def block_weights(
         self, weights: Tensor, same_model: Tensor, own: Tensor | None = None
     ) -> Tensor:
-        c: float = self.options.cross_architecture_weight
+        c = self.cross_architecture_weight
         like = restrict(weights, same_model, own)
         unlike = restrict(weights, ~same_model, own)
         return like + c * unlike * ~same_model
