@@ -53,6 +53,22 @@ def test_p_of_other_architectures_is_added_to_the_own_ones_mix() -> None:
             torch.testing.assert_close(value, expected)
 
 
+@pytest.mark.parametrize(("refine", "weight"), [(None, 0.0), ({}, 2.0)])
+def test_experts_add_p_of_other_architectures_where_alignment_is_refined(
+    refine: dict[str, int] | None, weight: float
+) -> None:
+    alignment = {"method": "gradients", "refine": refine}
+    algorithm, _ = federation("fedmosaic-experts", ARCHITECTURES, alignment=alignment)
+    assert algorithm.cross_architecture_weight == weight
+    noted = "no P and Q of other architectures, since only refined" in " ".join(algorithm.notes())
+    assert noted == (refine is None)
+    additive, _ = federation("fedmosaic-additive", ARCHITECTURES, alignment=alignment)
+    assert additive.cross_architecture_weight == 2.0
+    assert ("count 2 times and mean little" in " ".join(additive.notes())) == (refine is None)
+    alike, _ = federation("fedmosaic-additive", ["llama"] * 3, alignment=alignment)
+    assert alike.notes() == []
+
+
 # --- what leaves the client -----------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("name", "private"), [("fedmosaic-private", "block"), ("fedmosaic-partial", "layer")]

@@ -80,31 +80,17 @@ class FedMosaicExperts(WithExperts, Additive):
 
     def __init__(self, options: Any, scenario: Scenario, seed: int) -> None:
         super().__init__(options, scenario, seed)
-        self.across = options.across if self._several else "none"
+        self.across = options.across if self.several_architectures else "none"
         if self.across == "auto":
             self.across = "none" if scenario.alignment.refine is None else "moved"
         self.parts_for_others = options.moved_parts if self.across == "moved" else 1
 
     def notes(self) -> list[str]:
-        if self.scenario.alignment.refine is not None or not self._several:
-            return []
-        options, found = self.options, []
-        if options.across == "auto":
-            found.append(("experts of other architectures", "across=none"))
-        if options.cross_architecture_weight is None:
-            found.append(("P and Q of other architectures", "cross_architecture_weight=0"))
-        reason = "only refined alignment gives P and Q one meaning: set alignment.refine={}"
-        return [
-            f"{self.name}: clients get no {what}, since {reason}, or algorithms.{self.name}.{way}"
-            for what, way in found
-        ]
-
-    @property
-    def _several(self) -> bool:
-        """Return whether there may be several architectures that share P and Q."""
-        models = {client.model for client in self.scenario.clients}
-        several = len(models) > 1 or "" in models  # a site names its model itself
-        return several and self.scenario.adapter.num_blocks > 0
+        found = super().notes()
+        if self.options.across == "auto" and self.across == "none" and self.several_architectures:
+            what = "clients get no experts of other architectures"
+            found.append(self.without_refinement(what, "across=none"))
+        return found
 
     def upload(self, client: Client) -> Message:
         update = super().upload(client)

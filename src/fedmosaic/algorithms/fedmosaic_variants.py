@@ -102,6 +102,38 @@ class Additive(FedMosaic):
         c: float | None = self.options.cross_architecture_weight
         return c if c is not None else 0.0 if self.scenario.alignment.refine is None else 2.0
 
+    def notes(self) -> list[str]:
+        if self.scenario.alignment.refine is not None or not self.several_architectures:
+            return []
+        c = self.options.cross_architecture_weight
+        if c == 0:
+            return []
+        what = "clients get no P and Q of other architectures"
+        if c is not None:
+            what = (
+                f"P and Q of other architectures count {c:g} times and mean little in other models"
+            )
+        return [self.without_refinement(what, "cross_architecture_weight=0")]
+
+    def without_refinement(self, what: str, option: str) -> str:
+        """Return a note on what follows from an alignment that is not refined.
+
+        Args:
+            what: what follows.
+            option: the option of the algorithm that asks for it by name.
+        """
+        return (
+            f"{self.name}: {what}, since only refined alignment gives P and Q one meaning: set "
+            f"alignment.refine={{}}, or algorithms.{self.name}.{option}"
+        )
+
+    @property
+    def several_architectures(self) -> bool:
+        """Return whether there may be several architectures that share P and Q."""
+        models = {client.model for client in self.scenario.clients}
+        several = len(models) > 1 or "" in models  # a site names its model itself
+        return several and self.scenario.adapter.num_blocks > 0
+
     def block_weights(
         self, weights: Tensor, same_model: Tensor, own: Tensor | None = None
     ) -> Tensor:
