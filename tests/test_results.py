@@ -18,16 +18,13 @@ from benchmarks.accuracy import (
     evidence_parts,
     evidence_picture,
     evidence_short,
-    language_models,
-    language_models_table,
     real_images,
     transplant,
     transplant_table,
 )
-from benchmarks.common import claims
 from benchmarks.common.marks import PAGE
 from benchmarks.common.paths import RESULTS, ROOT, read_result
-from benchmarks.common.tables import COLUMNS, scenario_table, values_by_seed
+from benchmarks.common.tables import scenario_table
 from benchmarks.cost import equal_compute, equal_compute_reasons
 
 SHOWN = PAGE.read_text()
@@ -95,19 +92,6 @@ def test_the_table_across_architectures_is_what_the_runs_gave() -> None:
     assert content["settings"] == cross_architecture.SETTINGS
     assert cross_architecture.short_table(rows) in SHOWN
     assert all(len(row["seeds"]) >= 5 for row in rows.values())
-
-
-def test_the_language_models_table_is_what_the_runs_gave() -> None:
-    content = read_result("language_models")
-    rows = content["scenarios"][language_models.SCENARIO]
-    assert language_models_table.table(content) == page_of("language_models")
-    assert scenario_table(content["scenarios"]) in SHOWN
-    judged = claims.judge(values_by_seed(rows), language_models.CLAIMS, COLUMNS)
-    assert judged == content["claims"]
-    assert claims.claims_table(judged, COLUMNS) in SHOWN
-    assert all(len(row["seeds"]) >= 5 for row in rows.values())
-    seconds = [sum(run["seconds"].values()) for run in content["runs"].values()]
-    assert max(seconds) < 2 * 45 * 60  # on two cores
 
 
 def test_the_table_of_fast_adaptation_is_what_the_runs_gave() -> None:

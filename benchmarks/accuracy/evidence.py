@@ -13,10 +13,11 @@ time: the figures of a run are stored in results/evidence/<part>.json when the r
   python -m benchmarks.accuracy.evidence static --merge /elsewhere/static.json
   python -m benchmarks.accuracy.evidence_table          shows what is finished; --publish writes it
 
-Time on two cores: static five hours, dynamic four and a half, homogeneous three, unmatched (after
-static, with which it shares runs) one and a half. One run, in seconds of one core that does nothing
-else: local training 135, additive 140, pooled 285, where all clients have one architecture 95, 125
-(FedMosaic) and 85, with experts 155 to 170. Each row runs with all its seeds, the main ones first.
+Time on two cores: static five hours, dynamic four and a half, homogeneous three, language three,
+unmatched (after static, with which it shares runs) one and a half. One run, in seconds of one core
+that does nothing else: local training 135, additive 140, pooled 285, where all clients have one
+architecture 95, 125 (FedMosaic) and 85, with experts 155 to 170. Each row runs with all its seeds,
+the main ones first.
 ``--keep-runs`` keeps the run folders, ``--replace`` also runs what is finished.
 
 Each run is measured as several views: ``mixed`` (the model that a client uses), ``global`` (what it

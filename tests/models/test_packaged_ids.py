@@ -46,7 +46,7 @@ STRETCHES = {
     ),
 }
 # SHA-256 over the ids and labels of all reference tasks and the public set, with seed 0. The
-# figures in benchmarks/results/language_models.md are made with them.
+# figures in benchmarks/results/evidence/language.json are made with them.
 DIGESTS = {
     SMOLLM2: "b358855d5579c5285a577bcb2fdbcb405612382f1db1e055030b55985f5d597d",
     GEMMA: "510fc7b5d190d5cb79d9933ee528f1e29fcca81ffa3e16f297839727ee386a6f",
