@@ -47,6 +47,9 @@ An earlier comparison had many rows of ``static``. They keep the rates that they
 one seed and without going on at the edge, and their runs where no further view is asked for. Runs
 that were made anew gave the same figures to the last digit.
 
+Earlier runs of ``dynamic`` are stored with the rates that they used. They stand where the choice of
+rates in that part gives the same, and where no further view is asked for.
+
 FedMosaic is configured as in miniature/cross-family: Co-LoRA (rank 64) on o_proj of eight layers,
 A and B refined jointly, ordinary LoRA elsewhere. The row "as published" has the paper's form:
 Co-LoRA on all projections of the last layer of each of two blocks, A and B aligned by the closed
