@@ -19,9 +19,7 @@ its own, so that the additions of two machines can be merged as text.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -114,8 +112,7 @@ class EvidenceFile:
 
     def _change(self, change: Callable[[Content], None]) -> None:
         """Change the stored content; other processes may do the same meanwhile."""
-        name = hashlib.sha256(str(self.path.resolve()).encode()).hexdigest()[:16]
-        with FileLock(Path(tempfile.gettempdir()) / f"fedmosaic-evidence-{name}.lock"):
+        with FileLock(self.path.with_suffix(".lock")):
             content = self.read()
             change(content)
             write_atomic(self.path, as_text(content))
