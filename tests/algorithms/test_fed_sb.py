@@ -20,7 +20,7 @@ from fedmosaic.training.loss import answer_loss
 
 
 def test_fed_sb_starts_with_the_best_approximation_of_the_first_step(tiny: Path) -> None:
-    client = stage(tiny, "fed-sb", "train.lr_shared=0.01", "algorithms.fed-sb.warmup=5")["a"]
+    client = stage(tiny, "fed-sb", "train.lr=0.01", "algorithms.fed-sb.warmup=5")["a"]
     backbone, rank = client.backbone, 4
     linear = backbone.model.model.language_model.layers[1].mlp.down_proj
     gradient, public = torch.zeros_like(linear.weight), client.runtime.public()

@@ -14,7 +14,7 @@ from fedmosaic.adapters import CoLoraConfig, CoLoraLinear, load_shared, write_st
 from fedmosaic.algorithms.base import Client, Member, Server
 from fedmosaic.algorithms.common.average import average
 from fedmosaic.algorithms.common.first_step import leading_subspaces, summed_gradients
-from fedmosaic.algorithms.common.lora import quiet_peft, target_pattern
+from fedmosaic.algorithms.common.lora import parameter_groups, quiet_peft, target_pattern
 from fedmosaic.algorithms.fedavg import FedAvg
 from fedmosaic.algorithms.message import Message
 from fedmosaic.algorithms.state import StateKey
@@ -24,7 +24,7 @@ from fedmosaic.data.example import Example
 from fedmosaic.errors import ConfigError, UpdateError
 from fedmosaic.models.backbone import Backbone
 from fedmosaic.seeding import generator, seed_for
-from fedmosaic.training.optimiser import learning_rate
+from fedmosaic.training.optimiser import ParameterGroup
 
 FRAME = "frame"
 TOLERANCE = 0.01
@@ -55,7 +55,7 @@ class FedSB(FedAvg):
     - The authors' code estimates the first step on data of all clients, which no server here has.
       Each client computes it on public examples, from the same ones the same step: B and A are
       never sent.
-    - R is Co-LoRA's P, with the learning rate ``train.lr_shared``.
+    - R stands where Co-LoRA has P. Its learning rate is ``train.lr``, as that of other adapters.
     - The SVD is exact; the authors' is a randomised one.
     - Clients count by their samples. The paper's mean is uniform.
     - Clients of different architectures share nothing.
@@ -74,7 +74,7 @@ class FedSB(FedAvg):
         examples: int = Field(default=50, ge=1)
         """Number of public examples for the first step, from the first on."""
         warmup: int = Field(default=100, ge=1)
-        """η is ``train.lr_shared`` divided by this: the first step of a warm-up of so many steps.
+        """η is ``train.lr`` divided by this: the first step of a warm-up of so many steps.
         Training itself has no warm-up."""
 
     def __init__(self, options: Any, scenario: Scenario, seed: int) -> None:
@@ -113,7 +113,7 @@ class FedSB(FedAvg):
     ) -> None:
         """Set B, A and R to the first step of full fine-tuning on the examples."""
         settings, train = self.scenario.adapter, self.scenario.train
-        rate = learning_rate("shared", train) / self.options.warmup
+        rate = train.lr / self.options.warmup
         device = backbone.device if backbone.device.type == "cuda" else "cpu"
         sites = [m.colora_site for m in model.modules() if isinstance(m, CoLoraLinear)]
         frozen: dict[str, Tensor] = {}
@@ -126,6 +126,10 @@ class FedSB(FedAvg):
             trained[f"{key}.P"] = r * settings.r / settings.alpha
         load_shared(model, frozen)
         write_state(model, "local", trained)
+
+    def parameters(self, model: Any) -> Sequence[ParameterGroup]:
+        (group,) = parameter_groups(model, "local")
+        return [ParameterGroup("lora", group.parameters)]
 
     def upload(self, client: Client) -> Message:
         found = super().upload(client)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from fedmosaic.experiments.grid import Failure, GridListener, Job, run_grid
 from fedmosaic.experiments.plan import Plan, Trials
 from fedmosaic.experiments.stored import RESULT
 from fedmosaic.experiments.summaries import compare_summaries, measured
-from fedmosaic.experiments.sweep import Sweep
+from fedmosaic.experiments.sweep import Sweep, without_effect
 from fedmosaic.federation.beginning import versions
 from fedmosaic.federation.resources import parallel_processes
 from fedmosaic.files import write_atomic
@@ -147,6 +148,13 @@ def _choose(
         for label, candidates in trials.items()
         if candidates
     }
+    for label, found in choices.items():
+        if keys := without_effect(found["candidates"]):
+            warnings.warn(
+                f"{label}: every value of {' and of '.join(keys)} gave the same figures, so "
+                f"{label} may not use it; the first was taken",
+                stacklevel=2,
+            )
     record = {"by": sweep.by, "seeds": list(sweep.seeds), "choices": choices}
     write_atomic(folder / SWEEP, json.dumps(record, indent=1) + "\n")
     return choices

@@ -140,3 +140,25 @@ class Sweep:
                 "(evaluation.others)"
             )
         return {**means, "score": means[self.by]}
+
+
+def without_effect(candidates: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the keys that changed no figure: candidates that differ in one alone came out equal.
+
+    Args:
+        candidates: as :meth:`Sweep.choose` returns them; those that failed do not count.
+    """
+    figures = {
+        tuple(entry["settings"]): (entry.get("self"), entry.get("others"))
+        for entry in candidates
+        if "score" in entry
+    }
+    found = []
+    for place in range(max(map(len, figures), default=0)):
+        alike: dict[tuple[str, ...], list[Any]] = {}
+        for settings, values in figures.items():
+            alike.setdefault(settings[:place] + settings[place + 1 :], []).append(values)
+        groups = [group for group in alike.values() if len(group) > 1]
+        if groups and all(len(set(group)) == 1 for group in groups):
+            found.append(next(iter(figures))[place].partition("=")[0])
+    return found

@@ -112,6 +112,12 @@ def test_schedules_fall_over_the_whole_run(ran: RecordedFederation) -> None:
     assert min(first) > 0.5 >= max(second) and min(second) > 0
 
 
+def test_the_learning_rate_counts(ran: RecordedFederation) -> None:
+    """Check that ``train.lr``, which comparisons choose for each algorithm, is used by each."""
+    for name, client in ran.clients.items():
+        assert "lora" in {group.role for group in client.adapted.optimiser.groups}, name
+
+
 def test_one_architecture_trains(ran: RecordedFederation, tmp_path: Path) -> None:
     clients = [{**client, "model": "tiny/qwen2"} for client in CLIENTS]
     federation = RecordedFederation(ran.name, tmp_path / "run", clients, rounds=1).run()
