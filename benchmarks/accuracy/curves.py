@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import fedmosaic
-from benchmarks.accuracy.evidence_rows import BASELINES, FEDMOSAIC, LOCAL
+from benchmarks.accuracy.evidence_rows import BASELINES, FEDMOSAIC, FURTHER, LOCAL
 from benchmarks.common.arguments import add_run_arguments, benchmark_parser
 from benchmarks.common.line_chart import Line, line_chart, panel_limits
 from benchmarks.common.paths import ROOT, read_result, write_result
@@ -41,8 +41,6 @@ from fedmosaic.federation.beginning import versions
 from fedmosaic.reporting.html.run_data import read_run
 
 SCENARIO, SEEDS, SETTINGS = "miniature/quickstart", (0, 1, 2), ["budget=flops"]
-# Algorithms of other papers that the evidence does not have.
-FURTHER: tuple[str, ...] = ("fedalt", "raflora", "fedex-lora", "rolora", "fed-sb")
 ALGORITHMS = (*BASELINES, *FURTHER, FEDMOSAIC.label, "fedmosaic-no-communication", "pooled")
 PANELS = {"Self": "Self: accuracy on own tasks, %", "Others": "Others: on the others' tasks, %"}
 PICTURES = ROOT / "docs" / "algorithms" / "curves"
