@@ -52,8 +52,10 @@ def draw(parts: Mapping[str, Any]) -> str:
         most = max(len(_labels(parts[part]["rows"])) for part in shown)
         height = len(shown) * (0.75 + ROW_HEIGHT * most)
         figure, panels = make_axes(WIDE, height, 2 * len(shown), grid=len(shown) > 1)
+        every = [label for part in shown for label in _labels(parts[part]["rows"])]
+        styles = plot_styles(list(dict.fromkeys(every)))
         for number, part in enumerate(shown):
-            _draw_part(part, parts[part]["rows"], panels[2 * number : 2 * number + 2])
+            _draw_part(part, parts[part]["rows"], panels[2 * number : 2 * number + 2], styles)
     figure.set_facecolor("white")  # the page may be dark
     return svg(figure)
 
@@ -73,10 +75,11 @@ def _labels(rows: Mapping[str, Any]) -> list[str]:
     return sorted(found, key=lambda label: -rows[label]["Self"]["mean"])
 
 
-def _draw_part(part: str, rows: Mapping[str, Any], panels: Sequence[Axes]) -> None:
-    """Draw a part into two panels."""
+def _draw_part(
+    part: str, rows: Mapping[str, Any], panels: Sequence[Axes], styles: Mapping[str, PlotStyle]
+) -> None:
+    """Draw a part into two panels, each row in its style."""
     labels = _labels(rows)
-    styles = plot_styles(labels)
     estimates = estimates_of(rows, list(rows))
     for axes, column in zip(panels, MAIN, strict=True):
         local = estimates[LOCAL][column].mean
