@@ -19,7 +19,7 @@ class TrainSettings(Settings):
     """Examples in a training batch."""
 
     lr: float = Field(default=2e-5, gt=0)
-    """Learning rate of LoRA weights.
+    """Learning rate of LoRA weights, and of R of Fed-SB.
 
     2e-5 is the paper's for models of 1B and more parameters. Small models need about 1e-3.
     """
