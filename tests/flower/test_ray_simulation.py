@@ -111,6 +111,24 @@ def test_an_interrupted_run_leaves_nothing_and_resumes_to_the_same(
     assert files(tmp_path / "one") == files(out)
 
 
+def test_what_ray_prints_of_its_processes_is_logged(tmp_path: Path) -> None:
+    """Whether Ray prints that Ctrl-C ended a process depends on when it noticed."""
+    log = tmp_path / "flower.log"
+    script = (
+        "import sys, logging\n"
+        "from pathlib import Path\n"
+        "from fedmosaic.engines.flower.simulation import logged_to, ray_messages_to\n"
+        "with ray_messages_to(logging.getLogger('flwr')), logged_to(Path(sys.argv[1])):\n"
+        "    from ray._private import worker\n"
+        "    message = {'lines': ['A worker died'], 'pid': 'raylet', 'is_err': False}\n"
+        "    worker.print_to_stdstream(message, ignore_prefix=False)\n"
+        "worker.print_to_stdstream(message, ignore_prefix=False)\n"
+    )
+    output, _ = begun("-c", script, str(log)).communicate(timeout=60)
+    assert output.count("A worker died") == 1  # as before, after the block
+    assert log.read_text().count("A worker died") == 1
+
+
 def test_a_killed_process_leaves_nothing_running(tmp_path: Path) -> None:
     killed = begun("-c", ONLY_RAY, str(tmp_path / "flower.log"))
     home = wait_for(killed, "/")

@@ -123,7 +123,7 @@ class Simulation(GridLink):
             self._grids.put(grid)
             self._ends.wait()
 
-        with logged_to(self._log):
+        with ray_messages_to(logging.getLogger("flwr")), logged_to(self._log):
             try:
                 run_simulation(server, make_client_app(), nodes, backend_config=resources)
             except Exception as error:
@@ -252,3 +252,23 @@ def logged_to(path: Path) -> Iterator[None]:
         for logger, (handlers, propagate) in zip(loggers, before, strict=True):
             logger.handlers, logger.propagate = handlers, propagate
         handler.close()
+
+
+@contextmanager
+def ray_messages_to(logger: logging.Logger) -> Iterator[None]:
+    """Log what Ray prints about its processes inside the block.
+
+    Ray prints that a process ended, after Ctrl-C for example, even without ``log_to_driver``. It
+    has no public setting for that.
+    """
+    from ray._private import worker
+
+    def log(data: dict[str, Any], *_: Any, **__: Any) -> None:
+        logger.warning("\n".join(data["lines"]))
+
+    before = getattr(worker, "print_to_stdstream", None)
+    worker.print_to_stdstream = log
+    try:
+        yield
+    finally:
+        worker.print_to_stdstream = before
