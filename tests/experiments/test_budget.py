@@ -112,6 +112,11 @@ def test_every_algorithm_gets_the_compute_of_local_training(equal: Any) -> None:
     )
 
 
+def test_the_oracle_gets_the_compute_of_local_training(equal: Any) -> None:
+    """Local training may not know what the oracle's weights need, and does not need it."""
+    assert equal("fedmosaic-oracle").summary["steps"] == equal("fedmosaic-uniform").summary["steps"]
+
+
 def test_what_was_counted_is_written_down_and_is_the_same_for_every_seed(equal: Any) -> None:
     one = yaml.safe_load((equal("fedmosaic").folder / "config.yaml").read_text())
     assert set(one["rehearsal"]["flops"]) == {c["model"] for c in one["scenario"]["clients"]}

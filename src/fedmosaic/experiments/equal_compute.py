@@ -72,7 +72,7 @@ def affordable_rounds(limit: int, cost: RoundCost) -> int:
 def _compute(runtime: Runtime) -> Rehearsal:
     settings = runtime.settings
     scenario, steps = settings.scenario, settings.scenario.train.steps
-    reference = rehearse(runtime, REFERENCE, steps)
+    reference = rehearse(_without_oracle(runtime), REFERENCE, steps)
     own = (
         reference
         if settings.algorithm == REFERENCE
@@ -87,6 +87,19 @@ def _compute(runtime: Runtime) -> Rehearsal:
         )
     found = _rehearsal(own, allowed, scenario.rounds)
     return found.model_copy(update={"reference": reference.flops})
+
+
+def _without_oracle(runtime: Runtime) -> Runtime:
+    """Return what the reference may have of a run: weights that only an oracle knows are not."""
+    scenario = runtime.settings.scenario
+    if scenario.relevance.kind != "oracle":
+        return runtime
+    relevance = scenario.relevance.model_copy(update={"kind": "rela"})  # local training uses none
+    update = {
+        "algorithm": REFERENCE,
+        "scenario": scenario.model_copy(update={"relevance": relevance}),
+    }
+    return runtime.with_settings(runtime.settings.model_copy(update=update))
 
 
 def _traffic(runtime: Runtime) -> Rehearsal:
