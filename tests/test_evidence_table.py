@@ -117,9 +117,12 @@ def test_shares_of_the_headroom() -> None:
     assert share.half == pytest.approx(4.302653 * deviation / 3**0.5 / 20 * 100, rel=1e-5)
 
 
-def test_there_is_no_share_without_sure_headroom() -> None:
+def test_there_is_no_share_where_the_headroom_is_hardly_known() -> None:
     local = {0: 30.0, 1: 32.0, 2: 31.0}
     assert headroom_share(local, local, {0: 40.0, 1: 31.0, 2: 31.0}) is None
+    # Headroom of 4 ± 2.5, and of 6 ± 2.5: a share of the first would say nothing.
+    assert headroom_share(local, local, {0: 33.0, 1: 37.0, 2: 35.0}) is None
+    assert headroom_share(local, local, {0: 35.0, 1: 39.0, 2: 37.0}) is not None
     assert headroom_share(local, local, {3: 40.0}) is None
 
 

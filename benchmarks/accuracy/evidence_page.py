@@ -35,8 +35,9 @@ from another seed. This world stands in for DRAKE in structure; it is not DRAKE.
 OF_LANGUAGE = """\
 SmolLM2 135M and Gemma 3 270M on text tasks (`reference/hetero`)."""
 HEADROOM = """\
-Headroom: the share, in percent, of what `pooled` gains over local training; `pooled` trains an \
-adapter of each architecture on the data of all clients."""
+Headroom: the share, in percent, of what `pooled` gains over local training, where that is known \
+to half of itself or better; `pooled` trains an adapter of each architecture on the data of all \
+clients."""
 ROUTING = """\
 The same runs with routing: an input like the client's own training prompts goes to the first \
 view, any other to what the client received. Gains are over the same run without routing."""

@@ -27,12 +27,12 @@ def headroom_share(
         pooled: accuracy of training on all data by seed.
 
     Returns:
-        The share; None without a common seed, and where it is not sure that there is any headroom:
-        the 95 % interval of pooled − local is not wholly above zero.
+        The share; None without a common seed, and where the headroom is not known well enough to
+        divide by: the half-width of the 95 % interval of pooled − local is above half of its mean.
     """
     seeds = sorted(own.keys() & local.keys() & pooled.keys())
     room = paired({s: pooled[s] for s in seeds}, {s: local[s] for s in seeds})
-    if room is None or room.mean <= (room.half or 0.0):
+    if room is None or room.mean <= 0 or (room.half or 0.0) > room.mean / 2:
         return None
     gains = [own[s] - local[s] for s in seeds]
     share = math.fsum(gains) / len(gains) / room.mean
