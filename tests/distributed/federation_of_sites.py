@@ -66,7 +66,7 @@ class Server(FederationServer):
 
 
 def with_limits(settings: RunSettings, **values: Any) -> RunSettings:
-    chosen = {"round_seconds": 60, "join_seconds": 60, **values}
+    chosen = {"round_seconds": 60, "join_seconds": 60, "prepare_seconds": 120, **values}
     limits = DeploymentSettings.model_validate(chosen)
     scenario = settings.scenario.model_copy(update={"deployment": limits})
     return settings.model_copy(update={"scenario": scenario})

@@ -68,6 +68,7 @@ def test_other_data_ends_the_client_in_one_line(
     server = Server(settings, tmp_path / "server", LocalLink(sites))
     loop = server.loop()
     loop._round(0)
+    loop.checkpoints.wait()  # the second server goes on from it
     fresh = new_sites(settings, tmp_path / "sites", ["a", "b"])
     monkeypatch.setattr(DataRecord, "id", "another")
     link = LocalLink({"node-b": fresh["node-b"]})
