@@ -145,6 +145,27 @@ def test_the_page_shows_shares_routing_and_zero_shot() -> None:
     assert "unmatched" not in short and "| fedmosaic, routed |" in short
 
 
+def test_rows_with_fewer_steps_at_equal_compute_are_shown_with_equal_steps() -> None:
+    parts: dict[str, Any] = {}
+    for part, steps in (("static", 9), ("unmatched", 12)):
+        rows = evidence_content.compared_rows("static", stored())
+        for label in ("fedmosaic", "fedmosaic, routed"):
+            rows[label]["steps"] = steps
+        headroom = evidence_content.headroom_shares(values_by_seed(rows))
+        parts[part] = {"rows": rows, "headroom": headroom}
+    parts["unmatched"]["rows"]["fedmosaic"]["Self"]["mean"] += 1
+    first, _, *lines = evidence_short.steps_table(parts).splitlines()
+    assert "| Self, equal steps |" in first and first.endswith("| steps at equal compute |")
+    found = {line.split(" | ")[0].strip("| "): line.strip("| ").split(" | ") for line in lines}
+    assert list(found) == ["fedmosaic", "fedmosaic, routed", "sft"]  # fedavg has 12 in both
+    heads = first.strip("| ").split(" | ")
+    equal, matched = (
+        found["fedmosaic"][heads.index(f"Self, equal {what}")] for what in ("steps", "compute")
+    )
+    assert float(equal[:4]) - float(matched[:4]) == 1
+    assert found["fedmosaic"][-1] == "9" and found["sft"][-1] == "12"
+
+
 def test_every_claim_is_about_rows_that_exist() -> None:
     claims = [claim for group in evidence_claims.CLAIMS.values() for claim in group]
     named = {label for claim in claims for label in (claim.label, *claim.above)}

@@ -8,10 +8,11 @@ from typing import Any
 from benchmarks.accuracy.evidence_claims import MAIN_CLAIMS, OURS, ROUTABLE, routed
 from benchmarks.accuracy.evidence_content import MAIN, labels_of
 from benchmarks.accuracy.evidence_page import share_cells, shared_columns
-from benchmarks.accuracy.evidence_parts import DYNAMIC, HOMOGENEOUS, LANGUAGE, STATIC
+from benchmarks.accuracy.evidence_parts import DYNAMIC, HOMOGENEOUS, LANGUAGE, STATIC, UNMATCHED
 from benchmarks.accuracy.evidence_rows import (
     EXPERTS,
     FEDMOSAIC_EXPERTS,
+    LOCAL,
     POOLED,
     ZERO_SHOT,
 )
@@ -43,6 +44,8 @@ def tables_of(parts: Mapping[str, Any]) -> dict[str, str]:
     for part in (HOMOGENEOUS, LANGUAGE):
         if part in parts:
             found[part] = table_of_part(part, parts[part])
+    if UNMATCHED in parts:
+        found["equal steps"] = steps_table(parts)
     if LANGUAGE in parts:
         found[f"{LANGUAGE} claims"] = short_claims({LANGUAGE: parts[LANGUAGE]})
     return found
@@ -70,6 +73,22 @@ def table_of_part(part: str, content: Mapping[str, Any]) -> str:
         for label in named
     }
     return _table("algorithm", {part: content}, named, {"MB up / down": sent})
+
+
+def steps_table(parts: Mapping[str, Any]) -> str:
+    """Return the accuracies with equal steps of rows that have fewer at equal compute.
+
+    Local training, which has as many in both, stands beside them.
+    """
+    equal, matched = parts[UNMATCHED]["rows"], parts[STATIC]["rows"]
+    named = {
+        label: label
+        for label in (*_labels(equal), *labels_of(equal, "changed"))
+        if label == LOCAL or equal[label]["steps"] != matched[label]["steps"]
+    }
+    shown = {"equal steps": parts[UNMATCHED], "equal compute": parts[STATIC]}
+    steps = {label: str(matched[label]["steps"]) for label in named}
+    return _table("algorithm", shown, named, {"steps at equal compute": steps})
 
 
 def readme_table(parts: Mapping[str, Any]) -> str:
